@@ -1,0 +1,153 @@
+"""Build the cluster's programs from the Go modules beside this file, once per version, into the cache folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.files import atomic_folder, locked
+from tests.cluster.paths import GO_MODULES, cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HEARTBEAT_SECONDS = 20.0
+MULTI_CALL = "controlplane"
+MULTI_CALL_NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+_KUBERNETES_VERSION = "v1.37.2"
+_STRIP = "-s -w"
+_VERSION_FLAGS = " ".join(
+    f"-X {package}.gitVersion={_KUBERNETES_VERSION}"
+    for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Programs that one call of `go build` makes from one module."""
+
+    module: str
+    packages: tuple[str, ...]
+    link_flags: str = _STRIP
+    flags: tuple[str, ...] = ()
+
+    def command(self, target: Path) -> list[str]:
+        """The command that builds the part into the folder."""
+        flags = ["-trimpath", "-v", *self.flags, "-ldflags", self.link_flags]
+        return ["go", "build", *flags, "-o", f"{target}/", *self.packages]
+
+
+PARTS = (
+    Part(
+        module="kubernetes",
+        packages=("./pause", "./deviceplugin", "./controlplane", "./kubectl"),
+        link_flags=f"{_STRIP} {_VERSION_FLAGS}",
+    ),
+    Part(
+        module="containerd",
+        packages=tuple(
+            f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        ),
+        flags=("-tags", "no_btrfs"),
+    ),
+    Part(module="coredns", packages=(".",)),
+    Part(module="helm", packages=("helm.sh/helm/v4/cmd/helm",)),
+)
+
+
+def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder with all programs; builds it when this version of it does not exist yet."""
+    target = cache_folder() / "binaries" / _version_key()
+    if target.exists():
+        return target
+    with locked(target.parent / ".lock"):
+        if not target.exists():
+            with atomic_folder(target) as folder:
+                for number, part in enumerate(PARTS, start=1):
+                    _build(part, folder, f"[{number}/{len(PARTS)}] {part.module}", report)
+                for name in MULTI_CALL_NAMES:
+                    (folder / name).symlink_to(MULTI_CALL)
+    return target
+
+
+@functools.cache
+def _version_key() -> str:
+    """A hash over everything that decides what the programs are: sources, pinned versions, flags and the Go version."""
+    digest = hashlib.sha256(repr((PARTS, MULTI_CALL_NAMES, _go_version())).encode())
+    sources = (path for path in GO_MODULES.rglob("*") if path.suffix in {".go", ".mod", ".sum"})
+    for path in sorted(sources):
+        digest.update(f"{path.relative_to(GO_MODULES)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _go_version() -> str:
+    if shutil.which("go") is None:
+        required = (GO_MODULES / "kubernetes" / "go.mod").read_text(encoding="utf-8").partition("\ngo ")[2].split()[0]
+        raise ClusterError(
+            f"the test cluster's programs are built from source and need Go {required} or newer, "
+            "but there is no `go` on PATH: install it from https://go.dev/dl and run this again"
+        )
+    return subprocess.run(
+        ["go", "env", "GOVERSION", "GOOS", "GOARCH"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=GO_MODULES / "kubernetes",
+    ).stdout
+
+
+def _build(part: Part, folder: Path, label: str, report: Callable[[str], None]) -> None:
+    start = time.monotonic()
+    report(f"{label}: building")
+    with subprocess.Popen(
+        part.command(folder),
+        cwd=GO_MODULES / part.module,
+        env={**os.environ, "CGO_ENABLED": "0"},  # static programs: pause has no C library in its image
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = _follow(process, lambda count: report(f"{label}: {count} packages, {time.monotonic() - start:.0f} s"))
+    if process.returncode != 0:
+        raise ClusterError(f"{label}: go build failed:\n" + "".join(lines[-30:]))
+    report(f"{label}: done in {time.monotonic() - start:.0f} s")
+
+
+def _follow(process: subprocess.Popen[str], beat: Callable[[int], None]) -> list[str]:
+    """Collect the lines that the build writes (-v: one per package) and report their number now and then."""
+    lines: list[str] = []
+    arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
+    stream = process.stderr
+    if stream is None:
+        raise TypeError("the process must have a pipe on stderr")
+
+    def read() -> None:
+        for line in itertools.chain(stream, [""]):
+            arrived.put(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    next_beat = time.monotonic() + HEARTBEAT_SECONDS
+    while True:
+        try:
+            line = arrived.get(timeout=max(0.0, next_beat - time.monotonic()))
+        except queue.Empty:
+            line = None
+        if time.monotonic() >= next_beat:
+            beat(len(lines))
+            next_beat += HEARTBEAT_SECONDS
+        if line == "":
+            return lines
+        if line is not None:
+            lines.append(line)
