@@ -1,0 +1,1 @@
+"""Tools of the tests: the stub engine, the real engine, images, and what starts them."""

