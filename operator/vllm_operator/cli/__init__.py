@@ -1,0 +1,1 @@
+"""kubectl-vllm: what people type."""

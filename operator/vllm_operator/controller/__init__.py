@@ -1,0 +1,1 @@
+"""The operator process: kopf brings changes, reconciling answers them."""

@@ -1,0 +1,1 @@
+"""Judgement: from what was observed to what shall be done. Pure."""

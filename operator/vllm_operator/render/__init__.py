@@ -1,0 +1,1 @@
+"""From a VLLMModel to the objects that the cluster shall hold. Pure: the same spec gives the same bytes."""

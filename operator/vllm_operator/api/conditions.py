@@ -1,0 +1,75 @@
+"""Conditions of a VLLMModel: their types, their reasons, and the rule by which their time stamps move."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints
+
+from vllm_operator.api.base import Model
+
+MAX_MESSAGE_LENGTH: Final = 2048
+
+
+class ConditionType(StrEnum):
+    """Conditions follow the API conventions and kstatus, so that `kubectl wait`, Argo CD and Flux read them rightly."""
+
+    READY = "Ready"
+    """All wanted engines serve, with what the spec asks for."""
+    AVAILABLE = "Available"
+    """At least one engine serves."""
+    RECONCILING = "Reconciling"
+    """The operator or the cluster is still on the way to what the spec asks for."""
+    STALLED = "Stalled"
+    """Nothing will change until somebody acts; the message says how."""
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is."""
+
+    ALL_ENGINES_SERVE = "AllEnginesServe"
+    """Every wanted engine has completed a prompt and takes traffic."""
+    ENGINES_SERVE = "EnginesServe"
+    """At least one engine takes traffic."""
+    ENGINES_STARTING = "EnginesStarting"
+    """Engines load their model; they have not completed a prompt yet."""
+    ENGINES_WITHDRAWN = "EnginesWithdrawn"
+    """An engine that served has stopped making progress, and gets no traffic until it completes a prompt again."""
+    ENGINES_FAILING = "EnginesFailing"
+    """An engine cannot start or does not stay up; the message says what its pod reports."""
+    ROLLING_OUT = "RollingOut"
+    """A changed spec is on its way to the engines."""
+    SCALING = "Scaling"
+    """The number of engines is on its way to spec.replicas."""
+    SCALED_TO_ZERO = "ScaledToZero"
+    """spec.replicas is 0: no engine is wanted, so none serves."""
+    NO_ENGINE_SERVES = "NoEngineServes"
+    """No engine takes traffic."""
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    """The engines did not get ready within their start-up budget."""
+    INVALID_SPEC = "InvalidSpec"
+    """The spec cannot be followed; the children stay as they are."""
+    NAME_TAKEN = "NameTaken"
+    """A child's name belongs to an object that the operator did not make; it is left alone."""
+    CHILD_REFUSED = "ChildRefused"
+    """The API server refuses a child; the message is its own."""
+    AS_DESIRED = "AsDesired"
+    """Nothing is left to do."""
+
+
+class Condition(Model):
+    """One condition in `status.conditions`."""
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="What is observed.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="Why, as one word for programs."
+    )
+    message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = Field(
+        description="Why, as a sentence for people."
+    )
+    observed_generation: Annotated[int, Field(ge=0)] = Field(description="Generation of the spec that was judged.")
+    last_transition_time: str = Field(
+        description="When `status` last changed.", json_schema_extra={"format": "date-time"}
+    )

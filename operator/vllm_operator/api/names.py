@@ -1,0 +1,71 @@
+"""Names and labels of everything that belongs to one VLLMModel."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+from vllm_operator.api.meta import GROUP
+
+MAX_LABEL_LENGTH: Final = 63
+GATES_CONFIG_MAP: Final = "vllm-gates"
+"""ConfigMap of the gate program, one in each namespace that has models."""
+
+DESIRED_HASH: Final = f"{GROUP}/desired-hash"
+"""Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGER: Final = "vllm-operator"
+MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
+"""Selects what the operator made, on the server's side of every watch."""
+
+_LONGEST_SUFFIX: Final = len("-engines")
+_HASH_LENGTH: Final = 8
+_DNS_LABEL = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+
+
+def instance_name(name: str) -> str:
+    """Name of a model's Service and Deployment, and the value of its labels: a DNS label that leaves room for suffixes.
+
+    Names of custom resources may be longer than Services allow, hold dots or start with a digit. Those are made to
+    fit and get a hash of the whole name, so that no two of them meet.
+    """
+    room = MAX_LABEL_LENGTH - _LONGEST_SUFFIX
+    if len(name) <= room and _DNS_LABEL.match(name):
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+    readable = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    if not readable[:1].isalpha():
+        readable = f"m-{readable}"
+    return f"{readable[: room - _HASH_LENGTH - 1].rstrip('-')}-{digest}"
+
+
+def engines_name(instance: str) -> str:
+    """Name of the headless Service, whose DNS records are the single engines."""
+    return f"{instance}-engines"
+
+
+def client_name(instance: str) -> str:
+    """Name of the ConfigMap that binds an application to the model."""
+    return f"{instance}-client"
+
+
+def selector_labels(instance: str) -> dict[str, str]:
+    """Labels that select the engines' pods. They never change: a Deployment's selector is immutable."""
+    return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": instance}
+
+
+def labels(instance: str, component: str) -> dict[str, str]:
+    """Labels of a child. The names of long models do not fit a label, so the instance name stands for them."""
+    return {
+        **selector_labels(instance),
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": "vllm-operator",
+        MANAGED_BY: MANAGER,
+    }
+
+
+def selector_text(instance: str) -> str:
+    """The engines' selector as one string, as the scale subresource wants it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector_labels(instance).items()))

@@ -1,0 +1,115 @@
+"""What the API server last said: fed by watches, and at once by the answers to our own writes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from vllm_operator.api.names import instance_name
+from vllm_operator.cluster.kinds import MODEL, POD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vllm_operator.cluster.kinds import Kind
+
+INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+_REMEMBERED_DELETIONS: Final = 4096
+
+
+class Key(NamedTuple):
+    """What the queue holds: a model, or with an empty name what the models of a namespace share."""
+
+    namespace: str
+    name: str = ""
+
+
+class Cache:
+    """Live objects by kind, namespace and name. Objects in it are never changed, only replaced."""
+
+    def __init__(self) -> None:
+        self._objects: defaultdict[Kind, dict[Key, Mapping[str, Any]]] = defaultdict(dict)
+        self._models_by_instance: dict[Key, str] = {}
+        self._pods_by_instance: defaultdict[Key, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, kind: Kind, live: Mapping[str, Any]) -> bool:
+        """Take in an object, unless what is here is as new. Returns whether anything changed."""
+        metadata = live["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        known = self._objects[kind].get(key)
+        if metadata["uid"] in self._deleted or (known is not None and not _newer(metadata, known["metadata"])):
+            return False
+        self._objects[kind][key] = _slim(kind, live)
+        self._index(kind, key)
+        return True
+
+    def remove(self, kind: Kind, key: Key, uid: str) -> bool:
+        """Forget an object that was deleted, unless a newer one has its name. Returns whether anything changed."""
+        self._deleted[uid] = None  # an answer to a write may still be on its way, and would bring it back
+        while len(self._deleted) > _REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+        known = self._objects[kind].get(key)
+        if known is None or known["metadata"]["uid"] != uid:
+            return False
+        if kind is POD:
+            self._pods_by_instance[_instance(known)].pop(key.name, None)
+        elif kind is MODEL:
+            self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
+        del self._objects[kind][key]
+        return True
+
+    def get(self, kind: Kind, key: Key) -> Mapping[str, Any] | None:
+        """One object."""
+        return self._objects[kind].get(key)
+
+    def has(self, kind: Kind, key: Key, uid: str) -> bool:
+        """Whether this very object is here, or known to be deleted."""
+        known = self._objects[kind].get(key)
+        return uid in self._deleted or (known is not None and known["metadata"]["uid"] == uid)
+
+    def items(self, kind: Kind) -> Iterator[tuple[Key, Mapping[str, Any]]]:
+        """All objects of a kind, as they are now."""
+        return iter(list(self._objects[kind].items()))
+
+    def pods(self, namespace: str, instance: str) -> tuple[Mapping[str, Any], ...]:
+        """Pods of one model's engines."""
+        return tuple(self._pods_by_instance.get(Key(namespace, instance), {}).values())
+
+    def model_of(self, live: Mapping[str, Any]) -> Key | None:
+        """The model that a child or a pod belongs to; None where there is none (any more)."""
+        instance = _instance(live)
+        name = self._models_by_instance.get(instance)
+        return None if name is None else Key(instance.namespace, name)
+
+    def has_models(self, namespace: str) -> bool:
+        """Whether a namespace holds a model that is not being deleted."""
+        return any(
+            key.namespace == namespace and "deletionTimestamp" not in model["metadata"]
+            for key, model in self._objects[MODEL].items()
+        )
+
+    def _index(self, kind: Kind, key: Key) -> None:
+        if kind is POD:
+            live = self._objects[kind][key]
+            self._pods_by_instance[_instance(live)][key.name] = live
+        elif kind is MODEL:
+            self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
+
+
+def _instance(live: Mapping[str, Any]) -> Key:
+    metadata = live["metadata"]
+    return Key(metadata["namespace"], metadata.get("labels", {}).get(INSTANCE_LABEL, ""))
+
+
+def _newer(metadata: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Resource versions are numbers that grow, also across objects of one name (KEP-5504, Kubernetes 1.35)."""
+    return int(metadata["resourceVersion"]) > int(known["resourceVersion"])
+
+
+def _slim(kind: Kind, live: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what no decision reads: the bookkeeping of field managers, and the spec of pods."""
+    dropped = {"spec"} if kind is POD else set()
+    metadata = {name: value for name, value in live["metadata"].items() if name != "managedFields"}
+    rest = {name: value for name, value in live.items() if name not in dropped and name != "metadata"}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, **rest, "metadata": metadata}

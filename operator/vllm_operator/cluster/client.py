@@ -1,0 +1,133 @@
+"""A small typed client of the API server over one aiohttp session: the five calls that the operator makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import orjson
+
+from vllm_operator.api.meta import FIELD_MANAGER
+from vllm_operator.api.names import MANAGED_SELECTOR
+from vllm_operator.cluster.kinds import MODEL, kind_of
+from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound, ApiRefused, ApiUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from vllm_operator.cluster.kinds import Kind
+
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_PAGE_SIZE: Final = 500
+_NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_ERROR = 404, 409, 429, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which object a listing saw, and in which state."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Client:
+    """Calls to the API server. Every error is an ApiError; nothing is tried again here."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str, *, timeout_seconds: float) -> None:
+        self._session = session
+        self._server = server.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """Read one object."""
+        return await self._call("GET", kind.path(namespace, name))
+
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        """Server-side apply of a whole object; the answer is the live one.
+
+        Raises:
+            ApiConflict: without `force`, when somebody else owns a field and has another value in it.
+        """
+        metadata = desired["metadata"]
+        path = kind_of(desired["kind"]).path(metadata["namespace"], metadata["name"])
+        parameters = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
+        return await self._call(
+            "PATCH", path, body=desired, content_type="application/apply-patch+yaml", parameters=parameters
+        )
+
+    async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the status of a model. The uid keeps it from a new model of the same name."""
+        body = {"metadata": {"uid": uid}, "status": status}
+        parameters = {"fieldManager": FIELD_MANAGER}
+        path = MODEL.path(namespace, name, "status")
+        return await self._call(
+            "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
+        )
+
+    async def delete(self, live: Mapping[str, Any]) -> None:
+        """Delete this very object; that it is gone already is no error."""
+        metadata = live["metadata"]
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
+        path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
+        try:
+            await self._call("DELETE", path, body=body, content_type="application/json")
+        except (ApiNotFound, ApiConflict):
+            return
+
+    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
+        """All objects of a kind that concern the operator, by their metadata alone, page by page."""
+        parameters = {"limit": str(_PAGE_SIZE)}
+        if kind is not MODEL:
+            parameters["labelSelector"] = MANAGED_SELECTOR
+        while True:
+            page = await self._call("GET", kind.path(), parameters=parameters, accept=_METADATA_ONLY)
+            for item in page["items"]:
+                metadata = item["metadata"]
+                yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            parameters["continue"] = token
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
+        data = None if body is None else orjson.dumps(body)
+        url = self._server + path
+        try:
+            async with self._session.request(
+                method, url, params=parameters, data=data, headers=headers, timeout=self._timeout
+            ) as response:
+                content = await response.read()
+                if response.ok:
+                    answer: dict[str, Any] = orjson.loads(content)
+                    return answer
+                raise _error(f"{method} {path}", response.status, content)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ApiUnavailable(f"{method} {path}", repr(error)) from error
+
+
+def _error(what: str, status: int, content: bytes) -> ApiError:
+    """The error that a status stands for, with the message of the API server."""
+    try:
+        message = orjson.loads(content).get("message") or content.decode("utf-8", "replace")
+    except orjson.JSONDecodeError:
+        message = content.decode("utf-8", "replace")
+    text = f"{message} (HTTP {status})"
+    if status == _NOT_FOUND:
+        return ApiNotFound(what, text)
+    if status == _CONFLICT:
+        return ApiConflict(what, text)
+    if status == _TOO_MANY or status >= _SERVER_ERROR:
+        return ApiUnavailable(what, text)
+    return ApiRefused(what, text)

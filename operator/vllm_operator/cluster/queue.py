@@ -1,0 +1,83 @@
+"""The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from vllm_operator.cluster.cache import Key
+
+FIRST_DELAY_SECONDS: Final = 0.2
+LONGEST_DELAY_SECONDS: Final = 300.0
+
+
+class Queue:
+    """Keys of models that have to be looked at."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Key] = deque()
+        self._dirty: set[Key] = set()
+        self._running: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._wakeup = asyncio.Event()
+
+    def add(self, key: Key) -> None:
+        """Have a key looked at soon. One that runs now runs once more when it is done."""
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._running:
+            self._waiting.append(key)
+            self._wakeup.set()
+
+    def add_after(self, key: Key, delay_seconds: float) -> None:
+        """Have a key looked at later. The latest word counts: it replaces an earlier appointment."""
+        self.forget_appointment(key)
+        self._timers[key] = asyncio.get_running_loop().call_later(delay_seconds, self._due, key)
+
+    def forget_appointment(self, key: Key) -> None:
+        """Drop what `add_after` arranged."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def get(self) -> Key:
+        """Wait for a key, and take it. It has to be given back by `done`."""
+        while not self._waiting:
+            self._wakeup.clear()
+            await self._wakeup.wait()
+        key = self._waiting.popleft()
+        self._dirty.discard(key)
+        self._running.add(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        """Give a key back. If it was added meanwhile, it runs again."""
+        self._running.discard(key)
+        if key in self._dirty:
+            self._waiting.append(key)
+            self._wakeup.set()
+
+    def failed(self, key: Key) -> float:
+        """Arrange another try, each later than the one before, and say in how many seconds."""
+        count = self._failures.get(key, 0)
+        self._failures[key] = count + 1
+        longest = min(FIRST_DELAY_SECONDS * 2.0**count, LONGEST_DELAY_SECONDS)
+        delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 # spreads tries, guards nothing
+        self.add_after(key, delay)
+        return delay
+
+    def succeeded(self, key: Key) -> None:
+        """Forget earlier failures."""
+        self._failures.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)

@@ -1,0 +1,54 @@
+"""The HTTP session to the API server, and the service account's token, which kubelet replaces every hour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_UNAUTHORIZED: Final = 401
+
+
+def open_session(
+    tls: ssl.SSLContext, headers: Mapping[str, str], token_file: Path | None = None
+) -> aiohttp.ClientSession:
+    """The one session for watches and writes, with the credentials in `headers` or in a file that changes."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+        headers={**headers, "User-Agent": "vllm-operator"},
+        middlewares=(RotatingToken(token_file),) if token_file else (),
+    )
+
+
+class RotatingToken:
+    """Middleware that sends the token, and reads it anew when the API server no longer takes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token = self._read()
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and once more where the token had been replaced meanwhile."""
+        response = await self._send(request, handler)
+        if response.status != _UNAUTHORIZED:
+            return response
+        newest = self._read()
+        if newest == self._token:
+            return response
+        self._token = newest
+        response.release()
+        return await self._send(request, handler)
+
+    async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return await handler(request)
+
+    def _read(self) -> str:
+        return self._path.read_text(encoding="ascii").strip()

@@ -1,0 +1,57 @@
+"""Holding the cache against the truth: nothing is decided before it is whole, and lost deletions are found later."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.cluster.cache import Key
+from vllm_operator.cluster.kinds import WATCHED
+
+if TYPE_CHECKING:
+    from vllm_operator.cluster.cache import Cache
+    from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.kinds import Kind
+
+_POLL_SECONDS: Final = 0.05
+_LIST_AGAIN_SECONDS: Final = 5.0
+
+
+async def wait_until_synced(client: Client, cache: Cache) -> None:
+    """Wait until the watches have brought every object that exists.
+
+    An operator that decides earlier takes what it has not seen yet for missing, and writes it again.
+
+    Raises:
+        ApiError: the API server does not list the objects.
+    """
+    for kind in WATCHED:
+        while missing := await _missing(client, cache, kind):
+            await _wait_for(cache, kind, missing)
+
+
+async def ghosts(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
+    """Objects in the cache that no longer exist: their deletion fell into a gap between two watches.
+
+    Raises:
+        ApiError: the API server does not list the objects.
+    """
+    found = []
+    for kind in WATCHED:
+        before = {str(live["metadata"]["uid"]): key for key, live in cache.items(kind)}
+        living = {identity.uid async for identity in client.identities(kind)}
+        found += [(kind, key, uid) for uid, key in before.items() if uid not in living]
+    return found
+
+
+async def _missing(client: Client, cache: Cache, kind: Kind) -> set[tuple[Key, str]]:
+    listed = {(Key(one.namespace, one.name), one.uid) async for one in client.identities(kind)}
+    return {(key, uid) for key, uid in listed if not cache.has(kind, key, uid)}
+
+
+async def _wait_for(cache: Cache, kind: Kind, missing: set[tuple[Key, str]]) -> None:
+    """Wait a while for the watch. What was deleted meanwhile never comes, so the caller lists again."""
+    for _ in range(int(_LIST_AGAIN_SECONDS / _POLL_SECONDS)):
+        if all(cache.has(kind, key, uid) for key, uid in missing):
+            return
+        await asyncio.sleep(_POLL_SECONDS)

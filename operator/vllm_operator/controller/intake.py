@@ -1,0 +1,57 @@
+"""The way in for changes: each goes into the cache and puts keys into the queue. Nothing here talks to the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CHILDREN, MODEL, POD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vllm_operator.cluster.kinds import Kind
+    from vllm_operator.cluster.queue import Queue
+
+
+class Intake:
+    """Takes in what the watches bring."""
+
+    def __init__(self, cache: Cache, queue: Queue) -> None:
+        self._cache = cache
+        self._queue = queue
+
+    def changed(self, kind: Kind, live: Mapping[str, Any]) -> None:
+        """An object is there, or is another than before."""
+        if self._cache.put(kind, live):
+            self._enqueue(kind, live)
+
+    def deleted(self, kind: Kind, live: Mapping[str, Any]) -> None:
+        """An object is gone."""
+        keys = list(self._keys(kind, live))
+        metadata = live["metadata"]
+        if self._cache.remove(kind, Key(metadata["namespace"], metadata["name"]), metadata["uid"]):
+            for key in keys:
+                self._queue.add(key)
+
+    def everything(self) -> None:
+        """Have every model looked at, and every namespace that holds a model or the gate program."""
+        for kind in (MODEL, *CHILDREN):
+            for _, live in self._cache.items(kind):
+                self._enqueue(kind, live)
+
+    def _enqueue(self, kind: Kind, live: Mapping[str, Any]) -> None:
+        for key in self._keys(kind, live):
+            self._queue.add(key)
+
+    def _keys(self, kind: Kind, live: Mapping[str, Any]) -> Iterator[Key]:
+        metadata = live["metadata"]
+        if kind is MODEL:
+            yield Key(metadata["namespace"])
+            yield Key(metadata["namespace"], metadata["name"])
+            return
+        model = self._cache.model_of(live)
+        if model is not None:
+            yield model
+        elif kind is not POD:
+            yield Key(metadata["namespace"])

@@ -1,0 +1,125 @@
+"""The road of every decision: observe -> decide -> act."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.api import names
+from vllm_operator.api.conditions import Reason
+from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, kind_of
+from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused
+from vllm_operator.planner.decide import decide, decide_namespace, name_taken, owned, refuse
+from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation
+from vllm_operator.render.children import child_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_operator.cluster.client import Client
+    from vllm_operator.planner.plan import Plan, Write
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Brings one model, or what a namespace's models share, to what is wanted of it."""
+
+    def __init__(self, client: Client, cache: Cache) -> None:
+        self._client = client
+        self._cache = cache
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Observe, decide and act once. Returns in how many seconds to look again, if nothing changes before.
+
+        Raises:
+            ApiError: the API server did not do what was decided; the caller tries again later.
+        """
+        if not key.name:
+            await self._act(key, decide_namespace(self._observe_namespace(key.namespace)))
+            return None
+        observation = self._observe(key)
+        plan = decide(observation)
+        try:
+            await self._act(key, plan)
+        except ApiRefused as refusal:
+            plan = refuse(observation, Reason.CHILD_REFUSED, str(refusal))
+            await self._act(key, plan)
+        except NameTaken as taken:
+            plan = refuse(observation, Reason.NAME_TAKEN, str(taken))
+            await self._act(key, plan)
+        if plan.look_again_at is None:
+            return None
+        return (plan.look_again_at - observation.now).total_seconds()
+
+    def _observe(self, key: Key) -> Observation:
+        instance = names.instance_name(key.name)
+        found = {
+            ChildKey(kind, name): self._cache.get(kind_of(kind), Key(key.namespace, name))
+            for kind, name in child_names(instance)
+        }
+        return Observation(
+            raw=self._cache.get(MODEL, key),
+            children={child: live for child, live in found.items() if live is not None},
+            pods=self._cache.pods(key.namespace, instance),
+            now=datetime.now(UTC),
+        )
+
+    def _observe_namespace(self, namespace: str) -> NamespaceObservation:
+        program = self._cache.get(CONFIG_MAP, Key(namespace, names.GATES_CONFIG_MAP))
+        return NamespaceObservation(namespace, self._cache.has_models(namespace), program)
+
+    async def _act(self, key: Key, plan: Plan) -> None:
+        for write in plan.writes:
+            live = await self._write(key, write)
+            self._cache.put(kind_of(live["kind"]), live)
+        for doomed in plan.deletes:
+            await self._client.delete(doomed)
+        if plan.status is not None:
+            await self._write_status(key, plan.status)
+
+    async def _write(self, key: Key, write: Write) -> dict[str, Any]:
+        started = time.monotonic()
+        try:
+            live = await self._client.apply(write.desired, force=write.ours)
+        except ApiConflict:
+            live = await self._take_back(key, write)
+        name = f"{write.desired['kind']} {key.namespace}/{write.desired['metadata']['name']}"
+        logger.info("applied %s in %.0f ms", name, (time.monotonic() - started) * 1000)
+        return live
+
+    async def _take_back(self, key: Key, write: Write) -> dict[str, Any]:
+        """Somebody else owns a field. In an object of ours it is repaired; another's object is left alone.
+
+        Raises:
+            NameTaken: the object is not the operator's.
+        """
+        metadata = write.desired["metadata"]
+        live = await self._client.get(kind_of(write.desired["kind"]), key.namespace, metadata["name"])
+        if not _ours(key, live):
+            raise NameTaken(name_taken(write.desired))
+        return await self._client.apply(write.desired, force=True)
+
+    async def _write_status(self, key: Key, status: Mapping[str, Any]) -> None:
+        raw = self._cache.get(MODEL, key)
+        if raw is None:
+            return
+        try:
+            live = await self._client.patch_status(key.namespace, key.name, raw["metadata"]["uid"], status)
+        except ApiNotFound:
+            return  # deleted meanwhile: there is nobody left to tell
+        self._cache.put(MODEL, live)
+
+
+class NameTaken(Exception):  # noqa: N818 # named for the state, as the status says it
+    """A child's name belongs to an object that the operator did not make."""
+
+
+def _ours(key: Key, live: Mapping[str, Any]) -> bool:
+    """Whether an object that the cache did not know is the operator's all the same."""
+    if not key.name:
+        return bool(live["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.MANAGER)
+    return owned({"name": key.name}, live)

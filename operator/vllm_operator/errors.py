@@ -1,0 +1,49 @@
+"""What can go wrong in the operator, as one tree.
+
+OperatorError
+├── SettingsError        an option has a wrong value
+├── LoginError           no way to the API server is configured
+└── ApiError             the API server did not do what was asked
+    ├── ApiUnavailable   it did not answer, or cannot now: try again
+    ├── ApiConflict      somebody else owns a field, or the object is another one by now
+    ├── ApiNotFound      there is no such object
+    └── ApiRefused       it will not do it, and says why
+"""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """Base of all errors of the operator."""
+
+
+class SettingsError(OperatorError):
+    """An option of the operator has a value that it cannot have."""
+
+
+class LoginError(OperatorError):
+    """Neither a service account nor a kubeconfig tells how to reach the API server."""
+
+
+class ApiError(OperatorError):
+    """The API server did not do what was asked."""
+
+    def __init__(self, what: str, message: str) -> None:
+        super().__init__(f"{what}: {message}")
+        self.message = message
+
+
+class ApiUnavailable(ApiError):  # noqa: N818 # named for the state, as the HTTP status is
+    """It did not answer, or asks to come back later."""
+
+
+class ApiConflict(ApiError):  # noqa: N818 # as above
+    """Somebody else owns a field, or the object is another one by now."""
+
+
+class ApiNotFound(ApiError):  # noqa: N818 # as above
+    """There is no such object."""
+
+
+class ApiRefused(ApiError):  # noqa: N818 # as above
+    """It will not do it, whoever tries again: the message is the API server's own."""

@@ -1,0 +1,62 @@
+"""What goes into a decision and what comes out of it: frozen data, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+class ChildKey(NamedTuple):
+    """Which child of a model is meant; all live in its namespace."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything that a decision about one model may depend on."""
+
+    raw: Mapping[str, Any] | None
+    """The resource as the API server has it; None when it is gone."""
+    children: Mapping[ChildKey, Mapping[str, Any]]
+    """Live objects that carry the operator's label, under the names that the model's children have."""
+    pods: tuple[Mapping[str, Any], ...]
+    """Pods of its engines."""
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceObservation:
+    """Everything that a decision about what the models of a namespace share may depend on."""
+
+    namespace: str
+    has_models: bool
+    program: Mapping[str, Any] | None
+    """The live ConfigMap of the gate program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An object to apply as a whole."""
+
+    desired: Mapping[str, Any]
+    ours: bool
+    """Whether the object is known to be the operator's. If not, it is taken only where nobody else has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What shall be done now. The empty plan is a world as desired."""
+
+    writes: tuple[Write, ...] = ()
+    deletes: tuple[Mapping[str, Any], ...] = ()
+    """Live objects to delete."""
+    status: Mapping[str, Any] | None = None
+    """The whole new status; None where it stays."""
+    look_again_at: datetime | None = None
+    """When to decide anew although nothing has changed."""

@@ -1,0 +1,84 @@
+"""The gate in the pod: the program's ConfigMap, the probes that run it and the folder of its state."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.render.objects import hashed
+
+if TYPE_CHECKING:
+    from vllm_operator.api.spec import VLLMModelSpec
+
+PROGRAM_FILES: Final = ("judge.py", "probe.py")
+PROGRAM_FOLDER: Final = "/opt/vllm-gates"
+STATE_FOLDER: Final = "/run/vllm-gates"
+
+STARTUP_BUDGET_SECONDS: Final = 3600
+"""How long an engine may load: large models take half an hour to download and compile."""
+
+_STARTUP_PERIOD_SECONDS = 3
+_READY_PERIOD_SECONDS = 5
+_LIVE_PERIOD_SECONDS = 10
+_TIMEOUT_SECONDS = 15
+"""The program keeps shorter deadlines of its own. Only a node that cannot even start it runs into this one."""
+
+_LIVE_FAILURES = 3
+"""A restart is dear: one slow start of the program on a busy node must not cause it."""
+
+
+def program(namespace: str) -> dict[str, Any]:
+    """The ConfigMap with the gate program. It has no owner: all models of the namespace share it."""
+    sources = files("vllm_operator.gates")
+    metadata = {
+        "name": names.GATES_CONFIG_MAP,
+        "namespace": namespace,
+        "labels": {
+            "app.kubernetes.io/name": names.GATES_CONFIG_MAP,
+            "app.kubernetes.io/component": "gates",
+            "app.kubernetes.io/part-of": "vllm-operator",
+            names.MANAGED_BY: names.MANAGER,
+        },
+    }
+    data = {name: (sources / name).read_text(encoding="utf-8") for name in PROGRAM_FILES}
+    return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def probes(spec: VLLMModelSpec) -> dict[str, Any]:
+    """Startup, readiness and liveness probe of the engine's container."""
+    failures_while_starting = STARTUP_BUDGET_SECONDS // _STARTUP_PERIOD_SECONDS
+    return {
+        "startupProbe": _probe(spec, "startup", _STARTUP_PERIOD_SECONDS, failures_while_starting),
+        "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),
+        "livenessProbe": _probe(spec, "live", _LIVE_PERIOD_SECONDS, _LIVE_FAILURES),
+    }
+
+
+def volumes() -> list[dict[str, Any]]:
+    """The program, and a small folder in memory for what it remembers between two runs."""
+    return [
+        {"name": "gates", "configMap": {"name": names.GATES_CONFIG_MAP}},
+        {"name": "gates-state", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
+    ]
+
+
+def mounts() -> list[dict[str, Any]]:
+    """Where the container finds them. The whole ConfigMap is mounted, so that a newer program reaches running pods."""
+    return [
+        {"name": "gates", "mountPath": PROGRAM_FOLDER, "readOnly": True},
+        {"name": "gates-state", "mountPath": STATE_FOLDER},
+    ]
+
+
+def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -> dict[str, Any]:
+    # -S and -E keep the start of the interpreter short and free of the image's own settings
+    words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
+    options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
+    return {
+        "exec": {"command": words + options},
+        "periodSeconds": period_seconds,
+        "timeoutSeconds": _TIMEOUT_SECONDS,
+        "failureThreshold": failures,
+        "successThreshold": 1,
+    }

@@ -1,0 +1,31 @@
+"""What all children have in common: their metadata, and the hash by which a change of any kind is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.api import names
+
+if TYPE_CHECKING:
+    from vllm_operator.api.resource import VLLMModel
+
+
+def child(model: VLLMModel, *, api_version: str, kind: str, name: str, component: str, **body: Any) -> dict[str, Any]:
+    """An object that belongs to the model."""
+    metadata = {
+        "name": name,
+        "namespace": model.namespace,
+        "labels": names.labels(model.instance, component),
+        "ownerReferences": [model.owner_reference],
+    }
+    return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
+
+
+def hashed(desired: dict[str, Any]) -> dict[str, Any]:
+    """Add the annotation that tells two desired states apart, also when the newer one only leaves something out."""
+    text = json.dumps(desired, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
+    return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}

@@ -1,0 +1,47 @@
+"""The two Services: one address for everybody, and the DNS records of the single engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.render.objects import child
+
+if TYPE_CHECKING:
+    from vllm_operator.api.resource import VLLMModel
+
+PORT: Final = 8000
+"""Port of the ClusterIP Service, whatever port the server has in its pod."""
+
+PORT_NAME: Final = "http"
+
+
+def service(model: VLLMModel) -> dict[str, Any]:
+    """The ClusterIP Service: only engines that pass their gate are behind it."""
+    port = {"name": PORT_NAME, "port": PORT, "protocol": "TCP", "targetPort": PORT_NAME}
+    return _service(model, model.instance, {"type": "ClusterIP", "ports": [port]})
+
+
+def headless_service(model: VLLMModel) -> dict[str, Any]:
+    """The headless Service: an A and an SRV record for each engine that passes its gate.
+
+    Its port is that of the pods, since clients that resolve it talk to the pods themselves.
+    """
+    port = {"name": PORT_NAME, "port": model.spec.engine.port, "protocol": "TCP", "targetPort": PORT_NAME}
+    spec = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": False, "ports": [port]}
+    return _service(model, names.engines_name(model.instance), spec)
+
+
+def url(model: VLLMModel) -> str:
+    """Base URL of the OpenAI-compatible API. It resolves by search path, whatever the cluster's domain."""
+    return f"http://{model.instance}.{model.namespace}.svc:{PORT}/v1"
+
+
+def discovery(model: VLLMModel) -> str:
+    """Name and port under which a client finds the single engines."""
+    return f"{names.engines_name(model.instance)}.{model.namespace}.svc:{model.spec.engine.port}"
+
+
+def _service(model: VLLMModel, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    body = {**spec, "selector": names.selector_labels(model.instance)}
+    return child(model, api_version="v1", kind="Service", name=name, component="engine", spec=body)

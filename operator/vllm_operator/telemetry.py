@@ -1,0 +1,70 @@
+"""Metrics and health of the operator itself, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vllm_operator.settings import Settings
+
+_BUCKETS: Final = tuple(round(0.0005 * 1.3**step, 6) for step in range(40))
+"""From half a millisecond to some 14 seconds, each a third above the one before, so that quantiles can be read."""
+
+
+class Telemetry:
+    """What the operator measures of itself."""
+
+    def __init__(self, synced: asyncio.Event) -> None:
+        self.registry = CollectorRegistry()
+        self.synced = synced
+        self.reconcile_seconds = Histogram(
+            "vllm_operator_reconcile_seconds", "One look at one model.", buckets=_BUCKETS, registry=self.registry
+        )
+        self.failures = Counter(
+            "vllm_operator_reconcile_failures_total", "Looks that failed and are tried again.", registry=self.registry
+        )
+        ProcessCollector(registry=self.registry)
+
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Report how many keys wait."""
+        gauge = Gauge("vllm_operator_queue_length", "Models that wait to be looked at.", registry=self.registry)
+        gauge.set_function(length)
+
+
+async def serve(settings: Settings, telemetry: Telemetry) -> None:
+    """Serve /healthz, /readyz and /metrics until cancelled.
+
+    /healthz answers as long as the event loop turns; a worker or a watch that dies ends the whole process.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if telemetry.synced.is_set():
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="still listing what exists\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = generate_latest(telemetry.registry)
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    application = web.Application()
+    routes = [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+    application.add_routes(routes)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.listen_host, settings.listen_port).start()
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
