@@ -1,0 +1,333 @@
+"""Start test clusters from Python, use them, stop them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tests.cluster import configs, images, state, tools
+from tests.cluster.binaries import ensure_binaries
+from tests.cluster.errors import ClusterError
+from tests.cluster.guard import DETACH
+from tests.cluster.node import import_image
+from tests.cluster.paths import REPOSITORY, cache_folder
+from tests.cluster.processes import Process, in_namespace_of
+from tests.cluster.reports import follow
+from tests.cluster.spec import ClusterSpec, Layout, NodeKind, node_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+STOP_SECONDS = 30.0
+KUBECTL_SECONDS = 180.0
+KIND_CONFIG = Path(__file__).resolve().parent / "kind.yaml"
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """A component as `status` shows it; `process` is None while it is down or where it cannot be seen."""
+
+    name: str
+    process: Process | None
+    restarts: int
+    log: Path
+
+
+class Cluster:
+    """A running cluster that was not started here: the one that KUBECONFIG names. Base of the others."""
+
+    def __init__(self, spec: ClusterSpec, kubeconfig: Path, binaries: Path) -> None:
+        self.spec = spec
+        self.kubeconfig = kubeconfig
+        self.binaries = binaries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment in which kubectl and helm are the built ones and work on this cluster."""
+        return {**os.environ, **self.exports}
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """What `env` changes."""
+        caches = cache_folder() / "kubectl" / self.spec.name
+        path = f"{self.binaries}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(caches), "PATH": path}
+
+    def kubectl(self, *args: str, input: str | None = None, timeout: float = KUBECTL_SECONDS) -> str:  # noqa: A002 - the name that subprocess gives it
+        """Run kubectl and return what it printed.
+
+        Raises:
+            ClusterError: it failed; with its error output.
+        """
+        command = [str(self.binaries / "kubectl"), *args]
+        done = subprocess.run(
+            command, input=input, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(args)} ended with code {done.returncode}:\n{done.stderr.strip()}")
+        return done.stdout
+
+    def load_image(self, archive: Path) -> None:
+        """Make the image of an archive available to pods."""
+        raise ClusterError(
+            f"cannot load {archive} into an existing cluster: push the image to a registry it pulls from"
+        )
+
+    def components(self) -> list[ComponentStatus]:
+        """The cluster's processes on this machine."""
+        return []
+
+    def stop(self) -> None:
+        """Take the cluster down; nothing to do for one that was not started here."""
+
+
+class KindCluster(Cluster):
+    """A cluster of the `kind` program."""
+
+    def load_image(self, archive: Path) -> None:
+        """Load the archive into all nodes."""
+        _kind("load", "image-archive", str(archive), "--name", self.spec.name)
+
+    def stop(self) -> None:
+        """Delete the cluster."""
+        _kind("delete", "cluster", "--name", self.spec.name, "--kubeconfig", str(self.kubeconfig))
+        shutil.rmtree(Layout.of(self.spec.name).state)
+
+
+class OwnCluster(Cluster):
+    """A cluster of our own processes."""
+
+    def __init__(self, spec: ClusterSpec, binaries: Path, guard: subprocess.Popen[str] | None = None) -> None:
+        self.layout = Layout.of(spec.name)
+        super().__init__(spec, self.layout.kubeconfig, binaries)
+        self._guard = guard
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """What `env` changes; kubectl keeps its caches with the cluster: the next one may have the same address."""
+        return {**super().exports, "KUBECACHEDIR": str(self.layout.state / "kubectl-cache")}
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the components' logs."""
+        return self.layout.logs
+
+    @property
+    def kubeconfig_inside(self) -> Path:
+        """Administrator access for programs inside the cluster's network namespace."""
+        return self.layout.config / "admin-internal.kubeconfig"
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """The command that runs `command` in the network namespace of the first node, with the host's files.
+
+        Services and pods can be reached there. The process that is started is the program itself, so it can be
+        signalled by its pid.
+        """
+        if self.spec.node is not NodeKind.REAL:
+            raise ClusterError("only a cluster with --node real has a network namespace")
+        return ["nsenter", f"--net=/proc/{self._supervisor().pid}/ns/net", "--", *command]
+
+    def run_inside(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,  # noqa: A002 - the name that subprocess gives it
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the network namespace of the first node and wait for it."""
+        return subprocess.run(
+            self.inside(command), input=input, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def load_image(self, archive: Path) -> None:
+        """Import the archive on every node."""
+        if self.spec.node is not NodeKind.REAL:
+            raise ClusterError("a cluster with --node none runs no pods and takes no images")
+        for node in node_names(self.spec):
+            inner = self.process(f"containerd@{node}")
+            import_image(archive, Path(f"/proc/{inner.pid}/root{configs.CONTAINERD_SOCKET}"), self.binaries / "ctr")
+
+    def components(self) -> list[ComponentStatus]:
+        """The cluster's processes as the host sees them."""
+        supervisor = self._supervisor()
+        rows = [row for path in sorted(self.layout.components.glob("*.json")) for row in json.loads(path.read_text())]
+        found = in_namespace_of(supervisor, [row["pid"] for row in rows])
+        return [
+            ComponentStatus(row["name"], found.get(row["pid"]), row["restarts"], self.logs / f"{row['name']}.log")
+            for row in rows
+        ]
+
+    def process(self, component: str) -> Process:
+        """A component's process, to be killed or stopped by a test; a killed one is started again after a second."""
+        for status in self.components():
+            if status.name == component and status.process:
+                return status.process
+        raise ClusterError(f"{component} does not run in the cluster {self.spec.name!r}")
+
+    def detach(self) -> None:
+        """Let the cluster outlive this process; `down` or `stop` ends it."""
+        if self._guard and self._guard.stdin:
+            self._guard.stdin.write(DETACH.decode())
+            self._guard.stdin.flush()
+
+    def stop(self) -> None:
+        """Take the cluster down and wait until no trace is left."""
+        guard = Process.load(self.layout.guard)
+        if guard:
+            guard.kill(signal.SIGTERM)
+            if not guard.wait(STOP_SECONDS):
+                raise ClusterError(
+                    f"the cluster {self.spec.name!r} (process {guard.pid}) does not end; see {self.logs}"
+                )
+        if self._guard:
+            _close(self._guard)
+
+    def _supervisor(self) -> Process:
+        found = Process.load(self.layout.supervisor)
+        if found is None:
+            raise ClusterError(f"the cluster {self.spec.name!r} does not run")
+        return found
+
+
+def start(spec: ClusterSpec, *, report: Callable[[str], None] = _print) -> Cluster:
+    """Start a cluster; it ends with `stop`, at the end of a `with` block, or with this process.
+
+    Raises:
+        ClusterError: something is missing or a component failed; nothing is left then.
+    """
+    tools.check(spec.node)
+    binaries = ensure_binaries(report)
+    match spec.node:
+        case NodeKind.EXISTING:
+            return Cluster(spec, _users_kubeconfig(), binaries)
+        case NodeKind.KIND:
+            return _start_kind(spec, binaries)
+        case NodeKind.REAL:
+            return _start_own(replace(spec, images=(images.pause_image(), *spec.images)), binaries, report)
+        case NodeKind.NONE:
+            return _start_own(spec, binaries, report)
+
+
+def attach(name: str = "default") -> Cluster:
+    """The running cluster of this name.
+
+    Raises:
+        ClusterError: none runs.
+    """
+    layout = next((layout for layout in state.running() if layout.state.name == name), None)
+    if layout is None:
+        raise ClusterError(f"no cluster named {name!r} runs: start it with `python -m tests.cluster up --name {name}`")
+    spec = ClusterSpec.from_json(layout.spec.read_text(encoding="utf-8"))
+    if spec.node is NodeKind.KIND:
+        return KindCluster(spec, layout.kubeconfig, ensure_binaries())
+    return OwnCluster(spec, ensure_binaries())
+
+
+def _start_own(spec: ClusterSpec, binaries: Path, report: Callable[[str], None]) -> OwnCluster:
+    lock = state.create(spec)
+    layout = Layout.of(spec.name)
+    try:
+        with (layout.logs / "guard.log").open("ab") as log:
+            guard = _spawn_guard(layout, binaries, lock, log)
+    finally:
+        os.close(lock)
+    try:
+        follow(guard.stdout or (), report)
+    except BaseException as error:
+        _close(guard)
+        if isinstance(error, ClusterError):
+            raise ClusterError(f"{error}\nall logs: {state.kept_logs(spec.name)}") from error
+        raise
+    return OwnCluster(spec, binaries, guard)
+
+
+def _spawn_guard(layout: Layout, binaries: Path, lock: int, log: IO[bytes]) -> subprocess.Popen[str]:
+    env = {
+        "PATH": f"{binaries}{os.pathsep}{tools.search_path()}",
+        "HOME": str(layout.state),
+        "TMPDIR": str(layout.temporary),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(REPOSITORY),
+        "VLLM_OPERATOR_CACHE": str(cache_folder()),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cluster.guard", str(layout.state)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=env,
+        cwd="/",
+        pass_fds=(lock,),
+        start_new_session=True,  # a Ctrl-C is for the starter; the guard hears of it through the lifeline
+    )
+
+
+def _close(guard: subprocess.Popen[str]) -> None:
+    """Cut the lifeline and wait until the guard has cleaned up."""
+    if guard.stdin:
+        guard.stdin.close()
+    guard.wait(STOP_SECONDS)
+    if guard.stdout:
+        guard.stdout.close()
+
+
+def _users_kubeconfig() -> Path:
+    chosen = os.environ.get("KUBECONFIG")
+    path = Path(chosen.split(os.pathsep)[0]) if chosen else Path.home() / ".kube" / "config"
+    if not path.exists():
+        raise ClusterError(f"--node existing uses the cluster of {path}, which does not exist: set KUBECONFIG")
+    return path
+
+
+def _start_kind(spec: ClusterSpec, binaries: Path) -> KindCluster:
+    if shutil.which("kind") is None:
+        raise ClusterError("--node kind needs the program `kind` and a container engine; `kind` is not on PATH")
+    layout = Layout.of(spec.name)
+    os.close(state.create(spec))
+    cluster = KindCluster(spec, layout.kubeconfig, binaries)
+    try:
+        _kind(
+            "create",
+            "cluster",
+            "--name",
+            spec.name,
+            "--config",
+            str(KIND_CONFIG),
+            "--kubeconfig",
+            str(layout.kubeconfig),
+        )
+        for image in spec.images:
+            cluster.load_image(image)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _kind(*arguments: str) -> None:
+    try:
+        subprocess.run(["kind", *arguments], check=True)
+    except subprocess.CalledProcessError as error:
+        raise ClusterError(f"kind {' '.join(arguments)} ended with code {error.returncode}") from error
