@@ -56,8 +56,8 @@ format: venv ## format the code and mend what ruff can mend
 	$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: venv ## write everything that derives from the types: crds/
-	$(PY) -m vllm_operator.api.crd
+generate: venv ## write everything that derives from something else: CRD, chart
+	$(PY) -m tools.generate
 
 .PHONY: demo
 demo: binaries ## a cluster, the operator in it, a model served, a prompt answered (ENGINE=real or ENGINE=stub chooses)

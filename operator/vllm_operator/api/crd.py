@@ -1,9 +1,7 @@
-"""The CustomResourceDefinition, generated from the types. `python -m vllm_operator.api.crd` writes it to crds/."""
+"""The CustomResourceDefinition, generated from the types."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import yaml
@@ -159,15 +157,3 @@ def crd_yaml() -> str:
     """The file in crds/, with a line that says where it comes from."""
     text: str = yaml.safe_dump(crd(), sort_keys=False, width=120, allow_unicode=True)
     return f"# Generated from operator/vllm_operator/api by `make generate`; do not edit.\n{text}"
-
-
-def main(directory: Path) -> None:
-    """Write the CustomResourceDefinition."""
-    path = directory / FILE_NAME
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(crd_yaml())
-    sys.stdout.write(f"wrote {path}\n")
-
-
-if __name__ == "__main__":
-    main(Path("crds"))

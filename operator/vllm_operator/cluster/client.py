@@ -83,7 +83,7 @@ class Client:
             parameters["labelSelector"] = MANAGED_SELECTOR
         while True:
             page = await self._call("GET", kind.path(), parameters=parameters, accept=_METADATA_ONLY)
-            for item in page["items"]:
+            for item in page["items"] or ():  # null where there is nothing
                 metadata = item["metadata"]
                 yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
             token = page["metadata"].get("continue")
