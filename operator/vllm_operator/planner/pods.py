@@ -52,7 +52,7 @@ def report(pod: Mapping[str, Any]) -> EngineReport:
     failure = _not_scheduled(status) or _pod_failed(status) or _container_failed(_container(status))
     if failure:
         return EngineReport(name, EngineState.FAILING, failure)
-    if _container(status).get("started"):
+    if _has_served(status):
         sentence = "served before, and does not make progress now"
         return EngineReport(name, EngineState.WITHDRAWN, sentence)
     return EngineReport(name, EngineState.STARTING, "loads its model")
@@ -63,6 +63,13 @@ def summary(engines: Iterable[EngineReport], state: EngineState) -> str:
     quoted = [f"{engine.pod} {engine.sentence}" for engine in engines if engine.state is state]
     more = len(quoted) - _MOST_QUOTED
     return "; ".join(quoted[:_MOST_QUOTED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _has_served(status: Mapping[str, Any]) -> bool:
+    """Whether the running container was ready before: only then did readiness change after the container's start."""
+    started_at = _container(status).get("state", {}).get("running", {}).get("startedAt", "")
+    changed_at = _condition(status, "Ready").get("lastTransitionTime", "")
+    return bool(started_at) and bool(_container(status).get("started")) and str(changed_at) > str(started_at)
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

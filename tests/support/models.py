@@ -1,0 +1,71 @@
+"""VLLMModels for the test cluster: the same resource, served by the stub engine or by the real vLLM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.support import images
+from tests.support.vllm_cpu import real_engine
+from vllm_operator.api.meta import API_VERSION, KIND
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine that pods of the test cluster can run."""
+
+    title: str
+    image: str
+    archive: Path
+    source: str
+    mounts: tuple[Path, ...] = ()
+    """Host folders that its containers need; the fake device plug-in brings them along with a GPU."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What spec.engine needs on this machine."""
+
+
+def stub() -> EngineChoice:
+    """The stub engine: starts at once and answers what it was asked."""
+    return EngineChoice(
+        title="the stub engine (it speaks vLLM's protocol and needs no model)",
+        image=images.STUB_ENGINE,
+        archive=images.stub_engine_image(),
+        source="Qwen/Qwen2.5-0.5B-Instruct",
+    )
+
+
+def real() -> EngineChoice:
+    """The real vLLM, built for CPU, with a tiny random Llama.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    return EngineChoice(
+        title="the real vLLM (CPU build, with a tiny random Llama: expect nonsense)",
+        image=images.REAL_ENGINE,
+        archive=images.real_engine_image(),
+        source=str(real_engine().require().model),
+        mounts=(images.real_engine_root(),),
+        fields={"maxModelLen": 1024, "extraArgs": ["--enforce-eager", "--kv-cache-memory-bytes", "67108864"]},
+    )
+
+
+def real_is_installed() -> bool:
+    """Whether `make vllm-cpu` has run here."""
+    return real_engine().installed
+
+
+def model(name: str, engine: EngineChoice, *, namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    """A VLLMModel served by this engine. `spec` are further fields; those under `engine` are merged."""
+    wanted = dict(spec)
+    engine_fields = {"image": engine.image, **engine.fields, **wanted.pop("engine", {})}
+    source = {"source": engine.source, "servedNames": [name], **wanted.pop("model", {})}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"model": source, "engine": engine_fields, **wanted},
+    }
