@@ -28,6 +28,8 @@ REAL_ENGINE = "docker.io/library/vllm-cpu:test"
 OPERATOR = "docker.io/library/vllm-operator:dev"
 CLIENT = "docker.io/library/vllm-client:dev"
 
+REAL_ENGINE_MOUNT = "/opt/vllm"
+"""Where pods of the real engine mount it. Its own path will not do: the way there may be closed to a non-root user."""
 PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 """Where Debian's Python looks for packages that are not Debian's."""
 PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
@@ -43,12 +45,16 @@ def stub_engine_image() -> Path:
 
 
 def real_engine_image() -> Path:
-    """The real engine's image without the engine: pods mount `real_engine_root()` read-only at the same path.
+    """The real engine's image without the engine: pods mount `real_engine_root()` read-only at REAL_ENGINE_MOUNT.
 
-    Raises:
-        RuntimeError: The real engine is not installed.
+    What vLLM remembers of the model's class is copied to where it looks for it, because it also writes there.
     """
-    script = f'#!/bin/sh\nexec {real_engine().require().command} "$@"\n'
+    script = (
+        "#!/bin/sh\n"
+        'cache="${VLLM_CACHE_ROOT:-$HOME/.cache/vllm}"\n'
+        f'mkdir -p "$cache" && cp -r {REAL_ENGINE_MOUNT}/cache/. "$cache"\n'
+        f'exec {REAL_ENGINE_MOUNT}/venv/bin/python {REAL_ENGINE_MOUNT}/venv/bin/vllm "$@"\n'
+    )
     program = files_layer({"usr/local/bin/vllm": Entry(mode=0o755, content=script.encode())})
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_TARGET_DEVICE": "cpu"}
     config = ImageConfig(entrypoint=["vllm", "serve"], env={**PYTHON_ENV, **env})
@@ -56,12 +62,18 @@ def real_engine_image() -> Path:
 
 
 def real_engine_root() -> Path:
-    """The one folder that pods of the real engine mount, read-only and at its own path; the model is in it.
+    """The one folder of this machine that pods of the real engine mount.
 
     Raises:
         RuntimeError: The real engine is not installed.
     """
     return real_engine().require().root
+
+
+def real_engine_model() -> str:
+    """The tiny model's path in such a pod."""
+    engine = real_engine()
+    return f"{REAL_ENGINE_MOUNT}/{engine.model.relative_to(engine.root)}"
 
 
 def operator_image() -> Path:
