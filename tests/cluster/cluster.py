@@ -257,7 +257,8 @@ def _start_own(spec: ClusterSpec, binaries: Path, report: Callable[[str], None])
     except BaseException as error:
         _close(guard)
         if isinstance(error, ClusterError):
-            raise ClusterError(f"{error}\nall logs: {state.kept_logs(spec.name)}") from error
+            logs = state.kept_logs(spec.name)
+            raise ClusterError(f"{error}\n{_tail(logs / 'guard.log')}all logs: {logs}") from error
         raise
     return OwnCluster(spec, binaries, guard)
 
@@ -291,6 +292,12 @@ def _close(guard: subprocess.Popen[str]) -> None:
     guard.wait(STOP_SECONDS)
     if guard.stdout:
         guard.stdout.close()
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    """What the cluster's own processes had to say, if anything."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return "".join(f"  {line}\n" for line in text.splitlines()[-lines:])
 
 
 def _users_kubeconfig() -> Path:

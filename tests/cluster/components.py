@@ -20,11 +20,12 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A process that the supervisor keeps running."""
+    """A process that the supervisor starts, and starts again when it dies, like a system's service manager."""
 
     name: str
     command: tuple[str, ...]
     pass_fds: tuple[int, ...] = ()
+    restart: bool = True
 
 
 def etcd(plane: ControlPlane, layout: Layout) -> Component:
@@ -149,10 +150,13 @@ def relay(listener: int, plane: ControlPlane) -> Component:
 
 
 def node_supervisor(node: str, layout: Layout) -> Component:
-    """A further node: its processes in mount, network and host name namespaces of their own."""
+    """A further node: its processes in mount, network and host name namespaces of their own.
+
+    Killed, it takes the node's kubelet, kube-proxy and containerd with it for good: a node that failed.
+    """
     inner = python_component(node, "tests.cluster.node", [str(layout.state), node])
     outer = ("unshare", "--mount", "--net", "--uts", "--propagation", "private", "--")
-    return Component(name=node, command=(*outer, *inner.command))
+    return Component(name=node, command=(*outer, *inner.command), restart=False)
 
 
 def python_component(name: str, module: str, arguments: Sequence[str], *, pass_fds: tuple[int, ...] = ()) -> Component:

@@ -89,7 +89,7 @@ class Supervision:
             )
 
     def _reap(self) -> list[str]:
-        """Reap every dead child, also those that were handed to this process; the names of dead components."""
+        """Reap every dead child, also those that were handed to this process; the names of components to restart."""
         names = {running.process.pid: name for name, running in self._running.items()}
         dead: list[str] = []
         while True:
@@ -100,8 +100,10 @@ class Supervision:
             if found is None:
                 return dead
             if found.si_pid in names:
-                dead.append(names[found.si_pid])
-                self._running[dead[-1]].process.wait()
+                name = names[found.si_pid]
+                self._running[name].process.wait()
+                if self._running[name].component.restart:
+                    dead.append(name)
             else:
                 os.waitpid(found.si_pid, 0)
 

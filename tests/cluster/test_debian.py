@@ -1,0 +1,57 @@
+"""Which Debian packages become the base image."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+from tests.cluster import debian, images
+
+LISTING = """\
+python3
+  PreDepends: python3-minimal
+  Depends: libpython3-stdlib
+ |Depends: media-types
+  Depends: mime-support
+  Depends: <virtual>
+    provider
+python3-minimal
+  Depends: dpkg
+  Depends: python3.11-minimal
+python3.11-minimal
+libpython3-stdlib
+util-linux
+  Depends: libpam0g
+"""
+
+
+def test_the_first_alternative_is_taken_and_nothing_virtual() -> None:
+    known = debian.parse_dependencies(LISTING)
+    assert known["python3"] == ["python3-minimal", "libpython3-stdlib", "media-types"]
+    assert known["libpython3-stdlib"] == []
+
+
+def test_closure_leaves_out_installers_and_the_dependencies_of_partial_packages() -> None:
+    found = debian.closure(["python3", "util-linux"], debian.parse_dependencies(LISTING))
+    assert found == (
+        "libpython3-stdlib",
+        "media-types",
+        "python3",
+        "python3-minimal",
+        "python3.11-minimal",
+        "util-linux",
+    )
+
+
+def test_base_layer_has_python_with_byte_code_a_shell_and_what_vllm_needs() -> None:
+    with tarfile.open(images.base_layer().path) as archive:
+        names = set(archive.getnames())
+    python = json.__spec__.name  # a package of the standard library stands for all of it
+    assert any(name.startswith(f"usr/lib/python3.11/{python}/__pycache__/__init__.") for name in names) or not any(
+        name.startswith("usr/lib/python3.11/") for name in names
+    )
+    assert {"usr/bin/python3", "usr/bin/sh", "usr/bin/lscpu", "lib", "etc/passwd", "tmp"} <= names
+    assert any(name.endswith("/libnuma.so.1") for name in names)
+    assert any(name.endswith("/libstdc++.so.6") for name in names)
+    assert not any(name.startswith("lib/") for name in names), "usr-merged: /lib is a link"
+    assert not any(name.startswith("usr/share/doc/") for name in names)
