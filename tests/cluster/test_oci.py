@@ -78,7 +78,7 @@ def test_byte_code_in_a_layer_is_what_this_interpreter_loads_without_a_look_at_t
     assert namespace["ANSWER"] == 42
 
 
-def test_archive_holds_every_blob_under_its_own_hash_and_the_full_name(tmp_path: Path) -> None:
+def test_archive_holds_every_blob_under_its_own_hash_and_the_full_name() -> None:
     layers = [images.files_layer({"a": b"1"}), images.files_layer({"b/c": b"2"})]
     config = images.ImageConfig(entrypoint=["/a"], env={"KEY": "value"}, user="1000")
     archive_path = images.build_image("docker.io/library/sample:1", layers=layers, config=config)
