@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from vllm_operator.cluster.kinds import Kind
 
+_NEVER: Final = "1"
+"""Resource version that no object has: a write that names it makes an object, and never changes one that is there."""
+
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE_SIZE: Final = 500
 _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_ERROR = 404, 409, 429, 500
@@ -48,13 +51,15 @@ class Client:
         """Server-side apply of a whole object; the answer is the live one.
 
         Raises:
-            ApiConflict: without `force`, when somebody else owns a field and has another value in it.
+            ApiConflict: without `force`, when an object of that name is there. Without that check it would be merged
+                with: a foreign ConfigMap has no field in common with ours, and would get our data and our owner.
         """
         metadata = desired["metadata"]
+        body = desired if force else {**desired, "metadata": {**metadata, "resourceVersion": _NEVER}}
         path = kind_of(desired["kind"]).path(metadata["namespace"], metadata["name"])
         parameters = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         return await self._call(
-            "PATCH", path, body=desired, content_type="application/apply-patch+yaml", parameters=parameters
+            "PATCH", path, body=body, content_type="application/apply-patch+yaml", parameters=parameters
         )
 
     async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
