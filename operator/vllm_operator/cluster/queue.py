@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 300.0
+_MOST_DOUBLINGS: Final = 30
+"""Beyond the longest delay already; a float would overflow after three days of failures."""
 
 
 class Queue:
@@ -66,7 +68,7 @@ class Queue:
         """Arrange another try, each later than the one before, and say in how many seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        longest = min(FIRST_DELAY_SECONDS * 2.0**count, LONGEST_DELAY_SECONDS)
+        longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(count, _MOST_DOUBLINGS), LONGEST_DELAY_SECONDS)
         delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 # spreads tries, guards nothing
         self.add_after(key, delay)
         return delay
