@@ -36,13 +36,13 @@ class RotatingToken:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Send a request, and once more where the token had been replaced meanwhile."""
+        sent = self._token  # another request may replace it before this one's answer is here
         response = await self._send(request, handler)
         if response.status != _UNAUTHORIZED:
             return response
-        newest = self._read()
-        if newest == self._token:
+        self._token = self._read()
+        if self._token == sent:
             return response
-        self._token = newest
         response.release()
         return await self._send(request, handler)
 
