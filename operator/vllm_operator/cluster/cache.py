@@ -31,31 +31,40 @@ class Cache:
         self._objects: defaultdict[Kind, dict[Key, Mapping[str, Any]]] = defaultdict(dict)
         self._models_by_instance: dict[Key, str] = {}
         self._pods_by_instance: defaultdict[Key, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[str, int] = OrderedDict()
 
     def put(self, kind: Kind, live: Mapping[str, Any]) -> bool:
         """Take in an object, unless what is here is as new. Returns whether anything changed."""
         metadata = live["metadata"]
         key = Key(metadata["namespace"], metadata["name"])
         known = self._objects[kind].get(key)
-        if metadata["uid"] in self._deleted or (known is not None and not _newer(metadata, known["metadata"])):
+        if _version(metadata) <= self._deleted.get(metadata["uid"], 0):
             return False
+        if known is not None:
+            if _version(metadata) <= _version(known["metadata"]):
+                return False
+            self._unindex(kind, key, known)  # its labels may say another model than before
         self._objects[kind][key] = _slim(kind, live)
         self._index(kind, key)
         return True
 
-    def remove(self, kind: Kind, key: Key, uid: str) -> bool:
-        """Forget an object that was deleted, unless a newer one has its name. Returns whether anything changed."""
-        self._deleted[uid] = None  # an answer to a write may still be on its way, and would bring it back
+    def remove(self, kind: Kind, live: Mapping[str, Any]) -> bool:
+        """Forget an object that was deleted, unless a newer one has its name. Returns whether anything changed.
+
+        An object that lost the operator's label is reported as deleted too, and comes back with a newer version when
+        the label does.
+        """
+        metadata = live["metadata"]
+        key, uid = Key(metadata["namespace"], metadata["name"]), metadata["uid"]
+        self._deleted[uid] = _version(
+            metadata
+        )  # an answer to an earlier write may be on its way, and must not revive it
         while len(self._deleted) > _REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
         known = self._objects[kind].get(key)
-        if known is None or known["metadata"]["uid"] != uid:
+        if known is None or known["metadata"]["uid"] != uid or _version(known["metadata"]) > _version(metadata):
             return False
-        if kind is POD:
-            self._pods_by_instance[_instance(known)].pop(key.name, None)
-        elif kind is MODEL:
-            self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
+        self._unindex(kind, key, known)
         del self._objects[kind][key]
         return True
 
@@ -96,15 +105,24 @@ class Cache:
         elif kind is MODEL:
             self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
 
+    def _unindex(self, kind: Kind, key: Key, known: Mapping[str, Any]) -> None:
+        if kind is POD:
+            pods = self._pods_by_instance[_instance(known)]
+            pods.pop(key.name, None)
+            if not pods:
+                del self._pods_by_instance[_instance(known)]
+        elif kind is MODEL:
+            self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
+
 
 def _instance(live: Mapping[str, Any]) -> Key:
     metadata = live["metadata"]
     return Key(metadata["namespace"], metadata.get("labels", {}).get(INSTANCE_LABEL, ""))
 
 
-def _newer(metadata: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+def _version(metadata: Mapping[str, Any]) -> int:
     """Resource versions are numbers that grow, also across objects of one name (KEP-5504, Kubernetes 1.35)."""
-    return int(metadata["resourceVersion"]) > int(known["resourceVersion"])
+    return int(metadata["resourceVersion"])
 
 
 def _slim(kind: Kind, live: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,15 +22,18 @@ class Intake:
         self._queue = queue
 
     def changed(self, kind: Kind, live: Mapping[str, Any]) -> None:
-        """An object is there, or is another than before."""
+        """An object is there, or is another than before. Its labels may have named another model until now."""
+        metadata = live["metadata"]
+        before = self._cache.get(kind, Key(metadata["namespace"], metadata["name"]))
         if self._cache.put(kind, live):
             self._enqueue(kind, live)
+            if before is not None:
+                self._enqueue(kind, before)
 
     def deleted(self, kind: Kind, live: Mapping[str, Any]) -> None:
         """An object is gone."""
         keys = list(self._keys(kind, live))
-        metadata = live["metadata"]
-        if self._cache.remove(kind, Key(metadata["namespace"], metadata["name"]), metadata["uid"]):
+        if self._cache.remove(kind, live):
             for key in keys:
                 self._queue.add(key)
 
