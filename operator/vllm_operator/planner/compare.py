@@ -6,7 +6,7 @@ none of that is a difference. Comparing quantities as text makes an operator wri
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -36,18 +36,22 @@ _SUFFIXES: Final[dict[str, Decimal]] = {
 }
 
 
+_LARGEST: Final = Decimal(2**63 - 1)
+_SMALLEST: Final = Decimal("1e-9")
+
+
 def quantity(text: str | int) -> Decimal:
-    """Value of a Kubernetes quantity, such as `500m`, `16Gi` or `1e3`.
+    """Value of a Kubernetes quantity, such as `500m`, `16Gi` or `1e3`, as the API server keeps it.
+
+    It rounds up to the next billionth and keeps nothing above 2^63-1.
 
     Raises:
         decimal.InvalidOperation: it is none.
     """
     written = str(text)
-    for length in (2, 1):
-        suffix = written[-length:]
-        if suffix in _SUFFIXES and len(written) > length:
-            return Decimal(written[:-length]) * _SUFFIXES[suffix]
-    return Decimal(written)
+    suffix = next((written[-length:] for length in (2, 1) if written[-length:] in _SUFFIXES), "")
+    value = Decimal(written.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
+    return max(-_LARGEST, min(value, _LARGEST)).quantize(_SMALLEST, ROUND_UP)
 
 
 def holds(live: Any, desired: Any, field: str = "") -> bool:
@@ -57,8 +61,15 @@ def holds(live: Any, desired: Any, field: str = "") -> bool:
     if isinstance(desired, list):
         return isinstance(live, list) and _list_holds(live, desired)
     if field in _QUANTITY_FIELDS:
-        return quantity(live) == quantity(desired)
+        return _same_quantity(live, desired)
     return bool(live == desired)
+
+
+def _same_quantity(live: str | int, desired: str | int) -> bool:
+    try:
+        return quantity(live) == quantity(desired)
+    except InvalidOperation:
+        return False  # the schema cannot tell every mistake (`1e1.5`): the API server refuses it, and says why
 
 
 def _member_holds(live: Mapping[str, Any], key: str, desired: Any, field: str) -> bool:
