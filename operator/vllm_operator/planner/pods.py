@@ -95,6 +95,8 @@ def _pod_failed(status: Mapping[str, Any]) -> str:
 
 
 def _container_failed(container: Mapping[str, Any]) -> str:
+    if container.get("started"):
+        return ""  # it has passed its gate since the crash that `lastState` remembers
     waiting = container.get("state", {}).get("waiting", {})
     terminated = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
     if terminated:
