@@ -118,16 +118,16 @@ class Client:
                     answer: dict[str, Any] = orjson.loads(content)
                     return answer
                 raise _error(f"{method} {path}", response.status, content)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             raise ApiUnavailable(f"{method} {path}", repr(error)) from error
 
 
 def _error(what: str, status: int, content: bytes) -> ApiError:
     """The error that a status stands for, with the message of the API server."""
     try:
-        message = orjson.loads(content).get("message") or content.decode("utf-8", "replace")
-    except orjson.JSONDecodeError:
-        message = content.decode("utf-8", "replace")
+        message = orjson.loads(content)["message"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        message = content.decode("utf-8", "replace")  # not of the API server, but of something before it
     text = f"{message} (HTTP {status})"
     if status == _NOT_FOUND:
         return ApiNotFound(what, text)
