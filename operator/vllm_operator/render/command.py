@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -65,5 +66,5 @@ def _flags(spec: VLLMModelSpec) -> Iterator[tuple[str, bool | float | str]]:
 def _text(value: float | str) -> str:
     """A number as its shortest text: `4`, not `4.0`, and never in scientific notation."""
     if isinstance(value, float):
-        return f"{value:.6f}".rstrip("0").rstrip(".")
+        return format(Decimal(str(value)), "f").removesuffix(".0")
     return str(value)
