@@ -1,0 +1,141 @@
+"""The client's settings: read from a mapping first, then from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from vllm_client.errors import ConfigurationError
+
+DEFAULT_API_KEY = "dummy-key"
+"""Sent to engines that ask for none; the OpenAI client insists on sending one."""
+LOCAL = "local"
+LOCAL_LIMITS = (60.0, 3)
+CLOUD_LIMITS = (120.0, 5)
+"""Timeout and retries of engines behind a network."""
+VARIABLES = {
+    "base_url": "VLLM_BASE_URL",
+    "model_name": "VLLM_MODEL_NAME",
+    "api_key": "VLLM_API_KEY",
+    "deployment_type": "VLLM_DEPLOYMENT_TYPE",
+}
+ALIASES = {"endpoint": "base_url", "model": "model_name"}
+KEYS = frozenset({*VARIABLES, *ALIASES, "host", "port", "timeout", "max_retries"})
+BINDING_ADVICE = "Take it from the model's client binding: envFrom of ConfigMap NAME-client"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """The settings of a client.
+
+    Attributes:
+        base_url: Where the engine answers, ending in /v1.
+        model_name: The served name to ask for.
+        api_key: The key to send.
+        timeout: Seconds that one attempt may take.
+        max_retries: Further attempts after a failure that may pass.
+    """
+
+    base_url: str
+    model_name: str
+    api_key: str = field(default=DEFAULT_API_KEY, repr=False)
+    timeout: float = LOCAL_LIMITS[0]
+    max_retries: int = LOCAL_LIMITS[1]
+
+    def __post_init__(self) -> None:
+        """Normalise the URL.
+
+        Raises:
+            ConfigurationError: No URL or no model is given, or the URL is none.
+        """
+        object.__setattr__(self, "base_url", normal_url(self.base_url))
+        if not self.model_name:
+            raise missing("model_name", "the model's name is missing")
+
+
+def normal_url(text: str) -> str:
+    """The URL with /v1 at its end.
+
+    Raises:
+        ConfigurationError: It is empty, or not an http or https URL.
+    """
+    if not text:
+        raise missing("base_url", "the engine's base URL is missing")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            f"the base URL {text!r} is not an http or https URL",
+            variable=VARIABLES["base_url"],
+            advice=f"Set {VARIABLES['base_url']} to something like http://NAME.NAMESPACE:8000",
+        )
+    url = text.rstrip("/")
+    return url if url.endswith("/v1") else f"{url}/v1"
+
+
+def missing(key: str, problem: str) -> ConfigurationError:
+    """The error for a setting that is not there."""
+    variable = VARIABLES[key]
+    return ConfigurationError(problem, variable=variable, advice=f"Set {variable}. {BINDING_ADVICE}")
+
+
+def read_config(given: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> ClientConfig:
+    """Settings from `given` (flat, or under the key `vllm`), what it lacks from the environment.
+
+    A base URL is honoured whatever the deployment type says; `local` only stands for localhost where none is given.
+
+    Raises:
+        ConfigurationError: Something is missing or wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values = known_values(given or {})
+    for key, variable in VARIABLES.items():
+        if not values.get(key) and environ.get(variable):
+            values[key] = environ[variable]
+    local = str(values.get("deployment_type") or LOCAL).lower() == LOCAL
+    base_url = str(values.get("base_url") or "")
+    if not base_url and local:
+        base_url = f"http://{values.get('host') or 'localhost'}:{values.get('port') or 8000}"
+    timeout, retries = LOCAL_LIMITS if local else CLOUD_LIMITS
+    return ClientConfig(
+        base_url=base_url,
+        model_name=str(values.get("model_name") or ""),
+        api_key=str(values.get("api_key") or DEFAULT_API_KEY),
+        timeout=number(values, "timeout", timeout),
+        max_retries=int(number(values, "max_retries", retries)),
+    )
+
+
+def known_values(given: Mapping[str, object]) -> dict[str, object]:
+    """The settings under their one name.
+
+    Raises:
+        ConfigurationError: There is no such setting.
+    """
+    nested = given.get("vllm", given)
+    if not isinstance(nested, Mapping):
+        raise ConfigurationError("the configuration's `vllm` is not a mapping", variable="vllm", advice="Make it one")
+    for key in nested:
+        if key not in KEYS:
+            advice = f"There are {', '.join(sorted(KEYS))}"
+            raise ConfigurationError(f"there is no setting {key!r}", variable=str(key), advice=advice)
+    return {str(ALIASES.get(key, key)): value for key, value in nested.items()}
+
+
+def number(values: Mapping[str, object], key: str, default: float) -> float:
+    """A number that is not negative.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    value = values.get(key)
+    try:
+        found = default if value is None else float(str(value))
+    except ValueError:
+        found = -1.0
+    if found < 0:
+        raise ConfigurationError(
+            f"{key} is {value!r}", variable=key, advice=f"Set {key} to a number that is not negative"
+        )
+    return found

@@ -1,0 +1,84 @@
+"""Everything that can go wrong, as one tree. Each error names the endpoint and what to do next.
+
+    VLLMError
+    ├── ConfigurationError   a setting is missing or wrong; names the variable (also a ValueError)
+    ├── NotReachable         nobody answers at the endpoint (also a ConnectionError)
+    ├── TimedOut             the answer took longer than the timeout (also a TimeoutError)
+    ├── Unauthorized         401, 403: the API key is missing or wrong
+    ├── ModelNotFound        404: the model is not served under that name
+    ├── RefusedInput         400, 413, 422: the engine does not accept the request
+    ├── Overloaded           429, or 503 of an engine whose queue is full
+    ├── NotReady             503: no engine can answer now
+    ├── EngineFailed         any other error status
+    └── EmptyAnswer          the answer has no text
+
+NotReachable, TimedOut, Overloaded, NotReady and EngineFailed may pass by themselves: trying again later is sensible,
+and has been done `max_retries` times before they are raised. The others stay until something is changed.
+"""
+
+# ruff: noqa: N818 - the names say what happened: `except NotReady`
+
+from __future__ import annotations
+
+
+class VLLMError(Exception):
+    """The root of the tree.
+
+    Attributes:
+        endpoint: The base URL that was asked; empty where none is known.
+        advice: What to do next.
+    """
+
+    def __init__(self, problem: str, *, endpoint: str = "", advice: str = "") -> None:
+        place = f" ({endpoint})" if endpoint else ""
+        super().__init__(f"{problem}{place}. {advice}" if advice else f"{problem}{place}")
+        self.endpoint = endpoint
+        self.advice = advice
+
+
+class ConfigurationError(VLLMError, ValueError):
+    """A setting is missing or wrong.
+
+    Attributes:
+        variable: The environment variable or configuration key to set.
+    """
+
+    def __init__(self, problem: str, *, variable: str, advice: str) -> None:
+        super().__init__(problem, advice=advice)
+        self.variable = variable
+
+
+class NotReachable(VLLMError, ConnectionError):
+    """Nobody answers at the endpoint."""
+
+
+class TimedOut(VLLMError, TimeoutError):
+    """The answer took longer than the timeout."""
+
+
+class Unauthorized(VLLMError):
+    """The API key is missing or wrong."""
+
+
+class ModelNotFound(VLLMError):
+    """The model is not served under that name."""
+
+
+class RefusedInput(VLLMError):
+    """The engine does not accept the request: too long, a bad parameter, no chat template."""
+
+
+class Overloaded(VLLMError):
+    """The engine's queue is full."""
+
+
+class NotReady(VLLMError):
+    """No engine can answer now."""
+
+
+class EngineFailed(VLLMError):
+    """The engine answered with an error."""
+
+
+class EmptyAnswer(VLLMError):
+    """The answer has no text."""

@@ -1,0 +1,65 @@
+"""Which error of this library an error of the OpenAI client becomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import openai
+
+from vllm_client import errors
+
+if TYPE_CHECKING:
+    from vllm_client.config import ClientConfig
+
+BUSY = "currently busy"
+"""vLLM's words for a full queue, which it answers with 503 like everything else that may pass."""
+SERVICE_UNAVAILABLE = 503
+KINDS: dict[int, tuple[type[errors.VLLMError], str]] = {
+    400: (
+        errors.RefusedInput,
+        "Mend the request; a model without a chat template refuses all chats until it is given one",
+    ),
+    401: (errors.Unauthorized, "Set VLLM_API_KEY to the model's key: envFrom of Secret NAME-binding"),
+    403: (errors.Unauthorized, "Set VLLM_API_KEY to a key that may use this model"),
+    404: (errors.ModelNotFound, "Set VLLM_MODEL_NAME to a served name; GET /v1/models lists them"),
+    413: (errors.RefusedInput, "Shorten the prompt"),
+    422: (errors.RefusedInput, "Mend the request"),
+    429: (errors.Overloaded, "Ask less at a time, or let more replicas serve"),
+    503: (errors.NotReady, "Look at the model: kubectl get vllm"),
+}
+FAILED = (errors.EngineFailed, "Read the engine's log; the operator's status names known causes")
+FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
+
+
+def translate(error: Exception, config: ClientConfig) -> Exception:
+    """The error to raise; what is no error of the OpenAI client stays as it is."""
+    endpoint = config.base_url
+    if isinstance(error, openai.APITimeoutError):
+        advice = "Raise the timeout or ask for fewer tokens; if it stays, look at the engine: kubectl get vllm"
+        return errors.TimedOut(f"no answer within {config.timeout:g} s", endpoint=endpoint, advice=advice)
+    if isinstance(error, openai.APIStatusError):
+        text = message_of(error)
+        kind, advice = KINDS.get(error.status_code, FAILED)
+        if error.status_code == SERVICE_UNAVAILABLE and BUSY in text:
+            kind, advice = FULL
+        problem = f"model {config.model_name}: HTTP {error.status_code}: {text.rstrip('.')}"
+        return kind(problem, endpoint=endpoint, advice=advice)
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__ or error
+        advice = "Check VLLM_BASE_URL, the Service and network policies"
+        return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
+    if isinstance(error, openai.APIError):
+        advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
+        return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)
+    return error
+
+
+def message_of(error: openai.APIStatusError) -> str:
+    """The engine's own words."""
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("error", body)
+        text = inner.get("message") if isinstance(inner, dict) else inner
+        if text:
+            return str(text)
+    return str(body) if body else error.message
