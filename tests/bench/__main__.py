@@ -1,0 +1,48 @@
+"""`python -m tests.bench`: measure, print, write the JSON. Ends with 1 when a goal is missed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tests.bench import figures, options, report, run
+from tests.bench.errors import BenchError
+from tests.cluster import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark; returns the exit code."""
+    chosen = options.parse(arguments)
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    machine = _machine()
+    measured = {mode: run.measure(chosen, mode) for mode in chosen.controller_manager}
+    found = {mode: figures.figures(one, chosen.idle_seconds) for mode, one in measured.items()}
+    text = orjson.dumps(report.document(chosen, machine, measured, found), option=orjson.OPT_INDENT_2)
+    chosen.output.write_bytes(text + b"\n")
+    lines, reached = report.goals(found)
+    print(f"\n{report.table(chosen, found)}\n\n{lines}\n\nthe same for programs: {chosen.output}")
+    return 0 if reached else 1
+
+
+def _machine() -> dict[str, Any]:
+    """Where the figures come from. The load of the minute before tells whether others worked on the machine too."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (BenchError, ClusterError) as error:
+        sys.exit(f"bench: {error}")

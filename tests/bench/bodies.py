@@ -1,0 +1,80 @@
+"""The resources that are applied, and the writes that the operator owes each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.bench.audit import Target
+from vllm_operator.api.meta import API_VERSION, KIND, PLURAL
+from vllm_operator.cluster.kinds import kind_of
+from vllm_operator.planner.decide import decide
+from vllm_operator.planner.plan import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NO_UID: Final = "00000000-0000-0000-0000-000000000000"
+STATUS: Final = f"{PLURAL}/status"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One resource and what follows from it, made before the clock runs."""
+
+    resource: Mapping[str, Any]
+    children: tuple[Mapping[str, Any], ...]
+    """As the operator renders them, but for the owner's uid, which only the API server gives."""
+    status: Mapping[str, Any]
+    """The first one that the operator writes: no engine serves yet."""
+
+    @property
+    def name(self) -> str:
+        """Name of the resource."""
+        return str(self.resource["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the resource and of its children."""
+        return str(self.resource["metadata"]["namespace"])
+
+    def children_of(self, uid: str) -> list[dict[str, Any]]:
+        """The children of the resource that was made."""
+        return [_owned(child, uid) for child in self.children]
+
+
+def works(namespace: str, number: int) -> list[Work]:
+    """The resources of one phase: a model like any other, with resources, a context length and its own names."""
+    return [_work(namespace, f"model-{count:05}") for count in range(number)]
+
+
+def owed(works: Sequence[Work]) -> frozenset[Target]:
+    """Everything that has to stand at the end: resources, children, statuses."""
+    targets = set()
+    for work in works:
+        for body in (work.resource, *work.children):
+            targets.add(Target(kind_of(body["kind"]).plural, work.namespace, body["metadata"]["name"]))
+        targets.add(Target(STATUS, work.namespace, work.name))
+    return frozenset(targets)
+
+
+def _work(namespace: str, name: str) -> Work:
+    resource: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"source": "Qwen/Qwen2.5-0.5B-Instruct", "servedNames": [name, "qwen"]},
+            "engine": {"maxModelLen": "32k", "gpuMemoryUtilization": 0.9},
+            "resources": {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "32Gi"}},
+        },
+    }
+    seen = {**resource, "metadata": {**resource["metadata"], "uid": _NO_UID, "generation": 1}}
+    plan = decide(Observation(raw=seen, children={}, pods=(), now=datetime.now(UTC)))
+    return Work(resource, tuple(write.desired for write in plan.writes), plan.status or {})
+
+
+def _owned(child: Mapping[str, Any], uid: str) -> dict[str, Any]:
+    [owner] = child["metadata"]["ownerReferences"]
+    return {**child, "metadata": {**child["metadata"], "ownerReferences": [{**owner, "uid": uid}]}}
