@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.cluster.sync import ghosts, wait_until_synced
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.reconcile import Reconciler
-from vllm_operator.errors import ApiError
+from vllm_operator.errors import ApiError, OperatorError
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache, Key
@@ -73,7 +73,7 @@ async def _reconcile(parts: Parts, reconciler: Reconciler, key: Key) -> None:
     parts.queue.forget_appointment(key)
     try:
         delay = await reconciler.reconcile(key)
-    except ApiError as error:
+    except OperatorError as error:
         logger.warning("%s/%s: %s; again in %.1f s", key.namespace, key.name, error, parts.queue.failed(key))
         parts.telemetry.failures.inc()
     except Exception:  # a mistake of ours with one model must not end the service of all others

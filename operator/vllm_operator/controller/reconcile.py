@@ -11,7 +11,7 @@ from vllm_operator.api import names
 from vllm_operator.api.conditions import Reason
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, kind_of
-from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused
+from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner.decide import decide, decide_namespace, name_taken, owned, refuse
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation
 from vllm_operator.render.children import child_names
@@ -42,18 +42,27 @@ class Reconciler:
             await self._act(key, decide_namespace(self._observe_namespace(key.namespace)))
             return None
         observation = self._observe(key)
+        outcome = await self._carry_out(key, observation)
+        if outcome.status is not None:
+            await self._write_status(key, outcome.status)
+        if outcome.look_again_at is None:
+            return None
+        return (outcome.look_again_at - observation.now).total_seconds()
+
+    async def _carry_out(self, key: Key, observation: Observation) -> Plan:
+        """Bring the children to what was decided. The plan that is returned holds what is left to tell.
+
+        After a write the answers are judged, not what was there before: no watch reports an answer once more, and a
+        write that rolls nothing out (a label was mended) must not leave the model waiting for a rollout.
+        """
         plan = decide(observation)
         try:
             await self._act(key, plan)
         except ApiRefused as refusal:
-            plan = refuse(observation, Reason.CHILD_REFUSED, str(refusal))
-            await self._act(key, plan)
+            return refuse(observation, Reason.CHILD_REFUSED, str(refusal))
         except NameTaken as taken:
-            plan = refuse(observation, Reason.NAME_TAKEN, str(taken))
-            await self._act(key, plan)
-        if plan.look_again_at is None:
-            return None
-        return (plan.look_again_at - observation.now).total_seconds()
+            return refuse(observation, Reason.NAME_TAKEN, str(taken))
+        return decide(self._observe(key)) if plan.writes else plan
 
     def _observe(self, key: Key) -> Observation:
         instance = names.instance_name(key.name)
@@ -78,8 +87,6 @@ class Reconciler:
             self._cache.put(kind_of(live["kind"]), live)
         for doomed in plan.deletes:
             await self._client.delete(doomed)
-        if plan.status is not None:
-            await self._write_status(key, plan.status)
 
     async def _write(self, key: Key, write: Write) -> dict[str, Any]:
         started = time.monotonic()
@@ -114,7 +121,7 @@ class Reconciler:
         self._cache.put(MODEL, live)
 
 
-class NameTaken(Exception):  # noqa: N818 # named for the state, as the status says it
+class NameTaken(OperatorError):  # noqa: N818 # named for the state, as the status says it
     """A child's name belongs to an object that the operator did not make."""
 
 
