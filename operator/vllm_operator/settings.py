@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 from vllm_operator.errors import SettingsError
 
@@ -12,28 +12,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "VLLM_OPERATOR_"
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _within(default: float, least: float, most: float) -> Any:
+    """A number and its bounds."""
+    return field(default=default, metadata={"bounds": (least, most)})
+
+
+def _one_of(default: str, choices: tuple[str, ...]) -> Any:
+    """A word and what it may be."""
+    return field(default=default, metadata={"choices": choices})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Options of the operator. Each is set by the environment variable VLLM_OPERATOR_ plus its name in capitals."""
 
-    workers: int = 16
+    workers: int = _within(16, 1, 1024)
     """Models that are reconciled at the same time. More does not help: the API server is what takes the time."""
 
-    request_timeout_seconds: float = 30.0
+    request_timeout_seconds: float = _within(30.0, 0.1, 3600)
     """Deadline of one request to the API server."""
 
-    resync_seconds: float = 600.0
+    resync_seconds: float = _within(600.0, 1, 86400)
     """How often the names of all objects are listed, to find deletions that a broken watch has lost."""
 
     listen_host: str = "0.0.0.0"  # noqa: S104 # kubelet and Prometheus come from outside the pod
     """Address of /healthz, /readyz and /metrics."""
 
-    listen_port: int = 8080
+    listen_port: int = _within(8080, 1, 65535)
     """Port of /healthz, /readyz and /metrics."""
 
-    log_level: str = "INFO"
+    log_level: str = _one_of("INFO", LOG_LEVELS)
     """DEBUG, INFO, WARNING or ERROR."""
 
 
@@ -41,7 +52,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the options that are set.
 
     Raises:
-        SettingsError: a value is not of its option's type.
+        SettingsError: a value is not of its option's type, or is one that the option cannot have.
     """
     types = get_type_hints(Settings)
     given = {}
@@ -49,10 +60,24 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         variable = PREFIX + option.name.upper()
         if variable not in environment:
             continue
-        kind = types[option.name]
+        kind, value = types[option.name], environment[variable]
         try:
-            given[option.name] = kind(environment[variable])
+            given[option.name] = kind(value)
         except ValueError:
-            value = environment[variable]
             raise SettingsError(f"{variable}={value!r} is not of type {kind.__name__}: correct or unset it") from None
+        if not _allowed(option.metadata, given[option.name]):
+            raise SettingsError(f"{variable}={value!r} has to be {_wanted(option.metadata)}: correct or unset it")
     return Settings(**given)
+
+
+def _allowed(limits: Mapping[str, Any], value: Any) -> bool:
+    if "bounds" in limits:
+        least, most = limits["bounds"]
+        return bool(least <= value <= most)  # false for `nan` too
+    return value in limits.get("choices", [value])
+
+
+def _wanted(limits: Mapping[str, Any]) -> str:
+    if "bounds" in limits:
+        return "from {} to {}".format(*limits["bounds"])
+    return "one of " + ", ".join(limits["choices"])
