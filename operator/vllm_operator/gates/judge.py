@@ -1,9 +1,10 @@
 """Does this engine take traffic? Pure: evidence and earlier state in, verdict, new state and a sentence out.
 
-Progress is the number of steps that an engine has made (`vllm:iteration_tokens_total_count`, one for each rank of data
-parallelism). vLLM's own /health answers 200 while the engine hangs, so it is not asked. An engine that has work and
-makes no step is suspected; one that makes steps is not, however slowly it answers. An engine without work proves its
-life with a canary: a completion of one token. All times are seconds of the machine's monotonic clock.
+Progress is any change of what only a step of the engine changes, for each rank of data parallelism: the number of
+steps that made tokens, and the share of the KV cache in use, since steps that read a long prompt make no token and move
+no counter. vLLM's own /health answers 200 while the engine hangs, so it is not asked. An engine that has work and makes
+no step is suspected; one that makes steps is not, however slowly it answers. An engine without work proves its life
+with a canary: a completion of one token. All times are seconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,29 +22,30 @@ RESTART_WINDOW_SECONDS = 60.0
 class Rank:
     """What the metrics say of one engine core."""
 
-    __slots__ = ("in_flight", "steps")
+    __slots__ = ("in_flight", "marks")
 
-    def __init__(self, steps: float, in_flight: float) -> None:
-        self.steps = steps
+    def __init__(self, marks: list[float], in_flight: float) -> None:
+        self.marks = marks
+        """Numbers that only a step changes."""
         self.in_flight = in_flight
 
 
 class State:
     """What is remembered from one look to the next, for one life of the engine's container."""
 
-    __slots__ = ("admitted", "canary_failing_since", "proven_at", "stalled_since", "steps")
+    __slots__ = ("admitted", "canary_failing_since", "marks", "proven_at", "stalled_since")
 
     def __init__(
         self,
         *,
         admitted: bool = False,
-        steps: dict[str, float] | None = None,
+        marks: dict[str, list[float]] | None = None,
         stalled_since: dict[str, float] | None = None,
         canary_failing_since: float | None = None,
         proven_at: float | None = None,
     ) -> None:
         self.admitted = admitted
-        self.steps = steps or {}
+        self.marks = marks or {}
         self.stalled_since = stalled_since or {}
         self.canary_failing_since = canary_failing_since
         self.proven_at = proven_at
@@ -87,18 +89,22 @@ def advanced(state: State, ranks: dict[str, Rank] | None) -> bool:
 
     A counter that fell was reset, and a rank that is new has no past: both count as a step, since neither is a stall.
     """
-    return bool(ranks) and all(rank.steps != state.steps.get(name) for name, rank in (ranks or {}).items())
+    return bool(ranks) and all(rank.marks != state.marks.get(name) for name, rank in (ranks or {}).items())
 
 
 def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None) -> bool:
     """Whether only a completion can tell if the engine lives.
 
-    Never while the metrics show work: there the steps are the evidence, and a canary would only wait in the queue.
+    A rank with work is judged by its steps; there a canary would only wait in the queue. A rank without work has to
+    complete one now and then, also beside busy siblings. A failed one is tried again whatever the metrics show, since
+    nothing else may be able to clear the suspicion.
     """
-    if advanced(state, ranks) or any(rank.in_flight > 0 for rank in (ranks or {}).values()):
+    if advanced(state, ranks):
         return False
     if state.canary_failing_since is not None:
         return True
+    if ranks and all(rank.in_flight > 0 or rank.marks != state.marks.get(name) for name, rank in ranks.items()):
+        return False
     return state.proven_at is None or now - state.proven_at >= CANARY_INTERVAL_SECONDS
 
 
@@ -114,7 +120,7 @@ def observe(state: State, evidence: Evidence) -> State:
         canary_failing_since = state.canary_failing_since
     return State(
         admitted=state.admitted,
-        steps=state.steps if ranks is None else {name: rank.steps for name, rank in ranks.items()},
+        marks=state.marks if ranks is None else {name: rank.marks for name, rank in ranks.items()},
         stalled_since=state.stalled_since if ranks is None and not proven else _stalls(state, ranks or {}, now),
         canary_failing_since=canary_failing_since,
         proven_at=now if proven else state.proven_at,
@@ -126,7 +132,7 @@ def _stalls(state: State, ranks: dict[str, Rank], now: float) -> dict[str, float
     return {
         name: state.stalled_since.get(name, now)
         for name, rank in ranks.items()
-        if rank.in_flight > 0 and rank.steps == state.steps.get(name)
+        if rank.in_flight > 0 and rank.marks == state.marks.get(name)
     }
 
 
@@ -152,6 +158,5 @@ def _progress(state: State, evidence: Evidence, window: float) -> Verdict:
         return Verdict(passes=age < window, sentence=why)
     if state.canary_failing_since is not None:
         age = evidence.now - state.canary_failing_since
-        error = evidence.canary_error or "not tried again while requests are in flight"
-        return Verdict(passes=age < window, sentence=f"no completion for {age:.0f} s: {error}")
+        return Verdict(passes=age < window, sentence=f"no completion for {age:.0f} s: {evidence.canary_error}")
     return Verdict(passes=True, sentence="makes progress, or completed its last prompt")

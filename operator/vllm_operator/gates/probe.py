@@ -15,6 +15,8 @@ import sys
 import time
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 if TYPE_CHECKING or __package__:
     from vllm_operator.gates import judge
 else:  # in the pod both files lie side by side in one folder
@@ -30,6 +32,7 @@ HTTP_OK = 200
 HTTP_UNAUTHORIZED = 401
 ERROR_TEXT_LENGTH = 200
 STEP_COUNTER = b"vllm:iteration_tokens_total_count"
+CACHE_GAUGE = b"vllm:kv_cache_usage_perc"
 IN_FLIGHT_GAUGES = (b"vllm:num_requests_running{", b"vllm:num_requests_waiting{")
 
 
@@ -79,8 +82,8 @@ class Engine:
         Raises:
             ProbeError: it does not, or does not say.
         """
-        listing = json.loads(self.request("/v1/models", None, LOOK_TIMEOUT_SECONDS))
-        served = [entry["id"] for entry in listing["data"]]
+        listing = _document("/v1/models", self.request("/v1/models", None, LOOK_TIMEOUT_SECONDS))
+        served = [str(entry.get("id")) for entry in listing.get("data") or []]
         if self.model not in served:
             raise ProbeError(f"serves {', '.join(served) or 'no model'}, not {self.model}")
 
@@ -91,8 +94,8 @@ class Engine:
             ProbeError: the completion fails, is empty or does not come in time.
         """
         prompt = {"model": self.model, "prompt": "a", "max_tokens": 1}
-        answer = json.loads(self.request("/v1/completions", dict(prompt), timeout))
-        if not answer.get("choices") or not answer.get("usage", {}).get("completion_tokens"):
+        answer = _document("/v1/completions", self.request("/v1/completions", dict(prompt), timeout))
+        if not answer.get("choices") or not (answer.get("usage") or {}).get("completion_tokens"):
             raise ProbeError("a completion came back empty")
 
     def ranks(self) -> dict[str, judge.Rank]:
@@ -111,17 +114,17 @@ def read_ranks(metrics: bytes) -> dict[str, judge.Rank]:
         ProbeError: there is no step counter: another version of vLLM may call it something else.
     """
     steps: dict[str, float] = {}
+    cache: dict[str, float] = {}
     in_flight: dict[str, float] = {}
+    sums = ((STEP_COUNTER, steps), (CACHE_GAUGE, cache), (IN_FLIGHT_GAUGES, in_flight))
     for line in metrics.split(b"\n"):
-        if line.startswith(STEP_COUNTER):
-            name, value = _sample(line)
-            steps[name] = steps.get(name, 0.0) + value
-        elif line.startswith(IN_FLIGHT_GAUGES):
-            name, value = _sample(line)
-            in_flight[name] = in_flight.get(name, 0.0) + value
+        for start, found in sums:
+            if line.startswith(start):
+                name, value = _sample(line)
+                found[name] = found.get(name, 0.0) + value
     if not steps:
         raise ProbeError("/metrics has no step counter")
-    return {name: judge.Rank(count, in_flight.get(name, 0.0)) for name, count in steps.items()}
+    return {name: judge.Rank([count, cache.get(name, 0.0)], in_flight.get(name, 0.0)) for name, count in steps.items()}
 
 
 def _sample(line: bytes) -> tuple[str, float]:
@@ -156,6 +159,22 @@ def _content(path: str, answer: bytes) -> bytes:
         text = content[:ERROR_TEXT_LENGTH].decode("utf-8", "replace").strip()
         raise ProbeError(f"{path}: HTTP {status}: {text}")
     return content
+
+
+def _document(path: str, content: bytes) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        ProbeError: it is none, so the engine did not do what it was asked.
+    """
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        text = content[:ERROR_TEXT_LENGTH].decode("utf-8", "replace").strip()
+        raise ProbeError(f"{path} does not answer as vLLM does: {text}")
+    return document
 
 
 def container_birth() -> str:
