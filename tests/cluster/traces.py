@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from tests.cluster.isolation import KUBELET_SYSCTLS
 from tests.cluster.processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.cluster import OwnCluster
 
 _FIXED_PATHS = (
@@ -28,7 +25,6 @@ _FIXED_PATHS = (
     "/usr/libexec/kubernetes",
     "/etc/cni",
 )
-_NAMESPACES = ("mnt", "net", "pid")
 
 
 @dataclass(frozen=True)
@@ -57,41 +53,52 @@ class Traces:
 
     state: Path
     cgroup: str
-    namespaces: frozenset[tuple[str, int]]
     processes: tuple[Process, ...]
 
     @classmethod
     def of(cls, cluster: OwnCluster) -> Traces:
-        """The traces of a running cluster, its pods included."""
-        guard, supervisor = (Process.load(path) for path in (cluster.layout.guard, cluster.layout.supervisor))
+        """The traces of a running cluster: the guard and all below it, pods included."""
+        guard = Process.load(cluster.layout.guard)
         assert guard is not None
-        assert supervisor is not None
-        own = dict(_namespaces_of(supervisor.pid))
-        host = dict(_namespaces_of(os.getpid()))
-        members = [pid for pid in _pids() if dict(_namespaces_of(pid)).get("pid") == own["pid"] != host["pid"]]
-        namespaces = {pair for pid in members for pair in _namespaces_of(pid)} - set(host.items())
-        parts = [part.process for part in cluster.components() if part.process]
-        return cls(cluster.layout.state, cluster.layout.cgroup, frozenset(namespaces), (guard, supervisor, *parts))
+        members = [process for pid in _descendants(guard.pid) if (process := Process.of(pid))]
+        return cls(cluster.layout.state, cluster.layout.cgroup, (guard, *members))
 
     def left(self) -> list[str]:
-        """What of it still exists."""
+        """What of it still exists, and what was started meanwhile: components have the state folder as HOME."""
         found = [f"process {process.pid}" for process in self.processes if process.alive()]
-        for pid in _pids():
-            found += [
-                f"process {pid} in {kind}" for kind, node in _namespaces_of(pid) if (kind, node) in self.namespaces
-            ]
+        found += [f"process {pid} of {self.state}" for pid in _pids() if _home(pid) == str(self.state)]
         groups = [hierarchy / self.cgroup for hierarchy in cgroups.hierarchies()]
         found += [str(path) for path in (self.state, *groups) if path.exists()]
         return found + [str(path) for path in self.state.parent.glob(f".{self.state.name}.*")]
+
+    def count(self, kind: str) -> int:
+        """In how many namespaces of this kind the processes live."""
+        return len({Path(f"/proc/{process.pid}/ns/{kind}").readlink() for process in self.processes})
 
 
 def _pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _namespaces_of(pid: int) -> Iterator[tuple[str, int]]:
-    for kind in _NAMESPACES:
-        try:
-            yield kind, Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or none of ours
-            return
+def _descendants(ancestor: int) -> list[int]:
+    """All processes below this one: an orphan inside of a PID namespace becomes a child of its first process."""
+    parents = {pid: parent for pid in _pids() if (parent := _parent(pid))}
+    found = [ancestor]
+    for known in found:  # grows while it is walked
+        found += [pid for pid, parent in parents.items() if parent == known]
+    return found[1:]
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _home(pid: int) -> str:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or none of ours
+        return ""
+    return next((item[5:].decode() for item in environment if item.startswith(b"HOME=")), "")
