@@ -141,7 +141,12 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `vllm serve`, as far as the operator and its users can write it."""
     parser = argparse.ArgumentParser(prog="vllm")
     parser.add_argument("-v", "--version", action="version", version=VERSION)
-    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve")
+    add_flags(parser.add_subparsers(dest="command", required=True).add_parser("serve"))
+    return parser
+
+
+def add_flags(serve: argparse.ArgumentParser) -> None:
+    """The flags of `serve`."""
     serve.add_argument("model", nargs="?", metavar="model_tag")
     serve.add_argument("--served-model-name", nargs="+", default=[])
     serve.add_argument("--api-key", nargs="+", default=[])
@@ -164,7 +169,13 @@ def build_parser() -> argparse.ArgumentParser:
         serve.add_argument(
             f"--{name}", choices=choices, default=choices[0] if name != "kv-offloading-backend" else None
         )
-    return parser
+
+
+def flags() -> list[str]:
+    """Every flag that `vllm serve` takes here."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001 - no other way
 
 
 class StartError(Exception):

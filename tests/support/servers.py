@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.vllm_cpu import engine_environment, real_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ENGINE = Path(__file__).with_name("engine.py")
 MODEL = "org/tiny"
@@ -35,7 +35,7 @@ REAL_FLAGS = ("--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-b
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, whole."""
+    """An HTTP answer, whole; the headers' names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -92,7 +92,7 @@ class EngineServer:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), {**sent, **(headers or {})})
             answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
+            return Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())
         finally:
             connection.close()
 
@@ -170,6 +170,16 @@ class EngineServer:
                 ):
                     return int(path.parent.name)
         raise ProcessLookupError(title)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
+    """Whether the condition becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def free_port() -> int:

@@ -1,0 +1,398 @@
+"""What the operator relies on in a vLLM server, checked on the stub and on the real engine by the same tests.
+
+If a test fails for the real engine only, vLLM has changed: mend the stub and whatever relied on the old behaviour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import engine as stub
+from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually, real_server, stub_server
+from tests.support.vllm_cpu import engine_environment, real_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+KEY = "key-1"
+LENGTH = 1024
+SEATS = 4
+BUDGET = 128
+FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
+LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
+LOADING = {"STUB_LOAD_SECONDS": "1.5"}
+LONG: dict[str, Any] = {"max_tokens": 400, "ignore_eos": True}
+GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "num_preemptions_total", "iteration_tokens_total_count")
+HISTOGRAMS = ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two engines, and how its processes are stopped."""
+
+    real: bool
+
+    def start(
+        self, *flags: str, folder: Path, api_key: str | None = None, wait: bool = True
+    ) -> AbstractContextManager[EngineServer]:
+        """A server of this kind."""
+        if self.real:
+            return real_server(*flags, folder=folder, api_key=api_key, wait=wait)
+        return stub_server(*flags, folder=folder, env=LOADING, api_key=api_key, wait=wait)
+
+    @contextlib.contextmanager
+    def hung_engine(self, server: EngineServer) -> Iterator[None]:
+        """The engine core stands still during the block."""
+        with self._hung(server, "hang_engine", server.child("VLLM::EngineCore") if self.real else 0):
+            yield
+
+    @contextlib.contextmanager
+    def hung_server(self, server: EngineServer) -> Iterator[None]:
+        """The HTTP server stands still during the block."""
+        with self._hung(server, "hang_server", server.process.pid):
+            yield
+
+    @contextlib.contextmanager
+    def _hung(self, server: EngineServer, fault: str, process: int) -> Iterator[None]:
+        if not self.real:
+            server.faults(**{fault: True})
+        else:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if self.real:
+                os.kill(process, signal.SIGCONT)
+            else:
+                server.faults(**{fault: False})
+
+    def kill_engine(self, server: EngineServer) -> None:
+        """End the engine core, not the server."""
+        if self.real:
+            os.kill(server.child("VLLM::EngineCore"), signal.SIGKILL)
+        else:
+            server.faults(kill_engine=True)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was seen while a server loaded: refused connections, then the first answer of /health."""
+
+    server: EngineServer
+    refused: int
+    first_answer: int
+
+
+@pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    if request.param == "real":
+        real_engine().require()
+    return Kind(real=request.param == "real")
+
+
+@pytest.fixture(scope="module")
+def start(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """The server that most tests share, watched while it loads."""
+    folder = tmp_path_factory.mktemp("engine")
+    with kind.start(*FLAGS, *LIMITS, folder=folder, api_key=KEY, wait=False) as server:
+        refused = 0
+        deadline = time.monotonic() + REAL_START_SECONDS
+        while not server.listening() and time.monotonic() < deadline and server.process.poll() is None:
+            refused += 1
+            time.sleep(0.02)
+        server.wait_ready(REAL_START_SECONDS)
+        yield Start(server=server, refused=refused, first_answer=server.request("GET", "/health").status)
+
+
+@pytest.fixture
+def server(start: Start) -> EngineServer:
+    return start.server
+
+
+def steps(server: EngineServer) -> float:
+    return server.metric("iteration_tokens_total_count")
+
+
+def in_flight(server: EngineServer) -> tuple[float, float]:
+    return server.metric("num_requests_running"), server.metric("num_requests_waiting")
+
+
+# --------------------------------------------------------------------------------------------------------------- start
+
+
+def test_no_connection_is_taken_before_the_first_request_can_be_answered(start: Start) -> None:
+    assert start.refused > 0
+    assert start.first_answer == 200
+
+
+# ---------------------------------------------------------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize("path", ["/health", "/ping", "/version", "/metrics", "/load"])
+def test_paths_outside_v1_need_no_key(server: EngineServer, path: str) -> None:
+    assert server.request("GET", path, headers={"Authorization": ""}).status == 200
+
+
+@pytest.mark.parametrize("given", ["", "Bearer wrong", KEY, f"Basic {KEY}"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/unknown"])
+def test_paths_under_v1_answer_401_without_the_key(server: EngineServer, path: str, given: str) -> None:
+    answer = server.request("GET", path, headers={"Authorization": given})
+    assert (answer.status, answer.json()) == (401, {"error": "Unauthorized"})
+
+
+def test_the_scheme_of_the_key_is_read_in_any_case(server: EngineServer) -> None:
+    assert server.request("GET", "/v1/models", headers={"Authorization": f"bEARER {KEY}"}).status == 200
+
+
+# -------------------------------------------------------------------------------------------------------------- answers
+
+
+def test_models_are_listed_by_their_served_names(server: EngineServer) -> None:
+    document = server.request("GET", "/v1/models").json()
+    assert document["object"] == "list"
+    assert [(card["id"], card["max_model_len"], card["parent"]) for card in document["data"]] == [
+        ("tiny", LENGTH, None),
+        ("other", LENGTH, None),
+    ]
+
+
+def test_a_completion_has_as_many_tokens_as_were_asked_for(server: EngineServer) -> None:
+    document = server.complete("hello there", model="tiny", max_tokens=3).json()
+    [choice] = document["choices"]
+    assert choice["text"].strip()
+    assert choice["finish_reason"] == "length"
+    assert document["usage"]["prompt_tokens"] == 11
+    assert document["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"model": "tiny"}, {"model": "other"}])
+def test_every_answer_carries_the_first_served_name(server: EngineServer, fields: dict[str, Any]) -> None:
+    assert server.complete(**fields).json()["model"] == "tiny"
+
+
+def test_a_chat_is_answered_by_the_assistant(server: EngineServer) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3, "top_k": 5}
+    document = server.request("POST", "/v1/chat/completions", body).json()
+    [choice] = document["choices"]
+    assert document["object"] == "chat.completion"
+    assert choice["message"]["role"] == "assistant"
+    assert choice["message"]["content"].strip()
+    assert document["usage"]["completion_tokens"] == 3
+
+
+def test_a_streamed_completion_sends_a_chunk_per_token_then_the_usage_then_done(server: EngineServer) -> None:
+    answer = server.complete(max_tokens=3, stream=True, stream_options={"include_usage": True})
+    *chunks, usage, done = answer.events()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "length"]
+    assert all(chunk["choices"][0]["text"] for chunk in chunks)
+    assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 3)
+    assert done == "[DONE]"
+
+
+def test_a_streamed_chat_opens_with_the_role(server: EngineServer) -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2, "stream": True}
+    first, *chunks, done = server.request("POST", "/v1/chat/completions", body).events()
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "length"]
+    assert all(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
+    assert done == "[DONE]"
+
+
+def test_an_unknown_model_is_named_in_a_404(server: EngineServer) -> None:
+    answer = server.complete(model="nobody")
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["type"], error["param"]) == (404, 404, "NotFoundError", "model")
+    assert error["message"] == "The model `nobody` does not exist. Valid aliases: tiny, other."
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind_of_error", "param"),
+    [
+        ("/v1/completions", {"max_tokens": 1}, "BadRequestError", "prompt"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": 0}, "BadRequestError", "max_tokens"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": LENGTH + 1}, "BadRequestError", "max_tokens"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": "x"}, "Bad Request", "body.max_tokens"),
+        ("/v1/completions", {"prompt": "a" * LENGTH, "max_tokens": 1}, "BadRequestError", "input_tokens"),
+        ("/v1/chat/completions", {"messages": []}, "BadRequestError", None),
+        ("/v1/chat/completions", {}, "Bad Request", "body.messages"),
+    ],
+)
+def test_a_bad_request_answers_400_and_names_the_field(
+    server: EngineServer, path: str, body: dict[str, object], kind_of_error: str, param: str | None
+) -> None:
+    answer = server.request("POST", path, {"model": "tiny", **body})
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["type"], error["param"]) == (400, 400, kind_of_error, param)
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail"),
+    [
+        ("GET", "/nothing", 404, "Not Found"),
+        ("POST", "/health", 405, "Method Not Allowed"),
+        ("POST", "/v1/embeddings", 404, "Not Found"),
+        ("POST", "/v1/load_lora_adapter", 404, "Not Found"),
+    ],
+)
+def test_paths_that_the_model_or_the_flags_do_not_offer_are_not_there(
+    server: EngineServer, method: str, path: str, status: int, detail: str
+) -> None:
+    answer = server.request(method, path, {} if method == "POST" else None)
+    assert (answer.status, answer.json()) == (status, {"detail": detail})
+
+
+# -------------------------------------------------------------------------------------------------------------- metrics
+
+
+def test_metrics_have_the_names_and_labels_that_gates_and_dashboards_read(server: EngineServer) -> None:
+    server.complete()
+    text = server.request("GET", "/metrics").text
+    for name in (*GAUGES, *COUNTERS, *(f"{name}_bucket" for name in HISTOGRAMS)):
+        lines = [line for line in text.splitlines() if line.startswith(f"vllm:{name}{{")]
+        assert lines, name
+        assert all('engine="0"' in line and 'model_name="tiny"' in line for line in lines), lines
+    for reason in ("stop", "length", "abort"):
+        assert server.metric("request_success_total", finished_reason=reason) >= 0
+    for reason in ("capacity", "deferred"):
+        assert server.metric("num_requests_waiting_by_reason", reason=reason) == 0
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_the_step_counter_moves_once_per_token_of_a_lone_request(server: EngineServer, tokens: int) -> None:
+    before, made = steps(server), server.metric("generation_tokens_total")
+    ended = server.metric("request_success_total", finished_reason="length")
+    server.complete("ab", max_tokens=tokens, ignore_eos=True)
+    assert eventually(lambda: steps(server) == before + tokens)
+    assert server.metric("generation_tokens_total") == made + tokens
+    assert server.metric("request_success_total", finished_reason="length") == ended + 1
+
+
+def test_a_prompt_that_takes_several_steps_moves_the_step_counter_only_with_its_first_token(
+    server: EngineServer,
+) -> None:
+    before, read = steps(server), server.metric("prompt_tokens_total")
+    server.complete("".join(chr(97 + at % 26) for at in range(BUDGET * 5)), max_tokens=1)
+    assert eventually(lambda: steps(server) == before + 1)
+    assert server.metric("prompt_tokens_total") == read + BUDGET * 5
+
+
+def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(server: EngineServer) -> None:
+    with ThreadPoolExecutor(SEATS + 3) as pool:
+        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(SEATS + 3)]
+        assert eventually(lambda: in_flight(server) == (SEATS, 3))
+        before = steps(server)
+        assert eventually(lambda: steps(server) > before)
+        assert [call.result().status for call in calls] == [200] * (SEATS + 3)
+    assert eventually(lambda: in_flight(server) == (0, 0))
+
+
+def test_a_client_that_leaves_frees_its_place(server: EngineServer) -> None:
+    with pytest.raises(TimeoutError):
+        server.complete(timeout=0.3, max_tokens=LENGTH - 10, ignore_eos=True)
+    assert eventually(lambda: in_flight(server) == (0, 0), seconds=2)
+
+
+# ---------------------------------------------------------------------------------------------------------------- hangs
+
+
+def test_an_engine_that_hangs_while_idle_shows_in_nothing_but_completions(kind: Kind, server: EngineServer) -> None:
+    before = steps(server)
+    with kind.hung_engine(server):
+        with pytest.raises(TimeoutError):
+            server.complete(timeout=1.5)
+        assert server.request("GET", "/health").status == 200
+        assert server.request("GET", "/v1/models").status == 200
+        assert in_flight(server) == (0, 0)
+        assert steps(server) == before
+    assert server.complete().status == 200
+
+
+def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind: Kind, server: EngineServer) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(3)]
+        assert eventually(lambda: in_flight(server) == (3, 0))
+        with kind.hung_engine(server):
+            time.sleep(0.5)
+            before = steps(server)
+            with pytest.raises(TimeoutError):
+                server.complete(timeout=1.5)
+            assert server.request("GET", "/health").status == 200
+            assert in_flight(server) == (3, 0)
+            assert steps(server) == before
+        assert [call.result().status for call in calls] == [200] * 3
+
+
+def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, server: EngineServer) -> None:
+    with kind.hung_server(server):
+        assert server.listening()
+        with pytest.raises(TimeoutError):
+            server.request("GET", "/health", timeout=1)
+    assert server.request("GET", "/health").status == 200
+
+
+# ------------------------------------------------------------------------------------------------------------------ end
+
+
+def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:
+    """Uses up the shared server: keep it behind the tests that need it."""
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(2)]
+        assert eventually(lambda: in_flight(server) == (2, 0))
+        server.terminate()
+        assert eventually(lambda: server.complete().status == 500, seconds=2)
+        assert server.request("GET", "/health").status == 200
+        for call in calls:
+            document = call.result().json()
+            assert document["choices"][0]["finish_reason"] == "length"
+            assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
+    assert server.wait_exit() == 0
+
+
+def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(kind: Kind, tmp_path: Path) -> None:
+    with kind.start(*FLAGS, folder=tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.complete, timeout=60, **LONG)
+        assert eventually(lambda: in_flight(server) == (1, 0))
+        kind.kill_engine(server)
+        answer = call.result()
+        assert answer.status == 500
+        assert "EngineCore encountered an issue" in answer.json()["error"]["message"]
+        with contextlib.suppress(OSError):
+            assert server.request("GET", "/health").status == 503
+        assert server.wait_exit(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        (("--swap-space", "4"), 2, "unrecognized arguments: --swap-space 4"),
+        (("--max-model-len", "999999"), 1, "User-specified max_model_len (999999) is greater than the derived"),
+    ],
+)
+def test_a_wrong_flag_ends_the_start(kind: Kind, tmp_path: Path, flags: tuple[str, ...], code: int, text: str) -> None:
+    with kind.start(*flags, folder=tmp_path, wait=False) as server:
+        assert server.wait_exit(REAL_START_SECONDS) == code
+        assert text in server.log()
+
+
+@pytest.mark.real_vllm
+def test_the_real_engine_knows_every_flag_of_the_stub(tmp_path: Path) -> None:
+    command = [str(real_engine().require().command), "serve", "--help=all"]
+    environment = {"PATH": "/usr/bin:/bin", **engine_environment(tmp_path)}
+    known = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    accepted = {flag for flag in stub.flags() if flag.startswith("--")}
+    assert len(accepted) > 80
+    assert sorted(flag for flag in accepted if flag not in known) == []
