@@ -12,6 +12,8 @@ from tests.bench.options import ControllerManager
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tests.bench.machine import Used
+
 MAX_RATIO: Final = 1.3
 WANTED_RATIO: Final = 1.1
 
@@ -24,6 +26,7 @@ class Bare:
     """From the first request to the answer of the last write, by the API server's clock."""
     writes: int
     control_plane_cpu_seconds: float
+    used: Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class Operated:
     reconciles: Mapping[float, float]
     """Looks by upper bound of their bucket in seconds, cumulative."""
     failures: int
+    used: Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,11 @@ class Figures:
     operator_peak_rss_mib: float
     control_plane_cpu_ms_per_resource: float
     bare_control_plane_cpu_ms_per_resource: float
+    cpu_ratio_to_bare_writes: float
+    """CPU of cluster, harness and operator together: what the ratio of times comes to on a machine with no core idle,
+    and far less moved by what others do there."""
+    others_share: float
+    """Share of the machine that other processes used, the highest of all phases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,10 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
         operator_peak_rss_mib=max(phase.peak_rss_mib for phase in operated),
         control_plane_cpu_ms_per_resource=per_resource([phase.control_plane_cpu_seconds for phase in operated]),
         bare_control_plane_cpu_ms_per_resource=per_resource([bare.control_plane_cpu_seconds for bare, _ in pairs]),
+        cpu_ratio_to_bare_writes=statistics.median(
+            phase.used.own_seconds / bare.used.own_seconds for bare, phase in pairs
+        ),
+        others_share=max(phase.used.others_share for pair in pairs for phase in pair),
     )
 
 

@@ -53,15 +53,17 @@ class Phases:
     async def bare(self, namespace: str, resources: int) -> Bare:
         """The harness writes everything alone."""
         works = await self._begin(namespace, resources)
-        cpu = self.site.control_plane_cpu_seconds()
+        cpu, usage = self.site.control_plane_cpu_seconds(), self.site.usage()
         async with self.site.session() as session:
             await bare.write_all(self.site.client(session), works, self.options.concurrency)
         seconds = await self._stand(works)
+        used = usage.until(self.site.usage())
         await self.quiet()
         return Bare(
             seconds=seconds,
             writes=len(counted(self._log.writes, user_name(HARNESS))),
             control_plane_cpu_seconds=self.site.control_plane_cpu_seconds() - cpu,
+            used=used,
         )
 
     async def operated(self, operator: OperatorProcess, namespace: str, resources: int) -> Operated:
@@ -70,9 +72,11 @@ class Phases:
         written = await self.site.written()
         self._log.forget()
         before, cpu = await operator.read(), self.site.control_plane_cpu_seconds()
+        usage = self.site.usage(operator.pid)
         async with self.site.session() as session:
             await bare.apply_resources(self.site.client(session), works, self.options.concurrency)
             seconds = await self._stand(works)
+        used = usage.until(self.site.usage(operator.pid))
         await self.quiet()
         after, cpu = await operator.read(), self.site.control_plane_cpu_seconds() - cpu
         writes = counted(self._log.writes, user_name(OPERATOR))
@@ -91,6 +95,7 @@ class Phases:
             peak_rss_mib=after.peak_rss_mib,
             reconciles=difference(after.reconciles, before.reconciles),
             failures=int(after.failures - before.failures),
+            used=used,
         )
 
     async def still(self, operator: OperatorProcess) -> tuple[Still, OperatorProcess]:

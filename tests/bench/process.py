@@ -17,14 +17,13 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.errors import BenchError
+from tests.bench.machine import cpu_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_USER_TICKS, _SYSTEM_TICKS = 11, 12  # fields of /proc/PID/stat behind the name
 _MIB: Final = 2**20
 _HISTOGRAM: Final = "vllm_operator_reconcile_seconds_bucket"
 
@@ -67,6 +66,11 @@ class OperatorProcess:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     async def wait_ready(self) -> float:
         """Wait until it follows the cluster; returns how long that took.
 
@@ -93,7 +97,7 @@ class OperatorProcess:
         Raises:
             BenchError: it does not answer.
         """
-        proc_cpu = cpu_seconds(self._process.pid)
+        proc_cpu = cpu_seconds(self.pid)
         try:
             async with aiohttp.ClientSession() as session, session.get(self._url("metrics")) as answer:
                 text = await answer.text()
@@ -127,15 +131,9 @@ class OperatorProcess:
         return f"http://127.0.0.1:{self._port}/{page}"
 
     def _peak_rss(self) -> float:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii").splitlines()
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
         kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
         return kibibytes / 1024
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS
 
 
 def _reading(text: str, proc_cpu: float, peak_rss_mib: float) -> Reading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.figures import verdicts
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from tests.bench.figures import Figures, Measured
     from tests.bench.options import ControllerManager, Options
+
+NOISY_SHARE: Final = 0.1
+"""From here on the times of a run are not to be trusted; counts are."""
 
 _KEYS = (
     "ratio_to_bare_writes",
@@ -32,6 +35,7 @@ _ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("  until its last write", lambda found: f"{found.settled_seconds:.2f} s"),
     ("ratio to bare writes", lambda found: f"{found.ratio_to_bare_writes:.2f}"),
     ("  lowest and highest pair", lambda found: f"{found.ratio_min:.2f} - {found.ratio_max:.2f}"),
+    ("  the same in CPU of all parts", lambda found: f"{found.cpu_ratio_to_bare_writes:.2f}"),
     ("children per resource", lambda found: f"{found.children_per_resource}"),
     ("writes per resource", lambda found: f"{found.writes_per_resource:.2f}"),
     ("  gate program, per namespace", lambda found: f"{found.gate_program_writes:.0f}"),
@@ -50,6 +54,7 @@ _ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("  at its peak", lambda found: f"{found.operator_peak_rss_mib:.1f} MiB"),
     ("control plane CPU per resource", lambda found: f"{found.control_plane_cpu_ms_per_resource:.1f} ms"),
     ("  with bare writes", lambda found: f"{found.bare_control_plane_cpu_ms_per_resource:.1f} ms"),
+    ("others' share of the machine", lambda found: f"{found.others_share:.0%}"),
 )
 
 
@@ -68,6 +73,8 @@ def table(options: Options, found: Mapping[ControllerManager, Figures]) -> str:
     for mode, figures in found.items():
         for resource, count in figures.writes_by_resource.items():
             lines.append(f"writes per resource with controller manager {mode}: {count:.2f} {resource}")
+    if any(figures.others_share > NOISY_SHARE for figures in found.values()):
+        lines.append("others worked on this machine meanwhile: repeat the run when it is quiet")
     return "\n".join(lines)
 
 

@@ -62,7 +62,11 @@ class _Run:
                 operated, _ = await self._operated(options.resources)
                 bare = await self._bare(options.resources)
             pairs.append((bare, operated))
-            self._say(f"pair {repetition + 1} of {options.repetitions}: {operated.seconds / bare.seconds:.2f}x")
+            others = max(bare.used.others_share, operated.used.others_share)
+            ratio = f"{operated.seconds / bare.seconds:.2f}x"
+            self._say(
+                f"pair {repetition + 1} of {options.repetitions}: {ratio}; others took {others:.0%} of the machine"
+            )
         assert still is not None
         children = len(works("any", 1)[0].children)
         return Measured(resources=options.resources, children=children, pairs=pairs, still=still)

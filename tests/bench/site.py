@@ -15,7 +15,7 @@ import yaml
 
 from tests.bench.audit import AuditLog
 from tests.bench.errors import BenchError
-from tests.bench.process import cpu_seconds
+from tests.bench.machine import Usage, cpu_seconds, usage
 from tests.cluster import Cluster, OwnCluster
 from tests.cluster.paths import REPOSITORY
 from vllm_operator.api.meta import GROUP, PLURAL
@@ -66,6 +66,11 @@ class Site:
     def control_plane_cpu_seconds(self) -> float:
         """CPU time of the API server and etcd so far."""
         return sum(cpu_seconds(self.cluster.process(name).pid) for name in _CONTROL_PLANE)
+
+    def usage(self, *pids: int) -> Usage:
+        """CPU time of the machine and of what is measured: the cluster, this process and the given ones."""
+        cluster = [part.process.pid for part in self.cluster.components() if part.process]
+        return usage([*cluster, *pids])
 
     async def make_namespace(self, name: str) -> None:
         """Make the namespace of a phase."""
