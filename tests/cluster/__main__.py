@@ -6,13 +6,14 @@ import argparse
 import os
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster import cluster, state, tools
 from tests.cluster.binaries import ensure_binaries
 from tests.cluster.errors import ClusterError
-from tests.cluster.spec import ClusterSpec, NodeKind
+from tests.cluster.spec import ClusterSpec, Layout, NodeKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,15 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _attached() -> list[cluster.Cluster]:
+    """All running clusters but those that end at this moment."""
+    found: list[cluster.Cluster] = []
+    for layout in state.running():
+        with suppress(ClusterError):
+            found.append(cluster.attach(layout.state.name))
+    return found
+
+
 def _packages(_: argparse.Namespace) -> None:
     _say(" ".join(tools.packages()))
 
@@ -88,19 +98,18 @@ def _up(arguments: argparse.Namespace) -> None:
 
 
 def _down(arguments: argparse.Namespace) -> None:
-    names = [layout.state.name for layout in state.running()] if arguments.all else [arguments.name]
-    for name in names:
-        cluster.attach(name).stop()
-        _say(f"cluster {name!r} is down")
+    for found in _attached() if arguments.all else [cluster.attach(arguments.name)]:
+        found.stop()
+        _say(f"cluster {found.spec.name!r} is down")
 
 
 def _status(_: argparse.Namespace) -> None:
-    clusters = state.running()
+    clusters = _attached()
     if not clusters:
         _say("no cluster runs")
-    for layout in clusters:
-        running = cluster.attach(layout.state.name)
-        _say(f"{layout.state.name}: --node {running.spec.node}, {'ready' if layout.ready.exists() else 'not ready'}")
+    for running in clusters:
+        layout = Layout.of(running.spec.name)
+        _say(f"{running.spec.name}: --node {running.spec.node}, {'ready' if layout.ready.exists() else 'not ready'}")
         _say(f"  kubeconfig {running.kubeconfig}")
         _say(f"  logs       {layout.logs}")
         for part in running.components():

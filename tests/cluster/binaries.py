@@ -97,7 +97,7 @@ def _go_version() -> str:
         required = (GO_MODULES / "kubernetes" / "go.mod").read_text(encoding="utf-8").partition("\ngo ")[2].split()[0]
         raise ClusterError(
             f"the test cluster's programs are built from source and need Go {required} or newer, "
-            "but there is no `go` on PATH: install it from https://go.dev/dl and run this again"
+            "but there is no `go` on PATH: install it and run this again"
         )
     return subprocess.run(
         ["go", "env", "GOVERSION", "GOOS", "GOARCH"],

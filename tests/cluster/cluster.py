@@ -202,6 +202,7 @@ class OwnCluster(Cluster):
                 )
         if self._guard:
             _close(self._guard)
+        state.running()  # removes what a guard left that was killed
 
     def _supervisor(self) -> Process:
         found = Process.load(self.layout.supervisor)
@@ -238,7 +239,10 @@ def attach(name: str = "default") -> Cluster:
     layout = next((layout for layout in state.running() if layout.state.name == name), None)
     if layout is None:
         raise ClusterError(f"no cluster named {name!r} runs: start it with `python -m tests.cluster up --name {name}`")
-    spec = ClusterSpec.from_json(layout.spec.read_text(encoding="utf-8"))
+    try:
+        spec = ClusterSpec.from_json(layout.spec.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ClusterError(f"the cluster {name!r} has just ended") from None
     if spec.node is NodeKind.KIND:
         return KindCluster(spec, layout.kubeconfig, ensure_binaries())
     return OwnCluster(spec, ensure_binaries())

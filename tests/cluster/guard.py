@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,7 +35,7 @@ def spawn(spec: ClusterSpec, layout: Layout) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*die_with_me, *inner.command], stdin=subprocess.DEVNULL)
     cgroups.create(layout.cgroup, node_names(spec))
     if not Path("/proc/sys/net/bridge").exists():
-        subprocess.run(["modprobe", "br_netfilter"], check=False)  # the supervisor says so if it is missing then
+        _load_bridge_filter()
     with socket.create_server((addresses.LOOPBACK, 0), backlog=128) as listener:
         arguments = [str(layout.state), str(listener.fileno()), str(listener.getsockname()[1])]
         inner = components.python_component("supervisor", "tests.cluster.supervisor", arguments)
@@ -42,6 +43,13 @@ def spawn(spec: ClusterSpec, layout: Layout) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*die_with_me, *unshare, *inner.command], stdin=subprocess.DEVNULL, pass_fds=(listener.fileno(),)
         )
+
+
+def _load_bridge_filter() -> None:
+    """Load the kernel's module where it is one; the supervisor complains when it is missing all the same."""
+    modprobe = shutil.which("modprobe")
+    if modprobe:
+        subprocess.run([modprobe, "br_netfilter"], check=False)
 
 
 def wait_for_end(child: subprocess.Popen[bytes], lifeline: int) -> None:

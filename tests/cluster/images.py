@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import debian, oci
 from tests.cluster.binaries import ensure_binaries
+from tests.cluster.configs import PAUSE_IMAGE
 from tests.cluster.errors import ClusterError
 from tests.cluster.files import atomic_file, locked
 from tests.cluster.oci import Entry, ImageConfig, Layer
@@ -38,7 +39,6 @@ __all__ = [
     "pause_image",
 ]
 
-PAUSE_IMAGE = "docker.io/library/pause:test"
 BASE_IMAGE = "docker.io/library/python:test"
 KEEP_SECONDS = 3600.0
 """Older archives of an image are removed when a new one is written; younger ones may be in use by another run."""

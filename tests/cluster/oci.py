@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import marshal
+import platform
 import posixpath
 import tarfile
 import warnings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-CHUNK = 1 << 20
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -55,7 +56,7 @@ class ImageConfig:
     env: Mapping[str, str] = field(default_factory=dict)
     user: str = ""
     workdir: str = "/"
-    architecture: str = "amd64"
+    architecture: str = ARCHITECTURE
 
     def document(self, layers: Sequence[Layer]) -> dict[str, object]:
         """The OCI configuration document."""

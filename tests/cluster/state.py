@@ -53,7 +53,19 @@ def running() -> list[Layout]:
 
 
 def remove(layout: Layout) -> None:
-    """Remove every trace of a cluster whose guard is dead or is the caller."""
+    """Remove every trace of the cluster that the calling process guards."""
+    _remove_all_but_state(layout)
+    with locked(clusters_folder() / ".lock"):  # whoever looks at the folders sees this one whole or not at all
+        doomed = _set_aside(layout)
+    shutil.rmtree(doomed)
+
+
+def kept_logs(name: str) -> Path:
+    """Where the logs of a cluster that failed to start are kept."""
+    return cache_folder() / "failed-logs" / name
+
+
+def _remove_all_but_state(layout: Layout) -> None:
     supervisor = Process.load(layout.supervisor)
     if supervisor:
         supervisor.kill()
@@ -65,26 +77,24 @@ def remove(layout: Layout) -> None:
         cgroups.remove(layout.cgroup)
     if not layout.ready.exists():
         _keep_logs(layout)
+
+
+def _set_aside(layout: Layout) -> Path:
+    """Free the cluster's name; the folder that is returned says by its name which process is about to remove it."""
     doomed = layout.state.with_name(f".{layout.state.name}.{os.getpid()}")
-    layout.state.rename(doomed)  # at once, so that the name is free or taken and never in between
-    shutil.rmtree(doomed)
-
-
-def kept_logs(name: str) -> Path:
-    """Where the logs of a cluster that failed to start are kept."""
-    return cache_folder() / "failed-logs" / name
+    return layout.state.rename(doomed)
 
 
 def _sweep() -> None:
     for path in clusters_folder().iterdir():
         if path.name == ".lock":
             continue
-        if path.name.startswith("."):  # a removal that was interrupted, or is under way elsewhere
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        layout = Layout(path)
-        if not _alive(layout):
-            remove(layout)
+        if path.name.startswith("."):
+            if Process.of(int(path.suffix[1:])) is None:  # a removal that was interrupted
+                shutil.rmtree(path)
+        elif not _alive(Layout(path)):
+            _remove_all_but_state(Layout(path))
+            shutil.rmtree(_set_aside(Layout(path)))
 
 
 def _alive(layout: Layout) -> bool:
