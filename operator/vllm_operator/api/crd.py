@@ -100,9 +100,8 @@ def _with_defaults(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "properties": properties}
 
 
-def crd() -> dict[str, Any]:
-    """The whole CustomResourceDefinition."""
-    version = {
+def _version() -> dict[str, Any]:
+    return {
         "name": meta.VERSION,
         "served": True,
         "storage": True,
@@ -130,6 +129,10 @@ def crd() -> dict[str, Any]:
             }
         },
     }
+
+
+def crd() -> dict[str, Any]:
+    """The whole CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -148,7 +151,7 @@ def crd() -> dict[str, Any]:
                 "shortNames": list(meta.SHORT_NAMES),
                 "categories": ["all"],
             },
-            "versions": [version],
+            "versions": [_version()],
         },
     }
 
