@@ -1,0 +1,60 @@
+"""Expected outputs beside their inputs: tests/data/render/NAME.yaml holds a resource, NAME.expected.yaml its children.
+
+`python -m tests.support.golden` writes the expected files anew; read the difference before you commit it. A new case is
+a new NAME.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.render.children import children
+
+FOLDER = Path(__file__).parent.parent / "data" / "render"
+EXPECTED = ".expected.yaml"
+
+
+def cases() -> list[str]:
+    """Names of all cases."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if not path.name.endswith(EXPECTED))
+
+
+def given(case: str) -> dict[str, Any]:
+    """The resource of a case."""
+    loaded: dict[str, Any] = yaml.safe_load((FOLDER / f"{case}.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def expected(case: str) -> str:
+    """The children that are expected of it."""
+    return (FOLDER / f"{case}{EXPECTED}").read_text(encoding="utf-8")
+
+
+def rendered(case: str) -> str:
+    """The children that are rendered, as text."""
+    documents = children(parse_resource(given(case)))
+    return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes equal parts out in full: anchors and aliases do not read well."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 # the inherited signature
+        return True
+
+
+def main() -> None:
+    """Write every expected file."""
+    for case in cases():
+        path = FOLDER / f"{case}{EXPECTED}"
+        path.write_text(rendered(case), encoding="utf-8")
+        sys.stdout.write(f"wrote {path.relative_to(FOLDER.parent.parent.parent)}\n")
+
+
+if __name__ == "__main__":
+    main()

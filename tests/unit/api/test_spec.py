@@ -1,0 +1,144 @@
+"""The spec as the operator reads it: defaults, bounds, and refusals that name the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+import pytest
+
+from tests.support.resources import SOURCE, model, resource
+from vllm_operator.api.resource import explain, parse_resource
+from vllm_operator.api.spec import parse_spec
+
+
+def refusal(**sections: Any) -> str:
+    """What the user reads of a spec that cannot be followed."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        parse_resource(resource(**sections))
+    return explain(caught.value)
+
+
+def test_the_source_alone_is_a_whole_spec() -> None:
+    spec = model().spec
+    assert spec.served_names == (SOURCE,)
+    assert spec.replicas == 1
+    assert (spec.parallelism.tensor, spec.parallelism.pipeline) == (1, 1)
+    assert spec.accelerator.resource == "nvidia.com/gpu"
+    assert spec.device_count == 1
+    assert spec.engine.port == 8000
+    unset = spec.engine.model_dump(exclude={"port"})
+    assert set(unset.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("sections", "count"),
+    [
+        ({"parallelism": {"tensor": 4}}, 4),
+        ({"parallelism": {"tensor": 4, "pipeline": 2}}, 8),
+        ({"parallelism": {"pipeline": 3}}, 3),
+        ({"accelerator": {"count": 0}}, 0),
+        ({"parallelism": {"tensor": 2}, "accelerator": {"count": 2}}, 2),
+    ],
+)
+def test_the_device_count_follows_the_parallelism(sections: dict[str, Any], count: int) -> None:
+    assert model(**sections).spec.device_count == count
+
+
+def test_the_first_served_name_is_the_main_one() -> None:
+    assert model(model={"source": SOURCE, "servedNames": ["b", "a"]}).spec.served_names == ("b", "a")
+
+
+def test_fields_are_camel_case_and_units_keep_their_capitals() -> None:
+    spec = model(engine={"cpuOffloadGB": 1.5, "maxModelLen": "32k", "gpuMemoryUtilization": 0.5}).spec
+    assert spec.engine.cpu_offload_gb == 1.5
+    assert spec.engine.max_model_len == "32k"
+    assert spec.engine.gpu_memory_utilization == 0.5
+    assert "engine.cpuOffloadGb" in refusal(engine={"cpuOffloadGb": 1})
+
+
+@pytest.mark.parametrize(
+    ("sections", "path"),
+    [
+        ({"modle": {}}, "spec.modle"),
+        ({"model": {"source": SOURCE, "names": []}}, "spec.model.names"),
+        ({"engine": {"tensorParallelSize": 2}}, "spec.engine.tensorParallelSize"),
+        ({"engine": {"env": [{"name": "A", "valueFrom": {}}]}}, "spec.engine.env.0.valueFrom"),
+        ({"accelerator": {"type": "a100"}}, "spec.accelerator.type"),
+        ({"resources": {"claims": []}}, "spec.resources.claims"),
+    ],
+)
+def test_an_unknown_field_is_refused_by_its_path(sections: dict[str, Any], path: str) -> None:
+    assert f"{path}: Extra inputs are not permitted" in refusal(**sections)
+
+
+def test_a_missing_source_is_refused_by_its_path() -> None:
+    assert refusal(model={}) == "spec.model.source: Field required"
+
+
+def test_every_fault_is_told_at_once() -> None:
+    told = refusal(replicas=-1, engine={"port": 0})
+    assert "spec.replicas: " in told
+    assert "spec.engine.port: " in told
+
+
+WITHIN_AND_OUTSIDE: list[tuple[str, str, list[Any], list[Any]]] = [
+    ("engine", "port", [1, 65535], [0, 65536]),
+    ("engine", "maxModelLen", [1, 4096, "auto", "32k", "1M"], [0, -1, "0", "32kb", "1.5k", "", " 1"]),
+    ("engine", "maxNumBatchedTokens", [1, 16777216], [0, 16777217]),
+    ("engine", "gpuMemoryUtilization", [0.001, 1, 1.0], [0, -0.1, 1.001, "high"]),
+    ("engine", "cpuOffloadGB", [0, 0.5, 65536], [-1, 65537]),
+    ("engine", "blockSize", [1, 1024], [0, 1025]),
+    ("engine", "image", ["a:1", "registry.example.com/vllm@sha256:0"], ["", "a b"]),
+    ("engine", "extraArgs", [[], ["--a", "b"], ["x"] * 128], [["x"] * 129, [""], ["x" * 4097], "--a"]),
+    ("engine", "env", [[], [{"name": "A"}], [{"name": "A_1.b-c", "value": ""}]], [[{"name": "1A"}], [{"value": "x"}]]),
+    ("engine", "debug", [True, False], ["loud"]),
+    ("model", "revision", ["main", "a" * 40], ["", "-x", "a b"]),
+    ("model", "servedNames", [["a"], ["a"] * 16], [[], [""], ["-a"], ["a b"], ["a"] * 17]),
+    ("parallelism", "tensor", [1, 64], [0, 65]),
+    ("parallelism", "pipeline", [1, 64], [0, 65]),
+    ("accelerator", "count", [0, 64], [-1, 65]),
+    (
+        "accelerator",
+        "resource",
+        ["nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "gpu"],
+        ["", "/gpu", "a/b/c", "nvidia.com/"],
+    ),
+    ("resources", "limits", [{}, {"cpu": "0.5", "memory": "16Gi"}, {"cpu": 4}], [{"cpu": "four"}, {"cpu": 1.5}]),
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [(section, field, value) for section, field, within, _ in WITHIN_AND_OUTSIDE for value in within],
+)
+def test_a_value_within_its_bounds_is_taken(section: str, field: str, value: Any) -> None:
+    given = {"model": {"source": SOURCE}} | {
+        section: ({"source": SOURCE} if section == "model" else {}) | {field: value}
+    }
+    spec = parse_spec(given).model_dump(by_alias=True)
+    assert spec[section][field] == (value if field != "env" else spec[section][field])
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [(section, field, value) for section, field, _, outside in WITHIN_AND_OUTSIDE for value in outside],
+)
+def test_a_value_outside_its_bounds_is_refused_by_its_path(section: str, field: str, value: Any) -> None:
+    base = {"source": SOURCE} if section == "model" else {}
+    assert f"spec.{section}.{field}" in refusal(**{section: base | {field: value}})
+
+
+@pytest.mark.parametrize("replicas", [-1, 1001, "many", None])
+def test_replicas_out_of_bounds_are_refused(replicas: Any) -> None:
+    assert refusal(replicas=replicas).startswith("spec.replicas: ")
+
+
+@pytest.mark.parametrize("source", ["", "-x", "a b", "a" * 1025])
+def test_a_source_that_vllm_would_take_for_a_flag_or_two_words_is_refused(source: str) -> None:
+    assert "spec.model.source" in refusal(model={"source": source})
+
+
+def test_a_parsed_spec_cannot_be_changed() -> None:
+    with pytest.raises(pydantic.ValidationError):
+        model().spec.replicas = 2  # type: ignore[misc]

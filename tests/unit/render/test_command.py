@@ -1,0 +1,107 @@
+"""The command line and environment of the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.resources import SOURCE, model
+from vllm_operator.render.command import DRAIN_SECONDS, HOME, arguments, command, environment
+
+BASE = [SOURCE, "--served-model-name", SOURCE, "--port", "8000", "--shutdown-timeout", "30"]
+
+
+def args(**sections: Any) -> list[str]:
+    """Arguments of a model."""
+    return arguments(model(**sections).spec)
+
+
+def value_of(flag: str, **sections: Any) -> str:
+    """What follows a flag."""
+    words = args(**sections)
+    assert words.count(flag) == 1
+    return words[words.index(flag) + 1]
+
+
+def test_a_source_alone_sets_nothing_but_what_the_operator_needs() -> None:
+    assert args() == BASE
+    assert command(model().spec) == ["vllm", "serve", *BASE]
+
+
+@pytest.mark.parametrize(
+    ("flag", "sections"),
+    [
+        ("--trust-remote-code", {"model": {"source": SOURCE, "trustRemoteCode": False}}),
+        ("--enable-log-requests", {"engine": {"debug": False}}),
+        ("--tensor-parallel-size", {"parallelism": {"tensor": 1}}),
+        ("--pipeline-parallel-size", {"parallelism": {"pipeline": 1}}),
+    ],
+)
+def test_a_switch_that_is_off_and_a_size_of_one_do_not_appear(flag: str, sections: dict[str, Any]) -> None:
+    assert flag not in args(**sections)
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "sections"),
+    [
+        ("--revision", "v1", {"model": {"source": SOURCE, "revision": "v1"}}),
+        ("--tensor-parallel-size", "4", {"parallelism": {"tensor": 4}}),
+        ("--pipeline-parallel-size", "2", {"parallelism": {"pipeline": 2}}),
+        ("--max-model-len", "4096", {"engine": {"maxModelLen": 4096}}),
+        ("--max-model-len", "auto", {"engine": {"maxModelLen": "auto"}}),
+        ("--max-num-batched-tokens", "8192", {"engine": {"maxNumBatchedTokens": 8192}}),
+        ("--gpu-memory-utilization", "0.9", {"engine": {"gpuMemoryUtilization": 0.90}}),
+        ("--gpu-memory-utilization", "1", {"engine": {"gpuMemoryUtilization": 1.0}}),
+        ("--gpu-memory-utilization", "0.0000001", {"engine": {"gpuMemoryUtilization": 1e-7}}),
+        ("--cpu-offload-gb", "0", {"engine": {"cpuOffloadGB": 0}}),
+        ("--cpu-offload-gb", "65536", {"engine": {"cpuOffloadGB": 65536.0}}),
+        ("--cpu-offload-gb", "1.5", {"engine": {"cpuOffloadGB": 1.5}}),
+        ("--block-size", "32", {"engine": {"blockSize": 32}}),
+    ],
+)
+def test_what_is_set_appears_once_with_its_shortest_text(flag: str, text: str, sections: dict[str, Any]) -> None:
+    assert value_of(flag, **sections) == text
+
+
+@given(st.floats(min_value=0, max_value=65536, allow_nan=False))
+def test_a_number_is_written_so_that_it_reads_back_the_same(number: float) -> None:
+    text = value_of("--cpu-offload-gb", engine={"cpuOffloadGB": number})
+    assert float(text) == number
+    assert "e" not in text.lower()
+    assert not text.endswith(".0")
+
+
+def test_flags_stand_in_a_fixed_order_and_the_users_own_words_are_last() -> None:
+    words = args(
+        engine={"extraArgs": ["--seed", "1"], "blockSize": 16, "maxModelLen": 8},
+        parallelism={"tensor": 2},
+        model={"source": SOURCE, "servedNames": ["a", "b"], "trustRemoteCode": True},
+    )
+    assert words == [
+        *[SOURCE, "--served-model-name", "a", "b", "--port", "8000", "--trust-remote-code"],
+        *["--tensor-parallel-size", "2", "--max-model-len", "8", "--block-size", "16"],
+        *["--shutdown-timeout", str(DRAIN_SECONDS), "--seed", "1"],
+    ]
+
+
+def test_debug_means_the_variable_that_vllm_reads_and_a_line_for_each_request() -> None:
+    debugged = model(engine={"debug": True}).spec
+    assert environment(debugged.engine)["VLLM_LOGGING_LEVEL"] == "DEBUG"
+    assert "VLLM_DEBUG" not in environment(debugged.engine)
+    assert "--enable-log-requests" in arguments(debugged)
+    assert "VLLM_LOGGING_LEVEL" not in environment(model().spec.engine)
+
+
+def test_the_users_environment_wins_and_keeps_its_order() -> None:
+    given_env = [{"name": "VLLM_LOGGING_LEVEL", "value": "INFO"}, {"name": "B"}, {"name": "A", "value": "$(B)"}]
+    made = environment(model(engine={"debug": True, "env": given_env}).spec.engine)
+    assert made["VLLM_LOGGING_LEVEL"] == "INFO"
+    assert list(made)[-2:] == ["B", "A"]
+    assert made["B"] == ""
+
+
+def test_home_is_writable_and_usage_is_not_reported() -> None:
+    assert environment(model().spec.engine) == {"HOME": HOME, "VLLM_NO_USAGE_STATS": "1"}

@@ -1,0 +1,156 @@
+"""What the pods of the engines have to have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import SOURCE, model
+from vllm_operator.api.names import DESIRED_HASH, instance_name
+from vllm_operator.render import command, gates
+from vllm_operator.render.deployment import deployment
+
+
+def pod_spec(**sections: Any) -> dict[str, Any]:
+    """Pod spec of a model's engines."""
+    found: dict[str, Any] = deployment(model(**sections))["spec"]["template"]["spec"]
+    return found
+
+
+def container(**sections: Any) -> dict[str, Any]:
+    """The engine's container."""
+    (only,) = pod_spec(**sections)["containers"]
+    return dict(only)
+
+
+@pytest.mark.parametrize(
+    ("sections", "limits"),
+    [
+        ({}, {"nvidia.com/gpu": "1"}),
+        ({"parallelism": {"tensor": 2, "pipeline": 3}}, {"nvidia.com/gpu": "6"}),
+        ({"accelerator": {"resource": "amd.com/gpu"}}, {"amd.com/gpu": "1"}),
+        ({"resources": {"limits": {"memory": "8Gi", "cpu": 2}}}, {"nvidia.com/gpu": "1", "memory": "8Gi", "cpu": "2"}),
+    ],
+)
+def test_the_gpu_count_follows_the_parallelism(sections: dict[str, Any], limits: dict[str, str]) -> None:
+    assert container(**sections)["resources"]["limits"] == limits
+
+
+def test_an_engine_on_the_cpu_asks_for_no_device() -> None:
+    assert container(accelerator={"count": 0})["resources"] == {}
+
+
+def test_no_service_of_the_namespace_sets_a_variable_of_the_engine() -> None:
+    assert pod_spec()["enableServiceLinks"] is False
+
+
+def test_the_pod_has_no_token_and_no_privilege() -> None:
+    assert pod_spec()["automountServiceAccountToken"] is False
+    assert pod_spec()["securityContext"]["runAsNonRoot"] is True
+    assert pod_spec()["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container()["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_the_grace_period_holds_the_pause_and_the_drain() -> None:
+    pause = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = int(container()["command"][container()["command"].index("--shutdown-timeout") + 1])
+    assert drain == command.DRAIN_SECONDS
+    assert pod_spec()["terminationGracePeriodSeconds"] > pause + drain
+
+
+def test_a_rollout_is_not_given_up_before_an_engine_may_have_started() -> None:
+    probe = container()["startupProbe"]
+    budget = probe["periodSeconds"] * probe["failureThreshold"]
+    assert budget == gates.STARTUP_BUDGET_SECONDS
+    assert deployment(model())["spec"]["progressDeadlineSeconds"] > budget
+
+
+def test_a_rollout_takes_no_engine_away_before_its_replacement_serves() -> None:
+    assert deployment(model())["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize("replicas", [0, 1, 7])
+def test_replicas_are_what_is_asked_for_and_zero_is_not_dropped(replicas: int) -> None:
+    assert deployment(model(replicas=replicas))["spec"]["replicas"] == replicas
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen2.5", "7b", "a" * 200])
+def test_the_selector_holds_nothing_that_can_change(name: str) -> None:
+    plain = deployment(model(name))
+    edited = deployment(
+        model(
+            name,
+            model={"source": "other/model", "revision": "v2", "servedNames": ["x"]},
+            engine={"image": "other:1", "port": 9000, "env": [{"name": "A"}]},
+            parallelism={"tensor": 8},
+            replicas=5,
+        )
+    )
+    selector = plain["spec"]["selector"]
+    assert selector == edited["spec"]["selector"]
+    assert selector == {
+        "matchLabels": {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": instance_name(name)}
+    }
+    for one in (plain, edited):
+        assert selector["matchLabels"].items() <= one["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("startupProbe", "startup"), ("readinessProbe", "ready"), ("livenessProbe", "live")]
+)
+def test_each_probe_runs_the_program_out_of_the_config_map(name: str, mode: str) -> None:
+    engine = container(engine={"port": 9000}, model={"source": SOURCE, "servedNames": ["main", "other"]})
+    words = engine[name]["exec"]["command"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in engine["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod_spec()["volumes"]}
+    assert volumes["gates"]["configMap"] == {"name": gates.program("team")["metadata"]["name"]}
+    assert words[3].rpartition("/")[0] == mounts["gates"]
+    assert words[3].rpartition("/")[2] in gates.program("team")["data"]
+    assert words[4:] == [mode, "--port", "9000", "--model", "main", "--state", mounts["gates-state"]]
+
+
+def test_the_program_is_mounted_as_a_whole_so_that_a_newer_one_reaches_running_pods() -> None:
+    mount = next(mount for mount in container()["volumeMounts"] if mount["name"] == "gates")
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount
+
+
+def test_a_restart_takes_several_verdicts_and_the_timeout_leaves_the_program_its_own_deadlines() -> None:
+    assert container()["livenessProbe"]["failureThreshold"] >= 3
+    assert container()["readinessProbe"]["failureThreshold"] == 1
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container()[name]["timeoutSeconds"] == 15
+
+
+def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
+    assert {volume["name"] for volume in pod_spec()["volumes"]} == {
+        mount["name"] for mount in container()["volumeMounts"]
+    }
+
+
+def test_the_program_belongs_to_no_single_model() -> None:
+    program = gates.program("team")
+    assert "ownerReferences" not in program["metadata"]
+    assert set(program["data"]) == {"judge.py", "probe.py"}
+
+
+def test_the_hash_differs_whenever_anything_differs_also_by_leaving_out() -> None:
+    variants: list[dict[str, Any]] = [
+        {},
+        {"replicas": 2},
+        {"engine": {"env": [{"name": "A", "value": "1"}]}},
+        {"engine": {"env": [{"name": "A", "value": ""}]}},
+        {"resources": {"requests": {"cpu": "1"}}},
+        {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+        {"engine": {"port": 9000}},
+    ]
+    hashes = {deployment(model(**variant))["metadata"]["annotations"][DESIRED_HASH] for variant in variants}
+    assert len(hashes) == len(variants)
+
+
+def test_rendering_does_not_change_what_it_is_given() -> None:
+    given = model(resources={"limits": {"memory": "1Gi"}})
+    before = given.spec.model_dump()
+    deployment(given)
+    assert given.spec.model_dump() == before

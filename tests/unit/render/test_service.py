@@ -1,0 +1,48 @@
+"""How clients reach the engines."""
+
+from __future__ import annotations
+
+from tests.support.resources import SOURCE, model
+from vllm_operator.render.binding import binding
+from vllm_operator.render.deployment import deployment
+from vllm_operator.render.service import discovery, headless_service, service, url
+
+
+def test_the_service_keeps_its_port_whatever_the_server_listens_on() -> None:
+    for port in (8000, 9000):
+        (found,) = service(model(engine={"port": port}))["spec"]["ports"]
+        assert (found["port"], found["targetPort"]) == (8000, "http")
+
+
+def test_the_service_leads_to_the_port_of_the_container_by_name() -> None:
+    (only,) = deployment(model(engine={"port": 9000}))["spec"]["template"]["spec"]["containers"]
+    assert only["ports"] == [{"name": "http", "containerPort": 9000, "protocol": "TCP"}]
+
+
+def test_the_headless_service_names_engines_that_pass_their_gate_and_no_others() -> None:
+    spec = headless_service(model(engine={"port": 9000}))["spec"]
+    assert spec["clusterIP"] == "None"
+    assert spec["publishNotReadyAddresses"] is False
+    assert spec["ports"][0]["port"] == 9000
+
+
+def test_both_services_select_the_pods_of_the_deployment() -> None:
+    labels = deployment(model())["spec"]["template"]["metadata"]["labels"]
+    for made in (service(model()), headless_service(model())):
+        assert made["spec"]["selector"].items() <= labels.items()
+
+
+def test_addresses_name_no_cluster_domain() -> None:
+    assert url(model()) == "http://qwen.team.svc:8000/v1"
+    assert discovery(model(engine={"port": 9000})) == "qwen-engines.team.svc:9000"
+
+
+def test_the_binding_is_what_echo_roots_reads() -> None:
+    data = binding(model(model={"source": SOURCE, "servedNames": ["chat", "other"]}))["data"]
+    assert data == {
+        "LLM_PROVIDER": "vllm",
+        "VLLM_BASE_URL": "http://qwen.team.svc:8000/v1",
+        "VLLM_DEPLOYMENT_TYPE": "cloud",
+        "VLLM_DISCOVERY": "qwen-engines.team.svc:8000",
+        "VLLM_MODEL_NAME": "chat",
+    }
