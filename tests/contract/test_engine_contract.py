@@ -211,6 +211,12 @@ def test_a_streamed_chat_opens_with_the_role(server: EngineServer) -> None:
     assert done == "[DONE]"
 
 
+def test_a_max_tokens_beyond_the_context_only_shortens_the_answer(server: EngineServer) -> None:
+    document = server.complete("a" * (LENGTH - 10), max_tokens=50, ignore_eos=True).json()
+    assert document["choices"][0]["finish_reason"] == "length"
+    assert document["usage"]["completion_tokens"] == 10
+
+
 def test_an_unknown_model_is_named_in_a_404(server: EngineServer) -> None:
     answer = server.complete(model="nobody")
     error = answer.json()["error"]
@@ -225,7 +231,8 @@ def test_an_unknown_model_is_named_in_a_404(server: EngineServer) -> None:
         ("/v1/completions", {"prompt": "a", "max_tokens": 0}, "BadRequestError", "max_tokens"),
         ("/v1/completions", {"prompt": "a", "max_tokens": LENGTH + 1}, "BadRequestError", "max_tokens"),
         ("/v1/completions", {"prompt": "a", "max_tokens": "x"}, "Bad Request", "body.max_tokens"),
-        ("/v1/completions", {"prompt": "a" * LENGTH, "max_tokens": 1}, "BadRequestError", "input_tokens"),
+        ("/v1/completions", {"prompt": "a" * LENGTH, "max_tokens": 1}, "BadRequestError", "max_tokens"),
+        ("/v1/completions", {"prompt": "a" * (LENGTH + 1)}, "BadRequestError", "input_tokens"),
         ("/v1/chat/completions", {"messages": []}, "BadRequestError", None),
         ("/v1/chat/completions", {}, "Bad Request", "body.messages"),
     ],

@@ -729,18 +729,30 @@ def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
     limit = body.get("max_tokens") if not chat else body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
         raise invalid("body.max_tokens", "Input should be a valid integer", limit)
-    if limit is not None and limit < 1:
-        message = f"max_tokens must be at least 1, got {limit}. (parameter=max_tokens, value={limit})"
-        raise HttpError(400, message, param="max_tokens")
-    if limit is not None and limit > engine.max_model_len:
-        message = f"max_tokens={limit} cannot be greater than max_model_len={engine.max_model_len}."
-        raise HttpError(400, f"{message} Please request fewer output tokens.", param="max_tokens")
-    if max(lengths) + (limit or 1) > engine.max_model_len:
-        message = f"This model's maximum context length is {engine.max_model_len} tokens."
-        raise HttpError(400, f"{message} Please reduce the length of the input prompt.", param="input_tokens")
+    check_length(limit, max(lengths), engine.max_model_len)
     # An alias is answered under the first name, an adapter under its own.
     model = name if name in engine.adapters else engine.model_names()[0]
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
+
+
+def check_length(limit: int | None, prompt: int, longest: int) -> None:
+    """Refuse a prompt or a `max_tokens` that is too long; a sum that is too long only shortens the answer."""
+    if limit is not None and limit > longest:
+        message = (
+            f"max_tokens={limit} cannot be greater than max_model_len={longest}. Please request fewer output tokens."
+        )
+        raise HttpError(400, f"{message} (parameter=max_tokens, value={limit})", param="max_tokens")
+    if prompt > longest:
+        message = (
+            f"This model's maximum context length is {longest} tokens. However, your prompt contains at least "
+            f"{longest + 1} input tokens, which exceeds this limit even without any output tokens. Please reduce the "
+            f"length of the input prompt. (parameter=input_tokens, value={longest + 1})"
+        )
+        raise HttpError(400, message, param="input_tokens")
+    room = longest - prompt if limit is None else min(limit, longest - prompt)
+    if room < 1:
+        message = f"max_tokens must be at least 1, got {room}. (parameter=max_tokens, value={room})"
+        raise HttpError(400, message, param="max_tokens")
 
 
 def answer_tokens(engine: Engine, call: Call, at: int) -> tuple[list[str], str]:
@@ -1045,11 +1057,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The request's tokens and its end. A client that goes away ends the wait, an engine's death is an error."""
         while True:
             self.server.wait_while_hung()
+            if self.client_is_gone():
+                raise ConnectionAbortedError("the client went away")
             try:
                 kind, text = request.events.get(timeout=0.05)
             except queue.Empty:
-                if self.client_is_gone():
-                    raise ConnectionAbortedError("the client went away") from None
                 continue
             if kind == "error":
                 raise HttpError(500, text, "InternalServerError")

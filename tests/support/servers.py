@@ -15,7 +15,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +97,19 @@ class EngineServer:
             return Answer(answer.status, {name.lower(): text for name, text in answer.getheaders()}, answer.read())
         finally:
             connection.close()
+
+    def request_later(self, method: str, path: str, body: object = None) -> Future[Answer]:
+        """The same in a thread; the answer comes with `.result()`."""
+        future: Future[Answer] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.request(method, path, body, timeout=60))
+            except OSError as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
 
     def complete(self, prompt: str = "a", *, timeout: float = 20, **fields: object) -> Answer:
         """POST /v1/completions; one token unless told otherwise."""

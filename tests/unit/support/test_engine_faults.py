@@ -1,0 +1,203 @@
+"""What the stub does on demand, where no real engine can be compared."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.servers import ENGINE, EngineServer, eventually, stub_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMES = ("--served-model-name", "tiny")
+BUSY_BODY = {"max_tokens": 500, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    with stub_server(*NAMES, "--data-parallel-size", "2", folder=tmp_path_factory.mktemp("engine")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: EngineServer) -> Iterator[EngineServer]:
+    """An engine with two data-parallel ranks; its faults end with the test."""
+    yield shared
+    shared.request("DELETE", "/stub/faults")
+
+
+def test_faults_are_shown_changed_and_ended(server: EngineServer) -> None:
+    server.faults(hang_engine=True, answer="x")
+    shown = server.request("GET", "/stub/faults").json()
+    assert (shown["hang_engine"], shown["answer"]) == (True, "x")
+    ended = server.request("DELETE", "/stub/faults").json()
+    assert (ended["hang_engine"], ended["answer"]) == (False, None)
+
+
+def test_an_unknown_fault_is_refused_and_changes_nothing(server: EngineServer) -> None:
+    with pytest.raises(ValueError, match="no fault named hang_everything"):
+        server.faults(answer="x", hang_everything=True)
+    assert server.request("GET", "/stub/faults").json()["answer"] is None
+
+
+@pytest.mark.parametrize(
+    ("faults", "status", "text"),
+    [
+        ({"fail": {"status": 500, "message": "boom"}}, 500, '"message":"boom"'),
+        ({"fail": {"status": 418, "body": {"a": 1}}}, 418, '{"a":1}'),
+        ({"fail": {"status": 500, "path": "/v1/chat/completions"}}, 200, "tiny"),
+        ({"answer": ""}, 200, '"text":""'),
+        ({"served_names": ["wrong"]}, 404, "The model `tiny` does not exist."),
+    ],
+)
+def test_completions_fail_as_told(server: EngineServer, faults: dict[str, Any], status: int, text: str) -> None:
+    server.faults(**faults)
+    answer = server.complete(model="tiny")
+    assert answer.status == status
+    assert text in answer.text
+
+
+def test_metrics_break_as_told_while_completions_go_on(server: EngineServer) -> None:
+    server.faults(metrics_status=500)
+    assert server.request("GET", "/metrics").status == 500
+    server.faults(metrics_status=200, metrics_prefix="new:")
+    assert "new:iteration_tokens_total_count" in server.request("GET", "/metrics").text
+    server.faults(metrics_prefix="vllm:", metrics_seconds=5)
+    with pytest.raises(TimeoutError):
+        server.request("GET", "/metrics", timeout=0.3)
+    assert server.complete().status == 200
+
+
+def test_one_of_two_ranks_hangs_and_half_of_the_requests_with_it(server: EngineServer) -> None:
+    server.faults(hang_engine=[1])
+    outcomes = []
+    for _ in range(4):
+        try:
+            outcomes.append(server.complete(timeout=0.5).status)
+        except TimeoutError:
+            outcomes.append(0)
+    assert sorted(outcomes) == [0, 0, 200, 200]
+    counted = [server.metric("iteration_tokens_total_count", engine=str(number)) for number in range(2)]
+    server.faults(step_seconds=0.01)
+    assert server.metric("iteration_tokens_total_count", engine="1") == counted[1]
+
+
+def test_a_hung_server_still_takes_its_faults_back(server: EngineServer) -> None:
+    server.faults(hang_server=True)
+    with pytest.raises(TimeoutError):
+        server.request("GET", "/health", timeout=0.3)
+    server.faults(hang_server=False)
+    assert server.request("GET", "/health").status == 200
+
+
+def test_sigterm_does_not_end_a_server_that_hangs_or_loads(tmp_path: Path) -> None:
+    with stub_server(*NAMES, folder=tmp_path, env={"STUB_LOAD_SECONDS": "1"}, wait=False) as server:
+        assert eventually(lambda: "Initializing" in server.log())
+        server.terminate()
+        server.wait_ready(20)
+        server.faults(hang_server=True)
+        server.terminate()
+        with pytest.raises(TimeoutError):
+            server.request("GET", "/health", timeout=0.5)
+        assert server.process.poll() is None
+        server.faults(hang_server=False)
+        assert server.wait_exit() == 0
+
+
+def test_a_failed_start_buries_its_cause_under_the_wrapper(tmp_path: Path) -> None:
+    env = {"STUB_START_FAILURE": "ValueError: No available memory for the cache blocks.", "STUB_EXIT_CODE": "3"}
+    with stub_server(folder=tmp_path, env=env, wait=False) as server:
+        assert server.wait_exit() == 3
+        lines = server.log().splitlines()
+    [cause] = [number for number, line in enumerate(lines) if "No available memory for the cache blocks" in line]
+    assert "Engine core initialization failed. See root cause above" in lines[-1]
+    assert len("\n".join(lines[cause + 1 :])) > 4096
+
+
+@pytest.mark.parametrize(
+    ("flags", "env", "text"),
+    [
+        ((), {"VLLM_PORT": "tcp://10.0.0.1:8000"}, "appears to be a URI"),
+        (("--enable-auto-tool-choice",), {}, "requires --tool-call-parser"),
+        (("--chat-template", "/nowhere.jinja"), {}, "appears path-like, but doesn't exist"),
+        (("--enable-lora", "--lora-modules", "a=/nowhere"), {}, "No adapter found for /nowhere"),
+    ],
+)
+def test_a_start_that_vllm_refuses_ends_with_1(
+    tmp_path: Path, flags: tuple[str, ...], env: dict[str, str], text: str
+) -> None:
+    with stub_server(*flags, folder=tmp_path, env=env, wait=False) as server:
+        assert server.wait_exit() == 1
+        assert text in server.log()
+
+
+def test_a_process_crashes_with_the_code_and_the_words_that_it_is_told(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        with pytest.raises(OSError, match=r".*"):
+            server.faults(log="NCCL error: unhandled system error", exit=134)
+        assert server.wait_exit() == 134
+        assert "NCCL error: unhandled system error" in server.log()
+
+
+def test_without_a_shutdown_timeout_requests_in_flight_are_aborted(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        answers = server.request_later("POST", "/v1/completions", {"prompt": "a", **BUSY_BODY})
+        assert eventually(lambda: server.metric("num_requests_running") == 1)
+        server.terminate()
+        assert answers.result().json()["choices"][0]["finish_reason"] == "abort"
+        assert server.wait_exit() == 0
+
+
+def test_adapters_come_and_go_under_their_own_names(tmp_path: Path) -> None:
+    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    with stub_server(*NAMES, "--enable-lora", folder=tmp_path, env=env) as server:
+        body = {"lora_name": "poet", "lora_path": str(tmp_path)}
+        assert server.request("POST", "/v1/load_lora_adapter", body).status == 200
+        assert server.complete(model="poet").json()["model"] == "poet"
+        assert server.request("POST", "/v1/load_lora_adapter", body).status == 400
+        assert (
+            server.request("POST", "/v1/load_lora_adapter", {**body, "lora_name": "b", "lora_path": "/no"}).status
+            == 404
+        )
+        assert server.request("POST", "/v1/unload_lora_adapter", {"lora_name": "poet"}).status == 200
+        assert server.complete(model="poet").status == 404
+
+
+def test_a_queue_limit_answers_503(tmp_path: Path) -> None:
+    with stub_server("--max-num-queued-reqs", "1", folder=tmp_path) as server:
+        first = server.request_later("POST", "/v1/completions", {"prompt": "a", **BUSY_BODY})
+        assert eventually(lambda: server.metric("num_requests_running") == 1)
+        refused = server.complete()
+        assert (refused.status, refused.json()["error"]["type"]) == (503, "Service Unavailable")
+        assert server.metric("admission_rejections_total", reason="max_num_queued_reqs") == 1
+        assert first.result().status == 200
+
+
+def test_a_pooling_model_embeds_and_does_not_complete(tmp_path: Path) -> None:
+    with stub_server("--runner", "pooling", folder=tmp_path) as server:
+        document = server.request("POST", "/v1/embeddings", {"input": ["a", "b"]}).json()
+        assert [len(item["embedding"]) for item in document["data"]] == [8, 8]
+        assert document["data"][0]["embedding"] != document["data"][1]["embedding"]
+        assert server.complete().status == 404
+
+
+def test_a_headless_worker_serves_no_http_and_ends_at_sigterm(tmp_path: Path) -> None:
+    flags = ("--headless", "--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1")
+    with stub_server(*flags, folder=tmp_path, wait=False) as server:
+        assert eventually(lambda: "init engine" in server.log())
+        assert not server.listening()
+        server.terminate()
+        assert server.wait_exit() == 0
+
+
+def test_the_stub_is_one_file_of_the_standard_library_for_older_pythons() -> None:
+    tree = ast.parse(ENGINE.read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert "argparse" in imported
+    assert {name.partition(".")[0] for name in imported} <= {*sys.stdlib_module_names, "__future__"}
