@@ -1,0 +1,461 @@
+"""`decide(observation) == plan`: everything that the operator judges, without a cluster."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.resources import (
+    NOW,
+    as_desired,
+    child_of,
+    condition,
+    deployment_status,
+    live,
+    observation,
+    pod,
+    resource,
+)
+from vllm_operator.api.conditions import Reason
+from vllm_operator.api.names import DESIRED_HASH, GATES_CONFIG_MAP
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.planner.decide import decide, decide_namespace, refuse
+from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Write
+from vllm_operator.render import gates
+from vllm_operator.render.children import children
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEPLOYMENT = ChildKey("Deployment", "qwen")
+BINDING = ChildKey("ConfigMap", "qwen-client")
+CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
+STAMP = "2026-11-22T12:00:00Z"
+LATER = NOW + timedelta(hours=1)
+
+
+def status_of(plan: Plan) -> Mapping[str, Any]:
+    """The status that a plan writes."""
+    assert plan.status is not None
+    return plan.status
+
+
+def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Status and reason of each condition."""
+    return {found["type"]: (found["status"], found["reason"]) for found in status["conditions"]}
+
+
+def judged(*pods: dict[str, Any], deployment: dict[str, Any], **spec: Any) -> Mapping[str, Any]:
+    """Status of a model whose children are as desired."""
+    raw = resource(**spec)
+    return status_of(decide(observation(raw, as_desired(raw, **deployment), *pods)))
+
+
+def settled(**spec: Any) -> tuple[dict[str, Any], dict[ChildKey, dict[str, Any]], dict[str, Any]]:
+    """A model that serves: the resource with its status, its children and its pod."""
+    raw = resource(**spec)
+    found = as_desired(raw, **deployment_status(raw["spec"].get("replicas", 1)))
+    engine = pod(ready=True)
+    raw["status"] = status_of(decide(observation(raw, found, engine)))
+    return raw, found, engine
+
+
+# --- what to write
+
+
+def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
+    raw = resource()
+    plan = decide(observation(raw))
+    assert plan.writes == tuple(Write(child, ours=False) for child in children(parse_resource(raw)))
+    assert conditions(status_of(plan)) == {
+        "Ready": ("False", "EnginesStarting"),
+        "Available": ("False", "NoEngineServes"),
+        "Reconciling": ("True", "EnginesStarting"),
+        "Stalled": ("False", "AsDesired"),
+    }
+    assert {**status_of(plan), "conditions": []} == {
+        "observedGeneration": 1,
+        "replicas": 0,
+        "readyReplicas": 0,
+        "selector": "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm",
+        "url": "http://qwen.team.svc:8000/v1",
+        "binding": {"name": "qwen-client"},
+        "conditions": [],
+    }
+    assert plan.look_again_at is None
+    assert plan.deletes == ()
+
+
+def test_nothing_to_do_is_the_empty_plan_whatever_the_time() -> None:
+    raw, found, engine = settled()
+    assert decide(observation(raw, found, engine)) == Plan()
+    assert decide(observation(raw, found, engine, now=LATER)) == Plan()
+
+
+def test_a_resource_that_is_gone_or_going_is_left_to_garbage_collection() -> None:
+    raw, found, engine = settled()
+    raw["metadata"]["deletionTimestamp"] = STAMP
+    assert decide(observation(raw, {}, engine)) == Plan()
+    assert decide(observation(raw, found, engine)) == Plan()
+    assert decide(observation(None, found, engine)) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("spec", "kinds"),
+    [
+        ({"engine": {"maxModelLen": 4096}}, ["Deployment"]),
+        ({"engine": {"extraArgs": ["--seed", "1"]}}, ["Deployment"]),
+        ({"engine": {"env": [{"name": "A", "value": "1"}]}}, ["Deployment"]),
+        ({"engine": {"image": "other:1"}}, ["Deployment"]),
+        ({"engine": {"port": 9000}}, ["ConfigMap", "Service", "Deployment"]),
+        ({"parallelism": {"tensor": 2}}, ["Deployment"]),
+        ({"replicas": 3}, ["Deployment"]),
+        ({"replicas": 0}, ["Deployment"]),
+        ({"resources": {"limits": {"memory": "1Gi"}}}, ["Deployment"]),
+        ({"model": {"source": "other/model"}}, ["ConfigMap", "Deployment"]),
+    ],
+    ids=str,
+)
+def test_an_edited_spec_is_written_to_the_children_that_it_touches(spec: dict[str, Any], kinds: list[str]) -> None:
+    raw, found, engine = settled()
+    edited = {**raw, **resource(generation=2, **spec), "status": raw["status"]}
+    plan = decide(observation(edited, found, engine))
+    assert [write.desired["kind"] for write in plan.writes] == kinds
+    assert all(write.ours for write in plan.writes)
+    assert conditions(status_of(plan))["Ready"] == ("False", "RollingOut")
+    assert status_of(plan)["observedGeneration"] == 2
+
+
+def test_a_field_that_is_taken_out_of_the_spec_is_noticed() -> None:
+    raw, found, engine = settled(engine={"env": [{"name": "A", "value": "1"}]})
+    plain = {**raw, **resource(generation=2), "status": raw["status"]}
+    (write,) = decide(observation(plain, found, engine)).writes
+    names = [variable["name"] for variable in write.desired["spec"]["template"]["spec"]["containers"][0]["env"]]
+    assert "A" not in names
+
+
+@pytest.mark.parametrize(
+    "key",
+    [ChildKey(child["kind"], child["metadata"]["name"]) for child in children(parse_resource(resource()))],
+    ids=str,
+)
+def test_a_child_that_is_missing_is_made_again_alone(key: ChildKey) -> None:
+    raw, found, engine = settled()
+    del found[key]
+    (write,) = decide(observation(raw, found, engine)).writes
+    assert (write.desired["kind"], write.desired["metadata"]["name"], write.ours) == (*key, False)
+
+
+def test_a_child_that_somebody_changed_is_written_once_and_only_that() -> None:
+    raw, found, engine = settled()
+    found[DEPLOYMENT]["spec"]["template"]["spec"]["containers"][0]["image"] = "other:1"
+    (write,) = decide(observation(raw, found, engine)).writes
+    assert write == Write(child_of(raw, "Deployment"), ours=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found[DEPLOYMENT]["metadata"]["annotations"].update(mine="1"),
+        lambda found: found[DEPLOYMENT]["metadata"]["labels"].update(mine="1"),
+        lambda found: found[DEPLOYMENT]["spec"]["template"]["spec"]["containers"].append({"name": "mesh"}),
+        lambda found: found[DEPLOYMENT]["spec"].update(paused=False, minReadySeconds=0),
+        lambda found: found[BINDING]["data"].update(MINE="1"),
+    ],
+    ids=["annotation", "label", "sidecar", "default", "data"],
+)
+def test_what_others_add_is_theirs(change: Any) -> None:
+    raw, found, engine = settled()
+    change(found)
+    assert decide(observation(raw, found, engine)) == Plan()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metadata: metadata["labels"].pop("app.kubernetes.io/instance"),
+        lambda metadata: metadata["labels"].update({"app.kubernetes.io/instance": "other"}),
+        lambda metadata: metadata["annotations"].pop(DESIRED_HASH),
+        lambda metadata: metadata["annotations"].update({DESIRED_HASH: "0"}),
+    ],
+    ids=["label lost", "label changed", "hash lost", "hash of an older operator"],
+)
+def test_metadata_that_somebody_changed_is_mended(change: Any) -> None:
+    raw, found, engine = settled()
+    change(found[BINDING]["metadata"])
+    assert [write.desired["metadata"]["name"] for write in decide(observation(raw, found, engine)).writes] == [
+        "qwen-client"
+    ]
+
+
+def test_a_child_on_its_way_out_is_waited_for() -> None:
+    raw, found, engine = settled()
+    found[BINDING]["metadata"]["deletionTimestamp"] = STAMP
+    found[BINDING]["data"] = {}
+    assert decide(observation(raw, found, engine)).writes == ()
+
+
+def test_children_of_an_earlier_model_of_that_name_are_taken_over() -> None:
+    raw, found, engine = settled()
+    reborn = {**raw, "metadata": {**raw["metadata"], "uid": "another"}}
+    plan = decide(observation(reborn, found, engine))
+    assert len(plan.writes) == 4
+    assert all(write.ours for write in plan.writes)
+
+
+# --- what to say
+
+
+def test_all_engines_serve() -> None:
+    status = judged(pod(ready=True), deployment=deployment_status(2), replicas=2)
+    assert conditions(status) == {
+        "Ready": ("True", "AllEnginesServe"),
+        "Available": ("True", "EnginesServe"),
+        "Reconciling": ("False", "AsDesired"),
+        "Stalled": ("False", "AsDesired"),
+    }
+    assert condition(status, "Ready")["message"] == "2 of 2 engines serve"
+    assert (status["replicas"], status["readyReplicas"]) == (2, 2)
+
+
+def test_replicas_zero_is_not_ready_and_nothing_is_on_its_way() -> None:
+    status = judged(deployment=deployment_status(0), replicas=0)
+    assert conditions(status) == {
+        "Ready": ("False", "ScaledToZero"),
+        "Available": ("False", "NoEngineServes"),
+        "Reconciling": ("False", "AsDesired"),
+        "Stalled": ("False", "AsDesired"),
+    }
+
+
+def test_scaling_up_serves_with_what_is_there() -> None:
+    status = judged(pod(ready=True), deployment=deployment_status(1), replicas=3)
+    assert conditions(status)["Ready"] == ("False", "Scaling")
+    assert conditions(status)["Available"] == ("True", "EnginesServe")
+    assert conditions(status)["Reconciling"] == ("True", "Scaling")
+
+
+def test_new_engines_that_load_beside_serving_ones_are_named() -> None:
+    status = judged(pod(ready=True), pod("qwen-2"), deployment=deployment_status(2, ready=1), replicas=2)
+    assert conditions(status)["Ready"] == ("False", "EnginesStarting")
+    assert condition(status, "Ready")["message"] == "1 of 2 engines serve; qwen-2 loads its model"
+
+
+def test_a_rollout_in_progress_is_told_as_one() -> None:
+    status = judged(pod(ready=True), deployment=deployment_status(2, ready=1, updated=1))
+    assert conditions(status)["Ready"] == ("False", "RollingOut")
+    assert conditions(status)["Available"] == ("True", "EnginesServe")
+
+
+def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() -> None:
+    raw = resource()
+    found = as_desired(raw, **deployment_status(1))
+    found[DEPLOYMENT]["metadata"]["generation"] = 2
+    assert conditions(status_of(decide(observation(raw, found))))["Ready"] == ("False", "RollingOut")
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason", "sentence"),
+    [
+        (
+            pod(
+                container={
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "restartCount": 3,
+                    "lastState": {
+                        "terminated": {"exitCode": 1, "reason": "Error", "message": "INFO\nValueError: no such model"}
+                    },
+                }
+            ),
+            "EnginesFailing",
+            "0 of 1 engines serve; qwen-1 ended with exit code 1 (Error, 3 restarts): ValueError: no such model",
+        ),
+        (
+            pod(conditions=({"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"},)),
+            "EnginesFailing",
+            "0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu",
+        ),
+        (
+            pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}),
+            "EnginesFailing",
+            "0 of 1 engines serve; qwen-1 cannot start: ErrImagePull: not found",
+        ),
+        (
+            pod(container={"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}),
+            "EnginesFailing",
+            f"0 of 1 engines serve; qwen-1 ended with exit code 0 (Completed, 0 restarts){CRASH_TOO}",
+        ),
+        (
+            pod(container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}),
+            "EnginesWithdrawn",
+            "0 of 1 engines serve; qwen-1 served before, and does not make progress now",
+        ),
+        (pod(), "EnginesStarting", "0 of 1 engines serve; qwen-1 loads its model"),
+    ],
+    ids=["crash loop", "unschedulable", "image pull", "exit code 0", "withdrawn", "loading"],
+)
+def test_what_keeps_engines_from_serving_is_named_with_its_cause(
+    engine: dict[str, Any], reason: str, sentence: str
+) -> None:
+    status = judged(engine, deployment=deployment_status(1, ready=0))
+    assert conditions(status)["Ready"] == ("False", reason)
+    assert conditions(status)["Reconciling"] == ("True", reason)
+    assert conditions(status)["Stalled"] == ("False", "AsDesired")
+    assert condition(status, "Ready")["message"] == sentence
+
+
+def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
+    crashed = pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}})
+    progressing = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    status = judged(crashed, deployment={**deployment_status(1, ready=0), "conditions": [progressing]})
+    assert conditions(status) == {
+        "Ready": ("False", "ProgressDeadlineExceeded"),
+        "Available": ("False", "NoEngineServes"),
+        "Reconciling": ("False", "AsDesired"),
+        "Stalled": ("True", "ProgressDeadlineExceeded"),
+    }
+    assert "ErrImagePull: not found" in condition(status, "Stalled")["message"]
+
+
+def test_a_stuck_rollout_is_not_ready_however_many_engines_serve() -> None:
+    progressing = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    deployment = {**deployment_status(2, ready=1, updated=1), "conditions": [progressing]}
+    status = judged(pod(ready=True), deployment=deployment)
+    assert conditions(status)["Ready"] == ("False", "ProgressDeadlineExceeded")
+    assert conditions(status)["Available"] == ("True", "EnginesServe")
+
+
+# --- what cannot be done
+
+
+def test_an_invalid_spec_is_stalled_and_nothing_is_written() -> None:
+    raw, found, engine = settled()
+    broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
+    plan = decide(observation(broken, found, engine))
+    assert (plan.writes, plan.deletes, plan.look_again_at) == ((), (), None)
+    status = status_of(plan)
+    assert conditions(status) == {
+        "Ready": ("False", "InvalidSpec"),
+        "Available": ("True", "EnginesServe"),
+        "Reconciling": ("False", "InvalidSpec"),
+        "Stalled": ("True", "InvalidSpec"),
+    }
+    assert condition(status, "Stalled")["message"].startswith(
+        "spec.replicas: Input should be greater than or equal to 0"
+    )
+    assert status["observedGeneration"] == 2
+    told = {**broken, "status": status}
+    assert decide(observation(told, found, engine, now=LATER)) == Plan()
+
+
+def test_a_spec_that_was_never_valid_has_a_whole_status_too() -> None:
+    raw = resource(model={})
+    status = status_of(decide(observation(raw)))
+    assert conditions(status)["Stalled"] == ("True", "InvalidSpec")
+    assert conditions(status)["Available"] == ("False", "NoEngineServes")
+    assert (status["replicas"], status["selector"], status["url"]) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        [],
+        [{"apiVersion": "v1", "kind": "Other", "name": "qwen", "uid": "x", "controller": True}],
+        [{"apiVersion": "v1", "kind": "VLLMModel", "name": "other", "uid": "x", "controller": True}],
+        [{"apiVersion": "v1", "kind": "VLLMModel", "name": "qwen", "uid": "x"}],
+    ],
+    ids=["nobody's", "of another kind", "of another model", "not under its control"],
+)
+def test_a_name_that_is_taken_is_left_alone_and_told(owners: list[dict[str, Any]]) -> None:
+    raw, found, engine = settled()
+    found[BINDING]["metadata"]["ownerReferences"] = owners
+    plan = decide(observation(raw, found, engine))
+    assert plan.writes == ()
+    assert plan.look_again_at is not None
+    assert plan.look_again_at > NOW
+    assert conditions(status_of(plan))["Stalled"] == ("True", "NameTaken")
+    message = condition(status_of(plan), "Ready")["message"]
+    assert message.startswith("ConfigMap qwen-client exists and is not the operator's: ")
+    told = {**raw, "status": status_of(plan)}
+    assert decide(observation(told, found, engine, now=LATER)).status is None
+
+
+def test_a_model_that_wants_the_name_of_another_models_child_is_told() -> None:
+    first = resource("qwen")
+    second = resource("qwen-engines")
+    taken = live(child_of(first, "Service", suffix="-engines"))
+    plan = decide(observation(second, {ChildKey("Service", "qwen-engines"): taken}))
+    assert plan.writes == ()
+    assert "Service qwen-engines exists" in condition(status_of(plan), "Ready")["message"]
+
+
+def test_a_refused_child_is_told_in_the_words_of_the_api_server_and_tried_again() -> None:
+    raw, found, engine = settled()
+    plan = refuse(observation(raw, found, engine), Reason.CHILD_REFUSED, "exceeded quota")
+    assert conditions(status_of(plan))["Stalled"] == ("True", "ChildRefused")
+    assert condition(status_of(plan), "Ready")["message"] == "exceeded quota"
+    assert plan.look_again_at is not None
+    assert refuse(observation(None), Reason.CHILD_REFUSED, "exceeded quota") == Plan()
+
+
+def test_a_message_longer_than_the_schema_allows_is_cut() -> None:
+    plan = refuse(observation(resource()), Reason.CHILD_REFUSED, "x" * 5000)
+    assert len(condition(status_of(plan), "Ready")["message"]) == 2048
+
+
+# --- times
+
+
+def test_a_transition_time_moves_with_its_status_only() -> None:
+    raw, found, _ = settled()
+    changed = copy.deepcopy(found)
+    changed[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    withdrawn = pod(container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}})
+    status = status_of(decide(observation(raw, changed, withdrawn, now=LATER)))
+    times = {found["type"]: found["lastTransitionTime"] for found in status["conditions"]}
+    moved = "2026-11-22T13:00:00Z"
+    assert times == {"Ready": moved, "Available": moved, "Reconciling": moved, "Stalled": STAMP}
+
+
+def test_a_message_that_changes_keeps_the_transition_time() -> None:
+    def crashed(restarts: int) -> dict[str, Any]:
+        state = {"terminated": {"exitCode": 1, "reason": "Error"}}
+        return pod(container={"state": state, "restartCount": restarts})
+
+    raw = resource()
+    found = as_desired(raw, **deployment_status(1, ready=0))
+    raw["status"] = status_of(decide(observation(raw, found, crashed(1))))
+    status = status_of(decide(observation(raw, found, crashed(2), now=LATER)))
+    assert "2 restarts" in condition(status, "Ready")["message"]
+    assert {found["lastTransitionTime"] for found in status["conditions"]} == {STAMP}
+
+
+# --- namespaces
+
+
+def test_the_gate_program_is_made_with_the_first_model() -> None:
+    plan = decide_namespace(NamespaceObservation("team", has_models=True, program=None))
+    assert plan == Plan(writes=(Write(gates.program("team"), ours=False),))
+
+
+def test_the_gate_program_is_left_alone_while_it_is_current() -> None:
+    program = live(gates.program("team"))
+    assert decide_namespace(NamespaceObservation("team", has_models=True, program=program)) == Plan()
+
+
+@pytest.mark.parametrize("name", ["judge.py", "probe.py"])
+def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None:
+    program = live(gates.program("team"))
+    program["data"][name] = "raise SystemExit(1)"
+    plan = decide_namespace(NamespaceObservation("team", has_models=True, program=program))
+    assert plan == Plan(writes=(Write(gates.program("team"), ours=True),))
+
+
+def test_the_gate_program_goes_with_the_last_model() -> None:
+    program = live(gates.program("team"))
+    assert decide_namespace(NamespaceObservation("team", has_models=False, program=program)) == Plan(deletes=(program,))
+    assert decide_namespace(NamespaceObservation("team", has_models=False, program=None)) == Plan()
+    assert program["metadata"]["name"] == GATES_CONFIG_MAP

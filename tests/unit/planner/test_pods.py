@@ -1,0 +1,129 @@
+"""What one engine's pod reports, as its first obstacle and a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import pod
+from vllm_operator.planner.pods import EngineState, report, reports, summary
+
+CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
+STARTED = "2026-11-22T10:00:00Z"
+
+
+def terminated(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    """State of a container that has ended."""
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    """State of a container that waits."""
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+}
+RUNNING = {"running": {"startedAt": STARTED}}
+LOG = "loading\nValueError: out of memory\n\n"
+
+CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
+    ("ready", pod(ready=True, container={"started": True, "state": RUNNING}), EngineState.SERVING, ""),
+    ("loading", pod(container={"started": False, "state": RUNNING}), EngineState.STARTING, "loads its model"),
+    ("creating", pod(container={"state": waiting("ContainerCreating")}), EngineState.STARTING, "loads its model"),
+    ("nothing reported yet", pod(containerStatuses=[], conditions=()), EngineState.STARTING, "loads its model"),
+    (
+        "withdrawn",
+        pod(container={"started": True, "state": RUNNING}),
+        EngineState.WITHDRAWN,
+        "served before, and does not make progress now",
+    ),
+    (
+        "withdrawn, and crashed long before",
+        pod(container={"started": True, "state": RUNNING, "lastState": terminated(137), "restartCount": 1}),
+        EngineState.WITHDRAWN,
+        "served before, and does not make progress now",
+    ),
+    (
+        "unschedulable",
+        pod(conditions=(UNSCHEDULABLE,), containerStatuses=[]),
+        EngineState.FAILING,
+        "cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    ),
+    (
+        "image pull",
+        pod(container={"state": waiting("ImagePullBackOff", 'Back-off pulling image "vllm:none"')}),
+        EngineState.FAILING,
+        'cannot start: ImagePullBackOff: Back-off pulling image "vllm:none"',
+    ),
+    (
+        "crash loop",
+        pod(
+            container={"state": waiting("CrashLoopBackOff"), "lastState": terminated(1, LOG), "restartCount": 4},
+        ),
+        EngineState.FAILING,
+        "ended with exit code 1 (Error, 4 restarts): ValueError: out of memory",
+    ),
+    (
+        "exit code 0",
+        pod(container={"state": terminated(0, "EngineDeadError", "Completed"), "restartCount": 2}),
+        EngineState.FAILING,
+        f"ended with exit code 0 (Completed, 2 restarts){CRASH_TOO}: EngineDeadError",
+    ),
+    (
+        "killed without a word",
+        pod(container={"state": terminated(137, "", "OOMKilled"), "restartCount": 0}),
+        EngineState.FAILING,
+        "ended with exit code 137 (OOMKilled, 0 restarts)",
+    ),
+    (
+        "loading again after a crash",
+        pod(container={"started": False, "state": RUNNING, "lastState": terminated(1, LOG), "restartCount": 1}),
+        EngineState.FAILING,
+        "ended with exit code 1 (Error, 1 restarts): ValueError: out of memory",
+    ),
+    (
+        "evicted",
+        pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        EngineState.FAILING,
+        "failed: Evicted: The node was low on resource: memory.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "state", "sentence"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_pod_is_told_by_the_first_thing_in_its_way(found: dict[str, Any], state: EngineState, sentence: str) -> None:
+    told = report(found)
+    assert (told.pod, told.state, told.sentence) == ("qwen-1", state, sentence)
+
+
+def test_only_the_engines_container_counts() -> None:
+    found = pod(containerStatuses=[{"name": "mesh", "state": terminated(1)}, {"name": "vllm", "state": RUNNING}])
+    assert report(found).state is EngineState.STARTING
+
+
+def test_pods_on_their_way_out_are_not_reported_and_the_others_are_sorted() -> None:
+    leaving = pod("qwen-0")
+    leaving["metadata"]["deletionTimestamp"] = STARTED
+    assert [told.pod for told in reports([pod("qwen-2"), leaving, pod("qwen-1")])] == ["qwen-1", "qwen-2"]
+
+
+def test_a_long_message_is_cut_and_flattened() -> None:
+    found = pod(container={"state": waiting("CreateContainerError", "a  b\n" + "x" * 1000)})
+    sentence = report(found).sentence
+    assert sentence.startswith("cannot start: CreateContainerError: a b xxx")
+    assert sentence.endswith("x...")
+    assert len(sentence) < 350
+
+
+def test_a_few_engines_stand_for_many() -> None:
+    told = [report(pod(f"qwen-{number}", container={"state": waiting("ErrImagePull")})) for number in range(1, 6)]
+    text = summary(told, EngineState.FAILING)
+    assert text.count("ErrImagePull") == 3
+    assert text.endswith("; and 2 more")
+    assert summary(told, EngineState.SERVING) == ""
