@@ -4,8 +4,9 @@ with start(ClusterSpec(name="mine", node=NodeKind.NONE)) as cluster:
 cluster.kubectl("get", "namespaces")
 """
 
-from tests.cluster.cluster import Cluster, OwnCluster, attach, start
+from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.spec import ClusterSpec, NodeKind
+from tests.cluster.launch import attach, start
+from tests.cluster.spec import ClusterSpec, GpuMount, NodeKind
 
-__all__ = ["Cluster", "ClusterError", "ClusterSpec", "NodeKind", "OwnCluster", "attach", "start"]
+__all__ = ["Cluster", "ClusterError", "ClusterSpec", "GpuMount", "NodeKind", "OwnCluster", "attach", "start"]

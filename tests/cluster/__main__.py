@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster import cluster, state, tools
+from tests.cluster import state, tools
 from tests.cluster.binaries import ensure_binaries
+from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.spec import ClusterSpec, Layout, NodeKind
+from tests.cluster.launch import attach, start
+from tests.cluster.spec import ClusterSpec, GpuMount, Layout, NodeKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, default=1, metavar="N", help="how many nodes")
     up.add_argument("--gpus", type=int, default=8, metavar="N", help="GPUs that each node advertises")
     up.add_argument("--image", type=Path, action="append", default=[], metavar="FILE", help="image archive to load")
-    up.add_argument("--gpu-mount", default="", metavar="DIR[,DIR]", help="host folders for containers with a GPU")
+    up.add_argument(
+        "--gpu-mount", default="", metavar="DIR[:PATH][,...]", help="host folders for containers with a GPU"
+    )
     up.add_argument(
         "--controller-manager", action=argparse.BooleanOptionalAction, default=True, help="with --node none"
     )
@@ -62,12 +66,12 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _attached() -> list[cluster.Cluster]:
+def _attached() -> list[Cluster]:
     """All running clusters but those that end at this moment."""
-    found: list[cluster.Cluster] = []
+    found: list[Cluster] = []
     for layout in state.running():
         with suppress(ClusterError):
-            found.append(cluster.attach(layout.state.name))
+            found.append(attach(layout.state.name))
     return found
 
 
@@ -87,18 +91,18 @@ def _up(arguments: argparse.Namespace) -> None:
         nodes=arguments.nodes,
         gpus=arguments.gpus,
         images=tuple(path.resolve() for path in arguments.image),
-        gpu_mounts=tuple(Path(folder).resolve() for folder in arguments.gpu_mount.split(",") if folder),
+        gpu_mounts=tuple(GpuMount.parse(mount) for mount in arguments.gpu_mount.split(",") if mount),
         controller_manager=arguments.controller_manager,
         audit_log=arguments.audit_log,
     )
-    started = cluster.start(spec, report=_say)
-    if isinstance(started, cluster.OwnCluster):
+    started = start(spec, report=_say)
+    if isinstance(started, OwnCluster):
         started.detach()
     _say(f"cluster {spec.name!r} is up; for kubectl: eval $(python -m tests.cluster env --name {spec.name})")
 
 
 def _down(arguments: argparse.Namespace) -> None:
-    for found in _attached() if arguments.all else [cluster.attach(arguments.name)]:
+    for found in _attached() if arguments.all else [attach(arguments.name)]:
         found.stop()
         _say(f"cluster {found.spec.name!r} is down")
 
@@ -118,18 +122,18 @@ def _status(_: argparse.Namespace) -> None:
 
 
 def _env(arguments: argparse.Namespace) -> None:
-    for key, value in cluster.attach(arguments.name).exports.items():
+    for key, value in attach(arguments.name).exports.items():
         _say(f"export {key}={shlex.quote(value)}")
 
 
 def _load_image(arguments: argparse.Namespace) -> None:
     for file in arguments.files:
-        cluster.attach(arguments.name).load_image(file.resolve())
+        attach(arguments.name).load_image(file.resolve())
         _say(f"loaded {file}")
 
 
 def _kubectl(arguments: argparse.Namespace) -> None:
-    found = cluster.attach(arguments.name)
+    found = attach(arguments.name)
     program = str(found.binaries / "kubectl")
     os.execve(program, [program, *arguments.arguments], found.env)  # noqa: S606 - kubectl takes over the terminal
 

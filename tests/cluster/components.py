@@ -137,7 +137,7 @@ def kube_proxy(node: str, layout: Layout) -> Component:
 
 def device_plugin(node: str, spec: ClusterSpec) -> Component:
     """The plugin that advertises GPUs which do not exist."""
-    mounts = ",".join(str(path.resolve()) for path in spec.gpu_mounts)
+    mounts = ",".join(f"{mount.host.resolve()}:{mount.container}" for mount in spec.gpu_mounts)
     command = ("deviceplugin", "-resource", GPU_RESOURCE, "-count", str(spec.gpus), "-mount", mounts)
     return Component(name=f"device-plugin@{node}", command=command)
 

@@ -41,7 +41,14 @@ _RUN = "/run"
 def hide_host(spec: ClusterSpec, state: Path) -> None:
     """The cluster's own /proc, /run, /var/lib and /var/log, and stand-ins for the kubelet's kernel parameters."""
     _mount("-t", "proc", "proc", "/proc")
-    kept = [state, REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), *spec.gpu_mounts, *spec.images]
+    kept = [
+        state,
+        REPOSITORY,
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        *(mount.host for mount in spec.gpu_mounts),
+        *spec.images,
+    ]
     kept += [point for point in _mount_points() if str(point).startswith(_OVERLAID)]
     hidden = [path for path in kept if str(path).startswith((*_OVERLAID, _RUN))]
     handles = {path: os.open(path, os.O_PATH) for path in sorted(hidden)}

@@ -34,6 +34,21 @@ class NodeKind(StrEnum):
     """The cluster that KUBECONFIG names."""
 
 
+@dataclass(frozen=True)
+class GpuMount:
+    """A host folder and where containers that get a GPU find it: the way a vendor's plug-in brings its driver."""
+
+    host: Path
+    container: str
+
+    @classmethod
+    def parse(cls, text: str) -> GpuMount:
+        """Read `HOST:CONTAINER`, or `HOST` for the same path on both sides."""
+        host, _, container = text.partition(":")
+        path = Path(host).resolve()
+        return cls(path, container or str(path))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClusterSpec:
     """A cluster to start.
@@ -44,7 +59,7 @@ class ClusterSpec:
         nodes: how many nodes (REAL only).
         gpus: how many nvidia.com/gpu each node advertises; the devices do not exist.
         images: image archives to load before the cluster counts as started.
-        gpu_mounts: host folders to bind read-only, at their own path, into containers that get a GPU.
+        gpu_mounts: host folders to bind read-only into containers that get a GPU.
         controller_manager: run the controller manager (NONE only; REAL always does).
         audit_log: log write requests to `logs/audit.log` at level Metadata.
     """
@@ -54,7 +69,7 @@ class ClusterSpec:
     nodes: int = 1
     gpus: int = 8
     images: tuple[Path, ...] = ()
-    gpu_mounts: tuple[Path, ...] = ()
+    gpu_mounts: tuple[GpuMount, ...] = ()
     controller_manager: bool = True
     audit_log: bool = False
 
@@ -72,7 +87,7 @@ class ClusterSpec:
             raise ClusterError(f"several nodes need --node real, not {self.node}")
         if self.gpus < 0:
             raise ClusterError(f"{self.gpus} GPUs: the number cannot be negative")
-        for path in (*self.images, *self.gpu_mounts):
+        for path in (*self.images, *(mount.host for mount in self.gpu_mounts)):
             if not path.exists():
                 raise ClusterError(f"{path} does not exist")
 
@@ -84,8 +99,9 @@ class ClusterSpec:
     def from_json(cls, text: str) -> ClusterSpec:
         """The inverse of `to_json`."""
         fields: Mapping[str, Any] = json.loads(text)
-        paths = {key: tuple(Path(path) for path in fields[key]) for key in ("images", "gpu_mounts")}
-        return cls(**{**fields, **paths, "node": NodeKind(fields["node"])})
+        images = tuple(Path(path) for path in fields["images"])
+        mounts = tuple(GpuMount(Path(mount["host"]), mount["container"]) for mount in fields["gpu_mounts"])
+        return cls(**{**fields, "images": images, "gpu_mounts": mounts, "node": NodeKind(fields["node"])})
 
 
 @dataclass(frozen=True)

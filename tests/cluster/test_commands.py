@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import ClusterError, ClusterSpec, NodeKind, tools
+from tests.cluster import ClusterError, ClusterSpec, GpuMount, NodeKind, tools
 from tests.cluster.__main__ import main
 from tests.cluster.paths import REPOSITORY
 
@@ -61,7 +61,7 @@ def test_kind_is_named_when_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name, **_: None if name == "kind" else f"/usr/bin/{name}")
-    monkeypatch.setattr("tests.cluster.cluster.ensure_binaries", lambda _: tmp_path)
+    monkeypatch.setattr("tests.cluster.launch.ensure_binaries", lambda _: tmp_path)
     assert main(["up", "--node", "kind"]) == 1
     assert "`kind` is not on PATH" in capsys.readouterr().err
 
@@ -70,7 +70,7 @@ def test_existing_names_the_file_that_it_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
-    monkeypatch.setattr("tests.cluster.cluster.ensure_binaries", lambda _: tmp_path)
+    monkeypatch.setattr("tests.cluster.launch.ensure_binaries", lambda _: tmp_path)
     assert main(["up", "--node", "existing"]) == 1
     assert f"{tmp_path}/absent, which does not exist: set KUBECONFIG" in capsys.readouterr().err
 
@@ -100,5 +100,7 @@ def test_a_specification_that_cannot_be_started_is_refused(wrong: dict[str, obje
 
 
 def test_a_specification_survives_the_way_to_the_guard(tmp_path: Path) -> None:
-    spec = ClusterSpec(name="x", nodes=3, gpus=0, images=(tmp_path,), gpu_mounts=(tmp_path,), audit_log=True)
+    spec = ClusterSpec(
+        name="x", nodes=3, gpus=0, images=(tmp_path,), gpu_mounts=(GpuMount(tmp_path, "/opt/x"),), audit_log=True
+    )
     assert ClusterSpec.from_json(spec.to_json()) == spec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import ClusterError, ClusterSpec, OwnCluster, images, state
+from tests.cluster import ClusterError, ClusterSpec, GpuMount, OwnCluster, images, state
 from tests.cluster.components import GPU_RESOURCE
 from tests.cluster.fixtures import started
 from tests.cluster.processes import Process
@@ -142,7 +142,11 @@ def test_the_host_keeps_its_paths_sysctls_mounts_and_interfaces_while_pods_run(c
 def test_two_nodes_share_pods_and_services_and_stop_without_a_trace(cluster: OwnCluster, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("heavy", encoding="utf-8")
     spec = ClusterSpec(
-        name=f"pair-{os.getpid()}", nodes=2, gpus=1, images=(images.base_image(),), gpu_mounts=(tmp_path,)
+        name=f"pair-{os.getpid()}",
+        nodes=2,
+        gpus=1,
+        images=(images.base_image(),),
+        gpu_mounts=(GpuMount(tmp_path, str(tmp_path)),),
     )
     before = HostState.now()
     with started(spec) as pair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.cluster import GpuMount
 from tests.support import images
 from tests.support.vllm_cpu import real_engine
 from vllm_operator.api.meta import API_VERSION, KIND
@@ -21,7 +22,7 @@ class EngineChoice:
     image: str
     archive: Path
     source: str
-    mounts: tuple[Path, ...] = ()
+    mounts: tuple[GpuMount, ...] = ()
     """Host folders that its containers need; the fake device plug-in brings them along with a GPU."""
     fields: dict[str, Any] = field(default_factory=dict)
     """What spec.engine needs on this machine."""
@@ -47,8 +48,8 @@ def real() -> EngineChoice:
         title="the real vLLM (CPU build, with a tiny random Llama: expect nonsense)",
         image=images.REAL_ENGINE,
         archive=images.real_engine_image(),
-        source=str(real_engine().require().model),
-        mounts=(images.real_engine_root(),),
+        source=images.real_engine_model(),
+        mounts=(GpuMount(images.real_engine_root(), images.REAL_ENGINE_MOUNT),),
         fields={"maxModelLen": 1024, "extraArgs": ["--enforce-eager", "--kv-cache-memory-bytes", "67108864"]},
     )
 
@@ -58,14 +59,14 @@ def real_is_installed() -> bool:
     return real_engine().installed
 
 
-def model(name: str, engine: EngineChoice, *, namespace: str = "default", **spec: Any) -> dict[str, Any]:
+def model(name: str, choice: EngineChoice, /, **spec: Any) -> dict[str, Any]:
     """A VLLMModel served by this engine. `spec` are further fields; those under `engine` are merged."""
     wanted = dict(spec)
-    engine_fields = {"image": engine.image, **engine.fields, **wanted.pop("engine", {})}
-    source = {"source": engine.source, "servedNames": [name], **wanted.pop("model", {})}
+    engine_fields = {"image": choice.image, **choice.fields, **wanted.pop("engine", {})}
+    source = {"source": choice.source, "servedNames": [name], **wanted.pop("model", {})}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name},
         "spec": {"model": source, "engine": engine_fields, **wanted},
     }

@@ -98,13 +98,13 @@ func main() {
 	directory := flag.String("directory", api.DevicePluginPath, "the kubelet's folder of device plugins")
 	resource := flag.String("resource", "nvidia.com/gpu", "the extended resource to advertise")
 	count := flag.Int("count", 8, "how many devices")
-	mount := flag.String("mount", "", "folders to bind read-only at their own path, separated by commas")
+	mount := flag.String("mount", "", "HOST:CONTAINER[,...]: folders to bind read-only into the containers")
 	flag.Parse()
 
 	p := &plugin{count: *count}
-	for _, path := range strings.Split(*mount, ",") {
-		if path != "" {
-			p.mounts = append(p.mounts, &api.Mount{ContainerPath: path, HostPath: path, ReadOnly: true})
+	for _, pair := range strings.Split(*mount, ",") {
+		if host, container, found := strings.Cut(pair, ":"); found {
+			p.mounts = append(p.mounts, &api.Mount{HostPath: host, ContainerPath: container, ReadOnly: true})
 		}
 	}
 	for {

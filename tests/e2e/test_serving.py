@@ -1,0 +1,147 @@
+"""From a VLLMModel to an answered prompt, and back to nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster import ClusterError
+from tests.support import models
+from tests.support.site import CHILDREN, OPERATOR_NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from tests.support.models import EngineChoice
+    from tests.support.site import Site
+
+pytestmark = pytest.mark.node
+
+
+def test_an_applied_model_gets_ready_and_answers_over_service_dns(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("hello", stub))
+    site.wait_ready("hello")
+    assert site.ask("hello", "say something") == "hello heard: say something"
+
+
+@pytest.mark.real_vllm
+def test_the_real_vllm_gets_ready_and_answers_over_service_dns(site: Site, real: EngineChoice) -> None:
+    site.apply(models.model("tiny", real))
+    assert site.endpoints("tiny") == set()
+    site.wait_ready("tiny", seconds=240)
+    assert site.ask("tiny", "say something")
+
+
+def test_two_models_side_by_side_answer_under_their_own_names(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("first", stub), models.model("second", stub))
+    site.wait_ready("first")
+    site.wait_ready("second")
+    assert site.ask("first", "who") == "first heard: who"
+    assert site.ask("second", "who") == "second heard: who"
+
+
+def test_scaling_up_and_to_zero_moves_the_endpoints_and_the_status(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("scaled", stub))
+    site.wait_ready("scaled")
+    site.kubectl("scale", "vllmmodel/scaled", "--replicas", "2")
+    site.wait_ready("scaled")
+    assert len(site.endpoints("scaled")) == 2
+    assert len(site.endpoints("scaled-engines")) == 2
+    site.kubectl("scale", "vllmmodel/scaled", "--replicas", "0")
+    site.wait_reason("scaled", "ScaledToZero")
+    assert site.endpoints("scaled") == set()
+    assert site.condition("scaled", "Available")["status"] == "False"
+    assert site.condition("scaled", "Reconciling")["status"] == "False"
+
+
+def test_an_edited_length_rolls_the_engines_and_never_leaves_the_service_empty(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("edited", stub, engine={"maxModelLen": 1024}))
+    site.wait_ready("edited")
+    (before,) = site.pods("edited")
+    site.patch("edited", {"engine": {"maxModelLen": 2048}})
+
+    def rolled() -> bool:
+        assert site.endpoints("edited"), "the Service was empty during the rollout"
+        return [pod["metadata"]["name"] for pod in site.pods("edited")] != [before["metadata"]["name"]]
+
+    site.until("the engine is another one", rolled)
+    site.wait_ready("edited")
+    (after,) = site.pods("edited")
+    assert after["metadata"]["name"] != before["metadata"]["name"]
+    assert _argument(after, "--max-model-len") == "2048"
+
+
+def test_a_deployment_edited_by_hand_is_repaired(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("drifted", stub))
+    site.wait_ready("drifted")
+    wanted = site.get("deployment", "drifted")["spec"]
+    container = {"name": "vllm", "image": "example.com/another:1"}
+    site.patch("drifted", {"replicas": 3, "template": {"spec": {"containers": [container]}}}, kind="deployment")
+    site.until("the Deployment is as before", lambda: site.get("deployment", "drifted")["spec"] == wanted)
+
+
+def test_a_restarted_operator_writes_nothing(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("kept", stub))
+    site.wait_ready("kept")
+    before = _versions(site)
+    (operator,) = json.loads(_operator(site, "get", "pods", "-o", "json"))["items"]
+    _operator(site, "delete", "pod", operator["metadata"]["name"])
+    _operator(site, "wait", "--for=condition=Available", "deployment/vllm-operator")
+
+    def follows() -> bool:
+        return "following the cluster" in _operator(site, "logs", "deployment/vllm-operator")
+
+    site.until("the new operator follows the cluster", follows)
+    assert "applied" not in _operator(site, "logs", "deployment/vllm-operator")
+    assert _versions(site) == before
+
+
+def test_a_wrong_gpu_count_is_refused_by_the_api_server(site: Site, stub: EngineChoice) -> None:
+    wrong = models.model("wrong", stub, parallelism={"tensor": 2}, accelerator={"count": 3})
+    with pytest.raises(ClusterError, match=r"must equal spec\.parallelism\.tensor x spec\.parallelism\.pipeline"):
+        site.apply(wrong)
+
+
+def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_says_why(
+    site: Site, stub: EngineChoice
+) -> None:
+    site.apply(models.model("broken", stub, engine={"extraArgs": ["--swap-space", "4"]}))
+    message = site.wait_reason("broken", "EnginesFailing")
+    assert "0 of 1 engines serve" in message
+    assert "exit code 2" in message
+    assert "unrecognized arguments: --swap-space" in message
+    assert site.condition("broken", "Available")["status"] == "False"
+    assert site.endpoints("broken") == set()
+
+
+def test_a_model_too_large_for_the_node_says_that_it_cannot_be_scheduled(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("huge", stub, parallelism={"tensor": 16}))
+    assert "Insufficient nvidia.com/gpu" in site.wait_reason("huge", "EnginesFailing")
+
+
+def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("gone", stub))
+    site.wait_ready("gone")
+    site.kubectl("delete", "vllmmodel", "gone")
+    site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="gone"))
+    gates = {"app.kubernetes.io/name": "vllm-gates"}
+    site.until("the gate program went with the last model", lambda: not site.list("configmaps", **gates))
+
+
+def _argument(pod: Mapping[str, Any], flag: str) -> str:
+    words: list[str] = pod["spec"]["containers"][0]["command"]
+    return words[words.index(flag) + 1]
+
+
+def _operator(site: Site, *arguments: str) -> str:
+    return site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, *arguments)
+
+
+def _versions(site: Site) -> dict[str, str]:
+    """The resource versions of everything that the operator writes here."""
+    managed = {"app.kubernetes.io/managed-by": "vllm-operator"}
+    objects = [*site.list(CHILDREN, **managed), site.get("vllmmodel", "kept")]
+    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["resourceVersion"] for one in objects}

@@ -1,0 +1,157 @@
+"""A cluster with the operator in it, and what tests do there: apply, wait, look, ask."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from tests.cluster.paths import REPOSITORY
+from tests.support import images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tests.cluster import OwnCluster
+
+OPERATOR_NAMESPACE = "vllm-system"
+T = TypeVar("T")
+
+POLL_SECONDS = 0.25
+CHILDREN = "deployments,services,configmaps"
+INSTANCE = "app.kubernetes.io/instance"
+
+
+class Site:
+    """One namespace of a cluster in which the operator runs from its manifests."""
+
+    def __init__(self, cluster: OwnCluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002 # as subprocess calls it
+        """Run kubectl in the namespace."""
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, input=input)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    def list(self, kinds: str, **labels: str) -> Sequence[dict[str, Any]]:
+        """Objects of some kinds, by labels."""
+        selector = ",".join(f"{INSTANCE if key == 'instance' else key}={value}" for key, value in labels.items())
+        found = json.loads(self.kubectl("get", kinds, "--selector", selector, "-o", "json"))
+        items: Sequence[dict[str, Any]] = found["items"]
+        return items
+
+    def apply(self, *resources: Mapping[str, Any]) -> None:
+        """Apply objects, as a user does."""
+        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([dict(resource) for resource in resources]))
+
+    def patch(self, name: str, spec: Mapping[str, Any], *, kind: str = "vllmmodel") -> None:
+        """Change some fields of a spec."""
+        self.kubectl("patch", kind, name, "--type", "merge", "--patch", json.dumps({"spec": spec}))
+
+    def until(self, what: str, look: Callable[[], T | None], seconds: float = 60.0) -> T:
+        """Look until there is something to see, and return it.
+
+        Raises:
+            AssertionError: nothing was seen in time.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = look()
+            if seen:
+                return seen
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{self.report()}"
+            time.sleep(POLL_SECONDS)
+
+    def condition(self, name: str, kind: str) -> dict[str, Any]:
+        """A condition of a model; empty where there is none yet."""
+        conditions = self.get("vllmmodel", name).get("status", {}).get("conditions", [])
+        return next((one for one in conditions if one["type"] == kind), {})
+
+    def wait_ready(self, name: str, seconds: float = 90.0) -> None:
+        """Wait as users do: by condition, for the generation that stands now."""
+
+        def ready() -> bool:
+            model = self.get("vllmmodel", name)
+            seen = self.condition(name, "Ready")
+            return seen.get("status") == "True" and seen["observedGeneration"] == model["metadata"]["generation"]
+
+        self.until(f"{name} is Ready", ready, seconds)
+
+    def wait_reason(self, name: str, reason: str, seconds: float = 60.0) -> str:
+        """Wait until the model is not ready for this reason, and return its message."""
+
+        def message() -> str | None:
+            seen = self.condition(name, "Ready")
+            return seen["message"] if seen.get("reason") == reason else None
+
+        return self.until(f"{name} says {reason}", message, seconds)
+
+    def pods(self, name: str) -> Sequence[dict[str, Any]]:
+        """Pods of a model's engines that are not on their way out."""
+        return [pod for pod in self.list("pods", instance=name) if "deletionTimestamp" not in pod["metadata"]]
+
+    def endpoints(self, service: str) -> set[str]:
+        """Addresses behind a Service that take traffic."""
+        slices = self.list("endpointslices", **{"kubernetes.io/service-name": service})
+        return {
+            address
+            for one in slices
+            for endpoint in one.get("endpoints") or ()
+            if endpoint["conditions"].get("ready")
+            for address in endpoint["addresses"]
+        }
+
+    def faults(self, pod: str, **wanted: object) -> None:
+        """Bring faults upon the stub engine in a pod."""
+        address = self.get("pod", pod)["status"]["podIP"]
+        program = f"""
+import urllib.request
+request = urllib.request.Request("http://{address}:8000/stub/faults", {json.dumps(wanted).encode()!r}, method="POST")
+urllib.request.urlopen(request, timeout=10).read()
+"""
+        done = self.cluster.run_inside([sys.executable, "-c", program])
+        assert done.returncode == 0, done.stderr
+
+    def ask(self, name: str, prompt: str, seconds: float = 60.0) -> str:
+        """The answer that an application gets: a pod with nothing but the binding, over Service DNS."""
+        pod = f"client-{time.monotonic_ns()}"
+        container = {
+            "name": "client",
+            "image": images.CLIENT,
+            "args": [prompt],
+            "envFrom": [{"configMapRef": {"name": f"{name}-client"}}],
+        }
+        spec = {"restartPolicy": "Never", "containers": [container]}
+        self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec})
+
+        def ended() -> str | None:
+            phase = self.get("pod", pod)["status"].get("phase")
+            return phase if phase in ("Succeeded", "Failed") else None
+
+        phase = self.until(f"the client pod {pod} ends", ended, seconds)
+        answer = self.kubectl("logs", pod)
+        assert phase == "Succeeded", answer
+        return answer.strip()
+
+    def report(self) -> str:
+        """What a person would look at when something does not come about."""
+        seen = self.kubectl("get", f"vllmmodels,pods,{CHILDREN}", "-o", "wide")
+        events = self.kubectl("get", "events", "--sort-by", "lastTimestamp")
+        log = self.cluster.kubectl(
+            "logs", "--namespace", OPERATOR_NAMESPACE, "deployment/vllm-operator", "--tail", "20"
+        )
+        return f"{seen}\n{events}\n{log}"
+
+
+def install_operator(cluster: OwnCluster) -> None:
+    """As the README says, and wait until it follows the cluster."""
+    cluster.kubectl("apply", "-k", str(REPOSITORY / "manifests" / "base"))
+    cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, "--for=condition=Available", "deployment/vllm-operator")
