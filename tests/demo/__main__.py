@@ -25,7 +25,7 @@ CLUSTER = "demo"
 NAMESPACE = "demo"
 SAMPLE = REPOSITORY / "manifests" / "samples" / "qwen2.5-0.5b-instruct.yaml"
 PROMPT = "In one sentence: what is a Kubernetes operator?"
-READY_SECONDS = 300.0
+READY_SECONDS = 600.0
 OPERATOR_SECONDS = 60.0
 CLIENT_SECONDS = 90.0
 
@@ -166,7 +166,7 @@ def client_pod() -> dict[str, Any]:
     container = {
         "name": "client",
         "image": images.CLIENT,
-        "args": [PROMPT],
+        "args": [PROMPT, "--max-tokens", "48"],
         "envFrom": [{"configMapRef": {"name": "qwen-client"}}],
     }
     return {
