@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster.errors import ClusterError
@@ -20,7 +21,6 @@ from tests.cluster.paths import GO_MODULES, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 HEARTBEAT_SECONDS = 20.0
 MULTI_CALL = "controlplane"
@@ -44,7 +44,7 @@ class Part:
 
     def command(self, target: Path) -> list[str]:
         """The command that builds the part into the folder."""
-        flags = ["-trimpath", "-v", *self.flags, "-ldflags", self.link_flags]
+        flags = ["-trimpath", "-buildvcs=false", "-v", *self.flags, "-ldflags", self.link_flags]
         return ["go", "build", *flags, "-o", f"{target}/", *self.packages]
 
 
@@ -85,7 +85,8 @@ def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
 @functools.cache
 def _version_key() -> str:
     """A hash over everything that decides what the programs are: sources, pinned versions, flags and the Go version."""
-    digest = hashlib.sha256(repr((PARTS, MULTI_CALL_NAMES, _go_version())).encode())
+    commands = [part.command(Path("programs")) for part in PARTS]
+    digest = hashlib.sha256(repr((commands, MULTI_CALL_NAMES, _go_version())).encode())
     sources = (path for path in GO_MODULES.rglob("*") if path.suffix in {".go", ".mod", ".sum"})
     for path in sorted(sources):
         digest.update(f"{path.relative_to(GO_MODULES)}\0".encode() + path.read_bytes())
