@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 def child(model: VLLMModel, *, api_version: str, kind: str, name: str, component: str, **body: Any) -> dict[str, Any]:
     """An object that belongs to the model."""
-    metadata = {
+    metadata: dict[str, Any] = {
         "name": name,
         "namespace": model.namespace,
         "labels": names.labels(model.instance, component),
-        "ownerReferences": [model.owner_reference],
     }
+    if model.uid:  # a model that is only in a file has none, and nothing can refer to it
+        metadata["ownerReferences"] = [model.owner_reference]
     return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
 
 
