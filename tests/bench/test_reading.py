@@ -1,0 +1,115 @@
+"""What the benchmark reads is read right: the audit log, histograms, the API server's counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from tests.bench.audit import AuditLog, Target, Write, parse, stands_at
+from tests.bench.bodies import owed, works
+from tests.bench.figures import difference, quantile
+from tests.bench.site import written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def entry(name: str, *, second: int, resource: str = "services", code: int = 200) -> dict[str, object]:
+    """One answered request of the operator."""
+    return {
+        "stage": "ResponseComplete",
+        "verb": "patch",
+        "user": {"username": "operator"},
+        "objectRef": {"resource": resource, "namespace": "here", "name": name},
+        "responseStatus": {"code": code},
+        "requestReceivedTimestamp": f"2026-01-01T00:00:{second:02}.000000Z",
+        "stageTimestamp": f"2026-01-01T00:00:{second:02}.250000Z",
+    }
+
+
+def read(*entries: dict[str, object]) -> list[Write]:
+    """The writes of these entries."""
+    return [write for one in entries if (write := parse(one)) is not None]
+
+
+def test_leases_are_no_writes() -> None:
+    assert read(entry("a", second=1, resource="leases")) == []
+
+
+def test_an_object_stands_from_its_first_successful_write() -> None:
+    wanted = frozenset({Target("services", "here", "a"), Target("services", "here", "b")})
+    refused, first, other, again = (
+        entry("a", second=1, code=409),
+        entry("a", second=2),
+        entry("b", second=3),
+        entry("a", second=9),
+    )
+    assert stands_at(read(refused, other), wanted) is None
+    [write] = read(other)
+    assert stands_at(read(refused, first, other, again), wanted) == write.answered
+
+
+def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    line = orjson.dumps(entry("a", second=1)) + b"\n"
+    path.write_bytes(line[:20])
+    log = AuditLog(path)
+    log.read()
+    assert log.writes == []
+    with path.open("ab") as file:
+        file.write(line[20:])
+    log.read()
+    log.close()
+    assert [write.target.name for write in log.writes] == ["a"]
+
+
+def test_the_log_is_followed_across_its_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(entry("a", second=1)) + b"\n")
+    log = AuditLog(path)
+    path.rename(tmp_path / "audit-1.log")
+    path.write_bytes(orjson.dumps(entry("b", second=2)) + b"\n")
+    log.read()
+    log.close()
+    assert [write.target.name for write in log.writes] == ["a", "b"]
+
+
+def test_a_model_is_owed_itself_four_children_and_a_status() -> None:
+    assert sorted(target.resource for target in owed(works("here", 1))) == [
+        "configmaps", "deployments", "services", "services", "vllmmodels", "vllmmodels/status",
+    ]  # fmt: skip
+
+
+def test_the_owner_is_the_resource_that_was_made() -> None:
+    [work] = works("here", 1)
+    owners = {child["metadata"]["ownerReferences"][0]["uid"] for child in work.children_of("made")}
+    assert owners == {"made"}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 1.0), (0.25, 0.5), (0.75, 2.0), (1.0, 3.0)])
+def test_a_quantile_is_interpolated_within_its_bucket(share: float, expected: float) -> None:
+    assert quantile({1.0: 2, 3.0: 4, float("inf"): 4}, share) == expected
+
+
+def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
+    assert quantile({1.0: 1, float("inf"): 2}, 0.99) == 1.0
+
+
+def test_a_quantile_of_nothing_is_zero() -> None:
+    assert quantile({1.0: 0, float("inf"): 0}, 0.5) == 0.0
+
+
+def test_only_what_came_in_between_counts() -> None:
+    assert difference({1.0: 5, 2.0: 9}, {1.0: 5, 2.0: 6}) == {1.0: 0, 2.0: 3}
+
+
+def test_the_api_servers_counters_are_summed_without_reads_leases_and_events() -> None:
+    def line(verb: str, resource: str, count: int) -> str:
+        return f'apiserver_request_total{{code="200",resource="{resource}",verb="{verb}"}} {count}'
+
+    text = "\n".join(
+        [line("APPLY", "services", 3), line("PUT", "leases", 5), line("POST", "events", 7), line("LIST", "services", 9)]
+    )
+    assert written(text) == 3
