@@ -1,0 +1,391 @@
+"""The gate program against the stub engine: what it sees, what it says, and what it remembers.
+
+Windows are crossed by making the remembered times older, not by waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.servers import EngineServer, free_port, stub_server
+from tests.support.waiting import until
+from vllm_operator.gates import judge, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = "sesame"
+NAME = "tiny"
+ONE_RANK = b"""\
+vllm:iteration_tokens_total_count{engine="0"} 1
+vllm:num_requests_running{engine="0"} 2
+vllm:num_requests_waiting{engine="0"} 3
+vllm:kv_cache_usage_perc{engine="0"} 0.5
+vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 3
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    """A stub with a key, for all tests of this file."""
+    flags = ("--served-model-name", NAME, "alias", "--data-parallel-size", "2")
+    with stub_server(*flags, folder=tmp_path_factory.mktemp("stub"), api_key=KEY) as running:
+        yield running
+
+
+def idle(server: EngineServer) -> bool:
+    """Whether no request is in flight; a step makes a core drop what its client has left."""
+    server.complete()
+    return server.metric("num_requests_running") + server.metric("num_requests_waiting") == 0
+
+
+@pytest.fixture(autouse=True)
+def _sound(server: EngineServer) -> Iterator[None]:
+    """Every test starts and ends with an engine that nothing is wrong with."""
+    yield
+    server.request("DELETE", "/stub/faults")
+    until(lambda: idle(server), what="an idle engine")
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container has the server's key."""
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that are never answered are given up soon."""
+    monkeypatch.setattr(probe, "LOOK_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(probe, "ADMISSION_TIMEOUT_SECONDS", 0.3)
+
+
+class Pod:
+    """Runs the program as kubelet would, and reads what it prints and remembers."""
+
+    def __init__(self, port: int, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.port = port
+        self.folder = folder
+        self.capture = capture
+
+    def run(self, mode: str, *, model: str = NAME) -> tuple[bool, str]:
+        """Whether a probe passes, and its sentence."""
+        code = probe.main([mode, "--port", str(self.port), "--model", model, "--state", str(self.folder)])
+        assert code in (0, 1)
+        sentence = self.capture.readouterr().out
+        assert sentence.endswith("\n")
+        assert sentence.count("\n") == 1
+        return code == 0, sentence.rstrip("\n")
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers."""
+        found: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        return found
+
+    def grow_older(self, seconds: float) -> None:
+        """Have everything that it remembers happened earlier."""
+        state = self.state()
+        state["stalled_since"] = {rank: since - seconds for rank, since in state["stalled_since"].items()}
+        for name in ("canary_failing_since", "proven_at"):
+            state[name] = None if state[name] is None else state[name] - seconds
+        (self.folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+@pytest.fixture
+def pod(server: EngineServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pod:
+    """A pod that has not been admitted yet."""
+    return Pod(server.port, tmp_path, capsys)
+
+
+@pytest.fixture
+def admitted(pod: Pod) -> Pod:
+    """A pod whose engine has completed its first prompt."""
+    assert pod.run("startup") == (True, "completed its first prompt")
+    return pod
+
+
+def asked(server: EngineServer, **prompt: object) -> socket.socket:
+    """The connection of a request that has been sent, and whose answer nobody reads."""
+    body = json.dumps(prompt).encode()
+    lines = ["POST /v1/completions HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+    return connection
+
+
+@contextlib.contextmanager
+def work(server: EngineServer, requests: int = 2) -> Iterator[None]:
+    """Requests in flight that nobody waits for; each rank gets one."""
+    with contextlib.ExitStack() as connections:
+        for _ in range(requests):
+            connections.enter_context(asked(server, prompt="a", max_tokens=100000, ignore_eos=True))
+        until(lambda: server.metric("num_requests_running") == requests, what="work for every rank")
+        yield
+
+
+# --- admission
+
+
+@pytest.mark.parametrize("mode", ["startup", "ready"])
+def test_an_engine_is_admitted_by_completing_a_prompt(pod: Pod, server: EngineServer, mode: str) -> None:
+    before = server.metric("request_success_total")
+    assert pod.run(mode) == (True, "completed its first prompt")
+    assert server.metric("request_success_total") == before + 1
+    assert pod.state()["admitted"] is True
+
+
+def test_an_engine_that_loads_is_not_admitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    passes, sentence = Pod(port, tmp_path, capsys).run("startup")
+    assert (passes, sentence) == (False, f"nothing listens on port {port} yet: the model is still loading")
+
+
+def test_a_wrong_name_is_told_with_the_names_that_are_served(pod: Pod) -> None:
+    assert pod.run("startup", model="other") == (False, "serves tiny, alias, not other")
+
+
+def test_an_alias_is_a_name_too(pod: Pod) -> None:
+    assert pod.run("startup", model="alias")[0]
+
+
+@pytest.mark.parametrize("key", ["wrong", None])
+def test_a_wrong_or_missing_key_is_told_as_such(pod: Pod, monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+    if key is None:
+        monkeypatch.delenv("VLLM_API_KEY")
+    else:
+        monkeypatch.setenv("VLLM_API_KEY", key)
+    passes, sentence = pod.run("startup")
+    assert not passes
+    assert sentence.startswith("/v1/models: 401 Unauthorized: VLLM_API_KEY of this container")
+
+
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        ({"fail": {"status": 500, "message": "no chat template", "path": "/v1/completions"}}, "HTTP 500: "),
+        ({"fail": {"status": 500, "message": "no chat template", "path": "/v1/completions"}}, "no chat template"),
+        ({"fail": {"status": 400, "message": "bad", "path": "/v1/completions"}}, "/v1/completions: HTTP 400: "),
+        ({"answer": ""}, "a completion came back empty"),
+        ({"hang_engine": True}, "/v1/completions does not answer within"),
+        ({"hang_server": True}, "/v1/models does not answer within"),
+        ({"served_names": ["renamed"]}, "serves renamed, not tiny"),
+        ({"fail": {"status": 200, "body": "not what vLLM says"}}, "/v1/completions does not answer as vLLM does: "),
+        ({"fail": {"status": 200, "body": {"choices": []}}}, "a completion came back empty"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_does_not_complete_is_not_admitted_and_its_cause_is_told(
+    pod: Pod, server: EngineServer, faults: dict[str, Any], told: str
+) -> None:
+    server.faults(**faults)
+    for mode in ("startup", "ready"):
+        passes, sentence = pod.run(mode)
+        assert not passes
+        assert told in sentence
+    assert not (pod.folder / "state.json").exists()
+
+
+def test_a_long_error_is_cut(pod: Pod, server: EngineServer) -> None:
+    server.faults(fail={"status": 500, "message": "x" * 5000})
+    assert len(pod.run("startup")[1]) < 300
+
+
+# --- after admission
+
+
+@pytest.mark.parametrize("mode", ["ready", "live"])
+def test_a_sound_engine_passes_again_and_again(admitted: Pod, mode: str) -> None:
+    for _ in range(3):
+        admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
+        assert admitted.run(mode) == (True, "makes progress, or completed its last prompt")
+
+
+def test_a_working_engine_is_not_sent_canaries(admitted: Pod, server: EngineServer) -> None:
+    admitted.run("ready")
+    with work(server):
+        before = server.metric("request_success_total")
+        for _ in range(3):
+            admitted.grow_older(100)
+            assert admitted.run("ready")[0]
+        assert server.metric("request_success_total") == before
+
+
+def test_a_core_that_hangs_at_work_loses_its_traffic_and_later_its_life(admitted: Pod, server: EngineServer) -> None:
+    with work(server):
+        server.faults(hang_engine=True)
+        assert all(admitted.run("ready")[0] for _ in range(2))
+        admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+        passes, sentence = admitted.run("ready")
+        assert not passes
+        assert sentence.startswith("no progress for 1")
+        assert "requests in flight (engine" in sentence
+        assert admitted.run("live")[0]
+        admitted.grow_older(judge.RESTART_WINDOW_SECONDS)
+        assert not admitted.run("live")[0]
+        server.faults(hang_engine=False)
+        until(lambda: admitted.run("live")[0], what="life")
+        until(lambda: admitted.run("ready")[0], what="traffic")
+
+
+def test_one_hung_rank_of_two_loses_the_traffic(admitted: Pod, server: EngineServer) -> None:
+    with work(server):
+        server.faults(hang_engine=[1])
+        assert all(admitted.run("ready")[0] for _ in range(2))
+        admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+        passes, sentence = admitted.run("ready")
+        assert not passes
+        assert sentence.endswith("(engine 1)")
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("fault", ["hang_engine", "hang_server"])
+def test_an_idle_engine_that_hangs_is_found_by_its_canary(admitted: Pod, server: EngineServer, fault: str) -> None:
+    admitted.run("ready")
+    server.faults(**{fault: True})
+    admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
+    assert admitted.run("ready")[0]
+    admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+    passes, sentence = admitted.run("ready")
+    assert not passes
+    assert "/v1/completions does not answer within" in sentence
+    assert admitted.run("live")[0]
+    admitted.grow_older(judge.RESTART_WINDOW_SECONDS)
+    assert not admitted.run("live")[0]
+    server.faults(**{fault: False})
+    until(lambda: admitted.run("ready")[0], what="traffic")
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [{"metrics_seconds": 60.0}, {"metrics_status": 500}, {"metrics_prefix": "vllm2:"}],
+    ids=["slow", "failing", "renamed"],
+)
+def test_metrics_that_tell_nothing_evict_nobody(
+    admitted: Pod, server: EngineServer, faults: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "LOOK_TIMEOUT_SECONDS", 1.0)
+    server.faults(**faults)
+    for _ in range(2 if "metrics_seconds" not in faults else 1):
+        admitted.grow_older(1000)
+        for mode in ("ready", "live"):
+            assert admitted.run(mode) == (True, "makes progress, or completed its last prompt")
+
+
+def test_a_failing_engine_is_told_by_its_error(admitted: Pod, server: EngineServer) -> None:
+    admitted.run("ready")
+    server.faults(fail={"status": 500, "message": "EngineDeadError"})
+    admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
+    admitted.run("ready")
+    admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+    passes, sentence = admitted.run("ready")
+    assert not passes
+    assert "EngineDeadError" in sentence
+
+
+# --- what it remembers
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"birth": "0", "admitted": true}',
+        '{"admitted": true}',
+        '{"birth": "HERE", "unknown": 1}',
+    ],
+    ids=["empty", "cut off", "list", "null", "older life", "no life", "another version"],
+)
+def test_without_a_proof_of_this_life_it_has_to_be_given_again(pod: Pod, server: EngineServer, content: str) -> None:
+    server.faults(fail={"status": 500})
+    (pod.folder / "state.json").write_text(content.replace("HERE", probe.container_birth()), encoding="utf-8")
+    assert not pod.run("ready")[0]
+    server.faults(fail=None)
+    assert pod.run("ready") == (True, "completed its first prompt")
+
+
+def test_the_birth_is_that_of_process_1(pod: Pod) -> None:
+    pod.run("startup")
+    with open("/proc/1/stat", encoding="ascii") as stat:  # noqa: PTH123 # as the program does
+        assert pod.state()["birth"] == stat.read().rpartition(")")[2].split()[19]
+
+
+def test_a_restarted_container_is_not_ready_on_the_proof_of_the_one_before(
+    admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "container_birth", lambda: "another")
+    server.faults(fail={"status": 500})
+    assert not admitted.run("ready")[0]
+    assert admitted.run("live")[0]
+
+
+# --- mistakes of its own
+
+
+@pytest.mark.parametrize(("mode", "passes"), [("startup", False), ("ready", True), ("live", True)])
+def test_a_mistake_of_its_own_takes_no_engine_away_but_admits_none(admitted: Pod, mode: str, *, passes: bool) -> None:
+    admitted.folder = admitted.folder / "missing"
+    told = admitted.run(mode)
+    assert told[0] is passes
+    assert told[1].startswith("the gate itself failed: FileNotFoundError")
+
+
+def test_a_missing_option_is_a_mistake_and_not_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe.main(["live", "--port", "8000"]) == 0
+    assert "KeyError('model')" in capsys.readouterr().out
+
+
+# --- metrics
+
+
+def test_the_metrics_are_read_by_rank(server: EngineServer) -> None:
+    with work(server):
+        found = probe.read_ranks(server.request("GET", "/metrics").body)
+    assert set(found) == {"0", "1"}
+    assert all(rank.in_flight == 1 and len(rank.marks) == 2 for rank in found.values())
+
+
+def _four_marks(server: EngineServer, seen: list[list[float]]) -> bool:
+    metrics = probe.read_ranks(server.request("GET", "/metrics").body)
+    seen += [rank.marks for rank in metrics.values() if rank.in_flight and rank.marks not in seen]
+    return len(seen) >= 4
+
+
+def test_the_cache_in_use_moves_while_a_long_prompt_is_read(server: EngineServer) -> None:
+    server.faults(step_seconds=0.3)
+    seen: list[list[float]] = []
+    with asked(server, prompt="x" * 100000, max_tokens=1):
+        until(lambda: _four_marks(server, seen), what="four chunks of the prompt")
+    assert len({steps for steps, _ in seen}) == 1
+    assert len({cache for _, cache in seen}) >= 4
+
+
+@pytest.mark.parametrize(
+    ("metrics", "ranks"),
+    [
+        (b"vllm:iteration_tokens_total_count 3.0\n", {"0": ([3.0, 0.0], 0.0)}),
+        (b'vllm:iteration_tokens_total_count{engine="1",model_name="a b"} 3e2\n', {"1": ([300.0, 0.0], 0.0)}),
+        (
+            ONE_RANK,
+            {"0": ([1.0, 0.5], 5.0)},
+        ),
+    ],
+)
+def test_the_lines_that_matter_are_understood(metrics: bytes, ranks: dict[str, tuple[list[float], float]]) -> None:
+    assert {name: (rank.marks, rank.in_flight) for name, rank in probe.read_ranks(metrics).items()} == ranks
+
+
+@pytest.mark.parametrize("metrics", [b"", b"# HELP vllm:iteration_tokens_total_count x\n", b"vllm:other 1\n"])
+def test_metrics_without_a_step_counter_are_not_understood(metrics: bytes) -> None:
+    with pytest.raises(probe.ProbeError):
+        probe.read_ranks(metrics)
