@@ -1,0 +1,152 @@
+"""The cache: newer wins, gone stays gone, and every pod is found by its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import pod, resource
+from vllm_operator.api.names import instance_name
+from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD
+
+KEY = Key("team", "qwen")
+
+
+def child(version: int, *, uid: str = "u", **labels: str) -> dict[str, Any]:
+    """A Deployment of the model."""
+    metadata = {"name": "qwen", "namespace": "team", "uid": uid, "resourceVersion": str(version)}
+    return {"kind": "Deployment", "metadata": {**metadata, "labels": {"app.kubernetes.io/instance": "qwen", **labels}}}
+
+
+def engine(version: int, instance: str = "qwen") -> dict[str, Any]:
+    """A pod that says it belongs to that instance."""
+    found = pod()
+    labels = {"app.kubernetes.io/instance": instance}
+    return {**found, "metadata": {**found["metadata"], "resourceVersion": str(version), "labels": labels}}
+
+
+def test_a_newer_version_replaces_an_older_one_and_numbers_are_not_compared_as_text() -> None:
+    cache = Cache()
+    assert cache.put(DEPLOYMENT, child(9))
+    assert cache.put(DEPLOYMENT, child(10))
+    found = cache.get(DEPLOYMENT, KEY)
+    assert found is not None
+    assert found["metadata"]["resourceVersion"] == "10"
+
+
+@pytest.mark.parametrize("version", [9, 10])
+def test_an_older_or_equal_version_is_no_change(version: int) -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(10))
+    assert not cache.put(DEPLOYMENT, child(version))
+
+
+def test_an_object_of_the_same_name_with_another_uid_replaces_it() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(10, uid="old"))
+    assert cache.put(DEPLOYMENT, child(12, uid="new"))
+    assert not cache.remove(DEPLOYMENT, child(11, uid="old"))
+    assert cache.has(DEPLOYMENT, KEY, "new")
+
+
+def test_an_answer_that_comes_after_the_deletion_does_not_revive_it() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(10))
+    assert cache.remove(DEPLOYMENT, child(12))
+    assert not cache.put(DEPLOYMENT, child(11))
+    assert cache.get(DEPLOYMENT, KEY) is None
+    assert cache.has(DEPLOYMENT, KEY, "u"), "it is known to be deleted"
+
+
+def test_an_object_that_lost_its_label_comes_back_with_it() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(10))
+    assert cache.remove(DEPLOYMENT, child(11))
+    assert cache.put(DEPLOYMENT, child(12))
+    assert cache.get(DEPLOYMENT, KEY) is not None
+
+
+def test_a_loss_of_the_label_that_was_mended_already_removes_nothing() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(10))
+    cache.put(DEPLOYMENT, child(12))
+    assert not cache.remove(DEPLOYMENT, child(11))
+    assert cache.get(DEPLOYMENT, KEY) is not None
+
+
+def test_removing_what_is_not_there_is_no_change() -> None:
+    assert not Cache().remove(DEPLOYMENT, child(1))
+
+
+def test_the_memory_of_deletions_is_bounded() -> None:
+    cache = Cache()
+    for number in range(5000):
+        cache.remove(DEPLOYMENT, child(number + 1, uid=f"u{number}"))
+    assert not cache.has(DEPLOYMENT, KEY, "u0")
+    assert cache.has(DEPLOYMENT, KEY, "u4999")
+
+
+def test_pods_are_found_by_their_model() -> None:
+    cache = Cache()
+    cache.put(POD, engine(1))
+    assert [found["metadata"]["name"] for found in cache.pods("team", "qwen")] == ["qwen-1"]
+    assert cache.pods("team", "other") == cache.pods("other", "qwen") == ()
+    cache.remove(POD, engine(2))
+    assert cache.pods("team", "qwen") == ()
+
+
+def test_a_pod_that_changes_its_label_leaves_the_model() -> None:
+    cache = Cache()
+    cache.put(POD, engine(1))
+    cache.put(POD, engine(2, instance="debugging"))
+    assert cache.pods("team", "qwen") == ()
+    assert len(cache.pods("team", "debugging")) == 1
+    cache.remove(POD, engine(3, instance="debugging"))
+    assert cache.pods("team", "debugging") == ()
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen2.5", "7b", "a" * 100])
+def test_children_lead_to_their_model_by_its_instance_name(name: str) -> None:
+    cache = Cache()
+    cache.put(MODEL, resource(name))
+    labelled = child(1, **{"app.kubernetes.io/instance": instance_name(name)})
+    assert cache.model_of(labelled) == Key("team", name)
+    gone = {**resource(name)["metadata"], "resourceVersion": "11"}
+    cache.remove(MODEL, {"metadata": gone})
+    assert cache.model_of(labelled) is None
+
+
+def test_a_namespace_has_models_until_the_last_one_is_being_deleted() -> None:
+    cache = Cache()
+    assert not cache.has_models("team")
+    cache.put(MODEL, resource())
+    assert cache.has_models("team")
+    assert not cache.has_models("other")
+    leaving = resource()
+    leaving["metadata"] |= {"resourceVersion": "11", "deletionTimestamp": "2026-11-22T12:00:00Z"}
+    cache.put(MODEL, leaving)
+    assert not cache.has_models("team")
+
+
+def test_bookkeeping_and_pod_specs_are_dropped_and_kinds_are_filled_in() -> None:
+    cache = Cache()
+    live = child(1)
+    live["metadata"]["managedFields"] = [{}]
+    del live["kind"]
+    cache.put(DEPLOYMENT, live)
+    found = cache.get(DEPLOYMENT, KEY)
+    assert found is not None
+    assert (found["apiVersion"], found["kind"]) == ("apps/v1", "Deployment")
+    assert "managedFields" not in found["metadata"]
+    assert "managedFields" in live["metadata"], "what was given stays as it was"
+    cache.put(POD, {**engine(1), "spec": {"containers": []}})
+    assert "spec" not in cache.pods("team", "qwen")[0]
+
+
+def test_kinds_do_not_meet() -> None:
+    cache = Cache()
+    cache.put(DEPLOYMENT, child(1))
+    assert cache.get(CONFIG_MAP, KEY) is None
+    assert [key for key, _ in cache.items(DEPLOYMENT)] == [KEY]

@@ -1,0 +1,193 @@
+"""The client: what it sends, and which error each answer becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.support.resources import child_of, live, resource
+from tests.support.servers import free_port
+from vllm_operator.cluster.client import Client, Identity
+from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD
+from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound, ApiRefused, ApiUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CHILD = child_of(resource(), "Deployment")
+
+
+class Answers:
+    """A server that answers what it is told to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, bytes]] = []
+        self.asked: list[tuple[str, str, dict[str, str], str, Any]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """The next reply; the last one stays."""
+        body = await request.read()
+        kind = request.headers.get("Content-Type", "")
+        self.asked.append((request.method, request.path, dict(request.query), kind, json.loads(body) if body else None))
+        status, content = self.replies[0] if len(self.replies) == 1 else self.replies.pop(0)
+        return web.Response(status=status, body=content, content_type="application/json")
+
+    def reply(self, status: int, document: object) -> None:
+        """What the next request gets."""
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.replies.append((status, content))
+
+
+@pytest.fixture
+def answers() -> Answers:
+    """What the server will say."""
+    return Answers()
+
+
+@pytest.fixture
+async def client(answers: Answers) -> AsyncIterator[Client]:
+    """A client of that server."""
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answers.handle)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        yield Client(session, f"{server.make_url('/')}", timeout_seconds=30)
+
+
+def status(code: int, message: str = "said the server") -> dict[str, Any]:
+    """An error of the API server."""
+    return {"kind": "Status", "code": code, "message": message}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (400, ApiRefused),
+        (401, ApiRefused),
+        (403, ApiRefused),
+        (404, ApiNotFound),
+        (409, ApiConflict),
+        (422, ApiRefused),
+        (429, ApiUnavailable),
+        (500, ApiUnavailable),
+        (503, ApiUnavailable),
+    ],
+)
+async def test_each_status_is_one_error_with_the_servers_own_message(
+    client: Client, answers: Answers, code: int, kind: type[ApiError]
+) -> None:
+    answers.reply(code, status(code))
+    with pytest.raises(ApiError) as caught:
+        await client.get(DEPLOYMENT, "team", "qwen")
+    assert type(caught.value) is kind
+    assert caught.value.message == f"said the server (HTTP {code})"
+    assert "GET /apis/apps/v1/namespaces/team/deployments/qwen" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Bad Gateway</html>", b"[]", b'"text"', b"{}", b"null", b"\xff"])
+async def test_an_error_that_is_not_of_the_api_server_is_an_error_all_the_same(
+    client: Client, answers: Answers, content: bytes
+) -> None:
+    answers.reply(502, content)
+    with pytest.raises(ApiUnavailable, match=r"\(HTTP 502\)"):
+        await client.get(DEPLOYMENT, "team", "qwen")
+
+
+async def test_a_good_answer_that_is_no_json_is_no_answer(client: Client, answers: Answers) -> None:
+    answers.reply(200, b"<html>welcome</html>")
+    with pytest.raises(ApiUnavailable):
+        await client.get(DEPLOYMENT, "team", "qwen")
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, f"http://127.0.0.1:{free_port()}", timeout_seconds=30)
+        with pytest.raises(ApiUnavailable):
+            await client.get(DEPLOYMENT, "team", "qwen")
+
+
+async def test_a_server_that_does_not_answer_in_time_is_unavailable() -> None:
+    over = asyncio.Event()
+
+    async def never(_: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", never)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        client = Client(session, str(server.make_url("/")), timeout_seconds=0.1)
+        with pytest.raises(ApiUnavailable):
+            await client.get(DEPLOYMENT, "team", "qwen")
+        over.set()
+
+
+async def test_what_is_ours_is_applied_as_a_whole_by_force(client: Client, answers: Answers) -> None:
+    answers.reply(200, live(CHILD))
+    assert await client.apply(CHILD, force=True) == live(CHILD)
+    ((method, path, query, kind, body),) = answers.asked
+    assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen")
+    assert query == {"fieldManager": "vllm-operator", "force": "true"}
+    assert kind == "application/apply-patch+yaml"
+    assert body == CHILD
+
+
+async def test_what_may_be_somebody_elses_is_made_and_never_changed(client: Client, answers: Answers) -> None:
+    answers.reply(201, live(CHILD))
+    before = json.dumps(CHILD)
+    await client.apply(CHILD, force=False)
+    ((_, _, query, _, body),) = answers.asked
+    assert query["force"] == "false"
+    assert body["metadata"].pop("resourceVersion") == "1", "no object has it, so whatever is there is a conflict"
+    assert body == CHILD
+    assert json.dumps(CHILD) == before, "what was given stays as it was"
+
+
+async def test_a_status_is_for_this_very_object(client: Client, answers: Answers) -> None:
+    answers.reply(200, resource())
+    await client.patch_status("team", "qwen", "uid-1", {"replicas": 1})
+    ((method, path, query, kind, body),) = answers.asked
+    assert (method, path) == ("PATCH", "/apis/vllm.echo-roots.io/v1alpha1/namespaces/team/vllmmodels/qwen/status")
+    assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
+    assert body == {"metadata": {"uid": "uid-1"}, "status": {"replicas": 1}}
+
+
+@pytest.mark.parametrize("code", [200, 404, 409])
+async def test_deleting_what_is_gone_or_replaced_is_no_error(client: Client, answers: Answers, code: int) -> None:
+    answers.reply(code, status(code))
+    await client.delete(live(CHILD))
+    ((method, _, _, _, body),) = answers.asked
+    assert method == "DELETE"
+    assert body["preconditions"] == {"uid": live(CHILD)["metadata"]["uid"]}
+
+
+async def test_a_deletion_that_is_refused_is_told(client: Client, answers: Answers) -> None:
+    answers.reply(403, status(403))
+    with pytest.raises(ApiRefused):
+        await client.delete(live(CHILD))
+
+
+async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Client, answers: Answers) -> None:
+    def page(name: str, token: str) -> dict[str, Any]:
+        item = {"metadata": {"namespace": "team", "name": name, "uid": f"uid-{name}"}}
+        return {"metadata": {"continue": token}, "items": [item]}
+
+    answers.reply(200, page("a", "next"))
+    answers.reply(200, page("b", ""))
+    found = [identity async for identity in client.identities(MODEL)]
+    assert found == [Identity("team", "a", "uid-a"), Identity("team", "b", "uid-b")]
+    assert [query.get("continue") for _, _, query, _, _ in answers.asked] == [None, "next"]
+    assert all("labelSelector" not in query for _, _, query, _, _ in answers.asked)
+
+
+async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"metadata": {}, "items": None})
+    assert [identity async for identity in client.identities(POD)] == []
+    ((_, path, query, _, _),) = answers.asked
+    assert path == "/api/v1/pods"
+    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"

@@ -1,0 +1,115 @@
+"""The work queue: once, never twice at a time, later after each failure."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from vllm_operator.cluster.cache import Key
+from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Queue
+
+A, B = Key("team", "a"), Key("team", "b")
+
+
+async def test_a_key_waits_once_however_often_it_is_added() -> None:
+    queue = Queue()
+    for _ in range(5):
+        queue.add(A)
+    queue.add(B)
+    assert len(queue) == 2
+    assert [await queue.get(), await queue.get()] == [A, B]
+
+
+async def test_a_key_that_runs_is_not_given_out_again_before_it_is_done() -> None:
+    queue = Queue()
+    queue.add(A)
+    assert await queue.get() == A
+    queue.add(A)
+    queue.add(A)
+    assert len(queue) == 0
+    queue.done(A)
+    assert len(queue) == 1
+    assert await queue.get() == A
+    queue.done(A)
+    assert len(queue) == 0
+
+
+async def test_workers_never_hold_the_same_key_and_no_addition_is_lost() -> None:
+    queue, running, seen = Queue(), set[Key](), dict.fromkeys((A, B), 0)
+
+    async def work() -> None:
+        while True:
+            key = await queue.get()
+            assert key not in running
+            running.add(key)
+            before = seen[key]
+            await asyncio.sleep(0)
+            seen[key] = before + 1
+            running.discard(key)
+            queue.done(key)
+
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(work()) for _ in range(8)]
+        for _ in range(200):
+            queue.add(A)
+            queue.add(B)
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not len(queue)
+        assert not running
+        for worker in workers:
+            worker.cancel()
+    assert min(seen.values()) > 1
+
+
+async def test_failures_delay_more_and_more_up_to_a_bound_and_for_ever() -> None:
+    queue = Queue()
+    delays = [queue.failed(A) for _ in range(2000)]
+    for count, delay in enumerate(delays[:8]):
+        longest = FIRST_DELAY_SECONDS * 2**count
+        assert longest / 2 <= delay <= longest
+    assert all(LONGEST_DELAY_SECONDS / 2 <= delay <= LONGEST_DELAY_SECONDS for delay in delays[20:])
+    assert len(set(delays[20:])) > 100, "tries shall be spread"
+    queue.forget_appointment(A)
+
+
+async def test_a_success_forgets_the_failures() -> None:
+    queue = Queue()
+    for _ in range(10):
+        queue.failed(A)
+    queue.succeeded(A)
+    assert queue.failed(A) <= FIRST_DELAY_SECONDS
+    queue.forget_appointment(A)
+
+
+async def test_an_appointment_is_kept() -> None:
+    queue = Queue()
+    queue.add_after(A, 0.01)
+    assert len(queue) == 0
+    async with asyncio.timeout(30):
+        assert await queue.get() == A
+
+
+async def test_the_latest_appointment_replaces_the_one_before() -> None:
+    queue = Queue()
+    queue.add_after(A, 3600)
+    queue.add_after(A, 0)
+    queue.add_after(B, 0)
+    queue.add_after(B, 3600)
+    async with asyncio.timeout(30):
+        assert await queue.get() == A
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await queue.get()
+    queue.forget_appointment(B)
+
+
+async def test_a_dropped_appointment_does_not_come() -> None:
+    queue = Queue()
+    queue.add_after(A, 0)
+    queue.forget_appointment(A)
+    queue.forget_appointment(A)
+    await asyncio.sleep(0.01)
+    assert len(queue) == 0

@@ -1,0 +1,99 @@
+"""The service account's token, which is replaced while the operator runs."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer
+
+from vllm_operator.cluster.session import open_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+
+
+class Guard:
+    """Lets requests with the right token pass, and remembers what it saw."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.seen: list[str] = []
+        self.bodies: list[str] = []
+        self.gate = asyncio.Barrier(1)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """One request; refusals wait for each other where the barrier says so."""
+        given = request.headers.get("Authorization", "")
+        self.seen.append(given)
+        self.bodies.append(await request.text())
+        if given == f"Bearer {self.token}":
+            return web.Response(text="ok")
+        await self.gate.wait()
+        return web.Response(status=401, text="Unauthorized")
+
+    def server(self) -> TestServer:
+        """On loopback."""
+        application = web.Application()
+        application.router.add_route("*", "/", self.handle)
+        return TestServer(application)
+
+
+def plain_tls() -> ssl.SSLContext:
+    """The session wants one; the test's server speaks plain HTTP."""
+    return ssl.create_default_context()
+
+
+async def status(session: aiohttp.ClientSession, server: BaseTestServer) -> int:
+    """Status of one request."""
+    async with session.get(server.make_url("/")) as response:
+        return response.status
+
+
+async def test_the_token_of_the_file_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first\n", encoding="ascii")
+    guard = Guard("first")
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        assert await status(session, server) == 200
+    assert guard.seen == ["Bearer first"]
+
+
+async def test_a_replaced_token_is_read_and_the_request_sent_again_with_its_body(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    guard = Guard("second")
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        (tmp_path / "token").write_text("second", encoding="ascii")
+        for _ in range(2):
+            async with session.patch(server.make_url("/"), data=b"body") as response:
+                assert response.status == 200
+    assert guard.seen == ["Bearer first", "Bearer second", "Bearer second"]
+    assert set(guard.bodies) == {"body"}
+
+
+async def test_a_refusal_with_the_newest_token_is_a_refusal(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    guard = Guard("other")
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        assert await status(session, server) == 401
+    assert guard.seen == ["Bearer first"]
+
+
+async def test_requests_that_are_refused_together_are_all_sent_again(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    guard = Guard("second")
+    guard.gate = asyncio.Barrier(5)
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        (tmp_path / "token").write_text("second", encoding="ascii")
+        together = [status(session, server) for _ in range(5)]
+        assert await asyncio.gather(*together) == [200] * 5
+
+
+async def test_without_a_token_file_the_given_headers_are_sent() -> None:
+    guard = Guard("from-kubeconfig")
+    headers = {"Authorization": "Bearer from-kubeconfig"}
+    async with guard.server() as server, open_session(plain_tls(), headers) as session:
+        assert await status(session, server) == 200

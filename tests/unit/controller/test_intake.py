@@ -1,0 +1,112 @@
+"""The way in for changes: which keys each puts into the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import child_of, live, pod, resource
+from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD
+from vllm_operator.cluster.queue import Queue
+from vllm_operator.controller.intake import Intake
+from vllm_operator.render import gates
+
+SHARED, QWEN = Key("team"), Key("team", "qwen")
+
+
+class Ways:
+    """An intake, and the queue behind it."""
+
+    def __init__(self, *models: str) -> None:
+        self.cache, self.queue = Cache(), Queue()
+        self.intake = Intake(self.cache, self.queue)
+        for name in models:
+            self.intake.changed(MODEL, resource(name))
+
+    async def keys(self) -> set[Key]:
+        """What is queued now; it is taken out."""
+        found = set()
+        while len(self.queue):
+            found.add(await self.queue.get())
+        for key in found:
+            self.queue.done(key)
+        return found
+
+
+def relabelled(child: dict[str, Any], instance: str) -> dict[str, Any]:
+    """The same object later, with another instance label."""
+    metadata = child["metadata"]
+    labels = {**metadata["labels"], "app.kubernetes.io/instance": instance}
+    return {**child, "metadata": {**metadata, "labels": labels, "resourceVersion": "99"}}
+
+
+async def test_a_model_concerns_itself_and_its_namespace() -> None:
+    assert await Ways("qwen").keys() == {SHARED, QWEN}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "ConfigMap"])
+async def test_a_child_concerns_its_model_alone(kind: str) -> None:
+    ways = Ways("qwen")
+    await ways.keys()
+    suffix = "-client" if kind == "ConfigMap" else ""
+    ways.intake.changed(DEPLOYMENT, live(child_of(resource(), kind, suffix=suffix)))
+    assert await ways.keys() == {QWEN}
+
+
+async def test_a_pod_concerns_its_model_alone_and_a_foreign_one_nobody() -> None:
+    ways = Ways("qwen")
+    await ways.keys()
+    ways.intake.changed(POD, pod())
+    assert await ways.keys() == {QWEN}
+    ways.intake.changed(POD, relabelled(pod("other-1"), "other"))
+    assert await ways.keys() == set()
+
+
+async def test_a_child_that_is_relabelled_concerns_the_model_that_it_had() -> None:
+    ways = Ways("qwen", "llama")
+    child = live(child_of(resource(), "Deployment"))
+    ways.intake.changed(DEPLOYMENT, child)
+    await ways.keys()
+    ways.intake.changed(DEPLOYMENT, relabelled(child, "llama"))
+    assert await ways.keys() == {QWEN, Key("team", "llama")}
+
+
+async def test_the_gate_program_concerns_its_namespace() -> None:
+    ways = Ways()
+    ways.intake.changed(CONFIG_MAP, live(gates.program("team")))
+    assert await ways.keys() == {SHARED}
+
+
+async def test_what_is_not_newer_concerns_nobody() -> None:
+    ways = Ways("qwen")
+    await ways.keys()
+    ways.intake.changed(MODEL, resource())
+    assert await ways.keys() == set()
+
+
+async def test_a_deletion_concerns_who_had_it_once() -> None:
+    ways = Ways("qwen")
+    child = live(child_of(resource(), "Deployment"))
+    ways.intake.changed(DEPLOYMENT, child)
+    await ways.keys()
+    ways.intake.deleted(DEPLOYMENT, child)
+    assert await ways.keys() == {QWEN}
+    ways.intake.deleted(DEPLOYMENT, child)
+    assert await ways.keys() == set()
+
+
+async def test_a_deleted_model_concerns_its_namespace_so_that_what_is_shared_goes_too() -> None:
+    ways = Ways("qwen")
+    await ways.keys()
+    ways.intake.deleted(MODEL, resource())
+    assert await ways.keys() == {SHARED, QWEN}
+
+
+async def test_at_the_start_every_model_and_every_shared_program_is_looked_at() -> None:
+    ways = Ways("qwen")
+    ways.intake.changed(CONFIG_MAP, live(gates.program("left-alone")))
+    await ways.keys()
+    ways.intake.everything()
+    assert await ways.keys() == {SHARED, QWEN, Key("left-alone")}

@@ -1,0 +1,237 @@
+"""Carrying out what was decided, against an API server that is told what to answer."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from tests.support.resources import as_desired, condition, deployment_status, live, pod, resource
+from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, kind_of
+from vllm_operator.controller.reconcile import Reconciler
+from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.planner.decide import key_of
+from vllm_operator.render import gates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.kinds import Kind
+
+QWEN, SHARED = Key("team", "qwen"), Key("team")
+
+
+class Server:
+    """An API server with its objects, its log of writes, and errors that it is told to answer with."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.writes: list[tuple[str, str, bool]] = []
+        self.statuses: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
+        self.errors: dict[str, Exception] = {}
+        self.version = 1000
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """One object."""
+        assert namespace == "team"
+        return self.objects[kind.kind, name]
+
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        """Make an object, or change it by force."""
+        key = (desired["kind"], desired["metadata"]["name"])
+        self.writes.append((*key, force))
+        if desired["kind"] in self.errors:
+            raise self.errors[desired["kind"]]
+        if not force and key in self.objects:
+            raise ApiConflict("PATCH", "the object has been modified")
+        self.version += 1
+        before = self.objects.get(key, {})
+        found = {**live(desired), "status": before.get("status", {})}
+        found["metadata"] |= {"resourceVersion": str(self.version)}
+        changed = before.get("spec") != found.get("spec")
+        found["metadata"]["generation"] = before.get("metadata", {}).get("generation", 0) + changed
+        self.objects[key] = found
+        return found
+
+    async def patch_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> dict[str, Any]:
+        """Keep a status."""
+        assert (namespace, name, uid) == ("team", "qwen", "uid-of-qwen")
+        if "status" in self.errors:
+            raise self.errors["status"]
+        self.version += 1
+        self.statuses.append(status)
+        raw = resource()
+        raw["metadata"]["resourceVersion"] = str(self.version)
+        return {**raw, "status": status}
+
+    async def delete(self, found: Mapping[str, Any]) -> None:
+        """Delete an object."""
+        self.deleted.append(found["metadata"]["name"])
+
+
+class Control:
+    """A reconciler with its cache and its server."""
+
+    def __init__(self, raw: dict[str, Any] | None = None) -> None:
+        self.cache, self.server = Cache(), Server()
+        self.reconciler = Reconciler(cast("Client", self.server), self.cache)
+        if raw is not None:
+            self.cache.put(MODEL, raw)
+
+    def have(self, *objects: Mapping[str, Any], cached: bool = True) -> None:
+        """Objects that are there."""
+        for found in objects:
+            self.server.objects[found["kind"], found["metadata"]["name"]] = copy.deepcopy(dict(found))
+            if cached:
+                self.cache.put(kind_of(found["kind"]), found)
+
+    async def reconcile(self, key: Key = QWEN) -> float | None:
+        """One pass."""
+        return await self.reconciler.reconcile(key)
+
+
+@pytest.fixture
+def serving() -> Control:
+    """A model that serves, and whose status says so."""
+    raw = resource()
+    control = Control(raw)
+    control.have(*as_desired(raw, **deployment_status(1)).values())
+    control.cache.put(POD, pod(ready=True))
+    return control
+
+
+async def test_a_new_model_costs_four_writes_and_one_status_and_then_nothing() -> None:
+    control = Control(resource())
+    assert await control.reconcile() is None
+    names = ["qwen-client", "qwen", "qwen-engines", "qwen"]
+    assert [(name, force) for _, name, force in control.server.writes] == [(name, False) for name in names]
+    assert len(control.server.statuses) == 1
+    for _ in range(3):
+        await control.reconcile()
+    assert len(control.server.writes) == 4
+    assert len(control.server.statuses) == 1
+
+
+async def test_a_world_as_desired_costs_no_call(serving: Control) -> None:
+    await serving.reconcile()
+    calls = (list(serving.server.writes), len(serving.server.statuses))
+    await serving.reconcile()
+    assert (serving.server.writes, len(serving.server.statuses)) == calls == ([], 1)
+
+
+async def test_a_label_that_is_mended_leaves_the_model_ready(serving: Control) -> None:
+    await serving.reconcile()
+    deployment = copy.deepcopy(dict(serving.cache.get(DEPLOYMENT, QWEN) or {}))
+    deployment["metadata"] |= {"resourceVersion": "500", "labels": {**deployment["metadata"]["labels"]}}
+    deployment["metadata"]["labels"]["app.kubernetes.io/part-of"] = "changed"
+    serving.have(deployment)
+    await serving.reconcile()
+    assert serving.server.writes == [("Deployment", "qwen", True)]
+    assert [condition(status, "Ready")["status"] for status in serving.server.statuses] == ["True"]
+
+
+async def test_a_spec_that_changed_is_told_as_a_rollout_until_the_deployment_has_seen_it(serving: Control) -> None:
+    await serving.reconcile()
+    edited = resource(generation=2, engine={"blockSize": 32})
+    edited["metadata"]["resourceVersion"] = "5000"
+    serving.cache.put(MODEL, {**edited, "status": serving.server.statuses[-1]})
+    await serving.reconcile()
+    assert condition(serving.server.statuses[-1], "Ready")["reason"] == "RollingOut"
+
+
+async def test_a_refusal_is_told_in_the_status_and_tried_again_later() -> None:
+    control = Control(resource())
+    control.server.errors["Deployment"] = ApiRefused("PATCH", "exceeded quota: gpus")
+    delay = await control.reconcile()
+    assert delay == 30
+    (status,) = control.server.statuses
+    assert condition(status, "Stalled")["reason"] == "ChildRefused"
+    assert "exceeded quota: gpus" in condition(status, "Stalled")["message"]
+    control.server.errors.clear()
+    assert await control.reconcile() is None
+    assert condition(control.server.statuses[-1], "Stalled")["status"] == "False"
+
+
+async def test_a_foreign_object_that_the_cache_does_not_know_is_left_alone() -> None:
+    control = Control(resource())
+    foreign = {"kind": "ConfigMap", "metadata": {"name": "qwen-client", "namespace": "team"}, "data": {"a": "b"}}
+    control.have(foreign, cached=False)
+    assert await control.reconcile() == 30
+    assert control.server.writes == [("ConfigMap", "qwen-client", False)]
+    assert control.server.objects["ConfigMap", "qwen-client"] == foreign
+    (status,) = control.server.statuses
+    assert condition(status, "Stalled")["reason"] == "NameTaken"
+    del control.server.objects["ConfigMap", "qwen-client"]
+    assert await control.reconcile() is None
+
+
+async def test_a_child_of_ours_that_the_cache_does_not_know_is_taken_back() -> None:
+    raw = resource()
+    control = Control(raw)
+    mine = as_desired(raw)
+    control.have(*mine.values(), cached=False)
+    assert await control.reconcile() is None
+    forced = [name for kind, name, force in control.server.writes if force]
+    assert len(forced) == len(mine)
+
+
+async def test_a_server_that_is_down_is_left_to_the_queue() -> None:
+    control = Control(resource())
+    control.server.errors["Service"] = ApiUnavailable("PATCH", "connection refused")
+    with pytest.raises(ApiUnavailable):
+        await control.reconcile()
+    assert control.server.statuses == []
+
+
+async def test_a_model_that_is_deleted_meanwhile_needs_no_status() -> None:
+    control = Control(resource())
+    control.server.errors["status"] = ApiNotFound("PATCH", "not found")
+    assert await control.reconcile() is None
+
+
+async def test_a_model_that_is_gone_costs_nothing() -> None:
+    control = Control()
+    assert await control.reconcile() is None
+    assert (control.server.writes, control.server.statuses, control.server.deleted) == ([], [], [])
+
+
+async def test_the_gate_program_comes_with_the_first_model_and_goes_with_the_last() -> None:
+    control = Control(resource())
+    await control.reconcile(SHARED)
+    await control.reconcile(SHARED)
+    assert control.server.writes == [("ConfigMap", "vllm-gates", False)]
+    control.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
+    await control.reconcile(SHARED)
+    assert control.server.deleted == ["vllm-gates"]
+
+
+async def test_a_foreign_config_map_under_the_name_of_the_gate_program_is_left_alone_and_told() -> None:
+    control = Control(resource())
+    control.have({"kind": "ConfigMap", "metadata": {"name": "vllm-gates", "namespace": "team"}}, cached=False)
+    with pytest.raises(OperatorError, match="ConfigMap vllm-gates exists and is not the operator's"):
+        await control.reconcile(SHARED)
+
+
+async def test_a_gate_program_of_ours_is_taken_back() -> None:
+    control = Control(resource())
+    old = live(gates.program("team"))
+    old["data"] = {}
+    control.have(old, cached=False)
+    await control.reconcile(SHARED)
+    assert control.server.writes[-1] == ("ConfigMap", "vllm-gates", True)
+    found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
+    assert found is not None
+    assert found["data"] == gates.program("team")["data"]
+
+
+async def test_every_child_that_is_written_is_known_at_once() -> None:
+    control = Control(resource())
+    await control.reconcile()
+    for kind, name, _ in control.server.writes:
+        found = control.cache.get(kind_of(kind), Key("team", name))
+        assert found is not None
+        assert key_of(found) == (kind, name)
