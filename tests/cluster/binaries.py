@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import os
@@ -82,7 +81,6 @@ def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
     return target
 
 
-@functools.cache
 def _version_key() -> str:
     """A hash over everything that decides what the programs are: sources, pinned versions, flags and the Go version."""
     commands = [part.command(Path("programs")) for part in PARTS]
