@@ -14,9 +14,7 @@ DEFAULT_IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 DEFAULT_PORT: Final = 8000
 DEFAULT_ACCELERATOR: Final = "nvidia.com/gpu"
 
-_QUANTITY_PATTERN = (
-    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
-)
+_QUANTITY_PATTERN = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]+))?$"
 _LENGTH_PATTERN = r"^([1-9][0-9]*[kKmMgG]?|auto)$"
 _QUALIFIED_NAME_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 
@@ -112,8 +110,8 @@ class Engine(Model):
     )
     max_model_len: TokenCount | None = Field(
         default=None,
-        description="Longest context, prompt and answer together, in tokens: a number, `32k`, or `auto` for what fits "
-        "into the memory (--max-model-len).",
+        description="Longest context, prompt and answer together, in tokens: a number, `32k` (32,000), `32K` (32,768) or "
+        "`auto` for what fits into the memory (--max-model-len).",
     )
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=16777216)] | None = Field(
         default=None, description="Most tokens that one step of the engine processes (--max-num-batched-tokens)."

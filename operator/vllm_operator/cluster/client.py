@@ -127,7 +127,9 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
     try:
         message = orjson.loads(content)["message"]
     except (orjson.JSONDecodeError, LookupError, TypeError):
-        message = content.decode("utf-8", "replace")  # not of the API server, but of something before it
+        message = " ".join(
+            content.decode("utf-8", "replace").split()
+        )  # not of the API server, but of something before it
     text = f"{message} (HTTP {status})"
     if status == _NOT_FOUND:
         return ApiNotFound(what, text)

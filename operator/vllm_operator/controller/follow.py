@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.cluster.sync import ghosts, wait_until_synced
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.reconcile import Reconciler
-from vllm_operator.errors import ApiError, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, OperatorError
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache, Key
@@ -43,9 +43,14 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
     """Run the workers until cancelled. `ready` is set when every object that exists is known.
 
     Raises:
-        ApiError: the API server does not list what exists; most often the CRD is not installed.
+        OperatorError: the API server does not list what exists; most often the CRD is not installed.
     """
-    await wait_until_synced(parts.client, parts.cache)
+    try:
+        await wait_until_synced(parts.client, parts.cache)
+    except ApiNotFound as error:
+        raise OperatorError(
+            f"{error}: install the CustomResourceDefinition, as the manifests and the chart do"
+        ) from error
     parts.intake.everything()
     ready.set()
     logger.info("following the cluster with %d workers", parts.settings.workers)

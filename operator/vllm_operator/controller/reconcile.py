@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.api.conditions import Reason
+from vllm_operator.api.conditions import ConditionType, Reason
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, kind_of
 from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, OperatorError
@@ -119,6 +119,9 @@ class Reconciler:
         except ApiNotFound:
             return  # deleted meanwhile: there is nobody left to tell
         self._cache.put(MODEL, live)
+        told = next(condition for condition in status["conditions"] if condition["type"] == ConditionType.READY)
+        text = f"Ready={told['status']} {told['reason']}: {told['message']}"
+        logger.info("%s %s/%s: %s", MODEL.kind, key.namespace, key.name, text)
 
 
 class NameTaken(OperatorError):  # noqa: N818 # named for the state, as the status says it

@@ -104,7 +104,12 @@ WITHIN_AND_OUTSIDE: list[tuple[str, str, list[Any], list[Any]]] = [
         ["nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "gpu"],
         ["", "/gpu", "a/b/c", "nvidia.com/"],
     ),
-    ("resources", "limits", [{}, {"cpu": "0.5", "memory": "16Gi"}, {"cpu": 4}], [{"cpu": "four"}, {"cpu": 1.5}]),
+    (
+        "resources",
+        "limits",
+        [{}, {"cpu": "0.5", "memory": "16Gi"}, {"cpu": 4}],
+        [{"cpu": "four"}, {"cpu": "1e1.5"}, {"cpu": 1.5}],
+    ),
 ]
 
 

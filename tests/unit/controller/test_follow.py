@@ -12,7 +12,7 @@ from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.controller import follow
-from vllm_operator.errors import ApiNotFound, ApiUnavailable
+from vllm_operator.errors import ApiNotFound, ApiUnavailable, OperatorError
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
@@ -109,6 +109,6 @@ async def test_following_starts_with_everything_that_exists_and_says_so() -> Non
 
 async def test_a_resource_that_the_api_server_does_not_know_ends_the_start() -> None:
     ready = asyncio.Event()
-    with pytest.raises(ApiNotFound):
+    with pytest.raises(OperatorError, match="install the CustomResourceDefinition"):
         await follow.follow(parts(Nothing(ApiNotFound("GET", "no such resource"))), ready)
     assert not ready.is_set()

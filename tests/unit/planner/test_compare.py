@@ -75,6 +75,10 @@ def test_what_is_no_quantity_is_none_and_differs_from_every_one(text: str) -> No
     assert not holds({"limits": {"cpu": "1"}}, {"limits": {"cpu": text}})
 
 
+def test_a_number_beyond_all_bounds_is_a_difference_and_no_mistake() -> None:
+    assert not holds({"limits": {"cpu": "1"}}, {"limits": {"cpu": "1e999999999"}})
+
+
 def test_numbers_elsewhere_are_compared_as_they_are() -> None:
     assert not holds({"data": {"a": "1000m"}}, {"data": {"a": "1"}})
 
