@@ -119,11 +119,14 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
             group.create_task(serve(settings, telemetry), name="telemetry"),
             group.create_task(follow(parts, telemetry.synced), name="follow"),
         ]
-        await kopf.operator(
-            registry=_registry(parts, info.server, session), settings=configured, clusterwide=True, stop_flag=stop
-        )
-        for task in tasks:
-            task.cancel()
+        registry = _registry(parts, info.server, session)
+
+        async def cancel_ours(**_: Any) -> None:
+            for task in tasks:
+                task.cancel()
+
+        kopf.on.cleanup(registry=registry)(cancel_ours)  # kopf would wait 5 s for our workers, which never end
+        await kopf.operator(registry=registry, settings=configured, clusterwide=True, stop_flag=stop)
 
 
 def _registry(parts: Parts, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:
