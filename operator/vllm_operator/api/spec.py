@@ -110,8 +110,8 @@ class Engine(Model):
     )
     max_model_len: TokenCount | None = Field(
         default=None,
-        description="Longest context, prompt and answer together, in tokens: a number, `32k` (32,000), `32K` (32,768) or "
-        "`auto` for what fits into the memory (--max-model-len).",
+        description="Longest context, prompt and answer together, in tokens: a number, `32k` (32,000), `32K` (32,768), "
+        "or `auto` for what fits into the memory (--max-model-len).",
     )
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=16777216)] | None = Field(
         default=None, description="Most tokens that one step of the engine processes (--max-num-batched-tokens)."
