@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -273,7 +274,7 @@ def test_names_that_no_service_could_have_work(operator: OperatorProcess, namesp
 
 
 def test_an_operator_without_the_resource_ends_with_a_message(tmp_path: Path) -> None:
-    with start(ClusterSpec(name="test-no-crd", node=NodeKind.NONE, controller_manager=False)) as cluster:
+    with start(ClusterSpec(name=f"test-no-crd-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)) as cluster:
         operator = OperatorProcess(cluster.kubeconfig, tmp_path)
         assert operator.launch().wait(60) == 1
     last = operator.log().splitlines()[-1]
