@@ -173,6 +173,14 @@ def test_one_failed_canary_does_not_evict_an_engine_of_which_only_one_rank_has_w
         assert life.passes
 
 
+def test_one_failed_canary_does_not_evict_ranks_that_make_their_steps_by_turns() -> None:
+    gate = Gate()
+    gate.look({"0": (7, 0, 0.0), "1": (7, 0, 0.0)})
+    gate.look({"0": (7, 0, 0.0), "1": (7, 0, 0.0)}, canary="times out")
+    for step in range(8, 60):
+        assert gate.look({"0": (step // 2, 5, 0.0), "1": ((step + 1) // 2, 5, 0.0)})[0].passes
+
+
 def test_a_rank_that_is_new_or_gone_is_no_stall() -> None:
     gate = Gate()
     for _ in range(4):
