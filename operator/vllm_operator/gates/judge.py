@@ -96,13 +96,10 @@ def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None) -> boo
     """Whether only a completion can tell if the engine lives.
 
     A rank with work is judged by its steps; there a canary would only wait in the queue. A rank without work has to
-    complete one now and then, also beside busy siblings. A failed one is tried again whatever the metrics show, since
-    nothing else may be able to clear the suspicion.
+    complete one now and then, also beside busy siblings. A failed canary proves nothing, so the next one is due at once.
     """
     if advanced(state, ranks):
         return False
-    if state.canary_failing_since is not None:
-        return True
     if ranks and all(rank.in_flight > 0 or rank.marks != state.marks.get(name) for name, rank in ranks.items()):
         return False
     return state.proven_at is None or now - state.proven_at >= CANARY_INTERVAL_SECONDS
