@@ -35,6 +35,9 @@ REAL_START_SECONDS = 420.0
 REAL_FLAGS = ("--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
 """Enough for the tiny model, and little memory."""
 
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""The engine ends with the tests also where those are killed and no block ends it."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -255,7 +258,7 @@ def started(
     environment = {**env, "VLLM_API_KEY": api_key} if api_key else dict(env)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*DIE_WITH_US, *command, "--host", "127.0.0.1", "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
