@@ -96,7 +96,7 @@ def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None) -> boo
     """Whether only a completion can tell if the engine lives.
 
     A rank with work is judged by its steps; there a canary would only wait in the queue. A rank without work has to
-    complete one now and then, also beside busy siblings. A failed canary proves nothing, so the next one is due at once.
+    complete one now and then, also beside busy siblings. A failed one proves nothing: the next is due at once.
     """
     if advanced(state, ranks):
         return False
