@@ -39,7 +39,9 @@ def by_name(text: str) -> Objects:
 def helm(cluster: OwnCluster, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run helm."""
     command = [str(cluster.binaries / "helm"), *arguments]
-    return subprocess.run(command, env=cluster.env, capture_output=True, text=True, check=check, timeout=120)
+    done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, check=False, timeout=120)
+    assert not check or done.returncode == 0, done.stderr
+    return done
 
 
 def chart(cluster: OwnCluster, *options: str) -> Objects:
@@ -168,3 +170,18 @@ def test_the_role_names_no_verb_that_is_not_needed(base: Objects) -> None:
     assert not {pair for pair in everything if "*" in pair}
     assert {resource for resource, verb in everything if verb == "delete"} == {"configmaps"}
     assert not {resource for resource, _ in everything if "secret" in resource}
+
+
+def test_helm_installs_upgrades_and_uninstalls_and_the_models_stay(installed: OwnCluster) -> None:
+    # the manifests are there already: helm takes them over
+    words = [str(CHART), "--namespace", "vllm-system", "--take-ownership", "--force-conflicts"]
+    helm(installed, "install", "vllm-operator", *words)
+    helm(installed, "upgrade", "vllm-operator", *words, "--set", "logLevel=DEBUG")
+    deployment = json.loads(
+        installed.kubectl("get", "deployment", "vllm-operator", "--namespace", "vllm-system", "-o", "json")
+    )
+    (variable,) = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert variable == {"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"}
+    helm(installed, "uninstall", "vllm-operator", "--namespace", "vllm-system")
+    assert installed.kubectl("get", "clusterrole", "vllm-operator", "--ignore-not-found") == ""
+    assert "vllmmodels.vllm.echo-roots.io" in installed.kubectl("get", "crd", "--output", "name")
