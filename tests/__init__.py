@@ -1,0 +1,1 @@
+"""The tests, and the real cluster and engines that they run on."""

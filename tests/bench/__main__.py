@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import orjson
 from tests.bench import figures, options, report, run
 from tests.bench.errors import BenchError
 from tests.cluster import ClusterError
+from tests.cluster.paths import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +40,17 @@ def _machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
+        "revision": _revision(),
     }
+
+
+def _revision() -> str:
+    """Which commit was measured, and whether the tree differed from it."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not a git checkout"
 
 
 if __name__ == "__main__":

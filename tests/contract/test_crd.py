@@ -12,7 +12,7 @@ import yaml
 
 if TYPE_CHECKING:
     from tests.cluster import OwnCluster
-    from tests.contract.conftest import Namespace
+    from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 
@@ -24,7 +24,7 @@ SOURCE = {"source": "org/tiny"}
 @pytest.fixture(scope="module")
 def team(with_crd: OwnCluster) -> Namespace:
     """One namespace for all: nothing is stored."""
-    from tests.contract.conftest import Namespace  # noqa: PLC0415 # pytest imports conftest its own way
+    from tests.support.namespace import Namespace  # noqa: PLC0415 # pytest imports conftest its own way
 
     return Namespace(with_crd, "default")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster import OwnCluster
-    from tests.contract.conftest import Namespace
+    from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.contract.conftest import Namespace
+    from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 

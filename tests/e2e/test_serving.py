@@ -66,10 +66,10 @@ def test_scaling_up_and_to_zero_moves_the_endpoints_and_the_status(site: Site, s
     assert len(site.endpoints("scaled")) == 2
     assert len(site.endpoints("scaled-engines")) == 2
     site.kubectl("scale", "vllmmodel/scaled", "--replicas", "0")
-    site.wait_reason("scaled", "ScaledToZero")
+    site.wait_reason("ScaledToZero", "scaled")
     assert site.endpoints("scaled") == set()
-    assert site.condition("scaled", "Available")["status"] == "False"
-    assert site.condition("scaled", "Reconciling")["status"] == "False"
+    assert site.condition("Available", "scaled")["status"] == "False"
+    assert site.condition("Reconciling", "scaled")["status"] == "False"
 
 
 def test_an_edited_length_rolls_the_engines_and_never_leaves_the_service_empty(site: Site, stub: EngineChoice) -> None:
@@ -119,17 +119,17 @@ def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_say
     site: Site, stub: EngineChoice
 ) -> None:
     site.apply(models.model("broken", stub, engine={"extraArgs": ["--swap-space", "4"]}))
-    message = site.wait_reason("broken", "EnginesFailing")
+    message = site.wait_reason("EnginesFailing", "broken")["message"]
     assert "0 of 1 engines serve" in message
     assert "exit code 2" in message
     assert "unrecognized arguments: --swap-space" in message
-    assert site.condition("broken", "Available")["status"] == "False"
+    assert site.condition("Available", "broken")["status"] == "False"
     assert site.endpoints("broken") == set()
 
 
 def test_a_model_too_large_for_the_node_says_that_it_cannot_be_scheduled(site: Site, stub: EngineChoice) -> None:
     site.apply(models.model("huge", stub, parallelism={"tensor": 16}))
-    assert "Insufficient nvidia.com/gpu" in site.wait_reason("huge", "EnginesFailing")
+    assert "Insufficient nvidia.com/gpu" in site.wait_reason("EnginesFailing", "huge")["message"]
 
 
 def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:

@@ -7,10 +7,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from tests.cluster.paths import REPOSITORY
 from tests.support import images
+from tests.support.namespace import Namespace
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,26 +20,12 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "vllm-system"
 T = TypeVar("T")
 
-POLL_SECONDS = 0.25
 CHILDREN = "deployments,services,configmaps"
 INSTANCE = "app.kubernetes.io/instance"
 
 
-class Site:
+class Site(Namespace):
     """One namespace of a cluster in which the operator runs from its manifests."""
-
-    def __init__(self, cluster: OwnCluster, namespace: str) -> None:
-        self.cluster = cluster
-        self.namespace = namespace
-
-    def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002 # as subprocess calls it
-        """Run kubectl in the namespace."""
-        return self.cluster.kubectl("--namespace", self.namespace, *arguments, input=input)
-
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        """One object."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
 
     def list(self, kinds: str, **labels: str) -> Sequence[dict[str, Any]]:
         """Objects of some kinds, by labels."""
@@ -50,49 +36,33 @@ class Site:
 
     def apply(self, *resources: Mapping[str, Any]) -> None:
         """Apply objects, as a user does."""
-        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([dict(resource) for resource in resources]))
+        items = {"apiVersion": "v1", "kind": "List", "items": [*resources]}
+        self.kubectl("apply", "--filename", "-", document=items)
 
     def patch(self, name: str, spec: Mapping[str, Any], *, kind: str = "vllmmodel") -> None:
         """Change some fields of a spec."""
         self.kubectl("patch", kind, name, "--type", "merge", "--patch", json.dumps({"spec": spec}))
 
-    def until(self, what: str, look: Callable[[], T | None], seconds: float = 60.0) -> T:
-        """Look until there is something to see, and return it.
+    def until(self, what: str, look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+        """Look until there is something true to see, and return it.
 
         Raises:
-            AssertionError: nothing was seen in time.
+            AssertionError: nothing was seen in time; with what a person would look at then.
         """
-        deadline = time.monotonic() + seconds
-        while True:
-            seen = look()
-            if seen:
-                return seen
-            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{self.report()}"
-            time.sleep(POLL_SECONDS)
-
-    def condition(self, name: str, kind: str) -> dict[str, Any]:
-        """A condition of a model; empty where there is none yet."""
-        conditions = self.get("vllmmodel", name).get("status", {}).get("conditions", [])
-        return next((one for one in conditions if one["type"] == kind), {})
+        try:
+            return until(look, seconds=seconds, what=what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.report()}") from None
 
     def wait_ready(self, name: str, seconds: float = 90.0) -> None:
         """Wait as users do: by condition, for the generation that stands now."""
 
         def ready() -> bool:
-            model = self.get("vllmmodel", name)
-            seen = self.condition(name, "Ready")
-            return seen.get("status") == "True" and seen["observedGeneration"] == model["metadata"]["generation"]
+            generation = self.get("vllmmodel", name)["metadata"]["generation"]
+            seen = self.condition("Ready", name)
+            return seen.get("status") == "True" and bool(seen["observedGeneration"] == generation)
 
-        self.until(f"{name} is Ready", ready, seconds)
-
-    def wait_reason(self, name: str, reason: str, seconds: float = 60.0) -> str:
-        """Wait until the model is not ready for this reason, and return its message."""
-
-        def message() -> str | None:
-            seen = self.condition(name, "Ready")
-            return seen["message"] if seen.get("reason") == reason else None
-
-        return self.until(f"{name} says {reason}", message, seconds)
+        self.until(f"Ready of {name}", ready, seconds)
 
     def pods(self, name: str) -> Sequence[dict[str, Any]]:
         """Pods of a model's engines that are not on their way out."""
