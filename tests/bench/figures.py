@@ -131,6 +131,7 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
     pairs, still, number = measured.pairs, measured.still, measured.resources
     operated = [phase for _, phase in pairs]
     ratios = [phase.seconds / bare.seconds for bare, phase in pairs]
+    cpu_ratios = [phase.used.own_seconds / bare.used.own_seconds for bare, phase in pairs]
     looks = _sum(phase.reconciles for phase in operated)
 
     def per_resource(seconds: Sequence[float]) -> float:
@@ -164,9 +165,7 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
         operator_peak_rss_mib=max(phase.peak_rss_mib for phase in operated),
         control_plane_cpu_ms_per_resource=per_resource([phase.control_plane_cpu_seconds for phase in operated]),
         bare_control_plane_cpu_ms_per_resource=per_resource([bare.control_plane_cpu_seconds for bare, _ in pairs]),
-        cpu_ratio_to_bare_writes=statistics.median(
-            phase.used.own_seconds / bare.used.own_seconds for bare, phase in pairs
-        ),
+        cpu_ratio_to_bare_writes=statistics.median(cpu_ratios),
         others_share=max(phase.used.others_share for pair in pairs for phase in pair),
     )
 
