@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from vllm_operator.api.conditions import ConditionType, Reason
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, kind_of
 from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, OperatorError
-from vllm_operator.planner.decide import decide, decide_namespace, name_taken, owned, refuse
+from vllm_operator.planner.decide import decide, decide_namespace, name_taken, owned, refuse, tell
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation
 from vllm_operator.render.children import child_names
 
@@ -62,7 +62,9 @@ class Reconciler:
             return refuse(observation, Reason.CHILD_REFUSED, str(refusal))
         except NameTaken as taken:
             return refuse(observation, Reason.NAME_TAKEN, str(taken))
-        return decide(self._observe(key)) if plan.writes else plan
+        if not plan.writes:
+            return plan
+        return tell(replace(self._observe(key), raw=observation.raw))  # a newer spec is for the next look
 
     def _observe(self, key: Key) -> Observation:
         instance = names.instance_name(key.name)
@@ -85,18 +87,17 @@ class Reconciler:
         for write in plan.writes:
             live = await self._write(key, write)
             self._cache.put(kind_of(live["kind"]), live)
+        if plan.writes:
+            written = (f"{write.desired['kind']} {write.desired['metadata']['name']}" for write in plan.writes)
+            logger.info("%s/%s: applied %s", key.namespace, key.name, ", ".join(written))
         for doomed in plan.deletes:
             await self._client.delete(doomed)
 
     async def _write(self, key: Key, write: Write) -> dict[str, Any]:
-        started = time.monotonic()
         try:
-            live = await self._client.apply(write.desired, force=write.ours)
+            return await self._client.apply(write.desired, force=write.ours)
         except ApiConflict:
-            live = await self._take_back(key, write)
-        name = f"{write.desired['kind']} {key.namespace}/{write.desired['metadata']['name']}"
-        logger.info("applied %s in %.0f ms", name, (time.monotonic() - started) * 1000)
-        return live
+            return await self._take_back(key, write)
 
     async def _take_back(self, key: Key, write: Write) -> dict[str, Any]:
         """Somebody else owns a field. In an object of ours it is repaired; another's object is left alone.
@@ -121,7 +122,7 @@ class Reconciler:
         self._cache.put(MODEL, live)
         told = next(condition for condition in status["conditions"] if condition["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
-        logger.info("%s %s/%s: %s", MODEL.kind, key.namespace, key.name, text)
+        logger.info("%s/%s: %s", key.namespace, key.name, text)
 
 
 class NameTaken(OperatorError):  # noqa: N818 # named for the state, as the status says it

@@ -56,13 +56,15 @@ def quantity(text: str | int) -> Decimal:
 
 def holds(live: Any, desired: Any, field: str = "") -> bool:
     """Whether `live` has every field of `desired`, with the same value."""
+    if live == desired:  # most parts are, and this comparison runs in C
+        return True
     if isinstance(desired, dict):
         return isinstance(live, dict) and all(_member_holds(live, key, value, field) for key, value in desired.items())
     if isinstance(desired, list):
         return isinstance(live, list) and _list_holds(live, desired)
     if field in _QUANTITY_FIELDS:
         return _same_quantity(live, desired)
-    return bool(live == desired)
+    return False
 
 
 def _same_quantity(live: str | int, desired: str | int) -> bool:

@@ -39,7 +39,16 @@ def decide(observation: Observation) -> Plan:
     taken = [write.desired for write in writes if _foreign(model, observation.children.get(key_of(write.desired)))]
     if taken:
         return refuse(observation, Reason.NAME_TAKEN, name_taken(taken[0]))
-    return Plan(writes=writes, status=_if_changed(raw, _status(model, observation, writes)))
+    pending = any(write.desired["kind"] == "Deployment" for write in writes)
+    return Plan(writes=writes, status=_if_changed(raw, _status(model, observation, pending=pending)))
+
+
+def tell(observation: Observation) -> Plan:
+    """What to say in the status once all writes of a decision are done: the children are as that decision wanted."""
+    raw = observation.raw
+    if raw is None or "deletionTimestamp" in raw["metadata"]:
+        return Plan()
+    return Plan(status=_if_changed(raw, _status(parse_resource(raw), observation, pending=False)))
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -95,9 +104,8 @@ def _settled(live: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> bool
     return live is not None and ("deletionTimestamp" in live["metadata"] or holds(live, desired))
 
 
-def _status(model: VLLMModel, observation: Observation, writes: tuple[Write, ...]) -> dict[str, Any]:
+def _status(model: VLLMModel, observation: Observation, *, pending: bool) -> dict[str, Any]:
     deployment = observation.children.get(ChildKey("Deployment", model.instance))
-    pending = any(write.desired["kind"] == "Deployment" for write in writes)
     seen = status.fleet(model, deployment, pods.reports(observation.pods), pending=pending)
     return status.status_of(model, seen, status.judge(seen), observation.raw or {}, observation.now)
 

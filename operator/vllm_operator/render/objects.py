@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from vllm_operator.api import names
 
@@ -26,7 +27,6 @@ def child(model: VLLMModel, *, api_version: str, kind: str, name: str, component
 
 def hashed(desired: dict[str, Any]) -> dict[str, Any]:
     """Add the annotation that tells two desired states apart, also when the newer one only leaves something out."""
-    text = json.dumps(desired, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
