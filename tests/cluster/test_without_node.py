@@ -124,7 +124,8 @@ def test_a_component_that_dies_at_the_start_is_named_with_its_last_words(tmp_pat
 def test_ctrl_c_during_the_start_takes_everything_down(tmp_path: Path) -> None:
     cache = foreign_cache(tmp_path)
     env = {**os.environ, "VLLM_OPERATOR_CACHE": str(cache)}
-    command = [sys.executable, "-m", "tests.cluster", "up", "--node", "none"]
+    as_at_a_terminal = ["env", "--default-signal=INT"]  # what runs in the background has inherited that it is ignored
+    command = [*as_at_a_terminal, sys.executable, "-m", "tests.cluster", "up", "--node", "none"]
     with subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as process:
         listing = cache / "clusters" / "default" / "components" / "cluster.json"
         while not listing.exists():
