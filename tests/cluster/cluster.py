@@ -125,11 +125,6 @@ class OwnCluster(Cluster):
         """The folder of the components' logs."""
         return self.layout.logs
 
-    @property
-    def kubeconfig_inside(self) -> Path:
-        """Administrator access for programs inside the cluster's network namespace."""
-        return self.layout.config / "admin-internal.kubeconfig"
-
     def inside(self, command: Sequence[str]) -> list[str]:
         """The command that runs `command` in the network namespace of the first node, with the host's files.
 

@@ -58,10 +58,6 @@ ACTIONS = ("kill_engine", "exit", "log")
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 BUSY = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
-NO_TEMPLATE = (
-    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the "
-    "tokenizer does not define one."
-)
 SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0)
 TOKEN_BUCKETS = tuple(float(2**power) for power in (0, *range(3, 15)))
 

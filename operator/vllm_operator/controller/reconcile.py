@@ -133,4 +133,4 @@ def _ours(key: Key, live: Mapping[str, Any]) -> bool:
     """Whether an object that the cache did not know is the operator's all the same."""
     if not key.name:
         return bool(live["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.MANAGER)
-    return owned({"name": key.name}, live)
+    return owned(key.name, live)

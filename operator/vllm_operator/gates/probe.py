@@ -93,8 +93,8 @@ class Engine:
         Raises:
             ProbeError: the completion fails, is empty or does not come in time.
         """
-        prompt = {"model": self.model, "prompt": "a", "max_tokens": 1}
-        answer = _document("/v1/completions", self.request("/v1/completions", dict(prompt), timeout))
+        prompt: dict[str, object] = {"model": self.model, "prompt": "a", "max_tokens": 1}
+        answer = _document("/v1/completions", self.request("/v1/completions", prompt, timeout))
         if not answer.get("choices") or not (answer.get("usage") or {}).get("completion_tokens"):
             raise ProbeError("a completion came back empty")
 

@@ -82,16 +82,16 @@ def key_of(child: Mapping[str, Any]) -> ChildKey:
     return ChildKey(child["kind"], child["metadata"]["name"])
 
 
-def owned(owner: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether a live object belongs to the model with this metadata, or to an earlier one of the same name."""
+def owned(name: str, live: Mapping[str, Any]) -> bool:
+    """Whether a live object belongs to the model of this name, or to an earlier one that had it."""
     return any(
-        reference.get("controller") and reference["kind"] == KIND and reference["name"] == owner["name"]
+        reference.get("controller") and reference["kind"] == KIND and reference["name"] == name
         for reference in live["metadata"].get("ownerReferences", [])
     )
 
 
 def _foreign(model: VLLMModel, live: Mapping[str, Any] | None) -> bool:
-    return live is not None and not owned({"name": model.name}, live)
+    return live is not None and not owned(model.name, live)
 
 
 def _writes(model: VLLMModel, live: Mapping[ChildKey, Mapping[str, Any]]) -> tuple[Write, ...]:

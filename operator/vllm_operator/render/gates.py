@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,6 @@ _LIVE_FAILURES = 3
 
 def program(namespace: str) -> dict[str, Any]:
     """The ConfigMap with the gate program. It has no owner: all models of the namespace share it."""
-    sources = files("vllm_operator.gates")
     metadata = {
         "name": names.GATES_CONFIG_MAP,
         "namespace": namespace,
@@ -41,8 +41,14 @@ def program(namespace: str) -> dict[str, Any]:
             names.MANAGED_BY: names.MANAGER,
         },
     }
-    data = {name: (sources / name).read_text(encoding="utf-8") for name in PROGRAM_FILES}
-    return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": program_sources()})
+
+
+@cache
+def program_sources() -> dict[str, str]:
+    """The program's files, read once: it is rendered at every look at a namespace."""
+    folder = files("vllm_operator.gates")
+    return {name: (folder / name).read_text(encoding="utf-8") for name in PROGRAM_FILES}
 
 
 def probes(spec: VLLMModelSpec) -> dict[str, Any]:
