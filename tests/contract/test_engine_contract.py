@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "key-1"
-LENGTH = 1024
+LENGTH = 2048
 SEATS = 4
 BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
 LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
 LOADING = {"STUB_LOAD_SECONDS": "1.5"}
-LONG: dict[str, Any] = {"max_tokens": 400, "ignore_eos": True}
+LONG: dict[str, Any] = {"max_tokens": 1800, "ignore_eos": True}
+"""A request that is still in flight when the test looks for it, also on a machine several times as fast."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "num_preemptions_total", "iteration_tokens_total_count")
 HISTOGRAMS = ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds")

@@ -14,7 +14,12 @@ from vllm_operator.api.resource import explain, parse_resource
 from vllm_operator.render.children import children
 from vllm_operator.render.gates import program
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Work with VLLMModels.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # a message in a box is broken at the terminal's width: no script could find its words
+    help="Work with VLLMModels.",
+)
 
 
 @app.callback()
