@@ -1,0 +1,20 @@
+"""What the children depend on beside the spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the cluster adds to a spec. The default is that of a file that is rendered without a cluster."""
+
+    api_key: str = field(default="", repr=False)
+    """First API key of the engines, as clients get it through the binding Secret; empty: none, or not known yet."""
+    pod_monitors: bool = False
+    """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
+
+
+NO_CLUSTER: Final = Surroundings()
+"""What a file is rendered with."""
