@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tests.support.resources import NOW, observation
-from vllm_operator.planner.compare import quantity
+from vllm_operator.api.quantity import quantity
 from vllm_operator.planner.decide import decide, key_of
 
 if TYPE_CHECKING:

@@ -1,94 +1,169 @@
 """Does a live object hold everything that is wanted of it?
 
 The API server adds defaults, other managers add fields of their own, and quantities come back in canonical form:
-none of that is a difference. Comparing quantities as text makes an operator write for ever.
+none of that is a difference. Comparing quantities as text makes an operator write for ever. What the API's schema calls
+atomic has one owner: there, whatever somebody else adds is a difference. A contract test holds the tables below
+against the schema of a real API server.
 """
 
 from __future__ import annotations
 
-from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.quantity import MILLI, NANO, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
-_QUANTITY_FIELDS: Final = frozenset({"limits", "requests", "sizeLimit"})
+_Place = tuple[str, str]
+"""Where a value is: the name of the field around it, and that of its own field. Items are where their list is."""
 
-_LIST_KEYS: Final = ("mountPath", "uid", "name")
-"""What tells the items of a list apart, as in the API's merge keys; the first that all wanted items have."""
+_TOP: Final = ("", "")
 
-_SUFFIXES: Final[dict[str, Decimal]] = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "k": Decimal("1e3"),
-    "M": Decimal("1e6"),
-    "G": Decimal("1e9"),
-    "T": Decimal("1e12"),
-    "P": Decimal("1e15"),
-    "E": Decimal("1e18"),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
+_LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "ephemeralContainers": ("name",),
+    "containers.ports": ("containerPort", "protocol"),
+    "initContainers.ports": ("containerPort", "protocol"),
+    "ephemeralContainers.ports": ("containerPort", "protocol"),
+    "env": ("name",),
+    "volumeMounts": ("mountPath",),
+    "volumeDevices": ("devicePath",),
+    "volumes": ("name",),
+    "claims": ("name",),
+    "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
+    "evictionResponders": ("name",),
+    "hostAliases": ("ip",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "spec.imagePullSecrets": ("name",),
+    "spec.ports": ("port", "protocol"),
+    "secrets": ("name",),
+    "ownerReferences": ("uid",),
 }
+"""What tells the items of a list apart that several managers share; all other lists but the sets are atomic."""
+
+_SETS: Final = frozenset({"finalizers", "bindMountOptions", "exitCodes.values"})
+
+_ATOMIC_MAPS: Final = frozenset(
+    {
+        "selector",
+        "labelSelector",
+        "namespaceSelector",
+        "podSelector",
+        "nodeSelector",
+        "fieldRef",
+        "resourceFieldRef",
+        "configMapKeyRef",
+        "secretKeyRef",
+        "fileKeyRef",
+        "secretRef",
+        "nodePublishSecretRef",
+        "claimRef",
+        "dataSource",
+        "ownerReferences",
+        "imagePullSecrets",
+        "secrets",
+        "evictionResponders",
+        "preference",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "nodeSelectorTerms",
+    }
+)
+"""Maps, and items of lists, that have one owner for all that is in them."""
+
+_KEY_DEFAULTS: Final = {"protocol": "TCP"}
+
+_ATOMIC_DEFAULTS: Final = {
+    "protocol": "TCP",
+    "apiVersion": "v1",
+    "divisor": "0",
+    "expirationSeconds": 3600,
+    "maxExpirationSeconds": 86400,
+}
+"""What the API server adds inside of atomic parts."""
+
+_MEANT_EMPTY: Final = frozenset({"emptyDir"})
+"""Says something by being there, outside of atomic parts."""
+
+_QUANTITIES: Final[dict[str, Decimal]] = {
+    "resources.limits": MILLI,
+    "resources.requests": MILLI,
+    "spec.overhead": MILLI,
+    "emptyDir.sizeLimit": NANO,
+    "resourceFieldRef.divisor": NANO,
+}
+"""Where quantities are, and the step to which the API server rounds them up there."""
 
 
-_LARGEST: Final = Decimal(2**63 - 1)
-_SMALLEST: Final = Decimal("1e-9")
+def holds(live: Any, desired: Any) -> bool:
+    """Whether a live object has every field of `desired`, with the same value."""
+    return _holds(live, desired, _TOP, atomic=False)
 
 
-def quantity(text: str | int) -> Decimal:
-    """Value of a Kubernetes quantity, such as `500m`, `16Gi` or `1e3`, as the API server keeps it.
-
-    It rounds up to the next billionth and keeps nothing above 2^63-1.
-
-    Raises:
-        decimal.InvalidOperation: it is none.
-    """
-    written = str(text)
-    suffix = next((written[-length:] for length in (2, 1) if written[-length:] in _SUFFIXES), "")
-    value = Decimal(written.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
-    return max(-_LARGEST, min(value, _LARGEST)).quantize(_SMALLEST, ROUND_UP)
+def list_keys(place: tuple[str, str]) -> tuple[str, ...]:
+    """What tells the items of a list apart that several managers share; nothing for an atomic list."""
+    return _LIST_KEYS.get(".".join(place)) or _LIST_KEYS.get(place[1], ())
 
 
-def holds(live: Any, desired: Any, field: str = "") -> bool:
-    """Whether `live` has every field of `desired`, with the same value."""
+def is_set(place: tuple[str, str]) -> bool:
+    """Whether a list of words is shared by several managers."""
+    return place[1] in _SETS or ".".join(place) in _SETS
+
+
+def is_atomic_map(place: tuple[str, str]) -> bool:
+    """Whether a map has one owner for all of it."""
+    return place[1] in _ATOMIC_MAPS
+
+
+def _holds(live: Any, desired: Any, place: _Place, *, atomic: bool) -> bool:
     if live == desired:  # most parts are, and this comparison runs in C
         return True
     if isinstance(desired, dict):
-        return isinstance(live, dict) and all(_member_holds(live, key, value, field) for key, value in desired.items())
+        return isinstance(live, dict) and _map_holds(live, desired, place, atomic=atomic or is_atomic_map(place))
     if isinstance(desired, list):
-        return isinstance(live, list) and _list_holds(live, desired)
-    if field in _QUANTITY_FIELDS:
-        return _same_quantity(live, desired)
-    return False
+        return isinstance(live, list) and _list_holds(live, desired, place, atomic=atomic)
+    step = _QUANTITIES.get(".".join(place))
+    return step is not None and _same_quantity(live, desired, step)
 
 
-def _same_quantity(live: str | int, desired: str | int) -> bool:
+def _same_quantity(live: str | int, desired: str | int, step: Decimal) -> bool:
     try:
-        return quantity(live) == quantity(desired)
+        return quantity(live, step) == quantity(desired, step)
     except ArithmeticError:
         return False  # what the schema lets pass and is none is for the API server to refuse, in its own words
 
 
-def _member_holds(live: Mapping[str, Any], key: str, desired: Any, field: str) -> bool:
+def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: _Place, *, atomic: bool) -> bool:
+    if atomic and any(not _is_default(key, live[key]) for key in live.keys() - desired.keys()):
+        return False
+    return all(_member_holds(live, key, value, place, atomic=atomic) for key, value in desired.items())
+
+
+def _is_default(key: str, value: Any) -> bool:
+    return key in _ATOMIC_DEFAULTS and _ATOMIC_DEFAULTS[key] == value
+
+
+def _member_holds(live: Mapping[str, Any], key: str, desired: Any, place: _Place, *, atomic: bool) -> bool:
     if key not in live:
-        return not desired  # the API server leaves out what is empty, zero or false
-    return holds(live[key], desired, field if field in _QUANTITY_FIELDS else key)
+        return not desired and not (isinstance(desired, dict) and (atomic or key in _MEANT_EMPTY))
+    inside = place if ".".join(place) in _QUANTITIES else (place[1], key)
+    return _holds(live[key], desired, inside, atomic=atomic)
 
 
-def _list_holds(live: Sequence[Any], desired: Sequence[Any]) -> bool:
-    key = _list_key(desired)
-    if key is None:
-        return len(live) == len(desired) and all(map(holds, live, desired))
-    live_items = {item.get(key): item for item in live}
-    return all(item[key] in live_items and holds(live_items[item[key]], item) for item in desired)
+def _list_holds(live: Sequence[Any], desired: Sequence[Any], place: _Place, *, atomic: bool) -> bool:
+    if is_set(place):
+        return all(item in live for item in desired)
+    keys = list_keys(place)
+    if not keys:
+        pairs = zip(live, desired, strict=False)
+        return len(live) == len(desired) and all(_holds(one, other, place, atomic=True) for one, other in pairs)
+    found = {_identity(item, keys): item for item in live}
+    identities = ((_identity(item, keys), item) for item in desired)
+    return all(known in found and _holds(found[known], item, place, atomic=atomic) for known, item in identities)
 
 
-def _list_key(items: Sequence[Any]) -> str | None:
-    if not items or not all(isinstance(item, dict) for item in items):
-        return None
-    return next((key for key in _LIST_KEYS if all(key in item for item in items)), None)
+def _identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import decimal
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.world import canonical
-from vllm_operator.planner.compare import holds, quantity
+from vllm_operator.api.quantity import MILLI, canonical, quantity
+from vllm_operator.planner.compare import holds
+
+PLACES = ["resources.limits.cpu", "resources.requests.storage", "spec.overhead.memory", "emptyDir.sizeLimit"]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("0.5", "500m"),
-        ("1024Mi", "1Gi"),
-        ("1e3", "1k"),
-        ("1E3", "1000"),
-        ("1", "1000m"),
-        (4, "4"),
-        ("1.5Gi", "1536Mi"),
-        ("+1", "1"),
-        ("1.", "1"),
-        (".5", "500m"),
-        ("1000000n", "1m"),
-        ("0.1n", "1n"),
-        ("100E", "9223372036854775807"),
-        ("9Ei", "9223372036854775807"),
-        ("1E", "1000P"),
-    ],
-)
-def test_quantities_are_compared_by_value(one: str | int, other: str) -> None:
-    assert quantity(one) == quantity(other)
-    assert holds({"limits": {"cpu": other}}, {"limits": {"cpu": one}})
-    assert holds({"sizeLimit": other}, {"sizeLimit": one})
+def at(place: str, value: object) -> dict[str, Any]:
+    """An object with one value somewhere."""
+    for name in reversed(place.split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
 
 
-@pytest.mark.parametrize(("one", "other"), [("1G", "1Gi"), ("1m", "1M"), ("500m", "501m"), ("1", "0"), ("1n", "2n")])
-def test_different_quantities_differ(one: str, other: str) -> None:
-    assert quantity(one) != quantity(other)
-    assert not holds({"requests": {"memory": other}}, {"requests": {"memory": one}})
+@pytest.mark.parametrize("place", [*PLACES, "env.valueFrom.resourceFieldRef.divisor"])
+@pytest.mark.parametrize(("one", "other"), [("0.5", "500m"), ("1024Mi", "1Gi"), ("1e3", "1k"), (4, "4")])
+def test_quantities_are_compared_by_value(place: str, one: str | int, other: str) -> None:
+    assert holds(at(place, other), at(place, one))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("one", "other"), [("1G", "1Gi"), ("1m", "1M"), ("500m", "501m"), ("1", "0"), ("10E", "11E")])
+def test_different_quantities_differ(place: str, one: str, other: str) -> None:
+    assert not holds(at(place, other), at(place, one))
+
+
+def test_resources_are_kept_in_thousandths_and_other_quantities_in_billionths() -> None:
+    assert holds(at("resources.limits.cpu", "2m"), at("resources.limits.cpu", "1500u"))
+    assert not holds(at("emptyDir.sizeLimit", "2m"), at("emptyDir.sizeLimit", "1500u"))
 
 
 digits = st.integers(0, 10**12)
@@ -58,33 +51,35 @@ quantities = st.one_of(
 
 @given(quantities)
 def test_the_canonical_form_of_a_quantity_is_no_difference(text: str) -> None:
-    assert holds({"limits": {"cpu": canonical(text)}}, {"limits": {"cpu": text}})
+    assert holds(at("resources.limits.cpu", canonical(text, MILLI)), at("resources.limits.cpu", text))
+    assert holds(at("emptyDir.sizeLimit", canonical(text)), at("emptyDir.sizeLimit", text))
 
 
 @given(quantities, st.integers(1, 10**6))
 def test_more_is_a_difference(text: str, more: int) -> None:
     value = quantity(text)
     larger = f"{value + more:f}"
-    assert holds({"limits": {"cpu": larger}}, {"limits": {"cpu": text}}) is (quantity(larger) == value)
+    assert holds(at("emptyDir.sizeLimit", larger), at("emptyDir.sizeLimit", text)) is (quantity(larger) == value)
 
 
-@pytest.mark.parametrize("text", ["", "four", "1e1.5", "1ki", "Gi"])
-def test_what_is_no_quantity_is_none_and_differs_from_every_one(text: str) -> None:
-    with pytest.raises(decimal.InvalidOperation):
-        quantity(text)
-    assert not holds({"limits": {"cpu": "1"}}, {"limits": {"cpu": text}})
+@pytest.mark.parametrize("text", ["", "four", "1e1.5", "1ki", "Gi", "1e999999999"])
+def test_what_is_no_quantity_differs_from_every_one_and_is_no_mistake(text: str) -> None:
+    assert not holds(at("resources.limits.cpu", "1"), at("resources.limits.cpu", text))
 
 
-def test_a_number_beyond_all_bounds_is_a_difference_and_no_mistake() -> None:
-    assert not holds({"limits": {"cpu": "1"}}, {"limits": {"cpu": "1e999999999"}})
+@pytest.mark.parametrize(
+    "place", ["data.a", "data.limits", "metadata.labels.requests", "metadata.annotations.limits.a"]
+)
+def test_numbers_elsewhere_are_compared_as_they_are(place: str) -> None:
+    assert not holds(at(place, "1000m"), at(place, "1"))
 
 
-def test_numbers_elsewhere_are_compared_as_they_are() -> None:
-    assert not holds({"data": {"a": "1000m"}}, {"data": {"a": "1"}})
+def test_a_whole_number_is_the_same_with_and_without_a_point() -> None:
+    assert holds({"a": 1.0}, {"a": 1})
 
 
 def test_a_resource_called_like_a_field_is_a_quantity_all_the_same() -> None:
-    assert holds({"limits": {"name": "1000m"}}, {"limits": {"name": "1"}})
+    assert holds(at("resources.limits.name", "1000m"), at("resources.limits.name", "1"))
 
 
 @pytest.mark.parametrize(
@@ -127,14 +122,113 @@ def test_items_that_another_manager_adds_to_a_keyed_list_are_no_difference() -> 
     assert holds(live, {"env": [{"name": "A", "value": "1"}]})
 
 
+SHARED = [
+    ("containers", {"name": "a"}, {"image": "x"}),
+    ("containers.ports", {"containerPort": 53, "protocol": "UDP"}, {"name": "dns"}),
+    ("containers.ports", {"containerPort": 53}, {"name": "dns"}),
+    ("initContainers.ports", {"containerPort": 80, "protocol": "TCP"}, {"name": "http"}),
+    ("containers.env", {"name": "A"}, {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
+    ("containers.volumeMounts", {"mountPath": "/a"}, {"name": "home"}),
+    ("containers.volumeDevices", {"devicePath": "/dev/a"}, {"name": "disk"}),
+    ("spec.volumes", {"name": "a"}, {"configMap": {"name": "x"}}),
+    ("spec.ports", {"port": 53, "protocol": "UDP"}, {"name": "dns", "targetPort": "dns"}),
+    ("spec.topologySpreadConstraints", {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}, {"maxSkew": 1}),
+    ("metadata.ownerReferences", {"uid": "1"}, {"name": "qwen"}),
+]
+OTHER_ITEM = {
+    "name": "other",
+    "containerPort": 1,
+    "port": 1,
+    "protocol": "TCP",
+    "mountPath": "/other",
+    "devicePath": "/other",
+    "topologyKey": "other",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "uid": "other",
+}
+
+
+@pytest.mark.parametrize(("place", "key", "rest"), SHARED)
+def test_items_of_shared_lists_are_told_apart_by_their_keys(
+    place: str, key: dict[str, Any], rest: dict[str, Any]
+) -> None:
+    item = {**key, **rest}
+    live = {"protocol": "TCP", **item} if "containerPort" in item else item
+    changed = {**live, next(iter(rest)): "changed"}
+    assert holds(at(place, [OTHER_ITEM, live]), at(place, [item]))
+    assert holds(at(place, [OTHER_ITEM]), at(place, []))
+    assert not holds(at(place, [OTHER_ITEM]), at(place, [item]))
+    assert not holds(at(place, [OTHER_ITEM, changed]), at(place, [item]))
+
+
+def test_ports_with_one_number_and_two_protocols_are_two() -> None:
+    tcp, udp = {"port": 53, "protocol": "TCP", "name": "a"}, {"port": 53, "protocol": "UDP", "name": "b"}
+    assert holds(at("spec.ports", [udp, tcp]), at("spec.ports", [tcp, udp]))
+    assert not holds(at("spec.ports", [tcp]), at("spec.ports", [tcp, udp]))
+
+
+ATOMIC = [
+    ("spec.tolerations", {"key": "gpu", "operator": "Exists"}),
+    ("ingress.ports", {"port": 8000, "protocol": "TCP"}),
+    ("ingress.from", {"podSelector": {"matchLabels": {"a": "b"}}}),
+    ("spec.ingress", {"from": [{"podSelector": {}}]}),
+    ("containers.envFrom", {"configMapRef": {"name": "a"}}),
+    ("projected.sources", {"configMap": {"name": "a"}}),
+    ("configMap.items", {"key": "a", "path": "a"}),
+]
+
+
+@pytest.mark.parametrize(("place", "item"), ATOMIC)
+def test_lists_with_one_owner_hold_nothing_else(place: str, item: dict[str, Any]) -> None:
+    other = {"name": "other"}
+    assert holds(at(place, [item, other]), at(place, [item, other]))
+    assert not holds(at(place, [item, other]), at(place, [item]))
+    assert not holds(at(place, [other, item]), at(place, [item, other]))
+    assert not holds(at(place, [{**item, "foreign": 1}]), at(place, [item]))
+    assert not holds(at(place, [item]), at(place, [{}]))
+
+
+def test_a_peer_that_became_another_is_a_difference_although_the_wanted_one_is_empty() -> None:
+    every: dict[str, Any] = {"podSelector": {}}
+    some: dict[str, Any] = {"namespaceSelector": {}}
+    assert not holds(at("ingress.from", [some]), at("ingress.from", [every]))
+    assert not holds(at("ingress.from", [{"podSelector": {"matchLabels": {"a": "b"}}}]), at("ingress.from", [every]))
+
+
 @pytest.mark.parametrize(
-    ("key", "rest"), [("name", {"value": "1"}), ("mountPath", {"name": "home"}), ("uid", {"name": "qwen"})]
+    ("place", "live", "desired"),
+    [
+        ("ingress.ports", {"port": 1, "protocol": "TCP"}, {"port": 1}),
+        ("projected.sources", {"serviceAccountToken": {"path": "a", "expirationSeconds": 3600}}, None),
+        ("downwardAPI.items", {"path": "a", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}, None),
+    ],
 )
-def test_items_are_told_apart_by_their_key_whatever_their_order(key: str, rest: dict[str, str]) -> None:
-    one, two = {**rest, key: "1"}, {**rest, key: "2"}
-    assert holds([two, one], [one, two])
-    assert not holds([two], [one, two])
-    assert not holds([two, {**one, next(iter(rest)): "changed"}], [one, two])
+def test_defaults_are_no_difference_in_parts_with_one_owner(place: str, live: Any, desired: Any) -> None:
+    wanted = desired or json_without(live, {"expirationSeconds", "apiVersion"})
+    assert wanted != live
+    assert holds(at(place, [live]), at(place, [wanted]))
+
+
+def json_without(node: Any, names: set[str]) -> Any:
+    """The same without some fields."""
+    if isinstance(node, dict):
+        return {key: json_without(value, names) for key, value in node.items() if key not in names}
+    return node
+
+
+@pytest.mark.parametrize("place", ["spec.selector", "spec.nodeSelector", "spec.podSelector.matchLabels"])
+def test_selectors_have_one_owner(place: str) -> None:
+    assert not holds(at(place, {"a": "b", "foreign": "c"}), at(place, {"a": "b"}))
+
+
+def test_another_source_of_a_volume_is_a_difference_although_the_wanted_one_is_empty() -> None:
+    live = {"name": "home", "hostPath": {"path": "/"}}
+    assert not holds(at("spec.volumes", [live]), at("spec.volumes", [{"name": "home", "emptyDir": {}}]))
+
+
+def test_finalizers_of_others_are_no_difference() -> None:
+    assert holds(at("metadata.finalizers", ["b", "a"]), at("metadata.finalizers", ["a"]))
+    assert not holds(at("metadata.finalizers", ["b"]), at("metadata.finalizers", ["a"]))
 
 
 def test_words_of_a_command_count_one_by_one() -> None:
@@ -154,9 +248,3 @@ json = st.recursive(
 @given(json)
 def test_everything_holds_itself(node: Any) -> None:
     assert holds({"a": node}, {"a": node})
-
-
-def test_the_canonical_form_is_another_text() -> None:
-    assert canonical("1024Mi") == "1Gi"
-    assert canonical("0.5") == "500000000n"
-    assert Decimal(canonical(3)) == 3
