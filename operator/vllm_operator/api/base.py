@@ -13,14 +13,33 @@ class Model(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
+    def manifest(self) -> dict[str, Any]:
+        """It as it stands in YAML, without what is not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OpenModel(Model):
+    """A part whose further fields are those of the core API: taken as they are, and judged by the API server."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+
 
 class Rule(NamedTuple):
     """A rule that the API server checks: a CEL expression, and what the user reads when it does not hold."""
 
     expression: str
     message: str
+    message_expression: str = ""
+    """CEL that makes a more telling message out of the value; `message` stands in where it fails."""
+    field_path: str = ""
+    """The field below the rule's own place that the API server shall name."""
 
 
 def cel(*rules: Rule) -> dict[str, Any]:
     """Rules as schema extras of the type that they stand on."""
-    return {"x-kubernetes-validations": [{"rule": rule.expression, "message": rule.message} for rule in rules]}
+    return {"x-kubernetes-validations": [_validation(rule) for rule in rules]}
+
+
+def _validation(rule: Rule) -> dict[str, str]:
+    optional = {"messageExpression": rule.message_expression, "fieldPath": rule.field_path}
+    return {"rule": rule.expression, "message": rule.message} | {key: text for key, text in optional.items() if text}

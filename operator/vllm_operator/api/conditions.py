@@ -54,6 +54,8 @@ class Reason(StrEnum):
     """A child's name belongs to an object that the operator did not make; it is left alone."""
     CHILD_REFUSED = "ChildRefused"
     """The API server refuses a child; the message is its own."""
+    CHILD_NOT_WRITTEN = "ChildNotWritten"
+    """The API server cannot write a child now; the message is its own, and the operator tries again by itself."""
     AS_DESIRED = "AsDesired"
     """Nothing is left to do."""
 

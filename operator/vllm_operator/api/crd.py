@@ -8,6 +8,7 @@ import yaml
 
 from vllm_operator.api import meta
 from vllm_operator.api.spec import VLLMModelSpec
+from vllm_operator.api.spec.flag import MARK
 from vllm_operator.api.status import VLLMModelStatus
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = f"{meta.GROUP}_{meta.PLURAL}.yaml"
 
-_DROPPED = frozenset({"title", "$defs"})
+_DROPPED = frozenset({"title", "$defs", "propertyNames"})
 """Keys of pydantic's JSON schema that a structural schema must not have."""
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def structural(node: T, definitions: dict[str, Any]) -> T:
         return cast("T", [structural(item, definitions) for item in node])
     if not isinstance(node, dict):
         return node
-    members = _openapi_bounds(_resolved(node, definitions))
+    members = _written_for_kubernetes(_resolved(node, definitions))
     return cast("T", {key: _member(key, value, definitions) for key, value in members.items() if _kept(key, value)})
 
 
@@ -76,11 +77,19 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
     return node
 
 
-def _openapi_bounds(node: dict[str, Any]) -> dict[str, Any]:
-    """Write an exclusive bound as OpenAPI 3.0 does: a flag beside the bound, not a number of its own."""
+def _written_for_kubernetes(node: dict[str, Any]) -> dict[str, Any]:
+    """Write as OpenAPI 3.0 and structural schemas do what JSON Schema writes otherwise.
+
+    An exclusive bound is a flag beside the bound. The keys of a map have no schema: the operator checks them.
+    """
+    written = dict(node)
     if "exclusiveMinimum" in node:
-        return {**node, "minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
-    return node
+        written |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
+    if "patternProperties" in node:
+        (written["additionalProperties"],) = written.pop("patternProperties").values()
+    if MARK in node:
+        written["description"] = f"{node['description']} Sets {written.pop(MARK)}."
+    return written
 
 
 def schema_of(model: type[Model]) -> dict[str, Any]:
@@ -89,13 +98,11 @@ def schema_of(model: type[Model]) -> dict[str, Any]:
     return structural(generated, generated.get("$defs", {}))
 
 
-def _with_defaults(schema: dict[str, Any]) -> dict[str, Any]:
-    """Give every optional group an empty default, so that the defaults inside it show and rules may read them."""
+def _with_defaults(schema: dict[str, Any], model: type[Model]) -> dict[str, Any]:
+    """Give every group that is always there an empty default: the defaults inside it show, and rules read them."""
+    groups = {str(field.alias) for field in model.model_fields.values() if field.default_factory}
     properties = {
-        name: {**field, "default": {}}
-        if field.get("type") == "object" and "properties" in field and name not in schema["required"]
-        else field
-        for name, field in schema["properties"].items()
+        name: {**field, "default": {}} if name in groups else field for name, field in schema["properties"].items()
     }
     return {**schema, "properties": properties}
 
@@ -123,7 +130,7 @@ def _version() -> dict[str, Any]:
                     "apiVersion": {"type": "string", "description": f"{meta.API_VERSION}."},
                     "kind": {"type": "string", "description": f"{meta.KIND}."},
                     "metadata": {"type": "object"},
-                    "spec": _with_defaults(schema_of(VLLMModelSpec)),
+                    "spec": _with_defaults(schema_of(VLLMModelSpec), VLLMModelSpec),
                     "status": schema_of(VLLMModelStatus),
                 },
             }

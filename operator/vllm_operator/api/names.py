@@ -51,6 +51,21 @@ def client_name(instance: str) -> str:
     return f"{instance}-client"
 
 
+def binding_name(instance: str) -> str:
+    """Name of the Secret that binds an application to the model, in the shape of the Service Binding specification."""
+    return f"{instance}-binding"
+
+
+def cache_name(instance: str) -> str:
+    """Name of the PersistentVolumeClaim of the engines' cache."""
+    return f"{instance}-cache"
+
+
+def config_name(instance: str) -> str:
+    """Name of the ConfigMap with the files that the engines read."""
+    return f"{instance}-config"
+
+
 def selector_labels(instance: str) -> dict[str, str]:
     """Labels that select the engines' pods. They never change: a Deployment's selector is immutable."""
     return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": instance}

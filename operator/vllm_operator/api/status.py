@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
 from vllm_operator.api.base import Model
 from vllm_operator.api.conditions import Condition
 
+MAX_WARNINGS: Final = 16
+MAX_WARNING_LENGTH: Final = 1024
+
 
 class Binding(Model):
-    """Where an application finds the connection data."""
+    """Where an application finds the connection data, as a Provisioned Service of the Service Binding Specification."""
 
     name: Annotated[str, StringConstraints(max_length=253)] = Field(
-        description="ConfigMap that an application in this namespace names in `envFrom`."
+        description="Secret with the connection data and the API key, where there is one: an application in this "
+        "namespace names it in `envFrom`, or is bound to it by a ServiceBinding."
+    )
+    config_map: Annotated[str, StringConstraints(max_length=253)] = Field(
+        description="ConfigMap with the connection data alone, for `envFrom` too."
     )
 
 
@@ -31,6 +38,16 @@ class VLLMModelStatus(Model):
         description="Base URL of the OpenAI-compatible API inside the cluster."
     )
     binding: Binding = Field(description="Where an application finds the connection data.")
+    warnings: (
+        Annotated[
+            list[Annotated[str, StringConstraints(max_length=MAX_WARNING_LENGTH)]], Field(max_length=MAX_WARNINGS)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What does not stop the engines and should be known all the same; left out where there is nothing.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         description="Ready, Available, Reconciling and Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.render.deployment import CONTAINER_NAME
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

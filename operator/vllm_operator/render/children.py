@@ -5,21 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.render.binding import binding
+from vllm_operator.render.binding import binding, binding_secret
 from vllm_operator.render.deployment import deployment
+from vllm_operator.render.files import config
+from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
 from vllm_operator.render.service import headless_service, service
+from vllm_operator.render.storage import claim
 from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
 
 
-def children(
-    model: VLLMModel,
-    surroundings: Surroundings = NO_CLUSTER,  # noqa: ARG001 # read by the binding and the monitor
-) -> tuple[dict[str, Any], ...]:
-    """The objects that belong to the model, in the order in which they are written."""
-    return (binding(model), service(model), headless_service(model), deployment(model))
+def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
+    """The objects that belong to the model, in the order in which they are written: what pods need comes first."""
+    return (
+        binding(model),
+        binding_secret(model, surroundings),
+        *config(model),
+        *service_account(model),
+        *claim(model),
+        service(model),
+        headless_service(model),
+        *network_policy(model),
+        *disruption_budget(model),
+        deployment(model),
+        *pod_monitor(model, surroundings),
+    )
 
 
 def child_names(instance: str) -> tuple[tuple[str, str], ...]:

@@ -1,70 +1,94 @@
-"""The `vllm serve` command line and its environment."""
+"""The `vllm serve` command line."""
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.base import Model
+from vllm_operator.api.spec.flag import flag_of
+from vllm_operator.api.spec.sources import Origin, parse_source
+from vllm_operator.render import files
+from vllm_operator.render.environment import key_variables
+from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from vllm_operator.api.spec import Engine, VLLMModelSpec
+    from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.flag import Flag
 
-DRAIN_SECONDS: Final = 30
-"""How long the server finishes requests in flight after SIGTERM; vLLM's own default aborts them at once."""
-
-HOME: Final = "/home/vllm"
-"""Writable for any user id; the caches of Hugging Face, vLLM, torch and triton all lie below it."""
+STREAMING_LOAD_FORMAT: Final = "runai_streamer"
+"""vLLM's loader that reads weights out of a bucket."""
 
 
 def command(spec: VLLMModelSpec) -> list[str]:
-    """The words of the command line. Only what is set appears: the rest is vLLM's own default.
-
-    Flags are written in full: vLLM's parser accepts prefixes, and a newer version may make one ambiguous.
-    """
+    """The words of the command line."""
     return ["vllm", "serve", *arguments(spec)]
 
 
 def arguments(spec: VLLMModelSpec) -> list[str]:
-    """What follows `vllm serve`."""
-    words = [spec.model.source, "--served-model-name", *spec.served_names]
-    for flag, value in _flags(spec):
-        words += [flag] if value is True else [flag, _text(value)]
+    """What follows `vllm serve`. Only what is set appears, in the order of the spec: the rest is vLLM's own default."""
+    words = [Sources(spec).locate(spec.model.source), "--served-model-name", *spec.served_names]
+    made = dict(_composed(spec))
+    for flag, value in _flags(spec, made):
+        words += _words(flag, value)
+    if spec.lora:
+        words.append("--enable-lora")
+    keys = key_variables(spec)
+    if len(keys) > 1:  # a single key is read from the environment; there is no variable for several
+        words += ["--api-key", *(f"$({name})" for name in keys)]
     return [*words, *(spec.engine.extra_args or [])]
 
 
-def environment(engine: Engine) -> dict[str, str]:
-    """The engine's environment; what the user sets wins."""
-    base = {"HOME": HOME, "VLLM_NO_USAGE_STATS": "1"}
-    if engine.debug:
-        base["VLLM_LOGGING_LEVEL"] = "DEBUG"  # VLLM_DEBUG, which older guides name, does not exist
-    return base | {variable.name: variable.value for variable in engine.env or []}
+def _composed(spec: VLLMModelSpec) -> Iterator[tuple[str, Any]]:
+    """Values that are made of more than one field, by their arguments; None where there is none."""
+    model, sources = spec.model, Sources(spec)
+    in_bucket = parse_source(model.source).origin is Origin.BUCKET
+    yield "--model", None  # goes before all flags
+    yield "--served-model-name", None  # follows it
+    yield "--nnodes", None  # reserved
+    yield "--load-format", model.load_format or (STREAMING_LOAD_FORMAT if in_bucket else None)
+    yield "--tokenizer", sources.locate(model.tokenizer) if model.tokenizer else None
+    yield "--chat-template", files.template_path(model.chat_template)
+    draft = spec.engine.speculative_decoding
+    yield "--speculative-config", draft and _draft(draft.model_dump(exclude_none=True), sources)
+    adapters = (spec.lora and spec.lora.adapters) or []
+    yield "--lora-modules", [f"{one.name}={sources.locate(one.source)}" for one in adapters] or None
 
 
-def _flags(spec: VLLMModelSpec) -> Iterator[tuple[str, bool | float | str]]:
-    """Flags that are set, with their values, in a fixed order. True stands for a flag without a value."""
-    model, engine, parallelism = spec.model, spec.engine, spec.parallelism
-    candidates: list[tuple[str, bool | float | str | None]] = [
-        ("--port", engine.port),
-        ("--revision", model.revision),
-        ("--trust-remote-code", model.trust_remote_code),
-        ("--tensor-parallel-size", parallelism.tensor if parallelism.tensor > 1 else None),
-        ("--pipeline-parallel-size", parallelism.pipeline if parallelism.pipeline > 1 else None),
-        ("--max-model-len", engine.max_model_len),
-        ("--max-num-batched-tokens", engine.max_num_batched_tokens),
-        ("--gpu-memory-utilization", engine.gpu_memory_utilization),
-        ("--cpu-offload-gb", engine.cpu_offload_gb),
-        ("--block-size", engine.block_size),
-        ("--enable-log-requests", engine.debug),
-        ("--shutdown-timeout", DRAIN_SECONDS),
-    ]
-    for flag, value in candidates:
-        if value is not None and value is not False:
+def _draft(config: dict[str, Any], sources: Sources) -> dict[str, Any]:
+    return config | ({"model": sources.locate(config["model"])} if "model" in config else {})
+
+
+def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
+    """Every argument that is set, in the order of the fields."""
+    for name, field in type(part).model_fields.items():
+        value, flag = getattr(part, name), flag_of(field)
+        if flag is None:
+            if isinstance(value, Model):
+                yield from _flags(value, made)
+            continue
+        if flag.composed:
+            value = made[flag.name]
+        if value is not None and not (value == field.default and str(value) == flag.default):
             yield flag, value
 
 
-def _text(value: float | str) -> str:
-    """A number as its shortest text: `4`, not `4.0`, and never in scientific notation."""
+def _words(flag: Flag, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        given = flag.name if value else flag.off
+        return [given] if given else []
+    if isinstance(value, list):
+        return [flag.name, *value]
+    return [flag.name, _text(value)]
+
+
+def _text(value: float | str | dict[str, Any]) -> str:
+    """A number as its shortest text: `4`, not `4.0`, and never in scientific notation; a table as JSON."""
     if isinstance(value, float):
         return format(Decimal(str(value)), "f").removesuffix(".0")
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True)
     return str(value)

@@ -16,9 +16,6 @@ PROGRAM_FILES: Final = ("judge.py", "probe.py")
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
-STARTUP_BUDGET_SECONDS: Final = 3600
-"""How long an engine may load: large models take half an hour to download and compile."""
-
 _STARTUP_PERIOD_SECONDS = 3
 _READY_PERIOD_SECONDS = 5
 _LIVE_PERIOD_SECONDS = 10
@@ -53,7 +50,7 @@ def program_sources() -> dict[str, str]:
 
 def probes(spec: VLLMModelSpec) -> dict[str, Any]:
     """Startup, readiness and liveness probe of the engine's container."""
-    failures_while_starting = STARTUP_BUDGET_SECONDS // _STARTUP_PERIOD_SECONDS
+    failures_while_starting = spec.gates.startup_budget_seconds // _STARTUP_PERIOD_SECONDS
     return {
         "startupProbe": _probe(spec, "startup", _STARTUP_PERIOD_SECONDS, failures_while_starting),
         "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),

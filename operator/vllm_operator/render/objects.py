@@ -10,17 +10,32 @@ import orjson
 from vllm_operator.api import names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.api.resource import VLLMModel
 
 
-def child(model: VLLMModel, *, api_version: str, kind: str, name: str, component: str, **body: Any) -> dict[str, Any]:
-    """An object that belongs to the model."""
+def child(
+    model: VLLMModel,
+    *,
+    api_version: str,
+    kind: str,
+    name: str,
+    component: str,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    owned: bool = True,
+    **body: Any,
+) -> dict[str, Any]:
+    """An object that belongs to the model; one that is not owned outlives it."""
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": model.namespace,
-        "labels": names.labels(model.instance, component),
+        "labels": {**(labels or {}), **names.labels(model.instance, component)},
     }
-    if model.uid:  # a model that is only in a file has none, and nothing can refer to it
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    if model.uid and owned:  # a model that is only in a file has no uid, and nothing can refer to it
         metadata["ownerReferences"] = [model.owner_reference]
     return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
 

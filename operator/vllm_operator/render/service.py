@@ -10,16 +10,14 @@ from vllm_operator.render.objects import child
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
 
-PORT: Final = 8000
-"""Port of the ClusterIP Service, whatever port the server has in its pod."""
-
 PORT_NAME: Final = "http"
 
 
 def service(model: VLLMModel) -> dict[str, Any]:
-    """The ClusterIP Service: only engines that pass their gate are behind it."""
-    port = {"name": PORT_NAME, "port": PORT, "protocol": "TCP", "targetPort": PORT_NAME}
-    return _service(model, model.instance, {"type": "ClusterIP", "ports": [port]})
+    """The Service that clients call: only engines that pass their gate are behind it."""
+    wanted = model.spec.service
+    port = {"name": PORT_NAME, "port": wanted.port, "protocol": "TCP", "targetPort": PORT_NAME}
+    return _service(model, model.instance, {"type": wanted.type, "ports": [port]}, annotations=wanted.annotations)
 
 
 def headless_service(model: VLLMModel) -> dict[str, Any]:
@@ -32,9 +30,14 @@ def headless_service(model: VLLMModel) -> dict[str, Any]:
     return _service(model, names.engines_name(model.instance), spec)
 
 
+def host(model: VLLMModel) -> str:
+    """DNS name of the Service. It resolves by search path, whatever the cluster's domain."""
+    return f"{model.instance}.{model.namespace}.svc"
+
+
 def url(model: VLLMModel) -> str:
-    """Base URL of the OpenAI-compatible API. It resolves by search path, whatever the cluster's domain."""
-    return f"http://{model.instance}.{model.namespace}.svc:{PORT}/v1"
+    """Base URL of the OpenAI-compatible API."""
+    return f"http://{host(model)}:{model.spec.service.port}/v1"
 
 
 def discovery(model: VLLMModel) -> str:
@@ -42,6 +45,10 @@ def discovery(model: VLLMModel) -> str:
     return f"{names.engines_name(model.instance)}.{model.namespace}.svc:{model.spec.engine.port}"
 
 
-def _service(model: VLLMModel, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _service(
+    model: VLLMModel, name: str, spec: dict[str, Any], *, annotations: dict[str, str] | None = None
+) -> dict[str, Any]:
     body = {**spec, "selector": names.selector_labels(model.instance)}
-    return child(model, api_version="v1", kind="Service", name=name, component="engine", spec=body)
+    return child(
+        model, api_version="v1", kind="Service", name=name, component="engine", annotations=annotations, spec=body
+    )

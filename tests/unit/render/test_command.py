@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import SOURCE, model
-from vllm_operator.render.command import DRAIN_SECONDS, HOME, arguments, command, environment
+from vllm_operator.render.command import arguments, command
 
-BASE = [SOURCE, "--served-model-name", SOURCE, "--port", "8000", "--shutdown-timeout", "30"]
+BASE = [SOURCE, "--served-model-name", SOURCE, "--shutdown-timeout", "30"]
 
 
 def args(**sections: Any) -> list[str]:
@@ -76,32 +76,12 @@ def test_a_number_is_written_so_that_it_reads_back_the_same(number: float) -> No
 
 def test_flags_stand_in_a_fixed_order_and_the_users_own_words_are_last() -> None:
     words = args(
-        engine={"extraArgs": ["--seed", "1"], "blockSize": 16, "maxModelLen": 8},
+        engine={"extraArgs": ["--max-logprobs", "1"], "blockSize": 16, "maxModelLen": 8},
         parallelism={"tensor": 2},
         model={"source": SOURCE, "servedNames": ["a", "b"], "trustRemoteCode": True},
     )
     assert words == [
-        *[SOURCE, "--served-model-name", "a", "b", "--port", "8000", "--trust-remote-code"],
-        *["--tensor-parallel-size", "2", "--max-model-len", "8", "--block-size", "16"],
-        *["--shutdown-timeout", str(DRAIN_SECONDS), "--seed", "1"],
+        *[SOURCE, "--served-model-name", "a", "b", "--trust-remote-code"],
+        *["--max-model-len", "8", "--block-size", "16", "--shutdown-timeout", "30"],
+        *["--tensor-parallel-size", "2", "--max-logprobs", "1"],
     ]
-
-
-def test_debug_means_the_variable_that_vllm_reads_and_a_line_for_each_request() -> None:
-    debugged = model(engine={"debug": True}).spec
-    assert environment(debugged.engine)["VLLM_LOGGING_LEVEL"] == "DEBUG"
-    assert "VLLM_DEBUG" not in environment(debugged.engine)
-    assert "--enable-log-requests" in arguments(debugged)
-    assert "VLLM_LOGGING_LEVEL" not in environment(model().spec.engine)
-
-
-def test_the_users_environment_wins_and_keeps_its_order() -> None:
-    given_env = [{"name": "VLLM_LOGGING_LEVEL", "value": "INFO"}, {"name": "B"}, {"name": "A", "value": "$(B)"}]
-    made = environment(model(engine={"debug": True, "env": given_env}).spec.engine)
-    assert made["VLLM_LOGGING_LEVEL"] == "INFO"
-    assert list(made)[-2:] == ["B", "A"]
-    assert made["B"] == ""
-
-
-def test_home_is_writable_and_usage_is_not_reported() -> None:
-    assert environment(model().spec.engine) == {"HOME": HOME, "VLLM_NO_USAGE_STATS": "1"}

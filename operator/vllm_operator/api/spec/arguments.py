@@ -1,0 +1,98 @@
+"""What `spec.engine.extraArgs` may not say: what has a field of its own, what the operator sets, what vLLM dropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.api.base import Rule
+from vllm_operator.api.spec.flag import flagged_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import BaseModel
+
+OWNED: Final[dict[str, str]] = {
+    "--api-key": "set spec.auth: an argument shows the key to everybody who may read pods",
+    "--enable-lora": "set spec.lora",
+    "--hf-token": "set spec.model.tokenSecret: an argument shows the token to everybody who may read pods",
+    "--config": "set the fields of spec: a file would hide them",
+    "--headless": "an engine over several nodes is not supported yet",
+    "--node-rank": "an engine over several nodes is not supported yet",
+    "--master-addr": "an engine over several nodes is not supported yet",
+    "--ssl-keyfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
+    "--ssl-certfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
+    "--uds": "the gate and the Service need the port",
+    "--spec-method": "set spec.engine.speculativeDecoding",
+    "--spec-model": "set spec.engine.speculativeDecoding",
+    "--spec-tokens": "set spec.engine.speculativeDecoding",
+}
+"""Arguments without a field of the same meaning, each with what to do instead."""
+
+REMOVED: Final[dict[str, tuple[str, str]]] = {
+    "--device": ("0.10.0", "set spec.accelerator.profile"),
+    "--disable-async-output-proc": ("0.11.0", "leave it out"),
+    "--disable-frontend-multiprocessing": ("0.19.0", "leave it out"),
+    "--disable-log-requests": ("0.17.0", "leave it out, since requests are not logged unless spec.engine.debug is set"),
+    "--enable-reasoning": ("0.10.0", "leave it out, since spec.engine.reasoningParser is enough"),
+    "--guided-decoding-backend": ("0.11.0", "leave it out, or use --structured-outputs-config"),
+    "--max-context-len-to-capture": ("0.6.4", "leave it out"),
+    "--max-seq-len-to-capture": ("0.11.0", "leave it out"),
+    "--multi-step-stream-outputs": ("0.10.1", "leave it out"),
+    "--ngram-prompt-lookup-max": ("0.8.3", "set spec.engine.speculativeDecoding"),
+    "--num-lookahead-slots": ("0.12.0", "leave it out"),
+    "--num-scheduler-steps": ("0.10.1", "leave it out"),
+    "--num-speculative-tokens": ("0.8.3", "set spec.engine.speculativeDecoding"),
+    "--override-pooler-config": ("0.12.0", "use --pooler-config"),
+    "--preemption-mode": ("0.11.0", "leave it out"),
+    "--rope-scaling": ("0.11.1", "use --hf-overrides"),
+    "--rope-theta": ("0.11.1", "use --hf-overrides"),
+    "--scheduler-delay-factor": ("0.11.0", "leave it out"),
+    "--speculative-model": ("0.8.3", "set spec.engine.speculativeDecoding"),
+    "--swap-space": ("0.18.0", "leave it out, or set spec.engine.kvOffloading"),
+    "--task": ("0.13.0", "set spec.model.runner and spec.model.convert"),
+    "--use-v2-block-manager": ("0.10.0", "leave it out"),
+    "--worker-use-ray": ("0.7.0", "leave it out"),
+}
+"""Arguments of older guides, each with the first vLLM that refuses it and what to do instead."""
+
+
+def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
+    """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec."""
+    told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
+    told |= {flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items()}
+    for field in flagged_fields(model):
+        path = ".".join(("spec", *field.path))
+        for name in (field.flag.name, *field.flag.short):
+            told[name] = f"has a field of its own: set {path}"
+    return dict(sorted(told.items()))
+
+
+def refusal_rule(refused: Mapping[str, str]) -> Rule:
+    """The rule that keeps them out.
+
+    vLLM reads `_` as `-` in a flag, `--no-` as its opposite, a value after `=` and a key after `.`.
+    """
+    flag = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-').replace('--no-', '--')"
+    names = "[" + ", ".join(map(_text, refused)) + "]"
+    table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
+    hit = f"word.startsWith('-') && {flag} in {names}"
+    first = f"self.engine.extraArgs.filter(word, {hit})[0]"
+    return Rule(
+        f"!has(self.engine.extraArgs) || !self.engine.extraArgs.exists(word, {hit})",
+        "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
+        message_expression=f"'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
+        field_path=".engine.extraArgs",
+    )
+
+
+def abbreviation_of(word: str, refused: Iterable[str]) -> str:
+    """The argument that is refused and that vLLM would complete a word of extraArgs to; empty if there is none."""
+    flag = word.partition("=")[0].partition(".")[0].replace("_", "-").replace("--no-", "--")
+    if not flag.startswith("--") or flag == "--":
+        return ""
+    return next((name for name in refused if name.startswith(flag) and name != flag), "")
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

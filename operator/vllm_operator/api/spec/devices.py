@@ -1,0 +1,93 @@
+"""`spec.parallelism`, `spec.accelerator` and `spec.resources`: what one engine runs on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.spec.flag import Flag
+from vllm_operator.api.spec.scalars import Quantities, Quantity, ResourceName
+
+Degree = Annotated[int, Field(ge=1, le=64)]
+
+
+class Parallelism(Model):
+    """How the model is spread over the GPUs of one pod."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "!has(self.nodes) || self.nodes == 1",
+                "spec.parallelism.nodes: an engine over several nodes is not supported yet; leave it out and choose "
+                "tensor x pipeline x data within the GPUs of one node",
+                field_path=".nodes",
+            ),
+            Rule(
+                "!has(self.decodeContext) || self.tensor % self.decodeContext == 0",
+                "spec.parallelism.decodeContext must divide spec.parallelism.tensor: it reuses the same GPUs",
+                field_path=".decodeContext",
+            ),
+        ),
+    )
+
+    tensor: Annotated[Degree, Flag("--tensor-parallel-size", "1", "0.0.1", short=("-tp",))] = Field(
+        default=1, description="GPUs that share each layer."
+    )
+    pipeline: Annotated[Degree, Flag("--pipeline-parallel-size", "1", "0.0.1", short=("-pp",))] = Field(
+        default=1, description="Groups of layers, one after the other on GPUs of their own."
+    )
+    data: Annotated[Degree, Flag("--data-parallel-size", "1", "0.8.3", short=("-dp",))] = Field(
+        default=1,
+        description="Copies of the model in one pod that share its requests. For models that are not a mixture of "
+        "experts, replicas do the same and fail one by one.",
+    )
+    expert: Annotated[bool | None, Flag("--enable-expert-parallel", "false", "0.8.0", short=("-ep",))] = Field(
+        default=None, description="Spread the experts of a mixture of experts over the GPUs, instead of cutting each."
+    )
+    decode_context: Annotated[Degree | None, Flag("--decode-context-parallel-size", "1", "0.10.2", short=("-dcp",))] = (
+        Field(default=None, description="GPUs of a tensor group that share the KV cache of each request.")
+    )
+    nodes: Annotated[
+        Annotated[int, Field(ge=1, le=64)] | None, Flag("--nnodes", "1", "0.11.1", short=("-n",), composed=True)
+    ] = Field(default=None, description="Reserved: pods that form one engine. Only 1 is taken for now.")
+
+    @property
+    def world_size(self) -> int:
+        """Processes of one engine, each on a device of its own."""
+        return self.tensor * self.pipeline * self.data
+
+
+Profile = Literal["nvidia", "amd", "gaudi", "tpu", "cpu"]
+
+
+class Accelerator(Model):
+    """The devices of one engine."""
+
+    profile: Profile = Field(
+        default="nvidia",
+        description="Kind of the devices. It gives the image, the resource's name and what the devices need in a pod.",
+    )
+    resource: ResourceName | None = Field(
+        default=None,
+        description="Extended resource that a device plug-in of the cluster offers. Default: that of the profile, "
+        "such as `nvidia.com/gpu`.",
+    )
+    count: Annotated[int, Field(ge=0, le=64)] | None = Field(
+        default=None,
+        description="Devices of one engine. Default: parallelism.tensor x pipeline x data; anything else is refused, "
+        "but for 0: devices that come another way than by an extended resource.",
+    )
+    memory: Quantity | None = Field(
+        default=None, description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it."
+    )
+
+
+class Resources(Model):
+    """CPU and memory of one engine, as in a pod. The accelerator is not named here: the operator adds it."""
+
+    requests: Quantities | None = Field(default=None, description="What a node must have free for the engine.")
+    limits: Quantities | None = Field(default=None, description="What the engine may use at most.")

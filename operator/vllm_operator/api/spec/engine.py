@@ -1,0 +1,215 @@
+"""`spec.engine`: the vLLM server, its image, its arguments and its environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.spec.core import EnvFromSource, EnvVar
+from vllm_operator.api.spec.flag import Flag
+from vllm_operator.api.spec.scalars import ATOMIC, MAP_BY_NAME, ByteCount, Source, TokenCount, Word
+
+DEFAULT_PORT: Final = 8000
+DEFAULT_SHUTDOWN_SECONDS: Final = 30
+
+Argument = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Image = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")]
+Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class KVOffloading(Model):
+    """Part of the KV cache that is kept in the host's memory."""
+
+    size_gib: Annotated[float, Field(gt=0, le=65536), Flag("--kv-offloading-size", "none", "0.11.1")] = Field(
+        description="GiB of the host's memory, for all GPUs of the engine together."
+    )
+    backend: Annotated[Literal["native", "lmcache"] | None, Flag("--kv-offloading-backend", "native", "0.11.1")] = (
+        Field(default=None, description="What moves the blocks.")
+    )
+
+
+class SpeculativeDecoding(Model):
+    """A cheap guess of the next tokens, which the model then checks all at once."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "has(self.method) || has(self.model)",
+                "spec.engine.speculativeDecoding needs a method, such as ngram, or a model",
+            ),
+            Rule(
+                "!has(self.promptLookupMin) || !has(self.promptLookupMax)"
+                " || self.promptLookupMin <= self.promptLookupMax",
+                "spec.engine.speculativeDecoding.promptLookupMin must not be more than promptLookupMax",
+                field_path=".promptLookupMin",
+            ),
+        ),
+    )
+
+    num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] = Field(description="Tokens that are guessed at a time.")
+    method: Word | None = Field(
+        default=None, description="How they are guessed, such as `ngram`, `eagle3` or `draft_model`."
+    )
+    model: Source | None = Field(default=None, description="Model that guesses: an id on the hub or a path.")
+    revision: Word | None = Field(default=None, description="Branch, tag or commit of that model.")
+    quantization: Word | None = Field(default=None, description="Quantization of that model.")
+    draft_tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="GPUs that share that model."
+    )
+    max_model_len: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Longest context of that model, in tokens."
+    )
+    prompt_lookup_max: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="Longest sequence that `ngram` looks up in the prompt, in tokens."
+    )
+    prompt_lookup_min: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="Shortest sequence that `ngram` looks up in the prompt, in tokens."
+    )
+
+
+class Engine(Model):
+    """The vLLM server: its image and arguments. What is not set is left to vLLM's own default."""
+
+    image: Image | None = Field(
+        default=None,
+        description="Container image of vLLM, with `vllm` and `python3` on its path. Default: that of the "
+        "accelerator's profile.",
+    )
+    port: Annotated[int, Field(ge=1, le=65535), Flag("--port", "8000", "0.0.1")] = Field(
+        default=DEFAULT_PORT,
+        description="Port on which the server listens in its pod. The Service has a port of its own.",
+    )
+    host: Annotated[Literal["0.0.0.0", "::", "127.0.0.1"] | None, Flag("--host", "all addresses", "0.0.1")] = Field(  # noqa: S104 # names a choice
+        default=None,
+        description="Address on which it listens. The gate asks it at 127.0.0.1; with that address only a sidecar "
+        "reaches it.",
+    )
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float16", "half", "float", "float32"] | None, Flag("--dtype", "auto", "0.0.1")
+    ] = Field(default=None, description="Type of the weights and activations.")
+    quantization: Annotated[Word | None, Flag("--quantization", "as the model says", "0.2.0", short=("-q",))] = Field(
+        default=None, description="Method by which the weights are quantized, such as `awq`, `gptq` or `fp8`."
+    )
+    max_model_len: Annotated[TokenCount | None, Flag("--max-model-len", "as the model says", "0.2.0")] = Field(
+        default=None,
+        description="Longest context, prompt and answer together, in tokens: a number, `32k` (32,000), `32K` (32,768), "
+        "or `auto` for what fits into the memory.",
+    )
+    max_num_seqs: Annotated[
+        Annotated[int, Field(ge=1, le=65536)] | None, Flag("--max-num-seqs", "by device: 128 to 1024", "0.0.1")
+    ] = Field(default=None, description="Most requests that one step of the engine processes.")
+    max_num_batched_tokens: Annotated[
+        Annotated[int, Field(ge=1, le=16777216)] | None,
+        Flag("--max-num-batched-tokens", "by device: 2048 to 16384", "0.0.1"),
+    ] = Field(default=None, description="Most tokens that one step of the engine processes; at least maxNumSeqs.")
+    gpu_memory_utilization: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Flag("--gpu-memory-utilization", "0.92", "0.0.1", short=("--device-memory-utilization",)),
+    ] = Field(default=None, description="Share of each GPU's memory that the engine may use, up to 1.")
+    kv_cache_memory: Annotated[ByteCount | None, Flag("--kv-cache-memory-bytes", "what is left", "0.10.2")] = Field(
+        default=None,
+        description="Memory of the KV cache on each GPU, in bytes: a number, `8g` (8 thousand million) or `8G` "
+        "(8 GiB). It overrides gpuMemoryUtilization.",
+    )
+    kv_cache_dtype: Annotated[Word | None, Flag("--kv-cache-dtype", "auto", "0.3.0")] = Field(
+        default=None, description="Type of the KV cache, such as `fp8`: half the memory of the model's own."
+    )
+    block_size: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | None, Flag("--block-size", "by device: 16", "0.0.1")
+    ] = Field(default=None, description="Tokens in one block of the KV cache.")
+    cpu_offload_gb: Annotated[
+        Annotated[float, Field(ge=0, le=65536)] | None, Flag("--cpu-offload-gb", "0", "0.5.3")
+    ] = Field(
+        default=None,
+        alias="cpuOffloadGB",
+        description="GiB of weights per GPU that are kept in the host's memory instead.",
+    )
+    kv_offloading: KVOffloading | None = Field(
+        default=None, description="Part of the KV cache that is kept in the host's memory."
+    )
+    enforce_eager: Annotated[bool | None, Flag("--enforce-eager", "false", "0.2.6")] = Field(
+        default=None, description="Do without CUDA graphs: less memory and a quicker start, but slower answers."
+    )
+    enable_prefix_caching: Annotated[
+        bool | None,
+        Flag("--enable-prefix-caching", "true if the model can", "0.4.1", off="--no-enable-prefix-caching"),
+    ] = Field(default=None, description="Keep the KV cache of a prompt's beginning for the next request with the same.")
+    speculative_decoding: Annotated[
+        SpeculativeDecoding | None, Flag("--speculative-config", "none", "0.8.2", short=("-sc",))
+    ] = Field(default=None, description="A cheap guess of the next tokens, which the model then checks all at once.")
+    tool_call_parser: Annotated[Word | None, Flag("--tool-call-parser", "none", "0.6.0")] = Field(
+        default=None, description="Parser that reads the model's tool calls, such as `hermes` or `llama3_json`."
+    )
+    enable_auto_tool_choice: Annotated[bool | None, Flag("--enable-auto-tool-choice", "false", "0.6.0")] = Field(
+        default=None, description="Let the model choose when to call a tool; needs toolCallParser."
+    )
+    reasoning_parser: Annotated[Word | None, Flag("--reasoning-parser", "none", "0.7.1")] = Field(
+        default=None, description="Parser that tells the model's reasoning from its answer, such as `deepseek_r1`."
+    )
+    multimodal_limits: Annotated[
+        Annotated[dict[Modality, Annotated[int, Field(ge=0, le=65536)]], Field(min_length=1, max_length=16)] | None,
+        Flag("--limit-mm-per-prompt", "999 of each", "0.5.5"),
+    ] = Field(default=None, description="Most inputs of each kind in one prompt, such as `{image: 4, video: 0}`.")
+    max_num_queued_reqs: Annotated[
+        Annotated[int, Field(ge=1, le=16777216)] | None, Flag("--max-num-queued-reqs", "no limit", "0.29.0")
+    ] = Field(
+        default=None,
+        description="Most requests that run and wait together; what comes beyond is answered with 503 at once.",
+    )
+    seed: Annotated[Annotated[int, Field(ge=0, le=4294967295)] | None, Flag("--seed", "0", "0.0.1")] = Field(
+        default=None, description="Seed of the random numbers."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        default=None, description="How much the engine logs: VLLM_LOGGING_LEVEL. Default: INFO."
+    )
+    debug: Annotated[bool | None, Flag("--enable-log-requests", "false", "0.10.1")] = Field(
+        default=None,
+        description="Log in detail: VLLM_LOGGING_LEVEL=DEBUG, and a line for each request. It shows prompts.",
+    )
+    shutdown_timeout_seconds: Annotated[
+        int, Field(ge=0, le=3600), Flag("--shutdown-timeout", "0; the operator sets 30", "0.18.0")
+    ] = Field(
+        default=DEFAULT_SHUTDOWN_SECONDS,
+        description="How long an engine that is told to end finishes the requests in flight; 0 aborts them at once.",
+    )
+    extra_args: Annotated[list[Argument], Field(max_length=128)] | None = Field(
+        default=None,
+        description="Further arguments of `vllm serve`, one list item for each word, after all others. `$(NAME)` "
+        "stands for a variable of env. What has a field of its own is refused here.",
+        json_schema_extra=ATOMIC,
+    )
+    env: Annotated[list[EnvVar], Field(max_length=128)] | None = Field(
+        default=None, description="Further environment variables of the engine.", json_schema_extra=MAP_BY_NAME
+    )
+    env_from: Annotated[list[EnvFromSource], Field(max_length=32)] | None = Field(
+        default=None,
+        description="Secrets and ConfigMaps whose keys all become variables of the engine.",
+        json_schema_extra=ATOMIC,
+    )
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "!has(self.maxNumBatchedTokens) || !has(self.maxNumSeqs)"
+                " || self.maxNumBatchedTokens >= self.maxNumSeqs",
+                "spec.engine.maxNumBatchedTokens must be at least spec.engine.maxNumSeqs: each request of a step "
+                "needs a token",
+                field_path=".maxNumBatchedTokens",
+            ),
+            Rule(
+                "!has(self.enableAutoToolChoice) || !self.enableAutoToolChoice || has(self.toolCallParser)",
+                "spec.engine.enableAutoToolChoice needs spec.engine.toolCallParser",
+                field_path=".enableAutoToolChoice",
+            ),
+            Rule(
+                "!has(self.debug) || !self.debug || !has(self.logLevel) || self.logLevel == 'DEBUG'",
+                "spec.engine.debug sets the log level to DEBUG: leave spec.engine.logLevel out",
+                field_path=".logLevel",
+            ),
+        ),
+    )

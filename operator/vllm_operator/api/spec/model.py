@@ -1,0 +1,128 @@
+"""`spec.model`: which model is served, where it comes from, and under which names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.spec.core import ConfigMapKey, SecretKey
+from vllm_operator.api.spec.flag import Flag
+from vllm_operator.api.spec.scalars import SET, Path, ServedName, Source, Word
+
+SOURCE_FORMS = (
+    "an id on the Hugging Face hub such as `Qwen/Qwen2.5-0.5B-Instruct` (or `hf://` before it); `pvc://CLAIM/PATH`, a "
+    "folder in a PersistentVolumeClaim; `oci://IMAGE`, the content of an image (Kubernetes 1.33 and newer); "
+    "`s3://BUCKET/PATH` or `gs://BUCKET/PATH`, streamed by vLLM; or the absolute path of a folder in the engine's "
+    "image or in a volume of spec.pod"
+)
+
+
+class ChatTemplate(Model):
+    """How the messages of a chat become a prompt."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "[has(self.inline), has(self.configMapKeyRef), has(self.path)].filter(given, given).size() == 1",
+                "spec.model.chatTemplate takes exactly one of inline, configMapKeyRef and path",
+            )
+        ),
+    )
+
+    inline: Annotated[str, StringConstraints(min_length=1, max_length=131072)] | None = Field(
+        default=None, description="The template itself, in Jinja. Its syntax is checked; it is never run here."
+    )
+    config_map_key_ref: ConfigMapKey | None = Field(
+        default=None,
+        description="ConfigMap that holds the template. The engines read it when they start; its syntax is not "
+        "checked before.",
+    )
+    path: Path | None = Field(default=None, description="File in the engine's image or in a volume of spec.pod.")
+
+
+class ModelSource(Model):
+    """Which model is served, and under which names."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "!self.source.contains('://') || self.source.matches('^(hf|pvc|oci|s3|gs)://')",
+                "spec.model.source: the scheme is none of hf://, pvc://, oci://, s3:// and gs://",
+                field_path=".source",
+            ),
+            Rule(
+                "!self.source.startsWith('pvc://')"
+                " || self.source.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$')",
+                "spec.model.source must be pvc://CLAIM or pvc://CLAIM/PATH",
+                field_path=".source",
+            ),
+            Rule(
+                "!self.source.matches('^(pvc|oci|s3|gs)://|^/') || !has(self.revision)",
+                "spec.model.revision is for models on the Hugging Face hub: leave it out for any other source",
+                field_path=".revision",
+            ),
+            Rule(
+                "!(has(self.convert) && has(self.runner)) || self.runner != 'generate'"
+                " || !(self.convert in ['embed', 'classify'])",
+                "spec.model.convert: embed and classify make a pooling model, and spec.model.runner is generate",
+                field_path=".convert",
+            ),
+        ),
+    )
+
+    source: Annotated[Source, Flag("--model", "none", "0.0.1", composed=True)] = Field(
+        description=f"The model: {SOURCE_FORMS}."
+    )
+    revision: Annotated[Word | None, Flag("--revision", "the default branch", "0.2.0")] = Field(
+        default=None,
+        description="Branch, tag or commit of the model. Pin a commit so that every replica serves the same weights.",
+    )
+    code_revision: Annotated[Word | None, Flag("--code-revision", "the default branch", "0.3.3")] = Field(
+        default=None, description="Branch, tag or commit of the Python code that comes with the model."
+    )
+    tokenizer: Annotated[Source | None, Flag("--tokenizer", "the model's own", "0.1.2", composed=True)] = Field(
+        default=None, description="Tokenizer, where it is not the model's own; the same forms as source."
+    )
+    tokenizer_revision: Annotated[Word | None, Flag("--tokenizer-revision", "the default branch", "0.2.1")] = Field(
+        default=None, description="Branch, tag or commit of the tokenizer."
+    )
+    tokenizer_mode: Annotated[Word | None, Flag("--tokenizer-mode", "auto", "0.1.2")] = Field(
+        default=None, description="Which kind of tokenizer is used, such as `auto`, `slow` or `mistral`."
+    )
+    load_format: Annotated[Word | None, Flag("--load-format", "auto", "0.1.5")] = Field(
+        default=None,
+        description="How the weights are read, such as `safetensors`, `runai_streamer` or `dummy`. Default: vLLM's "
+        "`auto`; `runai_streamer` for s3:// and gs://.",
+    )
+    served_names: Annotated[
+        Annotated[list[ServedName], Field(min_length=1, max_length=16)] | None,
+        Flag("--served-model-name", "the model as it is given", "0.0.1", composed=True),
+    ] = Field(
+        default=None,
+        description="Names under which clients ask for the model; the first one is also the label of its metrics and "
+        "what the binding tells clients. Default: the id on the hub, the path in the image, or the last part of any "
+        "other source.",
+        json_schema_extra=SET,
+    )
+    trust_remote_code: Annotated[bool | None, Flag("--trust-remote-code", "false", "0.1.3")] = Field(
+        default=None, description="Run Python code that comes with the model. Only for models whose authors you trust."
+    )
+    token_secret: SecretKey | None = Field(
+        default=None,
+        description="Secret with a token of the Hugging Face hub, for gated and private models (HF_TOKEN).",
+    )
+    chat_template: Annotated[
+        ChatTemplate | None, Flag("--chat-template", "the model's own", "0.2.3", composed=True)
+    ] = Field(default=None, description="How the messages of a chat become a prompt, where the model has no template.")
+    runner: Annotated[Literal["auto", "generate", "pooling"] | None, Flag("--runner", "auto", "0.10.1")] = Field(
+        default=None,
+        description="What the engine does: `generate` writes text; `pooling` embeds, scores or classifies it.",
+    )
+    convert: Annotated[Literal["auto", "none", "embed", "classify"] | None, Flag("--convert", "auto", "0.10.1")] = (
+        Field(default=None, description="Make a pooling model out of one that generates: `embed` or `classify`.")
+    )

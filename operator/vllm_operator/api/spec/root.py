@@ -1,0 +1,138 @@
+"""The whole `spec`, and what several of its parts must agree on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.spec.access import Auth, Network, Service
+from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
+from vllm_operator.api.spec.checks import faults
+from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
+from vllm_operator.api.spec.engine import Engine
+from vllm_operator.api.spec.lora import Lora
+from vllm_operator.api.spec.model import ModelSource
+from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
+from vllm_operator.api.spec.pod import Pod, Scheduling
+from vllm_operator.api.spec.profiles import PROFILES
+from vllm_operator.api.spec.sources import served_name
+from vllm_operator.api.spec.storage import Storage
+
+_DEVICES: Final = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
+_PROFILE_RESOURCES: Final = (
+    "{" + ", ".join(f"'{name}': '{profile.resource}'" for name, profile in PROFILES.items()) + "}"
+)
+_RESOURCE: Final = (
+    f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
+)
+
+_RULES: Final = (
+    Rule(
+        f"!has(self.accelerator.count) || self.accelerator.count == 0 || self.accelerator.count == {_DEVICES}",
+        "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0 for devices that come "
+        "another way): leave it out, and it follows",
+        field_path=".accelerator.count",
+    ),
+    Rule(
+        "self.accelerator.profile != 'cpu' || !has(self.accelerator.count) || self.accelerator.count == 0",
+        "spec.accelerator.count: the profile cpu has no devices; leave it out",
+        field_path=".accelerator.count",
+    ),
+    Rule(
+        "self.accelerator.profile != 'cpu' || !has(self.accelerator.resource)",
+        "spec.accelerator.resource: the profile cpu has no devices; leave it out",
+        field_path=".accelerator.resource",
+    ),
+    *(
+        Rule(
+            f"!has(self.resources.{section}) || !({_RESOURCE} in self.resources.{section})",
+            f"spec.resources.{section} must not name the accelerator: set spec.parallelism, and its count follows",
+            field_path=f".resources.{section}",
+        )
+        for section in ("limits", "requests")
+    ),
+    Rule(
+        "!has(self.auth) || !has(self.engine.env) || self.engine.env.all(variable, variable.name != 'VLLM_API_KEY')",
+        "spec.engine.env must not set VLLM_API_KEY beside spec.auth: name the key's Secret in spec.auth.keys",
+        field_path=".engine.env",
+    ),
+    Rule(
+        "!has(self.lora) || !has(self.model.runner) || self.model.runner != 'pooling'",
+        "spec.lora: adapters are for models that generate, and spec.model.runner is pooling",
+        field_path=".lora",
+    ),
+)
+
+
+def _schema_extras(schema: dict[str, Any], model: type[Model]) -> None:
+    """Add the rules to the schema; one of them is made of the fields of the finished type."""
+    schema |= cel(*_RULES, refusal_rule(refused_arguments(model)))
+
+
+class VLLMModelSpec(Model):
+    """The model that is served and the engines that serve it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=_schema_extras)
+
+    model: ModelSource = Field(description="Which model is served, and under which names.")
+    engine: Engine = Field(default_factory=Engine, description="The vLLM server: its image and arguments.")
+    parallelism: Parallelism = Field(
+        default_factory=Parallelism, description="How the model is spread over the GPUs of one pod."
+    )
+    accelerator: Accelerator = Field(default_factory=Accelerator, description="The devices of one engine.")
+    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1,
+        description="Engines that serve the model, each in a pod of its own. 0 keeps everything but the engines.",
+    )
+    resources: Resources = Field(default_factory=Resources, description="CPU and memory of one engine.")
+    lora: Lora | None = Field(default=None, description="LoRA adapters that the engines serve beside the model.")
+    storage: Storage = Field(default_factory=Storage, description="Volumes of one engine.")
+    scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the engines' pods run.")
+    pod: Pod = Field(default_factory=Pod, description="What else the engines' pods have.")
+    service: Service = Field(default_factory=Service, description="The Service that clients call.")
+    auth: Auth | None = Field(default=None, description="API keys; without them everybody may call who can connect.")
+    network: Network | None = Field(default=None, description="Who may call the engines: a NetworkPolicy.")
+    disruption: Disruption | None = Field(
+        default=None, description="How many engines a drain of nodes leaves: a PodDisruptionBudget."
+    )
+    gates: Gates = Field(default_factory=Gates, description="The gates that decide which engines get traffic.")
+    monitoring: Monitoring | None = Field(
+        default=None, description="Have Prometheus collect the engines' metrics: a PodMonitor."
+    )
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Names under which the engines answer, the main one first."""
+        return tuple(self.model.served_names or [served_name(self.model.source)])
+
+    @property
+    def device_count(self) -> int:
+        """Devices that one engine asks for."""
+        if self.accelerator.count is not None:
+            return self.accelerator.count
+        return 0 if self.accelerator.profile == "cpu" else self.parallelism.world_size
+
+    @property
+    def device_resource(self) -> str:
+        """Extended resource that the devices are."""
+        return self.accelerator.resource or PROFILES[self.accelerator.profile].resource
+
+
+def parse_spec(raw: dict[str, Any]) -> VLLMModelSpec:
+    """Read `spec` as it came from the API server, which has checked its schema and its rules.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, out of its bounds, or wrong in itself.
+    """
+    spec = VLLMModelSpec.model_validate(raw)
+    found = [
+        InitErrorDetails(type=PydanticCustomError("fault", "{told}", {"told": fault.message}), loc=fault.path, input="")
+        for fault in faults(spec)
+    ]
+    if found:
+        raise ValidationError.from_exception_data(VLLMModelSpec.__name__, found)
+    return spec

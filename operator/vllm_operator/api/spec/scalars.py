@@ -1,0 +1,97 @@
+"""Texts and numbers that several parts of the spec are made of, each with its bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+
+from vllm_operator.api import quantity
+
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict
+
+_LENGTH_PATTERN = r"^([1-9][0-9]*[kKmMgG]?|auto)$"
+_BYTES_PATTERN = r"^([1-9][0-9]*[kmgtKMGT]?|[1-9][0-9]*\.[0-9]+[kmgt])$"
+_PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_QUALIFIED_NAME_PATTERN = rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}$"
+_DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+WORD_PATTERN: Final = r"^[^\s-]\S*$"
+"""One word that vLLM's parser does not take for a flag."""
+
+
+def _matches(pattern: str) -> AfterValidator:
+    """Check text against the pattern of the schema; numbers are checked by their own bounds."""
+
+    def check(value: int | str) -> int | str:
+        if isinstance(value, str) and not re.search(pattern, value):
+            raise ValueError(f"{value!r} does not match {pattern}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _int_or_string(pattern: str, longest: int, **bounds: int) -> WithJsonSchema:
+    schema: dict[str, Any] = {
+        "x-kubernetes-int-or-string": True,
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "pattern": pattern,
+        "maxLength": longest,
+    }
+    return WithJsonSchema(schema | bounds)
+
+
+def _canonical(value: int | str) -> str:
+    try:
+        return quantity.canonical(value)
+    except ArithmeticError:
+        raise ValueError(f"{value!r} is too long a number") from None
+
+
+Quantity = Annotated[
+    int | str, _matches(quantity.PATTERN), AfterValidator(_canonical), _int_or_string(quantity.PATTERN, 64)
+]
+"""A Kubernetes quantity, such as `500m`, `16Gi` or `4`; once read, in the form that the API server gives it."""
+
+Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?|k)?$")]
+"""A quantity of storage that is more than nothing, as text, so that CEL can compare two of them."""
+
+TokenCount = Annotated[
+    Annotated[int, Field(ge=1)] | str, _matches(_LENGTH_PATTERN), _int_or_string(_LENGTH_PATTERN, 16, minimum=1)
+]
+"""A number of tokens as vLLM reads it: `32768`, `32k`, or `auto` for as many as fit into the memory."""
+
+ByteCount = Annotated[
+    Annotated[int, Field(ge=1)] | str, _matches(_BYTES_PATTERN), _int_or_string(_BYTES_PATTERN, 24, minimum=1)
+]
+"""A number of bytes as vLLM reads it: `1073741824`, `8g` for 8,000,000,000, `8G` for 8 GiB."""
+
+CountOrPercent = Annotated[
+    Annotated[int, Field(ge=0)] | str, _matches(_PERCENT_PATTERN), _int_or_string(_PERCENT_PATTERN, 4, minimum=0)
+]
+"""A number of pods, or a share of them such as `50%`."""
+
+ServedName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=WORD_PATTERN)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=WORD_PATTERN)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=WORD_PATTERN)]
+Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^/\S*$")]
+ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED_NAME_PATTERN)]
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_DNS_NAME_PATTERN)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_DNS_LABEL_PATTERN)]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_QUALIFIED_NAME_PATTERN)]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=rf"^({_LABEL_NAME})?$")]
+Annotation = Annotated[str, StringConstraints(max_length=65536)]
+DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+Annotations = Annotated[dict[LabelKey, Annotation], Field(max_length=64)]
+Quantities = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
+
+MAP_BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+SET: Final[JsonDict] = {"x-kubernetes-list-type": "set"}
+ATOMIC: Final[JsonDict] = {"x-kubernetes-list-type": "atomic"}

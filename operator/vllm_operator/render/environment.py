@@ -1,0 +1,57 @@
+"""The engine's environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.api.spec.core import SecretKey
+from vllm_operator.api.spec.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from vllm_operator.api.spec import VLLMModelSpec
+
+HOME: Final = "/home/vllm"
+"""Writable for any user id; the caches of Hugging Face, vLLM, torch and triton all lie below it."""
+
+CACHE: Final = f"{HOME}/.cache"
+
+KEY_VARIABLE: Final = "VLLM_API_KEY"
+"""The variable in which vLLM and its clients look for the API key."""
+
+
+def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
+    """The variables of the engine's container, as in a pod; what the user sets wins."""
+    engine = spec.engine
+    plain = {"HOME": HOME, "TRITON_CACHE_DIR": f"{CACHE}/triton", "VLLM_NO_USAGE_STATS": "1"}
+    plain |= dict(PROFILES[spec.accelerator.profile].environment)
+    if engine.debug or engine.log_level:  # VLLM_DEBUG, which older guides name, does not exist
+        plain["VLLM_LOGGING_LEVEL"] = engine.log_level or "DEBUG"
+    variables = {name: {"name": name, "value": value} for name, value in plain.items()}
+    if spec.model.token_secret:
+        variables["HF_TOKEN"] = _from_secret("HF_TOKEN", spec.model.token_secret)
+    for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):
+        variables[name] = _from_secret(name, key)
+    variables |= {variable.name: variable.manifest() for variable in engine.env or []}
+    return list(variables.values())
+
+
+def key_variables(spec: VLLMModelSpec) -> list[str]:
+    """Variables that hold the API keys, the one for clients first.
+
+    Only the first has a name that begins with VLLM_: the engine warns of every such name that it does not know.
+    """
+    others = range(2, len(_keys(spec, "")) + 1)
+    return [KEY_VARIABLE, *(f"API_KEY_{number}" for number in others)] if _keys(spec, "") else []
+
+
+def _keys(spec: VLLMModelSpec, instance: str) -> list[SecretKey]:
+    """Where the API keys are."""
+    if not spec.auth:
+        return []
+    generated = SecretKey(name=names.binding_name(instance), key=KEY_VARIABLE)
+    return [*([generated] if spec.auth.generate else []), *(spec.auth.keys or [])]
+
+
+def _from_secret(name: str, key: SecretKey) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": key.manifest()}}

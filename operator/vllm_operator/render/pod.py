@@ -1,0 +1,130 @@
+"""The template of the engines' pods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.api.quantity import MILLI, canonical
+from vllm_operator.api.spec.profiles import PROFILES
+from vllm_operator.render import command, files, gates, storage
+from vllm_operator.render.environment import environment
+from vllm_operator.render.service import PORT_NAME
+from vllm_operator.render.sources import Sources
+
+if TYPE_CHECKING:
+    from vllm_operator.api.base import Model
+    from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.pod import Scheduling
+
+CONTAINER_NAME: Final = "vllm"
+
+_LEAVE_SECONDS = 5
+"""Pause before SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
+
+_EXIT_MARGIN_SECONDS = 10
+_USER_ID = 2000
+
+
+def template(model: VLLMModel) -> dict[str, Any]:
+    """The pod template, before the user's patch."""
+    pod = model.spec.pod
+    metadata: dict[str, Any] = {"labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")}}
+    annotations = {**(pod.annotations or {}), **files.pod_annotations(model)}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": _spec(model)}
+
+
+def _spec(model: VLLMModel) -> dict[str, Any]:
+    spec, pod = model.spec, model.spec.pod
+    sources = Sources(spec)
+    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *gates.volumes()]
+    drain_seconds = spec.engine.shutdown_timeout_seconds
+    body: dict[str, Any] = {
+        "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
+        "automountServiceAccountToken": pod.service_account_name is not None,
+        "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
+        "terminationGracePeriodSeconds": _LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
+        "securityContext": _pod_rights(spec),
+        **_placing(spec.scheduling, model.instance),
+        "imagePullSecrets": _manifests(pod.image_pull_secrets),
+        "initContainers": [
+            *_manifests(pod.init_containers),
+            *({**sidecar, "restartPolicy": "Always"} for sidecar in _manifests(pod.sidecars)),
+        ],
+        "containers": [_container(model, sources)],
+        "volumes": [*own_volumes, *_manifests(pod.volumes)],
+    }
+    return {key: value for key, value in body.items() if value != []}
+
+
+def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
+    spec, pod = model.spec, model.spec.pod
+    rights = pod.container_security_context.manifest() if pod.container_security_context else {}
+    body: dict[str, Any] = {
+        "name": CONTAINER_NAME,
+        "image": image(spec),
+        "command": command.command(spec),
+        "env": environment(spec, model.instance),
+        "envFrom": _manifests(spec.engine.env_from),
+        "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}],
+        "resources": _resources(spec),
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}} | rights,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
+        **gates.probes(spec),
+        "volumeMounts": [
+            *storage.mounts(model),
+            *sources.mounts(),
+            *files.mounts(model),
+            *gates.mounts(),
+            *_manifests(pod.volume_mounts),
+        ],
+    }
+    return {key: value for key, value in body.items() if value != []}
+
+
+def image(spec: VLLMModelSpec) -> str:
+    """Image of the engine."""
+    return spec.engine.image or PROFILES[spec.accelerator.profile].image
+
+
+def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
+    rights = {
+        "runAsNonRoot": True,
+        "runAsUser": _USER_ID,
+        "runAsGroup": 0,
+        "fsGroup": 0,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    given = spec.pod.security_context.manifest() if spec.pod.security_context else {}
+    if given.get("runAsUser") == 0:
+        rights["runAsNonRoot"] = False  # who asks for root means it
+    return rights | given
+
+
+def _placing(scheduling: Scheduling, instance: str) -> dict[str, Any]:
+    placing = scheduling.manifest()
+    for constraint in placing.get("topologySpreadConstraints", []):
+        constraint.setdefault("labelSelector", {"matchLabels": names.selector_labels(instance)})
+    return placing
+
+
+def _resources(spec: VLLMModelSpec) -> dict[str, Any]:
+    """CPU and memory as the user set them, and the devices as a limit; the API server copies it into the requests."""
+    limits: dict[str, Any] = {**(spec.resources.limits or {})}
+    if spec.device_count:
+        limits[spec.device_resource] = spec.device_count
+    sections = {"limits": limits, "requests": {**(spec.resources.requests or {})}}
+    return {name: _quantities(section) for name, section in sections.items() if section}
+
+
+def _quantities(section: dict[str, Any]) -> dict[str, str]:
+    return {name: canonical(quantity, MILLI) for name, quantity in sorted(section.items())}
+
+
+def _manifests(parts: list[Any] | None) -> list[dict[str, Any]]:
+    typed: list[Model] = parts or []
+    return [part.manifest() for part in typed]

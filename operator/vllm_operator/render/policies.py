@@ -1,0 +1,78 @@
+"""What surrounds the engines: their account, who may call them, how many a drain leaves, who reads their metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.api import names
+from vllm_operator.render.objects import child
+from vllm_operator.render.service import PORT_NAME
+
+if TYPE_CHECKING:
+    from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.render.surroundings import Surroundings
+
+
+def service_account(model: VLLMModel) -> tuple[dict[str, Any], ...]:
+    """An account without any rights, unless the user names one."""
+    pod = model.spec.pod
+    if pod.service_account_name:
+        return ()
+    name = names.engines_name(model.instance)
+    body = child(
+        model,
+        api_version="v1",
+        kind="ServiceAccount",
+        name=name,
+        component="engine",
+        annotations=pod.service_account_annotations,
+        automountServiceAccountToken=False,
+    )
+    return (body,)
+
+
+def network_policy(model: VLLMModel) -> tuple[dict[str, Any], ...]:
+    """Who may call the engines. The gate needs no leave: it asks inside the pod."""
+    network = model.spec.network
+    if network is None:
+        return ()
+    peers = [peer.manifest() for peer in network.allow_from]
+    spec = {
+        "podSelector": {"matchLabels": names.selector_labels(model.instance)},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": peers}] if peers else [],  # a rule without peers would let everybody in
+    }
+    return (_policy(model, "networking.k8s.io/v1", "NetworkPolicy", spec),)
+
+
+def disruption_budget(model: VLLMModel) -> tuple[dict[str, Any], ...]:
+    """How many engines a drain of nodes leaves. An engine that does not serve anyway never blocks one."""
+    disruption = model.spec.disruption
+    if disruption is None:
+        return ()
+    spec = {
+        **disruption.manifest(),
+        "selector": {"matchLabels": names.selector_labels(model.instance)},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+    return (_policy(model, "policy/v1", "PodDisruptionBudget", spec),)
+
+
+def pod_monitor(model: VLLMModel, surroundings: Surroundings) -> tuple[dict[str, Any], ...]:
+    """Who reads the engines' metrics, where the cluster knows the resource."""
+    monitoring = model.spec.monitoring
+    if monitoring is None or not surroundings.pod_monitors:
+        return ()
+    endpoint = {"port": PORT_NAME, "path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
+    spec = {
+        "selector": {"matchLabels": names.selector_labels(model.instance)},
+        "podMetricsEndpoints": [endpoint],
+    }
+    return (_policy(model, "monitoring.coreos.com/v1", "PodMonitor", spec, labels=monitoring.labels),)
+
+
+def _policy(
+    model: VLLMModel, api_version: str, kind: str, spec: dict[str, Any], *, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    name = model.instance
+    return child(model, api_version=api_version, kind=kind, name=name, component="engine", labels=labels, spec=spec)

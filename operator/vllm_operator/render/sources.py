@@ -1,0 +1,62 @@
+"""Where the engine finds a model, a tokenizer or an adapter, and the volumes that bring it there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.spec.sources import Origin, parse_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.sources import ParsedSource
+
+CLAIMS_FOLDER: Final = "/mnt/claims"
+IMAGES_FOLDER: Final = "/mnt/images"
+
+
+class Sources:
+    """The sources of one spec, and the volumes that they need, each numbered in the order of its first use."""
+
+    def __init__(self, spec: VLLMModelSpec) -> None:
+        parsed = [parse_source(source) for source in _written(spec)]
+        self._claims = list(dict.fromkeys(one.claim for one in parsed if one.origin is Origin.CLAIM))
+        self._images = list(dict.fromkeys(one.text for one in parsed if one.origin is Origin.IMAGE))
+
+    def locate(self, source: str) -> str:
+        """What vLLM is told: a path in the container, or what it finds by itself."""
+        parsed = parse_source(source)
+        if parsed.origin is Origin.CLAIM:
+            return "/".join(part for part in (CLAIMS_FOLDER, parsed.claim, parsed.claim_path) if part)
+        if parsed.origin is Origin.IMAGE:
+            return self._image_folder(parsed)
+        return parsed.text
+
+    def volumes(self) -> Iterator[dict[str, Any]]:
+        """Claims and images, as volumes of the pod."""
+        for number, claim in enumerate(self._claims):
+            yield {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}}
+        for number, image in enumerate(self._images):
+            yield {"name": f"image-{number}", "image": {"reference": image}}
+
+    def mounts(self) -> Iterator[dict[str, Any]]:
+        """Where the engine finds them; it has nothing to write there."""
+        for number, claim in enumerate(self._claims):
+            yield {"name": f"claim-{number}", "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
+        for number in range(len(self._images)):
+            yield {"name": f"image-{number}", "mountPath": f"{IMAGES_FOLDER}/{number}", "readOnly": True}
+
+    def _image_folder(self, parsed: ParsedSource) -> str:
+        return f"{IMAGES_FOLDER}/{self._images.index(parsed.text)}"
+
+
+def _written(spec: VLLMModelSpec) -> Iterator[str]:
+    yield spec.model.source
+    if spec.model.tokenizer:
+        yield spec.model.tokenizer
+    draft = spec.engine.speculative_decoding
+    if draft and draft.model:
+        yield draft.model
+    for adapter in (spec.lora and spec.lora.adapters) or []:
+        yield adapter.source

@@ -1,0 +1,88 @@
+"""The volumes that an engine writes to: its home, its cache, its shared memory; and the cache's claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.api.quantity import MILLI, canonical
+from vllm_operator.api.spec.storage import ONE_NODE_MODES
+from vllm_operator.render.environment import CACHE, HOME
+from vllm_operator.render.objects import child
+
+if TYPE_CHECKING:
+    from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.api.spec.storage import Storage
+
+_DEFAULT_MODES: Final = ("ReadWriteOnce",)
+_SHARED_MEMORY: Final = "2Gi"
+_SHARED_MEMORY_OF_SEVERAL: Final = "8Gi"
+"""Engines of several processes exchange tensors through it."""
+
+
+def claim(model: VLLMModel) -> tuple[dict[str, Any], ...]:
+    """The claim of the cache; nothing where the cache is something else.
+
+    A claim that is to be kept has no owner, so that neither garbage collection nor the operator deletes it.
+    """
+    cache = model.spec.storage.cache
+    wanted = cache.persistent_volume_claim if cache else None
+    if wanted is None:
+        return ()
+    spec: dict[str, Any] = {
+        "accessModes": list(wanted.access_modes or _DEFAULT_MODES),
+        "resources": {"requests": {"storage": canonical(wanted.size, MILLI)}},
+    }
+    if wanted.storage_class_name:
+        spec["storageClassName"] = wanted.storage_class_name
+    body = child(
+        model,
+        api_version="v1",
+        kind="PersistentVolumeClaim",
+        name=names.cache_name(model.instance),
+        component="cache",
+        owned=not wanted.keep,
+        spec=spec,
+    )
+    return (body,)
+
+
+def on_one_node(storage: Storage) -> bool:
+    """Whether pods on two nodes cannot use the cache at the same time: a rollout has to replace engines in place."""
+    wanted = storage.cache.persistent_volume_claim if storage.cache else None
+    return wanted is not None and set(wanted.access_modes or _DEFAULT_MODES) <= ONE_NODE_MODES
+
+
+def volumes(model: VLLMModel) -> list[dict[str, Any]]:
+    """They, as volumes of the pod."""
+    spec = model.spec
+    several = spec.parallelism.world_size > 1
+    shared = spec.storage.shared_memory or (_SHARED_MEMORY_OF_SEVERAL if several else _SHARED_MEMORY)
+    return [
+        {"name": "home", "emptyDir": {}},
+        *_cache(model),
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+    ]
+
+
+def mounts(model: VLLMModel) -> list[dict[str, Any]]:
+    """Where the engine finds them."""
+    return [
+        {"name": "home", "mountPath": HOME},
+        *({"name": volume["name"], "mountPath": CACHE} for volume in _cache(model)),
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 # the mount point that torch and NCCL use
+    ]
+
+
+def _cache(model: VLLMModel) -> list[dict[str, Any]]:
+    cache = model.spec.storage.cache
+    if cache is None:
+        return []
+    if cache.host_path:
+        source: dict[str, Any] = {"hostPath": {"path": cache.host_path.path, "type": "DirectoryOrCreate"}}
+    elif cache.empty_dir:
+        source = {"emptyDir": cache.empty_dir.manifest()}
+    else:
+        name = cache.existing_claim or names.cache_name(model.instance)
+        source = {"persistentVolumeClaim": {"claimName": name}}
+    return [{"name": "cache", **source}]

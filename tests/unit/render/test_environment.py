@@ -1,0 +1,72 @@
+"""The environment of the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import SOURCE, model
+from vllm_operator.render.command import arguments
+from vllm_operator.render.environment import HOME, environment
+
+
+def variables(**sections: Any) -> dict[str, Any]:
+    """Values of the variables, or where they come from, by name."""
+    found = environment(model(**sections).spec, "qwen")
+    assert len({variable["name"] for variable in found}) == len(found)
+    return {variable["name"]: variable.get("value", variable.get("valueFrom", "")) for variable in found}
+
+
+def secret(name: str, key: str) -> dict[str, Any]:
+    """A value out of a Secret."""
+    return {"secretKeyRef": {"name": name, "key": key}}
+
+
+def test_home_and_caches_are_writable_and_usage_is_not_reported() -> None:
+    assert variables() == {"HOME": HOME, "TRITON_CACHE_DIR": f"{HOME}/.cache/triton", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def test_debug_means_the_variable_that_vllm_reads_and_a_line_for_each_request() -> None:
+    assert variables(engine={"debug": True})["VLLM_LOGGING_LEVEL"] == "DEBUG"
+    assert "VLLM_DEBUG" not in variables(engine={"debug": True})
+    assert "--enable-log-requests" in arguments(model(engine={"debug": True}).spec)
+    assert "VLLM_LOGGING_LEVEL" not in variables()
+
+
+def test_the_log_level_alone_logs_no_requests() -> None:
+    assert variables(engine={"logLevel": "WARNING"})["VLLM_LOGGING_LEVEL"] == "WARNING"
+    assert "--enable-log-requests" not in arguments(model(engine={"logLevel": "DEBUG"}).spec)
+
+
+def test_the_users_environment_wins_and_keeps_its_order() -> None:
+    given_env = [{"name": "VLLM_LOGGING_LEVEL", "value": "INFO"}, {"name": "B"}, {"name": "A", "value": "$(B)"}]
+    made = variables(engine={"debug": True, "env": given_env})
+    assert made["VLLM_LOGGING_LEVEL"] == "INFO"
+    assert list(made)[-2:] == ["B", "A"]
+    assert made["B"] == ""
+
+
+def test_tokens_and_keys_come_out_of_secrets_and_never_stand_in_the_pod() -> None:
+    made = variables(
+        model={"source": SOURCE, "tokenSecret": {"name": "hub", "key": "token"}},
+        auth={"keys": [{"name": "old", "key": "k"}]},
+    )
+    assert made["HF_TOKEN"] == secret("hub", "token")
+    assert made["VLLM_API_KEY"] == secret("old", "k")
+
+
+def test_one_key_is_read_from_the_environment_and_several_become_references_of_an_argument() -> None:
+    one = {"generate": True}
+    several = {"generate": True, "keys": [{"name": "old", "key": "k"}]}
+    assert "--api-key" not in arguments(model(auth=one).spec)
+    words = arguments(model(auth=several).spec)
+    assert words[words.index("--api-key") :] == ["--api-key", "$(VLLM_API_KEY)", "$(API_KEY_2)"]
+    made = variables(auth=several)
+    assert made["VLLM_API_KEY"] == secret("qwen-binding", "VLLM_API_KEY")
+    assert made["API_KEY_2"] == secret("old", "k")
+
+
+@pytest.mark.parametrize("profile", ["nvidia", "amd", "tpu", "cpu"])
+def test_a_profile_without_variables_adds_none(profile: str) -> None:
+    assert set(variables(accelerator={"profile": profile})) == set(variables())
