@@ -111,18 +111,18 @@ def test_a_restarted_operator_writes_nothing(site: Site, stub: EngineChoice) -> 
 
 def test_a_wrong_gpu_count_is_refused_by_the_api_server(site: Site, stub: EngineChoice) -> None:
     wrong = models.model("wrong", stub, parallelism={"tensor": 2}, accelerator={"count": 3})
-    with pytest.raises(ClusterError, match=r"must equal spec\.parallelism\.tensor x spec\.parallelism\.pipeline"):
+    with pytest.raises(ClusterError, match=r"must equal spec\.parallelism\.tensor x pipeline x data"):
         site.apply(wrong)
 
 
 def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_says_why(
     site: Site, stub: EngineChoice
 ) -> None:
-    site.apply(models.model("broken", stub, engine={"extraArgs": ["--swap-space", "4"]}))
+    site.apply(models.model("broken", stub, engine={"extraArgs": ["--no-such-argument", "4"]}))
     message = site.wait_reason("EnginesFailing", "broken")["message"]
     assert "0 of 1 engines serve" in message
     assert "exit code 2" in message
-    assert "unrecognized arguments: --swap-space" in message
+    assert "unrecognized arguments: --no-such-argument" in message
     assert site.condition("Available", "broken")["status"] == "False"
     assert site.endpoints("broken") == set()
 

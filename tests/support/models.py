@@ -50,7 +50,7 @@ def real() -> EngineChoice:
         archive=images.real_engine_image(),
         source=images.real_engine_model(),
         mounts=(GpuMount(images.real_engine_root(), images.REAL_ENGINE_MOUNT),),
-        fields={"maxModelLen": 4096, "extraArgs": ["--enforce-eager", "--kv-cache-memory-bytes", "67108864"]},
+        fields={"maxModelLen": 4096, "enforceEager": True, "kvCacheMemory": "64M"},
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "vllm-system"
 T = TypeVar("T")
 
-CHILDREN = "deployments,services,configmaps"
+CHILDREN = "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets"
 INSTANCE = "app.kubernetes.io/instance"
 
 
@@ -97,7 +97,7 @@ urllib.request.urlopen(request, timeout=10).read()
             "name": "client",
             "image": images.CLIENT,
             "args": [prompt],
-            "envFrom": [{"configMapRef": {"name": f"{name}-client"}}],
+            "envFrom": [{"configMapRef": {"name": f"{name}-client"}}, {"secretRef": {"name": f"{name}-binding"}}],
         }
         spec = {"restartPolicy": "Never", "containers": [container]}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec})

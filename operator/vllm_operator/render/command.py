@@ -72,7 +72,7 @@ def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
             continue
         if flag.composed:
             value = made[flag.name]
-        if value is not None and not (value == field.default and str(value) == flag.default):
+        if value is not None and (field.default is None or str(value) != flag.default):
             yield flag, value
 
 

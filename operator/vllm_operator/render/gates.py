@@ -74,10 +74,18 @@ def mounts() -> list[dict[str, Any]]:
     ]
 
 
+def _pools(spec: VLLMModelSpec) -> bool:
+    """Whether the engine completes no prompts. With runner auto, vLLM makes a converted model a pooling one."""
+    model = spec.model
+    return model.runner == "pooling" or (model.runner != "generate" and model.convert in {"embed", "classify"})
+
+
 def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -> dict[str, Any]:
     # -S and -E keep the start of the interpreter short and free of the image's own settings
     words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
     options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
+    if _pools(spec):
+        options += ["--canary", "pooling"]
     return {
         "exec": {"command": words + options},
         "periodSeconds": period_seconds,

@@ -92,13 +92,16 @@ def image(spec: VLLMModelSpec) -> str:
 
 
 def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
-    rights = {
+    profile = PROFILES[spec.accelerator.profile]
+    rights: dict[str, Any] = {
         "runAsNonRoot": True,
         "runAsUser": _USER_ID,
         "runAsGroup": 0,
         "fsGroup": 0,
-        "seccompProfile": {"type": "RuntimeDefault"},
+        "seccompProfile": {"type": profile.seccomp},
     }
+    if profile.groups:
+        rights["supplementalGroups"] = list(profile.groups)
     given = spec.pod.security_context.manifest() if spec.pod.security_context else {}
     if given.get("runAsUser") == 0:
         rights["runAsNonRoot"] = False  # who asks for root means it

@@ -170,11 +170,10 @@ class Engine(Model):
         default=None,
         description="Log in detail: VLLM_LOGGING_LEVEL=DEBUG, and a line for each request. It shows prompts.",
     )
-    shutdown_timeout_seconds: Annotated[
-        int, Field(ge=0, le=3600), Flag("--shutdown-timeout", "0; the operator sets 30", "0.18.0")
-    ] = Field(
+    shutdown_timeout_seconds: Annotated[int, Field(ge=0, le=3600), Flag("--shutdown-timeout", "0", "0.18.0")] = Field(
         default=DEFAULT_SHUTDOWN_SECONDS,
-        description="How long an engine that is told to end finishes the requests in flight; 0 aborts them at once.",
+        description="How long an engine that is told to end finishes the requests in flight. 0 aborts them at once and "
+        "leaves the argument out, which vLLM older than 0.18.0 does not know.",
     )
     extra_args: Annotated[list[Argument], Field(max_length=128)] | None = Field(
         default=None,

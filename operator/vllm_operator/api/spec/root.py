@@ -47,6 +47,12 @@ _RULES: Final = (
         "spec.accelerator.resource: the profile cpu has no devices; leave it out",
         field_path=".accelerator.resource",
     ),
+    Rule(
+        "self.accelerator.profile != 'gaudi' || has(self.engine.image)",
+        "spec.engine.image is needed with the profile gaudi: nobody publishes an image of vLLM for it; build one as "
+        "the vllm-gaudi plug-in says",
+        field_path=".engine.image",
+    ),
     *(
         Rule(
             f"!has(self.resources.{section}) || !({_RESOURCE} in self.resources.{section})",

@@ -1,0 +1,131 @@
+"""What the spec promises of a pod, on a real kubelet: keys, claims, templates, containers beside the engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import models, tiny_llama
+from tests.support.images import CLIENT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.models import EngineChoice
+    from tests.support.site import Site
+
+pytestmark = pytest.mark.node
+
+REAL_START_SECONDS = 420.0
+
+
+def secret(name: str, **entries: str) -> dict[str, Any]:
+    """A Secret of the user."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries}
+
+
+def claim(site: Site, name: str, folder: Path) -> list[dict[str, Any]]:
+    """A claim of this namespace that holds a folder of the node."""
+    volume = f"{site.name}-{name}"
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {**common, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {**common, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": volume},
+        },
+    ]
+
+
+def chat(site: Site, name: str, key: str) -> tuple[int, str]:
+    """Status and body of a chat that the engine of a model answers to somebody with this key."""
+    (pod,) = site.pods(name)
+    body = {"model": name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    program = f"""
+import urllib.error, urllib.request
+headers = {{"Authorization": "Bearer {key}", "Content-Type": "application/json"}}
+url = "http://{pod["status"]["podIP"]}:8000/v1/chat/completions"
+try:
+    answer = urllib.request.urlopen(urllib.request.Request(url, {json.dumps(body).encode()!r}, headers), timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status)
+print(answer.read().decode())
+"""
+    done = site.cluster.run_inside([sys.executable, "-c", program])
+    assert done.returncode == 0, done.stderr
+    status, _, text = done.stdout.partition("\n")
+    return int(status), text
+
+
+def test_an_application_with_both_bindings_is_let_in_and_nobody_without_the_key(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("guarded", stub, auth={"generate": True}))
+    site.wait_ready("guarded")
+    assert site.ask("guarded", "say something") == "guarded heard: say something"
+    assert chat(site, "guarded", "a guess")[0] == 401
+    (pod,) = site.pods("guarded")
+    (variable,) = [one for one in pod["spec"]["containers"][0]["env"] if one["name"] == "VLLM_API_KEY"]
+    assert variable["valueFrom"]["secretKeyRef"] == {"name": "guarded-binding", "key": "VLLM_API_KEY"}
+
+
+@pytest.mark.real_vllm
+def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_to_every_key(
+    site: Site, real: EngineChoice, tmp_path: Path
+) -> None:
+    tiny_llama.write_model(tmp_path / "llama")
+    tmp_path.chmod(0o755)
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}{{ 'PREFIX ' * 20 }}"
+    site.apply(
+        *claim(site, "weights", tmp_path),
+        secret("keys", old="key-1", new="key-2"),
+        models.model(
+            "claimed",
+            real,
+            model={"source": "pvc://weights/llama", "chatTemplate": {"inline": template}},
+            auth={"keys": [{"name": "keys", "key": "new"}, {"name": "keys", "key": "old"}]},
+        ),
+    )
+    site.wait_ready("claimed", REAL_START_SECONDS)
+    assert site.ask("claimed", "say something")
+    for key in ("key-1", "key-2"):
+        status, text = chat(site, "claimed", key)
+        assert status == 200
+        assert json.loads(text)["usage"]["prompt_tokens"] > len("PREFIX ") * 20
+    assert chat(site, "claimed", "key-3")[0] == 401
+
+
+def test_containers_volumes_and_a_patch_of_the_user_are_in_the_pod_of_a_ready_engine(
+    site: Site, stub: EngineChoice
+) -> None:
+    idle = {"image": CLIENT, "command": ["python3", "-c", "import time; time.sleep(3600)"]}
+    note = {"image": CLIENT, "command": ["python3", "-c", "open('/notes/note', 'w').write('prepared')"]}
+    mount = {"name": "notes", "mountPath": "/notes"}
+    pod = {
+        "labels": {"team": "search"},
+        "volumes": [{"name": "notes", "emptyDir": {}}],
+        "volumeMounts": [mount],
+        "initContainers": [{"name": "prepare", **note, "volumeMounts": [mount]}],
+        "sidecars": [{"name": "idle", **idle}],
+        "patch": {"spec": {"containers": [{"name": "vllm", "env": [{"name": "PATCHED", "value": "yes"}]}]}},
+    }
+    site.apply(models.model("crowded", stub, pod=pod, engine={"env": [{"name": "PLAIN", "value": "yes"}]}))
+    site.wait_ready("crowded")
+    (found,) = site.pods("crowded")
+    name = found["metadata"]["name"]
+    assert found["metadata"]["labels"]["team"] == "search"
+    assert site.kubectl("exec", name, "-c", "vllm", "--", "python3", "-c", "print(open('/notes/note').read())") == (
+        "prepared\n"
+    )
+    environment = site.kubectl("exec", name, "-c", "vllm", "--", "python3", "-c", "import os; print(dict(os.environ))")
+    assert "'PATCHED': 'yes'" in environment
+    assert "'PLAIN': 'yes'" in environment
