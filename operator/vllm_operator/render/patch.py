@@ -257,7 +257,7 @@ def _identity(item: Any, path: _Path) -> Any:
     if not isinstance(item, Mapping):
         raise PatchError(path, f"must be a map, not {_kind(item)}")
     directive = item.get(_PATCH)
-    if _PATCH in item and directive not in {"delete", "replace"}:
+    if _PATCH in item and directive not in ("delete", "replace"):
         raise PatchError((*path, _PATCH), f"must be `delete` or `replace`, not {directive!r}: to merge, leave it out")
     return None if directive == "replace" else _key_of(item, str(_merge_key(path[:-1])), path)
 

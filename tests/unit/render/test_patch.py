@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vllm_operator.render.patch import PatchError, strategic_merge
 
@@ -174,6 +176,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "spec.containers[0].command[0]: must not be null",
     ),
     ({"spec": {"containers": [{"name": "vllm", "$patch": "merge"}]}}, "spec.containers[0].$patch: must be `delete` or"),
+    ({"spec": {"containers": [{"name": "vllm", "$patch": ["x"]}]}}, "spec.containers[0].$patch: must be `delete` or"),
     ({"spec": {"nodeSelector": {"$patch": "merge"}}}, "spec.nodeSelector.$patch: must be `delete` or `replace`"),
     ({"spec": {"$path": "delete"}}, "spec.$path: is no directive: there are `$patch`, `$retainKeys`,"),
     ({"spec": {"tolerations": [{"$patch": "replace"}]}}, "spec.tolerations[0].$patch: has no effect: the list is"),
@@ -200,3 +203,27 @@ def test_a_wrong_patch_is_refused_with_its_path(patch: dict[str, Any], message: 
         strategic_merge(TEMPLATE, patch)
     assert str(refused.value).startswith(message)
     assert isinstance(refused.value, ValueError)
+
+
+fields = st.sampled_from(
+    "name env containers volumes spec finalizers ports containerPort command nodeSelector tolerations $patch $retainKeys "
+    "$setElementOrder/containers $setElementOrder/finalizers $deleteFromPrimitiveList/finalizers".split()
+)
+leaves = st.none() | st.booleans() | st.integers(0, 60) | st.sampled_from(["vllm", "A", "delete", "replace", "home"])
+anything = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.fixed_dictionaries({}, optional={part: st.dictionaries(fields, anything) for part in ("metadata", "spec")}))
+def test_whatever_is_written_is_merged_or_refused(patch: dict[str, Any]) -> None:
+    before = copy.deepcopy((TEMPLATE, patch))
+    try:
+        merged = strategic_merge(TEMPLATE, patch)
+    except PatchError as error:
+        assert ": " in str(error)
+    else:
+        assert "$" not in str(merged)
+    assert (TEMPLATE, patch) == before
