@@ -76,9 +76,10 @@ def test_the_log_is_followed_across_its_rotation(tmp_path: Path) -> None:
     assert [write.target.name for write in log.writes] == ["a", "b"]
 
 
-def test_a_model_is_owed_itself_four_children_and_a_status() -> None:
+def test_a_model_is_owed_itself_six_children_and_a_status() -> None:
     assert sorted(target.resource for target in owed(works("here", 1))) == [
-        "configmaps", "deployments", "services", "services", "vllmmodels", "vllmmodels/status",
+        "configmaps", "deployments", "secrets", "serviceaccounts", "services", "services",
+        "vllmmodels", "vllmmodels/status",
     ]  # fmt: skip
 
 

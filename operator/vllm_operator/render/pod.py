@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 CONTAINER_NAME: Final = "vllm"
 
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+"""Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""
+
 _LEAVE_SECONDS = 5
 """Pause before SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
@@ -30,10 +33,10 @@ _USER_ID = 2000
 def template(model: VLLMModel) -> dict[str, Any]:
     """The pod template, before the user's patch."""
     pod = model.spec.pod
-    metadata: dict[str, Any] = {"labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")}}
-    annotations = {**(pod.annotations or {}), **files.pod_annotations(model)}
-    if annotations:
-        metadata["annotations"] = annotations
+    metadata = {
+        "labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")},
+        "annotations": {_DEFAULT_CONTAINER: CONTAINER_NAME, **(pod.annotations or {}), **files.pod_annotations(model)},
+    }
     return {"metadata": metadata, "spec": _spec(model)}
 
 
