@@ -5,9 +5,11 @@ OperatorError
 ├── LoginError           no way to the API server is configured
 └── ApiError             the API server did not do what was asked
     ├── ApiUnavailable   it did not answer, or cannot now: try again
+    │   └── ApiSilent    it did not answer at all: whatever is asked next will not be answered either
     ├── ApiConflict      somebody else owns a field, or the object is another one by now
     ├── ApiNotFound      there is no such object
     └── ApiRefused       it will not do it, and says why
+        └── ApiInvalid   the object as a whole breaks a rule of its kind
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class ApiUnavailable(ApiError):  # noqa: N818 # named for the state, as the HTTP
     """It did not answer, or asks to come back later."""
 
 
+class ApiSilent(ApiUnavailable):
+    """It did not answer at all: whatever is asked next will most likely not be answered either."""
+
+
 class ApiConflict(ApiError):  # noqa: N818 # as above
     """Somebody else owns a field, or the object is another one by now."""
 
@@ -47,3 +53,7 @@ class ApiNotFound(ApiError):  # noqa: N818 # as above
 
 class ApiRefused(ApiError):  # noqa: N818 # as above
     """It will not do it, whoever tries again: the message is the API server's own."""
+
+
+class ApiInvalid(ApiRefused):
+    """The object that would come of it breaks a rule of its kind."""

@@ -36,7 +36,8 @@ class Settings:
     """Deadline of one request to the API server."""
 
     resync_seconds: float = _within(600.0, 1, 86400)
-    """How often the names of all objects are listed, to find deletions that a broken watch has lost."""
+    """How often the names of all objects are listed, to find deletions that a broken watch has lost, and the
+    PodMonitors themselves, which are not watched, since their kind may come and go."""
 
     listen_host: str = "0.0.0.0"  # noqa: S104 # kubelet and Prometheus come from outside the pod
     """Address of /healthz, /readyz and /metrics."""

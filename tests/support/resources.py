@@ -104,9 +104,10 @@ def observation(
     live_children: Mapping[ChildKey, Mapping[str, Any]] | None = None,
     *pods: Mapping[str, Any],
     now: datetime = NOW,
+    **around: Any,
 ) -> Observation:
-    """What the operator sees."""
-    return Observation(raw=raw, children=live_children or {}, pods=pods, now=now)
+    """What the operator sees; `around` holds what it asks the API server for."""
+    return Observation(raw=raw, children=live_children or {}, pods=pods, now=now, **around)
 
 
 def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:

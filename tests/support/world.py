@@ -56,12 +56,15 @@ class World:
 
     def decide(self) -> Plan:
         """What would be done now."""
-        return decide(observation(self.raw, self.children, *self.pods, now=NOW))
+        around = {"pod_monitors": True, "fresh_key": "made-a-moment-ago"}
+        return decide(observation(self.raw, self.children, *self.pods, now=NOW, **around))
 
     def carry_out(self, plan: Plan) -> None:
-        """Write children and status."""
+        """Write children and status, and delete what is no longer wanted."""
         for write in plan.writes:
             self.apply(write.desired)
+        for doomed in plan.deletes:
+            del self.children[key_of(doomed)]
         if plan.status is not None:
             self.raw = {**self.raw, "status": copy.deepcopy(dict(plan.status))}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.planner.owners import controlling_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +31,8 @@ class Cache:
     def __init__(self) -> None:
         self._objects: defaultdict[Kind, dict[Key, Mapping[str, Any]]] = defaultdict(dict)
         self._models_by_instance: dict[Key, str] = {}
-        self._pods_by_instance: defaultdict[Key, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], Mapping[str, Any]]] = defaultdict(dict)
+        self._served: set[Kind] = set()
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
     def put(self, kind: Kind, live: Mapping[str, Any]) -> bool:
@@ -83,7 +85,23 @@ class Cache:
 
     def pods(self, namespace: str, instance: str) -> tuple[Mapping[str, Any], ...]:
         """Pods of one model's engines."""
-        return tuple(self._pods_by_instance.get(Key(namespace, instance), {}).values())
+        parts = self._parts_by_instance.get(Key(namespace, instance), {})
+        return tuple(live for (kind, _), live in parts.items() if kind is POD)
+
+    def children(self, namespace: str, instance: str) -> tuple[Mapping[str, Any], ...]:
+        """Objects that belong to one model by their label or by their owner."""
+        parts = self._parts_by_instance.get(Key(namespace, instance), {})
+        return tuple(live for (kind, _), live in parts.items() if kind is not POD)
+
+    def serves(self, kind: Kind) -> bool:
+        """Whether the API server knew an optional kind when it was last asked."""
+        return kind in self._served
+
+    def set_served(self, kind: Kind, *, served: bool) -> bool:
+        """Remember that. Returns whether it is news."""
+        news = served is not self.serves(kind)
+        (self._served.add if served else self._served.discard)(kind)
+        return news
 
     def model_of(self, live: Mapping[str, Any]) -> Key | None:
         """The model that a child or a pod belongs to; None where there is none (any more)."""
@@ -99,25 +117,34 @@ class Cache:
         )
 
     def _index(self, kind: Kind, key: Key) -> None:
-        if kind is POD:
-            live = self._objects[kind][key]
-            self._pods_by_instance[_instance(live)][key.name] = live
-        elif kind is MODEL:
+        if kind is MODEL:
             self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
+            return
+        live = self._objects[kind][key]
+        for instance in _instances(live):
+            self._parts_by_instance[instance][kind, key.name] = live
 
     def _unindex(self, kind: Kind, key: Key, known: Mapping[str, Any]) -> None:
-        if kind is POD:
-            pods = self._pods_by_instance[_instance(known)]
-            pods.pop(key.name, None)
-            if not pods:
-                del self._pods_by_instance[_instance(known)]
-        elif kind is MODEL:
+        if kind is MODEL:
             self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
+            return
+        for instance in _instances(known):
+            parts = self._parts_by_instance[instance]
+            parts.pop((kind, key.name), None)
+            if not parts:
+                del self._parts_by_instance[instance]
 
 
 def _instance(live: Mapping[str, Any]) -> Key:
     metadata = live["metadata"]
     return Key(metadata["namespace"], metadata.get("labels", {}).get(INSTANCE_LABEL, ""))
+
+
+def _instances(live: Mapping[str, Any]) -> set[Key]:
+    """The models that an object may belong to. Somebody may have changed its label, but hardly its owner too."""
+    owner = controlling_model(live)
+    by_owner = {Key(live["metadata"]["namespace"], instance_name(owner))} if owner else set()
+    return by_owner | {_instance(live)}
 
 
 def _version(metadata: Mapping[str, Any]) -> int:

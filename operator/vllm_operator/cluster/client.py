@@ -1,4 +1,4 @@
-"""A small typed client of the API server over one aiohttp session: the five calls that the operator makes."""
+"""A small typed client of the API server over one aiohttp session: the few calls that the operator makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import orjson
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.kinds import MODEL, kind_of
-from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound, ApiRefused, ApiUnavailable
+from vllm_operator.errors import (
+    ApiConflict,
+    ApiError,
+    ApiInvalid,
+    ApiNotFound,
+    ApiRefused,
+    ApiSilent,
+    ApiUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -23,7 +31,8 @@ _NEVER: Final = "1"
 
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE_SIZE: Final = 500
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER_ERROR = 404, 409, 429, 500
+_NOT_FOUND, _CONFLICT, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 422, 429, 500
+_JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,21 @@ class Client:
             "PATCH", path, body=body, content_type="application/apply-patch+yaml", parameters=parameters
         )
 
+    async def patch(self, live: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """JSON merge patch of this very object as it was seen.
+
+        Raises:
+            ApiConflict: it is another one by now, or has changed meanwhile.
+        """
+        metadata = live["metadata"]
+        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {**changes, "metadata": {**changes.get("metadata", {}), **guard}}
+        path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
+        parameters = {"fieldManager": FIELD_MANAGER}
+        return await self._call(
+            "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
+        )
+
     async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the status of a model. The uid keeps it from a new model of the same name."""
         body = {"metadata": {"uid": uid}, "status": status}
@@ -77,20 +101,33 @@ class Client:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
         path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
         try:
-            await self._call("DELETE", path, body=body, content_type="application/json")
+            await self._call("DELETE", path, body=body, content_type=_JSON)
         except (ApiNotFound, ApiConflict):
             return
 
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
-        """All objects of a kind that concern the operator, by their metadata alone, page by page."""
+        """All objects of a kind that concern the operator, by their metadata alone."""
+        async for item in self._items(kind, accept=_METADATA_ONLY):
+            metadata = item["metadata"]
+            yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+
+    def objects(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind that concern the operator, whole.
+
+        Raises:
+            ApiNotFound: the API server does not serve the kind.
+        """
+        return self._items(kind, accept=_JSON)
+
+    async def _items(self, kind: Kind, *, accept: str) -> AsyncIterator[dict[str, Any]]:
+        """Page by page, so that no answer grows with the cluster."""
         parameters = {"limit": str(_PAGE_SIZE)}
         if kind is not MODEL:
             parameters["labelSelector"] = MANAGED_SELECTOR
         while True:
-            page = await self._call("GET", kind.path(), parameters=parameters, accept=_METADATA_ONLY)
+            page = await self._call("GET", kind.path(), parameters=parameters, accept=accept)
             for item in page["items"] or ():  # null where there is nothing
-                metadata = item["metadata"]
-                yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+                yield item
             token = page["metadata"].get("continue")
             if not token:
                 return
@@ -104,7 +141,7 @@ class Client:
         body: Mapping[str, Any] | None = None,
         content_type: str | None = None,
         parameters: Mapping[str, str] | None = None,
-        accept: str = "application/json",
+        accept: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         data = None if body is None else orjson.dumps(body)
@@ -119,7 +156,7 @@ class Client:
                     return answer
                 raise _error(f"{method} {path}", response.status, content)
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
-            raise ApiUnavailable(f"{method} {path}", repr(error)) from error
+            raise ApiSilent(f"{method} {path}", repr(error)) from error
 
 
 def _error(what: str, status: int, content: bytes) -> ApiError:
@@ -137,4 +174,4 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         return ApiConflict(what, text)
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         return ApiUnavailable(what, text)
-    return ApiRefused(what, text)
+    return (ApiInvalid if status == _INVALID else ApiRefused)(what, text)

@@ -35,14 +35,33 @@ MODEL: Final = Kind(meta.API_VERSION, meta.KIND, meta.PLURAL)
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 SERVICE: Final = Kind("v1", "Service", "services")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
+SECRET: Final = Kind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
+PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+POD_DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 POD: Final = Kind("v1", "Pod", "pods")
+POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
-CHILDREN: Final = (DEPLOYMENT, SERVICE, CONFIG_MAP)
+CHILDREN: Final = (
+    DEPLOYMENT,
+    SERVICE,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    PERSISTENT_VOLUME_CLAIM,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+)
 """What the operator makes, and repairs when somebody else changes it."""
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 
-_BY_NAME: Final = {kind.kind: kind for kind in WATCHED}
+OPTIONAL: Final = (POD_MONITOR,)
+"""Children of kinds that an API server may not serve. They are listed from time to time instead of watched: kopf finds
+the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator."""
+
+_BY_NAME: Final = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL)}
 
 
 def kind_of(name: str) -> Kind:

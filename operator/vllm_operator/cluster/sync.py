@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import WATCHED
+from vllm_operator.errors import ApiNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.kinds import Kind
@@ -42,6 +45,18 @@ async def ghosts(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
         living = {identity.uid async for identity in client.identities(kind)}
         found += [(kind, key, uid) for uid, key in before.items() if uid not in living]
     return found
+
+
+async def listed(client: Client, kind: Kind) -> list[Mapping[str, Any]] | None:
+    """Our objects of an optional kind; None where the API server does not serve it.
+
+    Raises:
+        ApiError: the API server does not say.
+    """
+    try:
+        return [live async for live in client.objects(kind)]
+    except ApiNotFound:
+        return None
 
 
 async def _missing(client: Client, cache: Cache, kind: Kind) -> set[tuple[Key, str]]:

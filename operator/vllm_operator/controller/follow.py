@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_operator.cluster.sync import ghosts, wait_until_synced
+from vllm_operator.cluster.kinds import OPTIONAL
+from vllm_operator.cluster.sync import ghosts, listed, wait_until_synced
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.errors import ApiError, ApiNotFound, OperatorError
@@ -51,6 +52,7 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
         raise OperatorError(
             f"{error}: install the CustomResourceDefinition, as the manifests and the chart do"
         ) from error
+    await _list_optional(parts)
     parts.intake.everything()
     ready.set()
     logger.info("following the cluster with %d workers", parts.settings.workers)
@@ -58,7 +60,7 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(parts.settings.workers):
             group.create_task(_work(parts, reconciler), name=f"worker {number}")
-        group.create_task(_lay_ghosts(parts), name="ghosts")
+        group.create_task(_resync(parts), name="resync")
 
 
 async def _work(parts: Parts, reconciler: Reconciler) -> None:
@@ -90,17 +92,35 @@ async def _reconcile(parts: Parts, reconciler: Reconciler, key: Key) -> None:
             parts.queue.add_after(key, delay)
 
 
-async def _lay_ghosts(parts: Parts) -> None:
-    """From time to time, find the deletions that a broken watch has lost."""
+async def _resync(parts: Parts) -> None:
+    """From time to time, ask for what no watch brings."""
     while True:
         await asyncio.sleep(parts.settings.resync_seconds)
+        await _lay_ghosts(parts)
+        await _list_optional(parts)
+
+
+async def _lay_ghosts(parts: Parts) -> None:
+    """Find the deletions that a broken watch has lost."""
+    try:
+        found = await ghosts(parts.client, parts.cache)
+    except ApiError as error:
+        logger.warning("cannot list what exists, again in %.0f s: %s", parts.settings.resync_seconds, error)
+        return
+    for kind, key, uid in found:
+        live = parts.cache.get(kind, key)
+        if live is not None and live["metadata"]["uid"] == uid:
+            logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
+            parts.intake.deleted(kind, live)
+
+
+async def _list_optional(parts: Parts) -> None:
+    """List the objects of kinds that need not exist. Where that fails, what was known before stays true."""
+    for kind in OPTIONAL:
+        known = {str(live["metadata"]["uid"]) for _, live in parts.cache.items(kind)}
         try:
-            found = await ghosts(parts.client, parts.cache)
+            found = await listed(parts.client, kind)
         except ApiError as error:
-            logger.warning("cannot list what exists, again in %.0f s: %s", parts.settings.resync_seconds, error)
+            logger.warning("cannot list %s, again in %.0f s: %s", kind.plural, parts.settings.resync_seconds, error)
             continue
-        for kind, key, uid in found:
-            live = parts.cache.get(kind, key)
-            if live is not None and live["metadata"]["uid"] == uid:
-                logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
-                parts.intake.deleted(kind, live)
+        parts.intake.listed(kind, found, known)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CHILDREN, MODEL, POD
+from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, POD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue
@@ -37,9 +38,24 @@ class Intake:
             for key in keys:
                 self._queue.add(key)
 
+    def listed(self, kind: Kind, found: Sequence[Mapping[str, Any]] | None, known: AbstractSet[str]) -> None:
+        """What a list of an optional kind brought; None where the API server does not serve the kind.
+
+        Of the objects whose uids were `known` before it was asked, those that it did not bring are gone. Where the kind
+        has come or gone, every model is looked at: each may want one.
+        """
+        for live in found or ():
+            self.changed(kind, live)
+        living = {live["metadata"]["uid"] for live in found or ()}
+        for _, live in self._cache.items(kind):
+            if live["metadata"]["uid"] in known - living:
+                self.deleted(kind, live)
+        if self._cache.set_served(kind, served=found is not None):
+            self.everything()
+
     def everything(self) -> None:
         """Have every model looked at, and every namespace that holds a model or the gate program."""
-        for kind in (MODEL, *CHILDREN):
+        for kind in (MODEL, *CHILDREN, *OPTIONAL):
             for _, live in self._cache.items(kind):
                 self._enqueue(kind, live)
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, kind_of
-from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, OperatorError
-from vllm_operator.planner.decide import decide, decide_namespace, name_taken, owned, refuse, tell
-from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation
-from vllm_operator.render.children import child_names
+from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
+from vllm_operator.controller.act import Hands
+from vllm_operator.errors import ApiNotFound, ApiRefused, OperatorError
+from vllm_operator.planner import keys
+from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
+from vllm_operator.planner.owners import belongs
+from vllm_operator.planner.plan import NamespaceObservation, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_operator.cluster.client import Client
-    from vllm_operator.planner.plan import Plan, Write
+    from vllm_operator.errors import ApiError
+    from vllm_operator.planner.plan import ChildKey, Plan
 
 logger = logging.getLogger(__name__)
+
+_KEY_BYTES = 32
 
 
 class Reconciler:
@@ -31,6 +38,7 @@ class Reconciler:
     def __init__(self, client: Client, cache: Cache) -> None:
         self._client = client
         self._cache = cache
+        self._hands = Hands(client, cache)
 
     async def reconcile(self, key: Key) -> float | None:
         """Observe, decide and act once. Returns in how many seconds to look again, if nothing changes before.
@@ -39,77 +47,79 @@ class Reconciler:
             ApiError: the API server did not do what was decided; the caller tries again later.
         """
         if not key.name:
-            await self._act(key, decide_namespace(self._observe_namespace(key.namespace)))
+            await self._share(key)
             return None
-        observation = self._observe(key)
-        outcome = await self._carry_out(key, observation)
+        observation = await self._observe(key)
+        outcome, failure = await self._carry_out(key, observation)
         if outcome.status is not None:
             await self._write_status(key, outcome.status)
+        if failure is not None:
+            raise failure
         if outcome.look_again_at is None:
             return None
         return (outcome.look_again_at - observation.now).total_seconds()
 
-    async def _carry_out(self, key: Key, observation: Observation) -> Plan:
+    async def _carry_out(self, key: Key, observation: Observation) -> tuple[Plan, ApiError | None]:
         """Bring the children to what was decided. The plan that is returned holds what is left to tell.
 
         After a write the answers are judged, not what was there before: no watch reports an answer once more, and a
         write that rolls nothing out (a label was mended) must not leave the model waiting for a rollout.
         """
         plan = decide(observation)
-        try:
-            await self._act(key, plan)
-        except ApiRefused as refusal:
-            return refuse(observation, Reason.CHILD_REFUSED, str(refusal))
-        except NameTaken as taken:
-            return refuse(observation, Reason.NAME_TAKEN, str(taken))
-        if not plan.writes:
-            return plan
-        return tell(replace(self._observe(key), raw=observation.raw))  # a newer spec is for the next look
+        ours = functools.partial(belongs, key.name)
+        done = await self._hands.act(key, plan, ours)
+        if done.unknown:
+            observation = replace(observation, children={**observation.children, **done.unknown})
+            plan = decide(observation)
+            done = await self._hands.act(key, plan, ours)
+        if not (plan.writes or done.troubles):
+            return plan, done.failure
+        seen = replace(observation, children=self._children(key), pods=self._pods(key))
+        return tell(seen, done.troubles), done.failure
 
-    def _observe(self, key: Key) -> Observation:
-        instance = names.instance_name(key.name)
-        found = {
-            ChildKey(kind, name): self._cache.get(kind_of(kind), Key(key.namespace, name))
-            for kind, name in child_names(instance)
-        }
+    async def _observe(self, key: Key) -> Observation:
+        raw = self._cache.get(MODEL, key)
         return Observation(
-            raw=self._cache.get(MODEL, key),
-            children={child: live for child, live in found.items() if live is not None},
-            pods=self._cache.pods(key.namespace, instance),
+            raw=raw,
+            children=self._children(key),
+            pods=self._pods(key),
             now=datetime.now(UTC),
+            pod_monitors=self._cache.serves(POD_MONITOR),
+            secret=await self._secret(key.namespace, raw) if raw else None,
+            fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
         )
 
-    def _observe_namespace(self, namespace: str) -> NamespaceObservation:
-        program = self._cache.get(CONFIG_MAP, Key(namespace, names.GATES_CONFIG_MAP))
-        return NamespaceObservation(namespace, self._cache.has_models(namespace), program)
+    def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:
+        found = self._cache.children(key.namespace, names.instance_name(key.name))
+        return {key_of(live): live for live in found}
 
-    async def _act(self, key: Key, plan: Plan) -> None:
-        for write in plan.writes:
-            live = await self._write(key, write)
-            self._cache.put(kind_of(live["kind"]), live)
-        if plan.writes:
-            written = (f"{write.desired['kind']} {write.desired['metadata']['name']}" for write in plan.writes)
-            logger.info("%s/%s: applied %s", key.namespace, key.name, ", ".join(written))
-        for doomed in plan.deletes:
-            await self._client.delete(doomed)
+    def _pods(self, key: Key) -> tuple[Mapping[str, Any], ...]:
+        return self._cache.pods(key.namespace, names.instance_name(key.name))
 
-    async def _write(self, key: Key, write: Write) -> dict[str, Any]:
+    async def _secret(self, namespace: str, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The user's Secret that holds the first API key: not ours, so not watched."""
+        name = keys.secret_to_read(raw)
+        if name is None:
+            return None
         try:
-            return await self._client.apply(write.desired, force=write.ours)
-        except ApiConflict:
-            return await self._take_back(key, write)
+            return await self._client.get(SECRET, namespace, name)
+        except (ApiNotFound, ApiRefused):
+            return None  # the status tells it
 
-    async def _take_back(self, key: Key, write: Write) -> dict[str, Any]:
-        """Somebody else owns a field. In an object of ours it is repaired; another's object is left alone.
+    async def _share(self, key: Key) -> None:
+        """The gate program of a namespace.
 
         Raises:
-            NameTaken: the object is not the operator's.
+            OperatorError: it could not be written; there is no one status to tell it in.
         """
-        metadata = write.desired["metadata"]
-        live = await self._client.get(kind_of(write.desired["kind"]), key.namespace, metadata["name"])
-        if not _ours(key, live):
-            raise NameTaken(name_taken(write.desired))
-        return await self._client.apply(write.desired, force=True)
+        program = self._cache.get(CONFIG_MAP, Key(key.namespace, names.GATES_CONFIG_MAP))
+        observation = NamespaceObservation(key.namespace, self._cache.has_models(key.namespace), program)
+        done = await self._hands.act(key, decide_namespace(observation), _is_managed)
+        if done.unknown:
+            [program] = done.unknown.values()
+            done = await self._hands.act(key, decide_namespace(replace(observation, program=program)), _is_managed)
+        if done.troubles:
+            raise OperatorError(done.troubles[0].message)
 
     async def _write_status(self, key: Key, status: Mapping[str, Any]) -> None:
         raw = self._cache.get(MODEL, key)
@@ -125,12 +135,6 @@ class Reconciler:
         logger.info("%s/%s: %s", key.namespace, key.name, text)
 
 
-class NameTaken(OperatorError):  # noqa: N818 # named for the state, as the status says it
-    """A child's name belongs to an object that the operator did not make."""
-
-
-def _ours(key: Key, live: Mapping[str, Any]) -> bool:
-    """Whether an object that the cache did not know is the operator's all the same."""
-    if not key.name:
-        return bool(live["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.MANAGER)
-    return owned(key.name, live)
+def _is_managed(live: Mapping[str, Any]) -> bool:
+    """Whether an object that has no owner is the operator's all the same."""
+    return bool(live["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.MANAGER)

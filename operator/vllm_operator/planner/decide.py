@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import pydantic
 
 from vllm_operator.api.conditions import Reason
-from vllm_operator.api.meta import KIND
+from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import explain, parse_resource
-from vllm_operator.planner import pods, status
+from vllm_operator.planner import keys, pods, status
 from vllm_operator.planner.compare import holds
-from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Write
+from vllm_operator.planner.owners import belongs, controlled_by
+from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
+from vllm_operator.render.service import url
+from vllm_operator.render.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.planner.status import Outcome
 
 REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
-"""A foreign object, a quota or a webhook may go away, and none of them tells the operator."""
+"""A foreign object, a quota, a webhook or a missing Secret may be mended, and none of them tells the operator."""
+
+KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
+"""How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
+
+_MOST_TROUBLES_TOLD: Final = 3
+
+_NO_POD_MONITOR: Final = (
+    "spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1): metrics are not collected until the "
+    "Prometheus operator is installed"
+)
 
 
 def decide(observation: Observation) -> Plan:
-    """What shall be done about a model. Deleting its children is left to garbage collection."""
+    """What shall be done about a model. Deleting its children with it is left to garbage collection."""
     raw = observation.raw
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return Plan()
     try:
         model = parse_resource(raw)
     except pydantic.ValidationError as error:
-        refusal = status.refused_status(raw, Reason.INVALID_SPEC, explain(error), observation.now)
-        return Plan(status=_if_changed(raw, refusal))
-    writes = _writes(model, observation.children)
+        return _invalid(observation, explain(error))
+    desired = children(model, _surroundings(observation))
+    writes = _writes(desired, observation.children)
     taken = [write.desired for write in writes if _foreign(model, observation.children.get(key_of(write.desired)))]
     if taken:
-        return refuse(observation, Reason.NAME_TAKEN, name_taken(taken[0]))
-    pending = any(write.desired["kind"] == "Deployment" for write in writes)
-    return Plan(writes=writes, status=_if_changed(raw, _status(model, observation, pending=pending)))
+        return tell(observation, [name_taken(taken[0])])
+    return Plan(
+        writes=writes,
+        deletes=_no_longer_wanted(model, desired, observation.children),
+        status=_if_changed(raw, _status(model, observation, pending=any(map(_is_deployment, writes)))),
+        look_again_at=_look_again_at(observation),
+    )
 
 
-def tell(observation: Observation) -> Plan:
-    """What to say in the status once all writes of a decision are done: the children are as that decision wanted."""
+def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
+    """What to say in the status once the writes of a decision are done, or could not be done.
+
+    Where all went well, the children are as that decision wanted.
+    """
     raw = observation.raw
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return Plan()
-    return Plan(status=_if_changed(raw, _status(parse_resource(raw), observation, pending=False)))
+    outcome = _outcome(troubles) if troubles else None
+    told = _status(parse_resource(raw), observation, outcome)
+    refused_again_at = observation.now + REFUSED_AGAIN_AFTER if outcome and outcome.stalled else None
+    return Plan(status=_if_changed(raw, told), look_again_at=refused_again_at or _look_again_at(observation))
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -62,19 +86,11 @@ def decide_namespace(observation: NamespaceObservation) -> Plan:
     return Plan(writes=(Write(desired, ours=live is not None),))
 
 
-def refuse(observation: Observation, reason: Reason, message: str) -> Plan:
-    """Say in the status that a write was refused, and try again later."""
-    raw = observation.raw
-    if raw is None:
-        return Plan()
-    refusal = status.refused_status(raw, reason, message, observation.now)
-    return Plan(status=_if_changed(raw, refusal), look_again_at=observation.now + REFUSED_AGAIN_AFTER)
-
-
-def name_taken(desired: Mapping[str, Any]) -> str:
-    """What to tell when a child's name belongs to somebody else."""
+def name_taken(desired: Mapping[str, Any]) -> Trouble:
+    """A child's name belongs to somebody else."""
     name = f"{desired['kind']} {desired['metadata']['name']}"
-    return f"{name} exists and is not the operator's: delete or rename it, or give the VLLMModel another name"
+    advice = "delete or rename it, or give the VLLMModel another name"
+    return Trouble(Reason.NAME_TAKEN, f"{name} exists and is not the operator's: {advice}")
 
 
 def key_of(child: Mapping[str, Any]) -> ChildKey:
@@ -82,21 +98,17 @@ def key_of(child: Mapping[str, Any]) -> ChildKey:
     return ChildKey(child["kind"], child["metadata"]["name"])
 
 
-def owned(name: str, live: Mapping[str, Any]) -> bool:
-    """Whether a live object belongs to the model of this name, or to an earlier one that had it."""
-    return any(
-        reference.get("controller") and reference["kind"] == KIND and reference["name"] == name
-        for reference in live["metadata"].get("ownerReferences", [])
-    )
+def _surroundings(observation: Observation) -> Surroundings:
+    return Surroundings(api_key=keys.first_key(observation).text, pod_monitors=observation.pod_monitors)
 
 
 def _foreign(model: VLLMModel, live: Mapping[str, Any] | None) -> bool:
-    return live is not None and not owned(model.name, live)
+    return live is not None and not belongs(model.name, live)
 
 
-def _writes(model: VLLMModel, live: Mapping[ChildKey, Mapping[str, Any]]) -> tuple[Write, ...]:
-    desired = ((child, live.get(key_of(child))) for child in children(model))
-    return tuple(Write(child, ours=found is not None) for child, found in desired if not _settled(found, child))
+def _writes(desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]) -> tuple[Write, ...]:
+    pairs = ((child, live.get(key_of(child))) for child in desired)
+    return tuple(Write(child, ours=found is not None) for child, found in pairs if not _settled(found, child))
 
 
 def _settled(live: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> bool:
@@ -104,10 +116,80 @@ def _settled(live: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> bool
     return live is not None and ("deletionTimestamp" in live["metadata"] or holds(live, desired))
 
 
-def _status(model: VLLMModel, observation: Observation, *, pending: bool) -> dict[str, Any]:
-    deployment = observation.children.get(ChildKey("Deployment", model.instance))
-    seen = status.fleet(model, deployment, pods.reports(observation.pods), pending=pending)
-    return status.status_of(model, seen, status.judge(seen), observation.raw or {}, observation.now)
+def _is_deployment(write: Write) -> bool:
+    return bool(write.desired["kind"] == "Deployment")
+
+
+def _no_longer_wanted(
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    """Children of this very model that its spec does not ask for any more.
+
+    What an earlier model of its name left is for garbage collection, and a claim without an owner is kept.
+    """
+    wanted = set(map(key_of, desired))
+    return tuple(
+        live[key]
+        for key in sorted(live.keys() - wanted)
+        if controlled_by(model.uid, live[key]) and "deletionTimestamp" not in live[key]["metadata"]
+    )
+
+
+def _invalid(observation: Observation, message: str) -> Plan:
+    """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
+    raw = observation.raw or {}
+    outcome = status.refused(Reason.INVALID_SPEC, message)
+    seen = _fleet(observation, wanted=0)
+    address = raw.get("status", {}).get("url", "")
+    told = status.status_of(raw, seen, outcome, address=address, now=observation.now)
+    return Plan(status=_if_changed(raw, told))
+
+
+def _outcome(troubles: Sequence[Trouble]) -> Outcome:
+    """A refusal weighs more than what is tried again anyway."""
+    more = len(troubles) - _MOST_TROUBLES_TOLD
+    messages = [trouble.message for trouble in troubles[:_MOST_TROUBLES_TOLD]]
+    message = "; ".join(messages) + (f"; and {more} more" if more > 0 else "")
+    refusals = [trouble.reason for trouble in troubles if trouble.reason is not Reason.CHILD_NOT_WRITTEN]
+    if refusals:
+        return status.refused(refusals[0], message)
+    return status.unfinished(Reason.CHILD_NOT_WRITTEN, message)
+
+
+def _status(
+    model: VLLMModel, observation: Observation, outcome: Outcome | None = None, *, pending: bool = False
+) -> dict[str, Any]:
+    seen = _fleet(observation, wanted=model.spec.replicas, pending=pending)
+    return status.status_of(
+        observation.raw or {},
+        seen,
+        outcome or status.judge(seen),
+        address=url(model),
+        warnings=_warnings(observation),
+        now=observation.now,
+    )
+
+
+def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
+    instance = instance_name((observation.raw or {})["metadata"]["name"])
+    deployment = observation.children.get(ChildKey("Deployment", instance))
+    return status.fleet(wanted, deployment, pods.reports(observation.pods), pending=pending)
+
+
+def _warnings(observation: Observation) -> list[str]:
+    """What does not stop the engines and should be known all the same."""
+    found = [keys.first_key(observation).warning]
+    monitored = (observation.raw or {})["spec"].get("monitoring") is not None
+    if monitored and not observation.pod_monitors:
+        found.append(_NO_POD_MONITOR)
+    return [warning for warning in found if warning]
+
+
+def _look_again_at(observation: Observation) -> datetime | None:
+    if keys.secret_to_read(observation.raw or {}) is None:
+        return None
+    missing = keys.first_key(observation).warning
+    return observation.now + (REFUSED_AGAIN_AFTER if missing else KEY_AGAIN_AFTER)
 
 
 def _if_changed(raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from vllm_operator.api.conditions import Reason
 
 
 class ChildKey(NamedTuple):
@@ -24,10 +26,16 @@ class Observation:
     raw: Mapping[str, Any] | None
     """The resource as the API server has it; None when it is gone."""
     children: Mapping[ChildKey, Mapping[str, Any]]
-    """Live objects that carry the operator's label, under the names that the model's children have."""
+    """Live objects that are the model's by their label or their owner, wanted or not."""
     pods: tuple[Mapping[str, Any], ...]
     """Pods of its engines."""
     now: datetime
+    pod_monitors: bool = False
+    """Whether the API server serves PodMonitor."""
+    secret: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
+    fresh_key: str = field(default="", repr=False)
+    """A random key, used where `spec.auth` asks for one and there is none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +58,20 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A write that did not go through."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
     writes: tuple[Write, ...] = ()
     deletes: tuple[Mapping[str, Any], ...] = ()
-    """Live objects to delete."""
+    """Live objects to delete, after all writes: nothing that is written may still refer to them."""
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
     look_again_at: datetime | None = None

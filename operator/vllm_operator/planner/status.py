@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason
-from vllm_operator.api.status import Binding, VLLMModelStatus
+from vllm_operator.api.status import MAX_WARNING_LENGTH, MAX_WARNINGS, Binding, VLLMModelStatus
 from vllm_operator.planner import pods
 from vllm_operator.planner.pods import EngineState
-from vllm_operator.render.service import url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from vllm_operator.api.resource import VLLMModel
     from vllm_operator.planner.pods import EngineReport
 
 
@@ -58,14 +56,14 @@ class Outcome:
 
 
 def fleet(
-    model: VLLMModel, deployment: Mapping[str, Any] | None, engines: tuple[EngineReport, ...], *, pending: bool
+    wanted: int, deployment: Mapping[str, Any] | None, engines: tuple[EngineReport, ...], *, pending: bool
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
     live = deployment or {}
     status = live.get("status", {})
     generation = live.get("metadata", {}).get("generation", 0)
     return Fleet(
-        wanted=model.spec.replicas,
+        wanted=wanted,
         existing=status.get("replicas", 0),
         current=status.get("updatedReplicas", 0),
         serving=status.get("readyReplicas", 0),
@@ -115,44 +113,51 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def status_of(model: VLLMModel, seen: Fleet, outcome: Outcome, raw: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The whole status of a model whose spec can be followed."""
-    conditions = _conditions(seen, outcome)
-    return _status(
-        model_fields={
-            "replicas": seen.existing,
-            "ready_replicas": seen.serving,
-            "selector": names.selector_text(model.instance),
-            "url": url(model),
-            "binding": Binding(name=names.client_name(model.instance)),
-        },
-        conditions=conditions,
-        raw=raw,
-        now=now,
+def refused(reason: Reason, message: str) -> Outcome:
+    """Nothing will change until somebody acts. What serves goes on serving."""
+    return Outcome(ready=False, reason=reason, message=message, stalled=True)
+
+
+def unfinished(reason: Reason, message: str) -> Outcome:
+    """The operator tries again by itself."""
+    return Outcome(ready=False, reason=reason, message=message)
+
+
+def status_of(
+    raw: Mapping[str, Any], seen: Fleet, outcome: Outcome, *, address: str, warnings: Iterable[str] = (), now: datetime
+) -> dict[str, Any]:
+    """The whole status; `address` is the model's base URL. What is empty is left out where it may be."""
+    instance = names.instance_name(raw["metadata"]["name"])
+    before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
+    return VLLMModelStatus(
+        observed_generation=raw["metadata"].get("generation", 0),
+        replicas=seen.existing,
+        ready_replicas=seen.serving,
+        selector=names.selector_text(instance),
+        url=address,
+        binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
+        warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
+        conditions=[
+            _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
+            for kind, told in _conditions(seen, outcome).items()
+        ],
+    ).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _condition(
+    kind: ConditionType, told: tuple[str, Reason, str], raw: Mapping[str, Any], transition_time: str
+) -> Condition:
+    status, reason, message = told
+    return Condition.model_validate(
+        {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": message[:MAX_MESSAGE_LENGTH],
+            "observed_generation": raw["metadata"].get("generation", 0),
+            "last_transition_time": transition_time,
+        }
     )
-
-
-def refused_status(raw: Mapping[str, Any], reason: Reason, message: str, now: datetime) -> dict[str, Any]:
-    """Status of a model that the operator cannot follow: what serves goes on serving and is counted as before."""
-    before = raw.get("status", {})
-    serving = before.get("readyReplicas", 0)
-    conditions = {
-        ConditionType.READY: ("False", reason, message),
-        ConditionType.AVAILABLE: _available(serving),
-        ConditionType.RECONCILING: ("False", reason, message),
-        ConditionType.STALLED: ("True", reason, message),
-    }
-    kept = {name: before.get(key, default) for name, key, default in _KEPT}
-    return _status(model_fields=kept, conditions=conditions, raw=raw, now=now)
-
-
-_KEPT = (
-    ("replicas", "replicas", 0),
-    ("ready_replicas", "readyReplicas", 0),
-    ("selector", "selector", ""),
-    ("url", "url", ""),
-    ("binding", "binding", {"name": ""}),
-)
 
 
 def _available(serving: int) -> tuple[str, Reason, str]:
@@ -162,43 +167,15 @@ def _available(serving: int) -> tuple[str, Reason, str]:
 
 
 def _conditions(seen: Fleet, outcome: Outcome) -> dict[ConditionType, tuple[str, Reason, str]]:
-    on_the_way = not (outcome.ready or outcome.stalled or outcome.settled)
     as_desired = ("False", Reason.AS_DESIRED, "")
     why = (outcome.reason, outcome.message)
+    settled = outcome.ready or outcome.settled
     return {
         ConditionType.READY: (str(outcome.ready), *why),
         ConditionType.AVAILABLE: _available(seen.serving),
-        ConditionType.RECONCILING: ("True", *why) if on_the_way else as_desired,
+        ConditionType.RECONCILING: as_desired if settled else (str(not outcome.stalled), *why),
         ConditionType.STALLED: ("True", *why) if outcome.stalled else as_desired,
     }
-
-
-def _status(
-    *,
-    model_fields: Mapping[str, Any],
-    conditions: Mapping[ConditionType, tuple[str, Reason, str]],
-    raw: Mapping[str, Any],
-    now: datetime,
-) -> dict[str, Any]:
-    generation = raw["metadata"].get("generation", 0)
-    before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
-    return VLLMModelStatus(
-        observed_generation=generation,
-        conditions=[
-            Condition.model_validate(
-                {
-                    "type": kind,
-                    "status": status,
-                    "reason": reason,
-                    "message": message[:MAX_MESSAGE_LENGTH],
-                    "observed_generation": generation,
-                    "last_transition_time": _transition_time(before.get(kind), status, now),
-                }
-            )
-            for kind, (status, reason, message) in conditions.items()
-        ],
-        **model_fields,
-    ).model_dump(mode="json", by_alias=True)
 
 
 def _transition_time(before: Mapping[str, Any] | None, status: str, now: datetime) -> str:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.resources import pod, resource
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, POD_MONITOR
 
 KEY = Key("team", "qwen")
 
@@ -105,6 +105,47 @@ def test_a_pod_that_changes_its_label_leaves_the_model() -> None:
     assert len(cache.pods("team", "debugging")) == 1
     cache.remove(POD, engine(3, instance="debugging"))
     assert cache.pods("team", "debugging") == ()
+
+
+def test_children_are_found_by_their_label_or_their_owner_whatever_their_names() -> None:
+    cache = Cache()
+    owner = {"kind": "VLLMModel", "name": "qwen", "uid": "u", "controller": True}
+    by_label = child(1)
+    by_owner = child(2, uid="v", **{"app.kubernetes.io/instance": "changed by hand"})
+    by_owner["metadata"] |= {"name": "other-name", "ownerReferences": [owner]}
+    cache.put(DEPLOYMENT, by_label)
+    cache.put(DEPLOYMENT, by_owner)
+    cache.put(CONFIG_MAP, {**child(3, uid="w"), "kind": "ConfigMap"})
+    cache.put(POD, engine(4))
+    found = [(live["kind"], live["metadata"]["name"]) for live in cache.children("team", "qwen")]
+    assert found == [("Deployment", "qwen"), ("Deployment", "other-name"), ("ConfigMap", "qwen")]
+    assert len(cache.pods("team", "qwen")) == 1
+    assert cache.children("team", "llama") == cache.children("other", "qwen") == ()
+    orphan = child(9, uid="v", **{"app.kubernetes.io/instance": "changed by hand"})
+    orphan["metadata"]["name"] = "other-name"
+    cache.put(DEPLOYMENT, orphan)
+    cache.remove(CONFIG_MAP, child(9, uid="w"))
+    assert [live["metadata"]["name"] for live in cache.children("team", "qwen")] == ["qwen"]
+
+
+def test_a_child_of_a_model_with_a_long_name_is_found_by_its_owner() -> None:
+    cache = Cache()
+    owner = {"kind": "VLLMModel", "name": "a" * 100, "uid": "u", "controller": True}
+    found = child(1)
+    found["metadata"]["ownerReferences"] = [owner]
+    cache.put(DEPLOYMENT, found)
+    assert len(cache.children("team", instance_name("a" * 100))) == 1
+
+
+def test_whether_an_optional_kind_is_served_is_news_once() -> None:
+    cache = Cache()
+    assert not cache.serves(POD_MONITOR)
+    assert not cache.set_served(POD_MONITOR, served=False)
+    assert cache.set_served(POD_MONITOR, served=True)
+    assert not cache.set_served(POD_MONITOR, served=True)
+    assert cache.serves(POD_MONITOR)
+    assert cache.set_served(POD_MONITOR, served=False)
+    assert not cache.serves(POD_MONITOR)
 
 
 @pytest.mark.parametrize("name", ["qwen", "qwen2.5", "7b", "a" * 100])

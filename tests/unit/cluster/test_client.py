@@ -14,8 +14,16 @@ from aiohttp.test_utils import TestServer
 from tests.support.resources import child_of, live, resource
 from tests.support.servers import free_port
 from vllm_operator.cluster.client import Client, Identity
-from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD
-from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound, ApiRefused, ApiUnavailable
+from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
+from vllm_operator.errors import (
+    ApiConflict,
+    ApiError,
+    ApiInvalid,
+    ApiNotFound,
+    ApiRefused,
+    ApiSilent,
+    ApiUnavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +80,7 @@ def status(code: int, message: str = "said the server") -> dict[str, Any]:
         (403, ApiRefused),
         (404, ApiNotFound),
         (409, ApiConflict),
-        (422, ApiRefused),
+        (422, ApiInvalid),
         (429, ApiUnavailable),
         (500, ApiUnavailable),
         (503, ApiUnavailable),
@@ -100,14 +108,14 @@ async def test_an_error_that_is_not_of_the_api_server_is_an_error_all_the_same(
 
 async def test_a_good_answer_that_is_no_json_is_no_answer(client: Client, answers: Answers) -> None:
     answers.reply(200, b"<html>welcome</html>")
-    with pytest.raises(ApiUnavailable):
+    with pytest.raises(ApiSilent):
         await client.get(DEPLOYMENT, "team", "qwen")
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     async with aiohttp.ClientSession() as session:
         client = Client(session, f"http://127.0.0.1:{free_port()}", timeout_seconds=30)
-        with pytest.raises(ApiUnavailable):
+        with pytest.raises(ApiSilent):
             await client.get(DEPLOYMENT, "team", "qwen")
 
 
@@ -122,7 +130,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable() -> None:
     application.router.add_route("*", "/{tail:.*}", never)
     async with TestServer(application) as server, aiohttp.ClientSession() as session:
         client = Client(session, str(server.make_url("/")), timeout_seconds=0.1)
-        with pytest.raises(ApiUnavailable):
+        with pytest.raises(ApiSilent):
             await client.get(DEPLOYMENT, "team", "qwen")
         over.set()
 
@@ -146,6 +154,16 @@ async def test_what_may_be_somebody_elses_is_made_and_never_changed(client: Clie
     assert body["metadata"].pop("resourceVersion") == "1", "no object has it, so whatever is there is a conflict"
     assert body == CHILD
     assert json.dumps(CHILD) == before, "what was given stays as it was"
+
+
+async def test_a_patch_is_for_this_very_object_as_it_was_seen(client: Client, answers: Answers) -> None:
+    answers.reply(200, live(CHILD))
+    await client.patch(live(CHILD), {"metadata": {"managedFields": []}, "spec": {"ports": []}})
+    ((method, path, query, kind, body),) = answers.asked
+    assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen")
+    assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
+    guard = {"uid": "uid-of-Deployment", "resourceVersion": "20"}
+    assert body == {"metadata": {"managedFields": [], **guard}, "spec": {"ports": []}}
 
 
 async def test_a_status_is_for_this_very_object(client: Client, answers: Answers) -> None:
@@ -183,6 +201,15 @@ async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Clie
     assert found == [Identity("team", "a", "uid-a"), Identity("team", "b", "uid-b")]
     assert [query.get("continue") for _, _, query, _, _ in answers.asked] == [None, "next"]
     assert all("labelSelector" not in query for _, _, query, _, _ in answers.asked)
+
+
+async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client: Client, answers: Answers) -> None:
+    found = {"metadata": {"name": "qwen"}, "spec": {"selector": {}}}
+    answers.reply(200, {"metadata": {}, "items": [found]})
+    assert [live async for live in client.objects(POD_MONITOR)] == [found]
+    ((_, path, query, _, _),) = answers.asked
+    assert path == "/apis/monitoring.coreos.com/v1/podmonitors"
+    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
 
 
 async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support.resources import resource
+from tests.support.resources import live, resource
+from vllm_operator.api import names
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import MODEL
+from vllm_operator.cluster.kinds import MODEL, POD_MONITOR
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.controller import follow
 from vllm_operator.errors import ApiNotFound, ApiUnavailable, OperatorError
@@ -25,10 +26,21 @@ if TYPE_CHECKING:
 
 
 class Nothing:
-    """A client that lists nothing."""
+    """A client that lists nothing but PodMonitors; None stands for an API server that does not serve them."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
+        self.monitors: Exception | list[dict[str, Any]] | None = None
+
+    async def objects(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
+        """What there is of an optional kind."""
+        assert kind is POD_MONITOR
+        if self.monitors is None:
+            raise ApiNotFound("GET", "404 page not found")
+        if isinstance(self.monitors, Exception):
+            raise self.monitors
+        for found in self.monitors:
+            yield found
 
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """Nothing, or an error."""
@@ -105,6 +117,82 @@ async def test_following_starts_with_everything_that_exists_and_says_so() -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def monitor(version: int = 20) -> dict[str, Any]:
+    """A live PodMonitor of the model, as a list shows it: without its kind."""
+    metadata = {"name": "qwen", "namespace": "team", "labels": names.labels("qwen", "engine")}
+    found = live({"kind": "PodMonitor", "metadata": metadata})
+    found["metadata"]["resourceVersion"] = str(version)
+    del found["kind"]
+    return found
+
+
+async def queued(made: follow.Parts) -> set[Key]:
+    """What waits to be looked at; it is taken out."""
+    found = set()
+    while len(made.queue):
+        found.add(await made.queue.get())
+    for key in found:
+        made.queue.done(key)
+    return found
+
+
+QWEN, SHARED = Key("team", "qwen"), Key("team")
+
+
+async def list_optional(made: follow.Parts) -> set[Key]:
+    """One look at the optional kinds, and which keys it put into the queue."""
+    await follow._list_optional(made)  # noqa: SLF001 # the unit under test
+    return await queued(made)
+
+
+async def test_an_optional_kind_is_found_when_it_comes_and_missed_when_it_goes() -> None:
+    client = Nothing()
+    made = parts(client)
+    made.cache.put(MODEL, resource())
+    assert await list_optional(made) == set()
+    assert not made.cache.serves(POD_MONITOR)
+    client.monitors = [monitor()]
+    assert await list_optional(made) == {QWEN, SHARED}
+    assert made.cache.serves(POD_MONITOR)
+    (found,) = made.cache.children("team", "qwen")
+    assert found["kind"] == "PodMonitor"
+    assert await list_optional(made) == set(), "an unchanged world costs no look"
+    client.monitors = None
+    assert await list_optional(made) == {QWEN, SHARED}
+    assert made.cache.children("team", "qwen") == ()
+
+
+async def test_an_object_of_an_optional_kind_that_changed_or_went_concerns_its_model() -> None:
+    client = Nothing()
+    client.monitors = [monitor()]
+    made = parts(client)
+    made.cache.put(MODEL, resource())
+    await list_optional(made)
+    client.monitors = [monitor(21)]
+    assert await list_optional(made) == {QWEN}
+    client.monitors = []
+    assert await list_optional(made) == {QWEN}
+    assert made.cache.children("team", "qwen") == ()
+
+
+async def test_a_list_of_an_optional_kind_that_fails_changes_nothing() -> None:
+    client = Nothing()
+    client.monitors = [monitor()]
+    made = parts(client)
+    await list_optional(made)
+    client.monitors = ApiUnavailable("GET", "down")
+    assert await list_optional(made) == set()
+    assert made.cache.serves(POD_MONITOR)
+    assert len(made.cache.children("team", "qwen")) == 1
+
+
+async def test_an_object_that_was_written_while_the_list_was_on_its_way_is_kept() -> None:
+    made = parts()
+    made.cache.put(POD_MONITOR, monitor())
+    made.intake.listed(POD_MONITOR, [], set())
+    assert len(made.cache.children("team", "qwen")) == 1
 
 
 async def test_a_resource_that_the_api_server_does_not_know_ends_the_start() -> None:

@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support.resources import as_desired, condition, deployment_status, live, pod, resource
+from tests.support.resources import as_desired, child_of, condition, deployment_status, live, pod, resource
+from vllm_operator.api.names import MANAGED_BY
+from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, kind_of
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
 from vllm_operator.controller.reconcile import Reconciler
-from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.errors import (
+    ApiConflict,
+    ApiInvalid,
+    ApiNotFound,
+    ApiRefused,
+    ApiSilent,
+    ApiUnavailable,
+    OperatorError,
+)
 from vllm_operator.planner.decide import key_of
 from vllm_operator.render import gates
+from vllm_operator.render.children import children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.kinds import Kind
+    from vllm_operator.errors import ApiError
 
 QWEN, SHARED = Key("team", "qwen"), Key("team")
 
@@ -30,6 +42,8 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.writes: list[tuple[str, str, bool]] = []
+        self.reads: list[tuple[str, str]] = []
+        self.patches: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self.deleted: list[str] = []
         self.errors: dict[str, Exception] = {}
@@ -38,12 +52,18 @@ class Server:
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         """One object."""
         assert namespace == "team"
+        self.reads.append((kind.kind, name))
+        if kind.kind in self.errors and kind.kind == "Secret":
+            raise self.errors[kind.kind]
         return self.objects[kind.kind, name]
 
     async def apply(self, desired: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Make an object, or change it by force."""
         key = (desired["kind"], desired["metadata"]["name"])
         self.writes.append((*key, force))
+        once = self.errors.pop(f"{desired['kind']} once", None)
+        if once is not None:
+            raise once
         if desired["kind"] in self.errors:
             raise self.errors[desired["kind"]]
         if not force and key in self.objects:
@@ -68,8 +88,15 @@ class Server:
         raw["metadata"]["resourceVersion"] = str(self.version)
         return {**raw, "status": status}
 
+    async def patch(self, found: Mapping[str, Any], changes: dict[str, Any]) -> Mapping[str, Any]:
+        """Keep a patch."""
+        self.patches.append(changes)
+        return found
+
     async def delete(self, found: Mapping[str, Any]) -> None:
         """Delete an object."""
+        if "DELETE" in self.errors:
+            raise self.errors["DELETE"]
         self.deleted.append(found["metadata"]["name"])
 
 
@@ -104,15 +131,17 @@ def serving() -> Control:
     return control
 
 
-async def test_a_new_model_costs_four_writes_and_one_status_and_then_nothing() -> None:
+CHILDREN = [*map(key_of, children(parse_resource(resource())))]
+
+
+async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_then_nothing() -> None:
     control = Control(resource())
     assert await control.reconcile() is None
-    names = ["qwen-client", "qwen", "qwen-engines", "qwen"]
-    assert [(name, force) for _, name, force in control.server.writes] == [(name, False) for name in names]
+    assert control.server.writes == [(*child, False) for child in CHILDREN]
     assert len(control.server.statuses) == 1
     for _ in range(3):
         await control.reconcile()
-    assert len(control.server.writes) == 4
+    assert len(control.server.writes) == len(CHILDREN)
     assert len(control.server.statuses) == 1
 
 
@@ -169,22 +198,149 @@ async def test_a_foreign_object_that_the_cache_does_not_know_is_left_alone() -> 
     assert await control.reconcile() is None
 
 
-async def test_a_child_of_ours_that_the_cache_does_not_know_is_taken_back() -> None:
+async def test_children_of_ours_that_lost_the_operators_label_are_taken_back() -> None:
     raw = resource()
     control = Control(raw)
     mine = as_desired(raw)
+    for child in mine.values():
+        del child["metadata"]["labels"][MANAGED_BY]
+        control.cache.put(kind_of(child["kind"]), child)
+        control.cache.remove(kind_of(child["kind"]), child)
     control.have(*mine.values(), cached=False)
     assert await control.reconcile() is None
     forced = [name for kind, name, force in control.server.writes if force]
     assert len(forced) == len(mine)
+    assert len(control.cache.children("team", "qwen")) == len(mine)
+
+
+async def test_children_as_desired_that_no_watch_has_shown_yet_are_not_written() -> None:
+    raw = resource()
+    control = Control(raw)
+    control.have(*as_desired(raw, **deployment_status(1)).values(), cached=False)
+    await control.reconcile()
+    assert control.server.writes == [(*child, False) for child in CHILDREN]
+    assert condition(control.server.statuses[-1], "Ready")["status"] == "True"
+    await control.reconcile()
+    assert len(control.server.writes) == len(CHILDREN)
 
 
 async def test_a_server_that_is_down_is_left_to_the_queue() -> None:
     control = Control(resource())
-    control.server.errors["Service"] = ApiUnavailable("PATCH", "connection refused")
+    control.server.errors["Service"] = ApiSilent("PATCH", "connection refused")
     with pytest.raises(ApiUnavailable):
         await control.reconcile()
+    assert control.server.writes[-1][:2] == ("Service", "qwen")
     assert control.server.statuses == []
+
+
+@pytest.mark.parametrize("error", [ApiUnavailable("PATCH", "webhook is down"), ApiNotFound("PATCH", "no such kind")])
+async def test_a_child_that_cannot_be_written_now_is_told_once_and_tried_again_by_the_queue(error: ApiError) -> None:
+    control = Control(resource())
+    control.server.errors["Service"] = error
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            await control.reconcile()
+    (status,) = control.server.statuses
+    assert condition(status, "Reconciling")["reason"] == "ChildNotWritten"
+    assert condition(status, "Reconciling")["message"].startswith(f"Service qwen: {error.message}; Service qwen-eng")
+    assert ("Deployment", "qwen") in control.server.objects
+    control.server.errors.clear()
+    assert await control.reconcile() is None
+    assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
+
+
+async def test_what_is_refused_does_not_keep_the_other_children_from_being_written() -> None:
+    control = Control(resource())
+    control.server.errors["ConfigMap"] = ApiRefused("PATCH", "exceeded quota")
+    assert await control.reconcile() == 30
+    assert len(control.server.objects) == len(CHILDREN) - 1
+    (status,) = control.server.statuses
+    assert condition(status, "Stalled")["message"] == "ConfigMap qwen-client: exceeded quota"
+    assert status["url"] == "http://qwen.team.svc:8000/v1"
+
+
+def unwanted() -> dict[str, Any]:
+    """A child of the model under a name that nobody wants."""
+    found = live(child_of(resource(), "Service"))
+    found["metadata"] |= {"name": "qwen-old", "uid": "uid-of-old"}
+    return found
+
+
+async def test_a_child_that_is_no_longer_wanted_is_deleted_once_after_all_writes(serving: Control) -> None:
+    serving.have(unwanted())
+    await serving.reconcile()
+    await serving.reconcile()
+    assert serving.server.deleted == ["qwen-old"]
+    assert serving.server.writes == []
+
+
+async def test_nothing_is_deleted_while_a_write_is_refused() -> None:
+    control = Control(resource())
+    control.have(unwanted())
+    control.server.errors["Deployment"] = ApiRefused("PATCH", "exceeded quota")
+    await control.reconcile()
+    assert control.server.deleted == []
+    control.server.errors.clear()
+    await control.reconcile()
+    assert control.server.deleted == ["qwen-old"]
+
+
+async def test_a_deletion_that_is_refused_is_told(serving: Control) -> None:
+    serving.have(unwanted())
+    serving.server.errors["DELETE"] = ApiRefused("DELETE", "forbidden")
+    assert await serving.reconcile() == 30
+    assert condition(serving.server.statuses[-1], "Stalled")["message"] == "Service qwen-old: forbidden"
+
+
+async def test_a_child_that_is_refused_for_an_edit_is_cleared_of_it_and_applied_again(serving: Control) -> None:
+    edited = copy.deepcopy(dict(serving.cache.get(SERVICE, QWEN) or {}))
+    edited["metadata"]["resourceVersion"] = "500"
+    edited["spec"]["ports"][0]["port"] = 9000
+    serving.have(edited)
+    serving.server.errors["Service once"] = ApiInvalid("PATCH", "spec.ports[1].name: Duplicate value")
+    assert await serving.reconcile() is None
+    assert serving.server.writes == [("Service", "qwen", True)] * 2
+    first, second = serving.server.patches
+    assert first["spec"]["ports"][0]["port"] == 8000
+    assert list(second) == ["metadata"]
+
+
+async def test_a_child_that_is_refused_for_what_it_is_is_not_patched(serving: Control) -> None:
+    edited = copy.deepcopy(dict(serving.cache.get(SERVICE, QWEN) or {}))
+    edited["metadata"] |= {"resourceVersion": "500", "labels": {}}
+    serving.have(edited)
+    serving.cache.put(SERVICE, {**edited, "metadata": {**edited["metadata"], "resourceVersion": "501"}})
+    serving.server.errors["Service"] = ApiInvalid("PATCH", "clusterIP is immutable")
+    assert await serving.reconcile() == 30
+    assert serving.server.patches == []
+    assert condition(serving.server.statuses[-1], "Stalled")["message"] == "Service qwen: clusterIP is immutable"
+
+
+# --- API keys
+
+
+def keyed(**auth: Any) -> dict[str, Any]:
+    """A model with that `spec.auth`."""
+    return {**resource(), "spec": {**resource()["spec"], "auth": auth}}
+
+
+@pytest.mark.parametrize("error", [ApiNotFound("GET", "not found"), ApiRefused("GET", "forbidden")])
+async def test_a_secret_that_cannot_be_read_does_not_stop_the_look(error: ApiError) -> None:
+    control = Control()
+    control.server.errors["Secret"] = error
+    assert await control.reconciler._secret("team", keyed(keys=[{"name": "a", "key": "b"}])) is None  # noqa: SLF001 # the unit under test
+
+
+async def test_a_secret_is_read_only_where_the_spec_names_one() -> None:
+    control = Control()
+    control.have(
+        {"kind": "Secret", "metadata": {"name": "a", "namespace": "team"}, "data": {"b": "Yw=="}}, cached=False
+    )
+    read = control.reconciler._secret  # noqa: SLF001 # the unit under test
+    assert await read("team", keyed(keys=[{"name": "a", "key": "b"}])) == control.server.objects["Secret", "a"]
+    assert await read("team", keyed(generate=True)) is None
+    assert await read("team", resource()) is None
+    assert control.server.reads == [("Secret", "a")]
 
 
 async def test_a_model_that_is_deleted_meanwhile_needs_no_status() -> None:

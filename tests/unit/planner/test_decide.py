@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,11 @@ from tests.support.resources import (
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.planner.decide import decide, decide_namespace, refuse
-from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Write
+from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
+from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Trouble, Write
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
+from vllm_operator.render.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +84,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
         "readyReplicas": 0,
         "selector": "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm",
         "url": "http://qwen.team.svc:8000/v1",
-        "binding": {"name": "qwen-client"},
+        "binding": {"name": "qwen-binding", "configMap": "qwen-client"},
         "conditions": [],
     }
     assert plan.look_again_at is None
@@ -115,7 +117,7 @@ def test_a_resource_that_is_gone_or_going_is_left_to_garbage_collection() -> Non
         ({"replicas": 3}, ["Deployment"]),
         ({"replicas": 0}, ["Deployment"]),
         ({"resources": {"limits": {"memory": "1Gi"}}}, ["Deployment"]),
-        ({"model": {"source": "other/model"}}, ["ConfigMap", "Deployment"]),
+        ({"model": {"source": "other/model"}}, ["ConfigMap", "Secret", "Deployment"]),
     ],
     ids=str,
 )
@@ -202,7 +204,7 @@ def test_children_of_an_earlier_model_of_that_name_are_taken_over() -> None:
     raw, found, engine = settled()
     reborn = {**raw, "metadata": {**raw["metadata"], "uid": "another"}}
     plan = decide(observation(reborn, found, engine))
-    assert len(plan.writes) == 4
+    assert len(plan.writes) == len(found)
     assert all(write.ours for write in plan.writes)
 
 
@@ -314,7 +316,7 @@ def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
     assert conditions(status) == {
         "Ready": ("False", "ProgressDeadlineExceeded"),
         "Available": ("False", "NoEngineServes"),
-        "Reconciling": ("False", "AsDesired"),
+        "Reconciling": ("False", "ProgressDeadlineExceeded"),
         "Stalled": ("True", "ProgressDeadlineExceeded"),
     }
     assert "ErrImagePull: not found" in condition(status, "Stalled")["message"]
@@ -356,7 +358,21 @@ def test_a_spec_that_was_never_valid_has_a_whole_status_too() -> None:
     status = status_of(decide(observation(raw)))
     assert conditions(status)["Stalled"] == ("True", "InvalidSpec")
     assert conditions(status)["Available"] == ("False", "NoEngineServes")
-    assert (status["replicas"], status["selector"], status["url"]) == (0, "", "")
+    assert (status["replicas"], status["url"]) == (0, "")
+    assert status["selector"] == "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm"
+
+
+def test_the_engines_of_a_model_whose_spec_became_invalid_are_still_counted() -> None:
+    raw, found, _ = settled(replicas=3)
+    found[DEPLOYMENT]["status"] = deployment_status(3, ready=1)
+    broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
+    status = status_of(decide(observation(broken, found)))
+    assert (status["replicas"], status["readyReplicas"]) == (3, 1)
+    found[DEPLOYMENT]["status"] = deployment_status(3, ready=0)
+    status = status_of(decide(observation({**broken, "status": status}, found)))
+    assert (status["replicas"], status["readyReplicas"]) == (3, 0)
+    assert conditions(status)["Available"] == ("False", "NoEngineServes")
+    assert status["url"] == raw["status"]["url"]
 
 
 @pytest.mark.parametrize(
@@ -392,18 +408,189 @@ def test_a_model_that_wants_the_name_of_another_models_child_is_told() -> None:
     assert "Service qwen-engines exists" in condition(status_of(plan), "Ready")["message"]
 
 
+REFUSED = Trouble(Reason.CHILD_REFUSED, "Deployment qwen: exceeded quota")
+UNWRITTEN = Trouble(Reason.CHILD_NOT_WRITTEN, "Service qwen: failed calling webhook")
+
+
 def test_a_refused_child_is_told_in_the_words_of_the_api_server_and_tried_again() -> None:
     raw, found, engine = settled()
-    plan = refuse(observation(raw, found, engine), Reason.CHILD_REFUSED, "exceeded quota")
+    plan = tell(observation(raw, found, engine), [REFUSED])
+    assert conditions(status_of(plan)) == {
+        "Ready": ("False", "ChildRefused"),
+        "Available": ("True", "EnginesServe"),
+        "Reconciling": ("False", "ChildRefused"),
+        "Stalled": ("True", "ChildRefused"),
+    }
+    assert condition(status_of(plan), "Ready")["message"] == "Deployment qwen: exceeded quota"
+    assert plan.look_again_at == NOW + timedelta(seconds=30)
+    assert tell(observation(None), [REFUSED]) == Plan()
+
+
+def test_a_child_that_cannot_be_written_now_is_told_as_on_its_way() -> None:
+    raw, found, engine = settled()
+    plan = tell(observation(raw, found, engine), [UNWRITTEN])
+    assert conditions(status_of(plan)) == {
+        "Ready": ("False", "ChildNotWritten"),
+        "Available": ("True", "EnginesServe"),
+        "Reconciling": ("True", "ChildNotWritten"),
+        "Stalled": ("False", "AsDesired"),
+    }
+    assert plan.look_again_at is None, "the queue tries again by itself"
+
+
+def test_a_refusal_weighs_more_than_a_failure_and_all_are_told() -> None:
+    plan = tell(observation(resource()), [UNWRITTEN, REFUSED])
     assert conditions(status_of(plan))["Stalled"] == ("True", "ChildRefused")
-    assert condition(status_of(plan), "Ready")["message"] == "exceeded quota"
-    assert plan.look_again_at is not None
-    assert refuse(observation(None), Reason.CHILD_REFUSED, "exceeded quota") == Plan()
+    message = condition(status_of(plan), "Ready")["message"]
+    assert message == "Service qwen: failed calling webhook; Deployment qwen: exceeded quota"
+
+
+def test_the_first_few_of_many_troubles_stand_for_all() -> None:
+    plan = tell(observation(resource()), [REFUSED] * 5)
+    message = condition(status_of(plan), "Ready")["message"]
+    assert message == "; ".join([REFUSED.message] * 3) + "; and 2 more"
 
 
 def test_a_message_longer_than_the_schema_allows_is_cut() -> None:
-    plan = refuse(observation(resource()), Reason.CHILD_REFUSED, "x" * 5000)
+    plan = tell(observation(resource()), [Trouble(Reason.CHILD_REFUSED, "x" * 5000)])
     assert len(condition(status_of(plan), "Ready")["message"]) == 2048
+
+
+# --- what is no longer wanted
+
+
+def extra(name: str, **metadata: Any) -> dict[str, Any]:
+    """A child of the model under a name that nobody wants."""
+    child = live(child_of(resource(), "ConfigMap", suffix="-client"))
+    child["metadata"] |= {"name": name, **metadata}
+    return child
+
+
+def with_extra(child: dict[str, Any]) -> Plan:
+    """What is done about a model that serves and has one child too many."""
+    raw, found, engine = settled()
+    found[key_of(child)] = child
+    return decide(observation(raw, found, engine))
+
+
+def test_a_child_that_is_no_longer_wanted_is_deleted() -> None:
+    child = extra("qwen-old")
+    assert with_extra(child) == Plan(deletes=(child,))
+
+
+def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> None:
+    raw, found, _ = settled()
+    child = extra("qwen-old")
+    edited = {**raw, **resource(generation=2, replicas=2), "status": raw["status"]}
+    plan = decide(observation(edited, {**found, key_of(child): child}))
+    assert [write.desired["kind"] for write in plan.writes] == ["Deployment"]
+    assert plan.deletes == (child,)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ownerReferences": []},
+        {"ownerReferences": [{**parse_resource(resource()).owner_reference, "controller": False}]},
+        {"ownerReferences": [{**parse_resource(resource()).owner_reference, "uid": "an-earlier-one"}]},
+        {"ownerReferences": [{**parse_resource(resource("llama")).owner_reference}]},
+        {"deletionTimestamp": STAMP},
+    ],
+    ids=["nobody's", "not controlled", "of an earlier model", "of another model", "on its way out"],
+)
+def test_what_the_model_does_not_control_is_never_deleted(metadata: dict[str, Any]) -> None:
+    assert with_extra(extra("qwen-old", **metadata)) == Plan()
+
+
+def test_a_claim_that_the_user_wants_kept_has_no_owner_and_is_never_deleted() -> None:
+    kept = {**extra("qwen-cache", ownerReferences=[]), "kind": "PersistentVolumeClaim"}
+    assert with_extra(kept) == Plan()
+
+
+def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> None:
+    raw, found, engine = settled()
+    child = extra("qwen-old")
+    found[key_of(child)] = child
+    broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
+    assert decide(observation(broken, found, engine)).deletes == ()
+    found[BINDING]["metadata"]["ownerReferences"] = []
+    assert decide(observation(raw, found, engine)).deletes == ()
+
+
+# --- warnings and API keys
+
+
+def serving(raw: dict[str, Any], **around: Any) -> Plan:
+    """What is done about a model whose engines serve, once its children are written."""
+    secret = around.get("secret")
+    key = base64.b64decode(secret["data"]["token"]).decode() if secret else around.get("fresh_key", "")
+    around_it = Surroundings(api_key=key, pod_monitors=around.get("pod_monitors", False))
+    found = {key_of(child): live(child) for child in children(parse_resource(raw), around_it)}
+    found[DEPLOYMENT]["status"] = deployment_status(1)
+    return decide(observation(raw, found, pod(ready=True), **around))
+
+
+def test_a_monitor_that_the_cluster_does_not_know_is_told_and_stops_nothing() -> None:
+    raw = resource(monitoring={})
+    plan = serving(raw, pod_monitors=False)
+    assert plan.writes == ()
+    assert conditions(status_of(plan))["Ready"] == ("True", "AllEnginesServe")
+    (warning,) = status_of(plan)["warnings"]
+    assert warning.startswith("spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1)")
+    told = {**raw, "status": status_of(plan)}
+    assert serving(told) == Plan()
+    status = status_of(serving(told, pod_monitors=True))
+    assert "warnings" not in status
+
+
+def test_a_monitor_is_made_where_the_cluster_knows_it_and_not_missed_where_nobody_asks_for_one() -> None:
+    raw = resource(monitoring={})
+    plan = decide(observation(raw, as_desired(raw), pod_monitors=True))
+    assert [write.desired["kind"] for write in plan.writes] == ["PodMonitor"]
+    assert "warnings" not in status_of(serving(resource(), pod_monitors=False))
+
+
+def token(text: str) -> dict[str, Any]:
+    """A Secret of the user's."""
+    return {"kind": "Secret", "data": {"token": base64.b64encode(text.encode()).decode()}}
+
+
+def test_a_key_of_the_users_reaches_the_binding_and_is_looked_for_again() -> None:
+    raw = resource(auth={"keys": [{"name": "team-key", "key": "token"}]})
+    plan = serving(raw, secret=token("s3cret"))
+    assert plan.writes == ()
+    assert "warnings" not in status_of(plan)
+    assert plan.look_again_at == NOW + timedelta(minutes=5)
+    children_of_before = {key_of(child): live(child) for child in children(parse_resource(raw))}
+    (write,) = decide(observation(raw, children_of_before, secret=token("s3cret"))).writes
+    assert key_of(write.desired) == ChildKey("Secret", "qwen-binding")
+    assert write.desired["data"]["VLLM_API_KEY"] == token("s3cret")["data"]["token"]
+
+
+def test_a_key_that_is_missing_is_told_and_looked_for_again_soon() -> None:
+    raw = resource(auth={"keys": [{"name": "team-key", "key": "token"}]})
+    plan = serving(raw)
+    assert plan.writes == ()
+    assert conditions(status_of(plan))["Ready"] == ("True", "AllEnginesServe")
+    (warning,) = status_of(plan)["warnings"]
+    assert warning.startswith("spec.auth.keys[0]: there is no Secret team-key")
+    assert plan.look_again_at == NOW + timedelta(seconds=30)
+
+
+def test_a_generated_key_is_written_once_and_no_status_shows_it() -> None:
+    raw = resource(auth={"generate": True})
+    plan = decide(observation(raw, fresh_key="first-key"))
+    (secret,) = [write.desired for write in plan.writes if write.desired["kind"] == "Secret"]
+    assert base64.b64decode(secret["data"]["VLLM_API_KEY"]) == b"first-key"
+    assert "first-key" not in str(plan.status)
+    found = {key_of(write.desired): live(write.desired) for write in plan.writes}
+    assert decide(observation(raw, found, fresh_key="second-key")).writes == ()
+
+
+def test_warnings_longer_than_the_schema_allows_are_cut() -> None:
+    raw = resource(auth={"keys": [{"name": "n" * 253, "key": "k" * 2000}]})
+    told = status_of(tell(observation(raw)))["warnings"]
+    assert [len(warning) for warning in told] == [1024]
 
 
 # --- times

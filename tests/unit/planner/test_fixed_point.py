@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from tests.support.resources import resource
 from tests.support.world import World
 from vllm_operator.planner.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 words = st.text("abcxyz-_.0189", min_size=1, max_size=8).map(lambda text: f"w{text}")
 quantities = st.builds(
@@ -37,6 +40,23 @@ engines = st.fixed_dictionaries(
         "env": env,
     },
 )
+parts: dict[str, st.SearchStrategy[Any]] = {
+    "storage": st.sampled_from(
+        [
+            {"cache": {"emptyDir": {}}},
+            {"cache": {"persistentVolumeClaim": {"size": "0.5Ti"}}},
+            {"cache": {"persistentVolumeClaim": {"size": "200Gi", "keep": True}}},
+        ]
+    ),
+    "network": st.sampled_from([{"allowFrom": []}, {"allowFrom": [{"podSelector": {"matchLabels": {"app": "a"}}}]}]),
+    "disruption": st.sampled_from([{"minAvailable": 1}, {"maxUnavailable": "50%"}]),
+    "monitoring": st.sampled_from([{}, {"labels": {"release": "prometheus"}}]),
+    "auth": st.just({"generate": True}),
+    "pod": st.just({"serviceAccountName": "mine"}),
+    "service": st.fixed_dictionaries({}, optional={"type": st.just("NodePort"), "port": st.integers(1, 65535)}),
+}
+"""Sections of which each makes or changes children of its own."""
+
 specs = st.fixed_dictionaries(
     {
         "model": st.fixed_dictionaries(
@@ -47,6 +67,7 @@ specs = st.fixed_dictionaries(
         "engine": engines,
         "parallelism": st.fixed_dictionaries({}, optional={"tensor": st.integers(1, 8), "pipeline": st.integers(1, 4)}),
         "accelerator": st.fixed_dictionaries({}, optional={"resource": st.just("amd.com/gpu"), "count": st.just(0)}),
+        **parts,
         "replicas": st.integers(0, 5),
         "resources": st.fixed_dictionaries(
             {},
@@ -57,6 +78,25 @@ specs = st.fixed_dictionaries(
         ),
     },
 )
+
+
+BY_HAND: dict[str, tuple[tuple[str, ...], Any]] = {
+    "ConfigMap": (("data", "VLLM_BASE_URL"), "changed"),
+    "Secret": (("data", "uri"), "Y2hhbmdlZA=="),
+    "ServiceAccount": (("automountServiceAccountToken",), True),
+    "PersistentVolumeClaim": (("spec", "accessModes"), ["ReadWriteMany"]),
+    "Service": (("spec", "selector"), {"changed": "by hand"}),
+    "NetworkPolicy": (("spec", "ingress"), [{}]),
+    "PodDisruptionBudget": (("spec", "selector"), {"matchLabels": {"changed": "by hand"}}),
+    "Deployment": (("spec", "revisionHistoryLimit"), 99),
+    "PodMonitor": (("spec", "podMetricsEndpoints"), []),
+}
+"""A field of each kind of child, and what somebody makes of it."""
+
+
+def kept(child: Mapping[str, Any]) -> bool:
+    """Whether it outlives its model."""
+    return "ownerReferences" not in child["metadata"]
 
 
 @given(specs)
@@ -91,7 +131,23 @@ def test_an_edit_settles_too_and_undoing_it_writes_what_was_there(
         world.raw["metadata"]["generation"] += 1
         world.carry_out(world.decide())
         assert world.decide().writes == ()
-    assert {key: child["metadata"]["annotations"] for key, child in world.children.items()} == before
+    after = {key: child["metadata"]["annotations"] for key, child in world.children.items() if not kept(child)}
+    assert after == {key: annotations for key, annotations in before.items() if key in after}
+    assert all(key in after or key.kind == "PersistentVolumeClaim" for key in before)
+
+
+@given(specs, specs)
+def test_what_a_changed_spec_no_longer_asks_for_is_gone_but_for_a_claim_that_is_to_be_kept(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    edited, fresh = World(resource(**first)), World(resource(**second))
+    edited.carry_out(edited.decide())
+    edited.raw = {**edited.raw, "spec": second}
+    for world in (edited, fresh):
+        world.carry_out(world.decide())
+        assert world.decide().deletes == ()
+    left = {key for key, child in edited.children.items() if not kept(child)}
+    assert left == {key for key, child in fresh.children.items() if not kept(child)}
 
 
 @given(specs, st.data())
@@ -102,9 +158,10 @@ def test_any_change_that_somebody_makes_to_a_child_is_mended_with_one_write(
     world.carry_out(world.decide())
     key = data.draw(st.sampled_from(sorted(world.children)))
     child = world.children[key]
-    part = child["data"] if key.kind == "ConfigMap" else child["spec"]
-    owned = {"ConfigMap": "VLLM_BASE_URL", "Service": "selector", "Deployment": "revisionHistoryLimit"}[key.kind]
-    part[owned] = {"changed": "by hand"} if owned == "selector" else "changed by hand"
+    path, value = BY_HAND[key.kind]
+    for name in path[:-1]:
+        child = child[name]
+    child[path[-1]] = value
     (write,) = world.decide().writes
     assert (write.desired["kind"], write.desired["metadata"]["name"], write.ours) == (*key, True)
     world.carry_out(world.decide())
