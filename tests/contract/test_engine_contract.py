@@ -19,6 +19,7 @@ import pytest
 from tests.support import engine as stub
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually, real_server, stub_server
 from tests.support.vllm_cpu import engine_environment, real_engine
+from vllm_operator.gates import probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,6 +264,70 @@ def test_paths_that_the_model_or_the_flags_do_not_offer_are_not_there(
     assert (answer.status, answer.json()) == (status, {"detail": detail})
 
 
+# -------------------------------------------------------------------------------------------------------------- pooling
+
+POOLED = {"model": "tiny", "input": "a"}
+RESULTS = {"/v1/embeddings": "embedding", "/classify": "probs", "/pooling": "data"}
+OFFERED = {"embed": ("/v1/embeddings", "/pooling"), "classify": ("/classify", "/pooling")}
+CANARIES = {"embed": ("embeddings", "pooling"), "classify": ("classify", "pooling")}
+
+
+@pytest.fixture(scope="module", params=["embed", "classify"])
+def converted(request: pytest.FixtureRequest) -> str:
+    """What the model is made into; --runner auto then resolves to pooling."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def pooler(kind: Kind, converted: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    """A server whose model pools."""
+    with kind.start(*FLAGS, "--convert", converted, folder=tmp_path_factory.mktemp("pooler"), api_key=KEY) as server:
+        server.wait_ready(REAL_START_SECONDS)
+        yield server
+
+
+def test_a_pooling_model_answers_numbers_under_its_paths_and_knows_no_others(
+    pooler: EngineServer, converted: str
+) -> None:
+    for path in (*RESULTS, "/v1/completions", "/v1/chat/completions"):
+        answer = pooler.request("POST", path, POOLED)
+        if path not in OFFERED[converted]:
+            assert (answer.status, answer.body) == (404, b'{"detail":"Not Found"}'), path
+            continue
+        document = answer.json()
+        [entry] = document["data"]
+        assert (answer.status, document["object"], document["model"], entry["index"]) == (200, "list", "tiny", 0), path
+        assert all(isinstance(number, float) for number in entry[RESULTS[path]]), path
+        assert (len(entry[RESULTS[path]]) == 2) is (converted == "classify")
+        assert document["usage"]["completion_tokens"] == 0
+
+
+def test_the_canaries_of_the_gate_are_answered(pooler: EngineServer, converted: str) -> None:
+    for canary in CANARIES[converted]:
+        probe.Engine(pooler.port, "tiny", KEY, canary).complete(20)
+
+
+def test_only_the_pooling_paths_under_v1_ask_for_the_key(pooler: EngineServer, converted: str) -> None:
+    for path in OFFERED[converted]:
+        status = 401 if path.startswith("/v1/") else 200
+        assert pooler.request("POST", path, POOLED, headers={"Authorization": ""}).status == status, path
+
+
+def test_an_unknown_model_is_a_404_for_pooling_too(pooler: EngineServer) -> None:
+    answer = pooler.request("POST", "/pooling", {**POOLED, "model": "nobody"})
+    error = answer.json()["error"]
+    assert (answer.status, error["type"], error["param"]) == (404, "NotFoundError", None)
+    assert error["message"] == "The model `nobody` does not exist."
+
+
+def test_pooling_moves_the_step_counter_and_makes_no_tokens(pooler: EngineServer) -> None:
+    before, ended = steps(pooler), pooler.metric("request_success_total", finished_reason="stop")
+    assert pooler.request("POST", "/pooling", POOLED).status == 200
+    assert eventually(lambda: steps(pooler) == before + 1)
+    assert pooler.metric("request_success_total", finished_reason="stop") == ended + 1
+    assert pooler.metric("generation_tokens_total") == 0
+
+
 # -------------------------------------------------------------------------------------------------------------- metrics
 
 
@@ -388,6 +453,8 @@ def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_
     [
         (("--swap-space", "4"), 2, "unrecognized arguments: --swap-space 4"),
         (("--max-model-len", "999999"), 1, "User-specified max_model_len (999999) is greater than the derived"),
+        (("--runner", "pooling", "--convert", "none"), 1, "This model does not support `--runner pooling`."),
+        (("--runner", "generate", "--convert", "embed"), 1, "Engine core initialization failed"),
     ],
 )
 def test_a_wrong_flag_ends_the_start(kind: Kind, tmp_path: Path, flags: tuple[str, ...], code: int, text: str) -> None:

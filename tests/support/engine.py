@@ -130,6 +130,8 @@ CHOICES = {
     "convert": ("auto", "none", "embed", "classify"),
     "kv-offloading-backend": ("native", "lmcache"),
 }
+CONVERTED = ("embed", "classify")
+"""Conversions that make a pooling model; they resolve --runner auto to pooling."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -205,6 +207,11 @@ def check(args: argparse.Namespace) -> None:
             f"User-specified max_model_len ({args.max_model_len}) is greater than the derived max_model_len "
             f"(max_position_embeddings={longest} or model_max_length=None in model's config.json)."
         )
+    if args.runner == "pooling" and args.convert == "none":
+        raise StartError(
+            "This model does not support `--runner pooling`. You can pass `--convert <embed|classify> to adapt it into "
+            "a pooling model."
+        )
     if args.max_num_batched_tokens is not None and args.max_num_batched_tokens < (args.max_num_seqs or 1):
         raise StartError(
             f"max_num_batched_tokens ({args.max_num_batched_tokens}) must be greater than or equal to max_num_seqs "
@@ -226,6 +233,8 @@ def check_core(args: argparse.Namespace) -> None:
         )
     if os.environ.get("STUB_START_FAILURE"):
         raise StartError(os.environ["STUB_START_FAILURE"], in_core=True)
+    if args.runner == "generate" and args.convert in CONVERTED:
+        raise StartError("AttributeError: a converted model cannot generate", in_core=True)
     for name, path in adapters_of(args).items():
         if not adapter_exists(path):
             raise StartError(f"Loading lora {name} failed: No adapter found for {path}")
@@ -441,6 +450,7 @@ class Request:
     computed: int = 0
     made: int = 0
     aborted: bool = False
+    pooled: bool = False
 
     @property
     def unread(self) -> int:
@@ -498,7 +508,7 @@ class Rank(threading.Thread):
             request.computed += count if read_now else 0
             if request.unread == 0:
                 prompt += request.prompt_tokens if read_now else 0
-                made += 1
+                made += 0 if request.pooled else 1
                 self.hand_out(request)
         self.publish(prompt, made)
 
@@ -548,7 +558,7 @@ class Rank(threading.Thread):
         statistics.kv_usage = min(1.0, sum(r.computed + r.made for r in self.running) / self.kv_tokens)
         statistics.prompt_tokens += prompt
         statistics.generation_tokens += made
-        if made:
+        if prompt or made:
             statistics.iteration_tokens.observe(prompt + made)
 
     def end(self, kind: str, text: str) -> None:
@@ -714,20 +724,40 @@ def chat_prompts(body: dict[str, Any]) -> tuple[list[str], list[int]]:
     return [texts[-1]], [sum(len(text.encode()) + 1 for text in texts) + 1]
 
 
+def input_texts(body: dict[str, Any]) -> list[str]:
+    """The texts of a pooling request: one or several."""
+    given = body.get("input")
+    if given is None:
+        raise invalid("body.input", "Field required", body)
+    return [str(item) for item in given] if isinstance(given, list) else [str(given)]
+
+
+def numbers_of(engine: Engine, text: str, size: int) -> list[float]:
+    """What the model makes of a text; nothing where the fault `answer` is the empty text."""
+    wanted = 0 if engine.faults.answer == "" else size
+    return [((sum(text.encode()) + 31 * place) % 97) / 97 for place in range(wanted)]
+
+
+def answered_name(engine: Engine, body: dict[str, Any]) -> str | None:
+    """The name that the answer carries: the first for an alias, its own for an adapter; None if nothing has it."""
+    name = body.get("model") or engine.model_names()[0]
+    if name in engine.adapters:
+        return str(name)
+    return engine.model_names()[0] if name in engine.model_names() else None
+
+
 def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
     """The request, or the error that vLLM answers."""
-    name = body.get("model") or engine.model_names()[0]
-    known = [*engine.model_names(), *engine.adapters]
-    if name not in known:
+    model = answered_name(engine, body)
+    if model is None:
+        known = [*engine.model_names(), *engine.adapters]
         aliases = f" Valid aliases: {', '.join(known)}." if len(known) > 1 else ""
-        raise HttpError(404, f"The model `{name}` does not exist.{aliases}", "NotFoundError", param="model")
+        raise HttpError(404, f"The model `{body['model']}` does not exist.{aliases}", "NotFoundError", param="model")
     prompts, lengths = chat_prompts(body) if chat else completion_prompts(body)
     limit = body.get("max_tokens") if not chat else body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
         raise invalid("body.max_tokens", "Input should be a valid integer", limit)
     check_length(limit, max(lengths), engine.max_model_len)
-    # An alias is answered under the first name, an adapter under its own.
-    model = name if name in engine.adapters else engine.model_names()[0]
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
 
 
@@ -1072,20 +1102,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
         readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
 
+    # --- pooling
+
     def embeddings(self) -> None:
-        """POST /v1/embeddings (only with --runner pooling or --convert embed): eight numbers made from the text."""
+        """POST /v1/embeddings."""
+        self.pool("embd", lambda numbers: {"object": "embedding", "embedding": numbers})
+
+    def classify(self) -> None:
+        """POST /classify."""
+        self.pool("classify", lambda numbers: {"label": "LABEL_0", "probs": numbers, "num_classes": len(numbers)})
+
+    def pooling(self) -> None:
+        """POST /pooling: the plain numbers, whatever the model pools for."""
+        self.pool("pooling", lambda numbers: {"object": "pooling", "data": numbers})
+
+    def pool(self, kind: str, entry: Callable[[list[float]], dict[str, Any]]) -> None:
+        """Run the texts through the engine, then answer numbers made of each one."""
         body = self.json_body()
         self.fail_on_demand()
-        given = body.get("input")
-        texts = [str(item) for item in given] if isinstance(given, list) else [text_of(given)]
-        data = []
-        for index, text in enumerate(texts):
-            numbers = [((sum(text.encode()) + 31 * place) % 97) / 97 for place in range(8)]
-            data.append({"index": index, "object": "embedding", "embedding": numbers})
-        count = sum(len(text.encode()) for text in texts)
+        engine = self.server.engine
+        texts, model = input_texts(body), answered_name(engine, body)
+        if model is None:
+            raise HttpError(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+        requests = [Request(prompt_tokens=len(text.encode()), tokens=[], reason="stop", pooled=True) for text in texts]
+        engine.submit(requests)
+        try:
+            for request in requests:
+                collections.deque(self.events(request), maxlen=0)
+        finally:
+            engine.done(requests)
+        size = 2 if engine.args.convert == "classify" else 8
+        data = [{"index": at, **entry(numbers_of(engine, text, size))} for at, text in enumerate(texts)]
+        count = sum(request.prompt_tokens for request in requests)
         usage = {"prompt_tokens": count, "total_tokens": count, "completion_tokens": 0}
-        document = {"id": f"embd-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time())}
-        self.send_json(200, {**document, "model": self.server.engine.model_names()[0], "data": data, "usage": usage})
+        document = {"id": f"{kind}-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time())}
+        self.send_json(200, {**document, "model": model, "data": data, "usage": usage})
 
     # --- faults
 
@@ -1208,15 +1259,20 @@ def routes_of(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], str]
         "/v1/models": (get, "models"),
         "/stub/faults": (("GET", "POST", "DELETE"), "stub_faults"),
     }
-    if args.runner == "pooling" or args.convert == "embed":
-        routes["/v1/embeddings"] = (post, "embeddings")
-    else:
-        routes["/v1/completions"] = (post, "completions")
-        routes["/v1/chat/completions"] = (post, "chat_completions")
+    routes.update({path: (post, name) for path, name in inference_paths(args).items()})
     if os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
         routes["/v1/load_lora_adapter"] = (post, "load_adapter")
         routes["/v1/unload_lora_adapter"] = (post, "unload_adapter")
     return routes
+
+
+def inference_paths(args: argparse.Namespace) -> dict[str, str]:
+    """Path -> the handler's method, for what the model does: generate, embed or classify."""
+    if args.runner != "pooling" and args.convert not in CONVERTED:
+        return {"/v1/completions": "completions", "/v1/chat/completions": "chat_completions"}
+    if args.convert == "classify":
+        return {"/classify": "classify", "/pooling": "pooling"}
+    return {"/v1/embeddings": "embeddings", "/pooling": "pooling"}
 
 
 class Signals:

@@ -4,7 +4,8 @@ Progress is any change of what only a step of the engine changes, for each rank 
 steps that made tokens, and the share of the KV cache in use, since steps that read a long prompt make no token and move
 no counter. vLLM's own /health answers 200 while the engine hangs, so it is not asked. An engine that has work and makes
 no step is suspected; one that makes steps is not, however slowly it answers. An engine without work proves its life
-with a canary: a completion of one token. All times are seconds of the machine's monotonic clock.
+with a canary: a completion of one token, or whatever a pooling model does with a prompt of one letter. All times are
+seconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Probe of a vLLM engine, run by kubelet in its container: `probe.py startup|ready|live --port --model --state`.
+"""Probe of a vLLM engine, run by kubelet in its container.
+
+    probe.py startup|ready|live --port NUMBER --model NAME --state FOLDER [--canary completions|pooling|...]
 
 The exit code is the verdict (0 passes, 1 does not) and the sentence on standard output appears in the pod's Events.
 Only what is cheap to import is imported: an http.client, an argparse or a dataclass would cost more time at the start
@@ -28,8 +30,21 @@ LOOK_TIMEOUT_SECONDS = 3.0
 ADMISSION_TIMEOUT_SECONDS = 9.0
 """Deadline of the first completion: kernels are compiled and caches are cold."""
 
+CANARIES: dict[str, tuple[str, dict[str, object]]] = {
+    "completions": ("/v1/completions", {"prompt": "a", "max_tokens": 1}),
+    "embeddings": ("/v1/embeddings", {"input": "a"}),
+    "classify": ("/classify", {"input": "a"}),
+    "pooling": ("/pooling", {"input": "a"}),
+}
+"""The smallest work that each kind of model can do. Every pooling model has /pooling, whatever it pools for."""
+
+RESULTS = {"embeddings": "embedding", "classify": "probs", "pooling": "data"}
+"""Where the first entry of a pooling answer has its numbers."""
+
 HTTP_OK = 200
 HTTP_UNAUTHORIZED = 401
+NO_ENDPOINT = b'{"detail":"Not Found"}'
+"""Body of the server's 404 for a path that it does not know; one for a model that it does not know has another."""
 ERROR_TEXT_LENGTH = 200
 STEP_COUNTER = b"vllm:iteration_tokens_total_count"
 CACHE_GAUGE = b"vllm:kv_cache_usage_perc"
@@ -43,10 +58,11 @@ class ProbeError(Exception):
 class Engine:
     """The server in this pod."""
 
-    def __init__(self, port: int, model: str, api_key: str | None) -> None:
+    def __init__(self, port: int, model: str, api_key: str | None, canary: str) -> None:
         self.port = port
         self.model = model
         self.api_key = api_key
+        self.canary = canary
 
     def request(self, path: str, body: dict[str, object] | None, timeout: float) -> bytes:
         """One HTTP/1.0 exchange, so that the answer ends with the connection.
@@ -88,15 +104,16 @@ class Engine:
             raise ProbeError(f"serves {', '.join(served) or 'no model'}, not {self.model}")
 
     def complete(self, timeout: float) -> None:
-        """Complete a prompt of one token.
+        """Complete one prompt: a token of a model that generates, the numbers of one that pools.
 
         Raises:
             ProbeError: the completion fails, is empty or does not come in time.
+            KeyError: there is no such canary.
         """
-        prompt: dict[str, object] = {"model": self.model, "prompt": "a", "max_tokens": 1}
-        answer = _document("/v1/completions", self.request("/v1/completions", prompt, timeout))
-        if not answer.get("choices") or not (answer.get("usage") or {}).get("completion_tokens"):
-            raise ProbeError("a completion came back empty")
+        path, prompt = CANARIES[self.canary]
+        answer = _document(path, self.request(path, {"model": self.model, **prompt}, timeout))
+        if not _has_result(self.canary, answer):
+            raise ProbeError(f"{path}: a completion came back empty")
 
     def ranks(self) -> dict[str, judge.Rank]:
         """Steps and requests in flight of each engine core, from /metrics.
@@ -155,6 +172,8 @@ def _content(path: str, answer: bytes) -> bytes:
     status = int(words[1])
     if status == HTTP_UNAUTHORIZED:
         raise ProbeError(f"{path}: 401 Unauthorized: VLLM_API_KEY of this container is not a key of the server")
+    if content == NO_ENDPOINT:
+        raise ProbeError(f"{path}: the server has no such endpoint: does spec.model.runner say what this model does?")
     if status != HTTP_OK:
         text = content[:ERROR_TEXT_LENGTH].decode("utf-8", "replace").strip()
         raise ProbeError(f"{path}: HTTP {status}: {text}")
@@ -175,6 +194,15 @@ def _document(path: str, content: bytes) -> dict[str, Any]:
         text = content[:ERROR_TEXT_LENGTH].decode("utf-8", "replace").strip()
         raise ProbeError(f"{path} does not answer as vLLM does: {text}")
     return document
+
+
+def _has_result(canary: str, answer: dict[str, Any]) -> bool:
+    """Whether the engine has computed something: an answer of status 200 alone does not say so."""
+    if canary == "completions":
+        return bool(answer.get("choices")) and bool((answer.get("usage") or {}).get("completion_tokens"))
+    entries = answer.get("data")
+    first = entries[0] if isinstance(entries, list) and entries else None
+    return isinstance(first, dict) and bool(first.get(RESULTS[canary]))
 
 
 def container_birth() -> str:
@@ -252,7 +280,7 @@ def options(words: list[str]) -> dict[str, str]:
     """`--name value` pairs. The operator writes them, so anything else is a mistake in its rendering.
 
     Raises:
-        KeyError: an option is missing, found where it is used.
+        KeyError: an option is missing, found where it is used; --canary alone may be, in pods of an older operator.
     """
     return dict(zip((word.lstrip("-") for word in words[::2]), words[1::2]))  # noqa: B905 # strict= is new in 3.10
 
@@ -266,7 +294,8 @@ def main(words: list[str]) -> int:
     mode = words[0]
     try:
         given = options(words[1:])
-        engine = Engine(int(given["port"]), given["model"], os.environ.get("VLLM_API_KEY"))
+        key, canary = os.environ.get("VLLM_API_KEY"), given.get("canary", "completions")
+        engine = Engine(int(given["port"]), given["model"], key, canary)
         verdict = run(mode, engine, given["state"])
     except Exception as error:  # noqa: BLE001 # the last line of defence, see above
         verdict = judge.Verdict(passes=mode != "startup", sentence=f"the gate itself failed: {error!r}")

@@ -69,14 +69,15 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 class Pod:
     """Runs the program as kubelet would, and reads what it prints and remembers."""
 
-    def __init__(self, port: int, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, port: int, folder: Path, capture: pytest.CaptureFixture[str], *more: str) -> None:
         self.port = port
         self.folder = folder
         self.capture = capture
+        self.more = more
 
     def run(self, mode: str, *, model: str = NAME) -> tuple[bool, str]:
         """Whether a probe passes, and its sentence."""
-        code = probe.main([mode, "--port", str(self.port), "--model", model, "--state", str(self.folder)])
+        code = probe.main([mode, "--port", str(self.port), "--model", model, "--state", str(self.folder), *self.more])
         assert code in (0, 1)
         sentence = self.capture.readouterr().out
         assert sentence.endswith("\n")
@@ -288,6 +289,109 @@ def test_a_failing_engine_is_told_by_its_error(admitted: Pod, server: EngineServ
     passes, sentence = admitted.run("ready")
     assert not passes
     assert "EngineDeadError" in sentence
+
+
+# --- models that pool
+
+KINDS = [("embed", "pooling"), ("embed", "embeddings"), ("classify", "pooling"), ("classify", "classify")]
+PATHS = {"pooling": "/pooling", "embeddings": "/v1/embeddings", "classify": "/classify"}
+
+
+@pytest.fixture(scope="module")
+def poolers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineServer]]:
+    """Stubs with a key that do not generate, by what they do instead."""
+    flags = ("--served-model-name", NAME, "--runner", "pooling", "--convert")
+    with contextlib.ExitStack() as running:
+        yield {
+            kind: running.enter_context(
+                stub_server(*flags, kind, folder=tmp_path_factory.mktemp("stub"), api_key=KEY),
+            )
+            for kind in ("embed", "classify")
+        }
+
+
+@pytest.fixture
+def pooler(poolers: dict[str, EngineServer], kind: str) -> Iterator[EngineServer]:
+    """The stub of the test's kind, with nothing wrong with it afterwards."""
+    found = poolers[kind]
+    yield found
+    found.request("DELETE", "/stub/faults")
+
+
+@pytest.fixture
+def pooling_pod(pooler: EngineServer, canary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Pod:
+    """A pod of such a model that has not been admitted yet."""
+    return Pod(pooler.port, tmp_path, capsys, "--canary", canary)
+
+
+@pytest.mark.parametrize(("kind", "canary"), KINDS)
+def test_a_model_that_pools_is_admitted_and_believed_by_its_canary(pooling_pod: Pod, pooler: EngineServer) -> None:
+    before = pooler.metric("request_success_total")
+    assert pooling_pod.run("startup") == (True, "completed its first prompt")
+    pooling_pod.run("ready")
+    for mode in ("ready", "live"):
+        pooling_pod.grow_older(judge.CANARY_INTERVAL_SECONDS)
+        assert pooling_pod.run(mode) == (True, "makes progress, or completed its last prompt")
+    assert pooler.metric("request_success_total") > before + 1
+
+
+@pytest.mark.parametrize(("kind", "canary"), KINDS)
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"answer": ""},
+        {"fail": {"status": 200, "body": {}}},
+        {"fail": {"status": 200, "body": {"data": []}}},
+        {"fail": {"status": 200, "body": {"data": ["a"]}}},
+        {"fail": {"status": 200, "body": {"data": {"data": "a"}}}},
+    ],
+    ids=str,
+)
+def test_a_pooling_answer_without_numbers_admits_nobody(
+    pooling_pod: Pod, pooler: EngineServer, canary: str, faults: dict[str, Any]
+) -> None:
+    pooler.faults(**faults)
+    assert pooling_pod.run("startup") == (False, f"{PATHS[canary]}: a completion came back empty")
+
+
+@pytest.mark.parametrize(("kind", "canary"), KINDS)
+@pytest.mark.usefixtures("hasty")
+def test_an_idle_engine_that_pools_no_longer_is_found_by_its_canary(
+    pooling_pod: Pod, pooler: EngineServer, canary: str
+) -> None:
+    pooling_pod.run("startup")
+    pooling_pod.run("ready")
+    pooler.faults(hang_engine=True)
+    pooling_pod.grow_older(judge.CANARY_INTERVAL_SECONDS)
+    pooling_pod.run("ready")
+    pooling_pod.grow_older(judge.STALL_WINDOW_SECONDS)
+    passes, sentence = pooling_pod.run("ready")
+    assert not passes
+    assert f"{PATHS[canary]} does not answer within" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "canary"), [("embed", "completions"), ("embed", "classify"), ("classify", "embeddings")]
+)
+def test_a_canary_of_another_kind_of_model_is_told_as_such(pooling_pod: Pod, canary: str) -> None:
+    path = {**PATHS, "completions": "/v1/completions"}[canary]
+    told = f"{path}: the server has no such endpoint: does spec.model.runner say what this model does?"
+    assert pooling_pod.run("startup") == (False, told)
+
+
+def test_a_model_that_generates_is_not_admitted_by_pooling(
+    server: EngineServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes, sentence = Pod(server.port, tmp_path, capsys, "--canary", "pooling").run("startup")
+    assert not passes
+    assert sentence.startswith("/pooling: the server has no such endpoint")
+
+
+def test_an_unknown_canary_admits_nobody(
+    server: EngineServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes, sentence = Pod(server.port, tmp_path, capsys, "--canary", "parrot").run("startup")
+    assert (passes, sentence) == (False, "the gate itself failed: KeyError('parrot')")
 
 
 # --- what it remembers
