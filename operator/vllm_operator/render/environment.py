@@ -41,8 +41,10 @@ def key_variables(spec: VLLMModelSpec) -> list[str]:
 
     Only the first has a name that begins with VLLM_: the engine warns of every such name that it does not know.
     """
-    others = range(2, len(_keys(spec, "")) + 1)
-    return [KEY_VARIABLE, *(f"API_KEY_{number}" for number in others)] if _keys(spec, "") else []
+    if not spec.auth:
+        return []
+    count = bool(spec.auth.generate) + len(spec.auth.keys or [])
+    return [KEY_VARIABLE, *(f"API_KEY_{number}" for number in range(2, count + 1))]
 
 
 def _keys(spec: VLLMModelSpec, instance: str) -> list[SecretKey]:

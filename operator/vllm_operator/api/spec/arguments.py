@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.base import Rule
 from vllm_operator.api.spec.flag import flagged_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ OWNED: Final[dict[str, str]] = {
     "--config": "set the fields of spec: a file would hide them",
     "--headless": "an engine over several nodes is not supported yet",
     "--node-rank": "an engine over several nodes is not supported yet",
+    "-r": "an engine over several nodes is not supported yet",
     "--master-addr": "an engine over several nodes is not supported yet",
     "--ssl-keyfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
     "--ssl-certfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
@@ -86,8 +88,10 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     )
 
 
-def abbreviation_of(word: str, refused: Iterable[str]) -> str:
+def abbreviation_of(word: str, refused: Collection[str]) -> str:
     """The argument that is refused and that vLLM would complete a word of extraArgs to; empty if there is none."""
+    if re.match("-[^-]", word):  # the value of a short argument may follow it at once, as in -qawq
+        return word[:2] if word[:2] in refused and word[2:3] not in {"", "="} else ""
     flag = word.partition("=")[0].partition(".")[0].replace("_", "-").replace("--no-", "--")
     if not flag.startswith("--") or flag == "--":
         return ""

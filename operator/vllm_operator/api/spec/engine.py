@@ -139,7 +139,7 @@ class Engine(Model):
         Flag("--enable-prefix-caching", "true if the model can", "0.4.1", off="--no-enable-prefix-caching"),
     ] = Field(default=None, description="Keep the KV cache of a prompt's beginning for the next request with the same.")
     speculative_decoding: Annotated[
-        SpeculativeDecoding | None, Flag("--speculative-config", "none", "0.8.2", short=("-sc",))
+        SpeculativeDecoding | None, Flag("--speculative-config", "none", "0.8.2", short=("-sc",), composed=True)
     ] = Field(default=None, description="A cheap guess of the next tokens, which the model then checks all at once.")
     tool_call_parser: Annotated[Word | None, Flag("--tool-call-parser", "none", "0.6.0")] = Field(
         default=None, description="Parser that reads the model's tool calls, such as `hermes` or `llama3_json`."

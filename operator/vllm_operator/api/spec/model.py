@@ -94,7 +94,7 @@ class ModelSource(Model):
     tokenizer_mode: Annotated[Word | None, Flag("--tokenizer-mode", "auto", "0.1.2")] = Field(
         default=None, description="Which kind of tokenizer is used, such as `auto`, `slow` or `mistral`."
     )
-    load_format: Annotated[Word | None, Flag("--load-format", "auto", "0.1.5")] = Field(
+    load_format: Annotated[Word | None, Flag("--load-format", "auto", "0.1.5", composed=True)] = Field(
         default=None,
         description="How the weights are read, such as `safetensors`, `runai_streamer` or `dummy`. Default: vLLM's "
         "`auto`; `runai_streamer` for s3:// and gs://.",
