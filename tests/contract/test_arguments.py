@@ -1,0 +1,244 @@
+"""The real vLLM understands our command line as the spec means it: its own argument parser is asked."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from hypothesis import given, settings
+
+from tests.support.specs import setting, specs, value_at
+from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parser
+from vllm_operator.api.spec import VLLMModelSpec, parse_spec
+from vllm_operator.api.spec.arguments import OWNED, REMOVED
+from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
+from vllm_operator.render.command import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.real_vllm
+
+FIELDS: Final = {".".join(field.path): field for field in flagged_fields(VLLMModelSpec)}
+MODEL: Final = "org/tiny"
+EXAMPLES: Final = 300
+
+TEMPLATE: Final = __file__
+"""Stands for the chat template of a spec: vLLM looks whether the file is there."""
+
+UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+NEVER_GIVEN: Final = {"parallelism.nodes": "reserved: 1 is all that is taken, and vLLM's default"}
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[RealParser]:
+    """The parser, for all tests."""
+    with real_parser() as running:
+        yield running
+
+
+def words_of(raw: dict[str, Any]) -> list[str]:
+    """What follows `vllm serve` in the container: with variables filled in, and a chat template that is there."""
+    filled = [re.sub(r"\$\((\w+)\)", r"value-of-\1", word) for word in arguments(parse_spec(raw))]
+    return [
+        TEMPLATE if before == "--chat-template" else word for before, word in zip(["", *filled], filled, strict=False)
+    ]
+
+
+def located(source: str) -> str:
+    """Where the engine finds a source."""
+    scheme, separator, rest = source.partition("://")
+    if not separator or scheme in {"s3", "gs"}:
+        return source
+    folders = {"hf": rest, "pvc": f"/mnt/claims/{rest}".rstrip("/"), "oci": "/mnt/images/0"}
+    return folders[scheme]
+
+
+def number(text: Any) -> Any:
+    """A number as vLLM's guide says: `32k` is 32,000, `32K` is 32,768, `auto` is -1."""
+    if not isinstance(text, str):
+        return text
+    if text == "auto":
+        return -1
+    unit = UNITS.get(text[-1], 1)
+    return int(float(text.rstrip("kmgtKMGT")) * unit)
+
+
+def draft(config: dict[str, Any]) -> dict[str, Any]:
+    """Fields of speculative decoding under vLLM's names."""
+    plain = {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): value for name, value in config.items()}
+    return plain | ({"model": located(plain["model"])} if "model" in plain else {})
+
+
+def adapters(found: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Adapters as vLLM keeps them."""
+    rest = {"base_model_name": None, "is_3d_lora_weight": False}
+    return [{"name": one["name"], "path": located(one["source"]), **rest} for one in found]
+
+
+MEANT: Final[dict[str, Callable[[Any], Any]]] = {
+    "model.source": located,
+    "model.tokenizer": located,
+    "model.chatTemplate": lambda _: TEMPLATE,
+    "engine.maxModelLen": number,
+    "engine.kvCacheMemory": number,
+    "engine.speculativeDecoding": draft,
+    "lora.adapters": lambda found: adapters(found) or None,
+}
+"""What a value means, where it is not what stands in the spec."""
+
+DESTINATIONS: Final = {"model.source": "model_tag"}
+"""Where vLLM keeps a value, if not under the name of the argument."""
+
+
+def destination(path: str) -> str:
+    """Where vLLM keeps the value of a field."""
+    return DESTINATIONS.get(path, FIELDS[path].flag.name.removeprefix("--").replace("-", "_"))
+
+
+def meant(path: str, value: Any) -> Any:
+    """What vLLM shall understand of a field's value."""
+    if value is False and not FIELDS[path].flag.off:
+        return None  # left out, as vLLM's own default is
+    return MEANT.get(path, lambda same: same)(value)
+
+
+def understood(parser: RealParser, raw: dict[str, Any]) -> dict[str, Any]:
+    """What vLLM understands of a spec, by the paths of its fields."""
+    parsed = parser.parse(words_of(raw))
+    return {path: parsed[destination(path)] for path in FIELDS}
+
+
+def expected(raw: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
+    """What it shall understand; `unset` is what it takes where a field is not set."""
+    wanted = unset | {"model.source": located(raw["model"]["source"])}
+    for path in FIELDS:
+        value = value_at(raw, path)
+        found = None if value is None else meant(path, value)
+        if found is not None:
+            wanted[path] = found
+    source = raw["model"]["source"]
+    if source.startswith(("s3:", "gs:")) and "loadFormat" not in raw["model"]:
+        wanted["model.loadFormat"] = "runai_streamer"
+    if "servedNames" not in raw["model"]:
+        wanted["model.servedNames"] = list(parse_spec(raw).served_names)
+    return wanted
+
+
+@pytest.fixture(scope="module")
+def unset(parser: RealParser) -> dict[str, Any]:
+    """What vLLM takes where a field is not set, with what the operator sets by itself."""
+    parsed = parser.parse([MODEL])
+    return {path: parsed[destination(path)] for path in FIELDS} | {"engine.shutdownTimeoutSeconds": 30}
+
+
+@given(raw=specs())
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None)
+def test_vllm_understands_a_generated_spec_as_it_is_meant(
+    parser: RealParser, unset: dict[str, Any], raw: dict[str, Any]
+) -> None:
+    assert understood(parser, raw) == expected(raw, unset)
+
+
+@pytest.mark.parametrize("variant", [0, 1])
+@pytest.mark.parametrize("path", FIELDS)
+def test_every_field_with_an_argument_takes_part(
+    parser: RealParser, unset: dict[str, Any], path: str, variant: int
+) -> None:
+    raw = setting(path, variant)
+    value = value_at(raw, path)
+    assert value is not None
+    found = understood(parser, raw)
+    assert found == expected(raw, unset)
+    given_at_all = path not in NEVER_GIVEN and meant(path, value) is not None
+    assert given_at_all == (FIELDS[path].flag.name in words_of(raw) or path == "model.source" or not_on(path, value))
+
+
+def not_on(path: str, value: Any) -> bool:
+    """Whether a switch is turned off by an argument of its own."""
+    return value is False and bool(FIELDS[path].flag.off)
+
+
+def test_a_switch_that_is_on_by_default_can_be_turned_off(parser: RealParser) -> None:
+    off = [path for path, field in FIELDS.items() if field.flag.off]
+    assert off
+    for path in off:
+        group, _, name = path.rpartition(".")
+        raw = {"model": {"source": MODEL}, group: {name: False}}
+        assert understood(parser, raw)[path] is False
+
+
+def test_several_api_keys_are_given_by_their_variables(parser: RealParser) -> None:
+    raw = {"model": {"source": MODEL}, "auth": {"generate": True, "keys": [{"name": "old", "key": "k"}]}}
+    assert parser.parse(words_of(raw))["api_key"] == ["value-of-VLLM_API_KEY", "value-of-API_KEY_2"]
+
+
+def test_arguments_of_the_user_come_last_and_with_their_variables(parser: RealParser) -> None:
+    raw = {"model": {"source": MODEL}, "engine": {"extraArgs": ["--max-logprobs", "9", "--root-path=/$(NAME)"]}}
+    parsed = parser.parse(words_of(raw))
+    assert (parsed["max_logprobs"], parsed["root_path"]) == (9, "/value-of-NAME")
+
+
+def given_alone(parser: RealParser, words: list[str]) -> str:
+    """What vLLM says of arguments; nothing where it takes them."""
+    try:
+        parser.parse([MODEL, *words])
+    except ParserRefusalError as error:
+        return str(error)
+    return ""
+
+
+def names(field: FlaggedField) -> list[str]:
+    """Every spelling of a field's argument."""
+    return [name for name in (field.flag.name, *field.flag.short, field.flag.off) if name]
+
+
+KNOWN: Final = sorted({*OWNED, *(name for field in FIELDS.values() for name in names(field))})
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_vllm_knows_every_argument_that_we_give_or_refuse(parser: RealParser, name: str) -> None:
+    said = given_alone(parser, [f"{name}="])
+    assert "unrecognized" not in said
+    assert "ambiguous" not in said
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name.startswith("--")])
+def test_the_names_that_we_know_are_whole_ones(parser: RealParser, name: str) -> None:
+    """The beginning of a name is completed, and a newer vLLM may take it for another one."""
+    parsed = parser.parse([MODEL])
+    assert {
+        name[2:].replace("-", "_"),
+        name[2:].removeprefix("no-").replace("-", "_"),
+    } & parsed.keys() or name in ALIASES
+
+
+ALIASES: Final = {"--device-memory-utilization"}
+"""Whole names that are not those under which vLLM keeps the value."""
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_vllm_refuses_every_argument_that_we_call_gone(parser: RealParser, name: str) -> None:
+    said = given_alone(parser, [name, "1"])
+    assert "unrecognized arguments" in said or "ambiguous option" in said
+
+
+PLAIN_DEFAULTS: Final = {
+    path: field
+    for path, field in FIELDS.items()
+    if re.fullmatch(r"-?[0-9.]+|true|false|auto|native", field.flag.default)
+}
+
+
+def test_most_defaults_are_plain_values_that_can_be_checked() -> None:
+    assert len(PLAIN_DEFAULTS) > len(FIELDS) // 2
+
+
+@pytest.mark.parametrize("path", PLAIN_DEFAULTS)
+def test_the_default_that_we_document_is_that_of_vllm(parser: RealParser, path: str) -> None:
+    told, kept = PLAIN_DEFAULTS[path].flag.default, parser.parse([MODEL])[destination(path)]
+    words = {"true": True, "false": False}
+    assert (kept or False) == (words[told] if told in words else told if told.isalpha() else ast.literal_eval(told))

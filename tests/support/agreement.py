@@ -1,0 +1,167 @@
+"""What the fields of a generated spec must agree on: the rules of the resource, and those of the core API's kinds.
+
+Each function mends one part of a spec in place. What is mended is what was generated, never what a user wrote.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Part = dict[str, Any]
+
+ONE_OF: Final[dict[str, tuple[str, ...]]] = {
+    "chatTemplate": ("inline", "configMapKeyRef", "path"),
+    "cache": ("persistentVolumeClaim", "existingClaim", "emptyDir", "hostPath"),
+    "valueFrom": ("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef"),
+    "env[]": ("value", "valueFrom"),
+    "envFrom[]": ("secretRef", "configMapRef"),
+    "disruption": ("minAvailable", "maxUnavailable"),
+}
+"""Parts that hold exactly one of some fields, by the last name of their path."""
+
+_MOST_DEVICES: Final = 64
+
+
+def agreeing(spec: Part) -> Part:
+    """The spec, mended."""
+    _model(spec)
+    _engine(spec.get("engine", {}))
+    _devices(spec)
+    _pod(spec)
+    for part in _parts(spec):
+        _requirement(part)
+        _peer(part)
+        _seccomp(part)
+        _address_range(part)
+    for toleration in spec.get("scheduling", {}).get("tolerations", []):
+        _toleration(toleration)
+    _spread(spec.get("scheduling", {}).get("topologySpreadConstraints", []))
+    return spec
+
+
+def _parts(node: Any) -> Iterator[Part]:
+    """Every map of a spec, the inner ones first."""
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from _parts(value)
+        yield node
+    elif isinstance(node, list):
+        for item in node:
+            yield from _parts(item)
+
+
+def _model(spec: Part) -> None:
+    model, lora, auth = spec["model"], spec.get("lora", {}), spec.get("auth")
+    if model["source"].startswith(("pvc:", "oci:", "s3:", "gs:", "/")):
+        model.pop("revision", None)
+    if model.get("convert") in {"embed", "classify"} and model.get("runner") == "generate":
+        model["runner"] = "auto"
+    if lora and model.get("runner") == "pooling":
+        del spec["lora"]
+    if "maxCpuLoras" in lora:
+        lora["maxCpuLoras"] = max(lora["maxCpuLoras"], lora.get("maxLoras", 1))
+    if auth is not None and not auth.get("keys"):
+        auth["generate"] = True
+
+
+def _engine(engine: Part) -> None:
+    if "maxNumBatchedTokens" in engine:
+        engine["maxNumBatchedTokens"] = max(engine["maxNumBatchedTokens"], engine.get("maxNumSeqs", 1))
+    if engine.get("enableAutoToolChoice"):
+        engine.setdefault("toolCallParser", "hermes")
+    if engine.get("debug"):
+        engine.pop("logLevel", None)
+    draft = engine.get("speculativeDecoding")
+    if draft:
+        draft.setdefault("method", "ngram")
+        low, high = draft.get("promptLookupMin", 1), draft.get("promptLookupMax", math.inf)
+        if low > high:
+            draft["promptLookupMin"], draft["promptLookupMax"] = high, low
+
+
+def _devices(spec: Part) -> None:
+    parallelism, accelerator = spec.get("parallelism", {}), spec.get("accelerator", {})
+    shared = parallelism.get("decodeContext", 1)
+    if shared > _MOST_DEVICES:
+        del parallelism["decodeContext"]
+    elif parallelism.get("tensor", 1) % shared:
+        parallelism["tensor"] = shared
+    devices = math.prod(parallelism.get(name, 1) for name in ("tensor", "pipeline", "data"))
+    if accelerator.get("count"):
+        accelerator["count"] = devices if devices <= _MOST_DEVICES else 0
+    if accelerator.get("profile") == "cpu":
+        accelerator.pop("count", None)
+        accelerator.pop("resource", None)
+
+
+def _pod(spec: Part) -> None:
+    pod = spec.get("pod", {})
+    if "serviceAccountName" in pod:
+        pod.pop("serviceAccountAnnotations", None)
+    mounts = {mount["mountPath"]: mount for mount in pod.get("volumeMounts", [])}
+    if mounts:  # a mount needs its volume
+        volumes = pod.setdefault("volumes", [])
+        names = {mount["name"] for mount in mounts.values()} - {volume["name"] for volume in volumes}
+        volumes += [{"name": name, "emptyDir": {}} for name in sorted(names)]
+        pod["volumeMounts"] = list(mounts.values())
+        for mount in mounts.values():
+            mount.update({"subPath": mount["subPath"].strip("/")} if "subPath" in mount else {})
+
+
+def _requirement(part: Part) -> None:
+    """A condition on labels: some ways of comparing take values, some one number, some none."""
+    if {"key", "operator"} <= part.keys() and "effect" not in part:
+        if part["operator"] in {"In", "NotIn"}:
+            part["values"] = part.get("values") or ["alpha"]
+        elif part["operator"] in {"Gt", "Lt"}:
+            part["values"] = ["4"]
+        elif part["operator"] in {"Exists", "DoesNotExist"}:
+            part.pop("values", None)
+
+
+def _peer(part: Part) -> None:
+    """Who may call: pods or addresses."""
+    if isinstance(part.get("allowFrom"), list):
+        for peer in part["allowFrom"]:
+            if "ipBlock" in peer:
+                peer.pop("podSelector", None)
+                peer.pop("namespaceSelector", None)
+            elif not peer:
+                peer["podSelector"] = {}
+
+
+def _seccomp(part: Part) -> None:
+    profile = part.get("seccompProfile")
+    if profile:
+        if "localhostProfile" in profile:
+            profile.update(type="Localhost", localhostProfile="profiles/vllm.json")
+        elif profile["type"] == "Localhost":
+            profile["localhostProfile"] = "profiles/vllm.json"
+
+
+def _address_range(part: Part) -> None:
+    if "cidr" in part and "except" in part:
+        part["cidr"] = "10.0.0.0/8"
+
+
+def _toleration(toleration: Part) -> None:
+    if "value" in toleration:
+        toleration.setdefault("key", "alpha")
+        toleration["operator"] = "Equal"
+    elif "key" not in toleration:
+        toleration["operator"] = "Exists"
+    if "tolerationSeconds" in toleration:
+        toleration["effect"] = "NoExecute"
+
+
+def _spread(constraints: list[Part]) -> None:
+    kept = {}
+    for constraint in constraints:
+        if "minDomains" in constraint:
+            constraint["whenUnsatisfiable"] = "DoNotSchedule"
+        kept[constraint["topologyKey"], constraint["whenUnsatisfiable"]] = constraint
+    constraints[:] = kept.values()

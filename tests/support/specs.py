@@ -1,0 +1,271 @@
+"""Valid specs, as they stand in YAML, made of the schema that the types generate: a new field takes part by itself.
+
+    specs()                         a hypothesis strategy: many fields set, in ways that agree with each other
+    setting("engine.seed")          the smallest spec that sets a field
+    field_paths()                   every field: `engine.env[].name`, `resources.limits`
+
+A value is one of a few samples: those of FORMS where a text has a form that the schema does not tell, otherwise what of
+NUMBERS and TEXTS fits the schema. `agreeing` then does what the rules between fields ask for, and what the API server
+asks for of the children.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from hypothesis import strategies as st
+
+from tests.support.agreement import ONE_OF, agreeing
+from vllm_operator.api.crd import crd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+T = TypeVar("T")
+Node = dict[str, Any]
+"""A schema."""
+
+SCHEMA: Final[Node] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+NUMBERS: Final = (0.0625, 0.5, 1, 2, 3, 16, 100, 512, 4096, 100000)
+TEXTS: Final = (
+    "alpha",
+    "beta-2",
+    "gamma",
+    "A_B",
+    "32k",
+    "8G",
+    "auto",
+    "/data/alpha",
+    "/data/beta",
+    "16Gi",
+    "1.5Gi",
+    "50%",
+)
+KEYS: Final = ("alpha", "example.com/beta", "gamma")
+"""Of maps; their keys have no schema."""
+
+_SOURCES: Final = (
+    "org/tiny",
+    "hf://org/other",
+    "pvc://weights/llama/8b",
+    "pvc://weights",
+    "oci://registry.example.com/llama:8b",
+    "s3://bucket/llama",
+    "gs://bucket/llama/",
+    "/models/llama",
+)
+_SECRET_VOLUME: Final = {"name": "certificates", "secret": {"secretName": "ca", "defaultMode": 256}}
+
+FORMS: Final[dict[str, tuple[Any, ...]]] = {
+    "model.source": _SOURCES,
+    "model.tokenizer": _SOURCES,
+    "engine.speculativeDecoding.model": ("org/draft", "pvc://drafts/tiny", "/models/draft"),
+    "engine.speculativeDecoding.method": ("ngram", "eagle3"),
+    "engine.kvCacheDtype": ("fp8", "auto", "bfloat16"),
+    "engine.multimodalLimits": ({"image": 4}, {"image": 0, "video": 2}),
+    "engine.extraArgs": (
+        ["--max-logprobs", "7"],
+        ["--stream-interval=2", "--language-model-only"],
+        ["--generation-config", "vllm"],
+    ),
+    "engine.env[].name": ("ALPHA", "HF_HUB_OFFLINE", "beta.2"),
+    "engine.env[].valueFrom.fieldRef.apiVersion": ("v1",),
+    "engine.env[].valueFrom.fieldRef.fieldPath": ("metadata.name", "status.podIP", "spec.nodeName"),
+    "engine.env[].valueFrom.resourceFieldRef.containerName": ("vllm",),
+    "engine.env[].valueFrom.resourceFieldRef.resource": ("limits.memory", "requests.memory"),
+    "engine.env[].valueFrom.resourceFieldRef.divisor": ("1Mi", "1"),
+    "engine.envFrom[].prefix": ("A_", "B_"),
+    "model.chatTemplate.inline": ("{{ messages }}", "{% for one in messages %}{{ one.content }}{% endfor %}"),
+    "lora.adapters[].source": ("org/adapter", "hf://org/adapter", "pvc://adapters/sql", "/models/adapter"),
+    "parallelism.nodes": (1,),
+    "accelerator.resource": ("nvidia.com/mig-1g.5gb", "example.com/npu"),
+    "resources.requests": ({"cpu": "500m"}, {"cpu": 2, "memory": "4Gi"}),
+    "resources.limits": ({"memory": "32Gi"}, {"cpu": "4000m", "memory": "64Gi", "ephemeral-storage": "10Gi"}),
+    "storage.cache.persistentVolumeClaim.accessModes": (
+        ["ReadWriteMany"],
+        ["ReadWriteOncePod"],
+        ["ReadWriteOnce", "ReadWriteMany"],
+    ),
+    "scheduling.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[].matchFields": (
+        [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}],
+    ),
+    "scheduling.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].preference.matchFields": (
+        [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}],
+    ),
+    "scheduling.topologySpreadConstraints[].matchLabelKeys": (["pod-template-hash"],),
+    "pod.securityContext.sysctls": ([{"name": "net.core.somaxconn", "value": "1024"}],),
+    "pod.containerSecurityContext.capabilities.add": (["SYS_PTRACE"], ["IPC_LOCK", "SYS_NICE"]),
+    "pod.containerSecurityContext.capabilities.drop": (["ALL"], ["NET_RAW"]),
+    "pod.volumes": (
+        [{"name": "scratch", "emptyDir": {"sizeLimit": "1024Mi"}}],
+        [_SECRET_VOLUME, {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}}],
+    ),
+    "pod.initContainers": (
+        [{"name": "fetch", "image": "fetch:1", "command": ["fetch"], "env": [{"name": "A", "value": "1"}]}],
+    ),
+    "pod.sidecars": (
+        [{"name": "proxy", "image": "proxy:1", "ports": [{"containerPort": 9090}]}],
+        [{"name": "logs", "image": "logs:1", "resources": {"limits": {"cpu": "0.5"}}}],
+    ),
+    "pod.patch": (
+        {"spec": {"dnsPolicy": "Default"}},
+        {"metadata": {"annotations": {"example.com/patched": "yes"}}},
+        {"spec": {"containers": [{"name": "vllm", "stdin": True, "env": [{"name": "PATCHED", "value": "1"}]}]}},
+    ),
+    "network.allowFrom[].ipBlock.cidr": ("10.0.0.0/8", "2001:db8::/32"),
+    "network.allowFrom[].ipBlock.except": (["10.1.0.0/16"],),
+}
+"""Values of fields whose form the schema does not tell, or not all of it."""
+
+
+class Chooser(Protocol):
+    """Who decides what stands in a spec."""
+
+    def wants(self, path: str) -> bool:
+        """Whether an optional field, or one more item of a list, is there."""
+
+    def pick(self, path: str, samples: Sequence[T]) -> T:
+        """One of them."""
+
+
+def specs() -> st.SearchStrategy[dict[str, Any]]:
+    """Valid specs. A third of the optional fields of each part is set."""
+    return st.composite(lambda draw: agreeing(_object(SCHEMA, "", _Drawn(draw))))()
+
+
+def setting(path: str, variant: int = 0) -> dict[str, Any]:
+    """The smallest spec that sets a field, and to another value for each variant where there are several."""
+    return agreeing(_object(SCHEMA, "", _Aimed(path, variant)))
+
+
+def field_paths() -> list[str]:
+    """Every field of the spec."""
+    return [path for path, _ in _fields(SCHEMA, "")]
+
+
+def _fields(node: Node, path: str) -> Iterator[tuple[str, Node]]:
+    for name, field in node.get("properties", {}).items():
+        here = _below(path, name)
+        yield here, field
+        yield from _fields(field, here)
+    if "items" in node:
+        yield from _fields(node["items"], f"{path}[]")
+
+
+class _Drawn:
+    """Chooses as hypothesis says."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+
+    def wants(self, path: str) -> bool:  # noqa: ARG002 # every field is as likely
+        return self._draw(st.sampled_from([False, False, True]))
+
+    def pick(self, path: str, samples: Sequence[T]) -> T:  # noqa: ARG002
+        return self._draw(st.sampled_from(samples))
+
+
+class _Aimed:
+    """Chooses what it takes to set one field, and nothing else."""
+
+    def __init__(self, path: str, variant: int) -> None:
+        self._path = path
+        self._variant = variant
+
+    def wants(self, path: str) -> bool:
+        return self._path == path or self._path.startswith((f"{path}.", f"{path}["))
+
+    def pick(self, path: str, samples: Sequence[T]) -> T:
+        return samples[self._variant % len(samples) if path == self._path else 0]
+
+
+def _object(node: Node, path: str, chooser: Chooser) -> dict[str, Any]:
+    """A map with fields of its own: the required ones, those that are wanted, and exactly one of an exclusive group."""
+    group = [name for name in ONE_OF.get(path.rpartition(".")[2], ()) if name in node["properties"]]
+    chosen = next((name for name in group if chooser.wants(_below(path, name))), group[0] if group else "")
+    made = {}
+    for name, field in node["properties"].items():
+        here = _below(path, name)
+        there = name == chosen if name in group else name in node.get("required", ()) or chooser.wants(here)
+        if there:
+            made[name] = _value(field, here, chooser)
+    return made
+
+
+def _value(node: Node, path: str, chooser: Chooser) -> Any:
+    if path in FORMS:
+        return chooser.pick(path, FORMS[path])
+    if "properties" in node:
+        return _object(node, path, chooser)
+    if node.get("type") == "array":
+        return _list(node, path, chooser)
+    if "additionalProperties" in node:
+        return {key: _value(node["additionalProperties"], f"{path}{{}}", chooser) for key in _keys(path, chooser)}
+    return chooser.pick(path, samples(node, path))
+
+
+def _keys(path: str, chooser: Chooser) -> list[str]:
+    return [KEYS[0], *(key for key in KEYS[1:] if chooser.wants(f"{path}{{}}"))]
+
+
+def _list(node: Node, path: str, chooser: Chooser) -> list[Any]:
+    """One item or more; none where that is allowed and nobody aims at what is in them."""
+    more = [_value(node["items"], f"{path}[]", chooser) for _ in range(2) if chooser.wants(f"{path}[]")]
+    items = more if more and not node.get("minItems") else [_value(node["items"], f"{path}[]", chooser), *more]
+    keys = node.get("x-kubernetes-list-map-keys", ())
+    known = {tuple(item[key] for key in keys) if keys else str(item): item for item in items}
+    return list(known.values())
+
+
+def samples(node: Node, path: str) -> list[Any]:
+    """Values of a simple field, each different from its default.
+
+    Raises:
+        LookupError: none is known that fits; FORMS, NUMBERS or TEXTS must get one.
+    """
+    kind = node.get("type")
+    if "enum" in node:
+        found: list[Any] = list(node["enum"])
+    elif kind == "boolean":
+        found = [True, False]
+    else:
+        found = [*_numbers(node), *_texts(node)]
+    found = [value for value in found if value != node.get("default")]
+    if not found:
+        raise LookupError(f"{path}: no sample fits {node}: give it one in {__name__}")
+    return found
+
+
+def _numbers(node: Node) -> list[float]:
+    kind = node.get("type")
+    if kind == "string":
+        return []
+    found = [number for number in NUMBERS if kind == "number" or isinstance(number, int)]
+    low, high = node.get("minimum", 0), node.get("maximum", found[-1])
+    return [number for number in found if low <= number <= high]
+
+
+def _texts(node: Node) -> list[str]:
+    if node.get("type") in {"integer", "number"}:
+        return []
+    fitting = [text for text in TEXTS if re.fullmatch(node.get("pattern", ".*"), text)]
+    return [text for text in fitting if len(text) <= node["maxLength"]]
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def value_at(spec: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path, of the first item where a list is on the way; None where nothing does."""
+    found: Any = spec
+    for step in path.replace("[]", ".0").split("."):
+        if isinstance(found, list):
+            found = found[0] if found else None
+        elif isinstance(found, dict):
+            found = found.get(step)
+        else:
+            return None
+    return found
