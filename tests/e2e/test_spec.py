@@ -129,3 +129,9 @@ def test_containers_volumes_and_a_patch_of_the_user_are_in_the_pod_of_a_ready_en
     environment = site.kubectl("exec", name, "-c", "vllm", "--", "python3", "-c", "import os; print(dict(os.environ))")
     assert "'PATCHED': 'yes'" in environment
     assert "'PLAIN': 'yes'" in environment
+
+
+def test_an_engine_that_pools_is_proved_by_what_it_can_do(site: Site, stub: EngineChoice) -> None:
+    site.apply(models.model("embedder", stub, model={"runner": "pooling"}))
+    site.wait_ready("embedder")
+    assert chat(site, "embedder", "any")[0] == 404

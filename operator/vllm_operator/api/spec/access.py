@@ -29,7 +29,7 @@ class Service(Model):
 
 
 class Auth(Model):
-    """API keys. They guard the paths under /v1 only; spec.network guards the rest."""
+    """API keys. vLLM asks for them under /v1 and /v2 only; spec.network guards the rest."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,

@@ -100,7 +100,11 @@ class VLLMModelSpec(Model):
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the engines' pods run.")
     pod: Pod = Field(default_factory=Pod, description="What else the engines' pods have.")
     service: Service = Field(default_factory=Service, description="The Service that clients call.")
-    auth: Auth | None = Field(default=None, description="API keys; without them everybody may call who can connect.")
+    auth: Auth | None = Field(
+        default=None,
+        description="API keys; without them everybody may call who can connect. vLLM asks for them under /v1 and /v2 "
+        "only: /metrics, /tokenize, /pooling and others stay open, so set network too.",
+    )
     network: Network | None = Field(default=None, description="Who may call the engines: a NetworkPolicy.")
     disruption: Disruption | None = Field(
         default=None, description="How many engines a drain of nodes leaves: a PodDisruptionBudget."
