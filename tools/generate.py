@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tools.api_reference import api_page
+from tools.flag_reference import flags_page
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 
 REPOSITORY = Path(__file__).parent.parent
 CHART_TEMPLATES = Path("charts/vllm-operator/templates")
 ROLES = Path("manifests/base/roles.yaml")
+REFERENCE = Path("docs/reference")
 
 _KEPT = """\
   {{- if .Values.crds.keep }}
@@ -26,6 +29,8 @@ def generated() -> dict[Path, str]:
         Path("crds") / FILE_NAME: crd_yaml(),
         CHART_TEMPLATES / "crd.yaml": _chart_crd(crd_yaml()),
         CHART_TEMPLATES / "roles.yaml": f"# Generated from {ROLES} by `make generate`; do not edit.\n{roles}",
+        REFERENCE / "api.md": api_page(),
+        REFERENCE / "flags.md": flags_page(),
     }
 
 
