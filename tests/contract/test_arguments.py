@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from tests.support.specs import setting, specs, value_at
 from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parser
 from vllm_operator.api.spec import VLLMModelSpec, parse_spec
-from vllm_operator.api.spec.arguments import OWNED, REMOVED
+from vllm_operator.api.spec.arguments import OWNED, REMOVED, abbreviation_of, refused_arguments
 from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
 from vllm_operator.render.command import arguments
 
@@ -224,6 +224,14 @@ ALIASES: Final = {"--device-memory-utilization"}
 def test_vllm_refuses_every_argument_that_we_call_gone(parser: RealParser, name: str) -> None:
     said = given_alone(parser, [name, "1"])
     assert "unrecognized arguments" in said or "ambiguous option" in said
+
+
+def test_an_argument_without_a_field_is_not_taken_for_the_beginning_of_one_with_a_field(parser: RealParser) -> None:
+    refused = refused_arguments(VLLMModelSpec)
+    named = {"--" + name.replace("_", "-") for name in parser.parse([MODEL])}
+    free = named - refused.keys()
+    assert len(free) > len(refused)
+    assert {name: abbreviation_of(name, refused) for name in free if abbreviation_of(name, refused)} == {}
 
 
 PLAIN_DEFAULTS: Final = {

@@ -2,126 +2,122 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+
+from tests.support.api import Answer, Api
+from tests.support.constraints import CONSTRAINTS, TRANSITIONS, Constraint, Transition
+from tests.support.namespace import Namespace
+from tests.support.specs import field_paths, schema_at, setting, specs
+from vllm_operator.api.spec import parse_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cluster import OwnCluster
-    from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SAMPLES = sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
-SOURCE = {"source": "org/tiny"}
 
 
 @pytest.fixture(scope="module")
 def team(with_crd: OwnCluster) -> Namespace:
-    """One namespace for all: nothing is stored."""
-    from tests.support.namespace import Namespace  # noqa: PLC0415 # pytest imports conftest its own way
-
+    """One namespace for all: hardly anything is stored."""
     return Namespace(with_crd, "default")
 
 
-def refusal(team: Namespace, **spec: Any) -> str:
-    """What the API server says of a spec; nothing where it takes it."""
-    done = subprocess.run(
-        [str(team.cluster.binaries / "kubectl"), "create", "--dry-run=server", "--filename", "-", "--output", "json"],
-        input=json.dumps(team.document("case", **spec)),
-        env=team.cluster.env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0 or "is invalid" in done.stderr or "strict decoding" in done.stderr, done.stderr
-    return "" if done.returncode == 0 else done.stderr
+@pytest.fixture(scope="module")
+def api(with_crd: OwnCluster) -> Iterator[Api]:
+    """The API server over HTTP."""
+    found = Api(with_crd.kubeconfig)
+    yield found
+    found.close()
 
 
-COUNT = "spec.accelerator.count must equal spec.parallelism.tensor x spec.parallelism.pipeline (or be 0"
-LIMITS = "spec.resources.limits must not name the accelerator"
-REQUESTS = "spec.resources.requests must not name the accelerator"
-GPU = {"nvidia.com/gpu": 1}
-
-CONSTRAINTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"parallelism": {"tensor": 2, "pipeline": 2}, "accelerator": {"count": 4}}, {"accelerator": {"count": 2}}, COUNT),
-    ({"accelerator": {"count": 0}}, {"parallelism": {"tensor": 2}, "accelerator": {"count": 1}}, COUNT),
-    ({"resources": {"limits": {"cpu": 1}}}, {"resources": {"limits": GPU}}, LIMITS),
-    ({"resources": {"requests": {"cpu": "500m"}}}, {"resources": {"requests": GPU}}, REQUESTS),
-    (
-        {"accelerator": {"resource": "amd.com/gpu"}, "resources": {"limits": GPU}},
-        {"accelerator": {"resource": "amd.com/gpu"}, "resources": {"limits": {"amd.com/gpu": 1}}},
-        LIMITS,
-    ),
-    ({"replicas": 0}, {"replicas": -1}, "spec.replicas: Invalid value: -1: spec.replicas in body should be greater"),
-    ({"replicas": 1000}, {"replicas": 1001}, "spec.replicas in body should be less than or equal to 1000"),
-    ({"model": {**SOURCE, "revision": "main"}}, {"model": {**SOURCE, "revision": "-x"}}, "spec.model.revision"),
-    ({"model": {"source": "/models/x"}}, {"model": {"source": "--host"}}, "spec.model.source"),
-    ({"model": SOURCE}, {"model": {}}, "spec.model.source: Required value"),
-    ({"model": {**SOURCE, "servedNames": ["a"]}}, {"model": {**SOURCE, "servedNames": []}}, "spec.model.servedNames"),
-    (
-        {"model": {**SOURCE, "servedNames": ["a", "b"]}},
-        {"model": {**SOURCE, "servedNames": ["a", "a"]}},
-        "spec.model.servedNames[1]: Duplicate value",
-    ),
-    ({"engine": {"port": 65535}}, {"engine": {"port": 0}}, "spec.engine.port"),
-    ({"engine": {"maxModelLen": "32k"}}, {"engine": {"maxModelLen": "32kb"}}, "spec.engine.maxModelLen"),
-    ({"engine": {"maxModelLen": 4096}}, {"engine": {"maxModelLen": 0}}, "spec.engine.maxModelLen"),
-    ({"engine": {"maxModelLen": "auto"}}, {"engine": {"maxModelLen": 1.5}}, "spec.engine.maxModelLen"),
-    (
-        {"engine": {"maxNumBatchedTokens": 1}},
-        {"engine": {"maxNumBatchedTokens": 0}},
-        "spec.engine.maxNumBatchedTokens",
-    ),
-    (
-        {"engine": {"gpuMemoryUtilization": 1}},
-        {"engine": {"gpuMemoryUtilization": 0}},
-        "spec.engine.gpuMemoryUtilization in body should be greater than 0",
-    ),
-    (
-        {"engine": {"gpuMemoryUtilization": 0.5}},
-        {"engine": {"gpuMemoryUtilization": 1.01}},
-        "spec.engine.gpuMemoryUtilization",
-    ),
-    ({"engine": {"cpuOffloadGB": 0.5}}, {"engine": {"cpuOffloadGB": -1}}, "spec.engine.cpuOffloadGB"),
-    ({"engine": {"blockSize": 16}}, {"engine": {"blockSize": 0}}, "spec.engine.blockSize"),
-    ({"engine": {"image": "a/b:1"}}, {"engine": {"image": "a b"}}, "spec.engine.image"),
-    ({"engine": {"debug": True}}, {"engine": {"debug": "yes"}}, "spec.engine.debug"),
-    ({"engine": {"extraArgs": ["--a", "--a"]}}, {"engine": {"extraArgs": [""]}}, "spec.engine.extraArgs[0]"),
-    ({"engine": {"env": [{"name": "A"}]}}, {"engine": {"env": [{"name": "1A"}]}}, "spec.engine.env[0].name"),
-    (
-        {"engine": {"env": [{"name": "A"}, {"name": "B"}]}},
-        {"engine": {"env": [{"name": "A"}, {"name": "A"}]}},
-        "spec.engine.env[1]: Duplicate value",
-    ),
-    ({"parallelism": {"tensor": 64}}, {"parallelism": {"tensor": 65}}, "spec.parallelism.tensor"),
-    ({"parallelism": {"pipeline": 1}}, {"parallelism": {"pipeline": 0}}, "spec.parallelism.pipeline"),
-    (
-        {"accelerator": {"resource": "nvidia.com/mig-1g.5gb"}},
-        {"accelerator": {"resource": "a/b/c"}},
-        "spec.accelerator.resource",
-    ),
-    (
-        {"resources": {"limits": {"memory": "16Gi"}}},
-        {"resources": {"limits": {"memory": "16 GB"}}},
-        "spec.resources.limits.memory",
-    ),
-    ({"engine": {}}, {"engine": {"modle": 1}}, 'unknown field "spec.engine.modle"'),
-]
+def attempt(api: Api, spec: dict[str, Any]) -> Answer:
+    """What the API server says of a spec; the model's source is there unless given."""
+    whole = {"model": {"source": "org/tiny"}, **spec}
+    document = {"apiVersion": "vllm.echo-roots.io/v1alpha1", "kind": "VLLMModel", "spec": whole}
+    return api.try_model(document | {"metadata": {"name": "case", "namespace": "default"}})
 
 
-@pytest.mark.parametrize(("accepted", "refused", "message"), CONSTRAINTS, ids=[case[2][:60] for case in CONSTRAINTS])
-def test_each_constraint_takes_what_is_right_and_refuses_what_is_wrong_in_its_words(
-    team: Namespace, accepted: dict[str, Any], refused: dict[str, Any], message: str
+@pytest.mark.parametrize("case", CONSTRAINTS, ids=lambda case: case.message[:70])
+def test_each_constraint_takes_what_is_right_and_refuses_what_is_wrong_in_its_words(api: Api, case: Constraint) -> None:
+    assert attempt(api, case.accepted).refusal == ""
+    assert case.message in attempt(api, case.refused).refusal
+
+
+@pytest.mark.parametrize("case", TRANSITIONS, ids=lambda case: case.message[-40:])
+def test_what_cannot_change_is_refused_on_update(api: Api, team: Namespace, case: Transition) -> None:
+    def change(spec: dict[str, Any]) -> Answer:
+        path = "/apis/vllm.echo-roots.io/v1alpha1/namespaces/default/vllmmodels/changed"
+        body = json.loads(team.kubectl("get", "--raw", path))
+        return api.call("PUT", path, body | {"spec": {"model": {"source": "org/tiny"}, **spec}}, dryRun="All")
+
+    created = api.create_model(team.document("changed", **case.before))
+    assert change(case.before).refusal == ""
+    assert change(case.accepted).refusal == ""
+    assert case.message in change(case.refused).refusal
+    api.delete(created)
+
+
+def outside(node: dict[str, Any]) -> Iterator[Any]:
+    """Values that a schema refuses."""
+    if "minimum" in node:
+        yield node["minimum"] - (0 if node.get("exclusiveMinimum") else 1)
+    if "maximum" in node:
+        yield node["maximum"] + 1
+    if "maxLength" in node:
+        yield "a" * (node["maxLength"] + 1)
+    if "pattern" in node:
+        yield " a b "
+    if "enum" in node and node.get("type") == "string":
+        yield "no-such-choice"
+    if node.get("type") == "boolean":
+        yield "yes"
+    yield {"array": {}, "object": []}.get(node.get("type", ""), [])
+
+
+BEYOND = [(path, value) for path in field_paths() for value in outside(schema_at(path))]
+
+
+def put(spec: dict[str, Any], path: str, value: Any) -> None:
+    """Set what stands at a path, in the first items of lists."""
+    *steps, last = path.replace("[]", ".0").split(".")
+    inner: Any = spec
+    for step in steps:
+        inner = inner[int(step) if step.isdigit() else step]
+    inner[last] = value
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in BEYOND}))
+def test_each_bound_is_kept_and_its_refusal_names_the_field(api: Api, path: str) -> None:
+    spec = setting(path)
+    assert attempt(api, spec).refusal == ""
+    for value in [value for known, value in BEYOND if known == path]:
+        wrong = copy.deepcopy(spec)
+        put(wrong, path, value)
+        said = attempt(api, wrong).refusal
+        assert f"spec.{path.replace('[]', '[0]')}" in said, f"{value!r}: {said}"
+
+
+@given(spec=specs())
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_generated_specs_are_valid_and_what_is_stored_is_read_as_what_was_written(
+    api: Api, spec: dict[str, Any]
 ) -> None:
-    assert refusal(team, **accepted) == ""
-    assert message in refusal(team, **refused)
+    answer = attempt(api, spec)
+    assert answer.refusal == ""
+    assert parse_spec(answer.body["spec"]) == parse_spec(spec)
 
 
 def test_the_resource_is_established_with_its_short_name(team: Namespace) -> None:
@@ -132,16 +128,16 @@ def test_the_resource_is_established_with_its_short_name(team: Namespace) -> Non
     assert team.kubectl("get", "vllm") == ""
 
 
-def test_the_defaults_of_the_server_are_those_of_the_operator(team: Namespace) -> None:
-    text = team.kubectl("create", "--dry-run=server", "--filename", "-", "--output", "json", document=team.document())
-    assert json.loads(text)["spec"] == {
-        "model": {"source": "org/tiny"},
-        "engine": {"port": 8000},
-        "parallelism": {"tensor": 1, "pipeline": 1},
-        "accelerator": {"resource": "nvidia.com/gpu"},
-        "replicas": 1,
-        "resources": {},
-    }
+def test_the_definition_is_small_enough_for_the_note_that_kubectl_apply_leaves_on_it(team: Namespace) -> None:
+    crd = json.loads(team.kubectl("get", "crd", "vllmmodels.vllm.echo-roots.io", "--output", "json"))
+    note = crd["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+    assert 10_000 < len(note) < 262_144
+
+
+def test_the_defaults_of_the_server_are_those_of_the_operator(api: Api) -> None:
+    stored = attempt(api, {}).body["spec"]
+    assert stored == parse_spec({"model": {"source": "org/tiny"}}).manifest()
+    assert stored["engine"] == {"port": 8000, "shutdownTimeoutSeconds": 30}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +145,10 @@ def test_the_defaults_of_the_server_are_those_of_the_operator(team: Namespace) -
     [
         ("", "A model, and the vLLM engines that serve it"),
         (".spec.engine.cpuOffloadGB", "--cpu-offload-gb"),
+        (".spec.engine.env.valueFrom.resourceFieldRef.divisor", "Unit in which the value is given"),
         (".spec.resources.limits", "What the engine may use at most"),
+        (".spec.scheduling.affinity.podAntiAffinity", "Which pods the engines keep away from"),
+        (".spec.storage.cache.persistentVolumeClaim.size", "It may grow where the storage class allows"),
         (".status.conditions.lastTransitionTime", "When `status` last changed"),
     ],
 )
@@ -157,22 +156,26 @@ def test_kubectl_explains_every_field(team: Namespace, field: str, said: str) ->
     assert said in " ".join(team.kubectl("explain", f"vllmmodel{field}").split())
 
 
-def test_the_served_schema_describes_all_fields(team: Namespace) -> None:
-    served = json.loads(team.kubectl("get", "--raw", "/openapi/v3/apis/vllm.echo-roots.io/v1alpha1"))
+def test_kubectl_explains_the_whole_spec_at_once(team: Namespace) -> None:
+    told = team.kubectl("explain", "vllmmodel.spec", "--recursive").split()
+    deep = {"kvOffloading", "numSpeculativeTokens", "localhostProfile", "whenUnsatisfiable", "allowFrom", "except"}
+    assert deep <= set(told)
+    assert {path.rpartition(".")[2].removesuffix("[]") for path in field_paths()} <= set(told)
+
+
+def test_the_served_schema_describes_all_fields(api: Api) -> None:
+    served = api.call("GET", "/openapi/v3/apis/vllm.echo-roots.io/v1alpha1").body
     schema = served["components"]["schemas"]["io.echo-roots.vllm.v1alpha1.VLLMModel"]
 
-    def silent(node: dict[str, Any], path: str) -> list[str]:
-        found = [] if node.get("description") else [path]
+    def fields(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, field in node.get("properties", {}).items():
-            found += silent(field, f"{path}.{name}")
-        return found + [
-            one
-            for field in node.get("items", {}).get("properties", {}).items()
-            for one in silent(field[1], f"{path}[].{field[0]}")
-        ]
+            yield f"{path}.{name}", field
+            yield from fields(field, f"{path}.{name}")
+        yield from fields(node["items"], f"{path}[]") if "items" in node else ()
 
-    for part in ("spec", "status"):
-        assert silent(schema["properties"][part], part) == []
+    found = dict(itertools.chain.from_iterable(fields(schema["properties"][part], part) for part in ("spec", "status")))
+    assert {f"spec.{path}" for path in field_paths()} <= found.keys()
+    assert [path for path, field in found.items() if not field.get("description")] == []
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

@@ -60,8 +60,8 @@ def _model(spec: Part) -> None:
         model.pop("revision", None)
     if model.get("convert") in {"embed", "classify"} and model.get("runner") == "generate":
         model["runner"] = "auto"
-    if lora and model.get("runner") == "pooling":
-        del spec["lora"]
+    if model.get("runner") == "pooling":
+        spec.pop("lora", None)
     if "maxCpuLoras" in lora:
         lora["maxCpuLoras"] = max(lora["maxCpuLoras"], lora.get("maxLoras", 1))
     if auth is not None and not auth.get("keys"):
@@ -93,6 +93,8 @@ def _devices(spec: Part) -> None:
     devices = math.prod(parallelism.get(name, 1) for name in ("tensor", "pipeline", "data"))
     if accelerator.get("count"):
         accelerator["count"] = devices if devices <= _MOST_DEVICES else 0
+    if accelerator.get("profile") == "gaudi":
+        spec.setdefault("engine", {}).setdefault("image", "registry.example.com/vllm-gaudi:1")
     if accelerator.get("profile") == "cpu":
         accelerator.pop("count", None)
         accelerator.pop("resource", None)

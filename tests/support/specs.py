@@ -145,6 +145,11 @@ def field_paths() -> list[str]:
     return [path for path, _ in _fields(SCHEMA, "")]
 
 
+def schema_at(path: str) -> Node:
+    """Schema of a field."""
+    return dict(_fields(SCHEMA, ""))[path]
+
+
 def _fields(node: Node, path: str) -> Iterator[tuple[str, Node]]:
     for name, field in node.get("properties", {}).items():
         here = _below(path, name)

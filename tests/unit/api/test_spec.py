@@ -23,11 +23,10 @@ def test_the_source_alone_is_a_whole_spec() -> None:
     spec = model().spec
     assert spec.served_names == (SOURCE,)
     assert spec.replicas == 1
-    assert (spec.parallelism.tensor, spec.parallelism.pipeline) == (1, 1)
-    assert spec.accelerator.resource == "nvidia.com/gpu"
-    assert spec.device_count == 1
-    assert spec.engine.port == 8000
-    unset = spec.engine.model_dump(exclude={"port"})
+    assert spec.parallelism.world_size == 1
+    assert (spec.accelerator.profile, spec.device_resource, spec.device_count) == ("nvidia", "nvidia.com/gpu", 1)
+    assert (spec.engine.port, spec.engine.shutdown_timeout_seconds) == (8000, 30)
+    unset = spec.engine.model_dump(exclude={"port", "shutdown_timeout_seconds"})
     assert set(unset.values()) == {None}
 
 
@@ -39,6 +38,8 @@ def test_the_source_alone_is_a_whole_spec() -> None:
         ({"parallelism": {"pipeline": 3}}, 3),
         ({"accelerator": {"count": 0}}, 0),
         ({"parallelism": {"tensor": 2}, "accelerator": {"count": 2}}, 2),
+        ({"parallelism": {"tensor": 2, "pipeline": 2, "data": 2}}, 8),
+        ({"parallelism": {"tensor": 2}, "accelerator": {"profile": "cpu"}}, 0),
     ],
 )
 def test_the_device_count_follows_the_parallelism(sections: dict[str, Any], count: int) -> None:
@@ -63,7 +64,7 @@ def test_fields_are_camel_case_and_units_keep_their_capitals() -> None:
         ({"modle": {}}, "spec.modle"),
         ({"model": {"source": SOURCE, "names": []}}, "spec.model.names"),
         ({"engine": {"tensorParallelSize": 2}}, "spec.engine.tensorParallelSize"),
-        ({"engine": {"env": [{"name": "A", "valueFrom": {}}]}}, "spec.engine.env.0.valueFrom"),
+        ({"engine": {"env": [{"name": "A", "valueFrom": {"key": "a"}}]}}, "spec.engine.env.0.valueFrom.key"),
         ({"accelerator": {"type": "a100"}}, "spec.accelerator.type"),
         ({"resources": {"claims": []}}, "spec.resources.claims"),
     ],
@@ -90,7 +91,7 @@ WITHIN_AND_OUTSIDE: list[tuple[str, str, list[Any], list[Any]]] = [
     ("engine", "cpuOffloadGB", [0, 0.5, 65536], [-1, 65537]),
     ("engine", "blockSize", [1, 1024], [0, 1025]),
     ("engine", "image", ["a:1", "registry.example.com/vllm@sha256:0"], ["", "a b"]),
-    ("engine", "extraArgs", [[], ["--a", "b"], ["x"] * 128], [["x"] * 129, [""], ["x" * 4097], "--a"]),
+    ("engine", "extraArgs", [[], ["--max-logprobs", "b"], ["x"] * 128], [["x"] * 129, [""], ["x" * 4097], "--a"]),
     ("engine", "env", [[], [{"name": "A"}], [{"name": "A_1.b-c", "value": ""}]], [[{"name": "1A"}], [{"value": "x"}]]),
     ("engine", "debug", [True, False], ["loud"]),
     ("model", "revision", ["main", "a" * 40], ["", "-x", "a b"]),
@@ -107,7 +108,7 @@ WITHIN_AND_OUTSIDE: list[tuple[str, str, list[Any], list[Any]]] = [
     (
         "resources",
         "limits",
-        [{}, {"cpu": "0.5", "memory": "16Gi"}, {"cpu": 4}],
+        [{}, {"cpu": "500m", "memory": "16Gi"}, {"cpu": "4"}],
         [{"cpu": "four"}, {"cpu": "1e1.5"}, {"cpu": 1.5}],
     ),
 ]
@@ -132,6 +133,91 @@ def test_a_value_within_its_bounds_is_taken(section: str, field: str, value: Any
 def test_a_value_outside_its_bounds_is_refused_by_its_path(section: str, field: str, value: Any) -> None:
     base = {"source": SOURCE} if section == "model" else {}
     assert f"spec.{section}.{field}" in refusal(**{section: base | {field: value}})
+
+
+@pytest.mark.parametrize(("written", "kept"), [("0.5", "500m"), (4, "4"), ("1024Mi", "1Gi"), ("1e3", "1e3")])
+def test_quantities_are_kept_as_the_api_server_writes_them(written: str | int, kept: str) -> None:
+    assert model(resources={"limits": {"cpu": written}}).spec.resources.limits == {"cpu": kept}
+
+
+@pytest.mark.parametrize(
+    ("profile", "resource"), [("amd", "amd.com/gpu"), ("gaudi", "habana.ai/gaudi"), ("tpu", "google.com/tpu")]
+)
+def test_a_profile_names_its_resource_unless_the_user_does(profile: str, resource: str) -> None:
+    assert model(accelerator={"profile": profile}).spec.device_resource == resource
+    assert model(accelerator={"profile": profile, "resource": "a/b"}).spec.device_resource == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("org/tiny", "org/tiny"),
+        ("hf://org/tiny", "org/tiny"),
+        ("/models/tiny", "/models/tiny"),
+        ("pvc://claim/a/tiny/", "tiny"),
+        ("pvc://claim", "claim"),
+        ("s3://bucket/a/tiny", "tiny"),
+        ("gs://bucket", "bucket"),
+        ("oci://registry.example.com:5000/a/tiny:v1", "tiny"),
+        ("oci://registry.example.com/tiny@sha256:00", "tiny"),
+    ],
+)
+def test_a_model_is_served_under_the_name_that_people_know_it_by(source: str, name: str) -> None:
+    assert model(model={"source": source}).spec.served_names == (name,)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "told"),
+    [
+        (["--max-model", "32k"], "spec.engine.extraArgs.0", "vLLM reads --max-model as --max-model-len, which has"),
+        (["--max-logprobs", "1", "--see=1"], "spec.engine.extraArgs.2", "vLLM reads --see=1 as --seed"),
+        (["--no-trust-remote"], "spec.engine.extraArgs.0", "as --trust-remote-code"),
+        (["--api"], "spec.engine.extraArgs.0", "as --api-key, which is set by the operator"),
+        (["-qawq"], "spec.engine.extraArgs.0", "vLLM reads -qawq as -q, which has a field of its own"),
+        (["-r1"], "spec.engine.extraArgs.0", "vLLM reads -r1 as -r, which is set by the operator"),
+    ],
+)
+def test_a_shortened_argument_is_refused_like_the_whole_one(words: list[str], path: str, told: str) -> None:
+    said = refusal(engine={"extraArgs": words})
+    assert said.startswith(f"{path}: ")
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    "words", [["--max-logprobs", "-1"], ["-O3"], ["--root-path", "-"], ["--", "-x"], ["-cc.mode", "3"]]
+)
+def test_arguments_without_a_field_pass(words: list[str]) -> None:
+    assert model(engine={"extraArgs": words}).spec.engine.extra_args == words
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{ a", "line 1 is no valid Jinja: "),
+        ("a\n{% if x %}", "line 2 is no valid Jinja: "),
+        ("{% raise %}", "unknown tag 'raise'"),
+        ("{{ " + "(" * 5000 + ")" * 5000 + " }}", "is nested too deeply"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_read_is_refused(template: str, told: str) -> None:
+    said = refusal(model={"source": SOURCE, "chatTemplate": {"inline": template}})
+    assert said.startswith("spec.model.chatTemplate.inline: ")
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}{{ m | tojson }}{% endfor %}",
+        "{% generation %}{{ messages[0].content }}{% endgeneration %}",
+        "{{ raise_exception('no') }}{{ strftime_now('%d') }}{%- set ns = namespace(a=1) -%}",
+        "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1) }}",
+    ],
+)
+def test_the_language_of_chat_templates_is_known_and_never_run(template: str) -> None:
+    chat_template = model(model={"source": SOURCE, "chatTemplate": {"inline": template}}).spec.model.chat_template
+    assert chat_template is not None
+    assert chat_template.inline == template
 
 
 @pytest.mark.parametrize("replicas", [-1, 1001, "many", None])

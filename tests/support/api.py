@@ -1,0 +1,109 @@
+"""The API server over HTTP, for tests that ask it thousands of times: one connection for each thread, no kubectl."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode, urlsplit
+
+import yaml
+
+from vllm_operator.api.meta import FIELD_MANAGER
+from vllm_operator.cluster.kinds import MODEL, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+
+
+class Answer(NamedTuple):
+    """What the API server says."""
+
+    code: int
+    body: dict[str, Any]
+
+    @property
+    def refusal(self) -> str:
+        """Why it does not do it; empty if it does."""
+        return "" if self.code < http.HTTPStatus.BAD_REQUEST else str(self.body["message"])
+
+
+class Api:
+    """Calls to the API server as its administrator. Any thread may use it."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self._address = urlsplit(server["server"]).netloc
+        self._tls = ssl.create_default_context(cadata=base64.b64decode(server["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile(suffix=".pem") as pair:  # the ssl module reads files only
+            pair.write(b"\n".join(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
+            pair.flush()
+            self._tls.load_cert_chain(pair.name)
+        self._of_thread = threading.local()
+        self._connections: list[http.client.HTTPSConnection] = []
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in self._connections:
+            connection.close()
+
+    def call(self, method: str, path: str, body: object = None, kind: str = JSON, **parameters: str) -> Answer:
+        """One request."""
+        connection = self._connection()
+        data = None if body is None else json.dumps(body)
+        connection.request(method, f"{path}?{urlencode(parameters)}", data, {"Content-Type": kind, "Accept": JSON})
+        response = connection.getresponse()
+        return Answer(response.status, json.loads(response.read()))
+
+    def try_model(self, raw: Mapping[str, Any]) -> Answer:
+        """What would come of creating a VLLMModel; unknown and doubled fields are refused, as by kubectl."""
+        path = MODEL.path(raw["metadata"]["namespace"])
+        return self.call("POST", path, raw, dryRun="All", fieldValidation="Strict")
+
+    def create_model(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a VLLMModel, and return it as it is stored."""
+        return done(self.call("POST", MODEL.path(raw["metadata"]["namespace"]), raw, fieldValidation="Strict"))
+
+    def apply(self, desired: Mapping[str, Any], manager: str = FIELD_MANAGER) -> dict[str, Any]:
+        """Server-side apply of a whole object, as the operator does it; returns the live one."""
+        path = _path(desired)
+        return done(self.call("PATCH", path, desired, APPLY, fieldManager=manager, force="true"))
+
+    def read(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """An object as it is now."""
+        return done(self.call("GET", _path(known)))
+
+    def delete(self, known: Mapping[str, Any]) -> None:
+        """Delete an object."""
+        done(self.call("DELETE", _path(known)))
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        found: http.client.HTTPSConnection | None = getattr(self._of_thread, "connection", None)
+        if found is None:
+            found = self._of_thread.connection = http.client.HTTPSConnection(self._address, context=self._tls)
+            self._connections.append(found)
+        return found
+
+
+def done(answer: Answer) -> dict[str, Any]:
+    """What a request returned.
+
+    Raises:
+        AssertionError: the API server refused it; with its words.
+    """
+    assert not answer.refusal, answer.refusal
+    return answer.body
+
+
+def _path(known: Mapping[str, Any]) -> str:
+    metadata = known["metadata"]
+    return kind_of(known["kind"]).path(metadata["namespace"], metadata["name"])

@@ -1,0 +1,323 @@
+"""What the API server refuses and in which words: for each rule a spec that holds it, and one like it that does not."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+Spec = dict[str, Any]
+
+SOURCE: Final[Spec] = {"source": "org/tiny"}
+GPU: Final[Spec] = {"nvidia.com/gpu": 1}
+KEY: Final[Spec] = {"name": "a", "key": "b"}
+
+
+class Constraint(NamedTuple):
+    """A case of one rule."""
+
+    accepted: Spec
+    refused: Spec
+    message: str
+    """The beginning of what the user reads, and of the rule's own message if `rule` does not say another one."""
+    rule: str = ""
+    """The beginning of the message of a rule that makes its own text out of the values."""
+
+
+def model(**fields: Any) -> Spec:
+    """A spec with fields of the model."""
+    return {"model": {**SOURCE, **fields}}
+
+
+def source(text: str, **fields: Any) -> Spec:
+    """A spec of a source."""
+    return {"model": {"source": text, **fields}}
+
+
+def engine(**fields: Any) -> Spec:
+    """A spec with fields of the engine."""
+    return {"engine": fields}
+
+
+def pod(**fields: Any) -> Spec:
+    """A spec with fields of the pod."""
+    return {"pod": fields}
+
+
+def draft(**fields: Any) -> Spec:
+    """A spec with speculative decoding."""
+    return engine(speculativeDecoding={"numSpeculativeTokens": 3, **fields})
+
+
+def variable(**fields: Any) -> Spec:
+    """A spec with an environment variable."""
+    return engine(env=[{"name": "A", **fields}])
+
+
+def adapter(text: str) -> Spec:
+    """A spec with an adapter."""
+    return {"lora": {"adapters": [{"name": "a", "source": text}]}}
+
+
+def cache(**fields: Any) -> Spec:
+    """A spec with a cache."""
+    return {"storage": {"cache": fields}}
+
+
+def claim(**fields: Any) -> Spec:
+    """A spec whose cache is a claim."""
+    return cache(persistentVolumeClaim={"size": "10Gi", **fields})
+
+
+def callers(**fields: Any) -> Spec:
+    """A spec that says who may call."""
+    return {"network": {"allowFrom": [fields]}}
+
+
+def words(*found: str) -> Spec:
+    """A spec with further arguments."""
+    return engine(extraArgs=list(found))
+
+
+COUNT: Final = "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0"
+FORBIDDEN: Final = "spec.engine.extraArgs holds an argument"
+
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
+    Constraint(
+        {"parallelism": {"tensor": 2, "pipeline": 2, "data": 2}, "accelerator": {"count": 8}},
+        {"parallelism": {"tensor": 2, "pipeline": 2, "data": 2}, "accelerator": {"count": 4}},
+        COUNT,
+    ),
+    Constraint({"accelerator": {"count": 0}}, {"accelerator": {"count": 2}}, COUNT),
+    Constraint(
+        {"accelerator": {"profile": "cpu", "count": 0}},
+        {"accelerator": {"profile": "cpu", "count": 1}},
+        "spec.accelerator.count: the profile cpu has no devices",
+    ),
+    Constraint(
+        {"accelerator": {"profile": "amd", "resource": "amd.com/gpu"}},
+        {"accelerator": {"profile": "cpu", "resource": "amd.com/gpu"}},
+        "spec.accelerator.resource: the profile cpu has no devices",
+    ),
+    Constraint(
+        {"accelerator": {"profile": "gaudi"}, "engine": {"image": "vllm-gaudi:1"}},
+        {"accelerator": {"profile": "gaudi"}},
+        "spec.engine.image is needed with the profile gaudi",
+    ),
+    Constraint(
+        {"resources": {"limits": {"cpu": 1}}}, {"resources": {"limits": GPU}}, "spec.resources.limits must not name"
+    ),
+    Constraint(
+        {"resources": {"requests": GPU}, "accelerator": {"resource": "example.com/npu"}},
+        {"resources": {"requests": GPU}},
+        "spec.resources.requests must not name the accelerator",
+    ),
+    Constraint(
+        {"resources": {"limits": GPU}, "accelerator": {"profile": "amd"}},
+        {"resources": {"limits": {"amd.com/gpu": 1}}, "accelerator": {"profile": "amd"}},
+        "spec.resources.limits must not name the accelerator",
+    ),
+    Constraint(
+        engine(env=[{"name": "VLLM_API_KEY", "value": "x"}]),
+        {"auth": {"generate": True}, **engine(env=[{"name": "VLLM_API_KEY", "value": "x"}])},
+        "spec.engine.env must not set VLLM_API_KEY beside spec.auth",
+    ),
+    Constraint(
+        {**adapter("org/a"), **model(runner="generate")},
+        {**adapter("org/a"), **model(runner="pooling")},
+        "spec.lora: adapters are for models that generate",
+    ),
+    Constraint(source("hf://org/a"), source("ftp://org/a"), "spec.model.source: the scheme is none of hf://"),
+    Constraint(source("pvc://claim/a/b/"), source("pvc:///a"), "spec.model.source must be pvc://CLAIM"),
+    Constraint(source("pvc://claim"), source("pvc://claim//a"), "spec.model.source must be pvc://CLAIM"),
+    Constraint(source("s3://bucket/a"), source("://a"), "spec.model.source: the scheme is none of hf://"),
+    Constraint(
+        source("hf://org/a", revision="v1"), source("/models/a", revision="v1"), "spec.model.revision is for models on"
+    ),
+    Constraint(
+        source("org/a", revision="v1"), source("oci://a/b:1", revision="v1"), "spec.model.revision is for models on"
+    ),
+    Constraint(
+        model(runner="pooling", convert="embed"),
+        model(runner="generate", convert="embed"),
+        "spec.model.convert: embed and classify make a pooling model",
+    ),
+    Constraint(
+        model(chatTemplate={"path": "/a.jinja"}),
+        model(chatTemplate={"path": "/a.jinja", "inline": "a"}),
+        "spec.model.chatTemplate takes exactly one of",
+    ),
+    Constraint(
+        model(chatTemplate={"configMapKeyRef": KEY}),
+        model(chatTemplate={}),
+        "spec.model.chatTemplate takes exactly one of",
+    ),
+    Constraint(
+        engine(maxNumSeqs=8, maxNumBatchedTokens=8),
+        engine(maxNumSeqs=8, maxNumBatchedTokens=7),
+        "spec.engine.maxNumBatchedTokens must be at least spec.engine.maxNumSeqs",
+    ),
+    Constraint(
+        engine(enableAutoToolChoice=True, toolCallParser="hermes"),
+        engine(enableAutoToolChoice=True),
+        "spec.engine.enableAutoToolChoice needs spec.engine.toolCallParser",
+    ),
+    Constraint(
+        engine(debug=True, logLevel="DEBUG"),
+        engine(debug=True, logLevel="INFO"),
+        "spec.engine.debug sets the log level to DEBUG",
+    ),
+    Constraint(draft(model="org/a"), draft(), "spec.engine.speculativeDecoding needs a method"),
+    Constraint(
+        draft(method="ngram", promptLookupMin=2, promptLookupMax=2),
+        draft(method="ngram", promptLookupMin=3, promptLookupMax=2),
+        "spec.engine.speculativeDecoding.promptLookupMin must not be more",
+    ),
+    Constraint(
+        variable(value="x"),
+        variable(value="x", valueFrom={"secretKeyRef": KEY}),
+        "a variable of spec.engine.env has either value or valueFrom",
+    ),
+    Constraint(
+        variable(), engine(env=[{"name": "VLLM_DEBUG", "value": "1"}]), "spec.engine.env must not set VLLM_DEBUG"
+    ),
+    Constraint(variable(valueFrom={"configMapKeyRef": KEY}), variable(valueFrom={}), "valueFrom takes exactly one of"),
+    Constraint(
+        variable(valueFrom={"secretKeyRef": KEY}),
+        variable(valueFrom={"secretKeyRef": KEY, "configMapKeyRef": KEY}),
+        "valueFrom takes exactly one of",
+    ),
+    Constraint(
+        engine(envFrom=[{"secretRef": {"name": "a"}}, {"configMapRef": {"name": "a"}, "prefix": "A_"}]),
+        engine(envFrom=[{"prefix": "A_"}]),
+        "an item of spec.engine.envFrom takes exactly one of",
+    ),
+    Constraint(
+        {"parallelism": {"nodes": 1}}, {"parallelism": {"nodes": 2}}, "spec.parallelism.nodes: an engine over several"
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 4, "decodeContext": 2}},
+        {"parallelism": {"tensor": 4, "decodeContext": 3}},
+        "spec.parallelism.decodeContext must divide spec.parallelism.tensor",
+    ),
+    Constraint(
+        {"lora": {"maxLoras": 4, "maxCpuLoras": 4}},
+        {"lora": {"maxLoras": 4, "maxCpuLoras": 3}},
+        "spec.lora.maxCpuLoras must be at least spec.lora.maxLoras",
+    ),
+    Constraint(adapter("hf://org/a"), adapter("s3://bucket/a"), "the source of an adapter in spec.lora.adapters is an"),
+    Constraint(adapter("pvc://a/b"), adapter("pvc://A/b"), "the source of an adapter in spec.lora.adapters must be"),
+    Constraint(
+        cache(emptyDir={}), cache(emptyDir={}, existingClaim="a"), "spec.storage.cache takes exactly one of persistent"
+    ),
+    Constraint(cache(hostPath={"path": "/a"}), cache(), "spec.storage.cache takes exactly one of persistent"),
+    Constraint(
+        pod(labels={"app.kubernetes.io/version": "1"}),
+        pod(labels={"app.kubernetes.io/name": "x"}),
+        "spec.pod.labels must not set app.kubernetes.io/name, instance",
+    ),
+    *(
+        Constraint(
+            pod(volumes=[{"name": "mine", "emptyDir": {}}]),
+            pod(volumes=[{"name": name, "emptyDir": {}}]),
+            "spec.pod.volumes: cache, config, gates",
+        )
+        for name in ("cache", "shm", "claim-0", "image-12")
+    ),
+    Constraint(
+        pod(serviceAccountAnnotations={"a": "b"}),
+        pod(serviceAccountName="a", serviceAccountAnnotations={"a": "b"}),
+        "spec.pod.serviceAccountAnnotations are for the account that the operator makes",
+    ),
+    *(
+        Constraint(
+            pod(**{field: [{"name": "other", "image": "a"}]}),
+            pod(**{field: [{"name": "vllm", "image": "a"}]}),
+            f"spec.pod.{field}: vllm is the name of the engine's own container",
+        )
+        for field in ("initContainers", "sidecars")
+    ),
+    Constraint({"auth": {"keys": [KEY]}}, {"auth": {}}, "spec.auth needs generate: true, or keys"),
+    Constraint({"auth": {"generate": True}}, {"auth": {"generate": False}}, "spec.auth needs generate: true, or keys"),
+    Constraint(
+        callers(podSelector={}, namespaceSelector={}), callers(), "an item of spec.network.allowFrom takes podSelector"
+    ),
+    Constraint(
+        callers(ipBlock={"cidr": "10.0.0.0/8"}),
+        callers(ipBlock={"cidr": "10.0.0.0/8"}, podSelector={}),
+        "an item of spec.network.allowFrom takes podSelector",
+    ),
+    Constraint(
+        {"disruption": {"minAvailable": "50%"}},
+        {"disruption": {"minAvailable": 1, "maxUnavailable": 1}},
+        "spec.disruption takes exactly one of minAvailable",
+    ),
+    Constraint({"disruption": {"maxUnavailable": 0}}, {"disruption": {}}, "spec.disruption takes exactly one of"),
+    *(
+        Constraint(words("--max-logprobs", "7"), words("--max-logprobs", word), message, FORBIDDEN)
+        for word, message in (
+            ("--seed", "spec.engine.extraArgs: --seed has a field of its own: set spec.engine.seed"),
+            ("--seed=1", "spec.engine.extraArgs: --seed has a field of its own: set spec.engine.seed"),
+            ("--max_model_len", "spec.engine.extraArgs: --max-model-len has a field of its own"),
+            ("--no-enforce-eager", "spec.engine.extraArgs: --enforce-eager has a field of its own"),
+            ("--no_enforce_eager", "spec.engine.extraArgs: --enforce-eager has a field of its own"),
+            ("--speculative-config.method", "spec.engine.extraArgs: --speculative-config has a field of its own"),
+            ("-tp", "spec.engine.extraArgs: -tp has a field of its own: set spec.parallelism.tensor"),
+            ("-q=awq", "spec.engine.extraArgs: -q has a field of its own: set spec.engine.quantization"),
+            ("--api-key", "spec.engine.extraArgs: --api-key is set by the operator: set spec.auth"),
+            ("--swap-space", "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0"),
+            ("--task=embed", "spec.engine.extraArgs: --task is gone since vLLM 0.13.0: set spec.model.runner"),
+        )
+    ),
+    Constraint({"replicas": 0}, {"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
+    Constraint(model(), {"model": {}}, "spec.model.source: Required value"),
+    Constraint(model(servedNames=["a", "b"]), model(servedNames=["a", "a"]), "spec.model.servedNames[1]: Duplicate"),
+    Constraint(
+        engine(env=[{"name": "A"}, {"name": "B"}]),
+        engine(env=[{"name": "A"}, {"name": "A"}]),
+        "spec.engine.env[1]: Duplicate value",
+    ),
+    Constraint(
+        engine(gpuMemoryUtilization=1),
+        engine(gpuMemoryUtilization=0),
+        "spec.engine.gpuMemoryUtilization in body should be greater than 0",
+    ),
+    Constraint(engine(), engine(modle=1), 'unknown field "spec.engine.modle"'),
+    Constraint({"lora": {"maxRank": 320}}, {"lora": {"maxRank": 24}}, "spec.lora.maxRank: Unsupported value: 24"),
+    Constraint(engine(dtype="half"), engine(dtype="fp16"), 'spec.engine.dtype: Unsupported value: "fp16"'),
+    Constraint(engine(maxModelLen="32k"), engine(maxModelLen="32kb"), "spec.engine.maxModelLen in body should match"),
+    Constraint(engine(kvCacheMemory="1.5g"), engine(kvCacheMemory="1.5G"), "spec.engine.kvCacheMemory in body should"),
+)
+"""Every rule, and examples of bounds."""
+
+
+class Transition(NamedTuple):
+    """A case of a rule about changes."""
+
+    before: Spec
+    accepted: Spec
+    refused: Spec
+    message: str
+
+
+_KEEPS: Final = "spec.storage.cache.persistentVolumeClaim."
+TRANSITIONS: Final = (
+    Transition(claim(), claim(size="10.5Gi"), claim(size="9Gi"), f"{_KEEPS}size cannot shrink"),
+    Transition(
+        claim(storageClassName="a"),
+        claim(storageClassName="a", keep=True),
+        claim(storageClassName="b"),
+        f"{_KEEPS}storageClassName cannot be changed",
+    ),
+    Transition(claim(), cache(emptyDir={}), claim(storageClassName="a"), f"{_KEEPS}storageClassName cannot be changed"),
+    Transition(
+        claim(accessModes=["ReadWriteMany"]),
+        claim(accessModes=["ReadWriteMany"], size="1Ti"),
+        claim(),
+        f"{_KEEPS}accessModes cannot be changed",
+    ),
+)
+
+
+def covers(message: str) -> bool:
+    """Whether a rule has a case."""
+    beginnings = [case.rule or case.message for case in CONSTRAINTS] + [case.message for case in TRANSITIONS]
+    return any(message.startswith(beginning) for beginning in beginnings)
