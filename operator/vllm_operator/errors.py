@@ -9,7 +9,8 @@ OperatorError
     ├── ApiConflict      somebody else owns a field, or the object is another one by now
     ├── ApiNotFound      there is no such object
     └── ApiRefused       it will not do it, and says why
-        └── ApiInvalid   the object as a whole breaks a rule of its kind
+        ├── ApiInvalid   the object as a whole breaks a rule of its kind
+        └── ApiEnding    the namespace is being deleted, and takes in nothing new
 """
 
 from __future__ import annotations
@@ -57,3 +58,7 @@ class ApiRefused(ApiError):  # noqa: N818 # as above
 
 class ApiInvalid(ApiRefused):
     """The object that would come of it breaks a rule of its kind."""
+
+
+class ApiEnding(ApiRefused):
+    """The namespace is being deleted with all that is in it, and takes in nothing new."""

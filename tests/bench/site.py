@@ -21,7 +21,7 @@ from tests.cluster.paths import REPOSITORY
 from vllm_operator.api.meta import GROUP, PLURAL
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.client import Client
-from vllm_operator.cluster.kinds import CHILDREN, CONFIG_MAP, MODEL, POD, Kind
+from vllm_operator.cluster.kinds import CHILDREN, MODEL, POD, Kind
 from vllm_operator.cluster.session import open_session
 
 if TYPE_CHECKING:
@@ -94,14 +94,15 @@ class Site:
         async with self.session() as session:
             for kind in (MODEL, *CHILDREN):
                 url = self.server + kind.path(namespace)
-                async with session.delete(url, params={"propagationPolicy": "Background"}) as answer:
+                parameters = {"propagationPolicy": "Background", **_ours(kind)}
+                async with session.delete(url, params=parameters) as answer:
                     await _check(answer, f"removing all {kind.plural}")
             for kind in (MODEL, *CHILDREN, _REPLICA_SET, POD):
                 await self._until_gone(session, kind, namespace)
 
     async def _until_gone(self, session: aiohttp.ClientSession, kind: Kind, namespace: str) -> None:
         url = self.server + kind.path(namespace)
-        parameters = {"limit": "1"} if kind is not CONFIG_MAP else {"limit": "1", "labelSelector": MANAGED_SELECTOR}
+        parameters = {"limit": "1", **_ours(kind)}
         deadline = time.monotonic() + _CLEAN_SECONDS
         while time.monotonic() < deadline:
             async with session.get(url, params=parameters) as answer:
@@ -156,6 +157,11 @@ def written(metrics: str) -> int:
         if label["verb"] in _WRITING and label["resource"] not in {"leases", "events"}:
             total += float(value)
     return int(total)
+
+
+def _ours(kind: Kind) -> dict[str, str]:
+    """Parameters that leave out what every namespace has from the start, such as its account."""
+    return {"labelSelector": MANAGED_SELECTOR} if kind in CHILDREN else {}
 
 
 def _with_token(admin: dict[str, Any], token: str) -> dict[str, Any]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster import ClusterSpec, NodeKind
+from tests.cluster.fixtures import started
+from tests.contract.conftest import REPOSITORY
+from tests.support.namespace import Namespace
+from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.support.namespace import Namespace
-    from tests.support.operator_process import OperatorProcess
+    from pathlib import Path
 
 pytestmark = pytest.mark.api_server
 
@@ -206,3 +211,218 @@ def test_a_child_that_cannot_be_written_now_is_told_and_written_when_it_can(
     namespace.kubectl("delete", "validatingwebhookconfiguration", webhook)
     namespace.wait_reason("EnginesStarting")
     assert namespace.get("service", "qwen")
+
+
+# --- each kind of child
+
+
+CACHE = {"cache": {"persistentVolumeClaim": {"size": "1Gi"}}}
+KEPT = {"cache": {"persistentVolumeClaim": {"size": "1Gi", "keep": True}}}
+EXTRAS: dict[str, dict[str, Any]] = {
+    "networkpolicy": {"network": {"allowFrom": [{"podSelector": {"matchLabels": {"app": "a"}}}]}},
+    "poddisruptionbudget": {"disruption": {"minAvailable": 1}},
+    "persistentvolumeclaim": {"storage": CACHE},
+}
+NAMES = {"persistentvolumeclaim": "qwen-cache"}
+
+
+def settle(namespace: Namespace, operator: OperatorProcess) -> None:
+    """Until the operator has looked at what is there now."""
+    looks = operator.looks()
+    namespace.kubectl("annotate", "vllmmodel", "qwen", "--overwrite", f"look={looks}")
+    operator.wait_for_look(looks)
+
+
+def test_children_come_and_go_with_their_sections_and_come_back_when_somebody_deletes_them(made: Namespace) -> None:
+    made.model(**{name: section for spec in EXTRAS.values() for name, section in spec.items()})
+    for kind in EXTRAS:
+        found = made.wait_for(kind, NAMES.get(kind, "qwen"))
+        assert [owner["name"] for owner in found["metadata"]["ownerReferences"]] == ["qwen"]
+    for kind in ("networkpolicy", "poddisruptionbudget"):
+        before = made.get(kind, "qwen")["metadata"]["uid"]
+        made.kubectl("delete", kind, "qwen", "--wait=false")
+        until(
+            lambda kind=kind, before=before: made.get(kind, "qwen").get("metadata", {}).get("uid", before) != before,  # type: ignore[misc] # of this round
+            what=f"another {kind}",
+        )
+    made.model()
+    for kind in EXTRAS:
+        made.wait_gone(kind, NAMES.get(kind, "qwen"))
+
+
+def test_a_rival_field_in_a_disruption_budget_is_taken_out(made: Namespace) -> None:
+    made.model(disruption={"minAvailable": 1})
+    made.wait_for("poddisruptionbudget", "qwen")
+    changed = json.dumps({"spec": {"minAvailable": None, "maxUnavailable": 1}})
+    made.kubectl("patch", "poddisruptionbudget", "qwen", "--type=merge", "--patch", changed)
+    until(
+        lambda: made.get("poddisruptionbudget", "qwen")["spec"].get("minAvailable") == 1, what="the budget of the spec"
+    )
+    assert "maxUnavailable" not in made.get("poddisruptionbudget", "qwen")["spec"]
+
+
+def test_a_budget_that_changes_its_measure_is_followed(made: Namespace) -> None:
+    made.model(disruption={"minAvailable": 1})
+    made.wait_for("poddisruptionbudget", "qwen")
+    made.model(disruption={"maxUnavailable": "50%"})
+    until(
+        lambda: made.get("poddisruptionbudget", "qwen")["spec"].get("maxUnavailable") == "50%", what="the new measure"
+    )
+    assert "minAvailable" not in made.get("poddisruptionbudget", "qwen")["spec"]
+
+
+def test_a_claim_that_cannot_grow_is_told_in_its_own_words_and_the_rest_is_followed(made: Namespace) -> None:
+    made.model(storage=CACHE)
+    made.wait_for("persistentvolumeclaim", "qwen-cache")
+    made.model(storage={"cache": {"persistentVolumeClaim": {"size": "2Gi"}}}, replicas=2)
+    told = made.wait_reason("ChildRefused")["message"]
+    assert told.startswith("PersistentVolumeClaim qwen-cache: ")
+    assert made.get("deployment", "qwen")["spec"]["replicas"] == 2
+    made.model(replicas=2)
+    made.wait_reason("EnginesStarting")
+    made.wait_gone("persistentvolumeclaim", "qwen-cache")
+
+
+def test_a_claim_that_is_kept_outlives_its_model_and_is_used_again(made: Namespace, operator: OperatorProcess) -> None:
+    made.model(storage=CACHE)
+    uid = made.wait_for("persistentvolumeclaim", "qwen-cache")["metadata"]["uid"]
+
+    def owners() -> list[str]:
+        found = made.get("persistentvolumeclaim", "qwen-cache")["metadata"]
+        assert found["uid"] == uid
+        return [owner["name"] for owner in found.get("ownerReferences", [])]
+
+    made.model(storage=KEPT)
+    until(lambda: owners() == [], what="a claim without an owner")
+    made.kubectl("delete", "vllmmodel", "qwen")
+    made.wait_gone("deployment", "qwen")
+    assert owners() == []
+    made.model(storage=KEPT)
+    made.wait_reason("EnginesStarting")
+    made.model(storage=CACHE)
+    until(lambda: owners() == ["qwen"], what="a claim of the model's")
+    made.model(storage=KEPT)
+    until(lambda: owners() == [], what="a claim without an owner")
+    made.model()
+    settle(made, operator)
+    assert "deletionTimestamp" not in made.get("persistentvolumeclaim", "qwen-cache")["metadata"]
+
+
+# --- API keys
+
+
+def api_key(namespace: Namespace) -> str:
+    """The key that clients get; empty where they get none."""
+    data = namespace.get("secret", "qwen-binding").get("data", {})
+    return base64.b64decode(data.get("VLLM_API_KEY", "")).decode()
+
+
+def test_a_generated_key_stays_and_is_nowhere_but_in_its_secret(made: Namespace, operator: OperatorProcess) -> None:
+    made.model(auth={"generate": True})
+    key = until(lambda: api_key(made), what="a key")
+    assert len(key) >= 32
+    made.kubectl("label", "secret", "qwen-binding", "app.kubernetes.io/managed-by-")
+    until(
+        lambda: made.get("secret", "qwen-binding")["metadata"]["labels"].get("app.kubernetes.io/managed-by"),
+        what="the label",
+    )
+    assert operator.stop() == 0
+    operator.start()
+    settle(made, operator)
+    assert api_key(made) == key
+    assert made.get("secret", "qwen-binding")["type"].startswith("servicebinding.io/")
+    assert made.get("vllmmodel", "qwen")["status"]["binding"]["name"] == "qwen-binding"
+    hidden = base64.b64encode(key.encode()).decode()
+    for text in (operator.log(), *(made.kubectl("get", kind, "--output=yaml") for kind in ("vllmmodel", "deployment"))):
+        assert key not in text
+        assert hidden not in text
+    made.kubectl("delete", "secret", "qwen-binding")
+    until(lambda: api_key(made) not in {"", key}, what="another key")
+
+
+def test_a_key_of_the_users_reaches_clients_and_a_missing_one_is_told(
+    made: Namespace, operator: OperatorProcess
+) -> None:
+    made.model(auth={"keys": [{"name": "team-key", "key": "token"}]})
+
+    def warnings() -> list[str]:
+        found: list[str] = made.get("vllmmodel", "qwen")["status"].get("warnings", [])
+        return found
+
+    (warning,) = until(warnings, what="a warning")
+    assert warning.startswith("spec.auth.keys[0]: there is no Secret team-key ")
+    made.kubectl("create", "secret", "generic", "team-key", "--from-literal=other=1")
+    settle(made, operator)
+    until(lambda: warnings()[0].startswith("spec.auth.keys[0]: Secret team-key has no key token"), what="a warning")
+    before = made.get("secret", "team-key")["metadata"]
+    made.kubectl("patch", "secret", "team-key", "--patch", json.dumps({"stringData": {"token": "s3cret"}}))
+    until(lambda: api_key(made) == "s3cret", what="the key in the binding, without a nudge")
+    until(lambda: not warnings(), what="no warning")
+    assert made.get("secret", "team-key")["metadata"].get("labels") == before.get("labels")
+    assert "s3cret" not in operator.log()
+
+
+# --- a kind that comes and goes
+
+
+POD_MONITORS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+    "spec": {
+        "group": "monitoring.coreos.com",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "PodMonitor",
+            "listKind": "PodMonitorList",
+            "plural": "podmonitors",
+            "singular": "podmonitor",
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                },
+            }
+        ],
+    },
+}
+
+
+def test_pod_monitors_are_made_repaired_and_missed_as_their_kind_comes_and_goes(tmp_path: Path) -> None:
+    spec = ClusterSpec(name=f"test-monitors-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
+    with started(spec) as cluster:
+        cluster.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", "crd/vllmmodels.vllm.echo-roots.io", "--timeout=60s")
+        namespace = Namespace(cluster, "default")
+
+        def warned() -> bool:
+            return "warnings" in namespace.get("vllmmodel", "qwen")["status"]
+
+        def interval() -> str:
+            text: str = namespace.get("podmonitor", "qwen")["spec"]["podMetricsEndpoints"][0]["interval"]
+            return text
+
+        with OperatorProcess(cluster.kubeconfig, tmp_path, RESYNC_SECONDS="1"):
+            namespace.model(monitoring={"intervalSeconds": 20})
+            namespace.wait_reason("EnginesStarting")
+            assert warned()
+            namespace.kubectl("create", "--filename", "-", document=POD_MONITORS)
+            cluster.kubectl("wait", "--for=condition=Established", "crd/podmonitors.monitoring.coreos.com")
+            namespace.wait_for("podmonitor", "qwen")
+            until(lambda: not warned(), what="the end of the warning")
+            edit(namespace, "podmonitor", "/spec/podMetricsEndpoints/0/interval", "1s")
+            until(lambda: interval() == "20s", what="the interval of the spec")
+            namespace.kubectl("delete", "podmonitor", "qwen")
+            namespace.wait_for("podmonitor", "qwen")
+            namespace.model()
+            namespace.wait_gone("podmonitor", "qwen")
+            namespace.model(monitoring={})
+            namespace.wait_for("podmonitor", "qwen")
+            cluster.kubectl("delete", "crd", "podmonitors.monitoring.coreos.com")
+            until(warned, what="the warning")
+            namespace.model(monitoring={}, replicas=2)
+            until(lambda: namespace.get("deployment", "qwen")["spec"]["replicas"] == 2, what="two replicas")

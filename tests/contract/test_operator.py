@@ -12,6 +12,7 @@ import pytest
 from tests.cluster import ClusterSpec, NodeKind, start
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
+from vllm_operator.cluster.kinds import CHILDREN as CHILDREN_KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.api_server
 
-CHILDREN = [("configmap", "qwen-client"), ("service", "qwen"), ("service", "qwen-engines"), ("deployment", "qwen")]
+CHILDREN = [
+    ("configmap", "qwen-client"),
+    ("secret", "qwen-binding"),
+    ("serviceaccount", "qwen-engines"),
+    ("service", "qwen"),
+    ("service", "qwen-engines"),
+    ("deployment", "qwen"),
+]
+WRITTEN = {kind.plural for kind in CHILDREN_KINDS}
 FOREIGN_CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a-client"}, "data": {"MINE": "1"}}
 FOREIGN_SERVICE = {
     "apiVersion": "v1",
@@ -48,7 +57,7 @@ def requests(namespace: Namespace) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in namespace.kubectl("get", "--raw", "/metrics").splitlines():
         labels = dict(re.findall(r'(\w+)="([^"]*)"', line)) if line.startswith("apiserver_request_total{") else {}
-        applied = labels.get("verb") == "APPLY" and labels["resource"] in {"deployments", "services", "configmaps"}
+        applied = labels.get("verb") == "APPLY" and labels["resource"] in WRITTEN
         told = labels.get("resource") == "vllmmodels" and labels.get("subresource") == "status"
         if applied or told:
             key = f"{labels['verb']} {labels['resource']} {labels['code']}"

@@ -24,8 +24,9 @@ EXIT_SECONDS = 60.0
 class OperatorProcess:
     """Started by `start` or by a `with` block, and ended again by its process id."""
 
-    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, **settings: str) -> None:
         self.kubeconfig = kubeconfig
+        self.settings = settings
         self.log_path = folder / "operator.log"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +42,7 @@ class OperatorProcess:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
-        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4"}
+        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **self.settings}
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.kubeconfig),

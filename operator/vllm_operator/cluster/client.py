@@ -13,6 +13,7 @@ from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.kinds import MODEL, kind_of
 from vllm_operator.errors import (
     ApiConflict,
+    ApiEnding,
     ApiError,
     ApiInvalid,
     ApiNotFound,
@@ -32,6 +33,7 @@ _NEVER: Final = "1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE_SIZE: Final = 500
 _NOT_FOUND, _CONFLICT, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 422, 429, 500
+_ENDING: Final = "NamespaceTerminating"
 _JSON: Final = "application/json"
 
 
@@ -162,11 +164,11 @@ class Client:
 def _error(what: str, status: int, content: bytes) -> ApiError:
     """The error that a status stands for, with the message of the API server."""
     try:
-        message = orjson.loads(content)["message"]
+        answer = orjson.loads(content)
+        message = answer["message"]
     except (orjson.JSONDecodeError, LookupError, TypeError):
-        message = " ".join(
-            content.decode("utf-8", "replace").split()
-        )  # not of the API server, but of something before it
+        answer = {}  # not of the API server, but of something before it
+        message = " ".join(content.decode("utf-8", "replace").split())
     text = f"{message} (HTTP {status})"
     if status == _NOT_FOUND:
         return ApiNotFound(what, text)
@@ -174,4 +176,8 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         return ApiConflict(what, text)
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         return ApiUnavailable(what, text)
-    return (ApiInvalid if status == _INVALID else ApiRefused)(what, text)
+    if status == _INVALID:
+        return ApiInvalid(what, text)
+    causes = (answer.get("details") or {}).get("causes") or ()
+    ending = any(cause.get("reason") == _ENDING for cause in causes)
+    return (ApiEnding if ending else ApiRefused)(what, text)

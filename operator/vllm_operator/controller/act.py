@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.cluster.kinds import kind_of
-from vllm_operator.errors import ApiConflict, ApiInvalid, ApiNotFound, ApiRefused, ApiSilent, ApiUnavailable
+from vllm_operator.errors import ApiConflict, ApiEnding, ApiInvalid, ApiNotFound, ApiRefused, ApiSilent, ApiUnavailable
 from vllm_operator.planner.decide import key_of, name_taken
 from vllm_operator.planner.mend import disowned, in_the_way
 from vllm_operator.planner.plan import ChildKey, Trouble
@@ -52,6 +52,7 @@ class Hands:
         """Write, and then delete where all was written. `ours` tells whether an object is the operator's.
 
         Raises:
+            ApiEnding: the namespace is being deleted.
             ApiError: the API server is not there, or somebody else changes an object at the same time.
         """
         done = Done()
@@ -73,10 +74,10 @@ class Hands:
             if write.ours:
                 raise
             await self._look(write, ours, done)
+        except (ApiEnding, ApiSilent):
+            raise
         except ApiRefused as refusal:
             done.troubles.append(Trouble(Reason.CHILD_REFUSED, _told(child, refusal)))
-        except ApiSilent:
-            raise
         except (ApiUnavailable, ApiNotFound) as failure:  # not found: its namespace or its kind is on its way
             done.troubles.append(Trouble(Reason.CHILD_NOT_WRITTEN, _told(child, failure)))
             done.failure = failure

@@ -14,7 +14,7 @@ from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
-from vllm_operator.errors import ApiNotFound, ApiRefused, OperatorError
+from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
 from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
 from vllm_operator.planner.owners import belongs
@@ -46,9 +46,13 @@ class Reconciler:
         Raises:
             ApiError: the API server did not do what was decided; the caller tries again later.
         """
-        if not key.name:
-            await self._share(key)
-            return None
+        try:
+            return await (self._follow(key) if key.name else self._share(key))
+        except ApiEnding:
+            return None  # what is made there would not last, and whoever is told would be gone
+
+    async def _follow(self, key: Key) -> float | None:
+        """One model."""
         observation = await self._observe(key)
         outcome, failure = await self._carry_out(key, observation)
         if outcome.status is not None:
@@ -125,8 +129,9 @@ class Reconciler:
         raw = self._cache.get(MODEL, key)
         if raw is None:
             return
+        whole = {**dict.fromkeys(raw.get("status", {})), **status}  # a merge patch keeps what it does not name
         try:
-            live = await self._client.patch_status(key.namespace, key.name, raw["metadata"]["uid"], status)
+            live = await self._client.patch_status(key.namespace, key.name, raw["metadata"]["uid"], whole)
         except ApiNotFound:
             return  # deleted meanwhile: there is nobody left to tell
         self._cache.put(MODEL, live)

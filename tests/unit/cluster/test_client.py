@@ -17,6 +17,7 @@ from vllm_operator.cluster.client import Client, Identity
 from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
 from vllm_operator.errors import (
     ApiConflict,
+    ApiEnding,
     ApiError,
     ApiInvalid,
     ApiNotFound,
@@ -95,6 +96,15 @@ async def test_each_status_is_one_error_with_the_servers_own_message(
     assert type(caught.value) is kind
     assert caught.value.message == f"said the server (HTTP {code})"
     assert "GET /apis/apps/v1/namespaces/team/deployments/qwen" in str(caught.value)
+
+
+async def test_a_namespace_that_is_being_deleted_is_told_apart_from_other_refusals(
+    client: Client, answers: Answers
+) -> None:
+    ending = {**status(403), "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}}
+    answers.reply(403, ending)
+    with pytest.raises(ApiEnding):
+        await client.apply(CHILD, force=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Bad Gateway</html>", b"[]", b'"text"', b"{}", b"null", b"\xff"])

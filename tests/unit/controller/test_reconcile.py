@@ -15,6 +15,7 @@ from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERV
 from vllm_operator.controller.reconcile import Reconciler
 from vllm_operator.errors import (
     ApiConflict,
+    ApiEnding,
     ApiInvalid,
     ApiNotFound,
     ApiRefused,
@@ -257,6 +258,25 @@ async def test_what_is_refused_does_not_keep_the_other_children_from_being_writt
     (status,) = control.server.statuses
     assert condition(status, "Stalled")["message"] == "ConfigMap qwen-client: exceeded quota"
     assert status["url"] == "http://qwen.team.svc:8000/v1"
+
+
+async def test_a_namespace_that_is_being_deleted_costs_one_try_and_nobody_is_told() -> None:
+    control = Control(resource())
+    control.server.errors["ConfigMap"] = ApiEnding("PATCH", "namespace team is being terminated")
+    for key in (QWEN, SHARED):
+        assert await control.reconcile(key) is None
+    assert control.server.writes == [("ConfigMap", "qwen-client", False), ("ConfigMap", "vllm-gates", False)]
+    assert control.server.statuses == []
+
+
+async def test_what_a_status_no_longer_says_is_taken_out_of_it() -> None:
+    raw = resource()
+    raw["status"] = {"warnings": ["an old one"], "replicas": 7}
+    control = Control(raw)
+    await control.reconcile()
+    (status,) = control.server.statuses
+    assert status["warnings"] is None
+    assert status["replicas"] == 0
 
 
 def unwanted() -> dict[str, Any]:

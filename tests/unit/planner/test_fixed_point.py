@@ -44,7 +44,7 @@ parts: dict[str, st.SearchStrategy[Any]] = {
     "storage": st.sampled_from(
         [
             {"cache": {"emptyDir": {}}},
-            {"cache": {"persistentVolumeClaim": {"size": "0.5Ti"}}},
+            {"cache": {"persistentVolumeClaim": {"size": "1Ti"}}},
             {"cache": {"persistentVolumeClaim": {"size": "200Gi", "keep": True}}},
         ]
     ),
