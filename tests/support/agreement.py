@@ -102,6 +102,8 @@ def _devices(spec: Part) -> None:
 
 def _pod(spec: Part) -> None:
     pod = spec.get("pod", {})
+    if pod.get("containerSecurityContext", {}).get("privileged"):
+        pod["containerSecurityContext"].pop("allowPrivilegeEscalation", None)
     if "serviceAccountName" in pod:
         pod.pop("serviceAccountAnnotations", None)
     mounts = {mount["mountPath"]: mount for mount in pod.get("volumeMounts", [])}

@@ -130,6 +130,10 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(source("pvc://claim"), source("pvc://claim//a"), "spec.model.source must be pvc://CLAIM"),
     Constraint(source("s3://bucket/a"), source("://a"), "spec.model.source: the scheme is none of hf://"),
     Constraint(
+        model(tokenizer="oci://a:1"), model(tokenizer="http://a"), "spec.model.tokenizer: the scheme is none of"
+    ),
+    Constraint(model(tokenizer="pvc://a/b"), model(tokenizer="pvc://"), "spec.model.tokenizer must be pvc://CLAIM"),
+    Constraint(
         source("hf://org/a", revision="v1"), source("/models/a", revision="v1"), "spec.model.revision is for models on"
     ),
     Constraint(
@@ -234,6 +238,16 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             f"spec.pod.{field}: vllm is the name of the engine's own container",
         )
         for field in ("initContainers", "sidecars")
+    ),
+    Constraint(
+        pod(initContainers=[{"name": "a", "image": "a"}], sidecars=[{"name": "b", "image": "a"}]),
+        pod(initContainers=[{"name": "a", "image": "a"}], sidecars=[{"name": "a", "image": "a"}]),
+        "spec.pod.sidecars: a name is taken by one of",
+    ),
+    Constraint(
+        pod(containerSecurityContext={"privileged": True}),
+        pod(containerSecurityContext={"privileged": True, "allowPrivilegeEscalation": False}),
+        "spec.pod.containerSecurityContext.allowPrivilegeEscalation cannot be false",
     ),
     Constraint({"auth": {"keys": [KEY]}}, {"auth": {}}, "spec.auth needs generate: true, or keys"),
     Constraint({"auth": {"generate": True}}, {"auth": {"generate": False}}, "spec.auth needs generate: true, or keys"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.base import Model
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.core import SecurityContext
     from vllm_operator.api.spec.pod import Scheduling
 
 CONTAINER_NAME: Final = "vllm"
@@ -65,7 +66,6 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
 
 def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
     spec, pod = model.spec, model.spec.pod
-    rights = pod.container_security_context.manifest() if pod.container_security_context else {}
     body: dict[str, Any] = {
         "name": CONTAINER_NAME,
         "image": image(spec),
@@ -74,7 +74,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
         "envFrom": _manifests(spec.engine.env_from),
         "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}],
         "resources": _resources(spec),
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}} | rights,
+        "securityContext": _rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
         **gates.probes(spec),
@@ -92,6 +92,17 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
 def image(spec: VLLMModelSpec) -> str:
     """Image of the engine."""
     return spec.engine.image or PROFILES[spec.accelerator.profile].image
+
+
+def _rights(context: SecurityContext | None) -> dict[str, Any]:
+    given = context.manifest() if context else {}
+    capabilities = {"drop": ["ALL"], **given.get("capabilities", {})}
+    rights: dict[str, Any] = {"allowPrivilegeEscalation": False}
+    if given.get("privileged") or "CAP_SYS_ADMIN" in capabilities.get("add", []):
+        rights = {}  # who has all rights may gain them: the API server refuses the contradiction
+    if given.get("runAsUser") == 0:
+        rights["runAsNonRoot"] = False  # as for the whole pod
+    return {**rights, **given, "capabilities": capabilities}
 
 
 def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:

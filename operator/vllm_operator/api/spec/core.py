@@ -343,6 +343,18 @@ class Capabilities(Model):
 class SecurityContext(Model):
     """Rights of the engine's container. What is set replaces the operator's choice; the rest stays."""
 
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "!has(self.privileged) || !self.privileged || !has(self.allowPrivilegeEscalation)"
+                " || self.allowPrivilegeEscalation",
+                "spec.pod.containerSecurityContext.allowPrivilegeEscalation cannot be false where privileged is true",
+                field_path=".allowPrivilegeEscalation",
+            )
+        ),
+    )
+
     allow_privilege_escalation: bool | None = Field(default=None, description="Whether it may gain rights (false).")
     privileged: bool | None = Field(default=None, description="Whether it has all rights on its node.")
     read_only_root_filesystem: bool | None = Field(default=None, description="Whether its image is read-only.")

@@ -20,6 +20,24 @@ SOURCE_FORMS = (
 )
 
 
+def _source_rules(field: str) -> tuple[Rule, Rule]:
+    """What a source looks like."""
+    text, given = f"self.{field}", f"has(self.{field})"
+    return (
+        Rule(
+            f"!{given} || !{text}.contains('://') || {text}.matches('^(hf|pvc|oci|s3|gs)://')",
+            f"spec.model.{field}: the scheme is none of hf://, pvc://, oci://, s3:// and gs://",
+            field_path=f".{field}",
+        ),
+        Rule(
+            f"!{given} || !{text}.startsWith('pvc://')"
+            f" || {text}.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$')",
+            f"spec.model.{field} must be pvc://CLAIM or pvc://CLAIM/PATH",
+            field_path=f".{field}",
+        ),
+    )
+
+
 class ChatTemplate(Model):
     """How the messages of a chat become a prompt."""
 
@@ -50,17 +68,8 @@ class ModelSource(Model):
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
-            Rule(
-                "!self.source.contains('://') || self.source.matches('^(hf|pvc|oci|s3|gs)://')",
-                "spec.model.source: the scheme is none of hf://, pvc://, oci://, s3:// and gs://",
-                field_path=".source",
-            ),
-            Rule(
-                "!self.source.startsWith('pvc://')"
-                " || self.source.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$')",
-                "spec.model.source must be pvc://CLAIM or pvc://CLAIM/PATH",
-                field_path=".source",
-            ),
+            *_source_rules("source"),
+            *_source_rules("tokenizer"),
             Rule(
                 "!self.source.matches('^(pvc|oci|s3|gs)://|^/') || !has(self.revision)",
                 "spec.model.revision is for models on the Hugging Face hub: leave it out for any other source",

@@ -85,6 +85,12 @@ class Pod(Model):
                 )
                 for field in ("initContainers", "sidecars")
             ),
+            Rule(
+                "!has(self.initContainers) || !has(self.sidecars) || self.initContainers.all(one,"
+                " !self.sidecars.exists(other, other.name == one.name))",
+                "spec.pod.sidecars: a name is taken by one of spec.pod.initContainers",
+                field_path=".sidecars",
+            ),
         ),
     )
 
