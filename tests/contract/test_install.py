@@ -25,6 +25,14 @@ BASE = REPOSITORY / "manifests" / "base"
 CHART = REPOSITORY / "charts" / "vllm-operator"
 HELM_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by"}
 
+EVERY_CHILD: dict[str, Any] = {
+    "auth": {"keys": [{"name": "team-key", "key": "token"}]},
+    "disruption": {"minAvailable": 1},
+    "monitoring": {},
+    "network": {"allowFrom": []},
+    "storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi"}}},
+}
+
 Objects = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -150,9 +158,14 @@ def test_the_role_is_enough_for_all_that_the_operator_does(
     operator.stop()
     try:
         with OperatorProcess(tmp_path / "kubeconfig", tmp_path) as limited:
-            namespace.model()
+            namespace.model(**EVERY_CHILD)
             namespace.wait_reason("EnginesStarting")
-            namespace.model(replicas=0)
+            for kind in ("networkpolicy", "poddisruptionbudget"):
+                namespace.wait_for(kind, "qwen")
+            namespace.model(replicas=0, pod={"serviceAccountName": "default"})
+            for kind, name in (("networkpolicy", "qwen"), ("serviceaccount", "qwen-engines")):
+                namespace.wait_gone(kind, name)
+            namespace.wait_gone("persistentvolumeclaim", "qwen-cache")
             namespace.wait_reason("ScaledToZero")
             namespace.kubectl("delete", "vllmmodel", "qwen")
             namespace.wait_gone("deployment", "qwen")
@@ -168,8 +181,11 @@ def test_the_role_names_no_verb_that_is_not_needed(base: Objects) -> None:
     rules = base["ClusterRole", "vllm-operator"]["rules"]
     everything = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
     assert not {pair for pair in everything if "*" in pair}
-    assert {resource for resource, verb in everything if verb == "delete"} == {"configmaps"}
-    assert not {resource for resource, _ in everything if "secret" in resource}
+    every_model_has = {"deployments", "services", "secrets"}
+    deleted = {resource for resource, verb in everything if verb == "delete"}
+    assert deleted == {resource for resource, verb in everything if verb == "create"} - every_model_has
+    assert "podmonitors" in deleted
+    assert ("podmonitors", "watch") not in everything
 
 
 def test_helm_installs_upgrades_and_uninstalls_and_the_models_stay(installed: OwnCluster) -> None:
