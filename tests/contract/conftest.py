@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,11 @@ _NUMBERS = itertools.count(1)
 def with_crd(api_server: OwnCluster) -> OwnCluster:
     """The API server, once it serves the resource."""
     api_server.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
-    api_server.kubectl("wait", "--for=condition=Established", "crd/vllmmodels.vllm.echo-roots.io", "--timeout=60s")
+    established = (
+        'jsonpath={.status.conditions[?(@.type=="Established")].status}'  # kubectl wait fails while there are none
+    )
+    definition = ("get", "crd", "vllmmodels.vllm.echo-roots.io", "--output", established)
+    until(lambda: api_server.kubectl(*definition) == "True", what="the resource's definition")
     return api_server
 
 

@@ -73,10 +73,10 @@ class Api:
         """Create a VLLMModel, and return it as it is stored."""
         return done(self.call("POST", MODEL.path(raw["metadata"]["namespace"]), raw, fieldValidation="Strict"))
 
-    def apply(self, desired: Mapping[str, Any], manager: str = FIELD_MANAGER) -> dict[str, Any]:
+    def apply(self, desired: Mapping[str, Any], manager: str = FIELD_MANAGER, **parameters: str) -> dict[str, Any]:
         """Server-side apply of a whole object, as the operator does it; returns the live one."""
-        path = _path(desired)
-        return done(self.call("PATCH", path, desired, APPLY, fieldManager=manager, force="true"))
+        given = {"fieldManager": manager, "force": "true", **parameters}
+        return done(self.call("PATCH", _path(desired), desired, APPLY, **given))
 
     def read(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """An object as it is now."""
