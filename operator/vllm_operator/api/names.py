@@ -15,6 +15,9 @@ GATES_CONFIG_MAP: Final = "vllm-gates"
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""
 
+KEY_ORIGIN: Final = f"{GROUP}/api-key"
+"""Annotation of the binding Secret: whether its API key was generated, or is one that the spec names."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"

@@ -7,7 +7,7 @@ import binascii
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.names import binding_name, instance_name
+from vllm_operator.api.names import KEY_ORIGIN, binding_name, instance_name
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import ChildKey
 from vllm_operator.render.environment import KEY_VARIABLE
@@ -56,10 +56,15 @@ def _auth(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _kept(observation: Observation) -> str:
-    """The generated key that clients already have: a new one at each look would lock them out."""
+    """The generated key that clients already have: a new one at each look would lock them out.
+
+    A key that the user named before is not kept: who asks for a new one means to be rid of it.
+    """
     name = (observation.raw or {})["metadata"]["name"]
     live = observation.children.get(ChildKey("Secret", binding_name(instance_name(name))))
     if live is None or not belongs(name, live):
+        return ""
+    if live["metadata"].get("annotations", {}).get(KEY_ORIGIN) == "named":
         return ""
     return _decoded(live.get("data", {}).get(KEY_VARIABLE, ""))
 

@@ -41,8 +41,11 @@ def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, An
         "port": str(model.spec.service.port),
         "model": model.spec.served_names[0],
     }
+    annotations = {}
     if surroundings.api_key:
         entries[KEY_VARIABLE] = surroundings.api_key
+        generated = model.spec.auth is not None and model.spec.auth.generate
+        annotations[names.KEY_ORIGIN] = "generated" if generated else "named"
     data = {name: base64.b64encode(text.encode()).decode() for name, text in entries.items()}
     return child(
         model,
@@ -50,6 +53,7 @@ def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, An
         kind="Secret",
         name=names.binding_name(model.instance),
         component="client",
+        annotations=annotations,
         type="servicebinding.io/openai",
         data=data,
     )

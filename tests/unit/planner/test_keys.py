@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.support.resources import observation, resource
+from vllm_operator.api.names import KEY_ORIGIN
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import keys
 from vllm_operator.planner.plan import ChildKey, Observation
+from vllm_operator.render.binding import binding_secret
+from vllm_operator.render.surroundings import Surroundings
 
 BINDING = ChildKey("Secret", "qwen-binding")
 FRESH = "made-a-moment-ago"
@@ -64,6 +67,23 @@ def test_a_generated_key_is_made_once_and_then_kept() -> None:
 )
 def test_a_key_that_is_not_there_or_not_ours_is_made_anew(found: dict[str, Any]) -> None:
     assert keys.first_key(look(found, generate=True)).text == FRESH
+
+
+def test_a_key_that_the_user_named_before_is_not_taken_for_a_generated_one() -> None:
+    found = binding(VLLM_API_KEY=encoded("named"))
+    found["metadata"]["annotations"] = {KEY_ORIGIN: "named"}
+    assert keys.first_key(look(found, generate=True)).text == FRESH
+
+
+def test_the_binding_says_whether_its_key_was_generated() -> None:
+    def origin(**auth: Any) -> str | None:
+        rendered = binding_secret(parse_resource(raw(**auth)), Surroundings(api_key="k" if auth else ""))
+        found: str | None = rendered["metadata"]["annotations"].get(KEY_ORIGIN)
+        return found
+
+    assert origin(generate=True) == "generated"
+    assert origin(**READ) == "named"
+    assert origin() is None
 
 
 def test_a_generated_key_comes_before_the_users_and_no_secret_is_read_for_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.base import Rule
@@ -59,6 +60,7 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
 """Arguments of older guides, each with the first vLLM that refuses it and what to do instead."""
 
 
+@cache
 def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
     """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec."""
     told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
