@@ -1,5 +1,7 @@
 """Expected outputs beside their inputs: tests/data/render/NAME.yaml holds a resource, NAME.expected.yaml its children.
 
+In the same way tests/data/command and tests/data/compose hold what `kubectl-vllm render --to ...` makes of whole files.
+
 `python -m tests.support.golden` writes the expected files anew; read the difference before you commit it. A new case is
 a new NAME.yaml.
 """
@@ -13,10 +15,14 @@ from typing import Any
 import yaml
 
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.cli.documents import read
+from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
 
 FOLDER = Path(__file__).parent.parent / "data" / "render"
 EXPECTED = ".expected.yaml"
+PRINTED = {Form.COMMAND: ".expected.sh", Form.COMPOSE: EXPECTED}
+"""What the command line prints instead of objects: the ending of the expected files, which lie in a folder each."""
 
 
 def cases() -> list[str]:
@@ -48,12 +54,34 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+def printed_cases() -> list[tuple[Form, str]]:
+    """Every case of what the command line prints."""
+    return [
+        (form, path.stem)
+        for form in PRINTED
+        for path in sorted((FOLDER.parent / form).glob("*.yaml"))
+        if not path.name.endswith(EXPECTED)
+    ]
+
+
+def printed_path(form: Form, case: str) -> Path:
+    """The file with what is expected to be printed."""
+    return FOLDER.parent / form / f"{case}{PRINTED[form]}"
+
+
+def printed(form: Form, case: str) -> str:
+    """What is printed."""
+    return rendered_text(read([str(FOLDER.parent / form / f"{case}.yaml")], "default", sys.stdin), form)
+
+
 def main() -> None:
     """Write every expected file."""
     for case in cases():
         path = FOLDER / f"{case}{EXPECTED}"
         path.write_text(rendered(case), encoding="utf-8")
         sys.stdout.write(f"wrote {path.relative_to(FOLDER.parent.parent.parent)}\n")
+    for form, case in printed_cases():
+        printed_path(form, case).write_text(printed(form, case), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 # typer reads the annotations at run time
-from typing import Annotated
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
-import pydantic
 import typer
 import yaml
 
-from vllm_operator.api.meta import API_VERSION, KIND
-from vllm_operator.api.resource import explain, parse_resource
+from vllm_operator.cli.compose.file import compose_file
+from vllm_operator.cli.compose.slots import UnsupportedError
+from vllm_operator.cli.documents import RefusedError, read
+from vllm_operator.cli.engine import engine_of
+from vllm_operator.cli.shell import script
 from vllm_operator.render.children import children
 from vllm_operator.render.gates import program
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vllm_operator.api.resource import VLLMModel
+
+_REFUSED = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +32,14 @@ app = typer.Typer(
 )
 
 
+class Form(StrEnum):
+    """What a model is rendered to."""
+
+    MANIFESTS = "manifests"
+    COMMAND = "command"
+    COMPOSE = "compose"
+
+
 @app.callback()
 def callback() -> None:
     """Work with VLLMModels."""
@@ -29,30 +47,51 @@ def callback() -> None:
 
 @app.command()
 def render(
-    filename: Annotated[Path, typer.Option("--filename", "-f", help="YAML file with VLLMModels.", exists=True)],
+    filenames: Annotated[
+        list[str], typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
+    ],
+    to: Annotated[
+        Form,
+        typer.Option(
+            help="The objects that the operator would make, the vllm serve command line, or a Docker Compose file."
+        ),
+    ] = Form.MANIFESTS,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="For models that name none.")] = "default",
 ) -> None:
-    """Print the objects that the operator would make, without a cluster."""
-    documents = [document for document in yaml.safe_load_all(filename.read_text(encoding="utf-8")) if document]
-    rendered: list[dict[str, object]] = []
-    for document in documents:
-        if (document.get("apiVersion"), document.get("kind")) != (API_VERSION, KIND):
-            raise typer.BadParameter(f"{filename}: a {document.get('kind')} is not a {KIND} of {API_VERSION}")
-        document["metadata"].setdefault("namespace", namespace)
-        try:
-            model = parse_resource(document)
-        except pydantic.ValidationError as error:
-            raise typer.BadParameter(f"{filename}: {document['metadata']['name']}: {explain(error)}") from None
-        rendered += [program(model.namespace), *children(model)]
-    typer.echo(yaml.dump_all(rendered, Dumper=Readable, sort_keys=False), nl=False)
+    """Print what becomes of VLLMModels, without a cluster.
+
+    What the API server or the operator would refuse is refused here too, but for rules about edits.
+    """
+    try:
+        text = rendered_text(read(filenames, namespace, sys.stdin), to)
+    except (RefusedError, UnsupportedError) as error:
+        for line in error.args:
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(_REFUSED) from None
+    typer.echo(text, nl=False)
 
 
-class Readable(yaml.SafeDumper):
+def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:
+    """The models in one of the forms.
+
+    Raises:
+        UnsupportedError: Compose cannot serve one of them.
+    """
+    if form is Form.COMMAND:
+        return script(map(engine_of, models))
+    if form is Form.COMPOSE:
+        return compose_file([engine_of(model) for model in models])
+    namespaces = dict.fromkeys(model.namespace for model in models)
+    objects = [*map(program, namespaces), *(child for model in models for child in children(model))]
+    return yaml.dump_all(objects, Dumper=_Readable, sort_keys=False)
+
+
+class _Readable(yaml.SafeDumper):
     """Writes text of several lines as it is."""
 
 
-def _text(dumper: Readable, text: str) -> yaml.ScalarNode:
+def _text(dumper: _Readable, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-Readable.add_representer(str, _text)
+_Readable.add_representer(str, _text)

@@ -1,0 +1,1 @@
+"""Docker Compose files that serve the same models."""

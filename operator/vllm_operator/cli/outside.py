@@ -1,0 +1,57 @@
+"""What a spec says that has no meaning outside Kubernetes: told, so that nothing is left out without a word."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vllm_operator.api.resource import VLLMModel
+
+ONLY_IN_A_CLUSTER: Final = (
+    "scheduling",
+    "network",
+    "disruption",
+    "monitoring",
+    "service.type",
+    "service.annotations",
+    "accelerator.resource",
+    "pod.labels",
+    "pod.annotations",
+    "pod.imagePullSecrets",
+    "pod.serviceAccountName",
+    "pod.serviceAccountAnnotations",
+    "pod.initContainers",
+    "pod.sidecars",
+)
+ONLY_IN_A_CONTAINER: Final = (
+    "engine.image",
+    "replicas",
+    "resources",
+    "storage",
+    "service.port",
+    "gates",
+    "pod.securityContext",
+    "pod.containerSecurityContext",
+)
+
+
+def set_fields(model: VLLMModel, paths: Iterable[str]) -> list[str]:
+    """Those of the paths that the spec sets to something else than the default."""
+    spec = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return [f"spec.{path}" for path in paths if _is_set(spec, path.split("."))]
+
+
+def _is_set(part: Any, path: list[str]) -> bool:
+    for name in path:
+        if not isinstance(part, dict) or name not in part:
+            return False
+        part = part[name]
+    return True
+
+
+def comment(text: str) -> str:
+    """The text as what a comment can hold: one line of what can be printed."""
+    return re.sub(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd]+", " ", " ".join(text.split()))

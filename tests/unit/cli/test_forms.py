@@ -1,0 +1,200 @@
+"""Command lines and Compose files against what kubelet would start: the same words, the same environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.resources import model
+from tests.support.specs import specs
+from vllm_operator.cli.compose.file import compose_file
+from vllm_operator.cli.compose.slots import UnsupportedError
+from vllm_operator.cli.engine import Outside, engine_of
+from vllm_operator.cli.shell import script
+from vllm_operator.render.command import command
+from vllm_operator.render.environment import HOME, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from vllm_operator.api.resource import VLLMModel
+
+SHELL_NAMES = r"[A-Za-z_][A-Za-z0-9_]*"
+COMPOSE_REFERENCE = re.compile(rf"\$(?:\$|\{{({SHELL_NAMES})(?::\?[^{{}}$]*|-)?\}}|(.?))", re.DOTALL)
+SPECIAL = st.text(alphabet="$(){}AB'\"\\ \n!`*~#=-:éx", max_size=20)
+
+
+def kubelet_expanded(text: str, variables: Mapping[str, str]) -> str:
+    """What kubelet makes of a text, character by character."""
+    written, rest = "", text
+    while rest:
+        if rest.startswith("$$"):
+            written, rest = written + "$", rest[2:]
+        elif rest.startswith("$(") and ")" in rest:
+            name, rest = rest[2:].split(")", 1)
+            written += variables.get(name, f"$({name})")
+        else:
+            written, rest = written + rest[0], rest[1:]
+    return written
+
+
+def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
+    """Words and environment of the engine in a pod; `value of NAME` stands for what only a cluster knows."""
+    variables: dict[str, str] = {}
+    for variable in environment(one.spec, one.instance):
+        given = f"value of {variable['name']}" if "valueFrom" in variable else variable.get("value", "")
+        variables[variable["name"]] = given if "valueFrom" in variable else kubelet_expanded(given, variables)
+    return [kubelet_expanded(word, variables) for word in command(one.spec)], variables
+
+
+def outside(one: VLLMModel) -> dict[str, str]:
+    """What whoever runs the engine outside of a cluster has to set."""
+    return {re.sub(r"\W", "_", part.name): f"value of {part.name}" for part in engine_of(one).outside}
+
+
+def shell_started(one: VLLMModel, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Words and environment that a real shell starts `vllm` with."""
+    program = folder / "vllm"
+    program.write_text('#!/bin/sh\nprintf "%s\\0" vllm "$@"\nprintf "\\0"\ncat /proc/$$/environ\n', encoding="utf-8")
+    program.chmod(0o700)
+    environ = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": "/root", **outside(one)}
+    bash = shutil.which("bash")
+    assert bash
+    done = subprocess.run([bash, "-c", script([engine_of(one)])], env=environ, capture_output=True, check=True)
+    words, _, environ_text = done.stdout.decode().partition("\0\0")
+    pairs = (pair.split("=", 1) for pair in environ_text.split("\0") if pair)
+    return words.split("\0"), {pair[0]: pair[1] for pair in pairs}
+
+
+def compose_started(one: VLLMModel) -> list[tuple[list[str], dict[str, str]]]:
+    """Words and environment of every service, as Compose reads the file."""
+    values = outside(one)
+
+    def read(text: str) -> str:
+        def value(found: re.Match[str]) -> str:
+            assert not found[2], f"Compose refuses {found[0]!r} in {text!r}"
+            return values[found[1]] if found[1] else "$"
+
+        return COMPOSE_REFERENCE.sub(value, text)
+
+    loaded = yaml.safe_load(compose_file([engine_of(one)]))
+    started = []
+    for service in loaded["services"].values():
+        pairs = [read(text).partition("=") for text in service["environment"]]
+        variables = {name: value if equals else values[name] for name, equals, value in pairs}
+        started.append(([read(word) for word in service["entrypoint"] + service["command"]], variables))
+    return started
+
+
+def special(first: str, second: str, words: list[str]) -> VLLMModel:
+    """A model with odd texts in its variables and arguments."""
+    env: list[dict[str, Any]] = [
+        {"name": "A", "value": first},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "AB", "value": second},
+    ]
+    return model(engine={"env": env, "extraArgs": ["--x", *(f"x{word}" for word in words)]})
+
+
+ODD = st.builds(special, SPECIAL, SPECIAL, st.lists(SPECIAL, max_size=4))
+
+
+@given(one=ODD)
+@settings(max_examples=60, deadline=None)
+def test_a_shell_starts_what_kubelet_would_whatever_is_in_the_texts(
+    tmp_path_factory: pytest.TempPathFactory, one: VLLMModel
+) -> None:
+    words, variables = kubelet_started(one)
+    started_words, started_variables = shell_started(one, tmp_path_factory.mktemp("bin"))
+    assert started_words == words
+    left = {name for name, value in variables.items() if value == HOME or value.startswith(f"{HOME}/")}
+    assert {name: started_variables[name] for name in variables if name not in left} == {
+        name: value for name, value in variables.items() if name not in left
+    }
+
+
+@given(one=ODD)
+@settings(max_examples=200, deadline=None)
+def test_compose_starts_what_kubelet_would_whatever_is_in_the_texts(one: VLLMModel) -> None:
+    assert compose_started(one) == [kubelet_started(one)]
+
+
+@given(spec=specs())
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_every_valid_spec_starts_the_same_everywhere(
+    tmp_path_factory: pytest.TempPathFactory, spec: dict[str, Any]
+) -> None:
+    spec.get("engine", {}).pop("envFrom", None)  # what they hold is not known here
+    spec.get("pod", {}).pop("patch", None)  # it may change the words, and has tests of its own
+    one = model(**spec)
+    words, variables = kubelet_started(one)
+    assert shell_started(one, tmp_path_factory.mktemp("bin"))[0] == words
+    try:
+        started = compose_started(one)
+    except UnsupportedError:
+        return
+    assert {tuple(found) for found, _ in started} == {tuple(words)}
+    assert all(variables.items() <= found.items() for _, found in started)
+
+
+def test_a_patch_of_the_pods_reaches_the_command_line_and_the_compose_file() -> None:
+    container = {"name": "vllm", "image": "mine:1", "env": [{"name": "MINE", "value": "1"}]}
+    one = model(pod={"patch": {"spec": {"containers": [container]}}})
+    assert "\nMINE=1 \\\n" in script([engine_of(one)])
+    (service,) = yaml.safe_load(compose_file([engine_of(one)]))["services"].values()
+    assert service["image"] == "mine:1"
+    assert "MINE=1" in service["environment"]
+
+
+def test_a_variable_that_is_not_set_stops_the_command_before_it_starts(tmp_path: Path) -> None:
+    one = model(model={"source": "a/b", "tokenSecret": {"name": "hub", "key": "token"}})
+    bash = shutil.which("bash")
+    assert bash
+    text = script([engine_of(one)]).replace("vllm serve", f"touch {tmp_path / 'started'} #")
+    done = subprocess.run([bash, "-c", text], env={}, capture_output=True, check=False, text=True)
+    assert done.returncode != 0
+    assert "HF_TOKEN" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_name_that_no_shell_can_use_gets_another_that_is_its_own() -> None:
+    env = [{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}} for name in ("A.B", "A_B")]
+    text = script([engine_of(model(engine={"env": env}))])
+    assert 'A.B="${A_B:?}"' in text
+    assert 'A_B="${A_B_:?}"' in text
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "0o14", "no", "null", "~", "2024-01-01", " a ", "# a", "a: b", "\u2028", "🙂", "\x7f"]
+)
+def test_texts_stay_texts_for_every_reader_of_yaml(text: str) -> None:
+    written = compose_file(
+        [engine_of(model(engine={"env": [{"name": "A", "value": text}], "extraArgs": ["--x", text]}))]
+    )
+    (service,) = yaml.safe_load(written)["services"].values()
+    assert service["command"][-1] == text
+    assert service["environment"][-1] == f"A={text}"
+    assert re.search(r'^      - "--x"\n      - "', written, re.MULTILINE)
+
+
+def test_what_a_comment_tells_cannot_end_the_comment() -> None:
+    env = [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "x\nvllm: evil ${B}"}}}]
+    one = engine_of(model(engine={"env": env}))
+    assert "A: field x vllm: evil ${B} of the pod." in script([one])
+    assert list(yaml.safe_load(compose_file([one]))) == ["services", "volumes", "configs"]
+    assert "${A:?field x vllm: evil B of the pod}" in compose_file([one])
+
+
+def test_outside_variables_are_told_once_each() -> None:
+    keys = [{"name": "k", "key": "a"}, {"name": "k", "key": "b"}]
+    found = engine_of(model(auth={"keys": keys})).outside
+    assert found == (Outside("VLLM_API_KEY", "key a of Secret k"), Outside("API_KEY_2", "key b of Secret k"))
