@@ -1,6 +1,7 @@
 """What can go wrong in the operator, as one tree.
 
 OperatorError
+├── InvalidSpec          a VLLMModel cannot be followed: each fault names its field
 ├── SettingsError        an option has a wrong value
 ├── LoginError           no way to the API server is configured
 └── ApiError             the API server did not do what was asked
@@ -15,9 +16,23 @@ OperatorError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class OperatorError(Exception):
     """Base of all errors of the operator."""
+
+
+class InvalidSpec(OperatorError):  # noqa: N818 # named for the state, as the status says it
+    """A VLLMModel that cannot be followed until somebody edits it."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        """Everything that is wrong, each with the path of its field."""
+        super().__init__("; ".join(self.faults))
 
 
 class SettingsError(OperatorError):

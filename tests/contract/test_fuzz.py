@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
-import pydantic
 import pytest
 import yaml
 
 from tests.support.api import Api
 from tests.support.mutations import mutated
 from tests.support.specs import chosen
-from vllm_operator.api.resource import explain, parse_resource
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.children import children
-from vllm_operator.render.patch import PatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,13 +79,9 @@ def named(verdict: str, message: str) -> Outcome:
 def followed(stored: dict[str, Any]) -> Outcome:
     """What the operator makes of a resource that the API server takes."""
     try:
-        model = parse_resource(stored)
-    except pydantic.ValidationError as error:
-        return named("refused by the operator", explain(error))
-    try:
-        orjson.dumps(children(model))
-    except PatchError as error:
-        return named("patch refused", f"spec.pod.patch.{error}")
+        orjson.dumps(children(parse_resource(stored)))
+    except InvalidSpec as error:
+        return named("refused by the operator", str(error))
     return Outcome("rendered")
 
 

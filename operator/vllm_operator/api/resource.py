@@ -12,8 +12,6 @@ from vllm_operator.api.spec import VLLMModelSpec, parse_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pydantic
-
 
 @dataclass(frozen=True, slots=True)
 class VLLMModel:
@@ -47,7 +45,7 @@ def parse_resource(raw: Mapping[str, Any]) -> VLLMModel:
     """Read a resource.
 
     Raises:
-        pydantic.ValidationError: the spec cannot be followed.
+        InvalidSpec: the spec cannot be followed.
     """
     metadata = raw["metadata"]
     return VLLMModel(
@@ -57,8 +55,3 @@ def parse_resource(raw: Mapping[str, Any]) -> VLLMModel:
         generation=metadata.get("generation", 0),
         spec=parse_spec(raw.get("spec", {})),
     )
-
-
-def explain(error: pydantic.ValidationError) -> str:
-    """What is wrong with a spec, each fault with the path of its field."""
-    return "; ".join(f"spec.{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())

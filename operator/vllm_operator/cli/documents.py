@@ -13,8 +13,9 @@ from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec import VLLMModelSpec
 from vllm_operator.api.spec.checks import faults as operator_faults
-from vllm_operator.cli.engine import PodError, engine_of
+from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.rules import faults as server_faults
+from vllm_operator.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -122,7 +123,7 @@ def _pod_faults(model: VLLMModel) -> Iterator[str]:
     """What is wrong with the user's own parts of the pods, which shows when they are made."""
     try:
         engine_of(model)
-    except PodError as error:
+    except InvalidSpec as error:
         yield f"{model.name}: {error}"
 
 

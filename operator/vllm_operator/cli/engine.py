@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vllm_operator.api import names
 from vllm_operator.cli.podshape import shape_faults
+from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.environment import KEY_VARIABLE
-from vllm_operator.render.patch import PatchError
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 _REFERENCE: Final = re.compile(r"\$(\$|\([^)]*\)|)")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-
-
-class PodError(Exception):
-    """The pod of a model cannot be made; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +86,13 @@ def engine_of(model: VLLMModel) -> Engine:
     """The engine of a model.
 
     Raises:
-        PodError: what the spec says of the pod itself cannot be followed.
+        InvalidSpec: what the spec says of the pod itself cannot be followed.
     """
-    pod = _pod(model)
+    pod: dict[str, Any] = deployment(model)["spec"]["template"]["spec"]
     told = "; ".join(shape_faults(pod))
     if told:
-        raise PodError(f"spec.pod makes a pod that no API server takes: {told}")
-    container = next((one for one in pod["containers"] if one["name"] == CONTAINER_NAME), None)
-    if container is None:
-        raise PodError(f"spec.pod.patch leaves no container called {CONTAINER_NAME}: it is the engine")
+        raise InvalidSpec([f"spec.pod makes a pod that no API server takes: {told}"])
+    container = next(one for one in pod["containers"] if one["name"] == CONTAINER_NAME)
     sources = tuple(map(_source, container.get("envFrom", [])))
     variables: dict[str, Text] = {}
     for variable in container.get("env", []):
@@ -112,14 +106,6 @@ def engine_of(model: VLLMModel) -> Engine:
         variables=variables,
         sources=sources,
     )
-
-
-def _pod(model: VLLMModel) -> dict[str, Any]:
-    try:
-        pod: dict[str, Any] = deployment(model)["spec"]["template"].get("spec") or {}
-    except PatchError as error:
-        raise PodError(f"spec.pod.patch.{error}") from None
-    return pod
 
 
 def expanded(text: str, variables: Mapping[str, Text], sources: Sequence[Source] = ()) -> Text:

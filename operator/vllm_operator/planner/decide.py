@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import pydantic
-
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import instance_name
-from vllm_operator.api.resource import explain, parse_resource
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import keys, pods, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
@@ -46,9 +45,9 @@ def decide(observation: Observation) -> Plan:
         return Plan()
     try:
         model = parse_resource(raw)
-    except pydantic.ValidationError as error:
-        return _invalid(observation, explain(error))
-    desired = children(model, _surroundings(observation))
+        desired = children(model, _surroundings(observation))
+    except InvalidSpec as error:
+        return _invalid(observation, str(error))
     writes = _writes(desired, observation.children)
     taken = [write.desired for write in writes if _foreign(model, observation.children.get(key_of(write.desired)))]
     if taken:

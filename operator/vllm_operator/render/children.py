@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
-    """The objects that belong to the model, in the order in which they are written: what pods need comes first."""
+    """The objects that belong to the model, in the order in which they are written: what pods need comes first.
+
+    Raises:
+        InvalidSpec: its patch of the pods does not fit them.
+    """
     return (
         binding(model),
         binding_secret(model, surroundings),

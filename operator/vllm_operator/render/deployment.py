@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import pod, storage
 from vllm_operator.render.objects import child
-from vllm_operator.render.patch import strategic_merge
+from vllm_operator.render.patch import PatchError, strategic_merge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vllm_operator.api.resource import VLLMModel
 
 _PROGRESS_MARGIN_SECONDS: Final = 600
@@ -38,4 +41,28 @@ def deployment(model: VLLMModel) -> dict[str, Any]:
 
 
 def _patched(model: VLLMModel, template: dict[str, Any]) -> dict[str, Any]:
-    return strategic_merge(template, model.spec.pod.patch) if model.spec.pod.patch else template
+    """The template as the user wants it.
+
+    Raises:
+        InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
+    """
+    patch = model.spec.pod.patch
+    if not patch:
+        return template
+    try:
+        patched = strategic_merge(template, patch)
+    except PatchError as error:
+        raise InvalidSpec([f"spec.pod.patch.{error}"]) from None
+    faults = list(_missing(model, patched))
+    if faults:
+        raise InvalidSpec(faults)
+    return patched
+
+
+def _missing(model: VLLMModel, template: dict[str, Any]) -> Iterator[str]:
+    labels = template.get("metadata", {}).get("labels", {})
+    if not names.selector_labels(model.instance).items() <= labels.items():
+        yield "spec.pod.patch.metadata.labels: Services find the engines by app.kubernetes.io/name and instance"
+    containers = template.get("spec", {}).get("containers", [])
+    if pod.CONTAINER_NAME not in [container.get("name") for container in containers]:
+        yield f"spec.pod.patch.spec.containers: the engine's own container {pod.CONTAINER_NAME} must stay"

@@ -8,15 +8,16 @@ import pydantic
 import pytest
 
 from tests.support.resources import SOURCE, model, resource
-from vllm_operator.api.resource import explain, parse_resource
+from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec import parse_spec
+from vllm_operator.errors import InvalidSpec
 
 
 def refusal(**sections: Any) -> str:
     """What the user reads of a spec that cannot be followed."""
-    with pytest.raises(pydantic.ValidationError) as caught:
+    with pytest.raises(InvalidSpec) as caught:
         parse_resource(resource(**sections))
-    return explain(caught.value)
+    return str(caught.value)
 
 
 def test_the_source_alone_is_a_whole_spec() -> None:

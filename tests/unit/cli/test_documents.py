@@ -104,8 +104,11 @@ def test_a_faulty_model_is_told_with_its_name_and_field(part: dict[str, Any], to
 @pytest.mark.parametrize(
     ("patch", "told"),
     [
-        ({"containers": [{"name": "vllm", "$patch": "delete"}]}, "spec.pod.patch leaves no container called vllm"),
-        ({"$patch": "delete"}, "takes: containers: Field required"),
+        (
+            {"containers": [{"name": "vllm", "$patch": "delete"}]},
+            "spec.pod.patch.spec.containers: the engine's own container vllm must stay",
+        ),
+        ({"$patch": "delete"}, "spec.pod.patch.spec.containers: the engine's own container vllm must stay"),
         ({"containers": [{"name": "vllm", "image": None}]}, "takes: containers.0.image: Field required"),
         ({"containers": [{"name": "vllm", "args": [1]}]}, "takes: containers.0.args.0: Input should be a valid string"),
         ({"volumes": [{"name": "x", "hostPath": {}}]}, "hostPath.path: Field required"),

@@ -647,3 +647,13 @@ def test_the_gate_program_goes_with_the_last_model() -> None:
     assert decide_namespace(NamespaceObservation("team", has_models=False, program=program)) == Plan(deletes=(program,))
     assert decide_namespace(NamespaceObservation("team", has_models=False, program=None)) == Plan()
     assert program["metadata"]["name"] == GATES_CONFIG_MAP
+
+
+def test_a_patch_that_does_not_fit_stalls_the_model_and_leaves_its_children() -> None:
+    raw = resource(generation=2, pod={"patch": {"spec": {"containers": [{"image": "x"}]}}})
+    plan = decide(observation(raw, as_desired(resource())))
+    assert (plan.writes, plan.deletes) == ((), ())
+    assert plan.status is not None
+    stalled = condition(plan.status, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
+    assert "spec.pod.patch.spec.containers[0]" in stalled["message"]

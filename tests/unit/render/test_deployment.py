@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from tests.support.resources import SOURCE, model
 from vllm_operator.api.names import DESIRED_HASH, instance_name
+from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import gates
 from vllm_operator.render.deployment import deployment
 
@@ -154,3 +156,30 @@ def test_rendering_does_not_change_what_it_is_given() -> None:
     before = given.spec.model_dump()
     deployment(given)
     assert given.spec.model_dump() == before
+
+
+@pytest.mark.parametrize(
+    ("patch", "told"),
+    [
+        ({"spec": {"containers": [{"image": "x"}]}}, "spec.pod.patch.spec.containers[0]"),
+        ({"specs": {}}, "spec.pod.patch.specs: a pod template has no such field"),
+        (
+            {"spec": {"containers": [{"name": "vllm", "$patch": "delete"}]}},
+            "spec.pod.patch.spec.containers: the engine's own container vllm must stay",
+        ),
+        (
+            {"metadata": {"labels": {"app.kubernetes.io/instance": "other"}}},
+            "spec.pod.patch.metadata.labels: Services find the engines by",
+        ),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_refused_with_the_path_inside_it(patch: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidSpec, match=re.escape(told)):
+        deployment(model(pod={"patch": patch}))
+
+
+def test_a_patch_changes_the_finished_template() -> None:
+    patched = pod_spec(pod={"patch": {"spec": {"hostNetwork": True, "securityContext": {"runAsUser": 1000}}}})
+    assert patched["hostNetwork"] is True
+    assert patched["securityContext"]["runAsUser"] == 1000
+    assert patched["securityContext"]["runAsNonRoot"] is True

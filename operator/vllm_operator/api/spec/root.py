@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.access import Auth, Network, Service
@@ -21,6 +20,7 @@ from vllm_operator.api.spec.pod import Pod, Scheduling
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.spec.storage import Storage
+from vllm_operator.errors import InvalidSpec
 
 _DEVICES: Final = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
 _PROFILE_RESOURCES: Final = (
@@ -136,13 +136,17 @@ def parse_spec(raw: dict[str, Any]) -> VLLMModelSpec:
     """Read `spec` as it came from the API server, which has checked its schema and its rules.
 
     Raises:
-        pydantic.ValidationError: a field is missing, unknown, out of its bounds, or wrong in itself.
+        InvalidSpec: a field is missing, unknown, out of its bounds, or wrong in itself.
     """
-    spec = VLLMModelSpec.model_validate(raw)
-    found = [
-        InitErrorDetails(type=PydanticCustomError("fault", "{told}", {"told": fault.message}), loc=fault.path, input="")
-        for fault in faults(spec)
-    ]
+    try:
+        spec = VLLMModelSpec.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidSpec(_told(fault["loc"], fault["msg"]) for fault in error.errors()) from None
+    found = [_told(fault.path, fault.message) for fault in faults(spec)]
     if found:
-        raise ValidationError.from_exception_data(VLLMModelSpec.__name__, found)
+        raise InvalidSpec(found)
     return spec
+
+
+def _told(path: tuple[str | int, ...], message: str) -> str:
+    return f"{'.'.join(('spec', *map(str, path)))}: {message}"
