@@ -44,7 +44,7 @@ def key_variables(spec: VLLMModelSpec) -> list[str]:
     if not spec.auth:
         return []
     count = bool(spec.auth.generate) + len(spec.auth.keys or [])
-    return [KEY_VARIABLE, *(f"API_KEY_{number}" for number in range(2, count + 1))]
+    return [KEY_VARIABLE, *(f"API_KEY_{number}" for number in range(2, count + 1))][:count]
 
 
 def _keys(spec: VLLMModelSpec, instance: str) -> list[SecretKey]:

@@ -55,8 +55,8 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
         "initContainers": [
-            *_manifests(pod.init_containers),
-            *({**sidecar, "restartPolicy": "Always"} for sidecar in _manifests(pod.sidecars)),
+            *map(_pulled, _manifests(pod.init_containers)),
+            *({**_pulled(sidecar), "restartPolicy": "Always"} for sidecar in _manifests(pod.sidecars)),
         ],
         "containers": [_container(model, sources)],
         "volumes": [*own_volumes, *_manifests(pod.volumes)],
@@ -86,7 +86,17 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
             *_manifests(pod.volume_mounts),
         ],
     }
-    return {key: value for key, value in body.items() if value != []}
+    return _pulled({key: value for key, value in body.items() if value != []})
+
+
+def _pulled(container: dict[str, Any]) -> dict[str, Any]:
+    """A container with the pull policy that the API server would give it, had it not given it one before.
+
+    Left to the API server, the policy of `:latest` would stay when the image becomes a pinned one, and the other way.
+    """
+    name = container["image"].rpartition("/")[2]
+    moving = "@" not in name and name.partition(":")[2] in {"", "latest"}
+    return container | {"imagePullPolicy": container.get("imagePullPolicy", "Always" if moving else "IfNotPresent")}
 
 
 def image(spec: VLLMModelSpec) -> str:
