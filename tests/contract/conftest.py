@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,15 @@ _NUMBERS = itertools.count(1)
 def with_crd(api_server: OwnCluster) -> OwnCluster:
     """The API server, once it serves the resource."""
     api_server.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
-    established = (
-        'jsonpath={.status.conditions[?(@.type=="Established")].status}'  # kubectl wait fails while there are none
-    )
-    definition = ("get", "crd", "vllmmodels.vllm.echo-roots.io", "--output", established)
-    until(lambda: api_server.kubectl(*definition) == "True", what="the resource's definition")
+    until(lambda: _established(api_server), what="the resource's definition")
     return api_server
+
+
+def _established(cluster: OwnCluster) -> bool:
+    """Whether the API server serves the resource; `kubectl wait` fails where there are no conditions yet."""
+    definition = json.loads(cluster.kubectl("get", "crd", "vllmmodels.vllm.echo-roots.io", "--output", "json"))
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def _seccomp(part: Part) -> None:
     profile = part.get("seccompProfile")
     if profile:
         if "localhostProfile" in profile:
-            profile.update(type="Localhost", localhostProfile="profiles/vllm.json")
+            profile["type"] = "Localhost"
         elif profile["type"] == "Localhost":
             profile["localhostProfile"] = "profiles/vllm.json"
 
@@ -153,11 +153,11 @@ def _address_range(part: Part) -> None:
 
 
 def _toleration(toleration: Part) -> None:
-    if "value" in toleration:
+    if toleration.keys() & {"value", "operator"}:
         toleration.setdefault("key", "alpha")
+    if "value" in toleration:
         toleration["operator"] = "Equal"
-    elif "key" not in toleration:
-        toleration["operator"] = "Exists"
+    toleration.setdefault("operator", "Exists")
     if "tolerationSeconds" in toleration:
         toleration["effect"] = "NoExecute"
 

@@ -11,7 +11,9 @@ asks for of the children.
 
 from __future__ import annotations
 
+import copy
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from hypothesis import strategies as st
@@ -44,6 +46,9 @@ TEXTS: Final = (
     "1.5Gi",
     "50%",
 )
+VARIANTS: Final = 3
+"""How many values of a field are tried one by one."""
+
 KEYS: Final = ("alpha", "example.com/beta", "gamma")
 """Of maps; their keys have no schema."""
 
@@ -81,6 +86,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "model.chatTemplate.inline": ("{{ messages }}", "{% for one in messages %}{{ one.content }}{% endfor %}"),
     "lora.adapters[].source": ("org/adapter", "hf://org/adapter", "pvc://adapters/sql", "/models/adapter"),
     "parallelism.nodes": (1,),
+    "accelerator.count": (0, 1),
     "accelerator.resource": ("nvidia.com/mig-1g.5gb", "example.com/npu"),
     "resources.requests": ({"cpu": "500m"}, {"cpu": 2, "memory": "4Gi"}),
     "resources.limits": ({"memory": "32Gi"}, {"cpu": "4000m", "memory": "64Gi", "ephemeral-storage": "10Gi"}),
@@ -91,12 +97,19 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "scheduling.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[].matchFields": (
         [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}],
+        [{"key": "metadata.name", "operator": "NotIn", "values": ["node-2"]}],
     ),
     "scheduling.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[].preference.matchFields": (
         [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}],
+        [{"key": "metadata.name", "operator": "In", "values": ["node-2"]}],
     ),
     "scheduling.topologySpreadConstraints[].matchLabelKeys": (["pod-template-hash"],),
-    "pod.securityContext.sysctls": ([{"name": "net.core.somaxconn", "value": "1024"}],),
+    "pod.securityContext.seccompProfile.localhostProfile": ("profiles/vllm.json", "profiles/strict.json"),
+    "pod.containerSecurityContext.seccompProfile.localhostProfile": ("profiles/vllm.json", "profiles/strict.json"),
+    "pod.securityContext.sysctls": (
+        [{"name": "net.core.somaxconn", "value": "1024"}],
+        [{"name": "net.ipv4.tcp_syncookies", "value": "1"}],
+    ),
     "pod.containerSecurityContext.capabilities.add": (["SYS_PTRACE"], ["IPC_LOCK", "SYS_NICE"]),
     "pod.containerSecurityContext.capabilities.drop": (["ALL"], ["NET_RAW"]),
     "pod.volumes": (
@@ -105,6 +118,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "pod.initContainers": (
         [{"name": "fetch", "image": "fetch:1", "command": ["fetch"], "env": [{"name": "A", "value": "1"}]}],
+        [{"name": "wait", "image": "wait:2", "volumeMounts": [{"name": "home", "mountPath": "/home/vllm"}]}],
     ),
     "pod.sidecars": (
         [{"name": "proxy", "image": "proxy:1", "ports": [{"containerPort": 9090}]}],
@@ -144,6 +158,44 @@ def chosen(chance: random.Random) -> dict[str, Any]:
 def setting(path: str, variant: int = 0) -> dict[str, Any]:
     """The smallest spec that sets a field, and to another value for each variant where there are several."""
     return agreeing(_object(SCHEMA, "", _Aimed(path, variant)))
+
+
+def edits(path: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Pairs of specs that differ in one field: without it, or with another value, and with it."""
+    name = path.rpartition(".")[2]
+    group = ONE_OF.get(path.rpartition(".")[0].rpartition(".")[2], ())
+    others = [f"{path.removesuffix(name)}{other}" for other in group if name in group and other != name]
+    before = setting(others[0]) if others else _without(setting(path), path)
+    values = [setting(path, variant) for variant in range(VARIANTS)]
+    return [(one, other) for one, other in [*((before, value) for value in values), *pairwise(values)] if one != other]
+
+
+def _without(spec: dict[str, Any], path: str) -> dict[str, Any]:
+    parent, _, name = path.rpartition(".")
+    holder = value_at(spec, parent)
+    if name in (_node(parent) if parent else SCHEMA).get("required", ()):
+        holder[name] = next(value for value in _known(path) if value != holder[name])
+    else:
+        holder.pop(name, None)
+    return spec
+
+
+def _known(path: str) -> Sequence[Any]:
+    if path in FORMS:
+        return FORMS[path]
+    node = schema_at(path)
+    return [[], *([value] for value in samples(node["items"], path))] if "items" in node else samples(node, path)
+
+
+def _node(path: str) -> Node:
+    node = schema_at(path.removesuffix("[]"))
+    found: Node = node["items"] if path.endswith("[]") else node
+    return found
+
+
+def leaf_paths() -> list[str]:
+    """Every field that holds a value, and no fields of its own."""
+    return [path for path, node in _fields(SCHEMA, "") if not {*node, *node.get("items", ())} & {"properties"}]
 
 
 def field_paths() -> list[str]:
@@ -202,7 +254,8 @@ class _Aimed:
         return self._path == path or self._path.startswith((f"{path}.", f"{path}["))
 
     def pick(self, path: str, samples: Sequence[T]) -> T:
-        return samples[self._variant % len(samples) if path == self._path else 0]
+        aimed_at = path in {self._path, f"{self._path}[]"} or self._path.startswith(f"{path}[")
+        return samples[self._variant % len(samples) if aimed_at else 0]
 
 
 def _object(node: Node, path: str, chooser: Chooser) -> dict[str, Any]:
@@ -220,7 +273,7 @@ def _object(node: Node, path: str, chooser: Chooser) -> dict[str, Any]:
 
 def _value(node: Node, path: str, chooser: Chooser) -> Any:
     if path in FORMS:
-        return chooser.pick(path, FORMS[path])
+        return copy.deepcopy(chooser.pick(path, FORMS[path]))
     if "properties" in node:
         return _object(node, path, chooser)
     if node.get("type") == "array":
@@ -285,7 +338,7 @@ def _below(path: str, name: str) -> str:
 def value_at(spec: Mapping[str, Any], path: str) -> Any:
     """What stands at a path, of the first item where a list is on the way; None where nothing does."""
     found: Any = spec
-    for step in path.replace("[]", ".0").split("."):
+    for step in path.replace("[]", ".0").split(".") if path else ():
         if isinstance(found, list):
             found = found[0] if found else None
         elif isinstance(found, dict):
