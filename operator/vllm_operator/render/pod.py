@@ -9,6 +9,7 @@ from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.render import command, files, gates, storage
 from vllm_operator.render.environment import environment
+from vllm_operator.render.images import pull_policy
 from vllm_operator.render.service import PORT_NAME
 from vllm_operator.render.sources import Sources
 
@@ -90,13 +91,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
 
 
 def _pulled(container: dict[str, Any]) -> dict[str, Any]:
-    """A container with the pull policy that the API server would give it, had it not given it one before.
-
-    Left to the API server, the policy of `:latest` would stay when the image becomes a pinned one, and the other way.
-    """
-    name = container["image"].rpartition("/")[2]
-    moving = "@" not in name and name.partition(":")[2] in {"", "latest"}
-    return container | {"imagePullPolicy": container.get("imagePullPolicy", "Always" if moving else "IfNotPresent")}
+    return container | {"imagePullPolicy": container.get("imagePullPolicy", pull_policy(container["image"]))}
 
 
 def image(spec: VLLMModelSpec) -> str:
@@ -122,6 +117,7 @@ def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
         "runAsUser": _USER_ID,
         "runAsGroup": 0,
         "fsGroup": 0,
+        "fsGroupChangePolicy": "OnRootMismatch",  # a cache of many files would be gone through at every start
         "seccompProfile": {"type": profile.seccomp},
     }
     if profile.groups:

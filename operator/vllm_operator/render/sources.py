@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.sources import Origin, parse_source
+from vllm_operator.render.images import pull_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +35,14 @@ class Sources:
         return parsed.text
 
     def volumes(self) -> Iterator[dict[str, Any]]:
-        """Claims and images, as volumes of the pod."""
+        """Claims and images, as volumes of the pod.
+
+        A claim is read-only as a whole: then several nodes may have it, and its files keep their group.
+        """
         for number, claim in enumerate(self._claims):
-            yield {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}}
+            yield {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         for number, image in enumerate(self._images):
-            yield {"name": f"image-{number}", "image": {"reference": image}}
+            yield {"name": f"image-{number}", "image": {"reference": image, "pullPolicy": pull_policy(image)}}
 
     def mounts(self) -> Iterator[dict[str, Any]]:
         """Where the engine finds them; it has nothing to write there."""

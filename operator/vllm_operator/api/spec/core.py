@@ -318,7 +318,7 @@ class PodSecurityContext(Model):
     run_as_non_root: bool | None = Field(default=None, description="Refuse to run as root (true).")
     fs_group: UserId | None = Field(default=None, description="Group id of the volumes (0).")
     fs_group_change_policy: Literal["OnRootMismatch", "Always"] | None = Field(
-        default=None, description="When the group of a volume's files is changed."
+        default=None, description="When the group of a volume's files is changed (OnRootMismatch)."
     )
     supplemental_groups: Annotated[list[UserId], Field(max_length=32)] | None = Field(
         default=None, description="Further group ids of the processes.", json_schema_extra=ATOMIC
