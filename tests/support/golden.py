@@ -18,6 +18,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.documents import read
 from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
+from vllm_operator.render.surroundings import Surroundings
 
 FOLDER = Path(__file__).parent.parent / "data" / "render"
 EXPECTED = ".expected.yaml"
@@ -41,9 +42,15 @@ def expected(case: str) -> str:
     return (FOLDER / f"{case}{EXPECTED}").read_text(encoding="utf-8")
 
 
+def rendered_children(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The children in a cluster that has everything; a key where the model asks for one."""
+    model = parse_resource(raw)
+    return children(model, Surroundings(api_key="an-example" if model.spec.auth else "", pod_monitors=True))
+
+
 def rendered(case: str) -> str:
     """The children that are rendered, as text."""
-    documents = children(parse_resource(given(case)))
+    documents = rendered_children(given(case))
     return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
 
 

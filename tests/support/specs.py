@@ -58,6 +58,7 @@ _SOURCES: Final = (
     "pvc://weights/llama/8b",
     "pvc://weights",
     "oci://registry.example.com/llama:8b",
+    "oci://registry.example.com/llama",
     "s3://bucket/llama",
     "gs://bucket/llama/",
     "/models/llama",

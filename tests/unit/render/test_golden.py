@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 import yaml
 
 from tests.support import golden
-from vllm_operator.api.resource import parse_resource
-from vllm_operator.render.children import child_names, children
+from tests.support.specs import field_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_there_are_cases_and_each_has_its_expected_file() -> None:
-    assert {"minimal", "everything", "cpu-scaled-to-zero"} <= set(golden.cases())
+    assert {"minimal", "everything", "cpu-scaled-to-zero", "placed", "guarded"} <= set(golden.cases())
     files = {path.name.removesuffix(golden.EXPECTED) for path in golden.FOLDER.glob(f"*{golden.EXPECTED}")}
     assert files == set(golden.cases())
 
@@ -35,22 +39,27 @@ def test_the_order_in_which_a_user_writes_fields_does_not_matter(case: str) -> N
 
     turned = reversed_maps(golden.given(case))
     assert isinstance(turned, dict)
-    assert children(parse_resource(turned)) == children(parse_resource(golden.given(case)))
+    assert golden.rendered_children(turned) == golden.rendered_children(golden.given(case))
 
 
 @pytest.mark.parametrize("case", golden.cases())
-def test_the_names_of_children_are_known_before_the_spec_is_read(case: str) -> None:
-    model = parse_resource(golden.given(case))
-    rendered = {(child["kind"], child["metadata"]["name"]) for child in children(model)}
-    assert rendered == set(child_names(model.instance))
+def test_a_case_is_a_resource_that_the_operator_follows(case: str) -> None:
+    kinds = [child["kind"] for child in golden.rendered_children(golden.given(case))]
+    assert {"ConfigMap", "Secret", "Service", "Deployment"} <= set(kinds)
 
 
-def test_the_inputs_use_every_field_of_the_spec() -> None:
-    spec = parse_resource(golden.given("everything")).spec
-    unset = {
-        f"{section}.{field}"
-        for section in ("model", "engine", "parallelism", "accelerator", "resources")
-        for field, value in getattr(spec, section)
-        if value is None
-    }
-    assert unset == {"accelerator.count"}, "everything.yaml shall set it, or this line explain why not"
+def used(value: Any, path: str) -> Iterator[str]:
+    """Paths of the fields that are set."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            here = f"{path}.{name}".removeprefix(".")
+            yield here
+            yield from used(inner, here)
+    elif isinstance(value, list):
+        for item in value:
+            yield from used(item, f"{path}[]")
+
+
+def test_the_cases_use_every_field_of_the_spec() -> None:
+    found = {path for case in golden.cases() for path in used(golden.given(case)["spec"], "")}
+    assert set(field_paths()) - found == set()
