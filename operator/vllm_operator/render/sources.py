@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CLAIMS_FOLDER: Final = "/mnt/claims"
 IMAGES_FOLDER: Final = "/mnt/images"
+CACHE_VOLUME: Final = "cache"
 
 
 class Sources:
@@ -23,6 +24,7 @@ class Sources:
     def __init__(self, spec: VLLMModelSpec) -> None:
         parsed = [parse_source(source) for source in _written(spec)]
         self._claims = list(dict.fromkeys(one.claim for one in parsed if one.origin is Origin.CLAIM))
+        self._cache = spec.storage.cache.existing_claim if spec.storage.cache else None
         self._images = list(dict.fromkeys(one.text for one in parsed if one.origin is Origin.IMAGE))
 
     def locate(self, source: str) -> str:
@@ -37,17 +39,20 @@ class Sources:
     def volumes(self) -> Iterator[dict[str, Any]]:
         """Claims and images, as volumes of the pod.
 
-        A claim is read-only as a whole: then several nodes may have it, and its files keep their group.
+        A claim is read-only as a whole: then several nodes may have it, and its files keep their group. The one that
+        holds the cache too is there already: a pod with two volumes of one claim never starts (kubernetes#127004).
         """
         for number, claim in enumerate(self._claims):
-            yield {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+            if claim != self._cache:
+                yield {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         for number, image in enumerate(self._images):
             yield {"name": f"image-{number}", "image": {"reference": image, "pullPolicy": pull_policy(image)}}
 
     def mounts(self) -> Iterator[dict[str, Any]]:
         """Where the engine finds them; it has nothing to write there."""
         for number, claim in enumerate(self._claims):
-            yield {"name": f"claim-{number}", "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
+            name = CACHE_VOLUME if claim == self._cache else f"claim-{number}"
+            yield {"name": name, "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
         for number in range(len(self._images)):
             yield {"name": f"image-{number}", "mountPath": f"{IMAGES_FOLDER}/{number}", "readOnly": True}
 

@@ -9,9 +9,11 @@ from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.storage import ONE_NODE_MODES
 from vllm_operator.render.environment import CACHE, HOME
 from vllm_operator.render.objects import child
+from vllm_operator.render.sources import CACHE_VOLUME
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.storage import Storage
 
 _DEFAULT_MODES: Final = ("ReadWriteOnce",)
@@ -62,6 +64,7 @@ def volumes(model: VLLMModel) -> list[dict[str, Any]]:
         {"name": "home", "emptyDir": {}},
         *_cache(model),
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+        *({"name": "tmp", "emptyDir": {}} for _ in _scratch(spec)),
     ]
 
 
@@ -71,7 +74,15 @@ def mounts(model: VLLMModel) -> list[dict[str, Any]]:
         {"name": "home", "mountPath": HOME},
         *({"name": volume["name"], "mountPath": CACHE} for volume in _cache(model)),
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 # the mount point that torch and NCCL use
+        *({"name": "tmp", "mountPath": path} for path in _scratch(model.spec)),
     ]
+
+
+def _scratch(spec: VLLMModelSpec) -> list[str]:
+    """Folder for the sockets of the engine's processes, where the image's own is read-only and the user gives none."""
+    rights, folder = spec.pod.container_security_context, "/tmp"  # noqa: S108 # where Python looks for it
+    given = [mount.mount_path.rstrip("/") for mount in spec.pod.volume_mounts or []]
+    return [folder] if rights and rights.read_only_root_filesystem and folder not in given else []
 
 
 def _cache(model: VLLMModel) -> list[dict[str, Any]]:
@@ -85,4 +96,4 @@ def _cache(model: VLLMModel) -> list[dict[str, Any]]:
     else:
         name = cache.existing_claim or names.cache_name(model.instance)
         source = {"persistentVolumeClaim": {"claimName": name}}
-    return [{"name": "cache", **source}]
+    return [{"name": CACHE_VOLUME, **source}]

@@ -357,7 +357,9 @@ class SecurityContext(Model):
 
     allow_privilege_escalation: bool | None = Field(default=None, description="Whether it may gain rights (false).")
     privileged: bool | None = Field(default=None, description="Whether it has all rights on its node.")
-    read_only_root_filesystem: bool | None = Field(default=None, description="Whether its image is read-only.")
+    read_only_root_filesystem: bool | None = Field(
+        default=None, description="Whether its image is read-only; /tmp and the home are not."
+    )
     capabilities: Capabilities | None = Field(default=None, description="Capabilities (all dropped).")
     run_as_user: UserId | None = Field(default=None, description="User id of the processes.")
     run_as_group: UserId | None = Field(default=None, description="Group id of the processes.")
