@@ -93,7 +93,8 @@ class World:
             if "configMap" in volume:
                 volume["configMap"]["defaultMode"] = 420
         engine = spec["containers"][0]
-        engine |= {"imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"}
+        engine.setdefault("imagePullPolicy", "IfNotPresent")
+        engine["terminationMessagePath"] = "/dev/termination-log"
         engine.setdefault("resources", {})
         engine["env"].insert(0, {"name": "INJECTED", "value": "1"})
         for mount in engine["volumeMounts"]:
