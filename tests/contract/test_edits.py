@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.api_server
 
 SURROUNDINGS: Final = Surroundings(api_key="secret")
-OWNER: Final = "11111111-1111-1111-1111-111111111111"
 NAMES = (f"edited-{number}" for number in itertools.count())
 
 IMMUTABLE: Final = "storage.cache.persistentVolumeClaim"
@@ -42,10 +41,16 @@ def api(namespace: Namespace) -> Iterator[Api]:
     found.close()
 
 
-def rendered(namespace: Namespace, name: str, spec: dict[str, Any]) -> Children:
+def owner(api: Api, namespace: Namespace, name: str) -> str:
+    """The uid of a model that is there: children without one are collected as garbage."""
+    uid: str = api.create_model(namespace.document(name))["metadata"]["uid"]
+    return uid
+
+
+def rendered(namespace: Namespace, name: str, uid: str, spec: dict[str, Any]) -> Children:
     """Children of a spec, by kind and name; without engines, unless they are what it is about."""
     document = namespace.document(name, **{"replicas": 0, **spec})
-    document["metadata"]["uid"] = OWNER
+    document["metadata"]["uid"] = uid
     return {
         (child["kind"], child["metadata"]["name"]): child for child in children(parse_resource(document), SURROUNDINGS)
     }
@@ -86,7 +91,8 @@ def leftovers(api: Api, namespace: Namespace, path: str) -> list[str] | None:
     """Kinds of children that keep something of a field once it is removed; None where no edit can be tried."""
     for before, after in edits(path):
         name = next(NAMES)
-        old, new = rendered(namespace, name, before), rendered(namespace, name, after)
+        uid = owner(api, namespace, name)
+        old, new = rendered(namespace, name, uid, before), rendered(namespace, name, uid, after)
         changed = [key for key in old.keys() & new.keys() if old[key] != new[key]]
         try:
             found = [key[0] for key in changed if remains(api, old[key], new[key])]
@@ -114,20 +120,16 @@ def test_a_field_that_is_removed_is_removed_from_the_children(api: Api, namespac
 
 
 def test_what_others_write_on_our_children_survives_our_edits(api: Api, namespace: Namespace) -> None:
-    old = rendered(namespace, "shared", {})
-    new = rendered(namespace, "shared", {"service": {"annotations": {"a": "b"}}, "pod": {"annotations": {"a": "b"}}})
+    uid = owner(api, namespace, "shared")
+    annotated = {"service": {"annotations": {"a": "b"}}, "pod": {"annotations": {"a": "b"}}}
+    old, new = rendered(namespace, "shared", uid, {}), rendered(namespace, "shared", uid, annotated)
     both = [key for key in old if key[0] in {"Deployment", "Service"}]
-    metadata = {"annotations": {"example.com/seen": "yes"}, "labels": {"example.com/team": "search"}}
     restarted = {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}
     for key in both:
-        theirs = {
-            "apiVersion": old[key]["apiVersion"],
-            "kind": key[0],
-            "metadata": {**old[key]["metadata"], **metadata},
-        }
-        api.apply(old[key])
-        for extra in ("ownerReferences",):
-            theirs["metadata"].pop(extra)
+        live = api.apply(old[key])
+        where = {name: live["metadata"][name] for name in ("name", "namespace")}
+        seen = {"annotations": {"example.com/seen": "yes"}, "labels": {"example.com/team": "search"}}
+        theirs = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {**where, **seen}}
         api.apply({**theirs, **({"spec": restarted} if key[0] == "Deployment" else {})}, manager="autoscaler")
     for wanted in (new, old):
         for key in both:
