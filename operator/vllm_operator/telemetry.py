@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
+    from prometheus_client import Metric
+
+    from vllm_operator.planner.pods import EngineReport
     from vllm_operator.settings import Settings
 
 _BUCKETS: Final = tuple(round(0.0005 * 1.3**step, 6) for step in range(40))
 """From half a millisecond to some 14 seconds, each a third above the one before, so that quantiles can be read."""
+
+
+class Census(Collector):
+    """How many engines are in which state, and why, as the operator last saw each model.
+
+    The labels are state and reason, two small sets of words: what is wrong with which model its status says.
+    """
+
+    def __init__(self) -> None:
+        self._engines: dict[Hashable, collections.Counter[tuple[str, str]]] = {}
+
+    def count(self, model: Hashable, engines: Iterable[EngineReport]) -> None:
+        """The engines of one model, instead of what was counted of it before."""
+        found = collections.Counter((str(engine.state), str(engine.reason)) for engine in engines)
+        if found:
+            self._engines[model] = found
+        else:
+            self._engines.pop(model, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric, when it is asked for."""
+        family = GaugeMetricFamily("vllm_operator_engines", "Engines by state and reason.", labels=["state", "reason"])
+        for labels, number in sorted(sum(self._engines.values(), collections.Counter()).items()):
+            family.add_metric(labels, number)
+        yield family
 
 
 class Telemetry:
@@ -29,6 +60,8 @@ class Telemetry:
         self.failures = Counter(
             "vllm_operator_reconcile_failures_total", "Looks that failed and are tried again.", registry=self.registry
         )
+        self.census = Census()
+        self.registry.register(self.census)
         ProcessCollector(registry=self.registry)
 
     def watch_queue(self, length: Callable[[], int]) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
-from vllm_operator.cluster.kinds import MODEL, kind_of
+from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -32,6 +32,7 @@ _NEVER: Final = "1"
 
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE_SIZE: Final = 500
+_MOST_EVENTS: Final = 100
 _NOT_FOUND, _CONFLICT, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 422, 429, 500
 _ENDING: Final = "NamespaceTerminating"
 _JSON: Final = "application/json"
@@ -97,15 +98,34 @@ class Client:
             "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
         )
 
-    async def delete(self, live: Mapping[str, Any]) -> None:
-        """Delete this very object; that it is gone already is no error."""
+    async def delete(self, live: Mapping[str, Any], *, grace_seconds: int | None = None) -> None:
+        """Delete this very object; that it is gone already is no error. `grace_seconds` is for pods."""
         metadata = live["metadata"]
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": metadata["uid"]},
+        }
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
         path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
         try:
             await self._call("DELETE", path, body=body, content_type=_JSON)
         except (ApiNotFound, ApiConflict):
             return
+
+    async def warnings_about(self, live: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The Events of type Warning about this very object: the first page, which kubelet never fills in an hour."""
+        metadata = live["metadata"]
+        selector = f"involvedObject.uid={metadata['uid']},type=Warning"
+        parameters = {"fieldSelector": selector, "limit": str(_MOST_EVENTS)}
+        page = await self._call("GET", EVENT.path(metadata["namespace"]), parameters=parameters)
+        return page["items"] or []
+
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        """Create a Kubernetes Event."""
+        path = EVENT.path(event["metadata"]["namespace"])
+        await self._call("POST", path, body=event, content_type=_JSON, parameters={"fieldManager": FIELD_MANAGER})
 
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """All objects of a kind that concern the operator, by their metadata alone."""

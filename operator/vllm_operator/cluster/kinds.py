@@ -43,6 +43,8 @@ POD_DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisr
 POD: Final = Kind("v1", "Pod", "pods")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
+EVENT: Final = Kind("v1", "Event", "events")
+
 CHILDREN: Final = (
     DEPLOYMENT,
     SERVICE,

@@ -14,9 +14,12 @@ from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
+from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.listen import Listener
 from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
-from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
+from vllm_operator.planner.decide import decide, decide_namespace, engines, key_of, tell
+from vllm_operator.planner.news import news_of
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import NamespaceObservation, Observation
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.client import Client
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.plan import ChildKey, Plan
+    from vllm_operator.telemetry import Census
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +39,13 @@ _KEY_BYTES = 32
 class Reconciler:
     """Brings one model, or what a namespace's models share, to what is wanted of it."""
 
-    def __init__(self, client: Client, cache: Cache) -> None:
+    def __init__(self, client: Client, cache: Cache, census: Census) -> None:
         self._client = client
         self._cache = cache
+        self._census = census
         self._hands = Hands(client, cache)
+        self._listener = Listener(client)
+        self._announcer = Announcer(client)
 
     async def reconcile(self, key: Key) -> float | None:
         """Observe, decide and act once. Returns in how many seconds to look again, if nothing changes before.
@@ -54,9 +61,10 @@ class Reconciler:
     async def _follow(self, key: Key) -> float | None:
         """One model."""
         observation = await self._observe(key)
+        self._census.count(key, engines(observation) if observation.raw else ())
         outcome, failure = await self._carry_out(key, observation)
         if outcome.status is not None:
-            await self._write_status(key, outcome.status)
+            await self._write_status(key, outcome.status, observation.now)
         if failure is not None:
             raise failure
         if outcome.look_again_at is None:
@@ -82,15 +90,16 @@ class Reconciler:
         return tell(seen, done.troubles), done.failure
 
     async def _observe(self, key: Key) -> Observation:
-        raw = self._cache.get(MODEL, key)
+        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), datetime.now(UTC)
         return Observation(
             raw=raw,
             children=self._children(key),
-            pods=self._pods(key),
-            now=datetime.now(UTC),
+            pods=pods,
+            now=now,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secret=await self._secret(key.namespace, raw) if raw else None,
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
+            heard=await self._listener.heard(key, pods if raw else (), now),
         )
 
     def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:
@@ -125,7 +134,7 @@ class Reconciler:
         if done.troubles:
             raise OperatorError(done.troubles[0].message)
 
-    async def _write_status(self, key: Key, status: Mapping[str, Any]) -> None:
+    async def _write_status(self, key: Key, status: Mapping[str, Any], now: datetime) -> None:
         raw = self._cache.get(MODEL, key)
         if raw is None:
             return
@@ -138,6 +147,9 @@ class Reconciler:
         told = next(condition for condition in status["conditions"] if condition["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", key.namespace, key.name, text)
+        news = news_of(raw, status)
+        if news is not None:
+            await self._announcer.announce(live, news, now)
 
 
 def _is_managed(live: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,7 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import keys, pods, status
+from vllm_operator.planner import keys, lookups, pods, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.planner.pods import EngineReport
     from vllm_operator.planner.status import Outcome
 
 REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
@@ -40,6 +42,10 @@ _NO_POD_MONITOR: Final = (
 
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
+    return replace(_decide(observation), hurried=tuple(filter(pods.dies_slowly_for_nothing, observation.pods)))
+
+
+def _decide(observation: Observation) -> Plan:
     raw = observation.raw
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return Plan()
@@ -72,6 +78,12 @@ def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
     told = _status(parse_resource(raw), observation, outcome)
     refused_again_at = observation.now + REFUSED_AGAIN_AFTER if outcome and outcome.stalled else None
     return Plan(status=_if_changed(raw, told), look_again_at=refused_again_at or _look_again_at(observation))
+
+
+def engines(observation: Observation) -> tuple[EngineReport, ...]:
+    """What is known of each engine."""
+    said = {uid: heard.words for uid, heard in observation.heard.items()}
+    return pods.reports(observation.pods, said)
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -172,7 +184,7 @@ def _status(
 def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
     instance = instance_name((observation.raw or {})["metadata"]["name"])
     deployment = observation.children.get(ChildKey("Deployment", instance))
-    return status.fleet(wanted, deployment, pods.reports(observation.pods), pending=pending)
+    return status.fleet(wanted, deployment, engines(observation), pending=pending)
 
 
 def _warnings(observation: Observation) -> list[str]:
@@ -185,6 +197,12 @@ def _warnings(observation: Observation) -> list[str]:
 
 
 def _look_again_at(observation: Observation) -> datetime | None:
+    """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
+    times = (_key_again_at(observation), lookups.next_look(observation.pods, observation.heard, observation.now))
+    return min((when for when in times if when is not None), default=None)
+
+
+def _key_again_at(observation: Observation) -> datetime | None:
     if keys.secret_to_read(observation.raw or {}) is None:
         return None
     missing = keys.first_key(observation).warning

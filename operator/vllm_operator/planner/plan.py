@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.planner.lookups import Heard
 
 
 class ChildKey(NamedTuple):
@@ -36,6 +37,8 @@ class Observation:
     """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
+    heard: Mapping[str, Heard] = field(default_factory=dict)
+    """What kubelet's Events said of pods that are not ready, by uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Plan:
     writes: tuple[Write, ...] = ()
     deletes: tuple[Mapping[str, Any], ...] = ()
     """Live objects to delete, after all writes: nothing that is written may still refer to them."""
+    hurried: tuple[Mapping[str, Any], ...] = ()
+    """Pods on their way out whose engine never served: nobody has to wait for them."""
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
     look_again_at: datetime | None = None

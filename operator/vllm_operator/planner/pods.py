@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import Reason
+from vllm_operator.planner.words import Topic, moment
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from vllm_operator.planner.words import Words
+
+SHORT_GRACE_SECONDS: Final = 1
+"""The shortest grace period in which kubelet still ends the container: 0 would only take the pod out of the API."""
 
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _LONGEST_QUOTE: Final = 300
 _MOST_QUOTED: Final = 3
 
+_REFUSALS: Final = (
+    (re.compile(r"serves .*, not "), Reason.WRONG_MODEL),
+    (re.compile(r".*: 401 Unauthorized"), Reason.UNAUTHORIZED),
+    (re.compile(r".*: HTTP \d"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r".*: a completion came back empty"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r".*: the server has no such endpoint"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r"the gate itself failed"), Reason.GATE_CANNOT_RUN),
+)
+"""What the gate says of an engine that has loaded and will not be admitted. Anything else may still be loading."""
 
-class EngineState(Enum):
+_CANNOT_RUN: Final = "the image needs python3 on its path, or spec.gates.probe a command that it has"
+
+
+class EngineState(StrEnum):
     """How far an engine has come."""
 
-    SERVING = auto()
+    SERVING = "serving"
     """It passed its gate and takes traffic."""
-    STARTING = auto()
+    STARTING = "starting"
     """It loads its model."""
-    WITHDRAWN = auto()
+    WITHDRAWN = "withdrawn"
     """It served before, and lost its traffic."""
-    FAILING = auto()
-    """It cannot start, or does not stay up."""
+    FAILING = "failing"
+    """It cannot start, does not stay up, or has loaded and cannot be admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +56,120 @@ class EngineReport:
 
     pod: str
     state: EngineState
+    reason: Reason
     sentence: str = ""
+    since: str = ""
+    """When its readiness last changed; empty where kubelet has not reported it yet."""
 
 
-def reports(pods: Iterable[Mapping[str, Any]]) -> tuple[EngineReport, ...]:
-    """One report for each pod that is not on its way out, by name."""
+def reports(
+    pods: Iterable[Mapping[str, Any]], words: Mapping[str, Words | None] | None = None
+) -> tuple[EngineReport, ...]:
+    """One report for each pod that is not on its way out, by name. `words` is what kubelet says, by uid."""
+    said = words or {}
     living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    return tuple(report(pod) for pod in sorted(living, key=lambda pod: str(pod["metadata"]["name"])))
+    return tuple(
+        report(pod, said.get(pod["metadata"]["uid"])) for pod in sorted(living, key=lambda pod: str(_name(pod)))
+    )
 
 
-def report(pod: Mapping[str, Any]) -> EngineReport:
+def report(pod: Mapping[str, Any], words: Words | None = None) -> EngineReport:
     """Read one pod: the first thing that stands in its way counts."""
-    name, status = pod["metadata"]["name"], pod.get("status", {})
+    name, status = _name(pod), pod.get("status", {})
+    since = str(_condition(status, "Ready").get("lastTransitionTime", ""))
     if _condition(status, "Ready").get("status") == "True":
-        return EngineReport(name, EngineState.SERVING)
+        return EngineReport(name, EngineState.SERVING, Reason.ENGINES_SERVE, since=since)
+    state, reason, sentence = _obstacle(status, f" since {since}" if since else "", words)
+    return EngineReport(name, state, reason, sentence, since)
+
+
+def unready_since(pod: Mapping[str, Any]) -> datetime | None:
+    """Since when a pod is not ready; None where it is, and where kubelet has not reported it yet."""
+    ready = _condition(pod.get("status", {}), "Ready")
+    return moment(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
+
+
+def keeps_silent(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has a node and is not ready, and its own status does not say why."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    scheduled = _condition(pod.get("status", {}), "PodScheduled").get("status") == "True"
+    return scheduled and report(pod).state in (EngineState.STARTING, EngineState.WITHDRAWN)
+
+
+def words_count_from(pod: Mapping[str, Any]) -> datetime | None:
+    """From when on kubelet's words explain why a pod is not ready: what was said of an earlier life does not."""
+    status = pod.get("status", {})
+    return unready_since(pod) if _has_served(status) else moment(_started_at(status)) or unready_since(pod)
+
+
+def never_served(pod: Mapping[str, Any]) -> bool:
+    """Whether the engine of a running pod has never taken traffic: it is in its first life, and was never ready.
+
+    Readiness that changed after the container's start was there before. `started` does not tell: kubelet takes it back
+    when a pod is deleted, and then says of every container that it has started.
+    """
+    status = pod.get("status", {})
+    container, ready = _container(status), _condition(status, "Ready")
+    first_life = not container.get("restartCount") and not container.get("lastState", {}).get("terminated")
+    started_at = _started_at(status)
+    return first_life and ready.get("status") == "False" and "" < str(ready.get("lastTransitionTime")) <= started_at
+
+
+def dies_slowly_for_nothing(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod on its way out has time left for requests that its engine never got.
+
+    vLLM ignores SIGTERM while it loads, so such a pod would hold its GPU for the whole grace period.
+    """
+    metadata = pod["metadata"]
+    leaving = "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 0) > SHORT_GRACE_SECONDS
+    return leaving and never_served(pod)
+
+
+def _name(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _obstacle(status: Mapping[str, Any], since: str, words: Words | None) -> tuple[EngineState, Reason, str]:
+    """What keeps an engine from serving: what its pod says, and then what kubelet says of its gate."""
     failure = _not_scheduled(status) or _pod_failed(status) or _container_failed(_container(status))
     if failure:
-        return EngineReport(name, EngineState.FAILING, failure)
+        return EngineState.FAILING, Reason.ENGINES_FAILING, failure
     if _has_served(status):
-        sentence = "served before, and does not make progress now"
-        return EngineReport(name, EngineState.WITHDRAWN, sentence)
-    return EngineReport(name, EngineState.STARTING, "loads its model")
+        told = _told(words, Topic.READINESS)
+        sentence = f"served before, and takes no traffic{since}{told}"
+        return EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence
+    return _not_admitted(status, since, words) or (
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        f"loads its model{since}{_told(words, _admission(status))}",
+    )
+
+
+def _not_admitted(status: Mapping[str, Any], since: str, words: Words | None) -> tuple[EngineState, Reason, str] | None:
+    """What keeps an engine from ever being admitted; None where it may just be loading."""
+    if words is None:
+        return None
+    if words.topic is Topic.UNMOUNTED and not _container(status).get("started"):
+        return EngineState.FAILING, Reason.ENGINES_FAILING, f"cannot start{since}: {_quote(words.text)}"
+    if words.topic is Topic.ERRORED:
+        sentence = f"is not admitted{since}, since its gate cannot run: {_quote(words.text)}: {_CANNOT_RUN}"
+        return EngineState.FAILING, Reason.GATE_CANNOT_RUN, sentence
+    if words.topic is not _admission(status):
+        return None
+    for pattern, reason in _REFUSALS:
+        if pattern.match(words.text):
+            return EngineState.FAILING, reason, f"is not admitted{since}: {_quote(words.text)}"
+    return None
+
+
+def _admission(status: Mapping[str, Any]) -> Topic:
+    """The probe that an engine in this state has to pass next."""
+    return Topic.READINESS if _container(status).get("started") else Topic.STARTUP
+
+
+def _told(words: Words | None, topic: Topic) -> str:
+    return f": {_quote(words.text)}" if words is not None and words.topic is topic else ""
 
 
 def summary(engines: Iterable[EngineReport], state: EngineState) -> str:
@@ -67,9 +181,13 @@ def summary(engines: Iterable[EngineReport], state: EngineState) -> str:
 
 def _has_served(status: Mapping[str, Any]) -> bool:
     """Whether the running container was ready before: only then did readiness change after the container's start."""
-    started_at = _container(status).get("state", {}).get("running", {}).get("startedAt", "")
+    started_at = _started_at(status)
     changed_at = _condition(status, "Ready").get("lastTransitionTime", "")
-    return bool(started_at) and bool(_container(status).get("started")) and str(changed_at) > str(started_at)
+    return bool(started_at) and bool(_container(status).get("started")) and str(changed_at) > started_at
+
+
+def _started_at(status: Mapping[str, Any]) -> str:
+    return str(_container(status).get("state", {}).get("running", {}).get("startedAt", ""))
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -89,11 +89,17 @@ def judge(seen: Fleet) -> Outcome:
         reason = Reason.PROGRESS_DEADLINE_EXCEEDED
         return Outcome(ready=False, reason=reason, message=_joined(text, failing), stalled=True)
     if failing:
-        return Outcome(ready=False, reason=Reason.ENGINES_FAILING, message=_joined(seen.count, failing))
+        return Outcome(ready=False, reason=_failure(seen), message=_joined(seen.count, failing))
     withdrawn = pods.summary(seen.engines, EngineState.WITHDRAWN)
     if withdrawn:
         return Outcome(ready=False, reason=Reason.ENGINES_WITHDRAWN, message=_joined(seen.count, withdrawn))
     return Outcome(ready=False, reason=_way(seen), message=_joined(seen.count, _starting(seen)))
+
+
+def _failure(seen: Fleet) -> Reason:
+    """What all failing engines have in common."""
+    reasons = {engine.reason for engine in seen.engines if engine.state is EngineState.FAILING}
+    return reasons.pop() if len(reasons) == 1 else Reason.ENGINES_FAILING
 
 
 def _way(seen: Fleet) -> Reason:

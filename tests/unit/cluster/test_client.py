@@ -228,3 +228,33 @@ async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Cli
     ((_, path, query, _, _),) = answers.asked
     assert path == "/api/v1/pods"
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
+
+
+async def test_a_pod_can_be_deleted_with_a_grace_period_of_its_own(client: Client, answers: Answers) -> None:
+    answers.reply(200, {})
+    pod = {"kind": "Pod", "metadata": {"namespace": "team", "name": "qwen-1", "uid": "u"}}
+    await client.delete(pod, grace_seconds=1)
+    (method, path, _, _, body) = answers.asked[0]
+    assert (method, path) == ("DELETE", "/api/v1/namespaces/team/pods/qwen-1")
+    assert body["gracePeriodSeconds"] == 1
+    assert body["preconditions"] == {"uid": "u"}
+
+
+async def test_what_kubelet_warns_of_is_asked_for_with_one_bounded_list(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"metadata": {"continue": "more"}, "items": [{"message": "a"}]})
+    pod = {"kind": "Pod", "metadata": {"namespace": "team", "name": "qwen-1", "uid": "u"}}
+    assert await client.warnings_about(pod) == [{"message": "a"}]
+    ((method, path, parameters, _, _),) = answers.asked
+    assert (method, path) == ("GET", "/api/v1/namespaces/team/events")
+    assert parameters == {"fieldSelector": "involvedObject.uid=u,type=Warning", "limit": "100"}
+    answers.replies.clear()
+    answers.reply(200, {"metadata": {}, "items": None})
+    assert await client.warnings_about(pod) == []
+
+
+async def test_an_event_is_created_in_its_namespace(client: Client, answers: Answers) -> None:
+    answers.reply(201, {})
+    event = {"kind": "Event", "metadata": {"namespace": "team", "name": "qwen.1"}}
+    await client.post_event(event)
+    (method, path, _, _, body) = answers.asked[0]
+    assert (method, path, body) == ("POST", "/api/v1/namespaces/team/events", event)

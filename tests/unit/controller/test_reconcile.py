@@ -26,6 +26,7 @@ from vllm_operator.errors import (
 from vllm_operator.planner.decide import key_of
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
+from vllm_operator.telemetry import Census
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,9 @@ class Server:
         self.patches: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self.deleted: list[str] = []
+        self.hurried: list[tuple[str, int]] = []
+        self.events: list[dict[str, Any]] = []
+        self.said: list[dict[str, Any]] = []
         self.errors: dict[str, Exception] = {}
         self.version = 1000
 
@@ -94,19 +98,35 @@ class Server:
         self.patches.append(changes)
         return found
 
-    async def delete(self, found: Mapping[str, Any]) -> None:
+    async def delete(self, found: Mapping[str, Any], *, grace_seconds: int | None = None) -> None:
         """Delete an object."""
         if "DELETE" in self.errors:
             raise self.errors["DELETE"]
-        self.deleted.append(found["metadata"]["name"])
+        if grace_seconds is None:
+            self.deleted.append(found["metadata"]["name"])
+        else:
+            self.hurried.append((found["metadata"]["name"], grace_seconds))
+
+    async def warnings_about(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What kubelet said of a pod."""
+        self.reads.append(("Event", found["metadata"]["name"]))
+        if "Event" in self.errors:
+            raise self.errors["Event"]
+        return self.said
+
+    async def post_event(self, event: dict[str, Any]) -> None:
+        """Keep an Event."""
+        if "POST" in self.errors:
+            raise self.errors["POST"]
+        self.events.append(event)
 
 
 class Control:
     """A reconciler with its cache and its server."""
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
-        self.cache, self.server = Cache(), Server()
-        self.reconciler = Reconciler(cast("Client", self.server), self.cache)
+        self.cache, self.server, self.census = Cache(), Server(), Census()
+        self.reconciler = Reconciler(cast("Client", self.server), self.cache, self.census)
         if raw is not None:
             self.cache.put(MODEL, raw)
 
@@ -411,3 +431,135 @@ async def test_every_child_that_is_written_is_known_at_once() -> None:
         found = control.cache.get(kind_of(kind), Key("team", name))
         assert found is not None
         assert key_of(found) == (kind, name)
+
+
+# --- what kubelet says, and what is told
+
+
+def silent(version: int = 31) -> dict[str, Any]:
+    """A pod that has a node, and whose engine has not been admitted for a long time."""
+    running = {"started": False, "state": {"running": {"startedAt": "2026-11-22T11:00:01Z"}}}
+    found = pod(container=running, conditions=({"type": "PodScheduled", "status": "True"},))
+    found["metadata"]["resourceVersion"] = str(version)
+    return found
+
+
+def said(text: str, *, after: str = "2026-11-22T11:00:05Z") -> dict[str, Any]:
+    """An Event of kubelet's."""
+    return {"reason": "Unhealthy", "lastTimestamp": after, "message": f"Startup probe failed: {text}\n"}
+
+
+async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_gate() -> None:
+    control = Control(resource())
+    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
+    control.cache.put(POD, silent())
+    control.server.said = [said("serves other, not qwen")]
+    delay = await control.reconcile()
+    told = condition(control.server.statuses[-1], "Ready")
+    assert told["reason"] == "WrongModel"
+    assert told["message"] == (
+        "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen"
+    )
+    assert delay == 10
+    assert [event["reason"] for event in control.server.events] == ["WrongModel"]
+
+
+async def test_an_unready_pod_in_an_unchanged_world_costs_no_read_before_its_time_and_no_second_status() -> None:
+    control = Control(resource())
+    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
+    control.cache.put(POD, silent())
+    control.server.said = [said("nothing listens on port 8000 yet: the model is still loading")]
+    for _ in range(20):
+        await control.reconcile()
+    assert control.server.reads == [("Event", "qwen-1")]
+    assert len(control.server.statuses) == 1
+    assert control.server.events == []
+
+
+async def test_events_that_cannot_be_read_do_not_stop_the_status() -> None:
+    control = Control(resource())
+    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
+    control.cache.put(POD, silent())
+    control.server.errors["Event"] = ApiRefused("GET", "events is forbidden")
+    assert await control.reconcile() == 10
+    assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
+
+
+async def test_pods_that_are_ready_or_tell_their_trouble_themselves_are_not_looked_up(serving: Control) -> None:
+    await serving.reconcile()
+    crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1}}})
+    unscheduled = pod("qwen-3", container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    for found in (crashed, unscheduled):
+        serving.cache.put(POD, found)
+        await serving.reconcile()
+    assert serving.server.reads == []
+
+
+async def test_a_model_that_gets_ready_is_announced_once_in_a_while(serving: Control) -> None:
+    for ready in (1, 0, 1, 0, 1):
+        serving.server.version += 1
+        deployment = as_desired(resource(), **deployment_status(1, ready=ready))[
+            key_of(child_of(resource(), "Deployment"))
+        ]
+        deployment["metadata"]["resourceVersion"] = str(serving.server.version)
+        serving.cache.put(DEPLOYMENT, deployment)
+        await serving.reconcile()
+    assert len(serving.server.statuses) == 5
+    (event,) = serving.server.events
+    assert (event["type"], event["reason"], event["message"]) == ("Normal", "AllEnginesServe", "1 of 1 engines serve")
+    assert event["involvedObject"]["uid"] == "uid-of-qwen"
+    assert event["metadata"]["namespace"] == "team"
+
+
+async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: pytest.LogCaptureFixture) -> None:
+    serving.server.errors["POST"] = ApiRefused("POST", "events is forbidden")
+    assert await serving.reconcile() is None
+    assert len(serving.server.statuses) == 1
+    assert "cannot write Events" in caplog.text
+
+
+# --- pods on their way out
+
+
+def leaving(**container: Any) -> dict[str, Any]:
+    """A pod that was deleted while its engine loaded its model."""
+    running = {"started": True, "state": {"running": {"startedAt": "2026-11-22T11:00:01Z"}}, **container}
+    found = pod(container=running)
+    found["metadata"] |= {"deletionTimestamp": "2026-11-22T11:05:00Z", "deletionGracePeriodSeconds": 75}
+    return found
+
+
+async def test_a_pod_that_never_served_is_not_waited_for(serving: Control) -> None:
+    serving.cache.put(POD, {**leaving(), "metadata": {**leaving()["metadata"], "name": "qwen-2"}})
+    await serving.reconcile()
+    assert serving.server.hurried == [("qwen-2", 1)]
+
+
+async def test_a_pod_that_outlives_its_model_is_not_waited_for_either() -> None:
+    control = Control()
+    control.cache.put(POD, leaving())
+    await control.reconcile()
+    assert control.server.hurried == [("qwen-1", 1)]
+    assert control.server.reads == []
+
+
+async def test_a_pod_that_cannot_be_hurried_takes_its_time_and_stops_nothing(serving: Control) -> None:
+    serving.cache.put(POD, {**leaving(), "metadata": {**leaving()["metadata"], "name": "qwen-2"}})
+    serving.server.errors["DELETE"] = ApiRefused("DELETE", "pods is forbidden")
+    assert await serving.reconcile() is None
+    assert condition(serving.server.statuses[-1], "Ready")["status"] == "True"
+
+
+# --- the census
+
+
+async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
+    await serving.reconcile()
+    (family,) = serving.census.collect()
+    assert [(sample.labels, sample.value) for sample in family.samples] == [
+        ({"state": "serving", "reason": "EnginesServe"}, 1)
+    ]
+    serving.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
+    await serving.reconcile()
+    (family,) = serving.census.collect()
+    assert family.samples == []

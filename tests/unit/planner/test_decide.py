@@ -244,7 +244,10 @@ def test_scaling_up_serves_with_what_is_there() -> None:
 def test_new_engines_that_load_beside_serving_ones_are_named() -> None:
     status = judged(pod(ready=True), pod("qwen-2"), deployment=deployment_status(2, ready=1), replicas=2)
     assert conditions(status)["Ready"] == ("False", "EnginesStarting")
-    assert condition(status, "Ready")["message"] == "1 of 2 engines serve; qwen-2 loads its model"
+    assert (
+        condition(status, "Ready")["message"]
+        == "1 of 2 engines serve; qwen-2 loads its model since 2026-11-22T11:00:00Z"
+    )
 
 
 def test_a_rollout_in_progress_is_told_as_one() -> None:
@@ -294,9 +297,9 @@ def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() 
         (
             pod(container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}),
             "EnginesWithdrawn",
-            "0 of 1 engines serve; qwen-1 served before, and does not make progress now",
+            "0 of 1 engines serve; qwen-1 served before, and takes no traffic since 2026-11-22T11:00:00Z",
         ),
-        (pod(), "EnginesStarting", "0 of 1 engines serve; qwen-1 loads its model"),
+        (pod(), "EnginesStarting", "0 of 1 engines serve; qwen-1 loads its model since 2026-11-22T11:00:00Z"),
     ],
     ids=["crash loop", "unschedulable", "image pull", "exit code 0", "withdrawn", "loading"],
 )

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from tests.support.resources import pod
-from vllm_operator.planner.pods import EngineState, report, reports, summary
+from vllm_operator.api.conditions import Reason
+from vllm_operator.planner.pods import EngineState, dies_slowly_for_nothing, report, reports, summary
+from vllm_operator.planner.words import Topic, Words
 
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
+SINCE = "since 2026-11-22T11:00:00Z"
 
 
 def terminated(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
@@ -34,20 +37,35 @@ LOG = "loading\nValueError: out of memory\n\n"
 
 CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
     ("ready", pod(ready=True, container={"started": True, "state": RUNNING}), EngineState.SERVING, ""),
-    ("loading", pod(container={"started": False, "state": RUNNING}), EngineState.STARTING, "loads its model"),
-    ("creating", pod(container={"state": waiting("ContainerCreating")}), EngineState.STARTING, "loads its model"),
-    ("nothing reported yet", pod(containerStatuses=[], conditions=()), EngineState.STARTING, "loads its model"),
+    (
+        "loading",
+        pod(container={"started": False, "state": RUNNING}),
+        EngineState.STARTING,
+        "loads its model since 2026-11-22T11:00:00Z",
+    ),
+    (
+        "creating",
+        pod(container={"state": waiting("ContainerCreating")}),
+        EngineState.STARTING,
+        "loads its model since 2026-11-22T11:00:00Z",
+    ),
+    (
+        "nothing reported yet",
+        pod(containerStatuses=[], conditions=()),
+        EngineState.STARTING,
+        "loads its model since 2026-11-22T11:00:00Z",
+    ),
     (
         "withdrawn",
         pod(container={"started": True, "state": RUNNING}),
         EngineState.WITHDRAWN,
-        "served before, and does not make progress now",
+        "served before, and takes no traffic since 2026-11-22T11:00:00Z",
     ),
     (
         "withdrawn, and crashed long before",
         pod(container={"started": True, "state": RUNNING, "lastState": terminated(137), "restartCount": 1}),
         EngineState.WITHDRAWN,
-        "served before, and does not make progress now",
+        "served before, and takes no traffic since 2026-11-22T11:00:00Z",
     ),
     (
         "unschedulable",
@@ -127,3 +145,143 @@ def test_a_few_engines_stand_for_many() -> None:
     assert text.count("ErrImagePull") == 3
     assert text.endswith("; and 2 more")
     assert summary(told, EngineState.SERVING) == ""
+
+
+LOADING = pod(container={"started": False, "state": RUNNING})
+WITHDRAWN = pod(container={"started": True, "state": RUNNING})
+CREATING = pod(container={"state": waiting("ContainerCreating")})
+ADVICE = "the image needs python3 on its path, or spec.gates.probe a command that it has"
+NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("found", "words", "state", "reason", "sentence"),
+    [
+        (
+            LOADING,
+            Words(Topic.STARTUP, "nothing listens on port 8000 yet: the model is still loading"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}: nothing listens on port 8000 yet: the model is still loading",
+        ),
+        (
+            LOADING,
+            Words(Topic.STARTUP, "serves other, not qwen"),
+            EngineState.FAILING,
+            Reason.WRONG_MODEL,
+            f"is not admitted {SINCE}: serves other, not qwen",
+        ),
+        (
+            LOADING,
+            Words(Topic.STARTUP, "/v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key"),
+            EngineState.FAILING,
+            Reason.UNAUTHORIZED,
+            f"is not admitted {SINCE}: /v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key",
+        ),
+        (
+            LOADING,
+            Words(Topic.STARTUP, "/v1/completions: HTTP 500: no template"),
+            EngineState.FAILING,
+            Reason.COMPLETIONS_FAIL,
+            f"is not admitted {SINCE}: /v1/completions: HTTP 500: no template",
+        ),
+        (
+            LOADING,
+            Words(Topic.STARTUP, "/v1/completions: a completion came back empty"),
+            EngineState.FAILING,
+            Reason.COMPLETIONS_FAIL,
+            f"is not admitted {SINCE}: /v1/completions: a completion came back empty",
+        ),
+        (
+            LOADING,
+            Words(Topic.STARTUP, "/v1/completions does not answer within 9 s"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}: /v1/completions does not answer within 9 s",
+        ),
+        (
+            LOADING,
+            Words(Topic.ERRORED, NO_PYTHON),
+            EngineState.FAILING,
+            Reason.GATE_CANNOT_RUN,
+            f"is not admitted {SINCE}, since its gate cannot run: {NO_PYTHON}: {ADVICE}",
+        ),
+        (
+            CREATING,
+            Words(Topic.UNMOUNTED, 'configmap "vllm-gates" not found'),
+            EngineState.FAILING,
+            Reason.ENGINES_FAILING,
+            f'cannot start {SINCE}: configmap "vllm-gates" not found',
+        ),
+        (
+            WITHDRAWN,
+            Words(Topic.READINESS, "no progress with requests in flight (engine 0)"),
+            EngineState.WITHDRAWN,
+            Reason.ENGINES_WITHDRAWN,
+            f"served before, and takes no traffic {SINCE}: no progress with requests in flight (engine 0)",
+        ),
+        (
+            WITHDRAWN,
+            Words(Topic.STARTUP, "serves other, not qwen"),
+            EngineState.WITHDRAWN,
+            Reason.ENGINES_WITHDRAWN,
+            f"served before, and takes no traffic {SINCE}",
+        ),
+    ],
+)
+def test_what_kubelet_says_of_the_gate_completes_the_sentence_and_names_the_reason_where_it_is_certain(
+    found: dict[str, Any], words: Words, state: EngineState, reason: Reason, sentence: str
+) -> None:
+    told = report(found, words)
+    assert (told.state, told.reason, told.sentence) == (state, reason, sentence)
+
+
+def test_what_a_pod_says_itself_counts_more_than_what_kubelet_says_of_its_gate() -> None:
+    told = report(pod(container={"state": terminated(1, LOG)}), Words(Topic.STARTUP, "serves other, not qwen"))
+    assert "ended with exit code 1" in told.sentence
+    assert told.reason is Reason.ENGINES_FAILING
+
+
+# --- pods that nobody has to wait for
+
+
+def leaving(ready_since: str, *, seconds: int = 75, **container: Any) -> dict[str, Any]:
+    """A pod that was deleted, whose container started at STARTED and whose readiness changed then for the last time."""
+    found = pod(container={"started": True, "state": RUNNING, **container})
+    found["metadata"] |= {"deletionTimestamp": "2026-11-22T12:00:00Z", "deletionGracePeriodSeconds": seconds}
+    found["status"]["conditions"] = [{"type": "Ready", "status": "False", "lastTransitionTime": ready_since}]
+    return found
+
+
+def test_a_pod_that_is_deleted_before_its_engine_was_ever_ready_has_nothing_to_finish() -> None:
+    assert dies_slowly_for_nothing(leaving("2026-11-22T09:59:59Z"))
+    assert dies_slowly_for_nothing(leaving(STARTED, started=False))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        leaving("2026-11-22T10:00:30Z"),
+        leaving("2026-11-22T09:59:59Z", restartCount=1),
+        leaving("2026-11-22T09:59:59Z", lastState=terminated(0)),
+        leaving("2026-11-22T09:59:59Z", state=terminated(0)),
+        leaving("2026-11-22T09:59:59Z", state=waiting("ContainerCreating")),
+        leaving("2026-11-22T09:59:59Z", seconds=1),
+        LOADING,
+        {**leaving(STARTED), "status": {}},
+        {**leaving(STARTED), "status": pod(ready=True, container={"started": True, "state": RUNNING})["status"]},
+    ],
+    ids=[
+        "was ready once",
+        "an earlier life may have served",
+        "so it may, whatever the count says",
+        "is over already",
+        "has nothing to end",
+        "is hurried already",
+        "stays",
+        "kubelet has not reported it",
+        "serves",
+    ],
+)
+def test_no_other_pod_is_hurried(found: dict[str, Any]) -> None:
+    assert not dies_slowly_for_nothing(found)

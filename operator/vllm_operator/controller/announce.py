@@ -1,0 +1,80 @@
+"""Kubernetes Events about models: best effort, and never the same one again and again."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.meta import API_VERSION, KIND
+from vllm_operator.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from vllm_operator.cluster.client import Client
+    from vllm_operator.planner.news import News
+
+logger = logging.getLogger(__name__)
+
+QUIET: Final = timedelta(minutes=5)
+"""How long a model's reason is not told again: one that comes and goes would fill the namespace with Events."""
+
+_COMPONENT: Final = "vllm-operator"
+_LONGEST_NAME: Final = 200
+_SUFFIX_BYTES: Final = 6
+
+
+class Announcer:
+    """Writes Events, each reason of a model at most once in a while."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._told: dict[tuple[str, str], datetime] = {}
+        self._failed = False
+
+    async def announce(self, raw: Mapping[str, Any], news: News, now: datetime) -> None:
+        """Tell news of a model. That it cannot be told is logged once, and stops nothing."""
+        self._told = {told: when for told, when in self._told.items() if now - when < QUIET}
+        subject = (str(raw["metadata"]["uid"]), news.reason)
+        if subject in self._told:
+            return
+        self._told[subject] = now
+        try:
+            await self._client.post_event(event_of(raw, news, now, secrets.token_hex(_SUFFIX_BYTES)))
+        except ApiError as error:
+            if not self._failed:
+                logger.warning("cannot write Events; statuses say the same: %s", error)
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def event_of(raw: Mapping[str, Any], news: News, now: datetime, suffix: str) -> dict[str, Any]:
+    """The Event; `suffix` makes its name unique. `kubectl describe` finds it by the model's uid."""
+    metadata = raw["metadata"]
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = metadata["name"][:_LONGEST_NAME].rstrip(".-")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{name}.{suffix}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": news.type,
+        "reason": news.reason,
+        "message": news.message,
+        "source": {"component": _COMPONENT},
+        "reportingComponent": _COMPONENT,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }

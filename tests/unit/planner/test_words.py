@@ -1,0 +1,61 @@
+"""What is read out of kubelet's Events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from vllm_operator.planner.words import Topic, Words, last_words
+
+SINCE = datetime(2026, 11, 22, 11, 0, 0, tzinfo=UTC)
+STALLED = "no progress for 13 s with requests in flight (engine 0)"
+
+
+def event(message: str, second: int = 10, reason: str = "Unhealthy", **more: Any) -> dict[str, Any]:
+    """An Event about a pod."""
+    return {"reason": reason, "message": message, "lastTimestamp": f"2026-11-22T11:00:{second:02d}Z", **more}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (event("Startup probe failed: serves other, not qwen\n"), Words(Topic.STARTUP, "serves other, not qwen")),
+        (
+            event(f"Readiness probe failed: {STALLED}"),
+            Words(Topic.READINESS, "no progress with requests in flight (engine 0)"),
+        ),
+        (
+            event("(combined from similar events): Readiness probe failed: no completion for 21 s: HTTP 500: a: b"),
+            Words(Topic.READINESS, "no completion: HTTP 500: a: b"),
+        ),
+        (
+            event("Startup probe errored and resulted in unknown state: rpc error: no python3"),
+            Words(Topic.ERRORED, "rpc error: no python3"),
+        ),
+        (event("Liveness probe errored: no python3"), Words(Topic.ERRORED, "no python3")),
+        (
+            event(
+                'MountVolume.SetUp failed for volume "gates" : configmap "vllm-gates" not found', reason="FailedMount"
+            ),
+            Words(Topic.UNMOUNTED, 'MountVolume.SetUp failed for volume "gates" : configmap "vllm-gates" not found'),
+        ),
+        (event("Liveness probe failed: no progress for 60 s"), None),
+        (event("Back-off restarting failed container", reason="BackOff"), None),
+        (event("Startup probe failed: of an earlier life", lastTimestamp="2026-11-22T10:59:00Z"), None),
+        (event("Startup probe failed: without a time", lastTimestamp=None), None),
+        ({}, None),
+    ],
+)
+def test_the_words_of_a_probe_are_found_without_the_age_that_grows(found: dict[str, Any], words: Words | None) -> None:
+    assert last_words([found], SINCE) == words
+
+
+def test_the_newest_words_count_whatever_the_order_and_the_way_their_time_is_written() -> None:
+    old, new = event("Startup probe failed: old", 10), event("Startup probe failed: new", 20)
+    series = event("Startup probe failed: again", series={"lastObservedTime": "2026-11-22T11:00:30.000000Z"})
+    recent = event("Startup probe failed: micro", lastTimestamp=None, eventTime="2026-11-22T11:00:40.123456Z")
+    for found, text in (([new, old], "new"), ([series, new, old], "again"), ([recent, series, new], "micro")):
+        assert last_words(found, SINCE) == Words(Topic.STARTUP, text)
+    assert last_words([], SINCE) is None
