@@ -85,6 +85,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "engine.env[].valueFrom.resourceFieldRef.divisor": ("1Mi", "1"),
     "engine.envFrom[].prefix": ("A_", "B_"),
     "model.chatTemplate.inline": ("{{ messages }}", "{% for one in messages %}{{ one.content }}{% endfor %}"),
+    "lora.adapters[].name": ("sql", "legal,v2", '"quoted"'),
     "lora.adapters[].source": ("org/adapter", "hf://org/adapter", "pvc://adapters/sql", "/models/adapter"),
     "parallelism.nodes": (1,),
     "accelerator.count": (0, 1),

@@ -55,7 +55,13 @@ def _composed(spec: VLLMModelSpec) -> Iterator[tuple[str, Any]]:
     draft = spec.engine.speculative_decoding
     yield "--speculative-config", draft and _draft(draft.model_dump(exclude_none=True), sources)
     adapters = (spec.lora and spec.lora.adapters) or []
-    yield "--lora-modules", [f"{one.name}={sources.locate(one.source)}" for one in adapters] or None
+    yield "--lora-modules", [_adapter(one.name, sources.locate(one.source)) for one in adapters] or None
+
+
+def _adapter(name: str, path: str) -> str:
+    """One word of `--lora-modules`. vLLM takes what has a comma for JSON."""
+    word = f"{name}={path}"
+    return json.dumps({"name": name, "path": path}) if "," in word else word
 
 
 def _draft(config: dict[str, Any], sources: Sources) -> dict[str, Any]:
