@@ -13,6 +13,7 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
+from vllm_operator.cli.gates import gates
 from vllm_operator.cli.shell import script
 from vllm_operator.render.children import children
 from vllm_operator.render.gates import program
@@ -43,6 +44,9 @@ class Form(StrEnum):
 @app.callback()
 def callback() -> None:
     """Work with VLLMModels."""
+
+
+app.command()(gates)
 
 
 @app.command()
