@@ -19,7 +19,7 @@ import pytest
 from tests.support import engine as stub
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually, real_server, stub_server
 from tests.support.vllm_cpu import engine_environment, real_engine
-from vllm_operator.gates import probe
+from vllm_operator.gates.engine import Engine as ProbedEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,7 +304,7 @@ def test_a_pooling_model_answers_numbers_under_its_paths_and_knows_no_others(
 
 def test_the_canaries_of_the_gate_are_answered(pooler: EngineServer, converted: str) -> None:
     for canary in CANARIES[converted]:
-        probe.Engine(pooler.port, "tiny", KEY, canary).complete(20)
+        ProbedEngine(pooler.port, "tiny", KEY, canary).complete(20)
 
 
 def test_only_the_pooling_paths_under_v1_ask_for_the_key(pooler: EngineServer, converted: str) -> None:

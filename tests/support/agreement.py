@@ -32,6 +32,7 @@ def agreeing(spec: Part) -> Part:
     _engine(spec.get("engine", {}))
     _devices(spec)
     _pod(spec)
+    _gates(spec.get("gates", {}))
     for part in _parts(spec):
         _requirement(part)
         _peer(part)
@@ -114,6 +115,25 @@ def _pod(spec: Part) -> None:
         pod["volumeMounts"] = list(mounts.values())
         for mount in mounts.values():
             mount.update({"subPath": mount["subPath"].strip("/")} if "subPath" in mount else {})
+
+
+def _gates(gates: Part) -> None:
+    """Windows in their order: canary, stall, restart; none where nothing reads them."""
+    windows = ("canaryIntervalSeconds", "stallWindowSeconds", "restartWindowSeconds")
+    if "probe" in gates:
+        for name in windows:
+            gates.pop(name, None)
+    if gates.get("canary") == "Never":
+        gates.pop("canaryIntervalSeconds", None)
+    if gates.get("restart") == "Never":
+        gates.pop("restartWindowSeconds", None)
+    defaults = dict(zip(windows, (2, 6, 40), strict=True))
+    if gates.keys() & defaults.keys() and gates.get("restart") != "Never":
+        longest = max(gates.get(name, defaults[name]) for name in windows[:2])
+        if gates.get("restartWindowSeconds", defaults["restartWindowSeconds"]) <= longest:
+            gates["restartWindowSeconds"] = longest + 1
+    if gates.get("canaryIntervalSeconds", 0) > gates.get("stallWindowSeconds", defaults["stallWindowSeconds"]):
+        gates["stallWindowSeconds"] = gates["canaryIntervalSeconds"]
 
 
 def _requirement(part: Part) -> None:

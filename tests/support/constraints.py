@@ -72,6 +72,11 @@ def callers(**fields: Any) -> Spec:
     return {"network": {"allowFrom": [fields]}}
 
 
+def gates(**fields: Any) -> Spec:
+    """A spec with fields of the gates."""
+    return {"gates": fields}
+
+
 def words(*found: str) -> Spec:
     """A spec with further arguments."""
     return engine(extraArgs=list(found))
@@ -265,6 +270,36 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.disruption takes exactly one of minAvailable",
     ),
     Constraint({"disruption": {"maxUnavailable": 0}}, {"disruption": {}}, "spec.disruption takes exactly one of"),
+    Constraint(
+        gates(restartWindowSeconds=10),
+        gates(restartWindowSeconds=10, stallWindowSeconds=10),
+        "spec.gates.restartWindowSeconds must be longer than stallWindowSeconds",
+    ),
+    Constraint(
+        gates(stallWindowSeconds=60, restart="Never"),
+        gates(stallWindowSeconds=60),
+        "spec.gates.restartWindowSeconds must be longer than stallWindowSeconds",
+    ),
+    Constraint(
+        gates(canaryIntervalSeconds=6),
+        gates(canaryIntervalSeconds=7),
+        "spec.gates.canaryIntervalSeconds must not be longer than stallWindowSeconds",
+    ),
+    Constraint(
+        gates(canary="Never"),
+        gates(canary="Never", canaryIntervalSeconds=5),
+        "spec.gates.canaryIntervalSeconds says nothing where spec.gates.canary is Never",
+    ),
+    Constraint(
+        gates(restart="Never"),
+        gates(restart="Never", restartWindowSeconds=60),
+        "spec.gates.restartWindowSeconds says nothing where spec.gates.restart is Never",
+    ),
+    Constraint(
+        gates(probe=["curl", "--fail", "localhost:8000/health"], startupBudgetSeconds=60),
+        gates(probe=["true"], stallWindowSeconds=20),
+        "spec.gates.probe replaces the program that has the windows",
+    ),
     *(
         Constraint(words("--max-logprobs", "7"), words("--max-logprobs", word), message, FORBIDDEN)
         for word, message in (

@@ -7,12 +7,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
 from vllm_operator.render.objects import hashed
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.operations import Gates
 
-PROGRAM_FILES: Final = ("judge.py", "probe.py")
+PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py")
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
@@ -81,15 +83,35 @@ def _pools(spec: VLLMModelSpec) -> bool:
 
 
 def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -> dict[str, Any]:
-    # -S and -E keep the start of the interpreter short and free of the image's own settings
-    words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
-    options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
-    if _pools(spec):
-        options += ["--canary", "pooling"]
     return {
-        "exec": {"command": words + options},
+        "exec": {"command": spec.gates.probe or _command(spec, mode)},
         "periodSeconds": period_seconds,
         "timeoutSeconds": _TIMEOUT_SECONDS,
         "failureThreshold": failures,
         "successThreshold": 1,
     }
+
+
+def _command(spec: VLLMModelSpec, mode: str) -> list[str]:
+    # -S and -E keep the start of the interpreter short and free of the image's own settings
+    words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
+    options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
+    if _pools(spec):
+        options += ["--canary", "pooling"]
+    return words + options + _windows(spec.gates)
+
+
+def _windows(gates: Gates) -> list[str]:
+    """Options of what is not the program's default: so a newer default reaches running pods, and rolls none of them."""
+    options = []
+    if gates.canary == "Never":
+        options += ["--canary-interval", "never"]
+    elif gates.canary_interval_seconds not in (None, DEFAULT_CANARY_SECONDS):
+        options += ["--canary-interval", str(gates.canary_interval_seconds)]
+    if gates.stall_window_seconds not in (None, DEFAULT_STALL_SECONDS):
+        options += ["--stall-window", str(gates.stall_window_seconds)]
+    if gates.restart == "Never":
+        options += ["--restart", "never"]
+    elif gates.restart_window_seconds not in (None, DEFAULT_RESTART_SECONDS):
+        options += ["--restart-window", str(gates.restart_window_seconds)]
+    return options

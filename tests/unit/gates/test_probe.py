@@ -6,15 +6,19 @@ Windows are crossed by making the remembered times older, not by waiting.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import re
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.servers import EngineServer, free_port, stub_server
 from tests.support.waiting import until
-from vllm_operator.gates import judge, probe
+from vllm_operator.gates import engine, judge, looks, memory, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +63,21 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run looks by itself, and waits for no end of a window, but where a test is about that."""
+    monkeypatch.setattr(judge, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(looks, "PATIENCE_SECONDS", -1.0)
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that are never answered are given up soon."""
-    monkeypatch.setattr(probe, "LOOK_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(probe, "ADMISSION_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "METRICS_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "HEALTH_SECONDS", 0.3)
+    for name in ("METRICS_SECONDS", "ADMISSION_SECONDS", "GLANCE_SECONDS"):
+        monkeypatch.setattr(looks, name, 0.3)
+    monkeypatch.setattr(judge, "CANARY_SECONDS", 0.3)
 
 
 class Pod:
@@ -93,8 +107,9 @@ class Pod:
         """Have everything that it remembers happened earlier."""
         state = self.state()
         state["stalled_since"] = {rank: since - seconds for rank, since in state["stalled_since"].items()}
-        for name in ("canary_failing_since", "proven_at"):
-            state[name] = None if state[name] is None else state[name] - seconds
+        for name in judge.MOMENTS:
+            seconds_here = min(seconds, 10) if name == "looked_at" else seconds  # longer would count as a pause
+            state[name] = None if state[name] is None else state[name] - seconds_here
         (self.folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -226,10 +241,10 @@ def test_a_core_that_hangs_at_work_loses_its_traffic_and_later_its_life(admitted
         admitted.grow_older(judge.STALL_WINDOW_SECONDS)
         passes, sentence = admitted.run("ready")
         assert not passes
-        assert sentence.startswith("no progress for 1")
+        assert sentence.startswith("no progress for ")
         assert "requests in flight (engine" in sentence
         assert admitted.run("live")[0]
-        admitted.grow_older(judge.RESTART_WINDOW_SECONDS)
+        admitted.grow_older(judge.spread(judge.RESTART_WINDOW_SECONDS, os.uname().nodename))
         assert not admitted.run("live")[0]
         server.faults(hang_engine=False)
         until(lambda: admitted.run("live")[0], what="life")
@@ -247,8 +262,10 @@ def test_one_hung_rank_of_two_loses_the_traffic(admitted: Pod, server: EngineSer
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("fault", ["hang_engine", "hang_server"])
-def test_an_idle_engine_that_hangs_is_found_by_its_canary(admitted: Pod, server: EngineServer, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"), [("hang_engine", "/v1/completions does not answer within"), ("hang_server", "no answer for ")]
+)
+def test_an_idle_engine_that_hangs_is_found(admitted: Pod, server: EngineServer, fault: str, told: str) -> None:
     admitted.run("ready")
     server.faults(**{fault: True})
     admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
@@ -256,9 +273,9 @@ def test_an_idle_engine_that_hangs_is_found_by_its_canary(admitted: Pod, server:
     admitted.grow_older(judge.STALL_WINDOW_SECONDS)
     passes, sentence = admitted.run("ready")
     assert not passes
-    assert "/v1/completions does not answer within" in sentence
+    assert told in sentence
     assert admitted.run("live")[0]
-    admitted.grow_older(judge.RESTART_WINDOW_SECONDS)
+    admitted.grow_older(judge.spread(judge.RESTART_WINDOW_SECONDS, os.uname().nodename))
     assert not admitted.run("live")[0]
     server.faults(**{fault: False})
     until(lambda: admitted.run("ready")[0], what="traffic")
@@ -272,7 +289,7 @@ def test_an_idle_engine_that_hangs_is_found_by_its_canary(admitted: Pod, server:
 def test_metrics_that_tell_nothing_evict_nobody(
     admitted: Pod, server: EngineServer, faults: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "LOOK_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(looks, "METRICS_SECONDS", 1.0)
     server.faults(**faults)
     for _ in range(2 if "metrics_seconds" not in faults else 1):
         admitted.grow_older(1000)
@@ -289,6 +306,115 @@ def test_a_failing_engine_is_told_by_its_error(admitted: Pod, server: EngineServ
     passes, sentence = admitted.run("ready")
     assert not passes
     assert "EngineDeadError" in sentence
+
+
+def test_an_engine_core_that_dies_costs_the_traffic_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stub_server("--served-model-name", NAME, folder=tmp_path, api_key=KEY) as server:
+        pod = Pod(server.port, tmp_path, capsys)
+        pod.run("startup")
+        pod.run("ready")
+        server.request("POST", "/stub/faults", {"kill_engine": True})
+        passes, sentence = pod.run("ready")
+        assert not passes
+        assert sentence.startswith("the engine is dead: /v1/completions: HTTP 500")
+        assert pod.run("live")[0]
+        until(lambda: pod.run("ready")[1].startswith("nothing listens on port"), what="the end of the server")
+        assert not pod.run("ready")[0]
+
+
+def test_a_server_that_says_503_and_completes_prompts_is_believed_the_prompts(
+    admitted: Pod, server: EngineServer
+) -> None:
+    admitted.run("ready")
+    server.faults(health_status=503)
+    assert admitted.run("ready")[0]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_queue_that_cannot_be_seen_evicts_nobody(admitted: Pod, server: EngineServer) -> None:
+    admitted.run("ready")
+    with work(server):
+        server.faults(metrics_status=500, hang_engine=True)
+        for _ in range(5):
+            admitted.grow_older(10)
+            assert [admitted.run(mode)[0] for mode in ("ready", "live")] == [True, True]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_readiness_probe_waits_for_a_window_that_ends_soon(
+    admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "PATIENCE_SECONDS", 4.0)
+    admitted.run("ready")
+    server.faults(hang_engine=True)
+    admitted.grow_older(judge.STALL_WINDOW_SECONDS - 1.5)
+    began = time.monotonic()
+    assert admitted.run("live")[0]
+    assert time.monotonic() - began < 1
+    assert not admitted.run("ready")[0]
+    assert time.monotonic() - began < 3
+
+
+def test_a_run_that_cannot_look_takes_the_word_of_the_one_that_does(
+    admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "LOCK_SECONDS", 0.1)
+    server.faults(fail={"status": 500})
+    with open(admitted.folder / "state.json.lock", "w", encoding="ascii") as lock:  # noqa: PTH123 # flock takes a file
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert admitted.run("ready")[0]
+
+
+def test_other_connections_are_counted() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        found = engine.Engine(port, NAME, None, "completions")
+        assert found.callers() == 0
+        with socket.create_connection(("127.0.0.1", port)):
+            assert found.callers() == 1
+
+
+# --- the time line
+
+
+def timeline(pod: Pod) -> list[dict[str, str]]:
+    """What it tells."""
+    lines = (pod.folder / memory.TIMELINE_FILE).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_time_line_has_each_transition_once(pod: Pod, server: EngineServer) -> None:
+    for name in ("other", "other", NAME):
+        pod.run("startup", model=name)
+    server.faults(hang_engine=True)
+    for _ in range(3):
+        pod.run("ready")
+        pod.grow_older(judge.STALL_WINDOW_SECONDS)
+    server.faults(hang_engine=False)
+    until(lambda: pod.run("ready")[0], what="traffic")
+    found = timeline(pod)
+    assert [entry["verdict"] for entry in found] == ["starting", "admitted", "serving", "withdrawn", "serving"]
+    assert (found[0]["cause"], found[0]["sentence"]) == ("WrongModel", "serves tiny, alias, not other")
+    assert {entry["container"] for entry in found} == {memory.container_birth()}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["time"]) for entry in found)
+
+
+@pytest.mark.parametrize("before", ["", "not JSON\n", "[]\n"])
+def test_the_time_line_keeps_the_latest_transitions_whatever_it_held(tmp_path: Path, before: str) -> None:
+    (tmp_path / memory.TIMELINE_FILE).write_text(before, encoding="utf-8")
+    for number in range(3 * memory.TIMELINE_LINES):
+        memory.record(str(tmp_path), "1", judge.Verdict(f"kind {number}", "Cause", "x" * 300))
+    lines = (tmp_path / memory.TIMELINE_FILE).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == memory.TIMELINE_LINES
+    assert json.loads(lines[-1])["verdict"] == f"kind {3 * memory.TIMELINE_LINES - 1}"
+
+
+def test_a_time_line_that_cannot_be_written_changes_no_verdict(pod: Pod) -> None:
+    (pod.folder / memory.TIMELINE_FILE).mkdir()
+    assert pod.run("startup") == (True, "completed its first prompt")
 
 
 # --- models that pool
@@ -412,7 +538,7 @@ def test_an_unknown_canary_admits_nobody(
 )
 def test_without_a_proof_of_this_life_it_has_to_be_given_again(pod: Pod, server: EngineServer, content: str) -> None:
     server.faults(fail={"status": 500})
-    (pod.folder / "state.json").write_text(content.replace("HERE", probe.container_birth()), encoding="utf-8")
+    (pod.folder / "state.json").write_text(content.replace("HERE", memory.container_birth()), encoding="utf-8")
     assert not pod.run("ready")[0]
     server.faults(fail=None)
     assert pod.run("ready") == (True, "completed its first prompt")
@@ -427,7 +553,7 @@ def test_the_birth_is_that_of_process_1(pod: Pod) -> None:
 def test_a_restarted_container_is_not_ready_on_the_proof_of_the_one_before(
     admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "container_birth", lambda: "another")
+    monkeypatch.setattr(memory, "container_birth", lambda: "another")
     server.faults(fail={"status": 500})
     assert not admitted.run("ready")[0]
     assert admitted.run("live")[0]
@@ -454,13 +580,13 @@ def test_a_missing_option_is_a_mistake_and_not_a_verdict(capsys: pytest.CaptureF
 
 def test_the_metrics_are_read_by_rank(server: EngineServer) -> None:
     with work(server):
-        found = probe.read_ranks(server.request("GET", "/metrics").body)
+        found = engine.read_ranks(server.request("GET", "/metrics").body)
     assert set(found) == {"0", "1"}
     assert all(rank.in_flight == 1 and len(rank.marks) == 2 for rank in found.values())
 
 
 def _four_marks(server: EngineServer, seen: list[list[float]]) -> bool:
-    metrics = probe.read_ranks(server.request("GET", "/metrics").body)
+    metrics = engine.read_ranks(server.request("GET", "/metrics").body)
     seen += [rank.marks for rank in metrics.values() if rank.in_flight and rank.marks not in seen]
     return len(seen) >= 4
 
@@ -479,17 +605,21 @@ def test_the_cache_in_use_moves_while_a_long_prompt_is_read(server: EngineServer
     [
         (b"vllm:iteration_tokens_total_count 3.0\n", {"0": ([3.0, 0.0], 0.0)}),
         (b'vllm:iteration_tokens_total_count{engine="1",model_name="a b"} 3e2\n', {"1": ([300.0, 0.0], 0.0)}),
+        (ONE_RANK, {"0": ([1.0, 0.5], 5.0)}),
         (
-            ONE_RANK,
-            {"0": ([1.0, 0.5], 5.0)},
+            b'vllm:prompt_tokens_total{engine="0"} 5\nvllm:generation_tokens_total{engine="0"} 2\n',
+            {"0": ([7.0, 0.0], 0.0)},
         ),
     ],
 )
 def test_the_lines_that_matter_are_understood(metrics: bytes, ranks: dict[str, tuple[list[float], float]]) -> None:
-    assert {name: (rank.marks, rank.in_flight) for name, rank in probe.read_ranks(metrics).items()} == ranks
+    assert {name: (rank.marks, rank.in_flight) for name, rank in engine.read_ranks(metrics).items()} == ranks
 
 
-@pytest.mark.parametrize("metrics", [b"", b"# HELP vllm:iteration_tokens_total_count x\n", b"vllm:other 1\n"])
+@pytest.mark.parametrize(
+    "metrics",
+    [b"", b"# HELP vllm:iteration_tokens_total_count x\n", b"vllm:other 1\n", b"vllm:prompt_tokens_total x\n"],
+)
 def test_metrics_without_a_step_counter_are_not_understood(metrics: bytes) -> None:
-    with pytest.raises(probe.ProbeError):
-        probe.read_ranks(metrics)
+    with pytest.raises(engine.ProbeError):
+        engine.read_ranks(metrics)

@@ -14,6 +14,7 @@ import pytest
 from tests.support.resources import model
 from tests.support.servers import EngineServer, stub_server
 from vllm_operator import gates as package
+from vllm_operator.gates import engine, judge, looks, memory, probe
 from vllm_operator.render import gates
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def test_the_program_is_written_for_the_oldest_python_of_an_image(path: Path) ->
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_program_imports_the_standard_library_and_itself_alone(path: Path) -> None:
-    itself = {"judge", "vllm_operator"}
+    itself = {path.stem for path in FILES} | {"vllm_operator"}
     assert imported(path) - itself <= sys.stdlib_module_names
 
 
@@ -103,8 +104,78 @@ def test_the_flat_files_refuse_with_exit_code_1_and_a_sentence(
 
 
 def test_the_programs_own_deadlines_add_up_to_less_than_kubelets() -> None:
-    from vllm_operator.gates import probe  # noqa: PLC0415 # only its figures are wanted here
-
     timeout = gates.probes(model().spec)["startupProbe"]["timeoutSeconds"]
-    assert timeout > probe.LOOK_TIMEOUT_SECONDS + probe.ADMISSION_TIMEOUT_SECONDS
-    assert timeout > 2 * probe.LOOK_TIMEOUT_SECONDS
+    assert timeout > memory.LOCK_SECONDS + engine.METRICS_SECONDS + engine.ADMISSION_SECONDS - 2
+    questions = engine.METRICS_SECONDS + engine.HEALTH_SECONDS + judge.CANARY_SECONDS + looks.GLANCE_SECONDS
+    assert timeout > memory.LOCK_SECONDS + questions
+    assert timeout > looks.RUN_SECONDS
+
+
+def test_every_file_of_the_program_is_in_the_configmap() -> None:
+    assert set(gates.PROGRAM_FILES) == {path.name for path in FOLDER.glob("*.py")} - {"__init__.py"}
+
+
+def test_the_program_is_compiled_once_and_kept_beside_the_state(
+    flat: Path, server: EngineServer, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    run(flat, rendered("startup", flat, state, server.port))
+    compiled = {path.name.partition(".")[0] for path in state.rglob("*.pyc")}
+    assert compiled >= {Path(name).stem for name in gates.PROGRAM_FILES} - {"probe"}
+    assert "json" not in compiled  # the standard library is compiled already, and the volume small
+    (flat / "judge.py").write_text("raise SystemExit('newer')", encoding="utf-8")
+    assert run(flat, rendered("ready", flat, state, server.port)).stderr == "newer\n"
+
+
+def windows(**fields: object) -> list[str]:
+    """The options of a probe after those that are always there."""
+    words: list[str] = gates.probes(model(gates=fields).spec)["readinessProbe"]["exec"]["command"]
+    return words[words.index("--state") + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({}, []),
+        ({"canaryIntervalSeconds": 2, "stallWindowSeconds": 6, "restartWindowSeconds": 40}, []),
+        ({"canaryIntervalSeconds": 5}, ["--canary-interval", "5"]),
+        ({"canary": "Never"}, ["--canary-interval", "never"]),
+        ({"stallWindowSeconds": 30}, ["--stall-window", "30"]),
+        ({"restartWindowSeconds": 600}, ["--restart-window", "600"]),
+        ({"restart": "Never"}, ["--restart", "never"]),
+    ],
+    ids=str,
+)
+def test_options_are_rendered_only_where_they_differ_from_the_programs_own(
+    fields: dict[str, object], options: list[str]
+) -> None:
+    assert windows(**fields) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "interval", "stall", "restart"),
+    [
+        ({}, 2.0, 6.0, (40.0, 50.0)),
+        ({"of-a-later-day": "x"}, 2.0, 6.0, (40.0, 50.0)),
+        ({"canary-interval": "never", "restart": "never"}, None, 6.0, None),
+        ({"canary-interval": "5", "stall-window": "30", "restart-window": "600"}, 5.0, 30.0, (600.0, 750.0)),
+    ],
+    ids=str,
+)
+def test_options_are_read_as_they_are_rendered_and_others_are_ignored(
+    options: dict[str, str], interval: float | None, stall: float, restart: tuple[float, float] | None
+) -> None:
+    found = probe.settings_of(options, "pod-1")
+    assert (found.canary_interval, found.stall_window) == (interval, stall)
+    if restart is None:
+        assert found.restart_window is None
+    else:
+        assert found.restart_window is not None
+        assert restart[0] <= found.restart_window <= restart[1]
+
+
+def test_an_own_command_replaces_the_program_in_every_probe() -> None:
+    command = ["curl", "--fail", "localhost:8000/health"]
+    probes = gates.probes(model(gates={"probe": command}).spec)
+    assert [found["exec"]["command"] for found in probes.values()] == [command] * 3

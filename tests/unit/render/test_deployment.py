@@ -134,7 +134,7 @@ def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
 def test_the_program_belongs_to_no_single_model() -> None:
     program = gates.program("team")
     assert "ownerReferences" not in program["metadata"]
-    assert set(program["data"]) == {"judge.py", "probe.py"}
+    assert set(program["data"]) == set(gates.PROGRAM_FILES)
 
 
 def test_the_hash_differs_whenever_anything_differs_also_by_leaving_out() -> None:

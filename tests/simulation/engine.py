@@ -1,0 +1,179 @@
+"""A modelled engine: what it would answer to each question of the gate at any moment."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from vllm_operator.gates.engine import HEALTH_SECONDS, ProbeError
+from vllm_operator.gates.judge import Rank
+
+if TYPE_CHECKING:
+    from random import Random
+
+DEATH_SECONDS = 4.0
+"""How long a server answers after its engine's death (measured on vLLM 0.32.0)."""
+
+
+class Work(StrEnum):
+    """What an engine has to do for a while."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    SATURATED = "saturated"
+    PREFILL = "long prefill"
+
+
+class Fault(StrEnum):
+    """What breaks it for good."""
+
+    CORE = "engine core hung"
+    RANK = "one of two ranks hung"
+    SERVER = "API server hung"
+    DEATH = "engine core killed"
+
+
+class Trouble(StrEnum):
+    """What disturbs the looking and not the engine."""
+
+    SLOW = "metrics never come"
+    FAILING = "metrics answer 500"
+    RENAMED = "metrics have other names"
+    BLOCKED = "nothing answers for some seconds"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A while with the same work. Counters go on from where the phase before left them."""
+
+    start: float
+    work: Work
+    step_seconds: float
+    steps: int
+    """Steps before this phase."""
+
+
+@dataclass
+class Clock:
+    """Virtual time; the gate's own clock may have been stepped against it."""
+
+    time: float = 0.0
+    offset: float = 0.0
+
+    def now(self) -> float:
+        """Seconds, as the gate sees them."""
+        return self.time + self.offset
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass; a little more than asked, as the real one does."""
+        self.time += seconds + 0.01
+
+
+@dataclass
+class ModelEngine:
+    """An engine with a history that is known beforehand. Times are those of the world, not the gate's."""
+
+    clock: Clock
+    random: Random
+    phases: list[Phase]
+    troubles: list[tuple[float, float, Trouble]] = field(default_factory=list)
+    """Start, end and kind; in order, one at a time."""
+    resets: list[float] = field(default_factory=list)
+    """When the counters start again from nothing."""
+    fault: Fault | None = None
+    fault_at: float = math.inf
+
+    def work(self, at: float) -> Phase:
+        """The phase of a moment."""
+        return self.phases[max(0, bisect.bisect_right(self.phases, at, key=lambda phase: phase.start) - 1)]
+
+    def trouble(self, at: float) -> Trouble | None:
+        """What disturbs the looking at a moment."""
+        place = bisect.bisect_right(self.troubles, at, key=lambda trouble: trouble[0]) - 1
+        return self.troubles[place][2] if place >= 0 and at < self.troubles[place][1] else None
+
+    # --- the questions of the gate
+
+    def check_names(self) -> None:
+        """The names are right."""
+
+    def complete(self, timeout: float) -> None:
+        """A canary: quick where there is no work, late where there is, never where the engine hangs."""
+        self._reach(timeout)
+        began = self.clock.time
+        if self.fault is Fault.DEATH and began >= self.fault_at:
+            raise ProbeError("Failing", "HTTP 500: EngineDeadError")
+        phase = self.work(began)
+        needs = self.random.uniform(0.03, 2.0) if phase.work is Work.IDLE else self.random.uniform(0.5, 30.0)
+        hung = self.fault in (Fault.CORE, Fault.SERVER, Fault.RANK) and began + needs >= self.fault_at
+        if hung or needs > timeout:
+            self._wait_in_vain(timeout)
+        self.clock.time += needs
+
+    def ranks(self, timeout: float) -> dict[str, Rank]:
+        """The metrics: as of the last step of each core."""
+        self._reach(timeout)
+        at = self.clock.time
+        trouble = self.trouble(at)
+        if trouble is Trouble.SLOW:
+            self._wait_in_vain(timeout)
+        self._take(timeout, 0.3 if self.work(at).work is Work.SATURATED else 0.02)
+        if trouble is Trouble.FAILING:
+            raise ProbeError("Failing", "/metrics: HTTP 500")
+        if trouble is Trouble.RENAMED:
+            raise ProbeError("NoMetrics", "/metrics counts neither steps nor tokens")
+        stuck = min(at, self.fault_at)
+        if self.fault is Fault.RANK:
+            return {"0": self._rank(at), "1": self._rank(stuck)}
+        return {"0": self._rank(stuck if self.fault in (Fault.CORE, Fault.DEATH) else at)}
+
+    def health(self) -> None:
+        """The server's own opinion: good while the engine hangs."""
+        self._reach(HEALTH_SECONDS)
+        if self.fault is Fault.DEATH and self.clock.time >= self.fault_at:
+            raise ProbeError("Busy", "/health: HTTP 503")
+        self._take(HEALTH_SECONDS, 0.02)
+
+    def callers(self) -> int | None:
+        """Requests hold their connections; who waits for a hung engine does so too."""
+        return 0 if self.work(min(self.clock.time, self.fault_at)).work is Work.IDLE else 3
+
+    # --- how long answers take
+
+    def _reach(self, timeout: float) -> None:
+        """Connect; a server that is hung or blocked takes the connection and does not answer."""
+        at = self.clock.time
+        if self.fault is Fault.DEATH and at >= self.fault_at + DEATH_SECONDS:
+            raise ProbeError("Loading", "nothing listens on port 8000")
+        if self.fault is Fault.SERVER and at >= self.fault_at:
+            self._wait_in_vain(timeout)
+        if self.trouble(at) is Trouble.BLOCKED:
+            end = next(end for start, end, _ in self.troubles if start <= at < end)
+            self._take(timeout, end - at, exact=True)
+
+    def _take(self, timeout: float, seconds: float, *, exact: bool = False) -> None:
+        needs = seconds if exact else self.random.uniform(0.002, 2 * seconds)
+        if needs >= timeout:
+            self._wait_in_vain(timeout)
+        self.clock.time += needs
+
+    def _wait_in_vain(self, timeout: float) -> None:
+        self.clock.time += timeout
+        raise ProbeError("Silent", f"no answer within {timeout:.0f} s")
+
+    def _rank(self, at: float) -> Rank:
+        phase = self.work(at)
+        made = int((at - phase.start) / phase.step_seconds)
+        before = self.work(math.nextafter(phase.start, 0.0))
+        if made == 0 and before.work is Work.IDLE and phase.work is not Work.IDLE:
+            phase = before  # the first step tells of itself only when it is done
+        reset = sum(moment <= at for moment in self.resets) * 1_000_000
+        if phase.work is Work.IDLE:
+            return Rank([float(phase.steps - reset), 0.0], 0.0)
+        if phase.work is Work.PREFILL:
+            return Rank([float(phase.steps - reset), (made % 100 + 1) / 100], 1.0)
+        waiting = 200.0 if phase.work is Work.SATURATED else 0.0
+        return Rank([float(phase.steps + made - reset), 0.5], 8.0 + waiting)
