@@ -153,7 +153,7 @@ def _not_admitted(status: Mapping[str, Any], since: str, words: Words | None) ->
     if words.topic is Topic.UNMOUNTED and not _container(status).get("started"):
         return EngineState.FAILING, Reason.ENGINES_FAILING, f"cannot start{since}: {_quote(words.text)}"
     if words.topic is Topic.ERRORED:
-        sentence = f"is not admitted{since}, since its gate cannot run: {_quote(words.text)}: {_CANNOT_RUN}"
+        sentence = f"is not admitted{since}: its gate cannot run: {_quote(words.text)}; {_CANNOT_RUN}"
         return EngineState.FAILING, Reason.GATE_CANNOT_RUN, sentence
     if words.topic is not _admission(status):
         return None

@@ -22,6 +22,10 @@ _PROBE: Final = re.compile(
     re.DOTALL,
 )
 _DURATION: Final = re.compile(r" for \d+ s\b")
+_START: Final = "unable to start container process: "
+"""Before runc's own words; what containerd puts before them says nothing more."""
+
+_EXEC_ID: Final = re.compile(r"\"?\b[0-9a-f]{32,}\b\"?")
 _UNMOUNTED: Final = "FailedMount"
 _MARGIN: Final = timedelta(seconds=5)
 """Kubelet's Event is some moments older than the status that it explains."""
@@ -68,10 +72,10 @@ def _words(event: Mapping[str, Any]) -> Words | None:
     if match is None:
         return None
     if match["how"] == "errored":
-        return Words(Topic.ERRORED, match["text"].strip())
+        return Words(Topic.ERRORED, _EXEC_ID.sub("...", match["text"].rpartition(_START)[2].strip()))
     if match["probe"] not in (Topic.STARTUP, Topic.READINESS):
         return None  # what the liveness probe finds, the readiness probe has found before
-    # the age of a suspicion grows with every run: told as it is, the status would change by itself
+    # the age of a suspicion grows with every run, as each run has an id: told, the status would change by itself
     return Words(Topic(match["probe"]), _DURATION.sub("", match["text"].strip()))
 
 

@@ -204,7 +204,7 @@ NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
             Words(Topic.ERRORED, NO_PYTHON),
             EngineState.FAILING,
             Reason.GATE_CANNOT_RUN,
-            f"is not admitted {SINCE}, since its gate cannot run: {NO_PYTHON}: {ADVICE}",
+            f"is not admitted {SINCE}: its gate cannot run: {NO_PYTHON}; {ADVICE}",
         ),
         (
             CREATING,

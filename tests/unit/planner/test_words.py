@@ -34,6 +34,18 @@ def event(message: str, second: int = 10, reason: str = "Unhealthy", **more: Any
             event("Startup probe errored and resulted in unknown state: rpc error: no python3"),
             Words(Topic.ERRORED, "rpc error: no python3"),
         ),
+        (
+            event(
+                "Startup probe errored and resulted in unknown state: rpc error: failed to exec in "
+                f'container: failed to start exec "{"9d" * 32}": OCI runtime exec failed: exec failed: unable to start '
+                'container process: exec: "python3": executable file not found in $PATH'
+            ),
+            Words(Topic.ERRORED, 'exec: "python3": executable file not found in $PATH'),
+        ),
+        (
+            event(f'Startup probe errored and resulted in unknown state: no exec "{"9d" * 32}" here'),
+            Words(Topic.ERRORED, "no exec ... here"),
+        ),
         (event("Liveness probe errored: no python3"), Words(Topic.ERRORED, "no python3")),
         (
             event(
