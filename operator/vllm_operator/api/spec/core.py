@@ -141,7 +141,7 @@ class LabelRequirement(Model):
 
     key: LabelKey = Field(description="Label that the condition is about.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label is compared.")
-    values: Values | None = Field(
+    values: Annotated[list[LabelValue], Field(max_length=64)] | None = Field(
         default=None, description="Values to compare with, for In and NotIn.", json_schema_extra=ATOMIC
     )
 
