@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster import ClusterSpec, NodeKind
+from tests.cluster.fixtures import started
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
@@ -25,9 +28,13 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def with_crd(api_server: OwnCluster) -> OwnCluster:
     """The API server, once it serves the resource."""
-    api_server.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
-    until(lambda: _established(api_server), what="the resource's definition")
+    _define(api_server)
     return api_server
+
+
+def _define(cluster: OwnCluster) -> None:
+    cluster.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
+    until(lambda: _established(cluster), what="the resource's definition")
 
 
 def _established(cluster: OwnCluster) -> bool:
@@ -42,6 +49,23 @@ def operator(with_crd: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     """The operator, at work."""
     with OperatorProcess(with_crd.kubeconfig, tmp_path_factory.mktemp("operator")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def quiet_server() -> Iterator[OwnCluster]:
+    """An API server with the resource, on which nobody acts but the test: no operator and no controllers."""
+    spec = ClusterSpec(name=f"test-quiet-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
+    with started(spec) as cluster:
+        _define(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def quiet(quiet_server: OwnCluster) -> Namespace:
+    """A namespace for one test, on that API server."""
+    name = f"quiet-{next(_NUMBERS)}"
+    quiet_server.kubectl("create", "namespace", name)
+    return Namespace(quiet_server, name)
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ NAMES = (f"model-{number}" for number in itertools.count())
 
 
 @pytest.fixture
-def api(namespace: Namespace) -> Iterator[Api]:
+def api(quiet: Namespace) -> Iterator[Api]:
     """The API server over HTTP."""
-    found = Api(namespace.cluster.kubeconfig)
+    found = Api(quiet.cluster.kubeconfig)
     yield found
     found.close()
 
@@ -56,15 +56,15 @@ def few(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
-def test_nothing_is_written_twice_for_a_sample(api: Api, namespace: Namespace, path: Path) -> None:
+def test_nothing_is_written_twice_for_a_sample(api: Api, quiet: Namespace, path: Path) -> None:
     documents = [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one["kind"] == "VLLMModel"]
     assert documents
     for document in documents:
-        document["metadata"]["namespace"] = namespace.name
+        document["metadata"]["namespace"] = quiet.name
         assert differences(api, {**document, "spec": few(document["spec"])}) == []
 
 
-def test_nothing_is_written_twice_for_generated_specs(api: Api, namespace: Namespace) -> None:
+def test_nothing_is_written_twice_for_generated_specs(api: Api, quiet: Namespace) -> None:
     tried = 0
 
     @given(spec=specs())
@@ -72,7 +72,7 @@ def test_nothing_is_written_twice_for_generated_specs(api: Api, namespace: Names
     def check(spec: dict[str, Any]) -> None:
         nonlocal tried
         tried += 1
-        assert differences(api, namespace.document(next(NAMES), **few(spec))) == []
+        assert differences(api, quiet.document(next(NAMES), **few(spec))) == []
 
     check()
     assert tried >= 60
@@ -83,19 +83,19 @@ def named(documents: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str
     return {(one["kind"], one["metadata"]["name"]): one for one in documents}
 
 
-def test_nothing_is_written_twice_whatever_field_is_set(api: Api, namespace: Namespace) -> None:
+def test_nothing_is_written_twice_whatever_field_is_set(api: Api, quiet: Namespace) -> None:
     """One field at a time shows what the API server's defaults do to it; only children that it changes are tried."""
-    usual = named(children(parse_resource(namespace.document())))
+    usual = named(children(parse_resource(quiet.document())))
     wrong = {}
     for path in field_paths():
-        for key, child in named(children(parse_resource(namespace.document(**setting(path))))).items():
+        for key, child in named(children(parse_resource(quiet.document(**setting(path))))).items():
             if child != usual.get(key) and not holds(api.apply(child, dryRun="All"), child):
                 wrong[path] = child
     assert wrong == {}
 
 
-def test_a_read_model_is_parsed_like_the_written_one(api: Api, namespace: Namespace) -> None:
-    document = namespace.document("whole", **setting("pod.volumes"))
+def test_a_read_model_is_parsed_like_the_written_one(api: Api, quiet: Namespace) -> None:
+    document = quiet.document("whole", **setting("pod.volumes"))
     created = api.create_model(document)
     assert parse_resource(created).spec == parse_resource(document).spec
     assert parse_resource(created).uid == created["metadata"]["uid"]

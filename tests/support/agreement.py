@@ -6,6 +6,7 @@ Each function mends one part of a spec in place. What is mended is what was gene
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ ONE_OF: Final[dict[str, tuple[str, ...]]] = {
 """Parts that hold exactly one of some fields, by the last name of their path."""
 
 _MOST_DEVICES: Final = 64
+_LABEL: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
 def agreeing(spec: Part) -> Part:
@@ -140,7 +142,7 @@ def _requirement(part: Part) -> None:
     """A condition on labels: some ways of comparing take values, some one number, some none."""
     if {"key", "operator"} <= part.keys() and "effect" not in part:
         if part["operator"] in {"In", "NotIn"}:
-            part["values"] = part.get("values") or ["alpha"]
+            part["values"] = [value for value in part.get("values", ()) if _LABEL.fullmatch(value)] or ["alpha"]
         elif part["operator"] in {"Gt", "Lt"}:
             part["values"] = ["4"]
         elif part["operator"] in {"Exists", "DoesNotExist"}:
