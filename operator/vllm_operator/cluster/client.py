@@ -98,16 +98,10 @@ class Client:
             "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
         )
 
-    async def delete(self, live: Mapping[str, Any], *, grace_seconds: int | None = None) -> None:
-        """Delete this very object; that it is gone already is no error. `grace_seconds` is for pods."""
+    async def delete(self, live: Mapping[str, Any]) -> None:
+        """Delete this very object; that it is gone already is no error."""
         metadata = live["metadata"]
-        body: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": {"uid": metadata["uid"]},
-        }
-        if grace_seconds is not None:
-            body["gracePeriodSeconds"] = grace_seconds
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
         path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
         try:
             await self._call("DELETE", path, body=body, content_type=_JSON)

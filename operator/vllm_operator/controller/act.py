@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.cluster.kinds import kind_of
-from vllm_operator.errors import (
-    ApiConflict,
-    ApiEnding,
-    ApiError,
-    ApiInvalid,
-    ApiNotFound,
-    ApiRefused,
-    ApiSilent,
-    ApiUnavailable,
-)
+from vllm_operator.errors import ApiConflict, ApiEnding, ApiInvalid, ApiNotFound, ApiRefused, ApiSilent, ApiUnavailable
 from vllm_operator.planner.decide import key_of, name_taken
 from vllm_operator.planner.mend import disowned, in_the_way
 from vllm_operator.planner.plan import ChildKey, Trouble
-from vllm_operator.planner.pods import SHORT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
+    from vllm_operator.errors import ApiError
     from vllm_operator.planner.plan import Plan, Write
 
 logger = logging.getLogger(__name__)
@@ -65,7 +56,6 @@ class Hands:
             ApiError: the API server is not there, or somebody else changes an object at the same time.
         """
         done = Done()
-        await self._hurry(plan)
         for write in plan.writes:
             await self._try(write, ours, done)
             if any(trouble.reason is Reason.NAME_TAKEN for trouble in done.troubles):
@@ -128,17 +118,6 @@ class Hands:
             done.unknown[child] = live
         else:
             done.troubles.append(name_taken(write.desired))
-
-    async def _hurry(self, plan: Plan) -> None:
-        """Shorten the way out of pods that nobody waits for. Where that fails, they take their grace period."""
-        for pod in plan.hurried:
-            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            try:
-                await self._client.delete(pod, grace_seconds=SHORT_GRACE_SECONDS)
-            except ApiError as error:
-                logger.warning("pod %s never served, and takes its whole grace period: %s", name, error)
-            else:
-                logger.info("pod %s never served: its grace period is cut short", name)
 
     async def _delete(self, plan: Plan, done: Done) -> None:
         for doomed in plan.deletes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.cluster.cache import INSTANCE_LABEL, Cache, Key
+from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, POD
 
 if TYPE_CHECKING:
@@ -74,5 +74,3 @@ class Intake:
             yield model
         elif kind is not POD:
             yield Key(metadata["namespace"])
-        elif "deletionTimestamp" in metadata and INSTANCE_LABEL in metadata.get("labels", {}):
-            yield Key(metadata["namespace"], metadata["labels"][INSTANCE_LABEL])  # it outlives its model for a while

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,10 +41,6 @@ _NO_POD_MONITOR: Final = (
 
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
-    return replace(_decide(observation), hurried=tuple(filter(pods.dies_slowly_for_nothing, observation.pods)))
-
-
-def _decide(observation: Observation) -> Plan:
     raw = observation.raw
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return Plan()

@@ -75,8 +75,6 @@ class Plan:
     writes: tuple[Write, ...] = ()
     deletes: tuple[Mapping[str, Any], ...] = ()
     """Live objects to delete, after all writes: nothing that is written may still refer to them."""
-    hurried: tuple[Mapping[str, Any], ...] = ()
-    """Pods on their way out whose engine never served: nobody has to wait for them."""
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
     look_again_at: datetime | None = None

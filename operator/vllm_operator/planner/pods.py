@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from vllm_operator.planner.words import Words
 
-SHORT_GRACE_SECONDS: Final = 1
-"""The shortest grace period in which kubelet still ends the container: 0 would only take the pod out of the API."""
-
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _LONGEST_QUOTE: Final = 300
 _MOST_QUOTED: Final = 3
@@ -101,29 +98,6 @@ def words_count_from(pod: Mapping[str, Any]) -> datetime | None:
     """From when on kubelet's words explain why a pod is not ready: what was said of an earlier life does not."""
     status = pod.get("status", {})
     return unready_since(pod) if _has_served(status) else moment(_started_at(status)) or unready_since(pod)
-
-
-def never_served(pod: Mapping[str, Any]) -> bool:
-    """Whether the engine of a running pod has never taken traffic: it is in its first life, and was never ready.
-
-    Readiness that changed after the container's start was there before. `started` does not tell: kubelet takes it back
-    when a pod is deleted, and then says of every container that it has started.
-    """
-    status = pod.get("status", {})
-    container, ready = _container(status), _condition(status, "Ready")
-    first_life = not container.get("restartCount") and not container.get("lastState", {}).get("terminated")
-    started_at = _started_at(status)
-    return first_life and ready.get("status") == "False" and "" < str(ready.get("lastTransitionTime")) <= started_at
-
-
-def dies_slowly_for_nothing(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod on its way out has time left for requests that its engine never got.
-
-    vLLM ignores SIGTERM while it loads, so such a pod would hold its GPU for the whole grace period.
-    """
-    metadata = pod["metadata"]
-    leaving = "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 0) > SHORT_GRACE_SECONDS
-    return leaving and never_served(pod)
 
 
 def _name(pod: Mapping[str, Any]) -> str:

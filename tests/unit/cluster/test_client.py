@@ -230,16 +230,6 @@ async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Cli
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
 
 
-async def test_a_pod_can_be_deleted_with_a_grace_period_of_its_own(client: Client, answers: Answers) -> None:
-    answers.reply(200, {})
-    pod = {"kind": "Pod", "metadata": {"namespace": "team", "name": "qwen-1", "uid": "u"}}
-    await client.delete(pod, grace_seconds=1)
-    (method, path, _, _, body) = answers.asked[0]
-    assert (method, path) == ("DELETE", "/api/v1/namespaces/team/pods/qwen-1")
-    assert body["gracePeriodSeconds"] == 1
-    assert body["preconditions"] == {"uid": "u"}
-
-
 async def test_what_kubelet_warns_of_is_asked_for_with_one_bounded_list(client: Client, answers: Answers) -> None:
     answers.reply(200, {"metadata": {"continue": "more"}, "items": [{"message": "a"}]})
     pod = {"kind": "Pod", "metadata": {"namespace": "team", "name": "qwen-1", "uid": "u"}}

@@ -64,16 +64,6 @@ async def test_a_pod_concerns_its_model_alone_and_a_foreign_one_nobody() -> None
     assert await ways.keys() == set()
 
 
-async def test_a_pod_on_its_way_out_concerns_its_model_even_when_that_is_gone() -> None:
-    ways = Ways()
-    found = pod()
-    ways.intake.changed(POD, found)
-    assert await ways.keys() == set()
-    metadata = {**found["metadata"], "resourceVersion": "31", "deletionTimestamp": "2026-11-22T12:00:00Z"}
-    ways.intake.changed(POD, {**found, "metadata": metadata})
-    assert await ways.keys() == {QWEN}
-
-
 async def test_a_child_that_is_relabelled_concerns_the_model_that_it_had() -> None:
     ways = Ways("qwen", "llama")
     child = live(child_of(resource(), "Deployment"))

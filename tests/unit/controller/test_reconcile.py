@@ -48,7 +48,6 @@ class Server:
         self.patches: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self.deleted: list[str] = []
-        self.hurried: list[tuple[str, int]] = []
         self.events: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
         self.errors: dict[str, Exception] = {}
@@ -98,14 +97,11 @@ class Server:
         self.patches.append(changes)
         return found
 
-    async def delete(self, found: Mapping[str, Any], *, grace_seconds: int | None = None) -> None:
+    async def delete(self, found: Mapping[str, Any]) -> None:
         """Delete an object."""
         if "DELETE" in self.errors:
             raise self.errors["DELETE"]
-        if grace_seconds is None:
-            self.deleted.append(found["metadata"]["name"])
-        else:
-            self.hurried.append((found["metadata"]["name"], grace_seconds))
+        self.deleted.append(found["metadata"]["name"])
 
     async def warnings_about(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What kubelet said of a pod."""
@@ -516,38 +512,6 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
     assert await serving.reconcile() is None
     assert len(serving.server.statuses) == 1
     assert "cannot write Events" in caplog.text
-
-
-# --- pods on their way out
-
-
-def leaving(**container: Any) -> dict[str, Any]:
-    """A pod that was deleted while its engine loaded its model."""
-    running = {"started": True, "state": {"running": {"startedAt": "2026-11-22T11:00:01Z"}}, **container}
-    found = pod(container=running)
-    found["metadata"] |= {"deletionTimestamp": "2026-11-22T11:05:00Z", "deletionGracePeriodSeconds": 75}
-    return found
-
-
-async def test_a_pod_that_never_served_is_not_waited_for(serving: Control) -> None:
-    serving.cache.put(POD, {**leaving(), "metadata": {**leaving()["metadata"], "name": "qwen-2"}})
-    await serving.reconcile()
-    assert serving.server.hurried == [("qwen-2", 1)]
-
-
-async def test_a_pod_that_outlives_its_model_is_not_waited_for_either() -> None:
-    control = Control()
-    control.cache.put(POD, leaving())
-    await control.reconcile()
-    assert control.server.hurried == [("qwen-1", 1)]
-    assert control.server.reads == []
-
-
-async def test_a_pod_that_cannot_be_hurried_takes_its_time_and_stops_nothing(serving: Control) -> None:
-    serving.cache.put(POD, {**leaving(), "metadata": {**leaving()["metadata"], "name": "qwen-2"}})
-    serving.server.errors["DELETE"] = ApiRefused("DELETE", "pods is forbidden")
-    assert await serving.reconcile() is None
-    assert condition(serving.server.statuses[-1], "Ready")["status"] == "True"
 
 
 # --- the census

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.resources import pod
 from vllm_operator.api.conditions import Reason
-from vllm_operator.planner.pods import EngineState, dies_slowly_for_nothing, report, reports, summary
+from vllm_operator.planner.pods import EngineState, report, reports, summary
 from vllm_operator.planner.words import Topic, Words
 
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
@@ -240,48 +240,3 @@ def test_what_a_pod_says_itself_counts_more_than_what_kubelet_says_of_its_gate()
     told = report(pod(container={"state": terminated(1, LOG)}), Words(Topic.STARTUP, "serves other, not qwen"))
     assert "ended with exit code 1" in told.sentence
     assert told.reason is Reason.ENGINES_FAILING
-
-
-# --- pods that nobody has to wait for
-
-
-def leaving(ready_since: str, *, seconds: int = 75, **container: Any) -> dict[str, Any]:
-    """A pod that was deleted, whose container started at STARTED and whose readiness changed then for the last time."""
-    found = pod(container={"started": True, "state": RUNNING, **container})
-    found["metadata"] |= {"deletionTimestamp": "2026-11-22T12:00:00Z", "deletionGracePeriodSeconds": seconds}
-    found["status"]["conditions"] = [{"type": "Ready", "status": "False", "lastTransitionTime": ready_since}]
-    return found
-
-
-def test_a_pod_that_is_deleted_before_its_engine_was_ever_ready_has_nothing_to_finish() -> None:
-    assert dies_slowly_for_nothing(leaving("2026-11-22T09:59:59Z"))
-    assert dies_slowly_for_nothing(leaving(STARTED, started=False))
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        leaving("2026-11-22T10:00:30Z"),
-        leaving("2026-11-22T09:59:59Z", restartCount=1),
-        leaving("2026-11-22T09:59:59Z", lastState=terminated(0)),
-        leaving("2026-11-22T09:59:59Z", state=terminated(0)),
-        leaving("2026-11-22T09:59:59Z", state=waiting("ContainerCreating")),
-        leaving("2026-11-22T09:59:59Z", seconds=1),
-        LOADING,
-        {**leaving(STARTED), "status": {}},
-        {**leaving(STARTED), "status": pod(ready=True, container={"started": True, "state": RUNNING})["status"]},
-    ],
-    ids=[
-        "was ready once",
-        "an earlier life may have served",
-        "so it may, whatever the count says",
-        "is over already",
-        "has nothing to end",
-        "is hurried already",
-        "stays",
-        "kubelet has not reported it",
-        "serves",
-    ],
-)
-def test_no_other_pod_is_hurried(found: dict[str, Any]) -> None:
-    assert not dies_slowly_for_nothing(found)
