@@ -1,0 +1,89 @@
+"""What is told of the gates from outside, on a real kubelet: status, Events, metrics, command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import models
+from tests.support.site import OPERATOR_NAMESPACE
+
+if TYPE_CHECKING:
+    from tests.support.models import EngineChoice
+    from tests.support.site import Site
+
+pytestmark = pytest.mark.node
+
+PROGRAM = Path(sys.executable).with_name("kubectl-vllm")
+
+
+def events(site: Site, name: str, reason: str) -> list[dict[str, Any]]:
+    """Events about a model, of one reason."""
+    selector = f"involvedObject.kind=VLLMModel,involvedObject.name={name},reason={reason}"
+    found: list[dict[str, Any]] = json.loads(site.kubectl("get", "events", "--field-selector", selector, "-o", "json"))[
+        "items"
+    ]
+    return found
+
+
+def gates(site: Site, name: str, *words: str) -> str:
+    """What `kubectl vllm gates` prints."""
+    command = [str(PROGRAM), "gates", name, "--namespace", site.name, *words]
+    return subprocess.run(command, env=site.cluster.env, capture_output=True, text=True, check=True).stdout
+
+
+def metrics(site: Site) -> str:
+    """The operator's metrics, through the API server."""
+    (pod,) = json.loads(site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, "get", "pods", "-o", "json"))["items"]
+    path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
+    return site.cluster.kubectl("get", "--raw", path)
+
+
+def test_an_engine_that_loads_and_completes_nothing_is_told_with_its_answer(site: Site, stub: EngineChoice) -> None:
+    faults = json.dumps({"fail": {"status": 500, "message": "no template"}})
+    site.apply(models.model("failing", stub, engine={"env": [{"name": "STUB_FAULTS", "value": faults}]}))
+    message = site.wait_reason("CompletionsFail", "failing")["message"]
+    assert "is not admitted since 20" in message
+    assert "no template" in message
+
+
+def test_a_hung_engine_is_told_in_the_status_in_an_event_in_the_metrics_and_by_the_command(
+    site: Site, stub: EngineChoice
+) -> None:
+    site.apply(models.model("told", stub, replicas=2))
+    site.wait_ready("told")
+    one = min(pod["metadata"]["name"] for pod in site.pods("told"))
+    site.faults(one, hang_engine=True)
+    site.wait_reason("EnginesWithdrawn", "told")
+
+    def words() -> str:
+        message: str = site.condition("Ready", "told")["message"]
+        return message if "no completion" in message else ""
+
+    message = site.until("the words of the gate in the status", words)
+    assert f"{one} served before, and takes no traffic since 20" in message
+    (withdrawn,) = site.until("the Event", lambda: events(site, "told", "EnginesWithdrawn"))
+    assert (withdrawn["type"], withdrawn["source"]["component"]) == ("Warning", "vllm-operator")
+    assert len(events(site, "told", "AllEnginesServe")) == 1
+    assert 'vllm_operator_engines{reason="EnginesWithdrawn",state="withdrawn"} 1.0' in metrics(site)
+    table = gates(site, "told")
+    (row,) = [line for line in table.splitlines() if line.startswith(one) and "served before" in line]
+    assert row.split()[1] == "withdrawn"
+    (engine,) = [found for found in json.loads(gates(site, "told", "-o", "json")) if found["pod"] == one]
+    assert [entry["verdict"] for entry in engine["timeline"]][-1] == "withdrawn"
+    site.faults(one, hang_engine=False)
+    site.wait_ready("told")
+
+
+def test_an_image_without_the_program_is_told_with_advice(site: Site, stub: EngineChoice) -> None:
+    gate = {"probe": ["/no/such/program"]}
+    site.apply(models.model("blind", stub, gates=gate))
+    message = site.wait_reason("GateCannotRun", "blind")["message"]
+    assert "/no/such/program" in message
+    assert "spec.gates.probe" in message
+    assert site.endpoints("blind") == set()
