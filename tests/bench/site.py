@@ -18,7 +18,7 @@ from tests.bench.errors import BenchError
 from tests.bench.machine import Usage, cpu_seconds, usage
 from tests.cluster import Cluster, OwnCluster
 from tests.cluster.paths import REPOSITORY
-from vllm_operator.api.meta import GROUP, PLURAL
+from tests.support.definitions import wait_established
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.kinds import CHILDREN, MODEL, POD, Kind
@@ -124,7 +124,7 @@ def prepare(cluster: Cluster, folder: Path) -> Site:
     if not isinstance(cluster, OwnCluster) or not cluster.spec.audit_log:
         raise BenchError("the benchmark needs the audit log of a cluster that it has started itself")
     cluster.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "crds"))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{PLURAL}.{GROUP}")
+    wait_established(cluster)
     cluster.kubectl("create", "namespace", NAMESPACE)
     for user in (OPERATOR, HARNESS):
         cluster.kubectl("create", "serviceaccount", user, "--namespace", NAMESPACE)

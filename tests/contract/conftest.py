@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,9 @@ import pytest
 
 from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
+from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
-from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +33,7 @@ def with_crd(api_server: OwnCluster) -> OwnCluster:
 
 def _define(cluster: OwnCluster) -> None:
     cluster.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
-    until(lambda: _established(cluster), what="the resource's definition")
-
-
-def _established(cluster: OwnCluster) -> bool:
-    """Whether the API server serves the resource; `kubectl wait` fails where there are no conditions yet."""
-    definition = json.loads(cluster.kubectl("get", "crd", "vllmmodels.vllm.echo-roots.io", "--output", "json"))
-    conditions = definition.get("status", {}).get("conditions") or ()
-    return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
+    wait_established(cluster)
 
 
 @pytest.fixture(scope="session")

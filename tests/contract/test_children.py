@@ -12,6 +12,7 @@ import pytest
 from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
 from tests.contract.conftest import REPOSITORY
+from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
@@ -396,7 +397,7 @@ def test_pod_monitors_are_made_repaired_and_missed_as_their_kind_comes_and_goes(
     spec = ClusterSpec(name=f"test-monitors-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
     with started(spec) as cluster:
         cluster.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
-        cluster.kubectl("wait", "--for=condition=Established", "crd/vllmmodels.vllm.echo-roots.io", "--timeout=60s")
+        wait_established(cluster)
         namespace = Namespace(cluster, "default")
 
         def warned() -> bool:
@@ -411,7 +412,7 @@ def test_pod_monitors_are_made_repaired_and_missed_as_their_kind_comes_and_goes(
             namespace.wait_reason("EnginesStarting")
             assert warned()
             namespace.kubectl("create", "--filename", "-", document=POD_MONITORS)
-            cluster.kubectl("wait", "--for=condition=Established", "crd/podmonitors.monitoring.coreos.com")
+            wait_established(cluster, "podmonitors.monitoring.coreos.com")
             namespace.wait_for("podmonitor", "qwen")
             until(lambda: not warned(), what="the end of the warning")
             edit(namespace, "podmonitor", "/spec/podMetricsEndpoints/0/interval", "1s")

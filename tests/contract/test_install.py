@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.support.definitions import wait_established
 from tests.support.operator_process import OperatorProcess
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def base(api_server: OwnCluster) -> Objects:
 def installed(api_server: OwnCluster) -> Iterator[OwnCluster]:
     """The API server with everything of manifests/base."""
     api_server.kubectl("apply", "--kustomize", str(BASE))
-    api_server.kubectl("wait", "--for=condition=Established", "crd/vllmmodels.vllm.echo-roots.io", "--timeout=60s")
+    wait_established(api_server)
     yield api_server
     api_server.kubectl("delete", "namespace", "vllm-system", "--wait=false")
 

@@ -103,6 +103,26 @@ def test_the_flat_files_refuse_with_exit_code_1_and_a_sentence(
     assert "no chat template" in done.stdout
 
 
+@pytest.mark.parametrize(("mode", "code"), [("startup", 1), ("ready", 0), ("live", 0)])
+def test_a_program_that_cannot_be_loaded_admits_nobody_and_evicts_nobody(flat: Path, mode: str, code: int) -> None:
+    (flat / "judge.py").write_text("raise OSError('half written')\n", encoding="utf-8")
+    words = [
+        sys.executable,
+        "-S",
+        "-E",
+        str(flat / "probe.py"),
+        mode,
+        "--port",
+        "1",
+        "--model",
+        "m",
+        "--state",
+        str(flat),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (code, "the gate itself failed: OSError('half written')\n")
+
+
 def test_the_programs_own_deadlines_add_up_to_less_than_kubelets() -> None:
     timeout = gates.probes(model().spec)["startupProbe"]["timeoutSeconds"]
     assert timeout > memory.LOCK_SECONDS + engine.METRICS_SECONDS + engine.ADMISSION_SECONDS - 2
