@@ -34,7 +34,7 @@ def test_an_engine_that_loads_for_a_while_gets_traffic_only_afterwards(site: Sit
     site.until("the status names the engine", told)
     assert site.endpoints("loading") == set()
     site.wait_ready("loading")
-    assert len(site.endpoints("loading")) == 1
+    site.wait_endpoints("loading", 1)
 
 
 def test_a_hung_engine_loses_its_traffic_and_gets_it_back_when_it_goes_on(site: Site, stub: EngineChoice) -> None:
@@ -42,13 +42,13 @@ def test_a_hung_engine_loses_its_traffic_and_gets_it_back_when_it_goes_on(site: 
     site.wait_ready("hung")
     one = min(pod["metadata"]["name"] for pod in site.pods("hung"))
     site.faults(one, hang_engine=True)
-    site.until("only the other engine takes traffic", lambda: len(site.endpoints("hung")) == 1)
+    site.wait_endpoints("hung", 1)
     assert one in site.wait_reason("EnginesWithdrawn", "hung")["message"]
     assert site.condition("Available", "hung")["status"] == "True"
     assert "no completion for" in _events(site)
     site.faults(one, hang_engine=False)
     site.wait_ready("hung")
-    assert len(site.endpoints("hung")) == 2
+    site.wait_endpoints("hung", 2)
 
 
 def _events(site: Site) -> str:

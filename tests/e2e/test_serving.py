@@ -35,6 +35,7 @@ def test_the_real_vllm_gets_ready_answers_over_service_dns_rolls_and_goes(site: 
     site.apply(models.model("tiny", real))
     assert site.endpoints("tiny") == set()
     site.wait_ready("tiny", REAL_START_SECONDS)
+    site.wait_endpoints("tiny", 1)
     (before,) = site.pods("tiny")
     assert site.ask("tiny", "say something")
     site.patch("tiny", {"engine": {"maxModelLen": 2048}})
@@ -63,11 +64,11 @@ def test_scaling_up_and_to_zero_moves_the_endpoints_and_the_status(site: Site, s
     site.wait_ready("scaled")
     site.kubectl("scale", "vllmmodel/scaled", "--replicas", "2")
     site.wait_ready("scaled")
-    assert len(site.endpoints("scaled")) == 2
-    assert len(site.endpoints("scaled-engines")) == 2
+    site.wait_endpoints("scaled", 2)
+    site.wait_endpoints("scaled-engines", 2)
     site.kubectl("scale", "vllmmodel/scaled", "--replicas", "0")
     site.wait_reason("ScaledToZero", "scaled")
-    assert site.endpoints("scaled") == set()
+    site.wait_endpoints("scaled", 0)
     assert site.condition("Available", "scaled")["status"] == "False"
     assert site.condition("Reconciling", "scaled")["status"] == "False"
 
@@ -75,6 +76,7 @@ def test_scaling_up_and_to_zero_moves_the_endpoints_and_the_status(site: Site, s
 def test_an_edited_length_rolls_the_engines_and_never_leaves_the_service_empty(site: Site, stub: EngineChoice) -> None:
     site.apply(models.model("edited", stub, engine={"maxModelLen": 1024}))
     site.wait_ready("edited")
+    site.wait_endpoints("edited", 1)
     (before,) = site.pods("edited")
     site.patch("edited", {"engine": {"maxModelLen": 2048}})
 

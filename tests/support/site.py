@@ -79,6 +79,10 @@ class Site(Namespace):
             for address in endpoint["addresses"]
         }
 
+    def wait_endpoints(self, service: str, count: int) -> None:
+        """Until so many engines take traffic: the EndpointSlice follows the pods a moment later than the status."""
+        self.until(f"{count} endpoints of {service}", lambda: len(self.endpoints(service)) == count)
+
     def faults(self, pod: str, **wanted: object) -> None:
         """Bring faults upon the stub engine in a pod."""
         address = self.get("pod", pod)["status"]["podIP"]
