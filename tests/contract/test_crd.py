@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 
 from tests.support.api import Answer, Api
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.api_server
 
 REPOSITORY = Path(__file__).parent.parent.parent
-SAMPLES = sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +174,3 @@ def test_the_served_schema_describes_all_fields(api: Api) -> None:
     found = dict(itertools.chain.from_iterable(fields(schema["properties"][part], part) for part in ("spec", "status")))
     assert {f"spec.{path}" for path in field_paths()} <= found.keys()
     assert [path for path, field in found.items() if not field.get("description")] == []
-
-
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
-def test_every_sample_is_accepted(team: Namespace, path: Path) -> None:
-    team.kubectl("create", "--dry-run=server", "--validate=strict", "--filename", str(path))
-    assert all(document["kind"] for document in yaml.safe_load_all(path.read_text(encoding="utf-8")))
-
-
-def test_there_are_samples() -> None:
-    assert SAMPLES

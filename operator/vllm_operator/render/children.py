@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.api import names
 from vllm_operator.render.binding import binding, binding_secret
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
@@ -35,14 +34,4 @@ def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple
         *disruption_budget(model),
         deployment(model),
         *pod_monitor(model, surroundings),
-    )
-
-
-def child_names(instance: str) -> tuple[tuple[str, str], ...]:
-    """Kinds and names of a model's children, known before its spec is read."""
-    return (
-        ("ConfigMap", names.client_name(instance)),
-        ("Service", instance),
-        ("Service", names.engines_name(instance)),
-        ("Deployment", instance),
     )
