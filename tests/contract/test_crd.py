@@ -28,15 +28,15 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def team(with_crd: OwnCluster) -> Namespace:
-    """One namespace for all: hardly anything is stored."""
-    return Namespace(with_crd, "default")
+def team(quiet_server: OwnCluster) -> Namespace:
+    """One namespace for all: hardly anything is stored, and no operator writes between two steps of a test."""
+    return Namespace(quiet_server, "default")
 
 
 @pytest.fixture(scope="module")
-def api(with_crd: OwnCluster) -> Iterator[Api]:
+def api(quiet_server: OwnCluster) -> Iterator[Api]:
     """The API server over HTTP."""
-    found = Api(with_crd.kubeconfig)
+    found = Api(quiet_server.kubeconfig)
     yield found
     found.close()
 
