@@ -35,6 +35,13 @@ class Rule(NamedTuple):
     """The field below the rule's own place that the API server shall name."""
 
 
+def exactly_one(path: str, *fields: str) -> Rule:
+    """The rule that of these fields of the part at `path` one is set, and no second one."""
+    given = ", ".join(f"has(self.{field})" for field in fields)
+    message = f"{path} takes exactly one of {', '.join(fields[:-1])} and {fields[-1]}"
+    return Rule(f"[{given}].filter(given, given).size() == 1", message)
+
+
 def cel(*rules: Rule) -> dict[str, Any]:
     """Rules as schema extras of the type that they stand on."""
     return {"x-kubernetes-validations": [_validation(rule) for rule in rules]}

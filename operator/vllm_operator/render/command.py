@@ -30,8 +30,9 @@ def command(spec: VLLMModelSpec) -> list[str]:
 
 def arguments(spec: VLLMModelSpec) -> list[str]:
     """What follows `vllm serve`. Only what is set appears, in the order of the spec: the rest is vLLM's own default."""
-    words = [Sources(spec).locate(spec.model.source), "--served-model-name", *spec.served_names]
-    made = dict(_composed(spec))
+    sources = Sources(spec)
+    words = [sources.locate(spec.model.source), "--served-model-name", *spec.served_names]
+    made = dict(_composed(spec, sources))
     for flag, value in _flags(spec, made):
         words += _words(flag, value)
     if spec.lora:
@@ -42,9 +43,9 @@ def arguments(spec: VLLMModelSpec) -> list[str]:
     return [*words, *(spec.engine.extra_args or [])]
 
 
-def _composed(spec: VLLMModelSpec) -> Iterator[tuple[str, Any]]:
+def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]]:
     """Values that are made of more than one field, by their arguments; None where there is none."""
-    model, sources = spec.model, Sources(spec)
+    model = spec.model
     in_bucket = parse_source(model.source).origin is Origin.BUCKET
     yield "--model", None  # goes before all flags
     yield "--served-model-name", None  # follows it

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from vllm_operator.api.base import Model, OpenModel, Rule, cel
+from vllm_operator.api.base import Model, OpenModel, Rule, cel, exactly_one
 from vllm_operator.api.spec.scalars import (
     ATOMIC,
     DataKey,
@@ -67,11 +67,7 @@ class EnvVarSource(Model):
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
-            Rule(
-                "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef), has(self.resourceFieldRef)]"
-                ".filter(given, given).size() == 1",
-                "valueFrom takes exactly one of secretKeyRef, configMapKeyRef, fieldRef and resourceFieldRef",
-            )
+            exactly_one("valueFrom", "secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef")
         ),
     )
 

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import MAP_BY_NAME, ServedName, Source
+from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, MAP_BY_NAME, ServedName, Source
 
 Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 
@@ -26,8 +26,7 @@ class Adapter(Model):
                 field_path=".source",
             ),
             Rule(
-                "!self.source.startsWith('pvc://')"
-                " || self.source.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$')",
+                f"!self.source.startsWith('pvc://') || self.source.matches('{CLAIM_SOURCE_PATTERN}')",
                 "the source of an adapter in spec.lora.adapters must be pvc://CLAIM or pvc://CLAIM/PATH",
                 field_path=".source",
             ),

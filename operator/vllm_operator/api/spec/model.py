@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.core import ConfigMapKey, SecretKey
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import SET, Path, ServedName, Source, Word
+from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, SET, Path, ServedName, Source, Word
 
 SOURCE_FORMS = (
     "an id on the Hugging Face hub such as `Qwen/Qwen2.5-0.5B-Instruct` (or `hf://` before it); `pvc://CLAIM/PATH`, a "
@@ -30,8 +30,7 @@ def _source_rules(field: str) -> tuple[Rule, Rule]:
             field_path=f".{field}",
         ),
         Rule(
-            f"!{given} || !{text}.startsWith('pvc://')"
-            f" || {text}.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$')",
+            f"!{given} || !{text}.startsWith('pvc://') || {text}.matches('{CLAIM_SOURCE_PATTERN}')",
             f"spec.model.{field} must be pvc://CLAIM or pvc://CLAIM/PATH",
             field_path=f".{field}",
         ),
@@ -43,12 +42,7 @@ class ChatTemplate(Model):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        json_schema_extra=cel(
-            Rule(
-                "[has(self.inline), has(self.configMapKeyRef), has(self.path)].filter(given, given).size() == 1",
-                "spec.model.chatTemplate takes exactly one of inline, configMapKeyRef and path",
-            )
-        ),
+        json_schema_extra=cel(exactly_one("spec.model.chatTemplate", "inline", "configMapKeyRef", "path")),
     )
 
     inline: Annotated[str, StringConstraints(min_length=1, max_length=131072)] | None = Field(

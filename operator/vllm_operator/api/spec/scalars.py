@@ -23,6 +23,9 @@ _DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 WORD_PATTERN: Final = r"^[^\s-]\S*$"
 """One word that vLLM's parser does not take for a flag."""
 
+CLAIM_SOURCE_PATTERN: Final = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$"
+"""A source in a PersistentVolumeClaim: `pvc://CLAIM`, or `pvc://CLAIM/PATH`."""
+
 
 def _matches(pattern: str) -> AfterValidator:
     """Check text against the pattern of the schema; numbers are checked by their own bounds."""

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.scalars import SET, ObjectName, Path, Quantity, Size
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -74,11 +74,7 @@ class Cache(Model):
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
-            Rule(
-                "[has(self.persistentVolumeClaim), has(self.existingClaim), has(self.emptyDir), has(self.hostPath)]"
-                ".filter(given, given).size() == 1",
-                "spec.storage.cache takes exactly one of persistentVolumeClaim, existingClaim, emptyDir and hostPath",
-            )
+            exactly_one("spec.storage.cache", "persistentVolumeClaim", "existingClaim", "emptyDir", "hostPath")
         ),
     )
 
