@@ -97,7 +97,12 @@ class ModelEngine:
 
     # --- the questions of the gate
 
-    def check_names(self) -> None:
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """None beside the model."""
+        return ()
+
+    def check_names(self, timeout: float) -> None:
         """The names are right."""
 
     def complete(self, timeout: float) -> None:

@@ -64,11 +64,13 @@ class ProbeError(Exception):
 class Engine:
     """The server in this pod."""
 
-    def __init__(self, port: int, model: str, api_key: str | None, canary: str) -> None:
+    def __init__(self, port: int, model: str, api_key: str | None, canary: str, adapters: tuple[str, ...] = ()) -> None:
         self.port = port
         self.model = model
         self.api_key = api_key
         self.canary = canary
+        self.adapters = adapters
+        """Names of LoRA adapters that are to be served beside the model; they can come and go at run time."""
 
     def request(self, path: str, body: dict[str, object] | None, timeout: float) -> bytes:
         """One HTTP/1.0 exchange, so that the answer ends with the connection.
@@ -100,16 +102,17 @@ class Engine:
             lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
         return "\r\n".join([*lines, "", ""]).encode() + content
 
-    def check_names(self) -> None:
-        """Check that the server knows the model under its served name.
+    def check_names(self, timeout: float) -> None:
+        """Check that the server knows the model under its served name, and its adapters.
 
         Raises:
             ProbeError: it does not, or does not say.
         """
-        listing = _document("/v1/models", self.request("/v1/models", None, METRICS_SECONDS))
+        listing = _document("/v1/models", self.request("/v1/models", None, timeout))
         served = [str(entry.get("id")) for entry in listing.get("data") or []]
-        if self.model not in served:
-            raise ProbeError("WrongModel", f"serves {', '.join(served) or 'no model'}, not {self.model}")
+        missing = [name for name in (self.model, *self.adapters) if name not in served]
+        if missing:
+            raise ProbeError("WrongModel", f"serves {', '.join(served) or 'no model'}, not {', '.join(missing)}")
 
     def complete(self, timeout: float) -> None:
         """Complete one prompt: a token of a model that generates, the numbers of one that pools.

@@ -11,6 +11,7 @@ Only proof evicts. These are the proofs, and the state remembers since when each
     silent    the server accepts connections and answers none of them, /health included
     stalled   a rank has work and makes no step
     failing   an engine without work does not complete a canary: a prompt of one letter
+    unserved  the server itself says that it does not serve a name that the resource promises (a LoRA adapter)
 
 A stall is counted from the last proof of life and not from the first look that found none, so that the age of the last
 canary and the window do not add up. It grows only with looks that prove it: a look that proves nothing (metrics that
@@ -100,6 +101,9 @@ class State:
         "silent_since",
         "stalled_since",
         "stalled_until",
+        "unserved",
+        "unserved_since",
+        "unserved_until",
     )
 
     def __init__(
@@ -117,6 +121,9 @@ class State:
         proven_at: float | None = None,
         looked_at: float | None = None,
         said: str | None = None,
+        unserved: str | None = None,
+        unserved_since: float | None = None,
+        unserved_until: float | None = None,
     ) -> None:
         self.admitted = admitted
         self.marks = marks or {}
@@ -133,6 +140,10 @@ class State:
         self.looked_at = looked_at
         self.said = said
         """What is to be told of the suspicion."""
+        self.unserved = unserved
+        """The sentence of the names that are missing."""
+        self.unserved_since = unserved_since
+        self.unserved_until = unserved_until
 
     def as_dict(self) -> dict[str, object]:
         """The state as it is written to its file."""
@@ -147,6 +158,8 @@ MOMENTS = (
     "proven_at",
     "silent_since",
     "stalled_until",
+    "unserved_since",
+    "unserved_until",
 )
 """Fields of the state that are times; those in stalled_since are as well."""
 
@@ -160,7 +173,7 @@ def restored(stored: dict[str, object]) -> State:
     values: dict[str, object] = {"admitted": stored.get("admitted") is True}
     for name in MOMENTS:
         values[name] = stored.get(name) if _number(stored.get(name)) else None
-    for name in ("canary_outcome", "said"):
+    for name in ("canary_outcome", "said", "unserved"):
         values[name] = stored.get(name) if isinstance(stored.get(name), str) else None
     values["stalled_since"] = {key: since for key, since in _items(stored, "stalled_since") if _number(since)}
     values["marks"] = {key: marks for key, marks in _items(stored, "marks") if isinstance(marks, list)}
@@ -179,7 +192,19 @@ def _items(stored: dict[str, object], name: str) -> list[tuple[str, object]]:
 class Evidence:
     """One look at the engine."""
 
-    __slots__ = ("answered", "answered_at", "asked_at", "began_at", "callers", "canary", "gone", "now", "ranks", "said")
+    __slots__ = (
+        "answered",
+        "answered_at",
+        "asked_at",
+        "began_at",
+        "callers",
+        "canary",
+        "gone",
+        "now",
+        "ranks",
+        "said",
+        "unserved",
+    )
 
     def __init__(
         self,
@@ -194,6 +219,7 @@ class Evidence:
         said: str | None = None,
         began_at: float | None = None,
         answered_at: float | None = None,
+        unserved: str | None = None,
     ) -> None:
         self.began_at = asked_at if began_at is None else began_at
         """When the look began."""
@@ -214,6 +240,8 @@ class Evidence:
         """Connections of others to the server, where the metrics do not say whether it has work; None: not known."""
         self.said = said
         """The sentence of what went wrong."""
+        self.unserved = unserved
+        """The sentence of names that are missing; empty where all are served, None where nobody asked or was told."""
 
 
 class Verdict:
@@ -295,6 +323,7 @@ def observe(state: State, evidence: Evidence, settings: Settings) -> State:
     )
     if not proven:
         _remember_canary(after, state, evidence, settings)
+    _remember_names(after, state, evidence)
     return after
 
 
@@ -350,6 +379,16 @@ def _remember_canary(after: State, state: State, evidence: Evidence, settings: S
         after.failing_until = evidence.now if evidence.ranks is None else evidence.asked_at
     elif after.canary_failing_since is not None and evidence.ranks is not None:
         after.failing_until = evidence.asked_at  # there still has been no step
+
+
+def _remember_names(after: State, state: State, evidence: Evidence) -> None:
+    """Names are no matter of progress: only the server's own word says that they are missing, or there again."""
+    if evidence.unserved is None:
+        after.unserved = state.unserved
+        after.unserved_since, after.unserved_until = state.unserved_since, state.unserved_until
+    elif evidence.unserved:
+        after.unserved = evidence.unserved
+        after.unserved_since, after.unserved_until = _since(state.unserved_since, evidence.began_at), evidence.now
 
 
 def _blames(state: State, evidence: Evidence) -> bool:
@@ -437,6 +476,9 @@ def _suspicions(state: State) -> list[Suspicion]:
         age = _age(state.canary_failing_since, state.failing_until)
         cause = "Refused" if state.canary_outcome == REFUSED else "Failing"
         found.append(Suspicion(age, cause, f"no completion for {age:.0f} s: {state.said}"))
+    if state.unserved_since is not None:
+        age = _age(state.unserved_since, state.unserved_until)
+        found.append(Suspicion(age, "WrongModel", f"{state.unserved} for {age:.0f} s"))
     return found
 
 
@@ -445,8 +487,11 @@ def _age(since: float, until: float | None) -> float:
 
 
 def seconds_to_withdrawal(state: State, now: float, settings: Settings) -> float | None:
-    """How long until what is suspected costs the traffic; None where nothing is, or where it has."""
-    found = _suspicions(state)
+    """How long until what is suspected costs the traffic; None where nothing is, or where it has.
+
+    Names that are missing are left to the next run: the metrics, which a run looks at while it waits, do not tell.
+    """
+    found = [one for one in _suspicions(state) if one.cause != "WrongModel"]
     if not found or state.gone_since is not None:
         return None
     oldest = max(found, key=_by_age).age

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     class Engine(Protocol):
         """What can be asked. All but `callers` raise ProbeError."""
 
-        def check_names(self) -> None:
+        @property
+        def adapters(self) -> tuple[str, ...]:
+            """Names beside the model's."""
+
+        def check_names(self, timeout: float) -> None:
             """Check the served names."""
 
         def complete(self, timeout: float) -> None:
@@ -63,7 +67,7 @@ OUTCOMES.update(dict.fromkeys(("Unauthorized", "NoEndpoint", "Refused"), judge.R
 def admit(engine: Engine) -> Verdict:
     """The first proof: the server knows the served name and completes a prompt."""
     try:
-        engine.check_names()
+        engine.check_names(METRICS_SECONDS)
         engine.complete(ADMISSION_SECONDS)
     except ProbeError as failure:
         loading = " yet: the model is still loading" if failure.cause == "Loading" else ""
@@ -94,6 +98,23 @@ def judged(engine: Engine, state: State, settings: Settings, clock: Clock, *, pa
 
 
 def look(engine: Engine, state: State, settings: Settings, clock: Clock) -> Evidence:
+    """Look for progress; of an engine that makes some, or is idle and well, ask for its adapters too, if it has any."""
+    evidence = _progress(engine, state, settings, clock)
+    if engine.adapters and evidence.ranks is not None and evidence.canary in (None, judge.COMPLETED):
+        evidence.unserved = _unserved(engine)
+    return evidence
+
+
+def _unserved(engine: Engine) -> str | None:
+    """What the server says of names that it does not serve; that it does not answer says nothing of them."""
+    try:
+        engine.check_names(GLANCE_SECONDS)
+    except ProbeError as failure:
+        return str(failure) if failure.cause == "WrongModel" else None
+    return ""
+
+
+def _progress(engine: Engine, state: State, settings: Settings, clock: Clock) -> Evidence:
     """Read the metrics; where they show no step, ask the server's own opinion; where one is due, send a canary."""
     began = clock.now()
     ranks, trouble = _read(engine, METRICS_SECONDS)

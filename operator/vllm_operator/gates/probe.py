@@ -1,6 +1,7 @@
 """Probe of a vLLM engine, run by kubelet in its container.
 
     probe.py startup|ready|live --port NUMBER --model NAME --state FOLDER [--canary completions|pooling|...]
+        [--adapters "NAME NAME ..."]
         [--canary-interval SECONDS|never] [--stall-window SECONDS] [--restart-window SECONDS] [--restart never]
 
 The exit code is the verdict (0 passes, 1 does not) and the sentence on standard output appears in the pod's Events.
@@ -104,7 +105,8 @@ def main(words: list[str]) -> int:
     try:
         given = options(words[1:])
         key, canary = os.environ.get("VLLM_API_KEY"), given.get("canary", "completions")
-        engine = Engine(int(given["port"]), given["model"], key, canary)
+        adapters = tuple(given.get("adapters", "").split())
+        engine = Engine(int(given["port"]), given["model"], key, canary, adapters)
         verdict = run(mode, engine, given["state"], settings_of(given, os.uname().nodename))
     except Exception as error:  # noqa: BLE001 # the last line of defence, see above
         kind = judge.STARTING if mode == "startup" else judge.SERVING

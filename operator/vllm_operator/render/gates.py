@@ -98,6 +98,9 @@ def _command(spec: VLLMModelSpec, mode: str) -> list[str]:
     options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
     if _pools(spec):
         options += ["--canary", "pooling"]
+    adapters = [adapter.name for adapter in (spec.lora and spec.lora.adapters) or []]
+    if adapters:
+        options += ["--adapters", " ".join(adapters)]  # no name has white space
     return words + options + _windows(spec.gates)
 
 

@@ -37,6 +37,7 @@ class Gate:
         answered: bool = True,
         gone: bool = False,
         callers: int | None = None,
+        unserved: str | None = None,
     ) -> Verdict:
         """One look; `canary` is what comes of one, if it is sent: one without an answer takes its whole deadline."""
         self.now += after
@@ -57,6 +58,7 @@ class Gate:
             canary=canary if asked else None,
             callers=callers,
             said=f"canary: {canary}",
+            unserved=unserved,
         )
         self.state = judge.observe(self.state, evidence, self.settings)
         return judge.verdict(self.state, self.settings)
@@ -203,6 +205,26 @@ def test_a_hang_that_goes_on_after_a_pause_of_kubelet_is_not_made_older_by_it() 
     gate.kinds([WORKS[0], WORKS[0]])
     assert gate.look(**WORKS[0], after=600).kind == S
     assert gate.look(**WORKS[0]).kind == W
+
+
+LACKS: dict[str, Any] = {"canary": judge.COMPLETED, "unserved": "serves tiny, not tiny-sql"}
+
+
+def test_an_engine_that_lost_an_adapter_loses_its_traffic_and_is_restarted_though_it_completes_prompts() -> None:
+    gate = Gate()
+    kinds = gate.kinds([{"ranks": rank(step, busy=1), **LACKS} for step in range(14)])
+    assert kinds[:2] == [S, S]
+    assert kinds[2:8] == [W] * 6
+    assert kinds[-1] == R
+    assert "serves tiny, not tiny-sql for" in judge.verdict(gate.state, gate.settings).sentence
+    assert gate.look(rank(99), canary=judge.COMPLETED, unserved="").kind == S
+
+
+def test_a_server_that_does_not_say_what_it_serves_lacks_nothing_and_gets_no_older_suspicion() -> None:
+    gate = Gate()
+    gate.look(rank(1, busy=1), **LACKS)
+    silent = [{"ranks": rank(step, busy=1), "unserved": None} for step in range(2, 40)]
+    assert set(gate.kinds(silent)) == {S}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 3
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     """A stub with a key, for all tests of this file."""
     flags = ("--served-model-name", NAME, "alias", "--data-parallel-size", "2")
-    with stub_server(*flags, folder=tmp_path_factory.mktemp("stub"), api_key=KEY) as running:
+    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    with stub_server(*flags, "--enable-lora", folder=tmp_path_factory.mktemp("stub"), env=env, api_key=KEY) as running:
         yield running
 
 
@@ -526,6 +527,45 @@ def test_an_unknown_canary_admits_nobody(
 ) -> None:
     passes, sentence = Pod(server.port, tmp_path, capsys, "--canary", "parrot").run("startup")
     assert (passes, sentence) == (False, "the gate itself failed: KeyError('parrot')")
+
+
+# --- adapters
+
+
+@pytest.fixture
+def adapter(server: EngineServer) -> Iterator[str]:
+    """The name of an adapter that the engine serves beside its model."""
+    server.request("POST", "/v1/load_lora_adapter", {"lora_name": "sql", "lora_path": "org/sql"})
+    yield "sql"
+    server.request("POST", "/v1/unload_lora_adapter", {"lora_name": "sql"})
+
+
+@pytest.mark.usefixtures("adapter")
+def test_an_engine_that_serves_model_and_adapters_is_admitted_and_goes_on_serving(pod: Pod) -> None:
+    pod.more = ("--adapters", "sql")
+    assert pod.run("startup") == (True, "completed its first prompt")
+    assert all(pod.run("ready")[0] for _ in range(3))
+
+
+def test_an_engine_without_its_adapter_is_not_admitted(pod: Pod) -> None:
+    pod.more = ("--adapters", "sql other")
+    assert pod.run("startup") == (False, "serves tiny, alias, not sql, other")
+
+
+def test_an_engine_that_loses_an_adapter_loses_its_traffic_until_it_has_it_again(
+    pod: Pod, server: EngineServer, adapter: str
+) -> None:
+    pod.more = ("--adapters", adapter)
+    pod.run("startup")
+    server.request("POST", "/v1/unload_lora_adapter", {"lora_name": adapter})
+    assert pod.run("ready")[0]
+    pod.grow_older(judge.STALL_WINDOW_SECONDS)
+    passes, sentence = pod.run("ready")
+    assert not passes
+    assert sentence.startswith("serves tiny, alias, not sql for ")
+    assert pod.run("live")[0]
+    server.request("POST", "/v1/load_lora_adapter", {"lora_name": adapter, "lora_path": "org/sql"})
+    assert pod.run("ready")[0]
 
 
 # --- what it remembers
