@@ -263,7 +263,7 @@ def started(
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,
+            process_group=0,  # not a session: the kernel's autogroups starve the tests beside a busy engine for seconds
         )
         try:
             yield EngineServer(process=process, port=port, log_path=log_path, api_key=api_key)
