@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tests.support.models import EngineChoice
 
 
+GPUS = 24
+"""Enough for the fleets of the failure modes, whose pods of an earlier test may still be on their way out."""
+
+
 @pytest.fixture(scope="session")
 def stub() -> EngineChoice:
     """The stub engine."""
@@ -34,7 +38,11 @@ def operated(stub: EngineChoice, real: EngineChoice) -> Iterator[OwnCluster]:
     """A cluster in which the operator runs from manifests/base."""
     archives = (images.operator_image(), images.client_image(), stub.archive, real.archive)
     spec = ClusterSpec(
-        name=f"test-e2e-{os.getpid()}", node=NodeKind.REAL, images=archives, gpu_mounts=(*stub.mounts, *real.mounts)
+        name=f"test-e2e-{os.getpid()}",
+        node=NodeKind.REAL,
+        images=archives,
+        gpus=GPUS,
+        gpu_mounts=(*stub.mounts, *real.mounts),
     )
     with start(spec) as cluster:
         assert isinstance(cluster, OwnCluster)

@@ -130,7 +130,7 @@ def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_say
 
 
 def test_a_model_too_large_for_the_node_says_that_it_cannot_be_scheduled(site: Site, stub: EngineChoice) -> None:
-    site.apply(models.model("huge", stub, parallelism={"tensor": 16}))
+    site.apply(models.model("huge", stub, parallelism={"tensor": 32}))
     assert "Insufficient nvidia.com/gpu" in site.wait_reason("EnginesFailing", "huge")["message"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 import tempfile
 import threading
@@ -17,7 +19,7 @@ from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.cluster.kinds import MODEL, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 JSON = "application/json"
@@ -34,6 +36,36 @@ class Answer(NamedTuple):
     def refusal(self) -> str:
         """Why it does not do it; empty if it does."""
         return "" if self.code < http.HTTPStatus.BAD_REQUEST else str(self.body["message"])
+
+
+class Watch:
+    """Events of a collection, beginning with what is there, until it is closed."""
+
+    def __init__(self, connection: http.client.HTTPSConnection, path: str) -> None:
+        self._connection = connection
+        self._closed = False
+        connection.request("GET", path, headers={"Accept": JSON})
+        self._socket = connection.sock
+        self._response = connection.getresponse()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Type and object of each event.
+
+        Raises:
+            OSError: the connection broke, and it was not `close` that did it.
+        """
+        try:
+            for line in self._response:
+                yield json.loads(line)
+        except (OSError, ValueError, http.client.HTTPException):
+            if not self._closed:
+                raise
+
+    def close(self) -> None:
+        """End it; who reads it in another thread sees the end."""
+        self._closed = True
+        with contextlib.suppress(OSError):  # the server may have ended it
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class Api:
@@ -85,6 +117,12 @@ class Api:
     def read(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """An object as it is now."""
         return done(self.call("GET", _path(known)))
+
+    def watch(self, path: str, **parameters: str) -> Watch:
+        """Events of a collection from now on, on a connection of its own."""
+        connection = http.client.HTTPSConnection(self._address, context=self._tls)
+        self._connections.append(connection)
+        return Watch(connection, f"{path}?{urlencode({**parameters, 'watch': '1'})}")
 
     def delete(self, known: Mapping[str, Any]) -> None:
         """Delete an object."""

@@ -22,6 +22,7 @@ answers even while the server hangs. Fields of `Faults` below are the names; fur
     "kill_engine": true    the engine core dies: 500 to requests in flight, /health 503, then the process exits with 0
     "exit": N              the process ends at once with that code
     "log": "text"          the text goes to the log
+    "reset_metrics": true  all counters begin again from 0
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 DEAD_SECONDS = 4.0
 """How long /health answers 503 after the engine's death, before the process exits with 0."""
 BACKLOG = 2048
-ACTIONS = ("kill_engine", "exit", "log")
+ACTIONS = ("kill_engine", "exit", "log", "reset_metrics")
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 BUSY = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
@@ -190,8 +191,8 @@ def served_names(args: argparse.Namespace) -> list[str]:
 
 
 def api_keys(args: argparse.Namespace) -> list[str]:
-    """The accepted keys, or none where the server is open."""
-    keys = [*args.api_key, os.environ.get("VLLM_API_KEY", "")]
+    """The accepted keys, or none where the server is open. The command line wins over the environment."""
+    keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
     return [key for key in keys if key]
 
 
@@ -1163,6 +1164,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os._exit(int(actions["exit"]))
         if actions.get("kill_engine"):
             self.server.engine.kill()
+        if actions.get("reset_metrics"):
+            for rank in self.server.engine.ranks:
+                rank.statistics = Statistics()
 
     # --- bodies
 

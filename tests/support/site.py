@@ -85,10 +85,15 @@ class Site(Namespace):
 
     def faults(self, pod: str, **wanted: object) -> None:
         """Bring faults upon the stub engine in a pod."""
+        self.post(pod, "/stub/faults", wanted)
+
+    def post(self, pod: str, path: str, body: object) -> None:
+        """Send JSON to the engine in a pod."""
         address = self.get("pod", pod)["status"]["podIP"]
         program = f"""
 import urllib.request
-request = urllib.request.Request("http://{address}:8000/stub/faults", {json.dumps(wanted).encode()!r}, method="POST")
+headers = {{"Content-Type": "application/json"}}
+request = urllib.request.Request("http://{address}:8000{path}", {json.dumps(body).encode()!r}, headers, method="POST")
 urllib.request.urlopen(request, timeout=10).read()
 """
         done = self.cluster.run_inside([sys.executable, "-c", program])

@@ -323,7 +323,7 @@ def observe(state: State, evidence: Evidence, settings: Settings) -> State:
     )
     if not proven:
         _remember_canary(after, state, evidence, settings)
-    _remember_names(after, state, evidence)
+    _remember_names(after, state, evidence, base)
     return after
 
 
@@ -381,14 +381,14 @@ def _remember_canary(after: State, state: State, evidence: Evidence, settings: S
         after.failing_until = evidence.asked_at  # there still has been no step
 
 
-def _remember_names(after: State, state: State, evidence: Evidence) -> None:
+def _remember_names(after: State, state: State, evidence: Evidence, base: float) -> None:
     """Names are no matter of progress: only the server's own word says that they are missing, or there again."""
     if evidence.unserved is None:
         after.unserved = state.unserved
         after.unserved_since, after.unserved_until = state.unserved_since, state.unserved_until
     elif evidence.unserved:
         after.unserved = evidence.unserved
-        after.unserved_since, after.unserved_until = _since(state.unserved_since, evidence.began_at), evidence.now
+        after.unserved_since, after.unserved_until = _since(state.unserved_since, base), evidence.now
 
 
 def _blames(state: State, evidence: Evidence) -> bool:

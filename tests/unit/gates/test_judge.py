@@ -213,8 +213,8 @@ LACKS: dict[str, Any] = {"canary": judge.COMPLETED, "unserved": "serves tiny, no
 def test_an_engine_that_lost_an_adapter_loses_its_traffic_and_is_restarted_though_it_completes_prompts() -> None:
     gate = Gate()
     kinds = gate.kinds([{"ranks": rank(step, busy=1), **LACKS} for step in range(14)])
-    assert kinds[:2] == [S, S]
-    assert kinds[2:8] == [W] * 6
+    assert kinds[:2] == [S, W]
+    assert kinds[2:7] == [W] * 5
     assert kinds[-1] == R
     assert "serves tiny, not tiny-sql for" in judge.verdict(gate.state, gate.settings).sentence
     assert gate.look(rank(99), canary=judge.COMPLETED, unserved="").kind == S

@@ -1,0 +1,78 @@
+"""A client as applications are: one request after the other through the Service, each with a deadline.
+
+    python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N
+
+prints a line of JSON for each request as it ends. It stops by itself after --seconds, and on SIGTERM after the requests
+that are under way. Standard library only: it runs with any Python in the cluster's network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import signal
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+END = threading.Event()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("model")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--deadline", type=float, default=5.0)
+    parser.add_argument("--tokens", type=int, default=8)
+    parser.add_argument("--prompt-words", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=400.0)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: END.set())
+    until = time.monotonic() + options.seconds
+    workers = [threading.Thread(target=work, args=(options, until)) for _ in range(options.workers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def work(options: argparse.Namespace, until: float) -> None:
+    """Ask, again and again."""
+    while not END.is_set() and time.monotonic() < until:
+        began = time.monotonic()
+        trouble = ask(options)
+        line = json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble})
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        if trouble:
+            END.wait(0.2)  # a refused connection fails at once, and would be counted thousands of times
+
+
+def ask(options: argparse.Namespace) -> str:
+    """What went wrong with one request on a connection of its own; empty where it was answered."""
+    place = urlsplit(options.url)
+    prompt = " ".join(["word"] * options.prompt_words)
+    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True}
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=options.deadline)
+    try:
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+    except OSError as error:
+        return type(error).__name__
+    except http.client.HTTPException as error:
+        return type(error).__name__
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        return f"HTTP {answer.status}"
+    finished = json.loads(content)["choices"][0]["finish_reason"]
+    return "" if finished in {"stop", "length"} else f"finish_reason {finished}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Fleets that many rows share, and the document of what was seen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.paths import REPOSITORY
+from tests.e2e.matrix.findings import Finding, Seen, written
+from tests.e2e.matrix.fleet import pair
+from tests.support import models
+from tests.support.api import Api
+from tests.support.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cluster import OwnCluster
+    from tests.e2e.matrix.fleet import Pair
+    from tests.support.models import EngineChoice
+
+    Report = Callable[[int, Seen, Seen], None]
+
+DOCUMENT = REPOSITORY / "out" / "matrix.json"
+SQL = "sql"
+"""The adapter of the stub's fleets."""
+
+
+@pytest.fixture(scope="package")
+def report() -> Iterator[Report]:
+    """Takes what was seen of a row: number, with our gates, with plain probes. All of a run go into one document."""
+    findings: list[Finding] = []
+
+    def take(number: int, gated: Seen, plain: Seen) -> None:
+        for title, found in (("with our gates", gated), ("with plain probes", plain)):
+            sys.stdout.write(f"{number}, {title}: {found}\n{found.diary}\n")
+        findings.append(Finding(number, gated, plain))
+
+    yield take
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(written(sorted(findings, key=lambda finding: finding.number)), encoding="utf-8")
+
+
+@pytest.fixture(scope="package")
+def api(operated: OwnCluster) -> Iterator[Api]:
+    """The API server."""
+    found = Api(operated.kubeconfig)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="package")
+def place(operated: OwnCluster) -> Iterator[Site]:
+    """The namespace of all fleets."""
+    namespace = f"matrix-{os.getpid()}"
+    operated.kubectl("create", "namespace", namespace)
+    yield Site(operated, namespace)
+    operated.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def engines(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
+    """Two real engines with our gates and two with plain probes; they load when a test gets them first."""
+    with pair(place, api, models.model("real", real, replicas=2)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def slow(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
+    """One real engine each that takes one request at a time, and long prompts in small chunks."""
+    overrides = '{"max_position_embeddings": 32768}'
+    fields = {
+        "maxNumSeqs": 1,
+        "maxNumBatchedTokens": 16,
+        "maxModelLen": 32768,
+        "extraArgs": ["--hf-overrides", overrides],
+    }
+    with pair(place, api, models.model("slow", real, engine=fields)) as found:
+        found.gated.wait_serving(1)
+        found.plain.wait_serving(1)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def stubs(place: Site, api: Api, stub: EngineChoice) -> Iterator[Pair]:
+    """Two stubs each, with two data-parallel ranks and an adapter that can be unloaded."""
+    model = models.model(
+        "stub",
+        stub,
+        replicas=2,
+        parallelism={"data": 2},
+        lora={"adapters": [{"name": SQL, "source": "org/sql"}]},
+        engine={"env": [{"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "1"}]},
+    )
+    with pair(place, api, model) as found:
+        for fleet in found.fleets():
+            fleet.wait_serving(2)
+        yield found

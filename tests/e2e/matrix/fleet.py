@@ -1,0 +1,161 @@
+"""Two fleets of the same engines: one with our gates, one with plain probes; and the clients that ask them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.e2e.matrix.breaking import process_of
+from tests.e2e.matrix.diary import Diary
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.cluster.processes import Process
+    from tests.e2e.matrix.breaking import Part
+    from tests.support.api import Api
+    from tests.support.site import Site
+
+CLIENT: Final = Path(__file__).with_name("client.py")
+INSTANCE: Final = "app.kubernetes.io/instance"
+START_SECONDS: Final = 420.0
+"""Four real engines start beside each other on two cores."""
+
+PLAIN_PROBES: Final[Mapping[str, Mapping[str, int]]] = {
+    "startupProbe": {"periodSeconds": 3, "failureThreshold": 1200},
+    "readinessProbe": {"periodSeconds": 5},
+    "livenessProbe": {"periodSeconds": 10},
+}
+"""GET /health, at the periods of vLLM's own documentation; all else as Kubernetes has it: 1 s and three failures."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a client; `trouble` is empty where it was answered. Times are those of the monotonic clock."""
+
+    began: float
+    ended: float
+    trouble: str
+
+
+@dataclass
+class Client:
+    """A running client, and what came of its requests."""
+
+    process: subprocess.Popen[str]
+
+    def requests(self) -> list[Request]:
+        """Stop it, wait for what is under way, and return all that it asked."""
+        self.process.terminate()
+        output, errors = self.process.communicate(timeout=400)
+        assert not errors, errors
+        return [Request(**json.loads(line)) for line in output.splitlines()]
+
+
+class Fleet:
+    """Engines behind one Service."""
+
+    def __init__(self, site: Site, api: Api, name: str, model: str) -> None:
+        self.site = site
+        self.name = name
+        self.model = model
+        self.diary = Diary(api, site.name, name, f"{INSTANCE}={name}")
+
+    def pods(self) -> Sequence[dict[str, Any]]:
+        """Its pods that are not on their way out, in the order of their names."""
+        return sorted(self.site.pods(self.name), key=lambda pod: str(pod["metadata"]["name"]))
+
+    def wait_serving(self, count: int, seconds: float = START_SECONDS) -> None:
+        """Until so many engines, and no others, take traffic."""
+        self.site.until(f"{count} serving engines of {self.name}", lambda: self._serving() == count, seconds)
+
+    def _serving(self) -> int:
+        names = {pod["metadata"]["name"] for pod in self.pods()}
+        return len(names) if names == self.diary.routable() else -1
+
+    def process(self, pod: str, part: Part) -> Process:
+        """A process of the engine in a pod."""
+        return process_of(self.site.get("pod", pod), part)
+
+    def address(self) -> str:
+        """URL of its Service, by number: clients in the node's namespace have no cluster DNS."""
+        service = self.site.get("service", self.name)["spec"]
+        return f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
+
+    @contextlib.contextmanager
+    def client(self, *options: str, model: str | None = None) -> Iterator[Client]:
+        """A client of this fleet while the block runs; it asks for another name than the model's if told to."""
+        command = [sys.executable, "-S", "-E", str(CLIENT), self.address(), model or self.model, *options]
+        process = subprocess.Popen(
+            self.site.cluster.inside(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            yield Client(process)
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same engines twice."""
+
+    gated: Fleet
+    plain: Fleet
+
+    def fleets(self) -> tuple[Fleet, Fleet]:
+        """Both."""
+        return (self.gated, self.plain)
+
+
+@contextlib.contextmanager
+def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
+    """Apply a model, and beside its fleet one with plain probes; both are started, and gone after the block."""
+    name = model["metadata"]["name"]
+    served = model["spec"]["model"]["servedNames"][0]
+    site.apply(model)
+    deployment = site.until(f"Deployment {name}", lambda: site.get("deployment", name))
+    site.apply(*plain_twin(deployment, site.get("service", name)))
+    found = Pair(Fleet(site, api, name, served), Fleet(site, api, f"{name}-plain", served))
+    try:
+        yield found
+    finally:
+        for fleet in found.fleets():
+            fleet.diary.close()
+        site.kubectl("delete", "vllmmodel", name)
+        site.kubectl("delete", "deployment,service", f"{name}-plain")
+        until(lambda: not [*found.gated.pods(), *found.plain.pods()], what=f"the end of {name}")
+
+
+def plain_twin(deployment: Mapping[str, Any], service: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same Deployment and Service under another name, with plain probes; the operator does not know them."""
+    name = f"{deployment['metadata']['name']}-plain"
+    labels = {INSTANCE: name, "app.kubernetes.io/name": "plain"}
+    spec = copy.deepcopy(dict(deployment["spec"]))
+    spec["selector"] = {"matchLabels": labels}
+    spec["template"]["metadata"]["labels"] = labels
+    (container,) = [one for one in spec["template"]["spec"]["containers"] if one["name"] == "vllm"]
+    for probe, periods in PLAIN_PROBES.items():
+        container[probe] = {"httpGet": {"path": "/health", "port": "http"}, **periods}
+    ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]
+    metadata = {"name": name, "labels": labels}
+    return [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec},
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": labels, "ports": ports}},
+    ]
+
+
+def wait(seconds: float) -> None:
+    """Watch for a while what should not happen."""
+    time.sleep(seconds)

@@ -1,0 +1,257 @@
+"""Failure modes of the real vLLM behind a real kubelet, on one pair of fleets: each test leaves it serving."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.matrix.breaking import Part, stopped
+from tests.e2e.matrix.findings import Seen, seen
+from tests.e2e.matrix.fleet import START_SECONDS, wait
+from tests.support.site import OPERATOR_NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.matrix.fleet import Client, Fleet, Pair
+    from tests.support.site import Site
+
+pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
+
+LOAD = ("--workers", "2", "--tokens", "32")
+"""Both engines of a fleet have a request in flight most of the time."""
+WITHDRAWN_SECONDS = 18.0
+RESTARTED_SECONDS = 150.0
+"""What is promised is 12 and 90 on a quiet machine; here two cores run eight engines' processes and their clients."""
+
+
+def test_1_a_loading_engine_gets_no_traffic_before_it_has_completed_a_prompt(engines: Pair, report: Any) -> None:
+    site, began = engines.gated.site, time.monotonic()
+    site.until("progress is told", lambda: "loads its model" in site.condition("Ready", "real").get("message", ""))
+    assert engines.gated.diary.routable() == frozenset()
+    found = []
+    for fleet in engines.fleets():
+        fleet.wait_serving(2)
+        pod = fleet.pods()[0]["metadata"]["name"]
+        first = next(change.at for change in fleet.diary.changes(pod, began) if change.routable)
+        found.append(Seen(note=f"in after {first - began:.0f} s"))
+    for pod in engines.gated.pods():
+        assert [entry["verdict"] for entry in timeline(site, pod["metadata"]["name"])][-2:] == ["starting", "admitted"]
+    report(1, *found)
+
+
+@pytest.mark.parametrize(
+    ("number", "part", "busy"),
+    [
+        pytest.param(5, Part.CORE, True, id="5 engine core under load"),
+        pytest.param(6, Part.CORE, False, id="6 engine core while idle"),
+        pytest.param(7, Part.WORKER, True, id="7 worker under load"),
+        pytest.param(9, Part.SERVER, True, id="9 API server"),
+    ],
+)
+def test_a_hung_engine_leaves_the_service_is_restarted_and_comes_back(
+    engines: Pair, report: Any, number: int, part: Part, *, busy: bool
+) -> None:
+    gated, plain = hang(engines, part, busy=busy)
+    report(number, gated, plain)
+    assert gated.withdrawn_seconds is not None
+    assert gated.withdrawn_seconds < WITHDRAWN_SECONDS
+    assert gated.restarted_seconds is not None
+    assert gated.restarted_seconds < RESTARTED_SECONDS
+    assert gated.restarts == 1
+    if part is Part.SERVER:
+        return  # a server that answers nothing is what plain probes do find
+    assert (plain.withdrawals, plain.restarts) == (0, 0)
+    assert gated.lost is not None
+    assert plain.lost is not None
+    assert gated.lost < plain.lost
+
+
+def hang(engines: Pair, part: Part, *, busy: bool) -> tuple[Seen, Seen]:
+    """Stop a process of one engine in both fleets until the gated one is back; what clients saw of it.
+
+    Of an idle engine clients ask only after it has to be out: they would make it a busy one.
+    """
+    names = [fleet.pods()[0]["metadata"]["name"] for fleet in engines.fleets()]
+    victims = [fleet.process(name, part) for fleet, name in zip(engines.fleets(), names, strict=True)]
+    diary = engines.gated.diary
+    with contextlib.ExitStack() as stack:
+        clients = clients_of(engines, stack) if busy else []
+        with stopped(*victims):
+            since = time.monotonic()
+            if not busy:
+                wait(WITHDRAWN_SECONDS)
+                clients = clients_of(engines, stack)
+            engines.gated.site.until(
+                "the broken engine is back", lambda: diary.admitted_at(names[0], since), START_SECONDS
+            )
+            wait(5)
+            asked = [client.requests() for client in clients]
+            found = [
+                seen(fleet.diary, name, since, requests)
+                for fleet, name, requests in zip(engines.fleets(), names, asked, strict=True)
+            ]
+    for fleet in engines.fleets():
+        fleet.wait_serving(2)
+    return found[0], found[1]
+
+
+def clients_of(engines: Pair, stack: contextlib.ExitStack) -> list[Client]:
+    """A client of each fleet, which has asked for some seconds."""
+    clients = [stack.enter_context(fleet.client(*LOAD)) for fleet in engines.fleets()]
+    wait(4)
+    return clients
+
+
+def test_8_an_engine_whose_core_is_killed_is_out_at_once_and_told_as_a_crash(engines: Pair, report: Any) -> None:
+    site = engines.gated.site
+
+    def told() -> bool:
+        return "exit code 0 (Completed, 1 restarts), which is a crash too" in crash(site)
+
+    found = kill(engines, Part.CORE, lambda: site.until("the crash is told", told))
+    report(8, *found)
+    assert found[0].withdrawn_seconds is not None
+    assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
+    assert found[0].restarts == 1
+
+
+def crash(site: Site) -> str:
+    """What the status says of the engines."""
+    return str(site.condition("Ready", "real").get("message", ""))
+
+
+def kill(engines: Pair, part: Part, meanwhile: Callable[[], object]) -> tuple[Seen, Seen]:
+    """Kill a process of one engine in both fleets, and look until both engines are back."""
+    names = [fleet.pods()[-1]["metadata"]["name"] for fleet in engines.fleets()]
+    with contextlib.ExitStack() as stack:
+        clients = clients_of(engines, stack)
+        since = time.monotonic()
+        for fleet, name in zip(engines.fleets(), names, strict=True):
+            fleet.process(name, part).kill(signal.SIGKILL)
+        meanwhile()
+        for fleet, name in zip(engines.fleets(), names, strict=True):
+            came_back(fleet, name, since)
+        wait(3)
+        asked = [client.requests() for client in clients]
+    found = [
+        seen(fleet.diary, name, since, requests)
+        for fleet, name, requests in zip(engines.fleets(), names, asked, strict=True)
+    ]
+    return found[0], found[1]
+
+
+def came_back(fleet: Fleet, name: str, since: float) -> None:
+    """Wait until the engine was out, and is back."""
+    fleet.site.until(f"{name} is back", lambda: fleet.diary.admitted_at(name, since), START_SECONDS)
+
+
+def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(engines: Pair, report: Any) -> None:
+    found = []
+    with contextlib.ExitStack() as stack:
+        clients = clients_of(engines, stack)
+        since = time.monotonic()
+        names = [fleet.pods()[0]["metadata"]["name"] for fleet in engines.fleets()]
+        engines.gated.site.kubectl("delete", "pod", *names, "--wait=false")
+        for fleet in engines.fleets():
+            fleet.wait_serving(2)
+        for fleet, name, client in zip(engines.fleets(), names, clients, strict=True):
+            found.append(seen(fleet.diary, name, since, client.requests()))
+    report(13, *found)
+    assert found[0].lost == 0
+    assert found[0].withdrawn_seconds is not None
+    assert found[0].withdrawn_seconds < 5, "the server is told to end after a pause of 5 s"
+
+
+def test_14_a_restarted_container_is_back_only_after_it_has_completed_a_prompt(engines: Pair, report: Any) -> None:
+    name = engines.gated.pods()[-1]["metadata"]["name"]
+    before = timeline(engines.gated.site, name)[-1]["container"]
+    found = kill(engines, Part.SERVER, lambda: None)
+    report(14, *found)
+    after = [entry for entry in timeline(engines.gated.site, name) if entry["container"] != before]
+    assert [entry["verdict"] for entry in after][-2:] == ["starting", "admitted"]
+    assert found[0].restarts == 1
+
+
+def test_15_an_operator_that_reaches_nobody_evicts_nobody_and_engines_are_admitted(engines: Pair, report: Any) -> None:
+    with cut_off(engines.gated.site):
+        found = kill(engines, Part.SERVER, lambda: None)
+        assert found[0].withdrawals == 1, "only the killed one"
+    report(15, *found)
+    engines.gated.site.wait_ready("real")
+
+
+@contextlib.contextmanager
+def cut_off(site: Site) -> Iterator[None]:
+    """Drop all packets from and to the operator."""
+    (operator,) = json.loads(operator_kubectl(site, "get", "pods", "-o", "json"))["items"]
+    address = operator["status"]["podIP"]
+    chains = "\n".join(
+        f"add chain inet cut {hook} {{ type filter hook {hook} priority -10; }}\n"
+        f"add rule inet cut {hook} ip saddr {address} drop\nadd rule inet cut {hook} ip daddr {address} drop"
+        for hook in ("input", "forward", "output")
+    )
+    done = site.cluster.run_inside(["nft", "-f", "-"], input=f"add table inet cut\n{chains}\n")
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        site.cluster.run_inside(["nft", "delete", "table", "inet", "cut"])
+
+
+def test_16_traffic_flows_while_the_operator_is_down_and_nothing_flaps_when_it_comes_back(
+    engines: Pair, report: Any
+) -> None:
+    since = time.monotonic()
+    deployment = engines.gated.site.get("deployment", "real")["metadata"]["generation"]
+    with contextlib.ExitStack() as stack:
+        clients = clients_of(engines, stack)
+        with operator_down(engines.gated.site):
+            wait(15)
+        wait(15)
+        found = [
+            seen(fleet.diary, "", since, client.requests())
+            for fleet, client in zip(engines.fleets(), clients, strict=True)
+        ]
+    report(16, *found)
+    assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
+    assert engines.gated.site.get("deployment", "real")["metadata"]["generation"] == deployment
+
+
+def test_17_a_hung_engine_is_withdrawn_and_restarted_without_the_operator(engines: Pair, report: Any) -> None:
+    with operator_down(engines.gated.site):
+        found = hang(engines, Part.CORE, busy=True)
+    report(17, *found)
+    assert found[0].withdrawn_seconds is not None
+    assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
+    assert found[0].restarts == 1
+    engines.gated.site.wait_ready("real")
+
+
+@contextlib.contextmanager
+def operator_down(site: Site) -> Iterator[None]:
+    """No operator runs."""
+    operator_kubectl(site, "scale", "deployment/vllm-operator", "--replicas", "0")
+    operator_kubectl(site, "wait", "--for=delete", "pod", "--selector", "app.kubernetes.io/name=vllm-operator")
+    try:
+        yield
+    finally:
+        operator_kubectl(site, "scale", "deployment/vllm-operator", "--replicas", "1")
+        operator_kubectl(site, "wait", "--for=condition=Available", "deployment/vllm-operator", "--timeout", "90s")
+
+
+def operator_kubectl(site: Site, *arguments: str) -> str:
+    """Kubectl where the operator is."""
+    return site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, *arguments)
+
+
+def timeline(site: Site, pod: str) -> list[dict[str, Any]]:
+    """The time line of a pod's gate."""
+    program = "print(open('/run/vllm-gates/timeline.jsonl').read())"
+    text = site.kubectl("exec", pod, "-c", "vllm", "--", "python3", "-c", program)
+    return [json.loads(line) for line in text.splitlines() if line]

@@ -1,0 +1,119 @@
+"""Failure modes that the real engine cannot be brought to on demand, on a stub behind a real kubelet."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.matrix.conftest import SQL
+from tests.e2e.matrix.findings import Seen, seen
+from tests.e2e.matrix.fleet import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.e2e.matrix.fleet import Pair
+
+pytestmark = pytest.mark.node
+
+WITHDRAWN_SECONDS = 18.0
+BACK_SECONDS = 180.0
+RANK = ("--workers", "4", "--tokens", "100")
+"""Every rank has work all the time."""
+
+
+def test_18_an_engine_with_one_hung_rank_leaves_the_service_and_is_restarted(stubs: Pair, report: Any) -> None:
+    found = broken(stubs, {"hang_engine": [1]}, RANK)
+    report(18, *found)
+    assert found[0].withdrawn_seconds is not None
+    assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
+    assert found[0].restarts == 1
+    assert (found[1].withdrawals, found[1].restarts) == (0, 0)
+
+
+def broken(stubs: Pair, faults: Mapping[str, Any], load: Sequence[str]) -> tuple[Seen, Seen]:
+    """Bring a fault upon one engine of each fleet until the gated one is back."""
+    names = [fleet.pods()[0]["metadata"]["name"] for fleet in stubs.fleets()]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(fleet.client(*load)) for fleet in stubs.fleets()]
+        wait(2)
+        since = time.monotonic()
+        for name in names:
+            stubs.gated.site.faults(name, **faults)
+        back(stubs, names[0], since)
+        found = tuple(
+            seen(fleet.diary, name, since, client.requests())
+            for fleet, name, client in zip(stubs.fleets(), names, clients, strict=True)
+        )
+    stubs.gated.site.faults(names[1], **dict.fromkeys(faults, False))
+    return found[0], found[1]
+
+
+def back(stubs: Pair, name: str, since: float) -> None:
+    """Wait until the gated engine was out, and is back; and a little longer."""
+    stubs.gated.site.until(f"{name} is back", lambda: stubs.gated.diary.admitted_at(name, since), BACK_SECONDS)
+    wait(3)
+
+
+def test_19_an_engine_that_lost_an_adapter_gets_none_of_its_requests_until_it_has_it_again(
+    stubs: Pair, report: Any
+) -> None:
+    names = [fleet.pods()[0]["metadata"]["name"] for fleet in stubs.fleets()]
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(fleet.client("--workers", "2", model=SQL)) for fleet in stubs.fleets()]
+        wait(2)
+        since = time.monotonic()
+        for name in names:
+            stubs.gated.site.post(name, "/v1/unload_lora_adapter", {"lora_name": SQL})
+        back(stubs, names[0], since)
+        asked = [client.requests() for client in clients]
+    found = [
+        seen(fleet.diary, name, since, requests)
+        for fleet, name, requests in zip(stubs.fleets(), names, asked, strict=True)
+    ]
+    stubs.gated.site.post(names[1], "/v1/load_lora_adapter", {"lora_name": SQL, "lora_path": "org/sql"})
+    report(19, *found)
+    out = stubs.gated.diary.withdrawn_at(names[0], since)
+    assert out is not None
+    assert out - since < WITHDRAWN_SECONDS
+    assert [request for request in asked[0] if request.began > out + 1 and request.trouble] == []
+    assert found[0].restarts == 1, "a start loads it again"
+    assert (found[1].withdrawals, found[1].restarts) == (0, 0)
+
+
+def test_12_metrics_that_cannot_be_read_evict_nobody(stubs: Pair, report: Any) -> None:
+    found = disturbed(stubs, {"metrics_status": 500}, {"metrics_status": 200, "metrics_seconds": 60.0})
+    report(12, *found)
+    assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
+
+
+def test_20_metrics_that_are_renamed_and_counters_that_are_reset_evict_nobody(stubs: Pair, report: Any) -> None:
+    found = disturbed(stubs, {"metrics_prefix": "vllm2:"}, {"metrics_prefix": "vllm:", "reset_metrics": True})
+    report(20, *found)
+    assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
+
+
+def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen]:
+    """Disturb the looking at all engines, one way after the other, under load and then without."""
+    since = time.monotonic()
+    requests = []
+    for disturbance in disturbances:
+        for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
+            stubs.gated.site.faults(pod["metadata"]["name"], **disturbance)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(fleet.client("--workers", "2")) for fleet in stubs.fleets()]
+            wait(15)
+            requests.append([client.requests() for client in clients])
+        wait(15)
+    for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
+        stubs.gated.site.faults(
+            pod["metadata"]["name"], metrics_status=200, metrics_seconds=0.0, metrics_prefix="vllm:"
+        )
+    gated, plain = (
+        seen(fleet.diary, "", since, [one for asked in requests for one in asked[place]])
+        for place, fleet in enumerate(stubs.fleets())
+    )
+    return gated, plain
