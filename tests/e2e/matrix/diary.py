@@ -31,6 +31,9 @@ class Change:
     routable: bool
     restarts: int
 
+    def __str__(self) -> str:
+        return f"{self.pod}: {'in' if self.routable else 'out'}, {self.restarts} restarts"
+
 
 class Diary:
     """Writes down each change of a fleet, as the watches of the API server tell it."""
@@ -97,10 +100,7 @@ class Diary:
         """All changes from a moment on, a line each, for whoever wonders about a figure."""
         with self._lock:
             found = [change for change in self._changes if change.at >= moment]
-        return "\n".join(
-            f"{change.at - moment:6.1f} s  {change.pod}: {'in' if change.routable else 'out'}, {change.restarts} restarts"
-            for change in found
-        )
+        return "\n".join(f"{change.at - moment:6.1f} s  {change}" for change in found)
 
     def _before(self, pod: str, moment: float) -> int:
         with self._lock:
