@@ -28,7 +28,20 @@ from vllm_client.errors import (
     VLLMError,
 )
 from vllm_client.factory import create_llm_client
+from vllm_client.monitoring import (
+    EndpointStatistics,
+    ErrorEvent,
+    LogHook,
+    MonitoredClient,
+    MonitoringHook,
+    OpenTelemetryHook,
+    RequestEvent,
+    RequestStatistics,
+    ResponseEvent,
+    monitor_performance,
+)
 from vllm_client.protocol import LLMClient
+from vllm_client.usage import TokenUsage
 
 __all__ = [
     "AnswerStore",
@@ -41,21 +54,32 @@ __all__ = [
     "ClientConfig",
     "ConfigurationError",
     "EmptyAnswer",
+    "EndpointStatistics",
     "EngineFailed",
+    "ErrorEvent",
     "LLMClient",
+    "LogHook",
     "MemoryStore",
     "MissingExtra",
     "ModelNotFound",
+    "MonitoredClient",
+    "MonitoringHook",
     "NotReachable",
     "NotReady",
+    "OpenTelemetryHook",
     "Overloaded",
     "RefusedInput",
+    "RequestEvent",
+    "RequestStatistics",
+    "ResponseEvent",
     "SQLiteStore",
     "StoreFailed",
     "TimedOut",
+    "TokenUsage",
     "Unauthorized",
     "VLLMClient",
     "VLLMError",
     "create_llm_client",
+    "monitor_performance",
     "run_batch",
 ]
