@@ -25,15 +25,13 @@ def canonical(value: object) -> object:
     """The value as JSON of one form: containers are lists that begin with their kind, so that none passes for another.
 
     Raises:
-        NotCanonicalError: It is or holds something that JSON cannot say, or a subclass that may hold more than that.
+        NotCanonicalError: It is or holds something that JSON cannot say.
     """
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float and math.isfinite(value):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, list | tuple):
         return ["list", *(canonical(one) for one in value)]
-    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return ["mapping", *([key, canonical(value[key])] for key in sorted(value))]
     if isinstance(value, type) and hasattr(value, "model_json_schema"):
         return ["schema", value.__name__, canonical(value.model_json_schema())]

@@ -114,7 +114,7 @@ def common_attributes(request: RequestEvent) -> dict[str, Any]:
     if request.model:
         found["gen_ai.request.model"] = request.model
     parts = urlsplit(request.endpoint)
-    if parts.hostname:
-        found["server.address"] = parts.hostname
-        found["server.port"] = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+    port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+    if parts.hostname and port:
+        found |= {"server.address": parts.hostname, "server.port": port}
     return found
