@@ -28,12 +28,14 @@ class EchoLLM:
         self._errors = errors or {}
 
     async def complete(self, prompt: str, **kwargs: Any) -> str:
+        """The prompt, and the names of the arguments if there are any."""
         self.prompts.append(prompt)
         if prompt in self._errors:
             raise self._errors[prompt]
         return f"{prompt} {sorted(kwargs)}" if kwargs else prompt
 
     async def close(self) -> None:
+        """Note that it was closed."""
         self.closed = True
 
 
@@ -55,6 +57,7 @@ class HeldLLM:
         self._changed = asyncio.Condition()
 
     async def complete(self, prompt: str, **_: Any) -> str:
+        """What the test answers."""
         call = Call(prompt)
         self.calls.append(call)
         async with self._changed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -39,6 +38,21 @@ def path(tmp_path: Path) -> Path:
 async def run(llm: Any, items: Any, path: Path, **options: Any) -> list[BatchResult]:
     """All results of a run."""
     return [result async for result in run_batch(llm, items, path=path, **options)]
+
+
+def given_file(path: Path, content: str) -> None:
+    """A file that is there already."""
+    path.write_text(content, encoding="utf-8")
+
+
+def text_of(path: Path) -> str:
+    """What a file holds."""
+    return path.read_text(encoding="utf-8")
+
+
+def open_files() -> set[Path]:
+    """What this process has open."""
+    return {path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -220,10 +234,10 @@ async def test_a_full_disk_ends_the_batch_and_leaves_a_file_that_goes_on(path: P
     "content", ["my notes", "my notes\n", '{"prompt": "x"}\n', '{"prompt": "x"}', "[1]\n", "\x00\x00", "\n"]
 )
 async def test_a_file_that_is_no_batch_is_left_alone(path: Path, content: str) -> None:
-    path.write_text(content)
+    given_file(path, content)
     with pytest.raises(BatchFileError, match="is not the file of a batch"):
         await run(EchoLLM(), ["a"], path)
-    assert path.read_text() == content
+    assert text_of(path) == content
 
 
 async def test_the_file_of_another_model_is_left_alone(path: Path) -> None:
@@ -235,7 +249,7 @@ async def test_the_file_of_another_model_is_left_alone(path: Path) -> None:
 
 
 async def test_the_file_of_another_version_is_left_alone(path: Path) -> None:
-    path.write_text('{"format":"vllm_client.batch","version":2,"model":"m"}\n')
+    given_file(path, '{"format":"vllm_client.batch","version":2,"model":"m"}\n')
     with pytest.raises(BatchFileError, match="version 2, not 1"):
         await run(EchoLLM(), ["a"], path)
 
@@ -243,8 +257,8 @@ async def test_the_file_of_another_version_is_left_alone(path: Path) -> None:
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"digest":"zz","text":""}', '{"digest":7}'])
 async def test_damage_within_the_file_is_named_by_its_line(path: Path, damage: str) -> None:
     await run(EchoLLM(), ["a", "b"], path)
-    whole = path.read_text().splitlines()
-    path.write_text("\n".join([*whole[:2], damage, whole[2]]) + "\n")
+    whole = text_of(path).splitlines()
+    given_file(path, "\n".join([*whole[:2], damage, whole[2]]) + "\n")
     with pytest.raises(BatchFileError, match=r"line 3 of .*answers\.jsonl is damaged"):
         await run(EchoLLM(), ["a", "b"], path)
 
@@ -270,6 +284,7 @@ async def test_arguments_that_cannot_be_recognised_are_refused_with_a_file(path:
 
 
 async def test_the_file_is_closed_with_the_batch(path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    await run(EchoLLM(), ["a"], path)
-    assert set(os.listdir("/proc/self/fd")) == before
+    async with contextlib.aclosing(run_batch(EchoLLM(), ["a", "b"], path=path)) as results:
+        await anext(results)
+        assert path in open_files()
+    assert path not in open_files()

@@ -33,6 +33,7 @@ class Model:
         self.kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def get(self, key: str, now: float) -> str | None:
+        """The answer, if its time is not over; it is used now."""
         self.kept = OrderedDict((k, v) for k, v in self.kept.items() if k != key or v[0] > now)
         if key not in self.kept:
             return None
@@ -41,6 +42,7 @@ class Model:
         return entry[1]
 
     def put(self, key: str, answer: str, now: float) -> None:
+        """Keep it, and only the last used."""
         self.kept.pop(key, None)
         self.kept[key] = (now + self.ttl_seconds, answer)
         while len(self.kept) > self.max_entries:
@@ -69,6 +71,7 @@ class Clock:
         self.seconds = 1000.0
 
     def __call__(self) -> float:
+        """The time now."""
         return self.seconds
 
 
@@ -173,7 +176,7 @@ async def test_a_file_that_is_no_store_is_named(tmp_path: Path, content: bytes |
     else:
         path.write_bytes(content)
     store = SQLiteStore(path)
-    with pytest.raises(StoreFailed, match="answers.db"):
+    with pytest.raises(StoreFailed, match=r"answers\.db"):
         await store.get("k")
 
 
