@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from vllm_client.closing import Closing, close
 from vllm_client.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from vllm_client.protocol import LLMClient
 
 
@@ -27,7 +26,7 @@ class Target:
     model_name: str = ""
 
 
-class ClientWrapper:
+class ClientWrapper(Closing):
     """A client around another one. What it does not do itself is done by `.llm`.
 
     Attributes:
@@ -46,26 +45,11 @@ class ClientWrapper:
         """Close the client inside, if it can be closed."""
         await close(self.llm)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
 
 def target_of(llm: LLMClient) -> Target:
     """Whom the client asks, by its `config`; read anew for each request, because settings can be changed."""
     config = getattr(llm, "config", None)
     return Target(str(getattr(config, "base_url", "") or ""), str(getattr(config, "model_name", "") or ""))
-
-
-async def close(thing: object) -> None:
-    """Close what has an asynchronous `close`; the protocols ask for none."""
-    closer = getattr(thing, "close", None)
-    if closer is not None:
-        await closer()
 
 
 def require(module: str, *, extra: str, purpose: str) -> Any:

@@ -50,15 +50,12 @@ def run_batch(
     """The results of all items, in their order, as they are done.
 
     An item that fails is a result with an error; the others go on. Errors that every item would meet end the batch:
-    they are raised at once, and so is an error of the input. At most `concurrency` items are being asked and about
-    four times as many are in memory, however many there are.
+    they are raised at once, and so is an error of the input. About four times as many items are in memory as are being
+    asked, however many there are. Leaving the loop early, or cancelling it, cancels what is being asked;
+    `contextlib.aclosing` around the iterator makes sure that this is done before the next line.
 
-    With a `path`, each result is written there when its item is done. A run with the same path goes on where an earlier
-    one ended: what was answered is not asked again, what failed is. An item counts as answered only if id, prompt and
-    arguments are the same. The module `journal` describes the file and what a crash can cost.
-
-    Leaving the loop early, or cancelling it, cancels the requests under way; `contextlib.aclosing` around the iterator
-    makes sure that this is done before the next line.
+    With a `path`, each result is written there when its item is done, and what the file answers already is not asked:
+    items of the same id, prompt and arguments. The module `journal` says what a crash can cost.
 
     Args:
         llm: The client to ask.

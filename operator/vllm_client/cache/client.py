@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from vllm_client.cache.flight import SingleFlight
 from vllm_client.cache.key import is_deterministic, request_key
 from vllm_client.cache.store import MAX_ENTRIES, TTL_SECONDS, AnswerStore, MemoryStore
+from vllm_client.closing import close
 from vllm_client.errors import ConfigurationError, StoreFailed
-from vllm_client.wrapper import ClientWrapper, close, target_of
+from vllm_client.wrapper import ClientWrapper, target_of
 
 if TYPE_CHECKING:
     from vllm_client.protocol import LLMClient

@@ -10,16 +10,16 @@ import asyncio
 import sqlite3
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from vllm_client.cache.store import check_bounds
+from vllm_client.closing import Closing
 from vllm_client.errors import StoreFailed
 from vllm_client.wrapper import require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from os import PathLike
-    from types import TracebackType
 
     import aiosqlite
 
@@ -48,7 +48,7 @@ LONE_SURROGATES = "surrogatepass"
 """An answer may hold half of a character: the engine cuts at tokens."""
 
 
-class SQLiteStore:
+class SQLiteStore(Closing):
     """Keeps answers in a file. It holds answers and hashes of requests, no prompts.
 
     The file is opened at first use; after `close()` the next use opens it again.
@@ -111,14 +111,6 @@ class SQLiteStore:
             connection, self._open = self._open, None
             if connection is not None:
                 await connection.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
