@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 
-class Closing:
+class Closing(ABC):
     """Is closed at the end of an `async with` block."""
 
+    @abstractmethod
     async def close(self) -> None:
         """Let go of what is held."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         return self

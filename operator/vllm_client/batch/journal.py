@@ -199,6 +199,7 @@ def parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         document = json.loads(line)
         bytes.fromhex(document["digest"])
+        float(document["seconds"])
     except (ValueError, KeyError, TypeError) as error:
         advice = "Delete that line: its item is then asked again"
         raise BatchFileError(f"line {number} of {path} is damaged", advice=advice) from error

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.batch.items import BatchError, BatchResult, requests_of
-from vllm_client.batch.journal import Journal
 from vllm_client.batch.progress import NoProgress, ProgressBar
 from vllm_client.errors import BatchFileError, ConfigurationError, ModelNotFound, Unauthorized
 from vllm_client.tasks import end
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from vllm_client.batch.items import Items, Request
+    from vllm_client.batch.journal import Journal
     from vllm_client.protocol import LLMClient
 
 T = TypeVar("T")
@@ -98,13 +98,20 @@ async def results(
         if progress:
             batch.bar = ProgressBar(items)
         if path is not None:
-            batch.journal = await asyncio.to_thread(Journal, path, target_of(batch.llm).model_name)
+            batch.journal = await asyncio.to_thread(open_journal, path, target_of(llm).model_name)
         batch.start(batch.feed(requests_of(items, arguments)))
         while (head := await batch.queue.get()) is not None:
             yield await batch.outcome(head)
         batch.check()
     finally:
         await batch.close()
+
+
+def open_journal(path: Path, model: str) -> Journal:
+    """The file of a batch; its module is imported here because it locks files as only POSIX systems do."""
+    from vllm_client.batch.journal import Journal  # noqa: PLC0415 - see above
+
+    return Journal(path, model)
 
 
 class Batch:

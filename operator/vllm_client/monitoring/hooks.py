@@ -30,6 +30,11 @@ class RequestEvent:
     numbers: Mapping[str, float]
     prompt: str | None = None
 
+    @property
+    def target(self) -> str:
+        """Who is asked, for people."""
+        return f"{self.model or 'a model'} at {self.endpoint or 'an unknown endpoint'}"
+
 
 @dataclass(frozen=True)
 class ResponseEvent:
@@ -87,9 +92,8 @@ class LogHook(MonitoringHook):
 
     def on_response(self, event: ResponseEvent) -> None:
         """Log the answer's time."""
-        logger.info("%s at %s answered in %.3f s", event.request.model, event.request.endpoint, event.seconds)
+        logger.info("%s answered in %.3f s", event.request.target, event.seconds)
 
     def on_error(self, event: ErrorEvent) -> None:
         """Log the error's kind."""
-        request = event.request
-        logger.warning("%s at %s failed after %.3f s: %s", request.model, request.endpoint, event.seconds, event.kind)
+        logger.warning("%s failed after %.3f s: %s", event.request.target, event.seconds, event.kind)

@@ -254,7 +254,9 @@ async def test_the_file_of_another_version_is_left_alone(path: Path) -> None:
         await run(EchoLLM(), ["a"], path)
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"digest":"zz","text":""}', '{"digest":7}'])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", "{}", '{"digest":"zz","text":""}', '{"digest":7}', '{"digest":"00","text":""}']
+)
 async def test_damage_within_the_file_is_named_by_its_line(path: Path, damage: str) -> None:
     await run(EchoLLM(), ["a", "b"], path)
     whole = text_of(path).splitlines()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tests.support.llms import EchoLLM, HeldLLM, settle
@@ -24,6 +27,7 @@ from vllm_client import (
     VLLMClient,
 )
 from vllm_client.cache.key import is_deterministic, request_key
+from vllm_client.canonical import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from tests.support.servers import EngineServer
 
 MODEL = ("m", "endpoint", "http://m")
+TEXTS = st.sampled_from(["", "a", "b", "list", "mapping"])
+SCALARS = st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from([0.0, 1.0, -0.5]) | TEXTS
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2))
 
 
 class City(BaseModel):
@@ -125,6 +132,13 @@ def test_the_order_of_arguments_makes_no_difference_and_the_key_is_the_same_in_e
     one = request_key(MODEL, "a", {"top_p": 1, "extra_body": {"x": 1, "y": [2]}})
     other = request_key(MODEL, "a", {"extra_body": {"y": (2,), "x": 1}, "top_p": 1})
     assert one == other == "b2c2b5fa9a6eca52c34d22e3ba2bf4ca827419cd25e5b74bfbf8d7f911e13044"
+
+
+@given(JSON, JSON)
+def test_arguments_have_one_key_exactly_if_they_are_sent_alike(one: object, other: object) -> None:
+    alike = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (digest(one) == digest(other)) is alike
+    assert digest(one) == digest(json.loads(json.dumps(one)))
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, {3}, float("nan"), b"x", [object()], City(name="x")])
@@ -284,6 +298,29 @@ async def test_when_all_give_up_the_request_is_cancelled_and_the_next_one_is_new
     await inside.asked(2)
     inside.calls[1].answer.set_result("answer")
     assert await again == "answer"
+
+
+@given(steps=st.lists(st.sampled_from(["join", "leave first", "leave last", "wait"]), max_size=12))
+def test_whoever_comes_and_goes_all_who_stay_get_the_answer_of_one_request(steps: list[str]) -> None:
+    async def play() -> None:
+        inside = HeldLLM()
+        llm = CachedClient(inside)
+        staying: list[asyncio.Task[str]] = []
+        for step in steps:
+            if step == "join":
+                staying.append(asking(llm))
+            elif step == "wait" or not staying:
+                await settle()
+            else:
+                staying.pop(0 if step == "leave first" else -1).cancel()
+        await settle()
+        under_way = [call for call in inside.calls if not call.cancelled]
+        assert len(under_way) == bool(staying)
+        for call in under_way:
+            call.answer.set_result("answer")
+        assert await asyncio.gather(*staying) == ["answer"] * len(staying)
+
+    asyncio.run(play())
 
 
 async def test_who_gives_up_alone_waits_until_the_request_has_ended() -> None:
