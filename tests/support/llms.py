@@ -28,11 +28,11 @@ class EchoLLM:
         self._errors = errors or {}
 
     async def complete(self, prompt: str, **kwargs: Any) -> str:
-        """The prompt, and the names of the arguments if there are any."""
+        """The prompt, and the arguments if there are any."""
         self.prompts.append(prompt)
         if prompt in self._errors:
             raise self._errors[prompt]
-        return f"{prompt} {sorted(kwargs)}" if kwargs else prompt
+        return f"{prompt} {dict(sorted(kwargs.items()))}" if kwargs else prompt
 
     async def close(self) -> None:
         """Note that it was closed."""

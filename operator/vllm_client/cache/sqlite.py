@@ -131,6 +131,7 @@ class SQLiteStore(Closing):
 
     async def _connect(self) -> aiosqlite.Connection:
         """The file, opened and of our layout."""
+        await asyncio.to_thread(try_to_open, self._path)
         connection: aiosqlite.Connection = await self._library.connect(self._path)
         try:
             ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
@@ -140,6 +141,15 @@ class SQLiteStore(Closing):
             await connection.close()
             raise
         return connection
+
+
+def try_to_open(path: str | PathLike[str]) -> None:
+    """Find out whether the file can be opened: where it cannot, aiosqlite (0.22) does not wait for its thread to end.
+
+    Raises:
+        sqlite3.OperationalError: It cannot.
+    """
+    sqlite3.connect(path).close()
 
 
 def check_version(version: int) -> None:

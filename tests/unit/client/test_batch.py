@@ -99,8 +99,8 @@ async def test_items_carry_ids_and_arguments_of_their_own() -> None:
     items = [BatchItem("x", "a"), BatchItem("y", "b", {"top_p": 1, "temperature": 0})]
     results = await collected(EchoLLM(), items, temperature=1)
     assert [(result.id, result.text) for result in results] == [
-        ("x", "a ['temperature']"),
-        ("y", "b ['temperature', 'top_p']"),
+        ("x", "a {'temperature': 1}"),
+        ("y", "b {'temperature': 0, 'top_p': 1}"),
     ]
 
 
@@ -145,6 +145,24 @@ async def test_such_an_error_is_raised_though_earlier_items_are_not_done() -> No
     with pytest.raises(Unauthorized):
         await batch
     assert llm.calls[0].cancelled
+
+
+async def test_hardly_more_is_asked_after_such_an_error_while_the_reader_is_slow() -> None:
+    llm = HeldLLM()
+    async with contextlib.aclosing(run_batch(llm, map(str, range(1000)), concurrency=2)) as results:
+        first = asyncio.ensure_future(anext(results))
+        await llm.asked(2)
+        llm.calls[0].answer.set_result("x")
+        await first
+        llm.calls[1].answer.set_exception(Unauthorized("no key"))
+        for _ in range(WINDOW * 2):
+            await settle()
+            for call in llm.calls[2:]:
+                if not call.answer.done():
+                    call.answer.set_result("x")
+        assert len(llm.calls) <= 4
+        with pytest.raises(Unauthorized):
+            await anext(results)
 
 
 async def test_a_wrong_key_ends_the_batch_at_an_engine(engine: EngineServer) -> None:

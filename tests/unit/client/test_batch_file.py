@@ -112,6 +112,17 @@ async def test_items_may_come_in_another_order(path: Path) -> None:
     assert again.prompts == []
 
 
+async def test_an_item_that_comes_again_after_it_failed_is_asked_again(path: Path) -> None:
+    errors: dict[str, Exception] = {"a": NotReachable("nobody there")}
+    items = [BatchItem("x", "a")] * 8
+    found = []
+    async for result in run_batch(EchoLLM(errors=errors), items, path=path, concurrency=1):
+        found.append((result.text, result.resumed))
+        errors.clear()
+    assert found[0] == (None, False)
+    assert found[-1] == ("a", True)
+
+
 async def test_a_result_is_in_the_file_before_those_ahead_of_it(path: Path) -> None:
     llm = HeldLLM()
     batch = asyncio.create_task(run(llm, ["slow", "fast"], path))
@@ -202,12 +213,11 @@ def test_a_killed_process_loses_no_line_that_it_wrote(path: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    written = [line for line in path.read_bytes().split(b"\n")[1:-1] if line]
-    again = EchoLLM(config=None)
-    results = asyncio.run(run(again, map(str, range(len(written) + 50)), path))
-    assert sum(result.resumed for result in results) >= len(written) - 16
-    assert all(result.text == result.id for result in results)
-    assert set(again.prompts).isdisjoint(json.loads(line)["id"] for line in written)
+    written = {json.loads(line)["id"] for line in path.read_bytes().split(b"\n")[1:-1]}
+    prompts = [str(at) for at in range(len(written) + 50)]
+    results = asyncio.run(run(EchoLLM(config=None), prompts, path))
+    assert {result.id for result in results if result.resumed} == written
+    assert [result.text for result in results] == prompts
 
 
 async def test_a_full_disk_ends_the_batch_and_leaves_a_file_that_goes_on(path: Path) -> None:
@@ -225,6 +235,19 @@ async def test_a_full_disk_ends_the_batch_and_leaves_a_file_that_goes_on(path: P
     again = EchoLLM()
     await run(again, map(str, range(100)), path)
     assert len(again.prompts) == 100 - done
+
+
+async def test_the_file_is_forced_to_the_disk_in_between_and_at_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced = []
+    monkeypatch.setattr("os.fsync", lambda _: forced.append(len(lines(path))))
+    await run(EchoLLM(), ["a", "b", "c"], path, concurrency=1)
+    assert forced[-1] == 4
+    forced.clear()
+    monkeypatch.setattr("vllm_client.batch.journal.SYNC_SECONDS", 0)
+    await run(EchoLLM(), ["d", "e"], path, concurrency=1)
+    assert forced == [5, 6, 6]
 
 
 # ------------------------------------------------------------------------------------------------------- other files

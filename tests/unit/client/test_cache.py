@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from tests.support.llms import EchoLLM, HeldLLM, settle
 from tests.unit.client.conftest import KEY
@@ -100,6 +100,14 @@ def test_one_answer_is_asked_for_by_temperature_0_or_a_seed(arguments: dict[str,
     assert is_deterministic(arguments) is expected
 
 
+class Village(BaseModel):
+    """Its schema is that of a city."""
+
+    model_config = ConfigDict(title="City", json_schema_extra={"description": "A schema."})
+
+    name: str
+
+
 DISTINCT: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (MODEL, "a", {}),
     (("other", *MODEL[1:]), "a", {}),
@@ -118,11 +126,13 @@ DISTINCT: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (MODEL, "a", {"stop": ["mapping", ["x", "y"]]}),
     (MODEL, "a", {"schema": City}),
     (MODEL, "a", {"schema": Town}),
+    (MODEL, "a", {"schema": Village}),
     (MODEL, "a", {"schema": City.model_json_schema()}),
 ]
 
 
 def test_requests_that_differ_have_different_keys() -> None:
+    assert City.model_json_schema() == Village.model_json_schema()
     keys = [request_key(model, prompt, arguments) for model, prompt, arguments in DISTINCT]
     assert None not in keys
     assert len(set(keys)) == len(DISTINCT)
@@ -342,3 +352,31 @@ async def test_who_gives_up_alone_waits_until_the_request_has_ended() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiter
     assert ended == ["a"]
+
+
+async def test_a_request_that_comes_while_an_abandoned_one_ends_is_a_new_one_that_others_join() -> None:
+    may_end = asyncio.Event()
+
+    class Lingering(HeldLLM):
+        async def complete(self, prompt: str, **kwargs: Any) -> str:
+            try:
+                return await super().complete(prompt, **kwargs)
+            except asyncio.CancelledError:
+                await may_end.wait()
+                raise
+
+    inside = Lingering()
+    llm = CachedClient(inside)
+    abandoned = asking(llm)
+    await inside.asked(1)
+    abandoned.cancel()
+    await settle()
+    second = asking(llm)
+    await inside.asked(2)
+    may_end.set()
+    await asyncio.gather(abandoned, return_exceptions=True)
+    third = asking(llm)
+    await settle()
+    inside.calls[1].answer.set_result("answer")
+    assert list(await asyncio.gather(second, third)) == ["answer"] * 2
+    assert len(inside.calls) == 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_client import AnswerStore, MemoryStore, MissingExtra, SQLiteStore, StoreFailed
@@ -49,6 +50,7 @@ class Model:
             self.kept.popitem(last=False)
 
 
+@settings(max_examples=500)
 @given(steps=STEPS, max_entries=st.integers(1, 4), ttl_seconds=st.integers(1, 8))
 def test_the_answers_used_last_are_kept_for_their_time(
     steps: list[tuple[str, str, int]], max_entries: int, ttl_seconds: int
@@ -93,6 +95,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Callab
         )
 
     return made
+
+
+def keys(path: Path) -> list[str]:
+    """The keys in a file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [key for (key,) in connection.execute("SELECT key FROM answers ORDER BY key")]
 
 
 async def shut(store: object) -> None:
@@ -144,6 +152,36 @@ async def test_answers_in_a_file_outlive_the_store_and_are_shared(tmp_path: Path
         await asyncio.gather(*(store.put(f"{at}", "x") for store in (one, other) for at in range(20)))
     async with SQLiteStore(path) as later:
         assert await later.get("k") == "answer"
+
+
+async def test_answers_that_are_over_leave_the_file(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "answers.db"
+    async with SQLiteStore(path, ttl_seconds=10, clock=clock) as store:
+        await store.put("old", "x")
+        clock.seconds += 10
+        await store.put("new", "x")
+    assert keys(path) == ["new"]
+
+
+async def test_a_put_that_fails_leaves_nothing_and_holds_nobody_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answers.db"
+    async with SQLiteStore(path) as one, SQLiteStore(path) as other:
+        with monkeypatch.context() as broken:
+            broken.setattr("vllm_client.cache.sqlite.FORGET_SURPLUS", "DELETE FROM nowhere WHERE ?")
+            with pytest.raises(StoreFailed, match="nowhere"):
+                await one.put("k", "x")
+        await other.put("other", "x")
+        assert await other.get("k") is None
+
+
+async def test_first_uses_at_a_time_open_the_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "answers.db"
+    async with SQLiteStore(path) as store:
+        await asyncio.gather(*(store.put(str(at), "x") for at in range(5)))
+    assert keys(path) == ["0", "1", "2", "3", "4"]
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.db"]  # noqa: ASYNC240 - nothing else runs
 
 
 async def test_a_closed_store_opens_again(tmp_path: Path) -> None:

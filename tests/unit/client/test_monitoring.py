@@ -32,7 +32,7 @@ from vllm_client import (
     monitor_performance,
 )
 from vllm_client.monitoring.histogram import GROWTH, LONGEST_SECONDS, SHORTEST_SECONDS, Histogram
-from vllm_client.usage import report_usage
+from vllm_client.usage import report_usage, usage_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +187,15 @@ async def test_tokens_of_requests_at_a_time_are_told_apart() -> None:
     await asyncio.gather(*(llm.complete("x" * length) for length in range(1, 20)))
     usages = [event.usage for event in hook.events if isinstance(event, ResponseEvent)]
     assert sorted(usage.prompt_tokens for usage in usages if usage) == list(range(1, 20))
+
+
+def test_who_has_listened_hears_no_more() -> None:
+    with usage_reports() as first:
+        report_usage(TokenUsage(1, 1))
+    with usage_reports() as second:
+        report_usage(TokenUsage(2, 2))
+    report_usage(TokenUsage(3, 3))
+    assert (first, second) == ([TokenUsage(1, 1)], [TokenUsage(2, 2)])
 
 
 # --------------------------------------------------------------------------------------------------------- statistics
