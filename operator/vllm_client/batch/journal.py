@@ -96,12 +96,23 @@ class Journal:
         now = time.monotonic()
         if now - self._synced_seconds >= SYNC_SECONDS:
             self._synced_seconds = now
-            await asyncio.to_thread(os.fsync, self._file.fileno())
+            await asyncio.to_thread(self._sync)
 
     def close(self) -> None:
-        """Force all to the disk and close the file."""
+        """Force all to the disk and close the file.
+
+        Raises:
+            BatchFileError: The disk does not take it.
+        """
         with self._files:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Force all to the disk."""
+        try:
             os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(str(error)) from error
 
     def _write(self, line: bytes) -> None:
         """Append a line, or nothing of it."""
@@ -114,9 +125,13 @@ class Journal:
             problem = str(error)
         if problem:
             self._file.truncate(self._end)
-            advice = "Make room and run the batch again: it goes on from here"
-            raise BatchFileError(f"the batch file {self._path} cannot be written: {problem}", advice=advice)
+            raise self._unwritable(problem)
         self._end += len(line)
+
+    def _unwritable(self, problem: str) -> BatchFileError:
+        """The error for a disk that does not take what is written."""
+        advice = "Make room and run the batch again: it goes on from here"
+        return BatchFileError(f"the batch file {self._path} cannot be written: {problem}", advice=advice)
 
 
 def opened(path: Path) -> FileIO:

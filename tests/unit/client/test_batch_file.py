@@ -250,6 +250,18 @@ async def test_the_file_is_forced_to_the_disk_in_between_and_at_the_end(
     assert forced == [5, 6, 6]
 
 
+async def test_a_disk_that_fails_ends_the_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr("os.fsync", broken)
+    monkeypatch.setattr("vllm_client.batch.journal.SYNC_SECONDS", 0)
+    llm = EchoLLM()
+    with pytest.raises(BatchFileError, match="Input/output error"):
+        await run(llm, map(str, range(1000)), path, concurrency=1)
+    assert len(llm.prompts) < 1000
+
+
 # ------------------------------------------------------------------------------------------------------- other files
 
 
