@@ -7,38 +7,79 @@ The environment comes from a model's client binding (`envFrom` of its ConfigMap 
 "prompt"` prints an answer.
 """
 
+from vllm_client.batch import BatchError, BatchItem, BatchResult, run_batch
+from vllm_client.cache import AnswerStore, CachedClient, CacheStatistics, MemoryStore, SQLiteStore
 from vllm_client.client import VLLMClient
 from vllm_client.config import ClientConfig
 from vllm_client.errors import (
+    BatchFileError,
     ConfigurationError,
     EmptyAnswer,
     EngineFailed,
+    MissingExtra,
     ModelNotFound,
     NotReachable,
     NotReady,
     Overloaded,
     RefusedInput,
+    StoreFailed,
     TimedOut,
     Unauthorized,
     VLLMError,
 )
 from vllm_client.factory import create_llm_client
+from vllm_client.monitoring import (
+    EndpointStatistics,
+    ErrorEvent,
+    LogHook,
+    MonitoredClient,
+    MonitoringHook,
+    OpenTelemetryHook,
+    RequestEvent,
+    RequestStatistics,
+    ResponseEvent,
+    monitor_performance,
+)
 from vllm_client.protocol import LLMClient
+from vllm_client.usage import TokenUsage
 
 __all__ = [
+    "AnswerStore",
+    "BatchError",
+    "BatchFileError",
+    "BatchItem",
+    "BatchResult",
+    "CacheStatistics",
+    "CachedClient",
     "ClientConfig",
     "ConfigurationError",
     "EmptyAnswer",
+    "EndpointStatistics",
     "EngineFailed",
+    "ErrorEvent",
     "LLMClient",
+    "LogHook",
+    "MemoryStore",
+    "MissingExtra",
     "ModelNotFound",
+    "MonitoredClient",
+    "MonitoringHook",
     "NotReachable",
     "NotReady",
+    "OpenTelemetryHook",
     "Overloaded",
     "RefusedInput",
+    "RequestEvent",
+    "RequestStatistics",
+    "ResponseEvent",
+    "SQLiteStore",
+    "StoreFailed",
     "TimedOut",
+    "TokenUsage",
     "Unauthorized",
     "VLLMClient",
     "VLLMError",
     "create_llm_client",
+    "monitor_performance",
+    "run_batch",
 ]

@@ -10,7 +10,10 @@
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
     ├── EngineFailed         any other error status
-    └── EmptyAnswer          the answer has no text
+    ├── EmptyAnswer          the answer has no text
+    ├── StoreFailed          a store of answers cannot be read or written
+    ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
+    └── MissingExtra         a library is not installed that only this part needs (also an ImportError)
 
 NotReachable, TimedOut, Overloaded, NotReady and EngineFailed may pass by themselves: trying again later is sensible,
 and has been done `max_retries` times before they are raised. The others stay until something is changed.
@@ -82,3 +85,15 @@ class EngineFailed(VLLMError):
 
 class EmptyAnswer(VLLMError):
     """The answer has no text."""
+
+
+class StoreFailed(VLLMError):
+    """A store of answers cannot be read or written."""
+
+
+class BatchFileError(VLLMError):
+    """The file of a batch cannot be used: it is another run's, damaged, in use, or not writable."""
+
+
+class MissingExtra(VLLMError, ImportError):
+    """A library is not installed that only this part needs."""
