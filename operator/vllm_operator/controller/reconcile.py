@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 _KEY_BYTES = 32
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Reconciler:
     """Brings one model, or what a namespace's models share, to what is wanted of it.
 
@@ -44,11 +48,20 @@ class Reconciler:
     shows it.
     """
 
-    def __init__(self, client: Client, cache: Cache, census: Census, look_at: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        census: Census,
+        look_at: Callable[[Key], None],
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._client = client
         self._cache = cache
         self._census = census
         self._look_at = look_at
+        self._clock = clock
         self._catalogs_judged_at: dict[str, datetime] = {}
         self._hands = Hands(client, cache)
         self._listener = Listener(client)
@@ -97,7 +110,7 @@ class Reconciler:
         return tell(seen, done.troubles), done.failure
 
     async def _observe(self, key: Key) -> Observation:
-        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), datetime.now(UTC)
+        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
         return Observation(
             raw=raw,
             children=self._children(key),
@@ -150,7 +163,7 @@ class Reconciler:
             namespace=namespace,
             models=self._cache.models(namespace),
             shared={key_of(live): live for live in found if live is not None},
-            now=datetime.now(UTC),
+            now=self._clock(),
             catalog_judged_at=self._catalogs_judged_at.get(namespace),
         )
 
