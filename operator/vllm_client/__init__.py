@@ -7,6 +7,7 @@ The environment comes from a model's client binding (`envFrom` of its ConfigMap 
 "prompt"` prints an answer.
 """
 
+from vllm_client.catalog import Catalog, CatalogEntry
 from vllm_client.client import VLLMClient
 from vllm_client.config import ClientConfig
 from vllm_client.errors import (
@@ -14,6 +15,7 @@ from vllm_client.errors import (
     EmptyAnswer,
     EngineFailed,
     ModelNotFound,
+    NoModel,
     NotReachable,
     NotReady,
     Overloaded,
@@ -24,21 +26,32 @@ from vllm_client.errors import (
 )
 from vllm_client.factory import create_llm_client
 from vllm_client.protocol import LLMClient
+from vllm_client.router import ModelRouter, RoutedClient, get_best_model
+from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
 
 __all__ = [
+    "Catalog",
+    "CatalogEntry",
+    "CatalogSource",
     "ClientConfig",
     "ConfigurationError",
     "EmptyAnswer",
     "EngineFailed",
+    "FileSource",
+    "KubernetesSource",
     "LLMClient",
     "ModelNotFound",
+    "ModelRouter",
+    "NoModel",
     "NotReachable",
     "NotReady",
     "Overloaded",
     "RefusedInput",
+    "RoutedClient",
     "TimedOut",
     "Unauthorized",
     "VLLMClient",
     "VLLMError",
     "create_llm_client",
+    "get_best_model",
 ]

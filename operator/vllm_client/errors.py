@@ -10,7 +10,8 @@
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
     ├── EngineFailed         any other error status
-    └── EmptyAnswer          the answer has no text
+    ├── EmptyAnswer          the answer has no text
+    └── NoModel              no model of the catalogue suits
 
 NotReachable, TimedOut, Overloaded, NotReady and EngineFailed may pass by themselves: trying again later is sensible,
 and has been done `max_retries` times before they are raised. The others stay until something is changed.
@@ -82,3 +83,7 @@ class EngineFailed(VLLMError):
 
 class EmptyAnswer(VLLMError):
     """The answer has no text."""
+
+
+class NoModel(VLLMError):
+    """No model of the catalogue suits what was asked for."""
