@@ -140,9 +140,10 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.wait_ready("gone")
     site.kubectl("delete", "vllmmodel", "gone")
     site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="gone"))
-    for name in ("vllm-gates", "vllm-catalog"):
-        shared = {"app.kubernetes.io/name": name}
-        site.until(f"{name} went with the last model", lambda shared=shared: not site.list("configmaps", **shared))
+    shared = [{"app.kubernetes.io/name": name} for name in ("vllm-gates", "vllm-catalog")]
+    site.until(
+        "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
+    )
 
 
 def _replaced(site: Site, name: str, before: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ Its `catalog.json` has one model a line, so that people can read it too. docs/ca
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import orjson
 
@@ -66,7 +66,7 @@ def entry(model: VLLMModel, *, ready: bool) -> _Entry:
         "context_length": tokens(model.spec.engine.max_model_len),
         "key_secret": names.binding_name(model.instance) if model.spec.auth else None,
         "languages": sorted(said.languages or ()),
-        "complexity": [tier for tier in Complexity if tier in (said.complexity or ())],
+        "complexity": [tier for tier in get_args(Complexity) if tier in (said.complexity or ())],
         "tasks": sorted(said.tasks or ()),
         "labels": dict(sorted((said.labels or {}).items())),
         "weight": said.weight,

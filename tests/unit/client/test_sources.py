@@ -9,7 +9,7 @@ import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -18,8 +18,12 @@ from tests.support.resources import resource
 from tests.support.servers import free_port
 from vllm_client import CatalogEntry, ConfigurationError, FileSource, KubernetesSource, NotReachable, Unauthorized
 from vllm_client import sources as sources_module
-from vllm_client.catalog import parse_catalog
+from vllm_client.catalog import COMPLEXITIES, DEFAULT_WEIGHT, VERSION, parse_catalog
 from vllm_client.sources import open_source
+from vllm_operator.api.names import CATALOG_CONFIG_MAP
+from vllm_operator.api.spec.catalog import DEFAULT_WEIGHT as OPERATORS_WEIGHT
+from vllm_operator.api.spec.catalog import Complexity
+from vllm_operator.render import catalog as render
 from vllm_operator.render.catalog import catalog
 
 if TYPE_CHECKING:
@@ -104,6 +108,12 @@ def test_what_the_operator_writes_is_what_the_library_reads() -> None:
             weight=7,
         ),
     )
+
+
+def test_operator_and_library_mean_the_same_by_names_tiers_and_defaults() -> None:
+    assert get_args(Complexity) == COMPLEXITIES
+    assert (render.VERSION, render.FILE) == (VERSION, sources_module.FILE)
+    assert (CATALOG_CONFIG_MAP, OPERATORS_WEIGHT) == (sources_module.CONFIG_MAP, DEFAULT_WEIGHT)
 
 
 def test_fields_of_a_newer_operator_are_ignored() -> None:

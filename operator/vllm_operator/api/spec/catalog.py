@@ -5,8 +5,7 @@ Nothing of it reaches the engines: it is written to the ConfigMap `vllm-catalog`
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -25,12 +24,8 @@ Task = Annotated[
 ]
 
 
-class Complexity(StrEnum):
-    """How hard a request is, from the easiest to the hardest."""
-
-    SIMPLE = "simple"
-    MEDIUM = "medium"
-    COMPLEX = "complex"
+Complexity = Literal["simple", "medium", "complex"]
+"""How hard a request is, from the easiest to the hardest."""
 
 
 class Catalog(Model):
