@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
-from vllm_operator.api.spec import engine, scalars
+from vllm_operator.api.spec import catalog, engine, scalars
 
 
 class Kind(NamedTuple):
@@ -29,6 +29,8 @@ _NAMED: Final[tuple[tuple[Any, Kind], ...]] = (
     (scalars.LabelName, Kind("short name", "small letters, digits and `-`, at most 63 characters")),
     (scalars.ResourceName, Kind("key", "a name, with or without a domain before it: `memory`, `nvidia.com/gpu`")),
     (scalars.LabelValue, Kind("label value", "letters, digits, `-`, `_` and `.`, at most 63 characters, or nothing")),
+    (catalog.Language, Kind("language tag", "a BCP 47 tag: `en`, `zh-TW`, `zh-Hant`")),
+    (catalog.Task, Kind("task", "letters, digits, `-`, `_` and `.`, at most 63 characters")),
     (scalars.DataKey, Kind("data key", "key in a Secret or ConfigMap: letters, digits, `-`, `_` and `.`")),
 )
 

@@ -9,6 +9,7 @@ The environment comes from a model's client binding (`envFrom` of its ConfigMap 
 
 from vllm_client.batch import BatchError, BatchItem, BatchResult, run_batch
 from vllm_client.cache import AnswerStore, CachedClient, CacheStatistics, MemoryStore, SQLiteStore
+from vllm_client.catalog import Catalog, CatalogEntry
 from vllm_client.client import VLLMClient
 from vllm_client.config import ClientConfig
 from vllm_client.errors import (
@@ -18,6 +19,7 @@ from vllm_client.errors import (
     EngineFailed,
     MissingExtra,
     ModelNotFound,
+    NoModel,
     NotReachable,
     NotReady,
     Overloaded,
@@ -41,6 +43,8 @@ from vllm_client.monitoring import (
     monitor_performance,
 )
 from vllm_client.protocol import LLMClient
+from vllm_client.router import ModelRouter, RoutedClient, get_best_model
+from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
 from vllm_client.usage import TokenUsage
 
 __all__ = [
@@ -51,19 +55,26 @@ __all__ = [
     "BatchResult",
     "CacheStatistics",
     "CachedClient",
+    "Catalog",
+    "CatalogEntry",
+    "CatalogSource",
     "ClientConfig",
     "ConfigurationError",
     "EmptyAnswer",
     "EndpointStatistics",
     "EngineFailed",
     "ErrorEvent",
+    "FileSource",
+    "KubernetesSource",
     "LLMClient",
     "LogHook",
     "MemoryStore",
     "MissingExtra",
     "ModelNotFound",
+    "ModelRouter",
     "MonitoredClient",
     "MonitoringHook",
+    "NoModel",
     "NotReachable",
     "NotReady",
     "OpenTelemetryHook",
@@ -72,6 +83,7 @@ __all__ = [
     "RequestEvent",
     "RequestStatistics",
     "ResponseEvent",
+    "RoutedClient",
     "SQLiteStore",
     "StoreFailed",
     "TimedOut",
@@ -80,6 +92,7 @@ __all__ = [
     "VLLMClient",
     "VLLMError",
     "create_llm_client",
+    "get_best_model",
     "monitor_performance",
     "run_batch",
 ]

@@ -13,7 +13,8 @@
     ├── EmptyAnswer          the answer has no text
     ├── StoreFailed          a store of answers cannot be read or written
     ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
-    └── MissingExtra         a library is not installed that only this part needs (also an ImportError)
+    ├── MissingExtra         a library is not installed that only this part needs (also an ImportError)
+    └── NoModel              no model of the catalogue suits
 
 NotReachable, TimedOut, Overloaded, NotReady and EngineFailed may pass by themselves: trying again later is sensible,
 and has been done `max_retries` times before they are raised. The others stay until something is changed.
@@ -97,3 +98,7 @@ class BatchFileError(VLLMError):
 
 class MissingExtra(VLLMError, ImportError):
     """A library is not installed that only this part needs."""
+
+
+class NoModel(VLLMError):
+    """No model of the catalogue suits what was asked for."""

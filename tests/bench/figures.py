@@ -38,9 +38,9 @@ class Operated:
     settled_seconds: float
     """The same until its last write: with the controller manager statuses follow the Deployments."""
     writes: Mapping[str, int]
-    """The operator's, by resource, without the gate program."""
+    """The operator's, by resource, without what all models of a namespace share."""
     shared_writes: int
-    """Those of the gate program, once per namespace."""
+    """Those of the gate program, once per namespace, and of the catalogue, at most once a second."""
     failed_writes: int
     """Refused ones among them all; they count too."""
     unattributed_writes: int
@@ -92,7 +92,7 @@ class Figures:
     writes_per_resource: float
     writes_by_resource: Mapping[str, float]
     """Per resource, the mean over all repetitions."""
-    gate_program_writes: float
+    shared_writes_per_namespace: float
     failed_writes: int
     reconcile_failures: int
     unattributed_writes: int
@@ -147,7 +147,7 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
         children_per_resource=measured.children,
         writes_per_resource=statistics.median(sum(phase.writes.values()) / number for phase in operated),
         writes_by_resource=_by_resource(operated, number),
-        gate_program_writes=statistics.median(phase.shared_writes for phase in operated),
+        shared_writes_per_namespace=statistics.median(phase.shared_writes for phase in operated),
         failed_writes=sum(phase.failed_writes for phase in operated),
         reconcile_failures=sum(phase.failures for phase in operated),
         unattributed_writes=sum(phase.unattributed_writes for phase in operated),

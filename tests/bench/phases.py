@@ -15,7 +15,7 @@ from tests.bench.audit import AuditLog, Write, counted, stands_at
 from tests.bench.figures import Bare, Operated, Still, difference
 from tests.bench.process import OperatorProcess
 from tests.bench.site import HARNESS, OPERATOR, Site, user_name
-from vllm_operator.api.names import GATES_CONFIG_MAP
+from vllm_operator.api.names import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,7 @@ class Phases:
         await self.quiet()
         after, cpu = await operator.read(), self.site.control_plane_cpu_seconds() - cpu
         writes = counted(self._log.writes, user_name(OPERATOR))
-        own = [write for write in writes if write.target.name != GATES_CONFIG_MAP]
+        own = [write for write in writes if write.target.name not in SHARED]
         return Operated(
             seconds=seconds,
             settled_seconds=max(write.answered for write in writes) - _start(self._log.writes),

@@ -38,7 +38,7 @@ _ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("  the same in CPU of all parts", lambda found: f"{found.cpu_ratio_to_bare_writes:.2f}"),
     ("children per resource", lambda found: f"{found.children_per_resource}"),
     ("writes per resource", lambda found: f"{found.writes_per_resource:.2f}"),
-    ("  gate program, per namespace", lambda found: f"{found.gate_program_writes:.0f}"),
+    ("  shared, per namespace", lambda found: f"{found.shared_writes_per_namespace:.0f}"),
     ("  refused by the API server", lambda found: f"{found.failed_writes}"),
     ("idle writes", lambda found: f"{found.idle_writes}"),
     ("restart writes", lambda found: f"{found.restart_writes}"),

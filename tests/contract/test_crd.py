@@ -148,6 +148,8 @@ def test_the_defaults_of_the_server_are_those_of_the_operator(api: Api) -> None:
         (".spec.scheduling.affinity.podAntiAffinity", "Which pods the engines keep away from"),
         (".spec.storage.cache.persistentVolumeClaim.size", "It may grow where the storage class allows"),
         (".status.conditions.lastTransitionTime", "When `status` last changed"),
+        (".spec.catalog", "Edits restart nothing"),
+        (".spec.catalog.languages", "BCP 47 tags"),
     ],
 )
 def test_kubectl_explains_every_field(team: Namespace, field: str, said: str) -> None:

@@ -98,6 +98,7 @@ def test_a_deployment_edited_by_hand_is_repaired(site: Site, stub: EngineChoice)
 def test_a_restarted_operator_writes_nothing(site: Site, stub: EngineChoice) -> None:
     site.apply(models.model("kept", stub))
     site.wait_ready("kept")
+    site.until("the catalogue shows that", lambda: _listed(site).get("kept", {}).get("ready"))
     before = _versions(site)
     (operator,) = json.loads(_operator(site, "get", "pods", "-o", "json"))["items"]
     _operator(site, "delete", "pod", operator["metadata"]["name"])
@@ -139,8 +140,10 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.wait_ready("gone")
     site.kubectl("delete", "vllmmodel", "gone")
     site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="gone"))
-    gates = {"app.kubernetes.io/name": "vllm-gates"}
-    site.until("the gate program went with the last model", lambda: not site.list("configmaps", **gates))
+    shared = [{"app.kubernetes.io/name": name} for name in ("vllm-gates", "vllm-catalog")]
+    site.until(
+        "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
+    )
 
 
 def _replaced(site: Site, name: str, before: Mapping[str, Any]) -> bool:
@@ -156,6 +159,12 @@ def _argument(pod: Mapping[str, Any], flag: str) -> str:
 
 def _operator(site: Site, *arguments: str) -> str:
     return site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, *arguments)
+
+
+def _listed(site: Site) -> dict[str, dict[str, Any]]:
+    """The models of the catalogue, by name."""
+    content = json.loads(site.get("configmap", "vllm-catalog")["data"]["catalog.json"])
+    return {one["name"]: one for one in content["models"]}
 
 
 def _versions(site: Site) -> dict[str, str]:

@@ -77,6 +77,11 @@ def gates(**fields: Any) -> Spec:
     return {"gates": fields}
 
 
+def catalog(**fields: Any) -> Spec:
+    """A spec with fields of the catalogue."""
+    return {"catalog": fields}
+
+
 def words(*found: str) -> Spec:
     """A spec with further arguments."""
     return engine(extraArgs=list(found))
@@ -315,6 +320,37 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("--swap-space", "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0"),
             ("--task=embed", "spec.engine.extraArgs: --task is gone since vLLM 0.13.0: set spec.model.runner"),
         )
+    ),
+    Constraint(
+        catalog(languages=["en", "zh-TW", "zh-Hant-HK"]),
+        catalog(languages=["zh_TW"]),
+        "spec.catalog.languages[0] in body should match",
+    ),
+    Constraint(
+        catalog(languages=["en", "de"]), catalog(languages=["en", "en"]), "spec.catalog.languages[1]: Duplicate value"
+    ),
+    Constraint(
+        catalog(complexity=["simple", "complex"]),
+        catalog(complexity=["hard"]),
+        'spec.catalog.complexity[0]: Unsupported value: "hard"',
+    ),
+    Constraint(
+        catalog(tasks=["extraction", "tool_use.v2"]),
+        catalog(tasks=["two words"]),
+        "spec.catalog.tasks[0] in body should match",
+    ),
+    Constraint(
+        catalog(tasks=[f"task-{number}" for number in range(32)]),
+        catalog(tasks=[f"task-{number}" for number in range(33)]),
+        "spec.catalog.tasks: Too many: 33: must have at most 32 items",
+    ),
+    Constraint(
+        catalog(labels={"example.com/tier": "gold"}),
+        catalog(labels={f"label-{number}": "a" for number in range(17)}),
+        "spec.catalog.labels: Too many: 17: must have at most 16 items",
+    ),
+    Constraint(
+        catalog(weight=0), catalog(weight=1001), "spec.catalog.weight in body should be less than or equal to 1000"
     ),
     Constraint({"replicas": 0}, {"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
     Constraint(model(), {"model": {}}, "spec.model.source: Required value"),

@@ -11,6 +11,11 @@ from vllm_operator.api.meta import GROUP
 MAX_LABEL_LENGTH: Final = 63
 GATES_CONFIG_MAP: Final = "vllm-gates"
 """ConfigMap of the gate program, one in each namespace that has models."""
+CATALOG_CONFIG_MAP: Final = "vllm-catalog"
+"""ConfigMap that says which models a namespace has and what they are good for."""
+
+SHARED: Final = (GATES_CONFIG_MAP, CATALOG_CONFIG_MAP)
+"""ConfigMaps that all models of a namespace share."""
 
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""

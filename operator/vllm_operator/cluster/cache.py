@@ -31,6 +31,7 @@ class Cache:
     def __init__(self) -> None:
         self._objects: defaultdict[Kind, dict[Key, Mapping[str, Any]]] = defaultdict(dict)
         self._models_by_instance: dict[Key, str] = {}
+        self._models_by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], Mapping[str, Any]]] = defaultdict(dict)
         self._served: set[Kind] = set()
         self._deleted: OrderedDict[str, int] = OrderedDict()
@@ -109,16 +110,15 @@ class Cache:
         name = self._models_by_instance.get(instance)
         return None if name is None else Key(instance.namespace, name)
 
-    def has_models(self, namespace: str) -> bool:
-        """Whether a namespace holds a model that is not being deleted."""
-        return any(
-            key.namespace == namespace and "deletionTimestamp" not in model["metadata"]
-            for key, model in self._objects[MODEL].items()
-        )
+    def models(self, namespace: str) -> tuple[Mapping[str, Any], ...]:
+        """Models of a namespace, in no order."""
+        known = self._objects[MODEL]
+        return tuple(known[Key(namespace, name)] for name in self._models_by_namespace.get(namespace, ()))
 
     def _index(self, kind: Kind, key: Key) -> None:
         if kind is MODEL:
             self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
+            self._models_by_namespace[key.namespace].add(key.name)
             return
         live = self._objects[kind][key]
         for instance in _instances(live):
@@ -127,6 +127,9 @@ class Cache:
     def _unindex(self, kind: Kind, key: Key, known: Mapping[str, Any]) -> None:
         if kind is MODEL:
             self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
+            self._models_by_namespace[key.namespace].discard(key.name)
+            if not self._models_by_namespace[key.namespace]:
+                del self._models_by_namespace[key.namespace]
             return
         for instance in _instances(known):
             parts = self._parts_by_instance[instance]

@@ -54,7 +54,7 @@ class Intake:
             self.everything()
 
     def everything(self) -> None:
-        """Have every model looked at, and every namespace that holds a model or the gate program."""
+        """Have every model looked at, and every namespace that holds a model or what models share."""
         for kind in (MODEL, *CHILDREN, *OPTIONAL):
             for _, live in self._cache.items(kind):
                 self._enqueue(kind, live)

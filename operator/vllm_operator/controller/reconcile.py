@@ -19,16 +19,17 @@ from vllm_operator.controller.listen import Listener
 from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
 from vllm_operator.planner.decide import decide, decide_namespace, engines, key_of, tell
-from vllm_operator.planner.news import news_of
+from vllm_operator.planner.news import News, news_of
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import NamespaceObservation, Observation
+from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from vllm_operator.cluster.client import Client
     from vllm_operator.errors import ApiError
-    from vllm_operator.planner.plan import ChildKey, Plan
+    from vllm_operator.planner.plan import ChildKey, Plan, Trouble
     from vllm_operator.telemetry import Census
 
 logger = logging.getLogger(__name__)
@@ -36,13 +37,32 @@ logger = logging.getLogger(__name__)
 _KEY_BYTES = 32
 
 
-class Reconciler:
-    """Brings one model, or what a namespace's models share, to what is wanted of it."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, client: Client, cache: Cache, census: Census) -> None:
+
+class Reconciler:
+    """Brings one model, or what a namespace's models share, to what is wanted of it.
+
+    `look_at` has another key looked at soon: a model's readiness is seen here first, and its namespace's catalogue
+    shows it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        census: Census,
+        look_at: Callable[[Key], None],
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._client = client
         self._cache = cache
         self._census = census
+        self._look_at = look_at
+        self._clock = clock
+        self._catalogs_judged_at: dict[str, datetime] = {}
         self._hands = Hands(client, cache)
         self._listener = Listener(client)
         self._announcer = Announcer(client)
@@ -90,7 +110,7 @@ class Reconciler:
         return tell(seen, done.troubles), done.failure
 
     async def _observe(self, key: Key) -> Observation:
-        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), datetime.now(UTC)
+        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
         return Observation(
             raw=raw,
             children=self._children(key),
@@ -119,20 +139,46 @@ class Reconciler:
         except (ApiNotFound, ApiRefused):
             return None  # the status tells it
 
-    async def _share(self, key: Key) -> None:
-        """The gate program of a namespace.
+    async def _share(self, key: Key) -> float | None:
+        """What the models of a namespace share.
 
         Raises:
             OperatorError: it could not be written; there is no one status to tell it in.
         """
-        program = self._cache.get(CONFIG_MAP, Key(key.namespace, names.GATES_CONFIG_MAP))
-        observation = NamespaceObservation(key.namespace, self._cache.has_models(key.namespace), program)
-        done = await self._hands.act(key, decide_namespace(observation), _is_managed)
+        observation = self._observe_namespace(key.namespace)
+        plan = decide_namespace(observation)
+        done = await self._hands.act(key, plan, _is_managed)
         if done.unknown:
-            [program] = done.unknown.values()
-            done = await self._hands.act(key, decide_namespace(replace(observation, program=program)), _is_managed)
+            observation = replace(observation, shared={**observation.shared, **done.unknown})
+            done = await self._hands.act(key, decide_namespace(observation), _is_managed)
         if done.troubles:
+            await self._tell_namespace(observation, done.troubles[0])
             raise OperatorError(done.troubles[0].message)
+        self._remember_judgement(observation, plan)
+        return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
+
+    def _observe_namespace(self, namespace: str) -> NamespaceObservation:
+        found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in names.SHARED)
+        return NamespaceObservation(
+            namespace=namespace,
+            models=self._cache.models(namespace),
+            shared={key_of(live): live for live in found if live is not None},
+            now=self._clock(),
+            catalog_judged_at=self._catalogs_judged_at.get(namespace),
+        )
+
+    def _remember_judgement(self, observation: NamespaceObservation, plan: Plan) -> None:
+        """After a failure nothing is remembered: the next try has to be one, or the queue would not back off."""
+        if not observation.models:
+            self._catalogs_judged_at.pop(observation.namespace, None)
+        elif plan.look_again_at is None:
+            self._catalogs_judged_at[observation.namespace] = observation.now
+
+    async def _tell_namespace(self, observation: NamespaceObservation, trouble: Trouble) -> None:
+        """An Event about the first model: what is shared has no status."""
+        first = min(observation.models, key=lambda raw: str(raw["metadata"]["name"]), default=None)
+        if first is not None:
+            await self._announcer.announce(first, News("Warning", trouble.reason, trouble.message), observation.now)
 
     async def _write_status(self, key: Key, status: Mapping[str, Any], now: datetime) -> None:
         raw = self._cache.get(MODEL, key)
@@ -144,6 +190,8 @@ class Reconciler:
         except ApiNotFound:
             return  # deleted meanwhile: there is nobody left to tell
         self._cache.put(MODEL, live)
+        if is_available(live) != is_available(raw):
+            self._look_at(Key(key.namespace))
         told = next(condition for condition in status["conditions"] if condition["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", key.namespace, key.name, text)

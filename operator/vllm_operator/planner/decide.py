@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
-from vllm_operator.api.names import instance_name
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import keys, lookups, pods, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
-from vllm_operator.render import gates
+from vllm_operator.render import catalog, gates
 from vllm_operator.render.children import children
 from vllm_operator.render.service import url
 from vllm_operator.render.surroundings import Surroundings
@@ -30,6 +30,9 @@ REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
 
 KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
 """How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
+
+CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
+"""Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
 
 _MOST_TROUBLES_TOLD: Final = 3
 
@@ -82,26 +85,37 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
-    """What shall be done about the gate program of a namespace: it is there as long as a model is."""
-    live = observation.program
-    if not observation.has_models:
-        return Plan(deletes=(live,) if live else ())
-    desired = gates.program(observation.namespace)
-    if live is not None and holds(live, desired):
-        return Plan()
-    return Plan(writes=(Write(desired, ours=live is not None),))
+    """What shall be done about what the models of a namespace share: it is there as long as a model is."""
+    models = [raw for raw in observation.models if "deletionTimestamp" not in raw["metadata"]]
+    if not models:
+        return Plan(deletes=tuple(observation.shared.values()))
+    desired = [gates.program(observation.namespace)]
+    later = _catalog_again_at(observation)
+    if later is None:
+        live = observation.shared.get(ChildKey("ConfigMap", CATALOG_CONFIG_MAP))
+        desired.append(catalog.catalog(observation.namespace, models, live))
+    return Plan(writes=_writes(desired, observation.shared), look_again_at=later)
 
 
 def name_taken(desired: Mapping[str, Any]) -> Trouble:
     """A child's name belongs to somebody else."""
     name = f"{desired['kind']} {desired['metadata']['name']}"
-    advice = "delete or rename it, or give the VLLMModel another name"
+    shared = desired["metadata"]["name"] in SHARED
+    advice = "delete or rename it" if shared else "delete or rename it, or give the VLLMModel another name"
     return Trouble(Reason.NAME_TAKEN, f"{name} exists and is not the operator's: {advice}")
 
 
 def key_of(child: Mapping[str, Any]) -> ChildKey:
     """Which child an object is."""
     return ChildKey(child["kind"], child["metadata"]["name"])
+
+
+def _catalog_again_at(observation: NamespaceObservation) -> datetime | None:
+    """When to look at the catalogue, where it was looked at a moment ago; None for now."""
+    judged = observation.catalog_judged_at
+    if judged is None or observation.now >= judged + CATALOG_AGAIN_AFTER:
+        return None
+    return judged + CATALOG_AGAIN_AFTER
 
 
 def _surroundings(observation: Observation) -> Surroundings:

@@ -46,9 +46,13 @@ class NamespaceObservation:
     """Everything that a decision about what the models of a namespace share may depend on."""
 
     namespace: str
-    has_models: bool
-    program: Mapping[str, Any] | None
-    """The live ConfigMap of the gate program."""
+    models: tuple[Mapping[str, Any], ...]
+    """All that there are, as the API server has them, with those that are being deleted."""
+    shared: Mapping[ChildKey, Mapping[str, Any]]
+    """The live ConfigMaps that the models share."""
+    now: datetime
+    catalog_judged_at: datetime | None = None
+    """When the catalogue was last compared with the models; None where it was not since the operator started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
-from vllm_operator.render.objects import hashed
+from vllm_operator.render.objects import shared
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
@@ -29,18 +29,8 @@ _LIVE_FAILURES = 3
 
 
 def program(namespace: str) -> dict[str, Any]:
-    """The ConfigMap with the gate program. It has no owner: all models of the namespace share it."""
-    metadata = {
-        "name": names.GATES_CONFIG_MAP,
-        "namespace": namespace,
-        "labels": {
-            "app.kubernetes.io/name": names.GATES_CONFIG_MAP,
-            "app.kubernetes.io/component": "gates",
-            "app.kubernetes.io/part-of": "vllm-operator",
-            names.MANAGED_BY: names.MANAGER,
-        },
-    }
-    return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": program_sources()})
+    """The ConfigMap with the gate program."""
+    return shared(namespace, names.GATES_CONFIG_MAP, component="gates", data=program_sources())
 
 
 @cache
@@ -76,7 +66,7 @@ def mounts() -> list[dict[str, Any]]:
     ]
 
 
-def _pools(spec: VLLMModelSpec) -> bool:
+def pools(spec: VLLMModelSpec) -> bool:
     """Whether the engine completes no prompts. With runner auto, vLLM makes a converted model a pooling one."""
     model = spec.model
     return model.runner == "pooling" or (model.runner != "generate" and model.convert in {"embed", "classify"})
@@ -96,7 +86,7 @@ def _command(spec: VLLMModelSpec, mode: str) -> list[str]:
     # -S and -E keep the start of the interpreter short and free of the image's own settings
     words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
     options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
-    if _pools(spec):
+    if pools(spec):
         options += ["--canary", "pooling"]
     adapters = [adapter.name for adapter in (spec.lora and spec.lora.adapters) or []]
     if adapters:

@@ -40,6 +40,21 @@ def child(
     return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
 
 
+def shared(namespace: str, name: str, *, component: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """A ConfigMap that all models of a namespace share; none of them owns it."""
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {
+            "app.kubernetes.io/name": name,
+            "app.kubernetes.io/component": component,
+            "app.kubernetes.io/part-of": "vllm-operator",
+            names.MANAGED_BY: names.MANAGER,
+        },
+    }
+    return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)})
+
+
 def hashed(desired: dict[str, Any]) -> dict[str, Any]:
     """Add the annotation that tells two desired states apart, also when the newer one only leaves something out."""
     digest = hashlib.sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -159,16 +159,23 @@ def test_children_lead_to_their_model_by_its_instance_name(name: str) -> None:
     assert cache.model_of(labelled) is None
 
 
-def test_a_namespace_has_models_until_the_last_one_is_being_deleted() -> None:
+def test_models_are_found_by_their_namespace_until_they_are_deleted() -> None:
     cache = Cache()
-    assert not cache.has_models("team")
-    cache.put(MODEL, resource())
-    assert cache.has_models("team")
-    assert not cache.has_models("other")
-    leaving = resource()
-    leaving["metadata"] |= {"resourceVersion": "11", "deletionTimestamp": "2026-11-22T12:00:00Z"}
-    cache.put(MODEL, leaving)
-    assert not cache.has_models("team")
+    assert cache.models("team") == ()
+    for name, namespace in (("qwen", "team"), ("llama", "team"), ("qwen", "other")):
+        cache.put(MODEL, resource(name, namespace=namespace) | {"metadata": metadata(name, namespace)})
+    assert {model["metadata"]["name"] for model in cache.models("team")} == {"qwen", "llama"}
+    cache.put(MODEL, {**resource(), "metadata": metadata("qwen", "team", "11")})
+    cache.remove(MODEL, {"metadata": metadata("llama", "team", "12")})
+    (left,) = cache.models("team")
+    assert left["metadata"]["resourceVersion"] == "11"
+    assert len(cache.models("other")) == 1
+
+
+def metadata(name: str, namespace: str, version: str = "10") -> dict[str, Any]:
+    """What tells models of two namespaces apart."""
+    found: dict[str, Any] = resource(name, namespace=namespace)["metadata"]
+    return {**found, "uid": f"{namespace}-{name}", "resourceVersion": version}
 
 
 def test_bookkeeping_and_pod_specs_are_dropped_and_kinds_are_filled_in() -> None:

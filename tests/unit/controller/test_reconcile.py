@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support.resources import as_desired, child_of, condition, deployment_status, live, pod, resource
+from tests.support.resources import NOW, as_desired, child_of, condition, deployment_status, live, pod, resource
 from vllm_operator.api.names import MANAGED_BY
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
@@ -122,9 +124,16 @@ class Control:
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
         self.cache, self.server, self.census = Cache(), Server(), Census()
-        self.reconciler = Reconciler(cast("Client", self.server), self.cache, self.census)
+        self.looked_at: list[Key] = []
+        client = cast("Client", self.server)
+        self.passed = timedelta()
+        self.reconciler = Reconciler(client, self.cache, self.census, self.looked_at.append, clock=self.now)
         if raw is not None:
             self.cache.put(MODEL, raw)
+
+    def now(self) -> datetime:
+        """The time, as far as the test has let it pass."""
+        return NOW + self.passed
 
     def have(self, *objects: Mapping[str, Any], cached: bool = True) -> None:
         """Objects that are there."""
@@ -391,21 +400,55 @@ async def test_a_model_that_is_gone_costs_nothing() -> None:
     assert (control.server.writes, control.server.statuses, control.server.deleted) == ([], [], [])
 
 
-async def test_the_gate_program_comes_with_the_first_model_and_goes_with_the_last() -> None:
+async def test_what_models_share_comes_with_the_first_one_and_goes_with_the_last() -> None:
     control = Control(resource())
-    await control.reconcile(SHARED)
-    await control.reconcile(SHARED)
-    assert control.server.writes == [("ConfigMap", "vllm-gates", False)]
+    assert await control.reconcile(SHARED) is None
+    assert await control.reconcile(SHARED) == 1
+    assert control.server.writes == [("ConfigMap", "vllm-gates", False), ("ConfigMap", "vllm-catalog", False)]
     control.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
-    await control.reconcile(SHARED)
-    assert control.server.deleted == ["vllm-gates"]
+    assert await control.reconcile(SHARED) is None
+    assert control.server.deleted == ["vllm-gates", "vllm-catalog"]
 
 
-async def test_a_foreign_config_map_under_the_name_of_the_gate_program_is_left_alone_and_told() -> None:
+async def test_models_that_come_together_cost_one_more_write_of_the_catalogue() -> None:
     control = Control(resource())
-    control.have({"kind": "ConfigMap", "metadata": {"name": "vllm-gates", "namespace": "team"}}, cached=False)
-    with pytest.raises(OperatorError, match="ConfigMap vllm-gates exists and is not the operator's"):
-        await control.reconcile(SHARED)
+    await control.reconcile(SHARED)
+    for number in range(50):
+        control.cache.put(MODEL, resource(f"model-{number}"))
+        assert await control.reconcile(SHARED) == 1
+    for _ in range(3):
+        control.passed += timedelta(seconds=1)
+        assert await control.reconcile(SHARED) is None
+    assert [name for _, name, _ in control.server.writes].count("vllm-catalog") == 2
+    assert len(shown(control)["models"]) == 51
+
+
+async def test_a_model_that_gets_ready_has_its_catalogue_looked_at_and_one_that_stays_so_has_not(
+    serving: Control,
+) -> None:
+    await serving.reconcile()
+    assert serving.looked_at == [SHARED]
+    serving.passed += timedelta(seconds=1)
+    await serving.reconcile(SHARED)
+    assert [(one["name"], one["ready"]) for one in shown(serving)["models"]] == [("qwen", True)]
+    await serving.reconcile()
+    assert serving.looked_at == [SHARED]
+
+
+@pytest.mark.parametrize("name", ["vllm-gates", "vllm-catalog"])
+async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(name: str) -> None:
+    control = Control(resource())
+    foreign = {"kind": "ConfigMap", "metadata": {"name": name, "namespace": "team"}}
+    control.have(foreign, cached=False)
+    for _ in range(2):
+        with pytest.raises(OperatorError, match=f"ConfigMap {name} exists and is not the operator's"):
+            await control.reconcile(SHARED)
+    assert control.server.objects["ConfigMap", name] == foreign
+    (event,) = control.server.events
+    assert (event["type"], event["reason"], event["involvedObject"]["name"]) == ("Warning", "NameTaken", "qwen")
+    assert event["message"] == f"ConfigMap {name} exists and is not the operator's: delete or rename it"
+    del control.server.objects["ConfigMap", name]
+    assert await control.reconcile(SHARED) is None
 
 
 async def test_a_gate_program_of_ours_is_taken_back() -> None:
@@ -414,10 +457,16 @@ async def test_a_gate_program_of_ours_is_taken_back() -> None:
     old["data"] = {}
     control.have(old, cached=False)
     await control.reconcile(SHARED)
-    assert control.server.writes[-1] == ("ConfigMap", "vllm-gates", True)
+    assert ("ConfigMap", "vllm-gates", True) in control.server.writes
     found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
     assert found is not None
     assert found["data"] == gates.program("team")["data"]
+
+
+def shown(control: Control) -> dict[str, Any]:
+    """The catalogue that is there."""
+    found: dict[str, Any] = json.loads(control.server.objects["ConfigMap", "vllm-catalog"]["data"]["catalog.json"])
+    return found
 
 
 async def test_every_child_that_is_written_is_known_at_once() -> None:

@@ -7,6 +7,7 @@ import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from tests.support.resources import (
@@ -21,12 +22,13 @@ from tests.support.resources import (
     resource,
 )
 from vllm_operator.api.conditions import Reason
-from vllm_operator.api.names import DESIRED_HASH, GATES_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import status
 from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Trouble, Write
 from vllm_operator.render import gates
+from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.surroundings import Surroundings
 
@@ -627,29 +629,96 @@ def test_a_message_that_changes_keeps_the_transition_time() -> None:
 # --- namespaces
 
 
-def test_the_gate_program_is_made_with_the_first_model() -> None:
-    plan = decide_namespace(NamespaceObservation("team", has_models=True, program=None))
-    assert plan == Plan(writes=(Write(gates.program("team"), ours=False),))
+def shared(*found: dict[str, Any]) -> dict[ChildKey, dict[str, Any]]:
+    """Live objects that the models of a namespace share."""
+    return {key_of(one): one for one in found}
 
 
-def test_the_gate_program_is_left_alone_while_it_is_current() -> None:
-    program = live(gates.program("team"))
-    assert decide_namespace(NamespaceObservation("team", has_models=True, program=program)) == Plan()
+def around(*models: dict[str, Any], live_ones: Mapping[ChildKey, Any] | None = None, **more: Any) -> Plan:
+    """What is decided about a namespace."""
+    return decide_namespace(NamespaceObservation("team", models, live_ones or {}, NOW, **more))
+
+
+def available(raw: dict[str, Any], status: str = "True") -> dict[str, Any]:
+    """The same model with this status of Available."""
+    return {**raw, "status": {"conditions": [{"type": "Available", "status": status}]}}
+
+
+def listed_in(plan: Plan) -> list[dict[str, Any]]:
+    """The models of the catalogue that a plan writes."""
+    (write,) = plan.writes
+    found: list[dict[str, Any]] = orjson.loads(write.desired["data"]["catalog.json"])["models"]
+    return found
+
+
+def test_what_models_share_is_made_with_the_first_one() -> None:
+    made = (gates.program("team"), catalog("team", [resource()]))
+    assert around(resource()) == Plan(writes=tuple(Write(desired, ours=False) for desired in made))
+
+
+def test_what_models_share_is_left_alone_while_it_is_current() -> None:
+    found = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    assert around(resource(), live_ones=found) == Plan()
+    touched = resource(generation=7)
+    touched["metadata"]["annotations"] = {"example.com/touched": "yes"}
+    assert around(touched, live_ones=found) == Plan()
 
 
 @pytest.mark.parametrize("name", ["judge.py", "probe.py"])
 def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None:
     program = live(gates.program("team"))
     program["data"][name] = "raise SystemExit(1)"
-    plan = decide_namespace(NamespaceObservation("team", has_models=True, program=program))
+    plan = around(resource(), live_ones=shared(program, live(catalog("team", [resource()]))))
     assert plan == Plan(writes=(Write(gates.program("team"), ours=True),))
 
 
-def test_the_gate_program_goes_with_the_last_model() -> None:
-    program = live(gates.program("team"))
-    assert decide_namespace(NamespaceObservation("team", has_models=False, program=program)) == Plan(deletes=(program,))
-    assert decide_namespace(NamespaceObservation("team", has_models=False, program=None)) == Plan()
-    assert program["metadata"]["name"] == GATES_CONFIG_MAP
+def test_what_models_share_goes_with_the_last_one() -> None:
+    program, shown = live(gates.program("team")), live(catalog("team", [resource()]))
+    leaving = resource()
+    leaving["metadata"]["deletionTimestamp"] = STAMP
+    for models in ((), (leaving,)):
+        assert around(*models, live_ones=shared(program, shown)) == Plan(deletes=(program, shown))
+        assert around(*models) == Plan()
+    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {GATES_CONFIG_MAP, CATALOG_CONFIG_MAP}
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"models": [{}]}', '{"models": 1}'])
+def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
+    damaged = live(catalog("team", [resource()]))
+    damaged["data"]["catalog.json"] = damage
+    plan = around(resource(), live_ones=shared(live(gates.program("team")), damaged))
+    assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True),))
+
+
+def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
+    leaving = resource("llama")
+    leaving["metadata"]["deletionTimestamp"] = STAMP
+    found = shared(live(gates.program("team")), live(catalog("team", [resource(), resource("llama")])))
+    plan = around(available(resource(catalog={"tasks": ["chat"]})), leaving, live_ones=found)
+    (shown,) = listed_in(plan)
+    assert (shown["name"], shown["ready"], shown["tasks"]) == ("qwen", True, ["chat"])
+    unready = shared(live(gates.program("team")), live(catalog("team", [available(resource())])))
+    assert [one["ready"] for one in listed_in(around(available(resource(), "False"), live_ones=unready))] == [False]
+
+
+def test_a_model_whose_edit_cannot_be_followed_stays_in_the_catalogue_as_its_engines_stay() -> None:
+    bad = resource(engine={"extraArgs": ["--seed", "1", "--see=1"]}, model={"source": "org/other"})
+    before = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    (shown,) = listed_in(around(available(bad), live_ones=before))
+    assert (shown["served_names"], shown["ready"]) == ([resource()["spec"]["model"]["source"]], True)
+    assert listed_in(around(bad, live_ones=shared(live(gates.program("team"))))) == []
+
+
+def test_a_catalogue_that_was_just_judged_waits_so_that_many_changes_cost_one_write() -> None:
+    program = shared(live(gates.program("team")))
+    just = NOW - timedelta(seconds=0.3)
+    assert around(resource(), live_ones=program, catalog_judged_at=just) == Plan(
+        look_again_at=just + timedelta(seconds=1)
+    )
+    late = around(resource(), live_ones=program, catalog_judged_at=NOW - timedelta(seconds=1))
+    assert late == Plan(writes=(Write(catalog("team", [resource()]), ours=False),))
+    gone = shared(live(catalog("team", [resource()])))
+    assert around(live_ones=gone, catalog_judged_at=just).deletes == tuple(gone.values())
 
 
 def test_a_patch_that_does_not_fit_stalls_the_model_and_leaves_its_children() -> None:

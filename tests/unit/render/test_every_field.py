@@ -11,6 +11,7 @@ from tests.support.resources import resource
 from tests.support.specs import edits, leaf_paths, specs
 from vllm_operator.api import names
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.surroundings import Surroundings
 
@@ -21,22 +22,44 @@ WITHOUT_EFFECT: Final = {
     "accelerator.memory": "estimates are made with it; it places nothing",
 }
 
+CATALOG: Final = "catalog."
+"""Fields that applications read, and no engine."""
+
 
 def rendered(spec: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """The children of a spec."""
     return children(parse_resource(resource(**spec)), SURROUNDINGS)
 
 
+def shown(spec: dict[str, Any]) -> dict[str, Any]:
+    """The catalogue of a namespace that has this one model."""
+    return catalog("team", [resource(**spec)])
+
+
 @pytest.mark.parametrize("path", leaf_paths())
-def test_an_edit_of_any_field_changes_the_children(path: str) -> None:
+def test_an_edit_of_any_field_changes_the_children_or_the_catalogue(path: str) -> None:
     pairs = edits(path)
     assert pairs
     changed = any(rendered(before) != rendered(after) for before, after in pairs)
-    assert changed == (path not in WITHOUT_EFFECT)
+    told = any(shown(before) != shown(after) for before, after in pairs)
+    assert (changed or told) == (path not in WITHOUT_EFFECT)
+    assert changed == (path not in WITHOUT_EFFECT and not path.startswith(CATALOG))
+
+
+@given(specs(), specs())
+@settings(max_examples=50, derandomize=True, deadline=None)
+def test_an_edit_of_the_catalogue_touches_no_child_and_so_rolls_no_engine(
+    spec: dict[str, Any], other: dict[str, Any]
+) -> None:
+    edited = {name: part for name, part in spec.items() if name != "catalog"}
+    if "catalog" in other:
+        edited["catalog"] = other["catalog"]
+    assert rendered(edited) == rendered(spec)
 
 
 def test_fields_without_effect_are_fields() -> None:
     assert WITHOUT_EFFECT.keys() <= set(leaf_paths())
+    assert any(path.startswith(CATALOG) for path in leaf_paths())
 
 
 @given(specs())

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.access import Auth, Network, Service
 from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
+from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
 from vllm_operator.api.spec.engine import Engine
@@ -112,6 +113,11 @@ class VLLMModelSpec(Model):
     gates: Gates = Field(default_factory=Gates, description="The gates that decide which engines get traffic.")
     monitoring: Monitoring | None = Field(
         default=None, description="Have Prometheus collect the engines' metrics: a PodMonitor."
+    )
+    catalog: Catalog | None = Field(
+        default=None,
+        description="What the model is good for, so that applications choose by need: the namespace's ConfigMap "
+        "`vllm-catalog`. Edits restart nothing.",
     )
 
     @property

@@ -1,0 +1,255 @@
+"""Choose a model by what a request needs, and go on with the next one where it has no engine.
+
+    router = ModelRouter.from_catalog()
+    entry = router.best(language="zh-TW", complexity="complex")
+    async with router.client(task="extraction") as llm:
+        print(await llm.complete("..."))
+
+`vllm_client.selection` says which model is the best, `vllm_client.sources` where the catalogue comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+from vllm_client.client import VLLMClient
+from vllm_client.errors import NoModel, NotReachable, NotReady
+from vllm_client.selection import Need, Needs, ranked
+from vllm_client.sources import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    from vllm_client.catalog import Catalog, CatalogEntry
+    from vllm_client.sources import CatalogSource
+
+T = TypeVar("T")
+
+KEY_VARIABLE = "VLLM_API_KEY"
+SET_ASIDE_SECONDS = 10.0
+"""How long a model that did not answer is asked after the others; the catalogue may be behind the truth."""
+ROUTED_RETRIES = 1
+"""Further attempts with a model before the next one is asked: waiting longer would cost more than changing over."""
+READ_AGAIN_SECONDS = 1.0
+"""How long a routed client goes by what it has read, so that a request costs no look at the catalogue."""
+_MOST_NAMED = 20
+
+
+class ModelRouter:
+    """Chooses among the models of a catalogue. Any thread may use it.
+
+    Args:
+        source: Where the catalogue is read; it is asked before each choice.
+        api_keys: The API key of each model, by name; VLLM_API_KEY goes to all others that ask for one.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        source: CatalogSource,
+        *,
+        api_keys: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._api_keys = dict(api_keys or {})
+        self.clock = clock
+        self._set_aside_until: dict[str, float] = {}
+
+    @classmethod
+    def from_catalog(
+        cls,
+        source: CatalogSource | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        api_keys: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A router over a mounted file, the content of one, or whatever `vllm_client.sources` finds by itself.
+
+        Raises:
+            VLLMError: There is no catalogue; the message says where it was looked for.
+        """
+        router = cls(open_source(source), api_keys=api_keys)
+        router.catalog()
+        return router
+
+    def catalog(self) -> Catalog:
+        """The catalogue as it is now, without what this router knows beyond it.
+
+        Raises:
+            VLLMError: It cannot be read, and never could.
+        """
+        return self._source.read()
+
+    def best(self, **need: Unpack[Needs]) -> CatalogEntry:
+        """The model that suits best; one that is not ready only where none that is ready can be chosen.
+
+        Takes the fields of `Need` by name: language, complexity, task, labels, runner, exclude.
+
+        Raises:
+            NoModel: There is none; the message names what was asked for and what there is.
+            ConfigurationError: There is no such complexity.
+        """
+        return self.ranked(**need)[0]
+
+    def ranked(self, **need: Unpack[Needs]) -> tuple[CatalogEntry, ...]:
+        """Every model that can be chosen, the best first; arguments and errors are those of `best`."""
+        return self.in_order(self.suiting(Need(**need)))
+
+    def client(self, client_options: Mapping[str, Any] | None = None, **need: Unpack[Needs]) -> RoutedClient:
+        """A client that asks the best model, and the next one where that has no engine.
+
+        `client_options` go to each `VLLMClient`, such as `timeout` and `max_retries` (ROUTED_RETRIES unless given); the
+        other arguments are those of `best`.
+
+        Raises:
+            ConfigurationError: There is no such complexity.
+        """
+        return RoutedClient(self, Need(**need), client_options or {})
+
+    def suiting(self, need: Need) -> tuple[CatalogEntry, ...]:
+        """The models that suit, the best first, as far as the catalogue knows. Reads it, which may block.
+
+        Raises:
+            NoModel: There is none.
+        """
+        catalog = self.catalog()
+        found = ranked(catalog.models, need)
+        if not found:
+            raise _no_model(need, catalog)
+        return found
+
+    def in_order(self, models: tuple[CatalogEntry, ...]) -> tuple[CatalogEntry, ...]:
+        """Ranked models with those set aside behind the others that are ready."""
+        now = self.clock()
+        aside = {name for name, until in self._set_aside_until.copy().items() if now < until}
+        if not aside:
+            return models
+        return tuple(sorted(models, key=lambda model: (not model.ready, model.name in aside)))
+
+    def set_aside(self, name: str) -> None:
+        """Have a model asked after the others for a while: it was asked, and no engine of it answered."""
+        self._set_aside_until[name] = self.clock() + SET_ASIDE_SECONDS
+
+    def api_key(self, entry: CatalogEntry) -> str | None:
+        """The key to send to a model; None where it asks for none, or none is known."""
+        shared = os.environ.get(KEY_VARIABLE) if entry.key_secret else None
+        return self._api_keys.get(entry.name) or shared or None
+
+
+class RoutedClient:
+    """Asks the model that suits a need best at the time of each request. It satisfies `LLMClient`.
+
+    It changes over to the next model where the one before cannot be reached or has no ready engine, and to no other
+    model because of any other error.
+    """
+
+    def __init__(self, router: ModelRouter, need: Need, client_options: Mapping[str, Any]) -> None:
+        self._router = router
+        self._need = need
+        self._options = {"max_retries": ROUTED_RETRIES, **client_options}
+        self._clients: dict[tuple[str, str], VLLMClient] = {}
+        self._suiting: tuple[CatalogEntry, ...] = ()
+        self._read_again_at = -math.inf
+
+    async def complete(self, prompt: str, **kwargs: Any) -> str:
+        """The answer of the best model that has an engine; arguments and errors are those of `VLLMClient.complete`.
+
+        Raises:
+            NoModel: No model suits.
+            NotReady: No model that suits has an engine; the message names each and what it answered.
+            VLLMError: The model that was asked failed in another way.
+        """
+        return await self.using(lambda client: client.complete(prompt, **kwargs))
+
+    async def using(self, work: Callable[[VLLMClient], Awaitable[T]]) -> T:
+        """Do anything with the client of the best model that has an engine. `work` is called once for each one tried.
+
+        Raises:
+            VLLMError: As `complete`.
+        """
+        models = await self._models()
+        failures: list[NotReady | NotReachable] = []
+        for model in models:
+            try:
+                return await work(self._client_of(model))
+            except (NotReady, NotReachable) as failure:
+                self._router.set_aside(model.name)
+                failures.append(failure)
+        raise _all_failed(self._need, models, failures) from failures[-1]
+
+    async def close(self) -> None:
+        """Close the connections to all models."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _models(self) -> tuple[CatalogEntry, ...]:
+        """What to ask, in this order. The catalogue is read in a thread, since that may ask the network, and seldom."""
+        now = self._router.clock()
+        if now >= self._read_again_at:
+            self._suiting = await asyncio.to_thread(self._router.suiting, self._need)
+            self._read_again_at = now + READ_AGAIN_SECONDS
+        return self._router.in_order(self._suiting)
+
+    def _client_of(self, model: CatalogEntry) -> VLLMClient:
+        """One client, and so one pool of connections, for each model."""
+        asked_as = (model.base_url, model.model_name)
+        if asked_as not in self._clients:
+            key = self._router.api_key(model)
+            options = {**self._options, **({"api_key": key} if key else {})}
+            self._clients[asked_as] = VLLMClient(*asked_as, **options)
+        return self._clients[asked_as]
+
+
+def get_best_model(
+    language: str | None = None,
+    complexity: str | None = None,
+    *,
+    source: CatalogSource | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+) -> CatalogEntry:
+    """The model that suits a language and a complexity best, out of a catalogue that is read for this one choice.
+
+    Raises:
+        NoModel: There is none.
+        VLLMError: There is no catalogue.
+    """
+    return ModelRouter.from_catalog(source).best(language=language, complexity=complexity)
+
+
+def _no_model(need: Need, catalog: Catalog) -> NoModel:
+    named = "; ".join(_told(model) for model in catalog.models[:_MOST_NAMED])
+    more = len(catalog.models) - _MOST_NAMED
+    there = f"there are {named}{f'; and {more} more' if more > 0 else ''}" if named else "there are none"
+    return NoModel(
+        f"no model of namespace {catalog.namespace} is for {need}: {there}",
+        advice="Ask for less, or set spec.catalog of a VLLMModel: kubectl explain vllmmodel.spec.catalog",
+    )
+
+
+def _told(model: CatalogEntry) -> str:
+    """What a model is for, in a few words."""
+    labels = [f"{key}={value}" for key, value in model.labels.items()]
+    said = {"languages": model.languages, "complexity": model.complexity, "tasks": model.tasks, "labels": labels}
+    words = [f"{name} {', '.join(found)}" for name, found in said.items() if found]
+    return f"{model.name} ({'; '.join([model.runner, *words])})"
+
+
+def _all_failed(need: Need, models: tuple[CatalogEntry, ...], failures: list[NotReady | NotReachable]) -> NotReady:
+    answers = "; ".join(f"{model.name}: {failure}" for model, failure in zip(models, failures, strict=True))
+    return NotReady(
+        f"none of the {len(models)} models that suit {need} has an engine: {answers}",
+        advice="Look at the models: kubectl get vllmmodels",
+    )

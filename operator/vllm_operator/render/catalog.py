@@ -1,0 +1,127 @@
+"""The ConfigMap `vllm-catalog`: the models of a namespace, where they answer, and what they are good for.
+
+Its `catalog.json` has one model a line, so that people can read it too. docs/catalog.md has the format, and
+`vllm_client.catalog` reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import orjson
+
+from vllm_operator.api import names
+from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.spec.catalog import Catalog, Complexity
+from vllm_operator.errors import InvalidSpec
+from vllm_operator.render.gates import pools
+from vllm_operator.render.objects import shared
+from vllm_operator.render.service import discovery, url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from vllm_operator.api.resource import VLLMModel
+
+FILE: Final = "catalog.json"
+
+VERSION: Final = 1
+"""Of the format. New fields leave it as it is; readers ignore those that they do not know."""
+
+MAX_BYTES: Final = 900_000
+"""Of all models in the file: a ConfigMap holds 1 MiB, and a model with everything set takes 14 KB."""
+
+_FACTORS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""What the letters of vLLM's numbers stand for."""
+
+_Entry = dict[str, Any]
+
+
+def catalog(
+    namespace: str, models: Iterable[Mapping[str, Any]], live: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The catalogue of a namespace's models, which are as the API server has them.
+
+    Where a model has a spec that cannot be followed, its engines go on as they are: so does its entry, as far as the
+    `live` catalogue holds one; only its readiness follows.
+    """
+    before = _entries_of(live)
+    found = [_entry_of(raw, before) for raw in models]
+    entries = sorted((entry for entry in found if entry), key=_name)
+    return shared(namespace, names.CATALOG_CONFIG_MAP, component="catalog", data={FILE: _text(namespace, entries)})
+
+
+def entry(model: VLLMModel, *, ready: bool) -> _Entry:
+    """What the catalogue says of a model. What is not known, or not said, is left out."""
+    said = model.spec.catalog or Catalog()
+    whole = {
+        "name": model.name,
+        "served_names": list(model.spec.served_names),
+        "base_url": url(model),
+        "discovery": discovery(model),
+        "runner": "pooling" if pools(model.spec) else "generate",
+        "ready": ready,
+        "context_length": tokens(model.spec.engine.max_model_len),
+        "key_secret": names.binding_name(model.instance) if model.spec.auth else None,
+        "languages": sorted(said.languages or ()),
+        "complexity": [tier for tier in get_args(Complexity) if tier in (said.complexity or ())],
+        "tasks": sorted(said.tasks or ()),
+        "labels": dict(sorted((said.labels or {}).items())),
+        "weight": said.weight,
+    }
+    return {field: value for field, value in whole.items() if value not in (None, [], {})}
+
+
+def is_available(raw: Mapping[str, Any]) -> bool:
+    """Whether at least one engine of a model serves, as its status says."""
+    conditions = raw.get("status", {}).get("conditions", [])
+    return any(found["type"] == ConditionType.AVAILABLE and found["status"] == "True" for found in conditions)
+
+
+def tokens(length: int | str | None) -> int | None:
+    """A number of tokens as vLLM reads it (`32k` is 32,000, `32K` is 32,768); None where vLLM finds it out."""
+    written = re.fullmatch(r"([0-9]+)([kKmMgG]?)", str(length))
+    return int(written[1]) * _FACTORS.get(written[2], 1) if written else None
+
+
+def _entry_of(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
+    """A model's entry; None where its spec cannot be followed and never could."""
+    ready = is_available(raw)
+    try:
+        return entry(parse_resource(raw), ready=ready)
+    except InvalidSpec:
+        known = before.get(raw["metadata"]["name"])
+        return {**known, "ready": ready} if known else None
+
+
+def _entries_of(live: Mapping[str, Any] | None) -> dict[str, _Entry]:
+    """The entries of a live catalogue by name; none where somebody has made it unreadable."""
+    try:
+        return {entry["name"]: entry for entry in orjson.loads((live or {})["data"][FILE])["models"]}
+    except (KeyError, TypeError, orjson.JSONDecodeError):
+        return {}
+
+
+def _text(namespace: str, entries: Sequence[_Entry]) -> str:
+    lines = {entry["name"]: orjson.dumps(entry).decode() for entry in entries}
+    kept = _fitting(entries, {name: len(line.encode()) for name, line in lines.items()})
+    head = {"version": VERSION, "namespace": namespace, "truncated": len(lines) - len(kept)}
+    models = ",\n".join(line for name, line in lines.items() if name in kept)
+    return f'{orjson.dumps(head).decode()[:-1]},"models":[\n{models}\n]}}\n'
+
+
+def _fitting(entries: Sequence[_Entry], sizes: Mapping[str, int]) -> set[str]:
+    """Names of the models that there is room for: those that serve before those that do not, each by name."""
+    kept, room = set(), MAX_BYTES
+    for found in sorted(entries, key=lambda found: (not found["ready"], found["name"])):
+        room -= sizes[found["name"]] + 2
+        if room < 0:
+            break
+        kept.add(found["name"])
+    return kept
+
+
+def _name(entry: _Entry) -> str:
+    return str(entry["name"])
