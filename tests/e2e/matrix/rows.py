@@ -42,7 +42,7 @@ ROWS: Final = (
     Row(12, "metrics unreadable", "/metrics answers 500, then after a minute, then never", "stays in", STUB),
     Row(13, "deleted under load", "the pod is deleted", "out before the server refuses", REAL),
     Row(14, "container restarted", "SIGKILL of the container's process 1", "back only after a completed prompt", REAL),
-    Row(15, "operator cut off", "its packets are dropped; an engine is killed", "nobody out; admission goes on", REAL),
+    Row(15, "operator cut off", "its packets are dropped during row 14", "nobody else out; admission goes on", REAL),
     Row(16, "operator down while engines serve", "scaled to 0, and back", "traffic flows, no flap", REAL),
     Row(17, "operator down, engine core hung", "scaled to 0, then SIGSTOP", "out, then restarted", REAL),
     Row(18, "one of two data-parallel ranks hung", "the rank makes no step, under load", "out, then restarted", STUB),

@@ -41,7 +41,7 @@ def test_1_a_loading_engine_gets_no_traffic_before_it_has_completed_a_prompt(eng
         first = next(change.at for change in fleet.diary.changes(pod, began) if change.routable)
         found.append(Seen(note=f"in after {first - began:.0f} s"))
     for pod in engines.gated.pods():
-        assert [entry["verdict"] for entry in timeline(site, pod["metadata"]["name"])][-2:] == ["starting", "admitted"]
+        assert verdicts(timeline(site, pod["metadata"]["name"]))[:2] == ["starting", "admitted"]
     report(1, *found)
 
 
@@ -168,22 +168,19 @@ def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(engin
     assert found[0].withdrawn_seconds < 5, "the server is told to end after a pause of 5 s"
 
 
-def test_14_a_restarted_container_is_back_only_after_it_has_completed_a_prompt(engines: Pair, report: Any) -> None:
-    name = engines.gated.pods()[-1]["metadata"]["name"]
-    before = timeline(engines.gated.site, name)[-1]["container"]
-    found = kill(engines, Part.SERVER, lambda: None)
-    report(14, *found)
-    after = [entry for entry in timeline(engines.gated.site, name) if entry["container"] != before]
-    assert [entry["verdict"] for entry in after][-2:] == ["starting", "admitted"]
-    assert found[0].restarts == 1
-
-
-def test_15_an_operator_that_reaches_nobody_evicts_nobody_and_engines_are_admitted(engines: Pair, report: Any) -> None:
-    with cut_off(engines.gated.site):
+def test_14_and_15_a_restarted_container_is_back_only_after_a_completed_prompt_also_while_the_operator_is_cut_off(
+    engines: Pair, report: Any
+) -> None:
+    site, name = engines.gated.site, engines.gated.pods()[-1]["metadata"]["name"]
+    before = timeline(site, name)[-1]["container"]
+    with cut_off(site):
         found = kill(engines, Part.SERVER, lambda: None)
-        assert found[0].withdrawals == 1, "only the killed one"
-    report(15, *found)
-    engines.gated.site.wait_ready("real")
+        assert (found[0].withdrawals, found[0].restarts) == (1, 1), "only the killed one"
+    for number in (14, 15):
+        report(number, *found)
+    after = [entry for entry in timeline(site, name) if entry["container"] != before]
+    assert verdicts(after)[:2] == ["starting", "admitted"]
+    site.wait_ready("real")
 
 
 @contextlib.contextmanager
@@ -248,6 +245,11 @@ def operator_down(site: Site) -> Iterator[None]:
 def operator_kubectl(site: Site, *arguments: str) -> str:
     """Kubectl where the operator is."""
     return site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, *arguments)
+
+
+def verdicts(entries: list[dict[str, Any]]) -> list[str]:
+    """Each verdict once, in the order in which they came first."""
+    return list(dict.fromkeys(entry["verdict"] for entry in entries))
 
 
 def timeline(site: Site, pod: str) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.node
 
 WITHDRAWN_SECONDS = 18.0
 BACK_SECONDS = 180.0
+DISTURBED_SECONDS = 12.0
+"""Two windows: what evicts would have evicted."""
 RANK = ("--workers", "4", "--tokens", "100")
 """Every rank has work all the time."""
 
@@ -105,9 +107,9 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
             stubs.gated.site.faults(pod["metadata"]["name"], **disturbance)
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(fleet.client("--workers", "2")) for fleet in stubs.fleets()]
-            wait(15)
+            wait(DISTURBED_SECONDS)
             requests.append([client.requests() for client in clients])
-        wait(15)
+        wait(DISTURBED_SECONDS)
     for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
         stubs.gated.site.faults(
             pod["metadata"]["name"], metrics_status=200, metrics_seconds=0.0, metrics_prefix="vllm:"
