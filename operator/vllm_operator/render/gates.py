@@ -88,7 +88,7 @@ def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -
 
 
 def _deadly(spec: VLLMModelSpec, probe: dict[str, Any]) -> dict[str, Any]:
-    """A probe whose failure ends the container soon, where it is the gate that has judged and not the user's command."""
+    """A probe whose failure ends the container soon, where the gate has judged and not the user's command."""
     if spec.gates.probe:
         return probe
     return {**probe, "terminationGracePeriodSeconds": _HOPELESS_SECONDS}
