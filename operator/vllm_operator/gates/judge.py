@@ -28,7 +28,7 @@ CANARY_INTERVAL_SECONDS = 2.0
 STALL_WINDOW_SECONDS = 6.0
 """Without a step for so long, the engine loses its traffic."""
 
-RESTART_WINDOW_SECONDS = 40.0
+RESTART_WINDOW_SECONDS = 35.0
 """Without a step for so long, the liveness probe fails. Kubelet waits for the third failure, 20 s later, to restart."""
 
 RESTART_JITTER = 0.25

@@ -96,7 +96,7 @@ S, W, R = judge.SERVING, judge.WITHDRAWN, judge.RESTART
 
 DECISIONS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
     ("row 5: hung at work", [WORKS[0], STUCK | WORKS[0], WORKS[0] | {}, WORKS[0]], [S, S, W, W]),
-    ("row 5: hung at work, for long", [WORKS[0]] * 12, [S, S, *[W] * 6, *[R] * 4]),
+    ("row 5: hung at work, for long", [WORKS[0]] * 12, [S, S, *[W] * 5, *[R] * 5]),
     ("row 6: hung while idle", [IDLE, HUNG_IDLE, HUNG_IDLE, IDLE], [S, W, W, S]),
     ("row 8: killed", [IDLE, GONE, GONE], [S, W, W]),
     ("row 9: the server hangs", [IDLE, NO_ANSWER | {"after": 5.0}, NO_ANSWER], [S, S, W]),
@@ -214,7 +214,7 @@ def test_an_engine_that_lost_an_adapter_loses_its_traffic_and_is_restarted_thoug
     gate = Gate()
     kinds = gate.kinds([{"ranks": rank(step, busy=1), **LACKS} for step in range(14)])
     assert kinds[:2] == [S, W]
-    assert kinds[2:7] == [W] * 5
+    assert kinds[2:6] == [W] * 4
     assert kinds[-1] == R
     assert "serves tiny, not tiny-sql for" in judge.verdict(gate.state, gate.settings).sentence
     assert gate.look(rank(99), canary=judge.COMPLETED, unserved="").kind == S
