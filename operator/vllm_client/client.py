@@ -99,7 +99,7 @@ class VLLMClient(Closing):
             **openai_options,
         )
 
-    async def complete(self, prompt: str, *, schema: Schema | None = None, **kwargs: Any) -> str:
+    async def complete(self, /, prompt: str, *, schema: Schema | None = None, **kwargs: Any) -> str:
         """The model's answer to one user message, without white space around it.
 
         Args:
@@ -113,7 +113,9 @@ class VLLMClient(Closing):
         """
         return await self.chat([{"role": "user", "content": prompt}], schema=schema, **kwargs)
 
-    async def chat(self, messages: Iterable[Mapping[str, Any]], *, schema: Schema | None = None, **kwargs: Any) -> str:
+    async def chat(
+        self, /, messages: Iterable[Mapping[str, Any]], *, schema: Schema | None = None, **kwargs: Any
+    ) -> str:
         """The model's answer to a conversation; as `complete`."""
         if kwargs.get("stream"):
             raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
@@ -133,7 +135,7 @@ class VLLMClient(Closing):
             )
         return checked(text, schema, self.config) if schema is not None else text
 
-    async def stream(self, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> AsyncIterator[str]:
+    async def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> AsyncIterator[str]:
         """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
 
         Raises:
@@ -152,7 +154,7 @@ class VLLMClient(Closing):
         except Exception as error:
             raise translated(error, self.config) from error
 
-    async def embed(self, texts: str | Sequence[str], **kwargs: Any) -> list[list[float]]:
+    async def embed(self, /, texts: str | Sequence[str], **kwargs: Any) -> list[list[float]]:
         """A vector for each text, in their order; the model has to be one that embeds.
 
         Raises:
@@ -167,7 +169,7 @@ class VLLMClient(Closing):
         return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
 
     async def generate_batch(
-        self, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
+        self, /, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
     ) -> list[str]:
         """An answer for each prompt, in their order, `concurrency` at a time; `run_batch` does more for long batches.
 
@@ -193,7 +195,7 @@ class VLLMClient(Closing):
         return answers
 
     async def get_model_info(self) -> dict[str, Any]:
-        """What the engine says of the model: id, object, created, owned_by, max_model_len; `error` if it says nothing."""
+        """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         try:
             return (await self.openai.models.retrieve(self.config.model_name)).to_dict()
         except Exception as error:

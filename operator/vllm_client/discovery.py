@@ -1,8 +1,8 @@
 """Where the engines of a model are.
 
-The operator's client binding names a headless Service, `VLLM_DISCOVERY=NAME-engines.NAMESPACE.svc:PORT`: its DNS records are
-the engines that pass their gate, and no others. With a port, the A records (or AAAA, where there are none) are the engines;
-without one, the SRV records of the port `http` are. A list of URLs is a source too.
+The operator's client binding names a headless Service, `VLLM_DISCOVERY=NAME-engines.NAMESPACE.svc:PORT`: its DNS
+records are the engines that pass their gate, and no others. With a port, the A records (or AAAA, where there are none)
+are the engines; without one, the SRV records of the port `http` are. A list of URLs is a source too.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class DnsDiscovery:
             return Found((), 0)
         targets = [await self.addresses(str(record.target), record.port) for record in answer]
         urls = tuple(dict.fromkeys(url for target in targets for url in target.urls))
-        return Found(urls, min([float(answer.rrset.ttl), *(target.ttl_seconds for target in targets)]))
+        return Found(urls, min([ttl_of(answer), *(target.ttl_seconds for target in targets)]))
 
     async def addresses(self, host: str, port: int) -> Found:
         """The engines behind a host name: those of one address family, or an engine with two would count twice."""
@@ -138,7 +138,7 @@ class DnsDiscovery:
             answer = await self.lookup(host, kind)
             if answer is not None:
                 hosts = [form.format(record.address) for record in answer]
-                return Found(tuple(f"http://{host}:{port}{self.path}" for host in hosts), float(answer.rrset.ttl))
+                return Found(tuple(f"http://{host}:{port}{self.path}" for host in hosts), ttl_of(answer))
         return Found((), 0)
 
     async def lookup(self, name: str, kind: str) -> Answer | None:
@@ -158,6 +158,11 @@ class DnsDiscovery:
             return None
         except (dns.exception.DNSException, OSError) as error:
             raise DiscoveryFailed(f"DNS does not say where {name} is: {error}") from error
+
+
+def ttl_of(answer: Answer) -> float:
+    """How long the records hold, in seconds."""
+    return float(answer.rrset.ttl) if answer.rrset else 0.0
 
 
 def split_urls(text: str) -> tuple[str, ...]:

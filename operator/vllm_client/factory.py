@@ -24,8 +24,8 @@ def create_llm_client(
 
     Args:
         provider: Only `vllm` is one.
-        config: Settings, flat or under the key `vllm`, or the path of a YAML file with them. What is not there comes from
-            VLLM_BASE_URL, VLLM_MODEL_NAME, VLLM_API_KEY, VLLM_DISCOVERY and VLLM_DEPLOYMENT_TYPE.
+        config: Settings, flat or under the key `vllm`, or the path of a YAML file with them. What is not there
+            comes from VLLM_BASE_URL, VLLM_MODEL_NAME, VLLM_API_KEY, VLLM_DISCOVERY and VLLM_DEPLOYMENT_TYPE.
 
     Raises:
         ConfigurationError: The provider is another one, or a setting is missing or wrong.

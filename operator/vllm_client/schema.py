@@ -1,7 +1,7 @@
 """Answers that fit a schema: what vLLM is asked for, and what is checked of its answer.
 
-vLLM lets the model choose only tokens that the schema allows, so that an answer which ends by itself fits. One that is cut off at
-`max_tokens` does not.
+vLLM lets the model choose only tokens that the schema allows, so that an answer which ends by itself fits. One that is
+cut off at `max_tokens` does not.
 """
 
 from __future__ import annotations

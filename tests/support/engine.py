@@ -803,17 +803,15 @@ def instance_of(schema: dict[str, Any], root: dict[str, Any]) -> Any:
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
             return instance_of(schema[key][0], root)
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return schema["enum"][0]
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
     kind = schema.get("type", "object")
     if kind == "object":
         return {name: instance_of(inner, root) for name, inner in schema.get("properties", {}).items()}
     if kind == "array":
         return [instance_of(schema.get("items", {}), root) for _ in range(schema.get("minItems", 1))]
     plain = {"string": "text", "integer": 1, "number": 0.5, "boolean": True, "null": None}
-    return schema.get("minimum", plain[kind]) if kind in ("integer", "number") else plain[kind]
+    return schema.get("minimum", plain[kind])
 
 
 def answer_tokens(engine: Engine, call: Call, at: int) -> tuple[list[str], str]:

@@ -27,7 +27,8 @@ class BalancePolicy:
             A withdrawn engine may still be finishing its requests, so the first answer counts. With 12 s until the
             operator withdraws a hung engine and 5 s until DNS says so, an answer comes well within 30 s.
         hedge_seconds: After how long without an answer a second engine is asked too; None: never.
-        retry_share: Further attempts per request, on average, so that they cannot multiply an outage.
+        retry_share: Further attempts per request, on average, so that they cannot multiply an outage. Moving away from
+            an engine that is ejected or withdrawn to one that is neither does not count.
         retry_floor_per_second: Further attempts that are always allowed.
         retry_burst: Further attempts that can be saved up.
         backoff_seconds: The wait once every engine has been tried; it doubles with each round.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx2
 
@@ -54,6 +54,7 @@ class Race:
         self.running: dict[asyncio.Task[httpx2.Response], Engine] = {}
         self.passed_over: set[Engine] = set()
         self.last: httpx2.Response | httpx2.TransportError | None = None
+        self.left: Engine | None = None
 
     async def run(self) -> httpx2.Response:
         """The answer of the engine that was first.
@@ -113,7 +114,7 @@ class Race:
         """The attempts that are over; none if it is time for something else, or engines have come or gone."""
         waking = min(self.deadline, self.hedge_at(), *(self.stalled_at(engine) for engine in self.waiting_for()))
         timeout = None if waking == NEVER else max(0.0, waking - self.transport.clock())
-        watched = {*self.running, self.fleet.changed()}
+        watched: set[asyncio.Future[Any]] = {*self.running, self.fleet.changed()}
         done, _ = await asyncio.wait(watched, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return {task for task in self.running if task in done}
 
@@ -143,7 +144,7 @@ class Race:
             if self.transport.judge(engine, outcome) is Verdict.ANSWER and isinstance(outcome, httpx2.Response):
                 return outcome
             logger.debug("%s: %r", engine.url, outcome)
-            self.last = outcome
+            self.last, self.left = outcome, engine
         return None
 
     async def go_on(self, *, failed: bool) -> None:
@@ -167,6 +168,7 @@ class Race:
         stalled = [engine for engine in self.waiting_for() if now >= self.stalled_at(engine)]
         hedging = now >= self.hedge_at()
         self.passed_over.update(stalled)
+        self.left = stalled[-1] if stalled else self.left
         self.hedged = self.hedged or hedging
         return hedging or bool(stalled)
 
@@ -187,10 +189,22 @@ class Race:
         self.rounds += 1
         return max(self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
 
+    def moves_away(self) -> bool:
+        """Whether the request leaves an engine that gets none any more, for one that does.
+
+        That adds no load to the engines that work, however many requests the other one had.
+        """
+        now, left = self.transport.clock(), self.left
+        gone = left is not None and (left.absent_since is not None or not health.admitted(left.health, now))
+        return gone and any(health.admitted(engine.health, now) for engine in self.candidates().values())
+
     def may_retry(self) -> bool:
-        """Take a further attempt from what is left to the request and to the client."""
+        """Take a further attempt from what is left to the request and, unless it moves away, to the client."""
         if self.retries_left <= 0:
             return False
+        if self.moves_away():
+            self.retries_left -= 1
+            return True
         rest = budget.spent(self.transport.budget, self.transport.clock(), self.policy)
         if rest is None:
             logger.debug("the retry budget is spent")
