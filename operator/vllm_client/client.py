@@ -196,14 +196,17 @@ class VLLMClient(Closing):
 
     async def get_model_info(self) -> dict[str, Any]:
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
-        try:
-            return (await self.openai.models.retrieve(self.config.model_name)).to_dict()
+        name = self.config.model_name
+        try:  # of the list, because vLLM answers for no single model
+            served = {card.id: card async for card in self.openai.models.list()}
         except Exception as error:
             problem = translated(error, self.config)
             if not isinstance(problem, VLLMError):
                 raise
-            unknown = {"object": "model", "created": 0, "owned_by": "unknown"}
-            return {"id": self.config.model_name, **unknown, "error": str(problem)}
+            return unknown_model(name, str(problem))
+        if name not in served:
+            return unknown_model(name, f"{self.config.base_url} does not serve {name}, but {', '.join(served)}")
+        return served[name].to_dict()
 
     async def health_check(self) -> bool:
         """Whether the model completes a prompt: /health of vLLM answers also while the engine is hung."""
@@ -263,6 +266,11 @@ class VLLMCloudClient(VLLMClient):
     ) -> None:
         key = api_key or os.environ.get(VARIABLES["api_key"]) or DEFAULT_API_KEY
         super().__init__(base_url, model_name, key, timeout, max_retries, **kwargs)
+
+
+def unknown_model(name: str, problem: str) -> dict[str, Any]:
+    """What stands for a model's card where there is none."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "unknown", "error": problem}
 
 
 def report(usage: CompletionUsage | None) -> None:
