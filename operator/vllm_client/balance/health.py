@@ -28,12 +28,14 @@ class Health:
         ejections: Ejections in a row since the last answer.
         ejected_until: When the present ejection ends, on the clock that judges.
         on_trial: A trial request is under way.
+        failed_at: When the last error was.
     """
 
     errors: int = 0
     ejections: int = 0
     ejected_until: float = 0.0
     on_trial: bool = False
+    failed_at: float = float("-inf")
 
 
 HEALTHY = Health()
@@ -51,10 +53,18 @@ def failed(health: Health, *, proof: bool, now: float, jitter: float, policy: Ba
     """
     errors = health.errors + 1
     if now < health.ejected_until or not (proof or health.on_trial or errors >= policy.errors_to_eject):
-        return replace(health, errors=errors, on_trial=False)
+        return replace(health, errors=errors, on_trial=False, failed_at=now)
     longest = policy.ejection_seconds * 2.0 ** min(health.ejections, DOUBLINGS)
     seconds = min(longest, policy.ejection_limit_seconds) * (0.75 + 0.5 * jitter)
-    return Health(errors=errors, ejections=health.ejections + 1, ejected_until=now + seconds)
+    return Health(errors=errors, ejections=health.ejections + 1, ejected_until=now + seconds, failed_at=now)
+
+
+def succeeded(health: Health, began: float) -> Health:
+    """The health after an answer to a request that began then.
+
+    Requests from before the last error prove nothing: an engine that shuts down still answers those it has.
+    """
+    return HEALTHY if began >= health.failed_at else health
 
 
 def tried(health: Health) -> Health:

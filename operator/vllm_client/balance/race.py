@@ -52,6 +52,7 @@ class Race:
         self.hedged = False
         self.tried: set[str] = set()
         self.running: dict[asyncio.Task[httpx2.Response], Engine] = {}
+        self.begun: dict[Engine, float] = {}
         self.passed_over: set[Engine] = set()
         self.last: httpx2.Response | httpx2.TransportError | None = None
         self.left: Engine | None = None
@@ -100,6 +101,7 @@ class Race:
         self.tried.add(engine.url)
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
+        self.begun[engine] = self.transport.clock()
         self.running[asyncio.ensure_future(self.send(engine))] = engine
 
     def chosen(self, loads: dict[str, int]) -> str:
@@ -141,7 +143,9 @@ class Race:
             if error is not None and not isinstance(error, httpx2.TransportError):
                 raise error
             outcome = error or task.result()
-            if self.transport.judge(engine, outcome) is Verdict.ANSWER and isinstance(outcome, httpx2.Response):
+            if self.transport.judge(engine, outcome, self.begun[engine]) is Verdict.ANSWER and isinstance(
+                outcome, httpx2.Response
+            ):
                 return outcome
             logger.debug("%s: %r", engine.url, outcome)
             self.last, self.left = outcome, engine

@@ -118,8 +118,8 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             extensions={**request.extensions, "timeout": timeout},
         )
 
-    def judge(self, engine: Engine, outcome: httpx2.Response | Exception) -> Verdict:
-        """Learn from an attempt; what to do with its outcome."""
+    def judge(self, engine: Engine, outcome: httpx2.Response | Exception, began: float) -> Verdict:
+        """Learn from an attempt that began then; what to do with its outcome."""
         if isinstance(outcome, httpx2.Response):
             found = verdict(outcome.status_code)
             proof = False
@@ -128,7 +128,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             found = Verdict.BUSY if slow else Verdict.ERROR
             proof = isinstance(outcome, httpx2.ConnectError | httpx2.ConnectTimeout)
         if found is Verdict.ANSWER:
-            engine.health = health.HEALTHY
+            engine.health = health.succeeded(engine.health, began)
         elif found is Verdict.BUSY:
             engine.health = health.abandoned(engine.health)
         else:

@@ -102,6 +102,12 @@ def test_one_request_at_a_time_is_the_trial() -> None:
     assert again.ejected_until == 3
 
 
+def test_an_engine_that_only_answers_what_it_had_before_is_ejected_all_the_same() -> None:
+    known = health.failed(health.HEALTHY, proof=False, now=5, jitter=0, policy=POLICY)
+    assert health.succeeded(known, began=4) == known
+    assert health.succeeded(known, began=5) == health.HEALTHY
+
+
 @given(st.dictionaries(st.text(), st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
 def test_somebody_is_always_usable(known: dict[str, tuple[float, bool]]) -> None:
     healths = {name: health.Health(1, 1, until, trial) for name, (until, trial) in known.items()}
