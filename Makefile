@@ -77,6 +77,10 @@ demo-down: venv ## take the demo's cluster down
 bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
 	$(PY) -m tests.bench --resources $(N)
 
+.PHONY: bench-client
+bench-client: venv ## measure the client library against the raw OpenAI client on stub engines
+	$(PY) -m tests.bench.client
+
 .PHONY: simulate
 simulate: venv ## simulate fleets of engines with faults in virtual time, and write what the gate makes of them into docs/
 	$(PY) -m tests.simulation

@@ -124,7 +124,7 @@ async def test_all_requests_survive_one_killed_one_hung_and_one_rolled(
             await grown(20)
             killed.process.kill()
             publish(names, [rolled, new])
-            await grown(20)
+            await until(lambda: f"{new.url}/v1" in fleet_of(client).present())  # a rollout waits for the new engine
             publish(names, [new])
             rolled.terminate()
             await grown(20)
