@@ -41,11 +41,12 @@ async def proof(client: VLLMClient) -> str:
         VLLMError: It did nothing.
     """
     name, endpoint = client.config.model_name, client.config.base_url
+    completes = f"model {name} at {endpoint} completes prompts"
     try:
         await client.complete("Hello", max_tokens=1)
-    except EmptyAnswer:
-        pass
+    except EmptyAnswer:  # a single token may be white space
+        return completes
     except ModelNotFound:
         [vector] = await client.embed("Hello")
         return f"model {name} at {endpoint} embeds texts as {len(vector)} numbers"
-    return f"model {name} at {endpoint} completes prompts"
+    return completes
