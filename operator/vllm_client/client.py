@@ -1,28 +1,55 @@
-"""One model behind one URL."""
+"""One model, behind one URL or several engines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import asyncio
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from vllm_client.config import DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
-from vllm_client.errors import EmptyAnswer
+from vllm_client.closing import Closing
+from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, VARIABLES, ClientConfig
+from vllm_client.connect import open_client
+from vllm_client.errors import EmptyAnswer, VLLMError
+from vllm_client.schema import checked, response_format
+from vllm_client.tasks import end
+from vllm_client.usage import TokenUsage, report_usage
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from openai import AsyncOpenAI
-    from openai.types.chat import ChatCompletionUserMessageParam
+    from openai.types import CompletionUsage
+
+    from vllm_client.balance.policy import BalancePolicy
+    from vllm_client.discovery import Discovery
+    from vllm_client.schema import Schema
 
 SAMPLING = {"temperature": 0.1, "max_tokens": 2000, "top_p": 0.9, "frequency_penalty": 0.0, "presence_penalty": 0.0}
-"""What `complete` asks for unless told otherwise."""
+"""What is asked for unless told otherwise."""
+BATCH_CONCURRENCY = 16
+HEALTH_TOKENS = 10
+CONNECTION_SETTINGS = frozenset({"base_url", "engines", "discovery", "balance", "max_retries"})
+"""What needs new connections when it changes."""
 
 
-class VLLMClient:
+class VLLMClient(Closing):
     """Asks one model for answers; built on the OpenAI client.
+
+    Args:
+        base_url: Where the model answers; `/v1` is added where it is missing.
+        model_name: The served name to ask for.
+        api_key: The key to send.
+        timeout: Seconds until an answer begins.
+        max_retries: Further attempts after a failure that may pass.
+        engines: The base URLs of the engines to spread requests over.
+        discovery: The DNS name by which engines are found, or a source of your own.
+        balance: How requests are spread.
+        openai_options: Further options of AsyncOpenAI. With an `http_client` of yours nothing is balanced.
 
     Attributes:
         config: The settings in use.
-        openai: The OpenAI client underneath, for everything that `complete` does not do: streams, tools, embeddings.
+        openai: The OpenAI client underneath, for everything that is not here: tools, log probabilities, audio.
 
     Raises:
         ConfigurationError: `base_url` or `model_name` is empty or wrong.
@@ -35,34 +62,70 @@ class VLLMClient:
         api_key: str = DEFAULT_API_KEY,
         timeout: float = LOCAL_LIMITS[0],
         max_retries: int = LOCAL_LIMITS[1],
+        *,
+        engines: Sequence[str] = (),
+        discovery: str | Discovery = "",
+        balance: BalancePolicy | None = None,
         **openai_options: Any,
     ) -> None:
+        given: dict[str, Any] = {"balance": balance} if balance else {}
         self.config = ClientConfig(
-            base_url=base_url, model_name=model_name, api_key=api_key, timeout=timeout, max_retries=max_retries
+            base_url=base_url,
+            model_name=model_name,
+            api_key=api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            engines=tuple(engines),
+            discovery=discovery if isinstance(discovery, str) else "",
+            **given,
         )
-        self.openai = open_client(self.config, openai_options)
+        self._source = None if isinstance(discovery, str) else discovery
+        self._options = openai_options
+        self.openai = open_client(self.config, openai_options, self._source)
+        self._retired: list[AsyncOpenAI] = []
 
-    async def complete(self, prompt: str, **kwargs: Any) -> str:
+    @staticmethod
+    def from_config(config: ClientConfig, **openai_options: Any) -> VLLMClient:
+        """A client with these settings."""
+        return VLLMClient(
+            config.base_url,
+            config.model_name,
+            config.api_key,
+            config.timeout,
+            config.max_retries,
+            engines=config.engines,
+            discovery=config.discovery,
+            balance=config.balance,
+            **openai_options,
+        )
+
+    async def complete(self, /, prompt: str, *, schema: Schema | None = None, **kwargs: Any) -> str:
         """The model's answer to one user message, without white space around it.
 
-        Further arguments go to the chat completion as they are; `top_k`, which only vLLM knows, goes to its extra body.
+        Args:
+            prompt: The message.
+            schema: A pydantic model or a JSON schema; the answer is then JSON that fits it.
+            kwargs: Arguments of the chat completion; `top_k`, which only vLLM knows, among them.
 
         Raises:
             VLLMError: The error says which kind, where, and what to do.
             ValueError: `stream` was asked for.
         """
+        return await self.chat([{"role": "user", "content": prompt}], schema=schema, **kwargs)
+
+    async def chat(
+        self, /, messages: Iterable[Mapping[str, Any]], *, schema: Schema | None = None, **kwargs: Any
+    ) -> str:
+        """The model's answer to a conversation; as `complete`."""
         if kwargs.get("stream"):
-            raise ValueError("complete() returns a whole answer: use .openai for streams")
-        arguments = {**SAMPLING, **kwargs}
-        if "top_k" in arguments:
-            arguments["extra_body"] = {"top_k": arguments.pop("top_k"), **(arguments.get("extra_body") or {})}
-        message: ChatCompletionUserMessageParam = {"role": "user", "content": prompt}
+            raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
+        if schema is not None:
+            kwargs = {**kwargs, "response_format": response_format(schema)}
         try:
-            answer = await self.openai.chat.completions.create(
-                model=self.config.model_name, messages=[message], **arguments
-            )
+            answer = await self.openai.chat.completions.create(**self._request(messages, kwargs))
         except Exception as error:
             raise translated(error, self.config) from error
+        report(answer.usage)
         text = (answer.choices[0].message.content or "").strip() if answer.choices else ""
         if not text:
             raise EmptyAnswer(
@@ -70,32 +133,150 @@ class VLLMClient:
                 endpoint=self.config.base_url,
                 advice="Ask for more tokens, or change the prompt or the sampling",
             )
-        return text
+        return checked(text, schema, self.config) if schema is not None else text
+
+    async def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> AsyncIterator[str]:
+        """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
+
+        Raises:
+            VLLMError: As `complete`; also in the middle of the answer, where it is too late to ask another engine.
+        """
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        wanted = {"stream_options": {"include_usage": True}, **kwargs}
+        try:
+            chunks = await self.openai.chat.completions.create(**self._request(messages, wanted), stream=True)
+            async with chunks:
+                async for chunk in chunks:
+                    report(chunk.usage)
+                    text = chunk.choices[0].delta.content if chunk.choices else None
+                    if text:
+                        yield text
+        except Exception as error:
+            raise translated(error, self.config) from error
+
+    async def embed(self, /, texts: str | Sequence[str], **kwargs: Any) -> list[list[float]]:
+        """A vector for each text, in their order; the model has to be one that embeds.
+
+        Raises:
+            VLLMError: As `complete`.
+        """
+        wanted = [texts] if isinstance(texts, str) else list(texts)
+        arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs}
+        try:
+            answer = await self.openai.embeddings.create(input=wanted, **arguments)
+        except Exception as error:
+            raise translated(error, self.config) from error
+        return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
+
+    async def generate_batch(
+        self, /, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
+    ) -> list[str]:
+        """An answer for each prompt, in their order, `concurrency` at a time; `run_batch` does more for long batches.
+
+        Raises:
+            VLLMError: That of the first prompt that failed; the others are cancelled.
+            ValueError: `concurrency` is less than 1.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}: it has to be at least 1")
+        todo = list(enumerate(prompts))
+        answers = [""] * len(todo)
+        waiting = iter(todo)
+
+        async def work() -> None:
+            for at, prompt in waiting:
+                answers[at] = await self.complete(prompt, **kwargs)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(todo)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            await end(*workers)
+        return answers
+
+    async def get_model_info(self) -> dict[str, Any]:
+        """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
+        name = self.config.model_name
+        try:  # of the list, because vLLM answers for no single model
+            served = {card.id: card async for card in self.openai.models.list()}
+        except Exception as error:
+            problem = translated(error, self.config)
+            if not isinstance(problem, VLLMError):
+                raise
+            return unknown_model(name, str(problem))
+        if name not in served:
+            return unknown_model(name, f"{self.config.base_url} does not serve {name}, but {', '.join(served)}")
+        return served[name].to_dict()
+
+    async def health_check(self) -> bool:
+        """Whether the model completes a prompt: /health of vLLM answers also while the engine is hung."""
+        try:
+            await self.complete("Hello", max_tokens=HEALTH_TOKENS)
+        except EmptyAnswer:
+            return True
+        except VLLMError:
+            return False
+        return True
+
+    def update_config(self, **changes: Any) -> None:
+        """Change settings, named as in `ClientConfig`. Requests that are under way end as they began.
+
+        Raises:
+            ConfigurationError: A value is wrong.
+            TypeError: There is no such setting.
+        """
+        self.config = replace(self.config, **changes)
+        if CONNECTION_SETTINGS & set(changes):
+            self._retired.append(self.openai)
+            self.openai = open_client(self.config, self._options, self._source)
+        else:
+            self.openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.openai.close()
+        for client in [self.openai, *self._retired]:
+            await client.close()
 
-    async def __aenter__(self) -> Self:
-        return self
+    def _request(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the OpenAI client."""
+        arguments: dict[str, Any] = {**SAMPLING, **kwargs}
+        if "top_k" in arguments:
+            arguments["extra_body"] = {"top_k": arguments.pop("top_k"), **(arguments.get("extra_body") or {})}
+        return {"model": self.config.model_name, "messages": list(messages), **arguments}
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+
+class VLLMLocalClient(VLLMClient):
+    """A model on this machine, or on one whose port you know."""
+
+    def __init__(self, model_name: str, port: int = 8000, host: str = "localhost", **kwargs: Any) -> None:
+        super().__init__(f"http://{host}:{port}", model_name, **kwargs)
+
+
+class VLLMCloudClient(VLLMClient):
+    """A model behind a network; the key comes from VLLM_API_KEY where none is given."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model_name: str,
+        api_key: str | None = None,
+        timeout: float = CLOUD_LIMITS[0],
+        max_retries: int = CLOUD_LIMITS[1],
+        **kwargs: Any,
     ) -> None:
-        await self.close()
+        key = api_key or os.environ.get(VARIABLES["api_key"]) or DEFAULT_API_KEY
+        super().__init__(base_url, model_name, key, timeout, max_retries, **kwargs)
 
 
-def open_client(config: ClientConfig, options: dict[str, Any]) -> AsyncOpenAI:
-    """The OpenAI client; it is imported here because that takes half a second."""
-    from openai import AsyncOpenAI  # noqa: PLC0415 - see above
+def unknown_model(name: str, problem: str) -> dict[str, Any]:
+    """What stands for a model's card where there is none."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "unknown", "error": problem}
 
-    settings = {
-        "base_url": config.base_url,
-        "api_key": config.api_key,
-        "timeout": config.timeout,
-        "max_retries": config.max_retries,
-    }
-    return AsyncOpenAI(**{**settings, **options})
+
+def report(usage: CompletionUsage | None) -> None:
+    """Tell those who listen what a request took."""
+    if usage is not None:
+        report_usage(TokenUsage(usage.prompt_tokens, usage.completion_tokens))
 
 
 def translated(error: Exception, config: ClientConfig) -> Exception:

@@ -1,13 +1,20 @@
-"""The client's settings: read from a mapping first, then from the environment."""
+"""The client's settings: read from a mapping or a YAML file first, then from the environment."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vllm_client.balance.policy import BalancePolicy, read_policy
+from vllm_client.discovery import Name, is_url, split_urls
 from vllm_client.errors import ConfigurationError
+from vllm_client.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_API_KEY = "dummy-key"
 """Sent to engines that ask for none; the OpenAI client insists on sending one."""
@@ -20,9 +27,10 @@ VARIABLES = {
     "model_name": "VLLM_MODEL_NAME",
     "api_key": "VLLM_API_KEY",
     "deployment_type": "VLLM_DEPLOYMENT_TYPE",
+    "discovery": "VLLM_DISCOVERY",
 }
 ALIASES = {"endpoint": "base_url", "model": "model_name"}
-KEYS = frozenset({*VARIABLES, *ALIASES, "host", "port", "timeout", "max_retries"})
+KEYS = frozenset({*VARIABLES, *ALIASES, "host", "port", "timeout", "max_retries", "balance"})
 BINDING_ADVICE = "Take it from the model's client binding: envFrom of ConfigMap NAME-client"
 
 
@@ -34,8 +42,11 @@ class ClientConfig:
         base_url: Where the engine answers, ending in /v1.
         model_name: The served name to ask for.
         api_key: The key to send.
-        timeout: Seconds that one attempt may take.
+        timeout: Seconds until an answer begins, all attempts together; with one URL and no discovery each attempt's.
         max_retries: Further attempts after a failure that may pass.
+        engines: The base URLs of the engines, where they are known; base_url may be one of them.
+        discovery: The DNS name by which engines are found, as in VLLM_DISCOVERY.
+        balance: How requests are spread over several engines.
     """
 
     base_url: str
@@ -43,6 +54,9 @@ class ClientConfig:
     api_key: str = field(default=DEFAULT_API_KEY, repr=False)
     timeout: float = LOCAL_LIMITS[0]
     max_retries: int = LOCAL_LIMITS[1]
+    engines: tuple[str, ...] = ()
+    discovery: str = ""
+    balance: BalancePolicy = field(default_factory=BalancePolicy)
 
     def __post_init__(self) -> None:
         """Normalise the URL.
@@ -51,6 +65,9 @@ class ClientConfig:
             ConfigurationError: No URL or no model is given, or the URL is none.
         """
         object.__setattr__(self, "base_url", normal_url(self.base_url))
+        object.__setattr__(self, "engines", tuple(dict.fromkeys(map(normal_url, self.engines))))
+        if self.discovery:
+            Name.parse(self.discovery)
         if not self.model_name:
             raise missing("model_name", "the model's name is missing")
 
@@ -80,8 +97,10 @@ def missing(key: str, problem: str) -> ConfigurationError:
     return ConfigurationError(problem, variable=variable, advice=f"Set {variable}. {BINDING_ADVICE}")
 
 
-def read_config(given: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> ClientConfig:
-    """Settings from `given` (flat, or under the key `vllm`), what it lacks from the environment.
+def read_config(
+    given: Mapping[str, object] | str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> ClientConfig:
+    """Settings from `given` (flat, or under the key `vllm`; or a YAML file), what it lacks from the environment.
 
     A base URL is honoured whatever the deployment type says; `local` only stands for localhost where none is given.
 
@@ -89,22 +108,44 @@ def read_config(given: Mapping[str, object] | None = None, environ: Mapping[str,
         ConfigurationError: Something is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    values = known_values(given or {})
-    for key, variable in VARIABLES.items():
-        if not values.get(key) and environ.get(variable):
-            values[key] = environ[variable]
+    mapping = given if isinstance(given, Mapping) else read_yaml(given, environ) if given else {}
+    values = with_environment(known_values(mapping), environ)
     local = str(values.get("deployment_type") or LOCAL).lower() == LOCAL
-    base_url = str(values.get("base_url") or "")
-    if not base_url and local:
-        base_url = f"http://{values.get('host') or 'localhost'}:{values.get('port') or 8000}"
+    urls = texts(values.get("base_url"))
+    if not urls and local:
+        urls = (f"http://{values.get('host') or 'localhost'}:{values.get('port') or 8000}",)
+    sources = texts(values.get("discovery"))
+    names = [text for text in sources if not is_url(text)]
     timeout, retries = LOCAL_LIMITS if local else CLOUD_LIMITS
     return ClientConfig(
-        base_url=base_url,
+        base_url=urls[0] if urls else "",
         model_name=str(values.get("model_name") or ""),
         api_key=str(values.get("api_key") or DEFAULT_API_KEY),
         timeout=number(values, "timeout", timeout),
         max_retries=int(number(values, "max_retries", retries)),
+        engines=tuple(text for text in sources if is_url(text)) or (urls if len(urls) > 1 else ()),
+        discovery=",".join(names),
+        balance=read_policy(values.get("balance") or {}),
     )
+
+
+def with_environment(values: dict[str, object], environ: Mapping[str, str]) -> dict[str, object]:
+    """The settings, what they lack from the environment; how to find other engines only with the URL beside it."""
+    own_url = bool(values.get("base_url"))
+    found = dict(values)
+    for key, variable in VARIABLES.items():
+        if key == "discovery" and own_url:
+            continue
+        if not found.get(key) and environ.get(variable):
+            found[key] = environ[variable]
+    return found
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """The texts in a list, or in a text with commas."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(str(part) for part in value)
+    return split_urls(str(value or ""))
 
 
 def known_values(given: Mapping[str, object]) -> dict[str, object]:

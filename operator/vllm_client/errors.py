@@ -7,6 +7,7 @@
     ├── Unauthorized         401, 403: the API key is missing or wrong
     ├── ModelNotFound        404: the model is not served under that name
     ├── RefusedInput         400, 413, 422: the engine does not accept the request
+    ├── InvalidAnswer        the answer does not fit the schema that was asked for
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
     ├── EngineFailed         any other error status
@@ -70,6 +71,10 @@ class ModelNotFound(VLLMError):
 
 class RefusedInput(VLLMError):
     """The engine does not accept the request: too long, a bad parameter, no chat template."""
+
+
+class InvalidAnswer(VLLMError):
+    """The answer does not fit the schema that was asked for."""
 
 
 class Overloaded(VLLMError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vllm_client.client import VLLMClient
@@ -12,15 +11,21 @@ from vllm_client.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 PROVIDER_VARIABLE = "LLM_PROVIDER"
 PROVIDER = "vllm"
 
 
-def create_llm_client(provider: str | None = None, config: Mapping[str, object] | None = None) -> VLLMClient:
+def create_llm_client(
+    provider: str | None = None, config: Mapping[str, object] | str | Path | None = None
+) -> VLLMClient:
     """A client for the provider; without one for what LLM_PROVIDER names, vllm by default.
 
-    What `config` lacks comes from VLLM_BASE_URL, VLLM_MODEL_NAME, VLLM_API_KEY and VLLM_DEPLOYMENT_TYPE.
+    Args:
+        provider: Only `vllm` is one.
+        config: Settings, flat or under the key `vllm`, or the path of a YAML file with them. What is not there
+            comes from VLLM_BASE_URL, VLLM_MODEL_NAME, VLLM_API_KEY, VLLM_DISCOVERY and VLLM_DEPLOYMENT_TYPE.
 
     Raises:
         ConfigurationError: The provider is another one, or a setting is missing or wrong.
@@ -32,4 +37,18 @@ def create_llm_client(provider: str | None = None, config: Mapping[str, object] 
             variable=PROVIDER_VARIABLE,
             advice=f"Set {PROVIDER_VARIABLE}={PROVIDER}",
         )
-    return VLLMClient(**asdict(read_config(config)))
+    return create_vllm_from_config(config)
+
+
+def create_vllm_from_config(config: Mapping[str, object] | str | Path | None = None) -> VLLMClient:
+    """A client from a configuration, as echo-roots writes it; see `create_llm_client`."""
+    return VLLMClient.from_config(read_config(config))
+
+
+class LLMClientFactory:
+    """The factory under the name that echo-roots gives it."""
+
+    @staticmethod
+    def create_from_environment(provider: str | None = None) -> VLLMClient:
+        """A client that the environment describes; see `create_llm_client`."""
+        return create_llm_client(provider)

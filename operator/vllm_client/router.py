@@ -209,7 +209,7 @@ class RoutedClient:
         asked_as = (model.base_url, model.model_name)
         if asked_as not in self._clients:
             key = self._router.api_key(model)
-            options = {**self._options, **({"api_key": key} if key else {})}
+            options = {"discovery": model.discovery, **self._options, **({"api_key": key} if key else {})}
             self._clients[asked_as] = VLLMClient(*asked_as, **options)
         return self._clients[asked_as]
 

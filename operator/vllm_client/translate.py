@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpx2
 import openai
 
 from vllm_client import errors
@@ -34,7 +35,7 @@ FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let 
 def translate(error: Exception, config: ClientConfig) -> Exception:
     """The error to raise; what is no error of the OpenAI client stays as it is."""
     endpoint = config.base_url
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         advice = "Raise the timeout or ask for fewer tokens; if it stays, look at the engine: kubectl get vllm"
         return errors.TimedOut(f"no answer within {config.timeout:g} s", endpoint=endpoint, advice=advice)
     if isinstance(error, openai.APIStatusError):
@@ -44,10 +45,12 @@ def translate(error: Exception, config: ClientConfig) -> Exception:
             kind, advice = FULL
         problem = f"model {config.model_name}: HTTP {error.status_code}: {text.rstrip('.')}"
         return kind(problem, endpoint=endpoint, advice=advice)
-    if isinstance(error, openai.APIConnectionError):
+    if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
         cause = error.__cause__ or error
         advice = "Check VLLM_BASE_URL, the Service and network policies"
         return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
+    if isinstance(error, openai.APIError) and error.body is not None:
+        return errors.EngineFailed(f"the stream broke off: {error}", endpoint=endpoint, advice=FAILED[1])
     if isinstance(error, openai.APIError):
         advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
         return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)

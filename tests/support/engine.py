@@ -782,10 +782,44 @@ def check_length(limit: int | None, prompt: int, longest: int) -> None:
         raise HttpError(400, message, param="max_tokens")
 
 
+def structured_answer(wanted: dict[str, Any]) -> str:
+    """The JSON that a `response_format` asks for; empty for plain text."""
+    if wanted.get("type") == "json_object":
+        return "{}"
+    if wanted.get("type") != "json_schema":
+        return ""
+    schema = (wanted.get("json_schema") or {}).get("schema")
+    if not isinstance(schema, dict):
+        raise HttpError(400, "When using `json_schema` response_format, `json_schema.schema` has to be set.")
+    return json.dumps(instance_of(schema, schema))
+
+
+def instance_of(schema: dict[str, Any], root: dict[str, Any]) -> Any:
+    """A small value that fits a JSON schema, as far as pydantic writes them."""
+    if "$ref" in schema:
+        found: Any = root
+        for part in schema["$ref"].lstrip("#/").split("/"):
+            found = found[part]
+        return instance_of(found, root)
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in schema:
+            return instance_of(schema[key][0], root)
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    kind = schema.get("type", "object")
+    if kind == "object":
+        return {name: instance_of(inner, root) for name, inner in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [instance_of(schema.get("items", {}), root) for _ in range(schema.get("minItems", 1))]
+    plain = {"string": "text", "integer": 1, "number": 0.5, "boolean": True, "null": None}
+    return schema.get("minimum", plain[kind])
+
+
 def answer_tokens(engine: Engine, call: Call, at: int) -> tuple[list[str], str]:
     """The words of the answer and why it ends."""
     fixed = engine.faults.answer
-    text = f" {call.model} heard: {call.prompts[at]}" if fixed is None else str(fixed)
+    structured = structured_answer(call.body.get("response_format") or {})
+    text = structured or f" {call.model} heard: {call.prompts[at]}" if fixed is None else str(fixed)
     words = re.findall(r"\s*\S+", text)
     room = engine.max_model_len - call.prompt_tokens[at]
     limit = call.body.get("max_completion_tokens") or call.body.get("max_tokens")
@@ -1058,10 +1092,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.start_events()
         try:
             for index, request in enumerate(requests):
-                if call.chat:
-                    opening = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-                    self.send_event(envelope(call, identity, kind, [opening]))
+                opened = not call.chat
                 for text, reason in self.paired(request):
+                    if not opened:  # as vLLM: only once the engine has made something
+                        opening = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+                        self.send_event(envelope(call, identity, kind, [opening]))
+                        opened = True
                     self.send_event(envelope(call, identity, kind, [chunk_choice(call, index, text, reason)]))
             if call.with_usage:
                 self.send_event({**envelope(call, identity, kind, []), "usage": usage_of(requests)})

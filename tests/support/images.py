@@ -109,7 +109,11 @@ def packages_layer(pins: str, *, only: Sequence[str] = ()) -> Layer:
     """The wheels of a file in requirements/, or `only` those and what they need; installed once per content."""
     file = REPOSITORY / "requirements" / pins
     text = file.read_text(encoding="utf-8")
-    wanted = [found[0] for name in only if (found := re.search(rf"^{re.escape(name)}==\S+", text, re.MULTILINE))]
+    wanted = [
+        found[0]
+        for name in only
+        if (found := re.search(rf"^{re.escape(name)}==\S+", text, re.MULTILINE | re.IGNORECASE))
+    ]
     if len(wanted) != len(only):
         raise RuntimeError(f"{file} pins only {wanted} of {list(only)}: run make lock")
     key = hashlib.sha256("\n".join([*PLATFORM, *wanted, text]).encode()).hexdigest()[:16]

@@ -1,0 +1,164 @@
+"""The engines that are known now, kept up to date while requests are made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vllm_client.balance.health import HEALTHY, Health
+from vllm_client.discovery import DiscoveryFailed
+from vllm_client.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import httpx2
+
+    from vllm_client.balance.policy import BalancePolicy
+    from vllm_client.discovery import Discovery
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Engine:
+    """One engine.
+
+    Attributes:
+        url: Its base URL.
+        transport: Its connections.
+        outstanding: Requests that it has not answered to the end.
+        health: What came of earlier ones.
+        absent_since: When discovery was first without it; None while it is there.
+    """
+
+    url: str
+    transport: httpx2.AsyncBaseTransport
+    outstanding: int = 0
+    health: Health = field(default=HEALTHY)
+    absent_since: float | None = None
+
+
+class Fleet:
+    """The engines of a model.
+
+    Args:
+        discovery: Where they are.
+        fallback: The base URL to use while there are none: the Service in front of them.
+        policy: The settings.
+        connect: Makes an engine's transport.
+        clock: The time in seconds.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        fallback: str,
+        *,
+        policy: BalancePolicy,
+        connect: Callable[[], httpx2.AsyncBaseTransport],
+        clock: Callable[[], float],
+    ) -> None:
+        self.discovery = discovery
+        self.fallback = fallback
+        self.policy = policy
+        self.connect = connect
+        self.clock = clock
+        self.engines: dict[str, Engine] = {}
+        self.fresh_until = float("-inf")
+        self.failing = False
+        self._used = False
+        self._lock = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+        self._changed: asyncio.Future[None] | None = None
+
+    async def ready(self) -> None:
+        """Have engines to choose from; ask discovery only where what it said is out of date."""
+        self._used = True
+        if self.clock() >= self.fresh_until:
+            async with self._lock:
+                if self.clock() >= self.fresh_until:
+                    await self.refresh()
+        if self.fresh_until == float("inf"):
+            return
+        if self._keeper is not None and self._keeper.done():
+            self._keeper.result()  # what should not happen is not silent
+            self._keeper = None
+        self._keeper = self._keeper or asyncio.create_task(self._keep_fresh(), name="vllm_client discovery")
+
+    def present(self) -> dict[str, Engine]:
+        """The engines that new requests may go to."""
+        return {url: engine for url, engine in self.engines.items() if engine.absent_since is None}
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done when engines come or go; not to be cancelled."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        return self._changed
+
+    async def refresh(self) -> None:
+        """Ask discovery; what was known stays while it fails."""
+        policy = self.policy
+        try:
+            found = await self.discovery.find()
+        except DiscoveryFailed as error:
+            level = logging.DEBUG if self.failing else logging.WARNING
+            logger.log(level, "%s; going on with %s", error, sorted(self.present()) or self.fallback)
+            self.failing = True
+            self.fresh_until = self.clock() + policy.ttl_floor_seconds
+            if not self.engines:
+                await self.update([self.fallback])
+            return
+        self.failing = False
+        ttl = found.ttl_seconds
+        if ttl != float("inf"):
+            ttl = min(max(ttl, policy.ttl_floor_seconds), policy.ttl_ceiling_seconds)
+        self.fresh_until = self.clock() + ttl
+        await self.update(found.urls or [self.fallback])
+
+    async def update(self, urls: Iterable[str]) -> None:
+        """Take over the engines that there are now."""
+        wanted, before = set(urls), set(self.present())
+        for url in wanted - set(self.engines):
+            self.engines[url] = Engine(url, self.connect())
+        for url, engine in self.engines.items():
+            if url in wanted:
+                engine.absent_since = None
+            elif engine.absent_since is None:
+                engine.absent_since = self.clock()
+        for engine in list(self.engines.values()):
+            await self.forget_idle(engine)
+        if before != wanted and self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+    async def release(self, engine: Engine) -> None:
+        """A request to the engine is over."""
+        engine.outstanding -= 1
+        await self.forget_idle(engine)
+
+    async def forget_idle(self, engine: Engine) -> None:
+        """Close the connections to an engine that has left and owes no answer."""
+        if engine.absent_since is not None and engine.outstanding == 0 and self.engines.get(engine.url) is engine:
+            del self.engines[engine.url]
+            await engine.transport.aclose()
+
+    async def close(self) -> None:
+        """Ask discovery no more, and close every connection."""
+        if self._keeper is not None:
+            await end(self._keeper)
+            self._keeper = None
+        engines, self.engines = list(self.engines.values()), {}
+        self.fresh_until = float("-inf")
+        for engine in engines:
+            await engine.transport.aclose()
+
+    async def _keep_fresh(self) -> None:
+        """Refresh whenever the time is over, until nobody has asked anything meanwhile."""
+        while self._used or any(engine.outstanding for engine in self.engines.values()):
+            self._used = False
+            await asyncio.sleep(max(0.0, self.fresh_until - self.clock()))
+            async with self._lock:
+                await self.refresh()

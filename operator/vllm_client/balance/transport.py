@@ -1,0 +1,180 @@
+"""What the OpenAI client sends through: a transport that brings each request to an engine which answers it."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from vllm_client.balance import budget, choice, health
+from vllm_client.balance.failures import Verdict, verdict
+from vllm_client.balance.fleet import Engine, Fleet
+from vllm_client.balance.race import AnsweredBadly, Race
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from vllm_client.balance.policy import BalancePolicy
+    from vllm_client.discovery import Discovery
+
+LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+"""Connections to each engine; as many as the OpenAI client allows in all."""
+EVENTS = "text/event-stream"
+
+
+class BalancedTransport(httpx2.AsyncBaseTransport):
+    """Spreads requests over engines, and asks another one where it is safe: before the first byte of an answer.
+
+    Whole answers are read to the end before they are handed over, streams up to their first event. The read timeout of
+    a request is the deadline of all its attempts together, so that the OpenAI client has nothing left to try again.
+
+    Args:
+        discovery: Where the engines are.
+        base_url: What requests are addressed to, and who gets them while no engine is known.
+        policy: The settings.
+        max_retries: Further attempts that a request may take.
+        clock: The time in seconds.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        base_url: str,
+        *,
+        policy: BalancePolicy,
+        max_retries: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self.random = random.SystemRandom().random
+        self.max_retries = max_retries
+        self.budget = budget.full(clock(), policy)
+        self.base_path = httpx2.URL(base_url).raw_path.rstrip(b"/")
+        context = httpx2.create_ssl_context()
+
+        def connect() -> httpx2.AsyncBaseTransport:
+            return httpx2.AsyncHTTPTransport(verify=context, limits=LIMITS)
+
+        self.fleet = Fleet(discovery, base_url, policy=policy, connect=connect, clock=clock)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The answer of the engine that was first.
+
+        Raises:
+            httpx2.TransportError: No engine has given one.
+        """
+        body = await request.aread()
+        given = request.extensions.get("timeout", {}).get("read")
+        deadline = float("inf") if given is None else self.clock() + given
+        await self.fleet.ready()
+        policy = self.fleet.policy
+        self.budget = budget.earned(self.budget, self.clock(), policy)
+        key = choice.prefix_key(body, policy.prefix_bytes)
+
+        def send(engine: Engine) -> Awaitable[httpx2.Response]:
+            return self.send(engine, request)
+
+        try:
+            return await Race(self, send, key=key, deadline=deadline).run()
+        except AnsweredBadly as end:
+            return end.response
+
+    async def send(self, engine: Engine, request: httpx2.Request) -> httpx2.Response:
+        """The engine's answer as soon as it is safe to hand over: whole, or with the first event of a stream."""
+        try:
+            response = await engine.transport.handle_async_request(self.addressed(request, engine.url))
+        except BaseException:
+            await self.fleet.release(engine)
+            raise
+        stream = HandedOver(response, self.fleet, engine)
+        try:
+            if EVENTS not in response.headers.get("content-type", ""):
+                content = b"".join([chunk async for chunk in stream])
+                await stream.aclose()
+                return rebuilt(response, httpx2.ByteStream(content))
+            await stream.fetch_first()
+        except BaseException:
+            await stream.aclose()
+            raise
+        return rebuilt(response, stream)
+
+    def addressed(self, request: httpx2.Request, url: str) -> httpx2.Request:
+        """The request for one engine, which has a moment only to accept the connection."""
+        engine = httpx2.URL(url)
+        path = engine.raw_path.rstrip(b"/") + request.url.raw_path.removeprefix(self.base_path)
+        timeout = dict(request.extensions.get("timeout", {}))
+        connect = timeout.get("connect")
+        longest = self.fleet.policy.connect_seconds
+        timeout["connect"] = longest if connect is None else min(connect, longest)
+        headers = request.headers.copy()
+        headers["Host"] = engine.netloc.decode("ascii")
+        return httpx2.Request(
+            request.method,
+            engine.copy_with(raw_path=path),
+            headers=headers,
+            stream=request.stream,
+            extensions={**request.extensions, "timeout": timeout},
+        )
+
+    def judge(self, engine: Engine, outcome: httpx2.Response | Exception, began: float) -> Verdict:
+        """Learn from an attempt that began then; what to do with its outcome."""
+        if isinstance(outcome, httpx2.Response):
+            found = verdict(outcome.status_code)
+            proof = False
+        else:
+            slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
+            found = Verdict.BUSY if slow else Verdict.ERROR
+            proof = isinstance(outcome, httpx2.ConnectError | httpx2.ConnectTimeout)
+        if found is Verdict.ANSWER:
+            engine.health = health.succeeded(engine.health, began)
+        elif found is Verdict.BUSY:
+            engine.health = health.abandoned(engine.health)
+        else:
+            engine.health = health.failed(
+                engine.health, proof=proof, now=self.clock(), jitter=self.random(), policy=self.fleet.policy
+            )
+        return found
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.fleet.close()
+
+
+class HandedOver(httpx2.AsyncByteStream):
+    """The body of an engine's answer; the engine owes the answer until it is closed."""
+
+    def __init__(self, response: httpx2.Response, fleet: Fleet, engine: Engine) -> None:
+        self.response = response
+        self.fleet = fleet
+        self.engine = engine
+        self.chunks = aiter(response.stream)  # type: ignore[arg-type]  # of an asynchronous transport
+        self.first: bytes | None = None
+        self.closed = False
+
+    async def fetch_first(self) -> None:
+        """Wait for the first chunk."""
+        self.first = await anext(self.chunks, b"")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.first is not None:
+            yield self.first
+        async for chunk in self.chunks:
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the answer, once."""
+        if not self.closed:
+            self.closed = True
+            try:
+                await self.response.aclose()
+            finally:
+                await self.fleet.release(self.engine)
+
+
+def rebuilt(response: httpx2.Response, stream: httpx2.AsyncByteStream) -> httpx2.Response:
+    """The answer with another body."""
+    return httpx2.Response(
+        response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
+    )

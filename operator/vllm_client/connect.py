@@ -1,0 +1,57 @@
+"""Open the OpenAI client that a configuration describes: over one URL as it is, over several engines balanced."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from vllm_client.discovery import make_discovery
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from vllm_client.config import ClientConfig
+    from vllm_client.discovery import Discovery
+
+logger = logging.getLogger(__name__)
+
+
+def open_client(config: ClientConfig, options: dict[str, Any], discovery: Discovery | None = None) -> AsyncOpenAI:
+    """The OpenAI client; it is imported here because that takes half a second.
+
+    With several engines the transport makes all further attempts, and the OpenAI client none.
+    """
+    from openai import AsyncOpenAI  # noqa: PLC0415 - see above
+
+    source = discovery or discovery_of(config)
+    settings: dict[str, Any] = {
+        "base_url": config.base_url,
+        "api_key": config.api_key,
+        "timeout": config.timeout,
+        "max_retries": config.max_retries,
+    }
+    if source is not None and "http_client" not in options:
+        settings |= {"max_retries": 0, "http_client": balanced(config, source)}
+    return AsyncOpenAI(**{**settings, **options})
+
+
+def balanced(config: ClientConfig, source: Discovery) -> Any:
+    """The HTTP client whose transport spreads requests over the engines."""
+    from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - see open_client
+
+    from vllm_client.balance.transport import BalancedTransport  # noqa: PLC0415 - it imports the HTTP client
+
+    transport = BalancedTransport(source, config.base_url, policy=config.balance, max_retries=config.max_retries)
+    return DefaultAsyncHttpxClient(base_url=config.base_url, timeout=config.timeout, transport=transport)
+
+
+def discovery_of(config: ClientConfig) -> Discovery | None:
+    """Where the engines are; None where there is only the base URL.
+
+    A certificate names the host of the base URL, and not its pods: https is not taken apart into engines by DNS.
+    """
+    name = config.discovery
+    if name and config.base_url.startswith("https:"):
+        logger.warning("engines are not looked up by %s: their certificates are those of %s", name, config.base_url)
+        name = ""
+    return make_discovery(config.engines, name, "/v1")

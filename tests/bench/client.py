@@ -1,0 +1,91 @@
+"""What the client costs a request, and how often prompts meet the engine that has their beginning.
+
+    python -m tests.bench.client
+
+Both clients ask stub engines of the same run, in turns; the ratio is of the medians.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openai import AsyncOpenAI
+
+from tests.support.servers import stub_server
+from vllm_client import VLLMClient
+from vllm_client.balance import choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.servers import EngineServer
+
+ROUNDS = 400
+WARM_UP = 40
+PREFIXES, REQUESTS, IN_FLIGHT = 32, 20_000, 16
+
+
+async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
+    """Median seconds of a request of the raw OpenAI client and of ours, balanced over the engines."""
+    urls = [engine.url for engine in engines]
+    raw = AsyncOpenAI(base_url=f"{urls[0]}/v1", api_key="x", max_retries=0)
+    taken: tuple[list[float], list[float]] = ([], [])
+    async with VLLMClient(urls[0], "tiny", engines=urls) as ours:
+        for number in range(ROUNDS + WARM_UP):
+            start = time.perf_counter()
+            await raw.chat.completions.create(
+                model="tiny", messages=[{"role": "user", "content": "x"}], max_tokens=1, temperature=0.1
+            )
+            middle = time.perf_counter()
+            await ours.complete("x", max_tokens=1)
+            if number >= WARM_UP:
+                taken[0].append(middle - start)
+                taken[1].append(time.perf_counter() - middle)
+    await raw.close()
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def affinity(choose: Callable[[int, dict[str, int]], str], *, remembered: int = 10, seed: int = 1) -> float:
+    """The share of requests whose beginning the chosen one of 4 simulated engines has among its last `remembered`."""
+    chance = random.Random(seed)  # noqa: S311 - a simulation
+    loads = {f"http://10.0.0.{number}:8000/v1": 0 for number in range(4)}
+    caches: dict[str, dict[int, None]] = {engine: {} for engine in loads}
+    under_way: list[str] = []
+    hits = 0
+    for _ in range(REQUESTS):
+        prefix = chance.randrange(PREFIXES)
+        engine = choose(choice.digest(str(prefix).encode()), loads)
+        hits += prefix in caches[engine]
+        caches[engine].pop(prefix, None)
+        caches[engine][prefix] = None
+        if len(caches[engine]) > remembered:
+            del caches[engine][next(iter(caches[engine]))]
+        loads[engine] += 1
+        under_way.append(engine)
+        if len(under_way) > IN_FLIGHT:
+            loads[under_way.pop(chance.randrange(len(under_way)))] -= 1
+    return hits / REQUESTS
+
+
+async def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        flags = ("--served-model-name", "tiny")
+        engines = [stack.enter_context(stub_server(*flags, folder=Path(folder))) for _ in range(2)]
+        raw, ours = await overhead(engines)
+    print(f"request: openai {raw * 1e6:.0f} us, vllm_client {ours * 1e6:.0f} us ({(ours / raw - 1) * 100:+.1f} %)")
+    chance = random.Random(2)  # noqa: S311 - a simulation
+    by_prefix = affinity(lambda key, loads: choice.by_prefix(key, loads, 0.25))
+    by_chance = affinity(lambda _, loads: chance.choice(sorted(loads)))
+    print(f"prefix hits of 4 engines (simulated): by prefix {by_prefix:.0%}, by chance {by_chance:.0%}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,169 @@
+"""What balancing decides, without engines: choice, health, retry budget."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_client import BalancePolicy, ConfigurationError
+from vllm_client.balance import budget, choice, failures, health
+from vllm_client.balance.failures import Verdict
+from vllm_client.balance.policy import read_policy
+
+POLICY = BalancePolicy()
+NAMES = st.lists(st.integers(0, 10**6).map(lambda number: f"http://e{number}/v1"), min_size=1, max_size=12, unique=True)
+
+
+def body(prompt: str, model: str = "m", **more: object) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": prompt}], "model": model, **more}).encode()
+
+
+@given(engines=NAMES, keys=st.lists(st.integers(0, 2**64 - 1), max_size=200), overload=st.floats(0, 3))
+def test_no_engine_ever_takes_more_than_its_bound(engines: list[str], keys: list[int], overload: float) -> None:
+    loads = dict.fromkeys(engines, 0)
+    for key in keys:
+        limit = choice.bound(sum(loads.values()), len(loads), overload)
+        loads[choice.by_prefix(key, loads, overload)] += 1
+        assert max(loads.values()) <= limit
+
+
+@given(engines=NAMES, key=st.integers(0, 2**64 - 1), data=st.data())
+def test_an_engine_that_leaves_moves_only_its_own_prompts(engines: list[str], key: int, data: st.DataObject) -> None:
+    gone = data.draw(st.sampled_from(engines))
+    before = choice.by_prefix(key, dict.fromkeys(engines, 0), 0.25)
+    left = {engine: 0 for engine in engines if engine != gone}
+    if left and before != gone:
+        assert choice.by_prefix(key, left, 0.25) == before
+
+
+def test_prompts_spread_evenly() -> None:
+    loads = {f"http://10.0.0.{number}:8000/v1": 0 for number in range(4)}
+    counts = dict.fromkeys(loads, 0)
+    for number in range(4000):
+        counts[choice.by_prefix(choice.digest(str(number).encode()), loads, 0.25)] += 1
+    assert min(counts.values()) > 800
+
+
+@given(loads=st.dictionaries(st.text(min_size=1), st.integers(0, 50), min_size=1), key=st.integers(0, 2**64 - 1))
+def test_the_alternative_takes_one_of_the_least_loaded(loads: dict[str, int], key: int) -> None:
+    assert loads[choice.by_load(key, loads)] == min(loads.values())
+
+
+def test_only_the_beginning_of_the_prompt_and_the_model_make_the_key() -> None:
+    start = "You are a librarian. " * 40
+    key = choice.prefix_key(body(start + "one", temperature=0), 256)
+    assert key == choice.prefix_key(body(start + "two", seed=7), 256)
+    assert key != choice.prefix_key(body("Else. " + start), 256)
+    assert key != choice.prefix_key(body(start + "one", model="other"), 256)
+    assert choice.prefix_key(b"", 256) == choice.prefix_key(b"", 256)
+
+
+@given(
+    failures_=st.lists(st.tuples(st.booleans(), st.floats(0, 100), st.floats(0, 1)), min_size=1, max_size=60),
+)
+def test_an_ejection_ends_within_its_limit(failures_: list[tuple[bool, float, float]]) -> None:
+    known, now = health.HEALTHY, 0.0
+    for proof, pause, jitter in failures_:
+        now += pause
+        known = health.failed(health.tried(known), proof=proof, now=now, jitter=jitter, policy=POLICY)
+        assert known.ejected_until <= now + POLICY.ejection_limit_seconds * 1.25
+        assert health.admitted(known, max(now, known.ejected_until))
+
+
+def test_ejections_grow() -> None:
+    known, now, lengths = health.HEALTHY, 0.0, []
+    for _ in range(8):
+        known = health.failed(health.tried(known), proof=True, now=now, jitter=0.5, policy=POLICY)
+        lengths.append(known.ejected_until - now)
+        now = known.ejected_until
+    assert lengths == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert all(before <= after for before, after in pairwise(lengths))
+
+
+def test_one_error_ejects_nobody_and_three_in_a_row_do() -> None:
+    known = health.HEALTHY
+    for expected in (True, True, False):
+        known = health.failed(known, proof=False, now=1, jitter=0, policy=POLICY)
+        assert health.admitted(known, 1) is expected
+
+
+def test_one_request_at_a_time_is_the_trial() -> None:
+    ejected = health.failed(health.HEALTHY, proof=True, now=0, jitter=0, policy=POLICY)
+    assert not health.admitted(ejected, 0.5)
+    assert health.admitted(ejected, 1)
+    trial = health.tried(ejected)
+    assert not health.admitted(trial, 1)
+    assert health.admitted(health.abandoned(trial), 1)
+    again = health.failed(trial, proof=False, now=1, jitter=0.5, policy=POLICY)
+    assert again.ejected_until == 3
+
+
+def test_an_engine_that_only_answers_what_it_had_before_is_ejected_all_the_same() -> None:
+    known = health.failed(health.HEALTHY, proof=False, now=5, jitter=0, policy=POLICY)
+    assert health.succeeded(known, began=4) == known
+    assert health.succeeded(known, began=5) == health.HEALTHY
+
+
+@given(st.dictionaries(st.text(), st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
+def test_somebody_is_always_usable(known: dict[str, tuple[float, bool]]) -> None:
+    healths = {name: health.Health(1, 1, until, trial) for name, (until, trial) in known.items()}
+    usable = health.usable(healths, 5)
+    assert usable
+    admitted = [name for name, value in healths.items() if health.admitted(value, 5)]
+    assert usable == (admitted or list(healths))
+
+
+@given(requests=st.integers(0, 500), wanted=st.integers(1, 3))
+def test_retries_are_bounded_by_a_share_of_the_requests(requests: int, wanted: int) -> None:
+    left, made = budget.full(0, POLICY), 0
+    for _ in range(requests):
+        left = budget.earned(left, 0, POLICY)
+        for _ in range(wanted):
+            rest = budget.spent(left, 0, POLICY)
+            made += rest is not None
+            left = rest or left
+    assert made <= POLICY.retry_burst + POLICY.retry_share * requests + 1e-6
+
+
+def test_a_spent_budget_recovers_with_time() -> None:
+    spent = budget.RetryBudget(0, 100)
+    assert budget.spent(spent, 101, POLICY) is None
+    assert budget.spent(spent, 102, POLICY) == budget.RetryBudget(0, 102)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *[(status, Verdict.ANSWER) for status in (200, 400, 404)],
+        *[(status, Verdict.BUSY) for status in (408, 429, 503)],
+        *[(status, Verdict.ERROR) for status in (500, 502)],
+    ],
+)
+def test_what_a_status_says(status: int, expected: Verdict) -> None:
+    assert failures.verdict(status) is expected
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 0), ("2", 2), ("-1", 0), ("nan", 0), ("9999", 0), ("Wed", 0)])
+def test_retry_after_is_honoured_within_reason(text: str | None, seconds: float) -> None:
+    assert failures.retry_after(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("given_", "name"),
+    [
+        ({"strategy": "random"}, "balance.strategy"),
+        ({"stall_seconds": -1}, "balance.stall_seconds"),
+        ({"overload": "much"}, "balance.overload"),
+        ({"ttl_floor_seconds": 60}, "balance.ttl_floor_seconds"),
+        ({"retries": 1}, "balance.retries"),
+        (["x"], "balance"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(given_: object, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="balance") as caught:
+        read_policy(given_)
+    assert caught.value.variable == name
