@@ -205,7 +205,7 @@ class RoutedClient:
         return self._router.in_order(self._suiting)
 
     def _client_of(self, model: CatalogEntry) -> VLLMClient:
-        """One client, and so one pool of connections, for each model."""
+        """One client for each model, and so one set of connections; it finds the single engines by itself."""
         asked_as = (model.base_url, model.model_name)
         if asked_as not in self._clients:
             key = self._router.api_key(model)
