@@ -56,8 +56,15 @@ GLANCE_SECONDS = 2.0
 PATIENCE_SECONDS = 4.0
 """A readiness probe waits so long for the end of a window, instead of leaving the verdict to the next run."""
 
+STARTUP_SECONDS = 25.0
+"""How long a startup probe goes on asking before it fails. Each failure is an Event, of which kubelet writes 25 for a pod
+and then one in five minutes: what is told of an engine that has loaded must not drown in "still loading"."""
+
 RUN_SECONDS = 13.0
 """All that a run may take: kubelet gives it 15, and counts more as a failure."""
+
+LOADING_SECONDS, REFUSED_SECONDS = 1.0, 3.0
+"""When a startup probe asks again: where nothing listens yet, which costs nothing, and where an answer was wrong."""
 
 OUTCOMES = {"Silent": judge.SILENT, "Busy": judge.BUSY}
 OUTCOMES.update(dict.fromkeys(("Unauthorized", "NoEndpoint", "Refused"), judge.REFUSED))
@@ -73,6 +80,17 @@ def admit(engine: Engine) -> Verdict:
         loading = " yet: the model is still loading" if failure.cause == "Loading" else ""
         return judge.Verdict(judge.STARTING, failure.cause, f"{failure}{loading}")
     return judge.Verdict(judge.ADMITTED, "Proven", "completed its first prompt")
+
+
+def awaited(engine: Engine, clock: Clock) -> Verdict:
+    """The first proof, or what stands in its way still when the patience of a startup probe is over."""
+    began = clock.now()
+    while True:
+        verdict = admit(engine)
+        wait = LOADING_SECONDS if verdict.cause == "Loading" else REFUSED_SECONDS
+        if verdict.kind == judge.ADMITTED or clock.now() + wait > began + STARTUP_SECONDS:
+            return verdict
+        clock.sleep(wait)
 
 
 def judged(engine: Engine, state: State, settings: Settings, clock: Clock, *, patient: bool, began: float) -> State:

@@ -59,7 +59,7 @@ def run(mode: str, engine: Engine, folder: str, settings: judge.Settings) -> jud
     with memory.locked(path) as alone:
         state = memory.load_state(path, birth)
         if mode == "startup" or (mode == "ready" and not state.admitted):
-            verdict = looks.admit(engine)
+            verdict = looks.awaited(engine, Clock()) if mode == "startup" else looks.admit(engine)
             if verdict.kind == judge.ADMITTED:
                 memory.save_state(path, birth, judge.State(admitted=True, proven_at=time.monotonic()))
         else:

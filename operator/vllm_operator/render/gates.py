@@ -18,7 +18,11 @@ PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
-_STARTUP_PERIOD_SECONDS = 3
+_OWN_STARTUP_PERIOD_SECONDS = 3
+_STARTUP_PERIOD_SECONDS = 30
+_STARTUP_TIMEOUT_SECONDS = 45
+"""A startup probe asks for 25 s, and may be in the midst of a first completion then."""
+
 _READY_PERIOD_SECONDS = 5
 _LIVE_PERIOD_SECONDS = 10
 _TIMEOUT_SECONDS = 15
@@ -47,9 +51,8 @@ def program_sources() -> dict[str, str]:
 
 def probes(spec: VLLMModelSpec) -> dict[str, Any]:
     """Startup, readiness and liveness probe of the engine's container."""
-    failures_while_starting = spec.gates.startup_budget_seconds // _STARTUP_PERIOD_SECONDS
     return {
-        "startupProbe": _deadly(spec, _probe(spec, "startup", _STARTUP_PERIOD_SECONDS, failures_while_starting)),
+        "startupProbe": _deadly(spec, _startup(spec)),
         "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),
         "livenessProbe": _deadly(spec, _probe(spec, "live", _LIVE_PERIOD_SECONDS, _LIVE_FAILURES)),
     }
@@ -75,6 +78,14 @@ def pools(spec: VLLMModelSpec) -> bool:
     """Whether the engine completes no prompts. With runner auto, vLLM makes a converted model a pooling one."""
     model = spec.model
     return model.runner == "pooling" or (model.runner != "generate" and model.convert in {"embed", "classify"})
+
+
+def _startup(spec: VLLMModelSpec) -> dict[str, Any]:
+    """The gate asks for a while in each run; a command of the user's is run more often."""
+    period = _OWN_STARTUP_PERIOD_SECONDS if spec.gates.probe else _STARTUP_PERIOD_SECONDS
+    timeout = _TIMEOUT_SECONDS if spec.gates.probe else _STARTUP_TIMEOUT_SECONDS
+    probe = _probe(spec, "startup", period, -(-spec.gates.startup_budget_seconds // period))
+    return {**probe, "timeoutSeconds": timeout}
 
 
 def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -> dict[str, Any]:

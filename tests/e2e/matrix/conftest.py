@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.paths import REPOSITORY
 from tests.e2e.matrix.findings import Finding, Seen, written
-from tests.e2e.matrix.fleet import pair
+from tests.e2e.matrix.fleet import pair, wait
 from tests.support import models
 from tests.support.api import Api
 from tests.support.site import Site
@@ -74,13 +74,14 @@ def slow(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
     overrides = '{"max_position_embeddings": 32768}'
     fields = {
         "maxNumSeqs": 1,
-        "maxNumBatchedTokens": 16,
+        "maxNumBatchedTokens": 8,
         "maxModelLen": 32768,
         "extraArgs": ["--hf-overrides", overrides],
     }
     with pair(place, api, models.model("slow", real, engine=fields)) as found:
         found.gated.wait_serving(1)
         found.plain.wait_serving(1)
+        wait(3)  # kube-proxy follows the EndpointSlice a moment later
         yield found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,7 +68,7 @@ def seen(diary: Diary, pod: str, since: float, requests: Sequence[Request] | Non
         lost=None if counted is None else sum(bool(request.trouble) for request in counted),
         requests=len(counted or ()),
         note=note,
-        diary=diary.since(since),
+        diary=f"{diary.since(since)}\n{Counter(request.trouble for request in counted or ())}",
     )
 
 

@@ -69,6 +69,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run looks by itself, and waits for no end of a window, but where a test is about that."""
     monkeypatch.setattr(judge, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(looks, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(looks, "STARTUP_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -220,6 +221,62 @@ def test_an_engine_that_does_not_complete_is_not_admitted_and_its_cause_is_told(
 def test_a_long_error_is_cut(pod: Pod, server: EngineServer) -> None:
     server.faults(fail={"status": 500, "message": "x" * 5000})
     assert len(pod.run("startup")[1]) < 300
+
+
+class Starting:
+    """An engine that says one thing after another, in a time that passes at once."""
+
+    adapters: tuple[str, ...] = ()
+
+    def __init__(self, *causes: str) -> None:
+        self.causes = list(causes)
+        self.time = 0.0
+
+    def now(self) -> float:
+        """Seconds."""
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let them pass."""
+        self.time += seconds
+
+    def check_names(self, timeout: float) -> None:  # noqa: ARG002 # what is asked says it
+        """Whatever comes next."""
+        cause = self.causes.pop(0) if len(self.causes) > 1 else self.causes[0]
+        if cause:
+            raise engine.ProbeError(cause, cause)
+
+    def complete(self, timeout: float) -> None:  # what is asked says it
+        """It does."""
+
+    def ranks(self, timeout: float) -> dict[str, judge.Rank]:  # noqa: ARG002 # as above
+        """None."""
+        return {}
+
+    def health(self) -> None:
+        """Good."""
+
+    def callers(self) -> int | None:
+        """Unknown."""
+
+
+def patiently_admitted(monkeypatch: pytest.MonkeyPatch, *causes: str) -> tuple[judge.Verdict, float]:
+    """What a startup probe with all its patience comes to, and after which time."""
+    monkeypatch.setattr(looks, "STARTUP_SECONDS", 25.0)
+    starting = Starting(*causes)
+    return looks.awaited(starting, starting), starting.time
+
+
+def test_a_startup_probe_waits_for_an_engine_that_comes_up_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict, seconds = patiently_admitted(monkeypatch, "Loading", "Loading", "Failing", "")
+    assert (verdict.kind, seconds) == (judge.ADMITTED, 5.0)
+
+
+@pytest.mark.parametrize("cause", ["Loading", "WrongModel"])
+def test_a_startup_probe_fails_with_what_it_was_told_last(monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    verdict, seconds = patiently_admitted(monkeypatch, "Failing", cause)
+    assert (verdict.kind, verdict.cause) == (judge.STARTING, cause)
+    assert 20 < seconds <= 25
 
 
 # --- after admission

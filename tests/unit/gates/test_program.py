@@ -124,8 +124,11 @@ def test_a_program_that_cannot_be_loaded_admits_nobody_and_evicts_nobody(flat: P
 
 
 def test_the_programs_own_deadlines_add_up_to_less_than_kubelets() -> None:
-    timeout = gates.probes(model().spec)["startupProbe"]["timeoutSeconds"]
-    assert timeout > memory.LOCK_SECONDS + engine.METRICS_SECONDS + engine.ADMISSION_SECONDS - 2
+    probes = gates.probes(model().spec)
+    admission = engine.METRICS_SECONDS + engine.ADMISSION_SECONDS
+    assert probes["startupProbe"]["timeoutSeconds"] > memory.LOCK_SECONDS + looks.STARTUP_SECONDS + admission
+    timeout = probes["readinessProbe"]["timeoutSeconds"]
+    assert timeout > admission
     questions = engine.METRICS_SECONDS + engine.HEALTH_SECONDS + judge.CANARY_SECONDS + looks.GLANCE_SECONDS
     assert timeout > memory.LOCK_SECONDS + questions
     assert timeout > looks.RUN_SECONDS
@@ -158,7 +161,7 @@ def windows(**fields: object) -> list[str]:
     ("fields", "options"),
     [
         ({}, []),
-        ({"canaryIntervalSeconds": 2, "stallWindowSeconds": 6, "restartWindowSeconds": 40}, []),
+        ({"canaryIntervalSeconds": 2, "stallWindowSeconds": 6, "restartWindowSeconds": 35}, []),
         ({"canaryIntervalSeconds": 5}, ["--canary-interval", "5"]),
         ({"canary": "Never"}, ["--canary-interval", "never"]),
         ({"stallWindowSeconds": 30}, ["--stall-window", "30"]),
@@ -176,8 +179,8 @@ def test_options_are_rendered_only_where_they_differ_from_the_programs_own(
 @pytest.mark.parametrize(
     ("options", "interval", "stall", "restart"),
     [
-        ({}, 2.0, 6.0, (40.0, 50.0)),
-        ({"of-a-later-day": "x"}, 2.0, 6.0, (40.0, 50.0)),
+        ({}, 2.0, 6.0, (35.0, 43.75)),
+        ({"of-a-later-day": "x"}, 2.0, 6.0, (35.0, 43.75)),
         ({"canary-interval": "never", "restart": "never"}, None, 6.0, None),
         ({"canary-interval": "5", "stall-window": "30", "restart-window": "600"}, 5.0, 30.0, (600.0, 750.0)),
     ],

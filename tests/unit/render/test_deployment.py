@@ -121,8 +121,14 @@ def test_the_program_is_mounted_as_a_whole_so_that_a_newer_one_reaches_running_p
 def test_a_restart_takes_several_verdicts_and_the_timeout_leaves_the_program_its_own_deadlines() -> None:
     assert container()["livenessProbe"]["failureThreshold"] >= 3
     assert container()["readinessProbe"]["failureThreshold"] == 1
-    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+    for name in ("readinessProbe", "livenessProbe"):
         assert container()[name]["timeoutSeconds"] == 15
+
+
+def test_an_engine_that_is_given_up_is_ended_soon_and_one_that_drains_is_not() -> None:
+    for name in ("startupProbe", "livenessProbe"):
+        assert container()[name]["terminationGracePeriodSeconds"] == 10
+    assert "terminationGracePeriodSeconds" not in container()["readinessProbe"]
 
 
 def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
