@@ -1,14 +1,11 @@
 """`kubectl vllm gates`: what the gate of each engine says now, and what it said before.
 
-Everything is read through the user's own kubectl, so that contexts, credentials and rights are those of every other
-command: pods, the Events of those that are not ready, and the time line that the gate keeps in the pod.
+What is read: pods, the Events of those that are not ready, and the time line that the gate keeps in the pod.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -18,6 +15,7 @@ import typer
 
 from vllm_operator.api import meta
 from vllm_operator.api.names import instance_name, selector_text
+from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.planner import pods
 from vllm_operator.planner.words import last_words
 from vllm_operator.render.gates import STATE_FOLDER
@@ -40,10 +38,6 @@ class Output(StrEnum):
     JSON = "json"
 
 
-class KubectlError(Exception):
-    """What kubectl said when it did not do what was asked."""
-
-
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One engine, as its pod and its gate tell it."""
@@ -57,33 +51,6 @@ class Engine:
     """Its verdicts, the oldest first: time, verdict, cause and sentence of each change."""
     unread: str = ""
     """Why there is no time line."""
-
-
-class Kubectl:
-    """The user's kubectl, with the options that every call shares."""
-
-    def __init__(self, namespace: str, context: str) -> None:
-        self._words = [os.environ.get("KUBECTL", "kubectl")]
-        self._words += ["--namespace", namespace] if namespace else []
-        self._words += ["--context", context] if context else []
-
-    def run(self, *words: str) -> str:
-        """Its output.
-
-        Raises:
-            KubectlError: it is not there, or it failed; with its own words.
-        """
-        try:
-            done = subprocess.run([*self._words, *words], capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise KubectlError(f"{self._words[0]}: {error.strerror}: install kubectl, or name it in KUBECTL") from error
-        if done.returncode:
-            raise KubectlError(" ".join(done.stderr.split()) or f"kubectl ended with exit code {done.returncode}")
-        return done.stdout
-
-    def get(self, *words: str) -> Any:
-        """Objects as data."""
-        return json.loads(self.run("get", *words, "--output", "json"))
 
 
 def gates(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
+from vllm_operator.cli.ask import chat, check
 from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import RefusedError, read
@@ -47,6 +48,8 @@ def callback() -> None:
 
 
 app.command()(gates)
+app.command()(chat)
+app.command()(check)
 
 
 @app.command()
