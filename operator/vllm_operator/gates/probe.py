@@ -58,7 +58,10 @@ def run(mode: str, engine: Engine, folder: str, settings: judge.Settings) -> jud
     birth = memory.container_birth()
     with memory.locked(path) as alone:
         state = memory.load_state(path, birth)
-        if mode == "startup" or (mode == "ready" and not state.admitted):
+        if mode == "startup" and state.admitted:
+            # kubelet was restarted and asks everything anew: a saturated engine would not complete a prompt in time
+            verdict = judge.Verdict(judge.SERVING, "Proven", "has completed a prompt since its start")
+        elif mode != "live" and not state.admitted:
             verdict = looks.awaited(engine, Clock()) if mode == "startup" else looks.admit(engine)
             if verdict.kind == judge.ADMITTED:
                 memory.save_state(path, birth, judge.State(admitted=True, proven_at=time.monotonic()))

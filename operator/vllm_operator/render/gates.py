@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
+from vllm_operator.gates.looks import STARTUP_SECONDS
 from vllm_operator.render.objects import shared
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
-_OWN_STARTUP_PERIOD_SECONDS = 3
-_STARTUP_PERIOD_SECONDS = 30
+_STARTUP_PERIOD_SECONDS = 3
+"""Short, though a run of the gate takes longer: kubelet first asks that much after the container's start, or sooner."""
+
 _STARTUP_TIMEOUT_SECONDS = 45
 """A startup probe asks for 25 s, and may be in the midst of a first completion then."""
 
@@ -81,11 +83,11 @@ def pools(spec: VLLMModelSpec) -> bool:
 
 
 def _startup(spec: VLLMModelSpec) -> dict[str, Any]:
-    """The gate asks for a while in each run; a command of the user's is run more often."""
-    period = _OWN_STARTUP_PERIOD_SECONDS if spec.gates.probe else _STARTUP_PERIOD_SECONDS
-    timeout = _TIMEOUT_SECONDS if spec.gates.probe else _STARTUP_TIMEOUT_SECONDS
-    probe = _probe(spec, "startup", period, -(-spec.gates.startup_budget_seconds // period))
-    return {**probe, "timeoutSeconds": timeout}
+    """As many failures as fill the budget: the gate asks for a while in each run, the user's own command may not."""
+    run_seconds = _STARTUP_PERIOD_SECONDS if spec.gates.probe else int(STARTUP_SECONDS)
+    failures = -(-spec.gates.startup_budget_seconds // run_seconds)
+    probe = _probe(spec, "startup", _STARTUP_PERIOD_SECONDS, failures)
+    return probe if spec.gates.probe else {**probe, "timeoutSeconds": _STARTUP_TIMEOUT_SECONDS}
 
 
 def _probe(spec: VLLMModelSpec, mode: str, period_seconds: int, failures: int) -> dict[str, Any]:

@@ -279,6 +279,16 @@ def test_a_startup_probe_fails_with_what_it_was_told_last(monkeypatch: pytest.Mo
     assert 20 < seconds <= 25
 
 
+@pytest.mark.usefixtures("hasty")
+def test_a_saturated_engine_passes_the_startup_probe_of_a_kubelet_that_was_restarted(
+    admitted: Pod, server: EngineServer
+) -> None:
+    with work(server):
+        server.faults(fail={"status": 503, "message": "full"})
+        assert admitted.run("startup") == (True, "has completed a prompt since its start")
+        assert admitted.run("ready")[0]
+
+
 # --- after admission
 
 
