@@ -48,16 +48,26 @@ def words_of(raw: dict[str, Any]) -> list[str]:
     ]
 
 
-def located(source: str) -> str:
+def images_of(raw: dict[str, Any]) -> list[str]:
+    """The images that a spec names, in the order in which their volumes are numbered."""
+    model, engine = raw["model"], raw.get("engine", {})
+    drafts = [engine.get("speculativeDecoding", {}).get("model", "")]
+    loras = [adapter["source"] for adapter in raw.get("lora", {}).get("adapters", [])]
+    sources = [model["source"], model.get("tokenizer", ""), *drafts, *loras]
+    return list(dict.fromkeys(source for source in sources if source.startswith("oci://")))
+
+
+def located(source: str, images: list[str]) -> str:
     """Where the engine finds a source."""
     scheme, separator, rest = source.partition("://")
     if not separator or scheme in {"s3", "gs"}:
         return source
-    folders = {"hf": rest, "pvc": f"/mnt/claims/{rest}".rstrip("/"), "oci": "/mnt/images/0"}
-    return folders[scheme]
+    if scheme == "oci":
+        return f"/mnt/images/{images.index(source)}"
+    return {"hf": rest, "pvc": f"/mnt/claims/{rest}".rstrip("/")}[scheme]
 
 
-def number(text: Any) -> Any:
+def number(text: Any, _: list[str]) -> Any:
     """A number as vLLM's guide says: `32k` is 32,000, `32K` is 32,768, `auto` is -1."""
     if not isinstance(text, str):
         return text
@@ -67,26 +77,26 @@ def number(text: Any) -> Any:
     return int(float(text.rstrip("kmgtKMGT")) * unit)
 
 
-def draft(config: dict[str, Any]) -> dict[str, Any]:
+def draft(config: dict[str, Any], images: list[str]) -> dict[str, Any]:
     """Fields of speculative decoding under vLLM's names."""
     plain = {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): value for name, value in config.items()}
-    return plain | ({"model": located(plain["model"])} if "model" in plain else {})
+    return plain | ({"model": located(plain["model"], images)} if "model" in plain else {})
 
 
-def adapters(found: list[dict[str, str]]) -> list[dict[str, Any]]:
+def adapters(found: list[dict[str, str]], images: list[str]) -> list[dict[str, Any]] | None:
     """Adapters as vLLM keeps them."""
     rest = {"base_model_name": None, "is_3d_lora_weight": False}
-    return [{"name": one["name"], "path": located(one["source"]), **rest} for one in found]
+    return [{"name": one["name"], "path": located(one["source"], images), **rest} for one in found] or None
 
 
-MEANT: Final[dict[str, Callable[[Any], Any]]] = {
+MEANT: Final[dict[str, Callable[[Any, list[str]], Any]]] = {
     "model.source": located,
     "model.tokenizer": located,
-    "model.chatTemplate": lambda _: TEMPLATE,
+    "model.chatTemplate": lambda *_: TEMPLATE,
     "engine.maxModelLen": number,
     "engine.kvCacheMemory": number,
     "engine.speculativeDecoding": draft,
-    "lora.adapters": lambda found: adapters(found) or None,
+    "lora.adapters": adapters,
 }
 """What a value means, where it is not what stands in the spec."""
 
@@ -99,11 +109,11 @@ def destination(path: str) -> str:
     return DESTINATIONS.get(path, FIELDS[path].flag.name.removeprefix("--").replace("-", "_"))
 
 
-def meant(path: str, value: Any) -> Any:
+def meant(path: str, value: Any, images: list[str]) -> Any:
     """What vLLM shall understand of a field's value."""
     if value is False and not FIELDS[path].flag.off:
         return None  # left out, as vLLM's own default is
-    return MEANT.get(path, lambda same: same)(value)
+    return MEANT[path](value, images) if path in MEANT else value
 
 
 def understood(parser: RealParser, raw: dict[str, Any]) -> dict[str, Any]:
@@ -114,10 +124,11 @@ def understood(parser: RealParser, raw: dict[str, Any]) -> dict[str, Any]:
 
 def expected(raw: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
     """What it shall understand; `unset` is what it takes where a field is not set."""
-    wanted = unset | {"model.source": located(raw["model"]["source"])}
+    images = images_of(raw)
+    wanted = unset | {"model.source": located(raw["model"]["source"], images)}
     for path in FIELDS:
         value = value_at(raw, path)
-        found = None if value is None else meant(path, value)
+        found = None if value is None else meant(path, value, images)
         if found is not None:
             wanted[path] = found
     source = raw["model"]["source"]
@@ -153,7 +164,7 @@ def test_every_field_with_an_argument_takes_part(
     assert value is not None
     found = understood(parser, raw)
     assert found == expected(raw, unset)
-    given_at_all = path not in NEVER_GIVEN and meant(path, value) is not None
+    given_at_all = path not in NEVER_GIVEN and meant(path, value, images_of(raw)) is not None
     assert given_at_all == (FIELDS[path].flag.name in words_of(raw) or path == "model.source" or not_on(path, value))
 
 

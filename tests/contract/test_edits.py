@@ -104,6 +104,10 @@ NOT_TRIED: Final = {
     "accelerator.memory": "has no effect",
     "monitoring.intervalSeconds": "is the PodMonitor's, of which this API server knows nothing",
     "monitoring.labels": "is the PodMonitor's, of which this API server knows nothing",
+    **{
+        f"catalog.{field}": "is in the namespace's catalogue, and in no child of the model"
+        for field in ("complexity", "labels", "languages", "tasks", "weight")
+    },
 }
 
 
