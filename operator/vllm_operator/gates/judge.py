@@ -46,6 +46,10 @@ HEAD_START_SECONDS = 4.5
 READY_PERIOD_SECONDS = 5.0
 """How often kubelet asks whether the engine is ready: so much later than the interval a canary may be sent."""
 
+STARTUP_SECONDS = 25.0
+"""How long a startup probe goes on asking before it fails. Each failure is an Event, of which kubelet writes 25 for a
+pod and then one in five minutes: what is told of an engine that has loaded must not drown in "still loading"."""
+
 FRESH_SECONDS = 0.5
 """Readiness and liveness probe that run side by side do not ask twice."""
 

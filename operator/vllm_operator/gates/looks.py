@@ -56,10 +56,6 @@ GLANCE_SECONDS = 2.0
 PATIENCE_SECONDS = 4.0
 """A readiness probe waits so long for the end of a window, instead of leaving the verdict to the next run."""
 
-STARTUP_SECONDS = 25.0
-"""How long a startup probe goes on asking before it fails. Each failure is an Event, of which kubelet writes 25 for a
-pod and then one in five minutes: what is told of an engine that has loaded must not drown in "still loading"."""
-
 RUN_SECONDS = 13.0
 """All that a run may take: kubelet gives it 15, and counts more as a failure."""
 
@@ -88,7 +84,7 @@ def awaited(engine: Engine, clock: Clock) -> Verdict:
     while True:
         verdict = admit(engine)
         wait = LOADING_SECONDS if verdict.cause == "Loading" else REFUSED_SECONDS
-        if verdict.kind == judge.ADMITTED or clock.now() + wait > began + STARTUP_SECONDS:
+        if verdict.kind == judge.ADMITTED or clock.now() + wait > began + judge.STARTUP_SECONDS:
             return verdict
         clock.sleep(wait)
 

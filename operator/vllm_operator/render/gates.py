@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
-from vllm_operator.gates.looks import STARTUP_SECONDS
+from vllm_operator.gates.judge import STARTUP_SECONDS
 from vllm_operator.render.objects import shared
 
 if TYPE_CHECKING:

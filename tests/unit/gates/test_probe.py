@@ -69,7 +69,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run looks by itself, and waits for no end of a window, but where a test is about that."""
     monkeypatch.setattr(judge, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(looks, "PATIENCE_SECONDS", -1.0)
-    monkeypatch.setattr(looks, "STARTUP_SECONDS", 0.0)
+    monkeypatch.setattr(judge, "STARTUP_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ class Starting:
 
 def patiently_admitted(monkeypatch: pytest.MonkeyPatch, *causes: str) -> tuple[judge.Verdict, float]:
     """What a startup probe with all its patience comes to, and after which time."""
-    monkeypatch.setattr(looks, "STARTUP_SECONDS", 25.0)
+    monkeypatch.setattr(judge, "STARTUP_SECONDS", 25.0)
     starting = Starting(*causes)
     return looks.awaited(starting, starting), starting.time
 

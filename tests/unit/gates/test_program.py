@@ -126,7 +126,7 @@ def test_a_program_that_cannot_be_loaded_admits_nobody_and_evicts_nobody(flat: P
 def test_the_programs_own_deadlines_add_up_to_less_than_kubelets() -> None:
     probes = gates.probes(model().spec)
     admission = engine.METRICS_SECONDS + engine.ADMISSION_SECONDS
-    assert probes["startupProbe"]["timeoutSeconds"] > memory.LOCK_SECONDS + looks.STARTUP_SECONDS + admission
+    assert probes["startupProbe"]["timeoutSeconds"] > memory.LOCK_SECONDS + judge.STARTUP_SECONDS + admission
     timeout = probes["readinessProbe"]["timeoutSeconds"]
     assert timeout > admission
     questions = engine.METRICS_SECONDS + engine.HEALTH_SECONDS + judge.CANARY_SECONDS + looks.GLANCE_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from tests.support.resources import SOURCE, model
 from vllm_operator.api.names import DESIRED_HASH, instance_name
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.gates import looks
+from vllm_operator.gates import judge
 from vllm_operator.render import gates
 from vllm_operator.render.deployment import deployment
 
@@ -64,7 +64,7 @@ def test_the_grace_period_holds_the_pause_and_the_drain() -> None:
 
 def test_a_rollout_is_not_given_up_before_an_engine_may_have_started() -> None:
     probe = container()["startupProbe"]
-    budget = looks.STARTUP_SECONDS * probe["failureThreshold"]
+    budget = judge.STARTUP_SECONDS * probe["failureThreshold"]
     assert budget == 3600
     assert deployment(model())["spec"]["progressDeadlineSeconds"] > budget
 
