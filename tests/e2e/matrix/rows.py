@@ -39,7 +39,7 @@ ROWS: Final = (
     Row(9, "API server hung", "SIGSTOP of the server process", "out, then restarted", REAL),
     Row(10, "saturated", "57 long requests, one at a time, for a minute", "stays in", REAL),
     Row(11, "one very long prefill", "a prompt of 30,000 tokens in chunks of 8", "stays in", REAL),
-    Row(12, "metrics unreadable", "/metrics answers 500, then after a minute, then never", "stays in", STUB),
+    Row(12, "metrics unreadable", "/metrics answers 500, and then not for a minute", "stays in", STUB),
     Row(13, "deleted under load", "the pod is deleted", "out before the server refuses", REAL),
     Row(14, "container restarted", "SIGKILL of the container's process 1", "back only after a completed prompt", REAL),
     Row(15, "operator cut off", "its packets are dropped during row 14", "nobody else out; admission goes on", REAL),

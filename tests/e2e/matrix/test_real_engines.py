@@ -80,7 +80,7 @@ def test_a_hung_engine_leaves_the_service_is_restarted_and_comes_back(
 def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[Seen, Seen]:
     """Stop a process of one engine in both fleets, until the gated one was restarted or only until it is out.
 
-    Then it is back, by itself in the latter case. What is returned is what clients saw of it. Of an idle engine they ask
+    Then it is back, in the latter case by itself. What is returned is what clients saw. Of an idle engine they ask
     only after it has to be out: they would make it a busy one.
     """
     names = [fleet.pods()[0]["metadata"]["name"] for fleet in engines.fleets()]
