@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
 LOAD = ("--workers", "2", "--tokens", "32")
 """Both engines of a fleet have a request in flight most of the time."""
+PATIENT = ("--deadline", "20")
+"""Where nothing may be lost: the machine itself may stand still for 5 s."""
+
 WHOLE = os.environ.get("MATRIX") == "whole"
 """`make matrix` waits for every restart, two minutes each; `make test` for one with the operator and one without."""
 
@@ -50,6 +53,14 @@ def test_1_a_loading_engine_gets_no_traffic_before_it_has_completed_a_prompt(eng
     report(1, *found)
 
 
+@pytest.fixture
+def serving(engines: Pair) -> Pair:
+    """The fleets, whole."""
+    for fleet in engines.fleets():
+        fleet.wait_serving(2)
+    return engines
+
+
 @pytest.mark.parametrize(
     ("number", "part", "busy"),
     [
@@ -60,10 +71,10 @@ def test_1_a_loading_engine_gets_no_traffic_before_it_has_completed_a_prompt(eng
     ],
 )
 def test_a_hung_engine_leaves_the_service_is_restarted_and_comes_back(
-    engines: Pair, report: Any, number: int, part: Part, *, busy: bool
+    serving: Pair, report: Any, number: int, part: Part, *, busy: bool
 ) -> None:
     restarted = WHOLE or number == ALWAYS_RESTARTED
-    gated, plain = hang(engines, part, busy=busy, restarted=restarted)
+    gated, plain = hang(serving, part, busy=busy, restarted=restarted)
     report(number, gated, plain)
     assert gated.withdrawn_seconds is not None
     assert gated.withdrawn_seconds < WITHDRAWN_SECONDS
@@ -110,20 +121,20 @@ def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[See
     return found[0], found[1]
 
 
-def clients_of(engines: Pair, stack: contextlib.ExitStack) -> list[Client]:
+def clients_of(engines: Pair, stack: contextlib.ExitStack, *options: str) -> list[Client]:
     """A client of each fleet, which has asked for some seconds."""
-    clients = [stack.enter_context(fleet.client(*LOAD)) for fleet in engines.fleets()]
+    clients = [stack.enter_context(fleet.client(*LOAD, *options)) for fleet in engines.fleets()]
     wait(4)
     return clients
 
 
-def test_8_an_engine_whose_core_is_killed_is_out_at_once_and_told_as_a_crash(engines: Pair, report: Any) -> None:
-    site = engines.gated.site
+def test_8_an_engine_whose_core_is_killed_is_out_at_once_and_told_as_a_crash(serving: Pair, report: Any) -> None:
+    site = serving.gated.site
 
     def told() -> bool:
         return "exit code 0 (Completed, " in crash(site) and "which is a crash too" in crash(site)
 
-    found = kill(engines, Part.CORE, lambda: site.until("the crash is told", told))
+    found = kill(serving, Part.CORE, lambda: site.until("the crash is told", told))
     report(8, *found)
     assert found[0].withdrawn_seconds is not None
     assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
@@ -160,16 +171,16 @@ def came_back(fleet: Fleet, name: str, since: float) -> None:
     fleet.site.until(f"{name} is back", lambda: fleet.diary.admitted_at(name, since), START_SECONDS)
 
 
-def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(engines: Pair, report: Any) -> None:
+def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(serving: Pair, report: Any) -> None:
     found = []
     with contextlib.ExitStack() as stack:
-        clients = clients_of(engines, stack)
+        clients = clients_of(serving, stack, *PATIENT)
         since = time.monotonic()
-        names = [fleet.pods()[0]["metadata"]["name"] for fleet in engines.fleets()]
-        engines.gated.site.kubectl("delete", "pod", *names, "--wait=false")
-        for fleet in engines.fleets():
+        names = [fleet.pods()[0]["metadata"]["name"] for fleet in serving.fleets()]
+        serving.gated.site.kubectl("delete", "pod", *names, "--wait=false")
+        for fleet in serving.fleets():
             fleet.wait_serving(2)
-        for fleet, name, client in zip(engines.fleets(), names, clients, strict=True):
+        for fleet, name, client in zip(serving.fleets(), names, clients, strict=True):
             found.append(seen(fleet.diary, name, since, client.requests()))
     report(13, *found)
     assert found[0].lost == 0
@@ -178,12 +189,12 @@ def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(engin
 
 
 def test_14_and_15_a_restarted_container_is_back_only_after_a_completed_prompt_also_while_the_operator_is_cut_off(
-    engines: Pair, report: Any
+    serving: Pair, report: Any
 ) -> None:
-    site, name = engines.gated.site, engines.gated.pods()[-1]["metadata"]["name"]
+    site, name = serving.gated.site, serving.gated.pods()[-1]["metadata"]["name"]
     before = timeline(site, name)[-1]["container"]
     with cut_off(site):
-        found = kill(engines, Part.SERVER, lambda: None)
+        found = kill(serving, Part.SERVER, lambda: None)
         assert (found[0].withdrawals, found[0].restarts) == (1, 1), "only the killed one"
     for number in (14, 15):
         report(number, *found)
@@ -211,32 +222,32 @@ def cut_off(site: Site) -> Iterator[None]:
 
 
 def test_16_traffic_flows_while_the_operator_is_down_and_nothing_flaps_when_it_comes_back(
-    engines: Pair, report: Any
+    serving: Pair, report: Any
 ) -> None:
     since = time.monotonic()
-    deployment = engines.gated.site.get("deployment", "real")["metadata"]["generation"]
+    deployment = serving.gated.site.get("deployment", "real")["metadata"]["generation"]
     with contextlib.ExitStack() as stack:
-        clients = clients_of(engines, stack)
-        with operator_down(engines.gated.site):
+        clients = clients_of(serving, stack, *PATIENT)
+        with operator_down(serving.gated.site):
             wait(15)
         wait(15)
         found = [
             seen(fleet.diary, "", since, client.requests())
-            for fleet, client in zip(engines.fleets(), clients, strict=True)
+            for fleet, client in zip(serving.fleets(), clients, strict=True)
         ]
     report(16, *found)
     assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
-    assert engines.gated.site.get("deployment", "real")["metadata"]["generation"] == deployment
+    assert serving.gated.site.get("deployment", "real")["metadata"]["generation"] == deployment
 
 
-def test_17_a_hung_engine_is_withdrawn_and_restarted_without_the_operator(engines: Pair, report: Any) -> None:
-    with operator_down(engines.gated.site):
-        found = hang(engines, Part.CORE, busy=True, restarted=True)
+def test_17_a_hung_engine_is_withdrawn_and_restarted_without_the_operator(serving: Pair, report: Any) -> None:
+    with operator_down(serving.gated.site):
+        found = hang(serving, Part.CORE, busy=True, restarted=True)
     report(17, *found)
     assert found[0].withdrawn_seconds is not None
     assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
     assert found[0].restarts == 1
-    engines.gated.site.wait_ready("real")
+    serving.gated.site.wait_ready("real")
 
 
 @contextlib.contextmanager

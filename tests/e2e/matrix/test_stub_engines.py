@@ -106,7 +106,9 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
         for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
             stubs.gated.site.faults(pod["metadata"]["name"], **disturbance)
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(fleet.client("--workers", "2")) for fleet in stubs.fleets()]
+            clients = [
+                stack.enter_context(fleet.client("--workers", "2", "--deadline", "20")) for fleet in stubs.fleets()
+            ]
             wait(DISTURBED_SECONDS)
             requests.append([client.requests() for client in clients])
         wait(DISTURBED_SECONDS)
