@@ -17,13 +17,13 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from vllm_client.client import VLLMClient
+from vllm_client.closing import Closing
 from vllm_client.errors import NoModel, NotReachable, NotReady
 from vllm_client.selection import Need, Needs, ranked
 from vllm_client.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from types import TracebackType
 
     from vllm_client.catalog import Catalog, CatalogEntry
     from vllm_client.sources import CatalogSource
@@ -141,7 +141,7 @@ class ModelRouter:
         return self._api_keys.get(entry.name) or shared or None
 
 
-class RoutedClient:
+class RoutedClient(Closing):
     """Asks the model that suits a need best at the time of each request. It satisfies `LLMClient`.
 
     It changes over to the next model where the one before cannot be reached or has no ready engine, and to no other
@@ -187,14 +187,6 @@ class RoutedClient:
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _models(self) -> tuple[CatalogEntry, ...]:
         """What to ask, in this order. The catalogue is read in a thread, since that may ask the network, and seldom."""

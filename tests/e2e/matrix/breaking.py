@@ -6,14 +6,13 @@ import contextlib
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.processes import Process
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-CONTAINER: Final = "vllm"
 
 
 class Part(StrEnum):
@@ -30,7 +29,7 @@ def process_of(pod: Mapping[str, Any], part: Part) -> Process:
     Raises:
         ProcessLookupError: there is none.
     """
-    (status,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == CONTAINER]
+    (status,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == CONTAINER_NAME]
     container = status["containerID"].removeprefix("containerd://")
     for pid in _of_container(container):
         folder = Path(f"/proc/{pid}")

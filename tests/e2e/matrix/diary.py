@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.support.api import Api, Watch
-
-CONTAINER: Final = "vllm"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Diary:
 
     def _pod(self, kind: str, found: Mapping[str, Any]) -> None:
         statuses = found.get("status", {}).get("containerStatuses", [])
-        restarts = next((status["restartCount"] for status in statuses if status["name"] == CONTAINER), 0)
+        restarts = next((status["restartCount"] for status in statuses if status["name"] == CONTAINER_NAME), 0)
         name = found["metadata"]["name"]
         with self._lock:
             if kind != "DELETED" and self._restarts.get(name) != restarts:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.e2e.matrix.breaking import process_of
 from tests.e2e.matrix.diary import Diary
+from tests.support.site import INSTANCE
 from tests.support.waiting import until
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from tests.support.site import Site
 
 CLIENT: Final = Path(__file__).with_name("client.py")
-INSTANCE: Final = "app.kubernetes.io/instance"
 START_SECONDS: Final = 420.0
 """Four real engines start beside each other on two cores."""
 
@@ -145,7 +146,7 @@ def plain_twin(deployment: Mapping[str, Any], service: Mapping[str, Any]) -> lis
     spec = copy.deepcopy(dict(deployment["spec"]))
     spec["selector"] = {"matchLabels": labels}
     spec["template"]["metadata"]["labels"] = labels
-    (container,) = [one for one in spec["template"]["spec"]["containers"] if one["name"] == "vllm"]
+    (container,) = [one for one in spec["template"]["spec"]["containers"] if one["name"] == CONTAINER_NAME]
     for probe, periods in PLAIN_PROBES.items():
         container[probe] = {"httpGet": {"path": "/health", "port": "http"}, **periods}
     ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]

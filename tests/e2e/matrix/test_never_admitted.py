@@ -36,13 +36,9 @@ def refused(place: Site, api: Api, model: Mapping[str, Any], reason: str) -> tup
             wait(ASK_SECONDS)
             requests = client.requests()
         plain = seen(found.plain.diary, "", since, requests, note="in")
-        assert not any(change.routable for pod in found.gated.pods() for change in changes(found.gated, pod, since))
+        names = [pod["metadata"]["name"] for pod in found.gated.pods()]
+        assert not any(change.routable for name in names for change in found.gated.diary.changes(name, since))
         return Seen(note=f"never in: {reason}"), plain
-
-
-def changes(fleet: Any, pod: Mapping[str, Any], since: float) -> Any:
-    """What became of a pod."""
-    return fleet.diary.changes(pod["metadata"]["name"], since)
 
 
 @pytest.mark.real_vllm

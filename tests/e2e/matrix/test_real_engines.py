@@ -15,6 +15,7 @@ from tests.e2e.matrix.breaking import Part, stopped
 from tests.e2e.matrix.findings import Seen, seen
 from tests.e2e.matrix.fleet import START_SECONDS, wait
 from tests.support.site import OPERATOR_NAMESPACE
+from vllm_operator.render.gates import STATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -274,6 +275,6 @@ def verdicts(entries: list[dict[str, Any]]) -> list[str]:
 
 def timeline(site: Site, pod: str) -> list[dict[str, Any]]:
     """The time line of a pod's gate."""
-    program = "print(open('/run/vllm-gates/timeline.jsonl').read())"
+    program = f"print(open('{STATE_FOLDER}/timeline.jsonl').read())"
     text = site.kubectl("exec", pod, "-c", "vllm", "--", "python3", "-c", program)
     return [json.loads(line) for line in text.splitlines() if line]
