@@ -20,6 +20,7 @@ from tests.support import engine as stub
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually, real_server, stub_server
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.gates.engine import Engine as ProbedEngine
+from vllm_operator.gates.engine import ProbeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,15 +62,21 @@ class Kind:
             yield
 
     @contextlib.contextmanager
+    def hung_rank(self, server: EngineServer, rank: int) -> Iterator[None]:
+        """One rank of data parallelism stands still during the block."""
+        with self._hung(server, "hang_engine", server.child(f"VLLM::EngineCore_DP{rank}") if self.real else 0, [rank]):
+            yield
+
+    @contextlib.contextmanager
     def hung_server(self, server: EngineServer) -> Iterator[None]:
         """The HTTP server stands still during the block."""
         with self._hung(server, "hang_server", server.process.pid):
             yield
 
     @contextlib.contextmanager
-    def _hung(self, server: EngineServer, fault: str, process: int) -> Iterator[None]:
+    def _hung(self, server: EngineServer, fault: str, process: int, whom: object = True) -> Iterator[None]:  # noqa: FBT002 # the stub's faults are JSON
         if not self.real:
-            server.faults(**{fault: True})
+            server.faults(**{fault: whom})
         else:
             os.kill(process, signal.SIGSTOP)
         try:
@@ -248,6 +255,15 @@ def test_a_bad_request_answers_400_and_names_the_field(
     assert error["message"]
 
 
+def test_a_request_can_be_sent_to_a_rank_and_a_rank_that_is_not_there_is_refused(server: EngineServer) -> None:
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    answers = [
+        server.request("POST", "/v1/completions", body, headers={"X-data-parallel-rank": rank}) for rank in ("0", "1")
+    ]
+    assert [answer.status for answer in answers] == [200, 400]
+    assert answers[1].json()["error"]["message"] == "data_parallel_rank 1 is out of range [0, 1)."
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "detail"),
     [
@@ -392,6 +408,23 @@ def test_an_engine_that_hangs_while_idle_shows_in_nothing_but_completions(kind: 
         assert in_flight(server) == (0, 0)
         assert steps(server) == before
     assert server.complete().status == 200
+
+
+def test_a_rank_that_hangs_while_idle_shows_in_nothing_but_a_completion_that_is_sent_to_it(
+    kind: Kind, tmp_path: Path
+) -> None:
+    flags = ("--served-model-name", "tiny", "--max-model-len", str(LENGTH), "--data-parallel-size", "2")
+    with kind.start(*flags, folder=tmp_path) as server:
+        probed = ProbedEngine(server.port, "tiny", None, "completions")
+        probed.complete(9, ["0", "1"])
+        with kind.hung_rank(server, 1):
+            for _ in range(3):
+                probed.complete(9, ["0"])
+                with pytest.raises(ProbeError) as failure:
+                    probed.complete(1.5, ["0", "1"])
+                assert (failure.value.cause, failure.value.rank) == ("Silent", "1")
+            assert in_flight(server) == (0, 0)
+        probed.complete(9, ["0", "1"])
 
 
 def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind: Kind, server: EngineServer) -> None:

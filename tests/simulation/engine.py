@@ -12,6 +12,7 @@ from vllm_operator.gates.engine import HEALTH_SECONDS, ProbeError
 from vllm_operator.gates.judge import Rank
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
 DEATH_SECONDS = 4.0
@@ -85,6 +86,8 @@ class ModelEngine:
     """When the counters start again from nothing."""
     fault: Fault | None = None
     fault_at: float = math.inf
+    completed: dict[str, list[float]] = field(default_factory=lambda: {"0": [], "1": []})
+    """When each rank has completed a canary, which is a step."""
 
     def work(self, at: float) -> Phase:
         """The phase of a moment."""
@@ -105,15 +108,22 @@ class ModelEngine:
     def check_names(self, timeout: float) -> None:
         """The names are right."""
 
-    def complete(self, timeout: float) -> None:
-        """A canary: quick where there is no work, late where there is, never where the engine hangs."""
+    def complete(self, timeout: float, ranks: Sequence[str | None] = (None,)) -> None:
+        """A canary: quick where there is no work, late where there is, never where the engine hangs.
+
+        Where the choice is the server's, it is a rank that works.
+        """
         self._reach(timeout)
         began = self.clock.time
         if self.fault is Fault.DEATH and began >= self.fault_at:
             raise ProbeError("Failing", "HTTP 500: EngineDeadError")
         phase = self.work(began)
         needs = self.random.uniform(0.03, 2.0) if phase.work is Work.IDLE else self.random.uniform(0.5, 30.0)
-        hung = self.fault in (Fault.CORE, Fault.SERVER, Fault.RANK) and began + needs >= self.fault_at
+        faults = (Fault.CORE, Fault.SERVER, Fault.RANK) if "1" in ranks else (Fault.CORE, Fault.SERVER)
+        hung = self.fault in faults and began + needs >= self.fault_at
+        for rank in ranks:
+            if needs <= timeout and not (hung and rank in (None, "1")):
+                self.completed[rank or "0"].append(began + needs)
         if hung or needs > timeout:
             self._wait_in_vain(timeout)
         self.clock.time += needs
@@ -132,8 +142,8 @@ class ModelEngine:
             raise ProbeError("NoMetrics", "/metrics counts neither steps nor tokens")
         stuck = min(at, self.fault_at)
         if self.fault is Fault.RANK:
-            return {"0": self._rank(at), "1": self._rank(stuck)}
-        return {"0": self._rank(stuck if self.fault in (Fault.CORE, Fault.DEATH) else at)}
+            return {"0": self._rank(at, "0"), "1": self._rank(stuck, "1")}
+        return {"0": self._rank(stuck if self.fault in (Fault.CORE, Fault.DEATH) else at, "0")}
 
     def health(self) -> None:
         """The server's own opinion: good while the engine hangs."""
@@ -169,16 +179,17 @@ class ModelEngine:
         self.clock.time += timeout
         raise ProbeError("Silent", f"no answer within {timeout:.0f} s")
 
-    def _rank(self, at: float) -> Rank:
+    def _rank(self, at: float, name: str) -> Rank:
         phase = self.work(at)
         made = int((at - phase.start) / phase.step_seconds)
         before = self.work(math.nextafter(phase.start, 0.0))
         if made == 0 and before.work is Work.IDLE and phase.work is not Work.IDLE:
             phase = before  # the first step tells of itself only when it is done
-        reset = sum(moment <= at for moment in self.resets) * 1_000_000
+        steps = float(phase.steps + bisect.bisect_right(self.completed[name], at))
+        steps -= sum(moment <= at for moment in self.resets) * 1_000_000
         if phase.work is Work.IDLE:
-            return Rank([float(phase.steps - reset), 0.0], 0.0)
+            return Rank([steps, 0.0], 0.0)
         if phase.work is Work.PREFILL:
-            return Rank([float(phase.steps - reset), (made % 100 + 1) / 100], 1.0)
+            return Rank([steps, (made % 100 + 1) / 100], 1.0)
         waiting = 200.0 if phase.work is Work.SATURATED else 0.0
-        return Rank([float(phase.steps + made - reset), 0.5], 8.0 + waiting)
+        return Rank([steps + made, 0.5], 8.0 + waiting)

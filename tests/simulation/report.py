@@ -23,6 +23,7 @@ CASES: Final = (
     (Fault.CORE, Work.BUSY),
     (Fault.CORE, Work.SATURATED),
     (Fault.RANK, Work.BUSY),
+    (Fault.RANK, Work.IDLE),
     (Fault.SERVER, Work.IDLE),
     (Fault.SERVER, Work.BUSY),
     (Fault.DEATH, Work.IDLE),

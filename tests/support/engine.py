@@ -610,12 +610,15 @@ class Engine:
         """The names of the base model."""
         return list(self.faults.served_names or self.names)
 
-    def submit(self, requests: list[Request]) -> None:
-        """Queue the prompts of one call.
+    def submit(self, requests: list[Request], wanted: str | None) -> None:
+        """Queue the prompts of one call, on the wanted rank or in turns.
 
         Raises:
-            HttpError: The server is dead, draining or full.
+            HttpError: The server is dead, draining or full, or there is no such rank.
         """
+        rank = int(wanted) if wanted is not None and wanted.isdecimal() else None
+        if rank is not None and rank >= len(self.ranks):
+            raise HttpError(400, f"data_parallel_rank {rank} is out of range [0, {len(self.ranks)}).")
         with self.lock:
             if self.dead:
                 raise HttpError(500, DEAD, "InternalServerError")
@@ -627,8 +630,8 @@ class Engine:
                 raise HttpError(500, "cannot schedule new futures after shutdown", "InternalServerError")
             self.in_flight += len(requests)
             for request in requests:
-                self.ranks[self.turn % len(self.ranks)].inbox.put(request)
-                self.turn += 1
+                self.ranks[self.turn % len(self.ranks) if rank is None else rank].inbox.put(request)
+                self.turn += rank is None
 
     def done(self, requests: list[Request]) -> None:
         """The call is over, one way or the other: what is left of it is aborted."""
@@ -1053,7 +1056,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         engine = self.server.engine
         call = checked_call(engine, body, chat=chat)
         requests = requests_of(engine, call)
-        engine.submit(requests)
+        engine.submit(requests, self.headers.get("X-data-parallel-rank"))
         try:
             if call.stream:
                 self.stream(call, requests)
@@ -1162,7 +1165,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if model is None:
             raise HttpError(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         requests = [Request(prompt_tokens=len(text.encode()), tokens=[], reason="stop", pooled=True) for text in texts]
-        engine.submit(requests)
+        engine.submit(requests, None)
         try:
             for request in requests:
                 collections.deque(self.events(request), maxlen=0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from typing import Any
+
 if TYPE_CHECKING or __package__:
     from vllm_operator.gates import judge
 else:  # in the pod the files lie side by side in one folder
@@ -40,6 +43,9 @@ NO_ENDPOINT = b'{"detail":"Not Found"}'
 """Body of the server's 404 for a path that it does not know; one for a model that it does not know has another."""
 ERROR_TEXT_LENGTH = 200
 
+RANK_HEADER = "X-data-parallel-rank"
+"""vLLM's own, for routers that know the ranks of data parallelism."""
+
 STEP_COUNTER = b"vllm:iteration_tokens_total_count"
 TOKEN_COUNTERS = (b"vllm:prompt_tokens_total", b"vllm:generation_tokens_total")
 CACHE_GAUGE = b"vllm:kv_cache_usage_perc"
@@ -59,6 +65,8 @@ class ProbeError(Exception):
     def __init__(self, cause: str, sentence: str) -> None:
         super().__init__(sentence)
         self.cause = cause
+        self.rank: str | None = None
+        """The rank of data parallelism that was asked, where it was not the server that chose."""
 
 
 class Engine:
@@ -79,25 +87,41 @@ class Engine:
             ProbeError: no connection, no answer within `timeout` seconds in all, or a status other than 200.
         """
         deadline = time.monotonic() + timeout
+        with socket.socket() as connection, self._troubles(path, timeout):
+            self._ask(connection, path, body, timeout)
+            return _content(path, _read_all(connection, deadline))
+
+    def _ask(
+        self,
+        connection: socket.socket,
+        path: str,
+        body: dict[str, object] | None,
+        timeout: float,
+        rank: str | None = None,
+    ) -> None:
+        connection.settimeout(timeout)
+        connection.connect(("127.0.0.1", self.port))  # create_connection loads the tables of IDNA, 2 ms
+        connection.sendall(self._head_and_body(path, body, rank))
+
+    @contextlib.contextmanager
+    def _troubles(self, path: str, timeout: float) -> Iterator[None]:
+        """What goes wrong with a connection, told as ProbeError."""
         try:
-            with socket.socket() as connection:
-                connection.settimeout(timeout)
-                connection.connect(("127.0.0.1", self.port))  # create_connection loads the tables of IDNA, 2 ms
-                connection.sendall(self._head_and_body(path, body))
-                answer = _read_all(connection, deadline)
+            yield
         except ConnectionRefusedError:
             raise ProbeError("Loading", f"nothing listens on port {self.port}") from None
         except socket.timeout:  # noqa: UP041 # only since 3.10 the same as TimeoutError
             raise ProbeError("Silent", f"{path} does not answer within {timeout:.0f} s") from None
         except OSError as error:
             raise ProbeError("Failing", f"{path}: {error}") from None
-        return _content(path, answer)
 
-    def _head_and_body(self, path: str, body: dict[str, object] | None) -> bytes:
+    def _head_and_body(self, path: str, body: dict[str, object] | None, rank: str | None) -> bytes:
         content = b"" if body is None else json.dumps(body).encode()
         lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.0", "Host: localhost"]
         if self.api_key:
             lines.append(f"Authorization: Bearer {self.api_key}")
+        if rank is not None:
+            lines.append(f"{RANK_HEADER}: {rank}")
         if body is not None:
             lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
         return "\r\n".join([*lines, "", ""]).encode() + content
@@ -114,16 +138,35 @@ class Engine:
         if missing:
             raise ProbeError("WrongModel", f"serves {', '.join(served) or 'no model'}, not {', '.join(missing)}")
 
-    def complete(self, timeout: float) -> None:
+    def complete(self, timeout: float, ranks: Sequence[str | None] = (None,)) -> None:
         """Complete one prompt: a token of a model that generates, the numbers of one that pools.
 
+        Args:
+            timeout: Seconds until the answer.
+            ranks: Of data parallelism, each of which has to complete one at the same time. None leaves the choice to
+                the server. So do endpoints that pool, and a vLLM that does not know the header.
+
         Raises:
-            ProbeError: the completion fails, is empty or does not come in time.
+            ProbeError: a completion fails, is empty or does not come in time; it has the rank.
             KeyError: there is no such canary.
         """
         path, prompt = CANARIES[self.canary]
-        answer = _document(path, self.request(path, {"model": self.model, **prompt}, timeout))
-        if not _has_result(self.canary, answer):
+        deadline = time.monotonic() + timeout
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(socket.socket()) for _ in ranks]
+            with self._troubles(path, timeout):
+                for rank, connection in zip(ranks, connections):  # noqa: B905 # strict= is new in 3.10
+                    self._ask(connection, path, {"model": self.model, **prompt}, timeout, rank)
+            for rank, connection in zip(ranks, connections):  # noqa: B905 # as above
+                try:
+                    with self._troubles(path, timeout):
+                        self._check_result(path, _content(path, _read_all(connection, deadline)))
+                except ProbeError as failure:
+                    failure.rank = rank
+                    raise
+
+    def _check_result(self, path: str, content: bytes) -> None:
+        if not _has_result(self.canary, _document(path, content)):
             raise ProbeError("Empty", f"{path}: a completion came back empty")
 
     def ranks(self, timeout: float) -> dict[str, judge.Rank]:

@@ -43,6 +43,10 @@ CANARY_SECONDS = 4.0
 HEAD_START_SECONDS = 4.5
 """How much of the time before a look is held against the engine though nobody asked it anything then."""
 
+SILENT_HEAD_START_SECONDS = 1.0
+"""The same for a canary that is not answered in time: it may wait for a first step, of which nothing tells before its
+end. So a first step may take 5 s, and what hangs just after a look is still out before the 12th second."""
+
 READY_PERIOD_SECONDS = 5.0
 """How often kubelet asks whether the engine is ready: so much later than the interval a canary may be sent."""
 
@@ -96,6 +100,7 @@ class State:
         "admitted",
         "canary_failing_since",
         "canary_outcome",
+        "canary_stepped",
         "failing_until",
         "gone_since",
         "looked_at",
@@ -128,6 +133,7 @@ class State:
         unserved: str | None = None,
         unserved_since: float | None = None,
         unserved_until: float | None = None,
+        canary_stepped: bool = False,
     ) -> None:
         self.admitted = admitted
         self.marks = marks or {}
@@ -148,6 +154,8 @@ class State:
         """The sentence of the names that are missing."""
         self.unserved_since = unserved_since
         self.unserved_until = unserved_until
+        self.canary_stepped = canary_stepped
+        """Whether a canary completed after the marks were read: a step that proves nothing of the time since then."""
 
     def as_dict(self) -> dict[str, object]:
         """The state as it is written to its file."""
@@ -174,7 +182,7 @@ def restored(stored: dict[str, object]) -> State:
     What is not known is ignored, and what has another form counts as not remembered. Neither evicts: a suspicion that
     is forgotten is proven again.
     """
-    values: dict[str, object] = {"admitted": stored.get("admitted") is True}
+    values: dict[str, object] = {name: stored.get(name) is True for name in ("admitted", "canary_stepped")}
     for name in MOMENTS:
         values[name] = stored.get(name) if _number(stored.get(name)) else None
     for name in ("canary_outcome", "said", "unserved"):
@@ -200,9 +208,11 @@ class Evidence:
         "answered",
         "answered_at",
         "asked_at",
+        "before",
         "began_at",
         "callers",
         "canary",
+        "canary_rank",
         "gone",
         "now",
         "ranks",
@@ -224,6 +234,8 @@ class Evidence:
         began_at: float | None = None,
         answered_at: float | None = None,
         unserved: str | None = None,
+        before: dict[str, Rank] | None = None,
+        canary_rank: str | None = None,
     ) -> None:
         self.began_at = asked_at if began_at is None else began_at
         """When the look began."""
@@ -246,6 +258,10 @@ class Evidence:
         """The sentence of what went wrong."""
         self.unserved = unserved
         """The sentence of names that are missing; empty where all are served, None where nobody asked or was told."""
+        self.before = before
+        """The metrics before the canary, where they were read again after it."""
+        self.canary_rank = canary_rank
+        """The rank that was to complete the canary; None where the server chose one."""
 
 
 class Verdict:
@@ -275,12 +291,17 @@ def advanced(state: State, ranks: dict[str, Rank] | None) -> bool:
 
     A counter that fell was reset, and a rank that is new has no past: both count as a step, since neither is a stall.
     """
-    return bool(ranks) and all(rank.marks != state.marks.get(name) for name, rank in (ranks or {}).items())
+    return bool(ranks) and all(_moved(state, name, rank) for name, rank in (ranks or {}).items())
 
 
-def idle(state: State, ranks: dict[str, Rank]) -> bool:
-    """Whether some rank has neither work nor made a step, so that only a canary can tell if it lives."""
-    return any(rank.in_flight <= 0 and rank.marks == state.marks.get(name) for name, rank in ranks.items())
+def _moved(state: State, name: str, rank: Rank) -> bool:
+    """Whether a rank has made a step that was not only the one of our last canary."""
+    return rank.marks != state.marks.get(name) and not (state.canary_stepped and rank.in_flight <= 0)
+
+
+def idle_ranks(state: State, ranks: dict[str, Rank]) -> list[str]:
+    """Names of the ranks that have neither work nor made a step, so that only a canary can tell if they live."""
+    return [name for name, rank in ranks.items() if rank.in_flight <= 0 and not _moved(state, name, rank)]
 
 
 def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None, settings: Settings) -> bool:
@@ -291,17 +312,20 @@ def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None, settin
     """
     if settings.canary_interval is None or advanced(state, ranks):
         return False
-    if ranks and not idle(state, ranks):
+    if ranks and not idle_ranks(state, ranks):
         return False
     if state.canary_failing_since is not None or state.proven_at is None:
         return True
     return not 0 <= now - state.proven_at < settings.canary_interval
 
 
-def _canary_since(state: State, asked_at: float, settings: Settings) -> float:
+def _canary_since(state: State, evidence: Evidence, settings: Settings) -> float:
     """Since when a canary that fails now has been failing: since the last proof, if looks have come as they should."""
     if state.canary_failing_since is not None:
         return state.canary_failing_since
+    asked_at = evidence.began_at
+    if evidence.canary == SILENT:
+        return max(asked_at - SILENT_HEAD_START_SECONDS, state.proven_at or 0.0)
     regular = READY_PERIOD_SECONDS + 1 + (settings.canary_interval or 0.0)
     if state.proven_at is None or asked_at - state.proven_at > regular:
         return asked_at - HEAD_START_SECONDS
@@ -316,7 +340,7 @@ def observe(state: State, evidence: Evidence, settings: Settings) -> State:
     base = evidence.began_at if state.looked_at is None else state.looked_at
     after = State(
         admitted=state.admitted,
-        marks=_marks(state, evidence),
+        marks=_marks(state, evidence.ranks),
         stalled_since=_stalls(state, evidence, base, proven=proven),
         gone_since=_since(state.gone_since, evidence.began_at) if evidence.gone else None,
         silent_since=None if evidence.answered or evidence.gone else _silent_since(state, evidence, base),
@@ -324,6 +348,7 @@ def observe(state: State, evidence: Evidence, settings: Settings) -> State:
         proven_at=evidence.now if proven else state.proven_at,
         looked_at=evidence.now,
         said=evidence.said or (None if proven else state.said),
+        canary_stepped=evidence.canary == COMPLETED or (evidence.ranks is None and state.canary_stepped),
     )
     if not proven:
         _remember_canary(after, state, evidence, settings)
@@ -347,8 +372,8 @@ def _without_pause(state: State, evidence: Evidence) -> State:
     return shifted
 
 
-def _marks(state: State, evidence: Evidence) -> dict[str, list[float]]:
-    return state.marks if evidence.ranks is None else {name: rank.marks for name, rank in evidence.ranks.items()}
+def _marks(state: State, ranks: dict[str, Rank] | None) -> dict[str, list[float]]:
+    return state.marks if ranks is None else {name: rank.marks for name, rank in ranks.items()}
 
 
 def _since(known: float | None, base: float) -> float:
@@ -378,7 +403,7 @@ def _remember_canary(after: State, state: State, evidence: Evidence, settings: S
     after.canary_outcome = state.canary_outcome
     after.failing_until = state.failing_until
     if evidence.canary is not None and _blames(state, evidence):
-        after.canary_failing_since = _canary_since(state, evidence.began_at, settings)
+        after.canary_failing_since = _canary_since(state, evidence, settings)
         after.canary_outcome = evidence.canary
         after.failing_until = evidence.now if evidence.ranks is None else evidence.asked_at
     elif after.canary_failing_since is not None and evidence.ranks is not None:
@@ -396,10 +421,14 @@ def _remember_names(after: State, state: State, evidence: Evidence, base: float)
 
 
 def _blames(state: State, evidence: Evidence) -> bool:
-    """Whether the engine is to blame for a canary that did not complete: it has no work that would go first."""
+    """Whether the engine is to blame for a canary that did not complete: it had no work that would go first."""
     if evidence.canary in (FAILED, REFUSED):
         return True
-    return evidence.callers == 0 if evidence.ranks is None else idle(state, evidence.ranks)
+    if evidence.ranks is None:
+        return evidence.callers == 0
+    before = state.marks if evidence.before is None else _marks(state, evidence.before)
+    asked = [evidence.canary_rank] if evidence.canary_rank in evidence.ranks else evidence.ranks
+    return any(evidence.ranks[name].in_flight <= 0 and evidence.ranks[name].marks == before.get(name) for name in asked)
 
 
 def verdict(state: State, settings: Settings) -> Verdict:

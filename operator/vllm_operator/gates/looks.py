@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from vllm_operator.gates.judge import Evidence, Rank, Settings, State, Verdict
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
         def check_names(self, timeout: float) -> None:
             """Check the served names."""
 
-        def complete(self, timeout: float) -> None:
-            """Complete a canary."""
+        def complete(self, timeout: float, ranks: Sequence[str | None] = (None,)) -> None:
+            """Complete a canary on each of the given ranks of data parallelism, or on any."""
 
         def ranks(self, timeout: float) -> dict[str, Rank]:
             """Read the metrics."""
@@ -90,7 +91,10 @@ def awaited(engine: Engine, clock: Clock) -> Verdict:
 
 
 def judged(engine: Engine, state: State, settings: Settings, clock: Clock, *, patient: bool, began: float) -> State:
-    """The state after a look, and after a second one where a window ends soon and this run can wait for it.
+    """The state after a look. Where a window ends soon and this run can wait for it, it looks again then.
+
+    A window that was begun by another run may end before the look: it is waited for at once, since a canary could take
+    longer than what is left of it.
 
     Args:
         engine: What is looked at.
@@ -100,12 +104,20 @@ def judged(engine: Engine, state: State, settings: Settings, clock: Clock, *, pa
         patient: Whether to wait: the readiness probe does, since clients lose requests meanwhile.
         began: When this run began, for its own deadline.
     """
-    if not judge.fresh(state, clock.now()):
+    fresh = judge.fresh(state, clock.now())
+    if patient and not fresh and state.canary_failing_since is not None:
+        state = _at_the_end_of_its_window(engine, state, settings, clock, began)
+        if judge.verdict(state, settings).kind != judge.SERVING and judge.fresh(state, clock.now()):
+            return state
+    if not fresh:
         state = judge.observe(state, look(engine, state, settings, clock), settings)
+    return _at_the_end_of_its_window(engine, state, settings, clock, began) if patient else state
+
+
+def _at_the_end_of_its_window(engine: Engine, state: State, settings: Settings, clock: Clock, began: float) -> State:
+    """The state after a glance at the moment at which a suspicion would cost the traffic, if that comes in this run."""
     wait = judge.seconds_to_withdrawal(state, clock.now(), settings)
-    if not patient or wait is None or wait > PATIENCE_SECONDS:
-        return state
-    if clock.now() + wait + GLANCE_SECONDS > began + RUN_SECONDS:
+    if wait is None or wait > PATIENCE_SECONDS or clock.now() + wait + GLANCE_SECONDS > began + RUN_SECONDS:
         return state
     clock.sleep(wait)
     return judge.observe(state, glance(engine, clock, silent=state.silent_since is not None), settings)
@@ -142,25 +154,42 @@ def _progress(engine: Engine, state: State, settings: Settings, clock: Clock) ->
         return judge.Evidence(asked_at=began, now=clock.now(), ranks=None, answered=False)
     says_dead = opinion is not None and opinion.cause == "Busy"
     if says_dead or judge.needs_canary(state, clock.now(), ranks, settings):
-        return _with_canary(engine, clock, began, ranks, says_dead=says_dead)
+        return _with_canary(engine, clock, began, ranks, _targets(state, ranks), says_dead=says_dead)
     return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks)
 
 
+def _targets(state: State, ranks: dict[str, Rank] | None) -> Sequence[str | None]:
+    """The ranks that are to complete a canary each; None leaves the choice to the server.
+
+    Left to itself, vLLM gives a canary to the rank with the least requests, and a hung one may have many without
+    telling of them. Ranks can be chosen where one server has them all, as their names say.
+    """
+    if ranks is None or len(ranks) == 1 or set(ranks) != {str(number) for number in range(len(ranks))}:
+        return [None]
+    return judge.idle_ranks(state, ranks) or [None]
+
+
 def _with_canary(
-    engine: Engine, clock: Clock, began: float, ranks: dict[str, Rank] | None, *, says_dead: bool
+    engine: Engine,
+    clock: Clock,
+    began: float,
+    ranks: dict[str, Rank] | None,
+    targets: Sequence[str | None],
+    *,
+    says_dead: bool,
 ) -> Evidence:
     """A look with a canary. What did not come may have waited behind work that came meanwhile: the metrics tell."""
     answered_at = clock.now()
     callers = engine.callers() if ranks is None else 0  # metrics that can be read say that nobody waits
     try:
-        engine.complete(judge.CANARY_SECONDS)
+        engine.complete(judge.CANARY_SECONDS, targets)
     except ProbeError as failure:
         outcome = OUTCOMES.get(failure.cause, judge.FAILED)
-        said = str(failure)
+        said, rank = str(failure), failure.rank
         gone = failure.cause == "Loading" or (says_dead and outcome == judge.FAILED)
     else:
         return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks, canary=judge.COMPLETED)
-    asked_at = began
+    asked_at, before = began, ranks
     if outcome in (judge.SILENT, judge.BUSY):
         again_at = clock.now()
         again, trouble = _read(engine, GLANCE_SECONDS)
@@ -173,8 +202,10 @@ def _with_canary(
         began_at=began,
         now=clock.now(),
         ranks=ranks,
+        before=before,
         gone=gone,
         canary=outcome,
+        canary_rank=rank,
         callers=callers,
         said=f"the engine is dead: {said}" if gone else said,
     )

@@ -53,6 +53,7 @@ class Gate:
             began_at=began,
             now=self.now,
             ranks=seen,
+            before=seen if asked else None,
             answered=answered,
             gone=gone,
             canary=canary if asked else None,
@@ -84,6 +85,7 @@ def rank(steps: float, *, busy: float = 0, kv: float = 0.0) -> Seen:
 IDLE: dict[str, Any] = {"ranks": rank(7)}
 STUCK: dict[str, Any] = {"ranks": rank(7, busy=8), "canary": judge.SILENT}
 HUNG_IDLE: dict[str, Any] = {"ranks": rank(7), "canary": judge.SILENT}
+HUNG_AFTER_CANARY: dict[str, Any] = {"ranks": rank(8), "canary": judge.SILENT}
 NO_ANSWER: dict[str, Any] = {"answered": False}
 GONE: dict[str, Any] = {"gone": True}
 QUEUE_UNSEEN: dict[str, Any] = {"ranks": None, "canary": judge.SILENT, "callers": 200}
@@ -97,7 +99,8 @@ S, W, R = judge.SERVING, judge.WITHDRAWN, judge.RESTART
 DECISIONS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
     ("row 5: hung at work", [WORKS[0], STUCK | WORKS[0], WORKS[0] | {}, WORKS[0]], [S, S, W, W]),
     ("row 5: hung at work, for long", [WORKS[0]] * 12, [S, S, *[W] * 5, *[R] * 5]),
-    ("row 6: hung while idle", [IDLE, HUNG_IDLE, HUNG_IDLE, IDLE], [S, W, W, S]),
+    ("row 6: hung while idle", [IDLE, HUNG_IDLE, HUNG_IDLE, IDLE], [S, S, W, S]),
+    ("row 6: hung after a canary, whose step tells nothing", [IDLE, IDLE, *[HUNG_AFTER_CANARY] * 2], [S, S, S, W]),
     ("row 8: killed", [IDLE, GONE, GONE], [S, W, W]),
     ("row 9: the server hangs", [IDLE, NO_ANSWER | {"after": 5.0}, NO_ANSWER], [S, S, W]),
     ("row 9: and comes back", [IDLE, NO_ANSWER, NO_ANSWER, NO_ANSWER, IDLE], [S, S, W, W, S]),
@@ -105,7 +108,7 @@ DECISIONS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
     ("row 10: saturated, metrics unreadable", [WORKS[0], *[QUEUE_UNSEEN] * 60], [S] * 61),
     ("row 11: one very long prompt", [look | {"canary": judge.SILENT} for look in PREFILL], [S] * len(PREFILL)),
     ("row 12: metrics unreadable, completions fine", [UNSEEN] * 60, [S] * 60),
-    ("row 12: metrics unreadable, nobody else, no completion", [UNSEEN, ALONE_UNSEEN, ALONE_UNSEEN], [S, W, W]),
+    ("row 12: metrics unreadable, nobody else, no completion", [UNSEEN, ALONE_UNSEEN, ALONE_UNSEEN], [S, S, W]),
     ("row 18: one rank stuck", ONE_RANK_STUCK, [S, S, W, W]),
     ("row 20: a clock that steps forward", [WORKS[0], WORKS[0] | {"after": 1e6}, WORKS[1]], [S, S, S]),
     ("row 20: a clock that steps back", [WORKS[0], WORKS[0] | {"after": -1e6}, WORKS[1]], [S, S, S]),
@@ -382,3 +385,33 @@ def test_the_state_of_the_first_version_is_read() -> None:
     stored: dict[str, Any] = {"admitted": True, "marks": {"0": [7, 0.0]}, "stalled_since": {"0": 1.0}}
     state = judge.restored(stored | {"canary_failing_since": None, "proven_at": 1.0})
     assert (state.admitted, state.marks, state.stalled_since) == (True, {"0": [7, 0.0]}, {"0": 1.0})
+
+
+def blamed(before: Seen, after: Seen, asked: str | None) -> bool:
+    """Whether an idle engine with two ranks is suspected after a canary that was not answered in time."""
+    known = State(admitted=True, proven_at=0.0, looked_at=0.0, marks={"0": [7, 0.0], "1": [7, 0.0]})
+    ranks = [
+        {name: Rank([steps, kv], busy) for name, (steps, busy, kv) in (seen or {}).items()} for seen in (before, after)
+    ]
+    evidence = Evidence(
+        asked_at=9.0, began_at=5.0, now=9.1, before=ranks[0], ranks=ranks[1], canary=judge.SILENT, canary_rank=asked
+    )
+    return judge.observe(known, evidence, Settings()).canary_failing_since is not None
+
+
+@pytest.mark.parametrize(
+    ("after", "asked", "suspected"),
+    [
+        ({"0": (7, 0, 0.0), "1": (7, 0, 0.0)}, "1", True),
+        ({"0": (7, 0, 0.0), "1": (7, 2, 0.0)}, "1", False),
+        ({"0": (7, 0, 0.0), "1": (8, 0, 0.0)}, "1", False),
+        ({"0": (9, 2, 0.0), "1": (7, 0, 0.0)}, "1", True),
+        ({"0": (9, 2, 0.0), "1": (7, 0, 0.0)}, "0", False),
+        ({"0": (7, 0, 0.0)}, "1", True),
+    ],
+    ids=["idle", "work came", "stepped", "its sibling works", "not the one that was asked", "rank not told any more"],
+)
+def test_a_canary_that_is_not_answered_speaks_against_the_rank_that_was_asked(
+    after: Seen, asked: str, *, suspected: bool
+) -> None:
+    assert blamed({"0": (7, 0, 0.0), "1": (7, 0, 0.0)}, after, asked) is suspected

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 from vllm_operator.gates import engine, judge, looks, memory, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 KEY = "sesame"
@@ -246,7 +246,7 @@ class Starting:
         if cause:
             raise engine.ProbeError(cause, cause)
 
-    def complete(self, timeout: float) -> None:  # what is asked says it
+    def complete(self, timeout: float, ranks: Sequence[str | None] = (None,)) -> None:  # what is asked says it
         """It does."""
 
     def ranks(self, timeout: float) -> dict[str, judge.Rank]:  # noqa: ARG002 # as above
@@ -325,6 +325,19 @@ def test_a_core_that_hangs_at_work_loses_its_traffic_and_later_its_life(admitted
         server.faults(hang_engine=False)
         until(lambda: admitted.run("live")[0], what="life")
         until(lambda: admitted.run("ready")[0], what="traffic")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_rank_that_hangs_while_it_is_idle_is_asked_by_itself(admitted: Pod, server: EngineServer) -> None:
+    admitted.run("ready")
+    server.faults(hang_engine=[1])
+    for _ in range(4):  # in turns, every other one would come to the rank that works
+        admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
+        admitted.run("live")
+        assert admitted.state()["canary_outcome"] == judge.SILENT
+    assert not admitted.run("ready")[0]
+    server.faults(hang_engine=False)
+    assert admitted.run("ready")[0]
 
 
 def test_one_hung_rank_of_two_loses_the_traffic(admitted: Pod, server: EngineServer) -> None:
@@ -423,10 +436,11 @@ def test_a_readiness_probe_waits_for_a_window_that_ends_soon(
     monkeypatch.setattr(looks, "PATIENCE_SECONDS", 4.0)
     admitted.run("ready")
     server.faults(hang_engine=True)
-    admitted.grow_older(judge.STALL_WINDOW_SECONDS - 1.5)
+    admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
     began = time.monotonic()
     assert admitted.run("live")[0]
     assert time.monotonic() - began < 1
+    admitted.grow_older(judge.STALL_WINDOW_SECONDS - 3)
     assert not admitted.run("ready")[0]
     assert time.monotonic() - began < 3
 

@@ -87,6 +87,16 @@ def test_one_of_two_ranks_hangs_and_half_of_the_requests_with_it(server: EngineS
     assert server.metric("iteration_tokens_total_count", engine="1") == counted[1]
 
 
+def test_a_request_may_choose_its_rank(server: EngineServer) -> None:
+    counted = server.metric("iteration_tokens_total_count", engine="1")
+    for _ in range(3):
+        assert (
+            server.request("POST", "/v1/completions", {"prompt": "a"}, headers={"X-data-parallel-rank": "1"}).status
+            == 200
+        )
+    assert server.metric("iteration_tokens_total_count", engine="1") > counted + 2
+
+
 def test_a_hung_server_still_takes_its_faults_back(server: EngineServer) -> None:
     server.faults(hang_server=True)
     with pytest.raises(TimeoutError):
