@@ -8,6 +8,8 @@ from typing import Any
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and wait until they have cleaned up; what they still return or raise interests nobody."""
+    if not tasks:
+        return
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

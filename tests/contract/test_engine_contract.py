@@ -6,8 +6,6 @@ If a test fails for the real engine only, vLLM has changed: mend the stub and wh
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import engine as stub
-from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually, real_server, stub_server
+from tests.support.engine_kinds import Kind
+from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.gates.engine import Engine as ProbedEngine
 from vllm_operator.gates.engine import ProbeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
 KEY = "key-1"
@@ -33,66 +31,11 @@ SEATS = 4
 BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
 LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
-LOADING = {"STUB_LOAD_SECONDS": "1.5"}
 LONG: dict[str, Any] = {"max_tokens": 1800, "ignore_eos": True}
 """A request that is still in flight when the test looks for it, also on a machine several times as fast."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "num_preemptions_total", "iteration_tokens_total_count")
 HISTOGRAMS = ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One of the two engines, and how its processes are stopped."""
-
-    real: bool
-
-    def start(
-        self, *flags: str, folder: Path, api_key: str | None = None, wait: bool = True
-    ) -> AbstractContextManager[EngineServer]:
-        """A server of this kind."""
-        if self.real:
-            return real_server(*flags, folder=folder, api_key=api_key, wait=wait)
-        return stub_server(*flags, folder=folder, env=LOADING, api_key=api_key, wait=wait)
-
-    @contextlib.contextmanager
-    def hung_engine(self, server: EngineServer) -> Iterator[None]:
-        """The engine core stands still during the block."""
-        with self._hung(server, "hang_engine", server.child("VLLM::EngineCore") if self.real else 0):
-            yield
-
-    @contextlib.contextmanager
-    def hung_rank(self, server: EngineServer, rank: int) -> Iterator[None]:
-        """One rank of data parallelism stands still during the block."""
-        with self._hung(server, "hang_engine", server.child(f"VLLM::EngineCore_DP{rank}") if self.real else 0, [rank]):
-            yield
-
-    @contextlib.contextmanager
-    def hung_server(self, server: EngineServer) -> Iterator[None]:
-        """The HTTP server stands still during the block."""
-        with self._hung(server, "hang_server", server.process.pid):
-            yield
-
-    @contextlib.contextmanager
-    def _hung(self, server: EngineServer, fault: str, process: int, whom: object = True) -> Iterator[None]:  # noqa: FBT002 # the stub's faults are JSON
-        if not self.real:
-            server.faults(**{fault: whom})
-        else:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            if self.real:
-                os.kill(process, signal.SIGCONT)
-            else:
-                server.faults(**{fault: False})
-
-    def kill_engine(self, server: EngineServer) -> None:
-        """End the engine core, not the server."""
-        if self.real:
-            os.kill(server.child("VLLM::EngineCore"), signal.SIGKILL)
-        else:
-            server.faults(kill_engine=True)
 
 
 @dataclass(frozen=True)
@@ -106,9 +49,7 @@ class Start:
 
 @pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    if request.param == "real":
-        real_engine().require()
-    return Kind(real=request.param == "real")
+    return Kind.of(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def full(now: float, policy: BalancePolicy) -> RetryBudget:
 def earned(budget: RetryBudget, now: float, policy: BalancePolicy) -> RetryBudget:
     """The budget after a request."""
     grown = refilled(budget, now, policy)
-    return replace(grown, attempts=min(policy.retry_burst, grown.attempts + policy.retry_share))
+    return RetryBudget(min(policy.retry_burst, grown.attempts + policy.retry_share), now)
 
 
 def spent(budget: RetryBudget, now: float, policy: BalancePolicy) -> RetryBudget | None:

@@ -67,12 +67,13 @@ class Fleet:
         self.connect = connect
         self.clock = clock
         self.engines: dict[str, Engine] = {}
+        self.listeners: set[Callable[[], None]] = set()
+        """Called when engines come or go; they must not wait, and neither come nor go themselves."""
         self.fresh_until = float("-inf")
         self.failing = False
         self._used = False
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
-        self._changed: asyncio.Future[None] | None = None
 
     async def ready(self) -> None:
         """Have engines to choose from; ask discovery only where what it said is out of date."""
@@ -91,12 +92,6 @@ class Fleet:
     def present(self) -> dict[str, Engine]:
         """The engines that new requests may go to."""
         return {url: engine for url, engine in self.engines.items() if engine.absent_since is None}
-
-    def changed(self) -> asyncio.Future[None]:
-        """Done when engines come or go; not to be cancelled."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        return self._changed
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
@@ -130,9 +125,9 @@ class Fleet:
                 engine.absent_since = self.clock()
         for engine in list(self.engines.values()):
             await self.forget_idle(engine)
-        if before != wanted and self._changed is not None:
-            self._changed.set_result(None)
-            self._changed = None
+        if before != wanted:
+            for listener in self.listeners:
+                listener()
 
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import httpx2
 
@@ -56,6 +56,7 @@ class Race:
         self.passed_over: set[Engine] = set()
         self.last: httpx2.Response | httpx2.TransportError | None = None
         self.left: Engine | None = None
+        self.bell: asyncio.Future[None] | None = None
 
     async def run(self) -> httpx2.Response:
         """The answer of the engine that was first.
@@ -64,6 +65,7 @@ class Race:
             httpx2.TransportError: There is none; the last attempt's error, or ReadTimeout at the deadline.
             AnsweredBadly: The last attempt brought an error of the engine.
         """
+        self.fleet.listeners.add(self.ring)
         try:
             self.launch()
             while True:
@@ -77,6 +79,7 @@ class Race:
 
     async def end(self) -> None:
         """End the attempts that are still running, and close answers that came too late."""
+        self.fleet.listeners.discard(self.ring)
         losers, self.running = self.running, {}
         await end(*losers)
         for task, engine in losers.items():
@@ -102,7 +105,19 @@ class Race:
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         self.begun[engine] = self.transport.clock()
-        self.running[asyncio.ensure_future(self.send(engine))] = engine
+        self.running[asyncio.create_task(self.attempt(engine))] = engine
+
+    async def attempt(self, engine: Engine) -> httpx2.Response:
+        """The answer of one engine."""
+        try:
+            return await self.send(engine)
+        finally:
+            self.ring()
+
+    def ring(self) -> None:
+        """Something has happened that the race has to look at."""
+        if self.bell is not None and not self.bell.done():
+            self.bell.set_result(None)
 
     def chosen(self, loads: dict[str, int]) -> str:
         """The engine for the request, of these."""
@@ -113,12 +128,20 @@ class Race:
         return choice.by_load(self.key, loads)
 
     async def wait(self) -> set[asyncio.Task[httpx2.Response]]:
-        """The attempts that are over; none if it is time for something else, or engines have come or gone."""
+        """The attempts that are over; none if it is time for something else, or engines have come or gone.
+
+        As asyncio.wait, which takes one more turn of the loop: here an attempt rings on its way out.
+        """
         waking = min(self.deadline, self.hedge_at(), *(self.stalled_at(engine) for engine in self.waiting_for()))
-        timeout = None if waking == NEVER else max(0.0, waking - self.transport.clock())
-        watched: set[asyncio.Future[Any]] = {*self.running, self.fleet.changed()}
-        done, _ = await asyncio.wait(watched, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return {task for task in self.running if task in done}
+        loop = asyncio.get_running_loop()
+        self.bell = loop.create_future()
+        timer = None if waking == NEVER else loop.call_later(max(0.0, waking - self.transport.clock()), self.ring)
+        try:
+            await self.bell
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return {task for task in self.running if task.done()}
 
     def waiting_for(self) -> list[Engine]:
         """The engines whose attempt has not been given up hope of."""

@@ -1,0 +1,140 @@
+"""What an application gets from the client library, on the stub and on the real engine by the same tests."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
+
+from tests.support.engine_kinds import Kind
+from tests.support.servers import eventually
+from vllm_client import (
+    ModelNotFound,
+    RefusedInput,
+    SyncVLLMClient,
+    TimedOut,
+    Unauthorized,
+    VLLMClient,
+    VLLMError,
+    check_vllm_availability,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.support.servers import EngineServer
+
+KEY = "key-1"
+LENGTH = 2048
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+
+
+def idle(server: EngineServer) -> bool:
+    """Whether the engine soon has no request in flight."""
+    return eventually(lambda: server.metric("num_requests_running") == 0, seconds=20)
+
+
+class Colour(Enum):
+    """A property with few values, so that even a model without sense names one within a few tokens."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Product(BaseModel):
+    """What is extracted."""
+
+    colour: Colour
+    available: bool
+
+
+@pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    """One engine for all tests of this file."""
+    kind = Kind.of(request.param)
+    flags = ("--served-model-name", "tiny", "--max-model-len", str(LENGTH), "--max-num-seqs", "4")
+    with kind.start(*flags, folder=tmp_path_factory.mktemp("engine"), api_key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(params=["one URL", "balanced"])
+async def llm(server: EngineServer, request: pytest.FixtureRequest) -> AsyncIterator[VLLMClient]:
+    """A client as most have it, and one that balances."""
+    engines = [server.url] if request.param == "balanced" else []
+    async with VLLMClient(server.url, "tiny", KEY, timeout=60, engines=engines) as client:
+        yield client
+
+
+async def test_a_greedy_answer_is_the_same_whole_in_pieces_and_as_one_of_a_batch(llm: VLLMClient) -> None:
+    whole = await llm.complete("ab", **GREEDY)
+    pieces = [piece async for piece in llm.stream("ab", **GREEDY)]
+    assert len(pieces) > 1
+    assert "".join(pieces).strip() == whole
+    assert await llm.generate_batch(["ab", "ab", "cd"], **GREEDY) == [whole, whole, await llm.complete("cd", **GREEDY)]
+    assert await llm.chat([{"role": "user", "content": "ab"}], **GREEDY) == whole
+
+
+async def test_an_answer_fits_the_schema_that_was_asked_for(llm: VLLMClient) -> None:
+    answer = await llm.complete("What is it?", schema=Product, temperature=0, max_tokens=200)
+    assert Product.model_validate_json(answer).colour in Colour
+
+
+async def test_arguments_that_only_vllm_knows_are_taken(llm: VLLMClient) -> None:
+    assert await llm.complete("ab", top_k=1, max_tokens=12) == await llm.complete("ab", **GREEDY)
+    assert await llm.complete("ab", extra_body={"min_tokens": 3}, **GREEDY)
+
+
+async def test_the_engine_says_what_it_serves_and_completes_a_prompt(llm: VLLMClient) -> None:
+    card = await llm.get_model_info()
+    assert (card["id"], card["max_model_len"]) == ("tiny", LENGTH)
+    assert await llm.health_check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "expected", "told"),
+    [
+        ({"model_name": "other"}, {}, ModelNotFound, "other"),
+        ({"api_key": "wrong"}, {}, Unauthorized, "VLLM_API_KEY"),
+        ({}, {"max_tokens": LENGTH * 2}, RefusedInput, "max_tokens"),
+        ({}, {"temperature": -1}, RefusedInput, "temperature"),
+    ],
+    ids=["unknown model", "wrong key", "more tokens than the context", "bad parameter"],
+)
+async def test_a_refusal_is_told_with_its_endpoint_and_its_cause(
+    llm: VLLMClient, changes: dict[str, str], arguments: dict[str, Any], expected: type[VLLMError], told: str
+) -> None:
+    llm.update_config(**changes)
+    with pytest.raises(expected, match=told) as failure:
+        await llm.complete("ab", **arguments)
+    assert failure.value.endpoint == llm.config.base_url
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_in_time_and_leaves_the_engine(
+    server: EngineServer, llm: VLLMClient
+) -> None:
+    llm.update_config(timeout=0.3, max_retries=0)
+    with pytest.raises(TimedOut):
+        await llm.complete("ab", max_tokens=LENGTH - 100, extra_body={"ignore_eos": True})
+    assert await asyncio.to_thread(idle, server)
+
+
+async def test_a_stream_that_is_left_frees_its_place(server: EngineServer, llm: VLLMClient) -> None:
+    pieces = llm.stream("ab", max_tokens=LENGTH - 100, extra_body={"ignore_eos": True})
+    assert await anext(pieces)
+    await pieces.aclose()  # type: ignore[attr-defined]  # an async generator, told as an iterator
+    assert await asyncio.to_thread(idle, server)
+
+
+def test_scripts_have_the_same_without_await(server: EngineServer) -> None:
+    with SyncVLLMClient(VLLMClient(server.url, "tiny", KEY)) as llm:
+        assert llm.complete("ab", **GREEDY) == "".join(llm.stream("ab", **GREEDY)).strip()
+
+
+def test_availability_is_told_in_a_sentence(server: EngineServer) -> None:
+    settings = {"base_url": server.url, "model_name": "tiny", "api_key": KEY}
+    available, told = check_vllm_availability(settings)
+    assert available, told
+    assert told.startswith(f"model tiny at {server.url}/v1 completes prompts")
