@@ -763,7 +763,7 @@ def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
         raise invalid("body.max_tokens", "Input should be a valid integer", limit)
     check_length(limit, max(lengths), engine.max_model_len)
     temperature = body.get("temperature")
-    if isinstance(temperature, int | float) and temperature < 0:
+    if isinstance(temperature, (int, float)) and temperature < 0:
         message = f"temperature must be non-negative, got {float(temperature)}."
         raise HttpError(400, f"{message} (parameter=temperature, value={float(temperature)})", param="temperature")
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
