@@ -14,20 +14,21 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openai import AsyncOpenAI
 
 from tests.support.servers import stub_server
 from vllm_client import VLLMClient
 from vllm_client.balance import choice
+from vllm_client.client import SAMPLING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.support.servers import EngineServer
 
-ROUNDS = 400
+ROUNDS = 2000
 WARM_UP = 40
 PREFIXES, REQUESTS, IN_FLIGHT = 32, 20_000, 16
 
@@ -36,20 +37,25 @@ async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
     """Median seconds of a request of the raw OpenAI client and of ours, balanced over the engines."""
     urls = [engine.url for engine in engines]
     raw = AsyncOpenAI(base_url=f"{urls[0]}/v1", api_key="x", max_retries=0)
-    taken: tuple[list[float], list[float]] = ([], [])
+    arguments: dict[str, Any] = {**SAMPLING, "max_tokens": 1}
     async with VLLMClient(urls[0], "tiny", engines=urls) as ours:
+
+        async def ask_raw() -> None:
+            messages: Any = [{"role": "user", "content": "x"}]
+            await raw.chat.completions.create(model="tiny", messages=messages, **arguments)
+
+        async def ask_ours() -> None:
+            await ours.complete("x", **arguments)
+
+        taken: dict[Callable[[], Awaitable[None]], list[float]] = {ask_raw: [], ask_ours: []}
         for number in range(ROUNDS + WARM_UP):
-            start = time.perf_counter()
-            await raw.chat.completions.create(
-                model="tiny", messages=[{"role": "user", "content": "x"}], max_tokens=1, temperature=0.1
-            )
-            middle = time.perf_counter()
-            await ours.complete("x", max_tokens=1)
-            if number >= WARM_UP:
-                taken[0].append(middle - start)
-                taken[1].append(time.perf_counter() - middle)
+            for ask in (ask_raw, ask_ours) if number % 2 else (ask_ours, ask_raw):
+                start = time.perf_counter()
+                await ask()
+                if number >= WARM_UP:
+                    taken[ask].append(time.perf_counter() - start)
     await raw.close()
-    return statistics.median(taken[0]), statistics.median(taken[1])
+    return statistics.median(taken[ask_raw]), statistics.median(taken[ask_ours])
 
 
 def affinity(choose: Callable[[int, dict[str, int]], str], *, remembered: int = 10, seed: int = 1) -> float:

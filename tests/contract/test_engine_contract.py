@@ -18,6 +18,7 @@ from tests.support import engine as stub
 from tests.support.engine_kinds import Kind
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
+from vllm_operator.gates import stop
 from vllm_operator.gates.engine import Engine as ProbedEngine
 from vllm_operator.gates.engine import ProbeError
 
@@ -392,6 +393,16 @@ def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, s
 
 
 # ------------------------------------------------------------------------------------------------------------------ end
+
+
+def test_an_engine_that_loads_ends_as_the_gate_ends_it(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False) as server:
+        assert eventually(lambda: kind.loads(server), seconds=REAL_START_SECONDS)
+        monkeypatch.setattr(stop, "neighbours", lambda first: server.children() if first == server.process.pid else [])
+        stop.end(server.process.pid)
+        server.process.wait(timeout=10)
 
 
 def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:

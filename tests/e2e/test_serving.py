@@ -131,6 +131,18 @@ def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_say
     assert site.endpoints("broken") == set()
 
 
+def test_an_engine_that_is_deleted_while_it_loads_does_not_keep_its_gpus_for_its_grace(
+    site: Site, stub: EngineChoice
+) -> None:
+    loading = {"env": [{"name": "STUB_LOAD_SECONDS", "value": "300"}]}
+    site.apply(models.model("large", stub, engine=loading))
+    pod = site.until("a loading engine", lambda: _loading(site, "large"))
+    assert pod is not None
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 45
+    site.kubectl("delete", "vllmmodel", "large", "--wait=false")
+    site.until("no pod any more", lambda: not site.list("pods"), seconds=15)
+
+
 def test_a_model_too_large_for_the_node_says_that_it_cannot_be_scheduled(site: Site, stub: EngineChoice) -> None:
     site.apply(models.model("huge", stub, parallelism={"tensor": 32}))
     assert "Insufficient nvidia.com/gpu" in site.wait_reason("EnginesFailing", "huge")["message"]
@@ -145,6 +157,14 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.until(
         "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
     )
+
+
+def _loading(site: Site, name: str) -> dict[str, Any] | None:
+    """The pod of a model, once its gate has said that it loads."""
+    pods = site.pods(name)
+    if not pods or not pods[0]["status"].get("containerStatuses", [{}])[0].get("state", {}).get("running"):
+        return None
+    return pods[0]
 
 
 def _replaced(site: Site, name: str, before: Mapping[str, Any]) -> bool:

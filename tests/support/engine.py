@@ -1323,12 +1323,16 @@ def inference_paths(args: argparse.Namespace) -> dict[str, str]:
 
 
 class Signals:
-    """SIGTERM and SIGINT: noted, and acted on only once the server serves."""
+    """SIGTERM and SIGINT, noted. While the engine loads, nothing comes of SIGTERM, and SIGINT is Python's own."""
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.note)
+        signal.signal(signal.SIGTERM, self.note)
+
+    def loaded(self) -> None:
+        """From now on both end the server."""
+        self.asked = False
+        signal.signal(signal.SIGINT, self.note)
 
     def note(self, number: int, frame: object) -> None:
         """The signal handler."""
@@ -1449,7 +1453,7 @@ def serve(args: argparse.Namespace) -> int:
     for rank in engine.ranks:
         rank.start()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    signals.asked = False
+    signals.loaded()
     died: float | None = None
     while faults.hang_server or not signals.asked:
         time.sleep(0.02)

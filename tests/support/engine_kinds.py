@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-LOADING = {"STUB_LOAD_SECONDS": "1.5"}
+LOADING = {"STUB_LOAD_SECONDS": "2.5"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,14 @@ class Kind:
                 os.kill(process, signal.SIGCONT)
             else:
                 server.faults(**{fault: False})
+
+    def loads(self, server: EngineServer) -> bool:
+        """Whether its start is well under way."""
+        if not self.real:
+            return "Resolved architecture" in server.log()
+        with contextlib.suppress(ProcessLookupError):
+            return server.child("VLLM::EngineCore") > 0
+        return False
 
     def kill_engine(self, server: EngineServer) -> None:
         """End the engine core, not the server."""

@@ -175,19 +175,25 @@ class EngineServer:
         """Send SIGTERM to the server's process, as kubelet does."""
         self.process.send_signal(signal.SIGTERM)
 
+    def children(self) -> list[int]:
+        """All processes of its group but the first."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if path.name != str(self.process.pid) and os.getpgid(int(path.name)) == self.process.pid:
+                    found.append(int(path.name))
+        return found
+
     def child(self, title: str) -> int:
         """The process id of the real engine's process with that title: VLLM::EngineCore, VLLM::Worker.
 
         Raises:
             ProcessLookupError: There is none.
         """
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for number in self.children():
             with contextlib.suppress(OSError):
-                if (
-                    path.read_bytes().startswith(title.encode())
-                    and os.getpgid(int(path.parent.name)) == self.process.pid
-                ):
-                    return int(path.parent.name)
+                if Path(f"/proc/{number}/cmdline").read_bytes().startswith(title.encode()):
+                    return number
         raise ProcessLookupError(title)
 
 

@@ -11,6 +11,9 @@ from tests.cluster.paths import REPOSITORY
 from tests.support import images
 from tests.support.namespace import Namespace
 from tests.support.waiting import PATIENCE_SECONDS, until
+from vllm_operator.gates.memory import TIMELINE_FILE
+from vllm_operator.render.gates import STATE_FOLDER
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,6 +89,12 @@ class Site(Namespace):
     def faults(self, pod: str, **wanted: object) -> None:
         """Bring faults upon the stub engine in a pod."""
         self.post(pod, "/stub/faults", wanted)
+
+    def timeline(self, pod: str) -> Sequence[dict[str, Any]]:
+        """The time line of a pod's gate."""
+        program = f"print(open('{STATE_FOLDER}/{TIMELINE_FILE}').read())"
+        text = self.kubectl("exec", pod, "-c", CONTAINER_NAME, "--", "python3", "-c", program)
+        return [json.loads(line) for line in text.splitlines() if line]
 
     def post(self, pod: str, path: str, body: object) -> None:
         """Send JSON to the engine in a pod."""

@@ -60,6 +60,9 @@ FRESH_SECONDS = 0.5
 STARTING, ADMITTED, SERVING, WITHDRAWN, RESTART = "starting", "admitted", "serving", "withdrawn", "restart"
 """Verdicts: no proof yet; the first proof; goes on; loses its traffic; loses its life."""
 
+ENDED = "ended by its gate"
+"""How the last words of a container begin that could not serve, or could no longer."""
+
 COMPLETED, SILENT, BUSY, REFUSED, FAILED = "completed", "silent", "busy", "refused", "failed"
 """Outcomes of a canary: done; no answer in time; turned away by a full queue; the request was refused (status 4xx),
 which no restart mends; anything else."""

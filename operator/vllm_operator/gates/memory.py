@@ -27,6 +27,7 @@ TIMELINE_LINES = 50
 """Transitions that are kept, the latest ones."""
 
 TIMELINE_FILE = "timeline.jsonl"
+STATE_FILE = "state.json"
 
 
 def container_birth() -> str:

@@ -54,7 +54,7 @@ class Clock:
 def run(mode: str, engine: Engine, folder: str, settings: judge.Settings) -> judge.Verdict:
     """One run of the program. Runs of the same pod wait for each other: they share the state."""
     began = time.monotonic()
-    path = os.path.join(folder, "state.json")
+    path = os.path.join(folder, memory.STATE_FILE)
     birth = memory.container_birth()
     with memory.locked(path) as alone:
         state = memory.load_state(path, birth)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
+from vllm_operator.gates.judge import ENDED
 from vllm_operator.planner.words import Topic, moment
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -200,6 +201,8 @@ def _container_failed(container: Mapping[str, Any]) -> str:
 
 def _exit(terminated: Mapping[str, Any], restarts: int) -> str:
     code = terminated.get("exitCode")
+    if str(terminated.get("message", "")).startswith(ENDED):
+        return f"{_quote(terminated['message'])} ({restarts} restarts)"
     how = f"ended with exit code {code} ({terminated.get('reason', 'no reason given')}, {restarts} restarts)"
     if code == 0:
         how += ", which is a crash too: vLLM exits so when its engine has died"

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.operations import Gates
 
-PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py")
+PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "stop.py")
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
+
+_INTERPRETER: Final = ("python3", "-S", "-E")
+"""The options keep its start short, and free of the image's own settings."""
 
 _STARTUP_PERIOD_SECONDS = 3
 """Short, though a run of the gate takes longer: kubelet first asks that much after the container's start, or sooner."""
@@ -58,6 +61,14 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
         "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),
         "livenessProbe": _deadly(spec, _probe(spec, "live", _LIVE_PERIOD_SECONDS, _LIVE_FAILURES)),
     }
+
+
+def pre_stop(spec: VLLMModelSpec, leave_seconds: int) -> dict[str, Any]:
+    """What happens before SIGTERM: time to leave the endpoints, where there is something to leave and to finish."""
+    if spec.gates.probe:
+        return {"sleep": {"seconds": leave_seconds}}
+    words = [*_INTERPRETER, f"{PROGRAM_FOLDER}/stop.py", "--state", STATE_FOLDER, "--leave", str(leave_seconds)]
+    return {"exec": {"command": words + _restart(spec.gates)}}
 
 
 def volumes() -> list[dict[str, Any]]:
@@ -108,8 +119,7 @@ def _deadly(spec: VLLMModelSpec, probe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(spec: VLLMModelSpec, mode: str) -> list[str]:
-    # -S and -E keep the start of the interpreter short and free of the image's own settings
-    words = ["python3", "-S", "-E", f"{PROGRAM_FOLDER}/probe.py", mode]
+    words = [*_INTERPRETER, f"{PROGRAM_FOLDER}/probe.py", mode]
     options = ["--port", str(spec.engine.port), "--model", spec.served_names[0], "--state", STATE_FOLDER]
     if pools(spec):
         options += ["--canary", "pooling"]
@@ -128,8 +138,12 @@ def _windows(gates: Gates) -> list[str]:
         options += ["--canary-interval", str(gates.canary_interval_seconds)]
     if gates.stall_window_seconds not in (None, DEFAULT_STALL_SECONDS):
         options += ["--stall-window", str(gates.stall_window_seconds)]
+    return options + _restart(gates)
+
+
+def _restart(gates: Gates) -> list[str]:
     if gates.restart == "Never":
-        options += ["--restart", "never"]
-    elif gates.restart_window_seconds not in (None, DEFAULT_RESTART_SECONDS):
-        options += ["--restart-window", str(gates.restart_window_seconds)]
-    return options
+        return ["--restart", "never"]
+    if gates.restart_window_seconds not in (None, DEFAULT_RESTART_SECONDS):
+        return ["--restart-window", str(gates.restart_window_seconds)]
+    return []

@@ -77,7 +77,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
         "resources": _resources(spec),
         "securityContext": _rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
+        "lifecycle": {"preStop": gates.pre_stop(spec, _LEAVE_SECONDS)},
         **gates.probes(spec),
         "volumeMounts": [
             *storage.mounts(model),

@@ -52,6 +52,8 @@ def loaded(slow: Pair, options: Sequence[str], seconds: float) -> tuple[tuple[Se
             in_vain = bool(impatient.requests()[0].trouble)
         wait(max(0.0, since + seconds - time.monotonic()))
         asked = [client.requests() for client in clients]
+    for pod in slow.gated.pods():
+        print(*slow.gated.site.timeline(pod["metadata"]["name"]), sep="\n")
     gated, plain = (
         seen(fleet.diary, "", since, requests) for fleet, requests in zip(slow.fleets(), asked, strict=True)
     )

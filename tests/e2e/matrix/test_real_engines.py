@@ -15,10 +15,9 @@ from tests.e2e.matrix.breaking import Part, stopped
 from tests.e2e.matrix.findings import Seen, seen
 from tests.e2e.matrix.fleet import START_SECONDS, wait
 from tests.support.site import OPERATOR_NAMESPACE
-from vllm_operator.render.gates import STATE_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.e2e.matrix.fleet import Client, Fleet, Pair
     from tests.support.site import Site
@@ -50,7 +49,7 @@ def test_1_a_loading_engine_gets_no_traffic_before_it_has_completed_a_prompt(eng
         first = next(change.at for change in fleet.diary.changes(pod, began) if change.routable)
         found.append(Seen(note=f"in after {first - began:.0f} s"))
     for pod in engines.gated.pods():
-        assert verdicts(timeline(site, pod["metadata"]["name"]))[:2] == ["starting", "admitted"]
+        assert verdicts(site.timeline(pod["metadata"]["name"]))[:2] == ["starting", "admitted"]
     report(1, *found)
 
 
@@ -193,13 +192,13 @@ def test_14_and_15_a_restarted_container_is_back_only_after_a_completed_prompt_a
     serving: Pair, report: Any
 ) -> None:
     site, name = serving.gated.site, serving.gated.pods()[-1]["metadata"]["name"]
-    before = timeline(site, name)[-1]["container"]
+    before = site.timeline(name)[-1]["container"]
     with cut_off(site):
         found = kill(serving, Part.SERVER, lambda: None)
         assert (found[0].withdrawals, found[0].restarts) == (1, 1), "only the killed one"
     for number in (14, 15):
         report(number, *found)
-    after = [entry for entry in timeline(site, name) if entry["container"] != before]
+    after = [entry for entry in site.timeline(name) if entry["container"] != before]
     assert verdicts(after)[:2] == ["starting", "admitted"]
     site.wait_ready("real")
 
@@ -268,13 +267,6 @@ def operator_kubectl(site: Site, *arguments: str) -> str:
     return site.cluster.kubectl("--namespace", OPERATOR_NAMESPACE, *arguments)
 
 
-def verdicts(entries: list[dict[str, Any]]) -> list[str]:
+def verdicts(entries: Sequence[dict[str, Any]]) -> list[str]:
     """Each verdict once, in the order in which they came first."""
     return list(dict.fromkeys(entry["verdict"] for entry in entries))
-
-
-def timeline(site: Site, pod: str) -> list[dict[str, Any]]:
-    """The time line of a pod's gate."""
-    program = f"print(open('{STATE_FOLDER}/timeline.jsonl').read())"
-    text = site.kubectl("exec", pod, "-c", "vllm", "--", "python3", "-c", program)
-    return [json.loads(line) for line in text.splitlines() if line]

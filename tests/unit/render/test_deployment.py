@@ -56,7 +56,8 @@ def test_the_pod_has_no_token_and_no_privilege() -> None:
 
 
 def test_the_grace_period_holds_the_pause_and_the_drain() -> None:
-    pause = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
+    words = container()["lifecycle"]["preStop"]["exec"]["command"]
+    pause = int(words[words.index("--leave") + 1])
     drain = int(container()["command"][container()["command"].index("--shutdown-timeout") + 1])
     assert drain == 30
     assert pod_spec()["terminationGracePeriodSeconds"] > pause + drain
