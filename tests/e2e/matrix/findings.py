@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.e2e.matrix.diary import Diary
-    from tests.e2e.matrix.fleet import Request
+    from tests.e2e.matrix.fleet import Pair, Request
     from tests.e2e.matrix.rows import Row
 
 BEGIN: Final = "<!-- written by make matrix -->\n"
@@ -70,6 +70,17 @@ def seen(diary: Diary, pod: str, since: float, requests: Sequence[Request] | Non
         note=note,
         diary=f"{diary.since(since)}\n{Counter(request.trouble for request in counted or ())}",
     )
+
+
+def both_seen(
+    fleets: Pair, since: float, asked: Sequence[Sequence[Request]], names: Sequence[str] = ("", "")
+) -> tuple[Seen, Seen]:
+    """The same of the gated and of the plain fleet, from the requests of their clients and the names of their pods."""
+    gated, plain = (
+        seen(fleet.diary, name, since, requests)
+        for fleet, name, requests in zip(fleets.fleets(), names, asked, strict=True)
+    )
+    return gated, plain
 
 
 def _later(moment: float | None, since: float) -> float | None:

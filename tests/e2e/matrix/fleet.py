@@ -82,6 +82,10 @@ class Fleet:
         names = {pod["metadata"]["name"] for pod in self.pods()}
         return len(names) if names == self.diary.routable() else -1
 
+    def wait_back(self, pod: str, since: float) -> None:
+        """Until an engine that was broken at a moment was out, and is in again."""
+        self.site.until(f"{pod} is back", lambda: self.diary.admitted_at(pod, since), START_SECONDS)
+
     def process(self, pod: str, part: Part) -> Process:
         """A process of the engine in a pod."""
         return process_of(self.site.get("pod", pod), part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.matrix.findings import seen
+from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import wait
 
 if TYPE_CHECKING:
@@ -54,7 +54,4 @@ def loaded(slow: Pair, options: Sequence[str], seconds: float) -> tuple[tuple[Se
         asked = [client.requests() for client in clients]
     for pod in slow.gated.pods():
         print(*slow.gated.site.timeline(pod["metadata"]["name"]), sep="\n")
-    gated, plain = (
-        seen(fleet.diary, "", since, requests) for fleet, requests in zip(slow.fleets(), asked, strict=True)
-    )
-    return (gated, plain), in_vain
+    return both_seen(slow, since, asked), in_vain

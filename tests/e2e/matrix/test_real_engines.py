@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.breaking import Part, stopped
-from tests.e2e.matrix.findings import Seen, seen
-from tests.e2e.matrix.fleet import START_SECONDS, wait
+from tests.e2e.matrix.findings import Seen, both_seen
+from tests.e2e.matrix.fleet import wait
 from tests.support.site import OPERATOR_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.e2e.matrix.fleet import Client, Fleet, Pair
+    from tests.e2e.matrix.fleet import Client, Pair
     from tests.support.site import Site
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
@@ -105,20 +105,16 @@ def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[See
                 wait(WITHDRAWN_SECONDS)
                 clients = clients_of(engines, stack)
             if restarted:
-                came_back(engines.gated, names[0], since)
+                engines.gated.wait_back(names[0], since)
             else:
                 engines.gated.site.until("it is out", lambda: diary.withdrawn_at(names[0], since))
                 wait(5)
-        came_back(engines.gated, names[0], since)
+        engines.gated.wait_back(names[0], since)
         wait(5)
-        asked = [client.requests() for client in clients]
-        found = [
-            seen(fleet.diary, name, since, requests)
-            for fleet, name, requests in zip(engines.fleets(), names, asked, strict=True)
-        ]
+        found = both_seen(engines, since, [client.requests() for client in clients], names)
     for fleet in engines.fleets():
         fleet.wait_serving(2)
-    return found[0], found[1]
+    return found
 
 
 def clients_of(engines: Pair, stack: contextlib.ExitStack, *options: str) -> list[Client]:
@@ -156,23 +152,12 @@ def kill(engines: Pair, part: Part, meanwhile: Callable[[], object]) -> tuple[Se
             fleet.process(name, part).kill(signal.SIGKILL)
         meanwhile()
         for fleet, name in zip(engines.fleets(), names, strict=True):
-            came_back(fleet, name, since)
+            fleet.wait_back(name, since)
         wait(3)
-        asked = [client.requests() for client in clients]
-    found = [
-        seen(fleet.diary, name, since, requests)
-        for fleet, name, requests in zip(engines.fleets(), names, asked, strict=True)
-    ]
-    return found[0], found[1]
-
-
-def came_back(fleet: Fleet, name: str, since: float) -> None:
-    """Wait until the engine was out, and is back."""
-    fleet.site.until(f"{name} is back", lambda: fleet.diary.admitted_at(name, since), START_SECONDS)
+        return both_seen(engines, since, [client.requests() for client in clients], names)
 
 
 def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(serving: Pair, report: Any) -> None:
-    found = []
     with contextlib.ExitStack() as stack:
         clients = clients_of(serving, stack, *PATIENT)
         since = time.monotonic()
@@ -180,8 +165,7 @@ def test_13_a_deleted_engine_is_out_before_it_refuses_and_loses_no_request(servi
         serving.gated.site.kubectl("delete", "pod", *names, "--wait=false")
         for fleet in serving.fleets():
             fleet.wait_serving(2)
-        for fleet, name, client in zip(serving.fleets(), names, clients, strict=True):
-            found.append(seen(fleet.diary, name, since, client.requests()))
+        found = both_seen(serving, since, [client.requests() for client in clients], names)
     report(13, *found)
     assert found[0].lost == 0
     assert found[0].withdrawn_seconds is not None
@@ -231,10 +215,7 @@ def test_16_traffic_flows_while_the_operator_is_down_and_nothing_flaps_when_it_c
         with operator_down(serving.gated.site):
             wait(15)
         wait(15)
-        found = [
-            seen(fleet.diary, "", since, client.requests())
-            for fleet, client in zip(serving.fleets(), clients, strict=True)
-        ]
+        found = both_seen(serving, since, [client.requests() for client in clients])
     report(16, *found)
     assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
     assert serving.gated.site.get("deployment", "real")["metadata"]["generation"] == deployment

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.conftest import SQL
-from tests.e2e.matrix.findings import Seen, seen
+from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import wait
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node
 
 WITHDRAWN_SECONDS = 18.0
-BACK_SECONDS = 180.0
 DISTURBED_SECONDS = 12.0
 """Two windows: what evicts would have evicted."""
 RANK = ("--workers", "4", "--tokens", "100")
@@ -45,19 +44,11 @@ def broken(stubs: Pair, faults: Mapping[str, Any], load: Sequence[str]) -> tuple
         since = time.monotonic()
         for name in names:
             stubs.gated.site.faults(name, **faults)
-        back(stubs, names[0], since)
-        found = tuple(
-            seen(fleet.diary, name, since, client.requests())
-            for fleet, name, client in zip(stubs.fleets(), names, clients, strict=True)
-        )
+        stubs.gated.wait_back(names[0], since)
+        wait(3)
+        found = both_seen(stubs, since, [client.requests() for client in clients], names)
     stubs.gated.site.faults(names[1], **dict.fromkeys(faults, False))
-    return found[0], found[1]
-
-
-def back(stubs: Pair, name: str, since: float) -> None:
-    """Wait until the gated engine was out, and is back; and a little longer."""
-    stubs.gated.site.until(f"{name} is back", lambda: stubs.gated.diary.admitted_at(name, since), BACK_SECONDS)
-    wait(3)
+    return found
 
 
 def test_19_an_engine_that_lost_an_adapter_gets_none_of_its_requests_until_it_has_it_again(
@@ -70,12 +61,10 @@ def test_19_an_engine_that_lost_an_adapter_gets_none_of_its_requests_until_it_ha
         since = time.monotonic()
         for name in names:
             stubs.gated.site.post(name, "/v1/unload_lora_adapter", {"lora_name": SQL})
-        back(stubs, names[0], since)
+        stubs.gated.wait_back(names[0], since)
+        wait(3)
         asked = [client.requests() for client in clients]
-    found = [
-        seen(fleet.diary, name, since, requests)
-        for fleet, name, requests in zip(stubs.fleets(), names, asked, strict=True)
-    ]
+    found = both_seen(stubs, since, asked, names)
     stubs.gated.site.post(names[1], "/v1/load_lora_adapter", {"lora_name": SQL, "lora_path": "org/sql"})
     report(19, *found)
     out = stubs.gated.diary.withdrawn_at(names[0], since)
@@ -116,8 +105,4 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
         stubs.gated.site.faults(
             pod["metadata"]["name"], metrics_status=200, metrics_seconds=0.0, metrics_prefix="vllm:"
         )
-    gated, plain = (
-        seen(fleet.diary, "", since, [one for asked in requests for one in asked[place]])
-        for place, fleet in enumerate(stubs.fleets())
-    )
-    return gated, plain
+    return both_seen(stubs, since, [[one for asked in requests for one in asked[place]] for place in range(2)])

@@ -94,6 +94,12 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         f"ended with exit code 0 (Completed, 2 restarts){CRASH_TOO}: EngineDeadError",
     ),
     (
+        "ended by its gate",
+        pod(container={"state": terminated(0, "ended by its gate: no progress for 66 s"), "restartCount": 1}),
+        EngineState.FAILING,
+        "ended by its gate: no progress for 66 s (1 restarts)",
+    ),
+    (
         "killed without a word",
         pod(container={"state": terminated(137, "", "OOMKilled"), "restartCount": 0}),
         EngineState.FAILING,
