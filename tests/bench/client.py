@@ -31,27 +31,28 @@ WARM_UP = 40
 
 
 async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
-    """Median seconds of a request of the raw OpenAI client and of ours, balanced over the engines."""
+    """Median seconds of a request of a raw OpenAI client for each engine, and of ours, balanced over the engines."""
     urls = [engine.url for engine in engines]
-    raw = AsyncOpenAI(base_url=f"{urls[0]}/v1", api_key="x", max_retries=0)
+    raw = [AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) for url in urls]
     arguments: dict[str, Any] = {**SAMPLING, "max_tokens": 1}
     async with VLLMClient(urls[0], "tiny", engines=urls) as ours:
 
-        async def ask_raw() -> None:
-            messages: Any = [{"role": "user", "content": "x"}]
-            await raw.chat.completions.create(model="tiny", messages=messages, **arguments)
+        async def ask_raw(number: int) -> None:
+            messages: Any = [{"role": "user", "content": f"{number:06}"}]
+            await raw[number // 2 % len(raw)].chat.completions.create(model="tiny", messages=messages, **arguments)
 
-        async def ask_ours() -> None:
-            await ours.complete("x", **arguments)
+        async def ask_ours(number: int) -> None:
+            await ours.complete(f"{number:06}", **arguments)
 
-        taken: dict[Callable[[], Awaitable[None]], list[float]] = {ask_raw: [], ask_ours: []}
+        taken: dict[Callable[[int], Awaitable[None]], list[float]] = {ask_raw: [], ask_ours: []}
         for number in range(ROUNDS + WARM_UP):
             for ask in (ask_raw, ask_ours) if number % 2 else (ask_ours, ask_raw):
                 start = time.perf_counter()
-                await ask()
+                await ask(number)
                 if number >= WARM_UP:
                     taken[ask].append(time.perf_counter() - start)
-    await raw.close()
+    for client in raw:
+        await client.close()
     return statistics.median(taken[ask_raw]), statistics.median(taken[ask_ours])
 
 

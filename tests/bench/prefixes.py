@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from tests.support.servers import EngineServer
 
-ENGINES, BEGINNINGS, REQUESTS, IN_FLIGHT = 4, 24, 480, 4
+ENGINES, BEGINNINGS, REQUESTS, IN_FLIGHT = 4, 32, 640, 4
 BEGINNING_TOKENS, END_TOKENS = 1536, 64
 """The model's tokens are bytes."""
 BLOCK_TOKENS = 128
-REMEMBERED = 8
-"""Beginnings that fit into the cache of one engine, beside what is in flight."""
-BLOCKS = (REMEMBERED * BEGINNING_TOKENS + IN_FLIGHT * (BEGINNING_TOKENS + 2 * END_TOKENS)) // BLOCK_TOKENS
+REMEMBERED = 10
+"""Beginnings that fit into the cache of one engine, what is in flight included."""
+BLOCKS = REMEMBERED * BEGINNING_TOKENS // BLOCK_TOKENS
 FLAGS = ("--served-model-name", "tiny", "--max-model-len", "2048", "--num-gpu-blocks-override", str(BLOCKS))
 
 
