@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.gate_program import placed, write_program
 from tests.support.resources import model
 from tests.support.servers import stub_server
 from vllm_operator.render import gates
@@ -68,24 +69,15 @@ def cost(words: Sequence[str], pause_seconds: float = 0.0) -> Cost:
 @contextlib.contextmanager
 def commands(folder: Path) -> Iterator[tuple[EngineServer, dict[str, list[str]]]]:
     """A stub engine, and the command of each probe for it."""
-    program, state = folder / "program", folder / "state"
-    for place in (program, state):
-        place.mkdir()
-    for name, text in gates.program("bench")["data"].items():
-        (program / name).write_text(text, encoding="utf-8")
+    program, state = write_program(folder / "program"), folder / "state"
+    state.mkdir()
+    python = str(Path(sys.executable).resolve())  # neither a shim nor what a virtual environment adds
     with stub_server("--served-model-name", *model().spec.served_names, folder=folder) as engine:
         probes = gates.probes(model(engine={"port": engine.port}).spec)
-        python = str(Path(sys.executable).resolve())  # neither a shim nor what a virtual environment adds
-        paths = {"python3": python, gates.PROGRAM_FOLDER: str(program), gates.STATE_FOLDER: str(state)}
-        yield engine, {probe: _placed(found["exec"]["command"], paths) for probe, found in probes.items()}
-
-
-def _placed(words: Sequence[str], paths: dict[str, str]) -> list[str]:
-    placed = []
-    for word in words:
-        folder = next((path for path in paths if word == path or word.startswith(f"{path}/")), None)
-        placed.append(word if folder is None else paths[folder] + word.removeprefix(folder))
-    return placed
+        yield (
+            engine,
+            {probe: [python, *placed(found["exec"]["command"][1:], program, state)] for probe, found in probes.items()},
+        )
 
 
 def main() -> None:
@@ -94,12 +86,8 @@ def main() -> None:
         measured(words["startupProbe"])
         bare = cost([words["readinessProbe"][0], "-S", "-E", "-c", "pass"])
         idle = cost(words["readinessProbe"], pause_seconds=2.1)  # so that a canary is due each time
-        with contextlib.ExitStack() as stack:
-            work = {"prompt": "a", "max_tokens": 100_000, "ignore_eos": True}
-            stack.callback(engine.faults, step_seconds=0.0)
-            engine.faults(step_seconds=0.01)
-            engine.request_later("POST", "/v1/completions", work)
-            busy = cost(words["readinessProbe"], pause_seconds=0.6)
+        engine.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 100_000, "ignore_eos": True})
+        busy = cost(words["readinessProbe"], pause_seconds=0.6)
     for name, found in (("bare interpreter", bare), ("idle engine, with a canary", idle), ("engine at work", busy)):
         print(f"{name:28} {found}")
     dearest = max(idle.cpu_seconds, busy.cpu_seconds)

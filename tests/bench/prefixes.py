@@ -17,7 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tests.support.servers import real_server
 from vllm_client import VLLMClient
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from tests.support.servers import EngineServer
+    from vllm_client import LLMClient
 
 ENGINES, BEGINNINGS, REQUESTS, IN_FLIGHT = 4, 32, 640, 4
 BEGINNING_TOKENS, END_TOKENS = 1536, 64
@@ -36,13 +37,6 @@ REMEMBERED = 10
 """Beginnings that fit into the cache of one engine, what is in flight included."""
 BLOCKS = REMEMBERED * BEGINNING_TOKENS // BLOCK_TOKENS
 FLAGS = ("--served-model-name", "tiny", "--max-model-len", "2048", "--num-gpu-blocks-override", str(BLOCKS))
-
-
-class Asks(Protocol):
-    """Sends a prompt to an engine of its choice."""
-
-    async def complete(self, prompt: str, *, max_tokens: int) -> str:
-        """The answer."""
 
 
 class Turns:
@@ -56,9 +50,9 @@ class Turns:
             else (chance.choice(self.clients) for _ in itertools.count())
         )
 
-    async def complete(self, prompt: str, *, max_tokens: int) -> str:
+    async def complete(self, prompt: str, **kwargs: Any) -> str:
         """The answer of the next one."""
-        return await next(self.order).complete(prompt, max_tokens=max_tokens)
+        return await next(self.order).complete(prompt, **kwargs)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -92,14 +86,14 @@ def prompts(name: str) -> list[str]:
     return [chance.choice(beginnings) + "".join(chance.choices("abcdefgh ", k=END_TOKENS)) for _ in range(REQUESTS)]
 
 
-async def seconds_to_first_token(asks: Asks, todo: Sequence[str]) -> list[float]:
+async def seconds_to_first_token(llm: LLMClient, todo: Sequence[str]) -> list[float]:
     """Ask for one token of each prompt, IN_FLIGHT at a time."""
     waiting, found = iter(todo), []
 
     async def work() -> None:
         for prompt in waiting:
             start = time.perf_counter()
-            await asks.complete(prompt, max_tokens=1)
+            await llm.complete(prompt, max_tokens=1)
             found.append(time.perf_counter() - start)
 
     await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
@@ -114,7 +108,7 @@ def counted(engines: Sequence[EngineServer]) -> tuple[float, float]:
 
 
 @contextlib.asynccontextmanager
-async def ways(urls: Sequence[str]) -> AsyncIterator[dict[str, Asks]]:
+async def ways(urls: Sequence[str]) -> AsyncIterator[dict[str, LLMClient]]:
     """The ways of choosing an engine."""
     turns, chance = Turns(urls, None), Turns(urls, random.Random(3))  # noqa: S311 - as above
     policy = BalancePolicy(strategy="least_outstanding")
@@ -133,9 +127,9 @@ async def measure(engines: Sequence[EngineServer]) -> dict[str, Figures]:
     """Each way of choosing on the same engines."""
     found = {}
     async with ways([engine.url for engine in engines]) as known:
-        for name, asks in known.items():
+        for name, llm in known.items():
             before = counted(engines)
-            seconds = sorted(await seconds_to_first_token(asks, prompts(name)))
+            seconds = sorted(await seconds_to_first_token(llm, prompts(name)))
             after = counted(engines)
             hits = (after[1] - before[1]) / (after[0] - before[0])
             found[name] = Figures(hits, statistics.median(seconds), seconds[int(len(seconds) * 0.95)])

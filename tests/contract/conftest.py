@@ -12,8 +12,10 @@ import pytest
 from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
 from tests.support.definitions import wait_established
+from tests.support.engine_kinds import Kind
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
+from tests.support.vllm_cpu import real_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parent.parent.parent
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """The stub, and then the real engine."""
+    if request.param == "real":
+        real_engine().require()
+    return Kind(real=request.param == "real")
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from tests.support.engine_kinds import Kind
 from tests.support.servers import eventually
 from vllm_client import (
+    FixedEngines,
     ModelNotFound,
     RefusedInput,
     SyncVLLMClient,
@@ -25,6 +25,7 @@ from vllm_client import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from tests.support.engine_kinds import Kind
     from tests.support.servers import EngineServer
 
 KEY = "key-1"
@@ -53,10 +54,9 @@ class Product(BaseModel):
     available: bool
 
 
-@pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+@pytest.fixture(scope="module")
+def server(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     """One engine for all tests of this file."""
-    kind = Kind.of(request.param)
     flags = ("--served-model-name", "tiny", "--max-model-len", str(LENGTH), "--max-num-seqs", "4")
     with kind.start(*flags, *COMPACT, folder=tmp_path_factory.mktemp("engine"), api_key=KEY) as running:
         yield running
@@ -64,9 +64,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(params=["one URL", "balanced"])
 async def llm(server: EngineServer, request: pytest.FixtureRequest) -> AsyncIterator[VLLMClient]:
-    """A client as most have it, and one that balances."""
-    engines = [server.url] if request.param == "balanced" else []
-    async with VLLMClient(server.url, "tiny", KEY, timeout=60, engines=engines) as client:
+    """A client as most have it, and one that balances, if only over one engine: a list of one would not be balanced."""
+    source = FixedEngines((f"{server.url}/v1",)) if request.param == "balanced" else ""
+    async with VLLMClient(server.url, "tiny", KEY, timeout=60, discovery=source) as client:
         yield client
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import engine as stub
-from tests.support.engine_kinds import Kind
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.gates import stop
@@ -25,6 +24,8 @@ from vllm_operator.gates.engine import ProbeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.engine_kinds import Kind
 
 KEY = "key-1"
 LENGTH = 2048
@@ -46,11 +47,6 @@ class Start:
     server: EngineServer
     refused: int
     first_answer: int
-
-
-@pytest.fixture(scope="module", params=["stub", pytest.param("real", marks=pytest.mark.real_vllm)])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return Kind.of(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.support.servers import EngineServer, real_server, stub_server
-from tests.support.vllm_cpu import real_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +24,6 @@ class Kind:
 
     real: bool
 
-    @staticmethod
-    def of(name: str) -> Kind:
-        """That of a fixture's parameter: stub or real.
-
-        Raises:
-            RuntimeError: The real engine is not installed.
-        """
-        if name == "real":
-            real_engine().require()
-        return Kind(real=name == "real")
-
     def start(
         self, *flags: str, folder: Path, api_key: str | None = None, wait: bool = True
     ) -> AbstractContextManager[EngineServer]:
@@ -44,37 +32,34 @@ class Kind:
             return real_server(*flags, folder=folder, api_key=api_key, wait=wait)
         return stub_server(*flags, folder=folder, env=LOADING, api_key=api_key, wait=wait)
 
-    @contextlib.contextmanager
-    def hung_engine(self, server: EngineServer) -> Iterator[None]:
+    def hung_engine(self, server: EngineServer) -> AbstractContextManager[None]:
         """The engine core stands still during the block."""
-        with self._hung(server, "hang_engine", server.child("VLLM::EngineCore") if self.real else 0):
-            yield
+        return self._hung(server, "VLLM::EngineCore", hang_engine=True)
 
-    @contextlib.contextmanager
-    def hung_rank(self, server: EngineServer, rank: int) -> Iterator[None]:
+    def hung_rank(self, server: EngineServer, rank: int) -> AbstractContextManager[None]:
         """One rank of data parallelism stands still during the block."""
-        with self._hung(server, "hang_engine", server.child(f"VLLM::EngineCore_DP{rank}") if self.real else 0, [rank]):
-            yield
+        return self._hung(server, f"VLLM::EngineCore_DP{rank}", hang_engine=[rank])
 
-    @contextlib.contextmanager
-    def hung_server(self, server: EngineServer) -> Iterator[None]:
+    def hung_server(self, server: EngineServer) -> AbstractContextManager[None]:
         """The HTTP server stands still during the block."""
-        with self._hung(server, "hang_server", server.process.pid):
-            yield
+        return self._hung(server, None, hang_server=True)
 
     @contextlib.contextmanager
-    def _hung(self, server: EngineServer, fault: str, process: int, whom: object = True) -> Iterator[None]:  # noqa: FBT002 # the stub's faults are JSON
+    def _hung(self, server: EngineServer, title: str | None, **fault: object) -> Iterator[None]:
+        """The real engine's process of that title, or its first one, is stopped; the stub gets the fault."""
         if not self.real:
-            server.faults(**{fault: whom})
-        else:
-            os.kill(process, signal.SIGSTOP)
+            server.faults(**fault)
+            try:
+                yield
+            finally:
+                server.faults(**dict.fromkeys(fault, False))
+            return
+        process = server.process.pid if title is None else server.child(title)
+        os.kill(process, signal.SIGSTOP)
         try:
             yield
         finally:
-            if self.real:
-                os.kill(process, signal.SIGCONT)
-            else:
-                server.faults(**{fault: False})
+            os.kill(process, signal.SIGCONT)
 
     def loads(self, server: EngineServer) -> bool:
         """Whether its start is well under way."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.gate_program import placed, write_program
 from tests.support.resources import model
 from tests.support.servers import EngineServer, stub_server
 from vllm_operator import gates as package
@@ -50,11 +51,7 @@ def test_the_program_imports_the_standard_library_and_itself_alone(path: Path) -
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
     """The files as the ConfigMap puts them into the pod."""
-    folder = tmp_path / "gates"
-    folder.mkdir()
-    for name, text in gates.program("team")["data"].items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
+    return write_program(tmp_path / "gates")
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ def rendered(mode: str, flat: Path, state: Path, port: int) -> list[str]:
     spec = model(engine={"port": port}).spec
     probe = {"startup": "startupProbe", "ready": "readinessProbe", "live": "livenessProbe"}[mode]
     words: list[str] = gates.probes(spec)[probe]["exec"]["command"]
-    return [word.replace(gates.PROGRAM_FOLDER, str(flat)).replace(gates.STATE_FOLDER, str(state)) for word in words]
+    return placed(words, flat, state)
 
 
 def test_the_flat_files_run_with_the_command_line_that_is_rendered(

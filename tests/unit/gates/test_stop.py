@@ -38,6 +38,11 @@ def stopped(folder: Path, *more: str) -> float:
     return time.monotonic() - began
 
 
+def last_words(folder: Path) -> str:
+    """What is left for kubelet to tell."""
+    return (folder / "last-words").read_text(encoding="utf-8")
+
+
 def hung(seconds: float) -> judge.State:
     """An admitted engine that has made no step for so long, with work."""
     now = time.monotonic()
@@ -47,8 +52,7 @@ def hung(seconds: float) -> judge.State:
 def test_an_engine_that_has_completed_no_prompt_yet_is_ended_at_once(tmp_path: Path, ended: list[int]) -> None:
     stopped(tmp_path)
     assert ended == [1]
-    words = (tmp_path / "last-words").read_text(encoding="utf-8")
-    assert words == "ended by its gate: has not completed a prompt yet"
+    assert last_words(tmp_path) == "ended by its gate: has not completed a prompt yet"
 
 
 @pytest.mark.parametrize("state", [judge.State(admitted=True), hung(10)], ids=["serves", "withdrawn"])
@@ -62,8 +66,7 @@ def test_an_engine_that_the_gate_has_given_up_is_ended_with_the_reason(tmp_path:
     remember(tmp_path, hung(100))
     stopped(tmp_path)
     assert ended == [1]
-    words = (tmp_path / "last-words").read_text(encoding="utf-8")
-    assert words == "ended by its gate: no progress for 100 s with requests in flight (engine 0)"
+    assert last_words(tmp_path) == "ended by its gate: no progress for 100 s with requests in flight (engine 0)"
 
 
 def test_an_engine_that_is_not_to_be_restarted_gets_its_time(tmp_path: Path, ended: list[int]) -> None:
