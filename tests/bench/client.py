@@ -2,13 +2,16 @@
 
     python -m tests.bench.client
 
-Both clients ask stub engines of the same run, in turns; the ratio is of the medians.
+Both clients ask the same engines in the same run, in an order that is drawn by lot; figures are medians. What a
+request costs depends on what the processor did before: two engines that answer at once show the work alone, and two
+stub engines what it comes to where both sides sleep meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import statistics
 import tempfile
 import time
@@ -22,33 +25,37 @@ from vllm_client import VLLMClient
 from vllm_client.client import SAMPLING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from tests.support.servers import EngineServer
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 ROUNDS = 2000
 WARM_UP = 40
+ANSWER = (
+    b'{"id":"1","object":"chat.completion","created":1,"model":"tiny","choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
 
 
-async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
+async def overhead(urls: Sequence[str]) -> tuple[float, float]:
     """Median seconds of a request of a raw OpenAI client for each engine, and of ours, balanced over the engines."""
-    urls = [engine.url for engine in engines]
+    lot = random.Random(7)  # noqa: S311 # guards nothing
     raw = [AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) for url in urls]
     arguments: dict[str, Any] = {**SAMPLING, "max_tokens": 1}
     async with VLLMClient(urls[0], "tiny", engines=urls) as ours:
 
-        async def ask_raw(number: int) -> None:
-            messages: Any = [{"role": "user", "content": f"{number:06}"}]
-            await raw[number // 2 % len(raw)].chat.completions.create(model="tiny", messages=messages, **arguments)
+        async def ask_raw(prompt: str) -> None:
+            messages: Any = [{"role": "user", "content": prompt}]
+            await lot.choice(raw).chat.completions.create(model="tiny", messages=messages, **arguments)
 
-        async def ask_ours(number: int) -> None:
-            await ours.complete(f"{number:06}", **arguments)
+        async def ask_ours(prompt: str) -> None:
+            await ours.complete(prompt, **arguments)
 
-        taken: dict[Callable[[int], Awaitable[None]], list[float]] = {ask_raw: [], ask_ours: []}
+        ways: list[Callable[[str], Awaitable[None]]] = [ask_raw, ask_ours]
+        taken: dict[Callable[[str], Awaitable[None]], list[float]] = {way: [] for way in ways}
         for number in range(ROUNDS + WARM_UP):
-            for ask in (ask_raw, ask_ours) if number % 2 else (ask_ours, ask_raw):
+            for ask in lot.sample(ways, 2):
                 start = time.perf_counter()
-                await ask(number)
+                await ask(f"{number:06}")
                 if number >= WARM_UP:
                     taken[ask].append(time.perf_counter() - start)
     for client in raw:
@@ -56,13 +63,38 @@ async def overhead(engines: list[EngineServer]) -> tuple[float, float]:
     return statistics.median(taken[ask_raw]), statistics.median(taken[ask_ours])
 
 
+async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Give every request on a connection the same answer."""
+    with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            await reader.readexactly(int(length.partition(b":")[2]))
+            writer.write(HEAD + ANSWER)
+
+
+@contextlib.asynccontextmanager
+async def instant_server() -> AsyncIterator[str]:
+    """An engine that answers at once, in this process: its work adds the same to both clients."""
+    server = await asyncio.start_server(answer_at_once, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def told(engines: str, raw: float, ours: float) -> str:
+    """One line of the result."""
+    more = f"{(ours - raw) * 1e6:+.0f} us, {(ours / raw - 1) * 100:+.1f} %"
+    return f"{engines}: openai {raw * 1e6:.0f} us, vllm_client {ours * 1e6:.0f} us ({more})"
+
+
 async def main() -> None:
     """Measure and print."""
+    async with instant_server() as one, instant_server() as other:
+        print(told("engines that answer at once", *await overhead([one, other])))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         flags = ("--served-model-name", "tiny")
-        engines = [stack.enter_context(stub_server(*flags, folder=Path(folder))) for _ in range(2)]
-        raw, ours = await overhead(engines)
-    print(f"request: openai {raw * 1e6:.0f} us, vllm_client {ours * 1e6:.0f} us ({(ours / raw - 1) * 100:+.1f} %)")
+        urls = [stack.enter_context(stub_server(*flags, folder=Path(folder))).url for _ in range(2)]
+        print(told("stub engines", *await overhead(urls)))
 
 
 if __name__ == "__main__":

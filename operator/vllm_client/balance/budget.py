@@ -28,7 +28,9 @@ def full(now: float, policy: BalancePolicy) -> RetryBudget:
 
 
 def earned(budget: RetryBudget, now: float, policy: BalancePolicy) -> RetryBudget:
-    """The budget after a request."""
+    """The budget after a request. A full one stays as it is, also in time: nothing can be added."""
+    if budget.attempts >= policy.retry_burst:
+        return budget
     grown = refilled(budget, now, policy)
     return RetryBudget(min(policy.retry_burst, grown.attempts + policy.retry_share), now)
 

@@ -7,13 +7,15 @@ come and go, so their prefix caches keep what they have. The first whose load is
 
 from __future__ import annotations
 
-import hashlib
 import math
+import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vllm_client.balance.policy import BalancePolicy
 
 MASK = 2**64 - 1
 PROMPTS = (b'"messages":', b'"prompt":', b'"input":')
@@ -35,8 +37,8 @@ def prefix_key(body: bytes, prefix_bytes: int) -> int:
 
 
 def digest(data: bytes) -> int:
-    """64 bits of a hash that is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+    """A number that is the same in every process; `mixed` makes a hash of it."""
+    return zlib.crc32(data)
 
 
 @lru_cache(maxsize=4096)
@@ -67,9 +69,16 @@ def by_prefix(key: int, loads: Mapping[str, int], overload: float) -> str:
         overload: See BalancePolicy.
     """
     limit = bound(sum(loads.values()), len(loads), overload)
-    return max((engine for engine, load in loads.items() if load < limit), key=lambda engine: mixed(key, engine))
+    return max((mixed(key, engine), engine) for engine, load in loads.items() if load < limit)[1]
 
 
 def by_load(key: int, loads: Mapping[str, int]) -> str:
     """The engine with the fewest unanswered requests; the nearest of several."""
     return min(loads, key=lambda engine: (loads[engine], -mixed(key, engine)))
+
+
+def chosen(key: int, loads: Mapping[str, int], policy: BalancePolicy) -> str:
+    """The engine for a request, by the policy's strategy."""
+    if policy.strategy == "prefix":
+        return by_prefix(key, loads, policy.overload)
+    return by_load(key, loads)

@@ -13,6 +13,7 @@ BUSY_STATUSES = frozenset({408, 409, 429})
 FULL = 503
 """A full queue, mostly: another engine may have room, and this one is not sick."""
 SERVER_ERRORS = 500
+NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
@@ -50,3 +51,19 @@ def backoff(round_number: int, jitter: float, policy: BalancePolicy) -> float:
     """
     longest = min(policy.backoff_limit_seconds, policy.backoff_seconds * 2.0 ** min(round_number - 1, 30))
     return longest * (0.5 + 0.5 * jitter)
+
+
+def stalled_at(absent_since: float | None, began: float, policy: BalancePolicy) -> float:
+    """When an engine that was asked counts as one that will not answer.
+
+    Args:
+        absent_since: Since when it is withdrawn; None if it is not: then a slow answer proves nothing.
+        began: When the request began.
+        policy: The settings.
+    """
+    return NEVER if absent_since is None else max(absent_since, began) + policy.stall_seconds
+
+
+def hedge_at(began: float, policy: BalancePolicy) -> float:
+    """When a request that began then asks a second engine just in case."""
+    return NEVER if policy.hedge_seconds is None else began + policy.hedge_seconds

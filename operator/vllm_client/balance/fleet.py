@@ -7,17 +7,19 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vllm_client.balance import choice, health
 from vllm_client.balance.health import HEALTHY, Health
+from vllm_client.balance.lookout import Lookout
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     import httpx2
 
     from vllm_client.balance.policy import BalancePolicy
-    from vllm_client.discovery import Discovery
+from vllm_client.discovery import Discovery
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +69,7 @@ class Fleet:
         self.connect = connect
         self.clock = clock
         self.engines: dict[str, Engine] = {}
-        self.listeners: set[Callable[[], None]] = set()
-        """Called when engines come or go; they must not wait, and neither come nor go themselves."""
+        self.lookout = Lookout(clock)
         self.fresh_until = float("-inf")
         self.failing = False
         self._used = False
@@ -92,6 +93,19 @@ class Fleet:
     def present(self) -> dict[str, Engine]:
         """The engines that new requests may go to."""
         return {url: engine for url, engine in self.engines.items() if engine.absent_since is None}
+
+    def candidates(self, tried: Container[str] = ()) -> list[Engine]:
+        """The engines that new requests should go to, but for those with these URLs."""
+        healths = {engine: engine.health for engine in self.engines.values() if engine.absent_since is None}
+        return [engine for engine in health.usable(healths, self.clock()) if engine.url not in tried]
+
+    def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
+        """The engine for a request, of these; the request counts as its own from now on."""
+        url = choice.chosen(key, {engine.url: engine.outstanding for engine in candidates}, self.policy)
+        engine = self.engines[url]
+        engine.outstanding += 1
+        engine.health = health.tried(engine.health)
+        return engine
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
@@ -126,8 +140,7 @@ class Fleet:
         for engine in list(self.engines.values()):
             await self.forget_idle(engine)
         if before != wanted:
-            for listener in self.listeners:
-                listener()
+            self.lookout.call_all()
 
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""
@@ -147,6 +160,7 @@ class Fleet:
             self._keeper = None
         engines, self.engines = list(self.engines.values()), {}
         self.fresh_until = float("-inf")
+        self.lookout.stop()
         for engine in engines:
             await engine.transport.aclose()
 

@@ -8,13 +8,14 @@ proves nothing: a busy engine is no sick one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_client.balance.policy import BalancePolicy
 
+Engine = TypeVar("Engine")
 DOUBLINGS = 30
 """More would only overflow: the limit of the time has long been reached."""
 
@@ -82,6 +83,6 @@ def admitted(health: Health, now: float) -> bool:
     return not health.ejections or (now >= health.ejected_until and not health.on_trial)
 
 
-def usable(healths: Mapping[str, Health], now: float) -> list[str]:
+def usable(healths: Mapping[Engine, Health], now: float) -> list[Engine]:
     """The engines that get requests; all, if all are ejected: then asking them is the only way to find out."""
     return [engine for engine, health in healths.items() if admitted(health, now)] or list(healths)

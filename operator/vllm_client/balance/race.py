@@ -1,44 +1,50 @@
-"""The attempts of one request: one engine after another, and two at once where the first may never answer."""
+"""What follows a first attempt that is not enough: one engine after another, and two at once where one may be stuck."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import httpx2
 
-from vllm_client.balance import budget, choice, health
-from vllm_client.balance.failures import Verdict, backoff, retry_after
+from vllm_client.balance import budget, health
+from vllm_client.balance.failures import NEVER, Verdict, backoff, hedge_at, retry_after, stalled_at
+from vllm_client.balance.fleet import Engine
 from vllm_client.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from vllm_client.balance.fleet import Engine
     from vllm_client.balance.transport import BalancedTransport
 
 logger = logging.getLogger(__name__)
-NEVER = float("inf")
+
+Send = Callable[[Engine], Awaitable[httpx2.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An engine that was asked, and when."""
+
+    engine: Engine
+    began: float
 
 
 class Race:
-    """Brings one request to an answer, or to the failure that the caller is told.
+    """Brings a request to an answer, or to the failure that the caller is told.
 
     Args:
         transport: Whose engines, settings and retry budget these are.
         send: Sends the request to an engine; the answer comes back once its first byte is there.
-        key: What the choice depends on.
+        engine: Whom the first attempt has asked; `hand_in` brings its outcome.
+        began: When that was.
+        key: What the choice of further engines depends on.
         deadline: When an answer must have begun.
     """
 
     def __init__(
-        self,
-        transport: BalancedTransport,
-        send: Callable[[Engine], Awaitable[httpx2.Response]],
-        *,
-        key: int,
-        deadline: float,
+        self, transport: BalancedTransport, send: Send, engine: Engine, *, began: float, key: int, deadline: float
     ) -> None:
         self.transport = transport
         self.fleet = transport.fleet
@@ -46,13 +52,13 @@ class Race:
         self.send = send
         self.key = key
         self.deadline = deadline
-        self.started = transport.clock()
+        self.began = began
         self.retries_left = transport.max_retries
         self.rounds = 0
         self.hedged = False
-        self.tried: set[str] = set()
-        self.running: dict[asyncio.Task[httpx2.Response], Engine] = {}
-        self.begun: dict[Engine, float] = {}
+        self.first: asyncio.Future[httpx2.Response] = asyncio.get_running_loop().create_future()
+        self.running: dict[asyncio.Future[httpx2.Response], Attempt] = {self.first: Attempt(engine, began)}
+        self.tried = {engine.url}
         self.passed_over: set[Engine] = set()
         self.last: httpx2.Response | httpx2.TransportError | None = None
         self.left: Engine | None = None
@@ -65,34 +71,40 @@ class Race:
             httpx2.TransportError: There is none; the last attempt's error, or ReadTimeout at the deadline.
             AnsweredBadly: The last attempt brought an error of the engine.
         """
-        self.fleet.listeners.add(self.ring)
+        done = self.over()
         try:
-            self.launch()
             while True:
-                done = await self.wait()
                 winner = self.settled(done)
                 if winner is not None:
                     return winner
                 await self.go_on(failed=bool(done))
+                done = await self.wait()
         finally:
             await self.end()
 
+    async def hand_in(self, outcome: httpx2.Response | httpx2.TransportError | None) -> None:
+        """Take what the first attempt has brought; an answer that comes after the end is closed."""
+        if isinstance(outcome, httpx2.Response):
+            if self.first.done():
+                await outcome.aclose()
+            else:
+                self.first.set_result(outcome)
+        elif outcome is not None and not self.first.done():
+            self.first.set_exception(outcome)
+        self.ring()
+
     async def end(self) -> None:
         """End the attempts that are still running, and close answers that came too late."""
-        self.fleet.listeners.discard(self.ring)
         losers, self.running = self.running, {}
         await end(*losers)
-        for task, engine in losers.items():
-            engine.health = health.abandoned(engine.health)
-            if not task.cancelled() and task.exception() is None:
-                await task.result().aclose()
+        for outcome, attempt in losers.items():
+            attempt.engine.health = health.abandoned(attempt.engine.health)
+            if not outcome.cancelled() and outcome.exception() is None:
+                await outcome.result().aclose()
 
-    def candidates(self) -> dict[str, Engine]:
+    def candidates(self) -> list[Engine]:
         """The engines that get requests and have not been tried in this round."""
-        present = self.fleet.present()
-        healths = {url: engine.health for url, engine in present.items()}
-        usable = health.usable(healths, self.transport.clock())
-        return {url: present[url] for url in usable if url not in self.tried}
+        return self.fleet.candidates(self.tried)
 
     def launch(self) -> None:
         """Begin an attempt with an engine that has not been tried in this round, or in a new round."""
@@ -100,12 +112,9 @@ class Race:
         if not candidates:
             self.tried.clear()
             candidates = self.candidates()
-        engine = candidates[self.chosen({url: engine.outstanding for url, engine in candidates.items()})]
+        engine = self.fleet.take(self.key, candidates)
         self.tried.add(engine.url)
-        engine.outstanding += 1
-        engine.health = health.tried(engine.health)
-        self.begun[engine] = self.transport.clock()
-        self.running[asyncio.create_task(self.attempt(engine))] = engine
+        self.running[asyncio.create_task(self.attempt(engine))] = Attempt(engine, self.transport.clock())
 
     async def attempt(self, engine: Engine) -> httpx2.Response:
         """The answer of one engine."""
@@ -119,59 +128,48 @@ class Race:
         if self.bell is not None and not self.bell.done():
             self.bell.set_result(None)
 
-    def chosen(self, loads: dict[str, int]) -> str:
-        """The engine for the request, of these."""
-        if len(loads) == 1:
-            return next(iter(loads))
-        if self.policy.strategy == "prefix":
-            return choice.by_prefix(self.key, loads, self.policy.overload)
-        return choice.by_load(self.key, loads)
+    async def wait(self) -> set[asyncio.Future[httpx2.Response]]:
+        """The attempts that are over; none if it is time for something else, or engines have come or gone."""
+        if not self.over():
+            self.bell = asyncio.get_running_loop().create_future()
+            stalling = (self.stalled_at(engine) for engine in self.waiting_for())
+            self.fleet.lookout.expect(self.ring, min(self.deadline, self.hedge_at(), *stalling))
+            try:
+                await self.bell
+            finally:
+                self.fleet.lookout.dismiss(self.ring)
+        return self.over()
 
-    async def wait(self) -> set[asyncio.Task[httpx2.Response]]:
-        """The attempts that are over; none if it is time for something else, or engines have come or gone.
-
-        As asyncio.wait, which takes one more turn of the loop: here an attempt rings on its way out.
-        """
-        waking = min(self.deadline, self.hedge_at(), *(self.stalled_at(engine) for engine in self.waiting_for()))
-        loop = asyncio.get_running_loop()
-        self.bell = loop.create_future()
-        timer = None if waking == NEVER else loop.call_later(max(0.0, waking - self.transport.clock()), self.ring)
-        try:
-            await self.bell
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return {task for task in self.running if task.done()}
+    def over(self) -> set[asyncio.Future[httpx2.Response]]:
+        """The attempts that have an outcome."""
+        return {outcome for outcome in self.running if outcome.done()}
 
     def waiting_for(self) -> list[Engine]:
         """The engines whose attempt has not been given up hope of."""
-        return [engine for engine in self.running.values() if engine not in self.passed_over]
+        engines = (attempt.engine for attempt in self.running.values())
+        return [engine for engine in engines if engine not in self.passed_over]
 
     def stalled_at(self, engine: Engine) -> float:
         """When a withdrawn engine counts as one that will not answer."""
-        return (
-            NEVER if engine.absent_since is None else max(engine.absent_since, self.started) + self.policy.stall_seconds
-        )
+        return stalled_at(engine.absent_since, self.began, self.policy)
 
     def hedge_at(self) -> float:
         """When to ask a second engine just in case."""
-        hedging = self.policy.hedge_seconds
-        return NEVER if hedging is None or self.hedged else self.started + hedging
+        return NEVER if self.hedged else hedge_at(self.began, self.policy)
 
-    def settled(self, done: set[asyncio.Task[httpx2.Response]]) -> httpx2.Response | None:
+    def settled(self, done: set[asyncio.Future[httpx2.Response]]) -> httpx2.Response | None:
         """Learn from the attempts that are over; an answer for the caller if one of them has it."""
-        for task in done:
-            engine = self.running.pop(task)
-            error = task.exception()
+        for future in done:
+            attempt = self.running.pop(future)
+            error = future.exception()
             if error is not None and not isinstance(error, httpx2.TransportError):
                 raise error
-            outcome = error or task.result()
-            if self.transport.judge(engine, outcome, self.begun[engine]) is Verdict.ANSWER and isinstance(
-                outcome, httpx2.Response
-            ):
+            outcome = error or future.result()
+            judged = self.transport.judge(attempt.engine, outcome, attempt.began)
+            if judged is Verdict.ANSWER and isinstance(outcome, httpx2.Response):
                 return outcome
-            logger.debug("%s: %r", engine.url, outcome)
-            self.last, self.left = outcome, engine
+            logger.debug("%s: %r", attempt.engine.url, outcome)
+            self.last, self.left = outcome, attempt.engine
         return None
 
     async def go_on(self, *, failed: bool) -> None:
@@ -223,7 +221,7 @@ class Race:
         """
         now, left = self.transport.clock(), self.left
         gone = left is not None and (left.absent_since is not None or not health.admitted(left.health, now))
-        return gone and any(health.admitted(engine.health, now) for engine in self.candidates().values())
+        return gone and any(health.admitted(engine.health, now) for engine in self.candidates())
 
     def may_retry(self) -> bool:
         """Take a further attempt from what is left to the request and, unless it moves away, to the client."""

@@ -12,7 +12,8 @@ import httpx2
 from vllm_client.balance import budget, choice, health
 from vllm_client.balance.failures import Verdict, verdict
 from vllm_client.balance.fleet import Engine, Fleet
-from vllm_client.balance.race import AnsweredBadly, Race
+from vllm_client.balance.lead import Lead
+from vllm_client.balance.race import AnsweredBadly
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,7 +79,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             return self.send(engine, request)
 
         try:
-            return await Race(self, send, key=key, deadline=deadline).run()
+            return await Lead(self, send, key=key, deadline=deadline).run()
         except AnsweredBadly as end:
             return end.response
 
@@ -86,39 +87,28 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         """The engine's answer as soon as it is safe to hand over: whole, or with the first event of a stream."""
         try:
             response = await engine.transport.handle_async_request(self.addressed(request, engine.url))
+            whole = EVENTS not in response.headers.get("content-type", "")
+            if whole:
+                await read_whole(response)
         except BaseException:
             await self.fleet.release(engine)
             raise
-        stream = HandedOver(response, self.fleet, engine)
-        try:
-            if EVENTS in response.headers.get("content-type", ""):
-                await stream.fetch_first()
-                response.stream = stream
-            else:
-                content = b"".join([chunk async for chunk in stream])
-                await stream.aclose()
-                response.stream = httpx2.ByteStream(content)
-        except BaseException:
-            await stream.aclose()
-            raise
+        if whole:
+            await self.fleet.release(engine)
+        else:
+            stream = HandedOver(response, self.fleet, engine)
+            await stream.fetch_first()
+            response.stream = stream
         return response
 
     def addressed(self, request: httpx2.Request, url: str) -> httpx2.Request:
         """The request for one engine, which has a moment only to accept the connection."""
-        address = engine_url(url, request.url.raw_path.removeprefix(self.base_path))
+        address, host = engine_address(url, request.url.raw_path.removeprefix(self.base_path))
         timeout = dict(request.extensions.get("timeout", {}))
         connect = timeout.get("connect")
         longest = self.fleet.policy.connect_seconds
         timeout["connect"] = longest if connect is None else min(connect, longest)
-        headers = request.headers.copy()
-        headers["Host"] = address.netloc.decode("ascii")
-        return httpx2.Request(
-            request.method,
-            address,
-            headers=headers,
-            stream=request.stream,
-            extensions={**request.extensions, "timeout": timeout},
-        )
+        return Addressed(request, address, host, timeout)
 
     def judge(self, engine: Engine, outcome: httpx2.Response | Exception, began: float) -> Verdict:
         """Learn from an attempt that began then; what to do with its outcome."""
@@ -144,6 +134,18 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         await self.fleet.close()
 
 
+class Addressed(httpx2.Request):
+    """A request as it goes to one engine: the given one with another address. Nothing of it is read once more."""
+
+    def __init__(self, request: httpx2.Request, address: httpx2.URL, host: str, timeout: dict[str, float]) -> None:
+        self.method = request.method
+        self.url = address
+        self.headers = httpx2.Headers(request.headers)
+        self.headers["Host"] = host
+        self.stream = request.stream
+        self.extensions = {**request.extensions, "timeout": timeout}
+
+
 class HandedOver(httpx2.AsyncByteStream):
     """The body of an engine's answer; the engine owes the answer until it is closed."""
 
@@ -156,8 +158,12 @@ class HandedOver(httpx2.AsyncByteStream):
         self.closed = False
 
     async def fetch_first(self) -> None:
-        """Wait for the first chunk."""
-        self.first = await anext(self.chunks, b"")
+        """Wait for the first chunk. Where it does not come, the answer is closed."""
+        try:
+            self.first = await anext(self.chunks, b"")
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self.first is not None:
@@ -175,8 +181,22 @@ class HandedOver(httpx2.AsyncByteStream):
                 await self.fleet.release(self.engine)
 
 
+async def read_whole(response: httpx2.Response) -> None:
+    """Read an answer to its end, and have it at hand."""
+    stream = response.stream
+    try:
+        content = b"".join([chunk async for chunk in stream])  # type: ignore[union-attr]  # of an asynchronous transport
+    finally:
+        await stream.aclose()  # type: ignore[union-attr]  # as above
+    response.stream = httpx2.ByteStream(content)
+
+
 @lru_cache(maxsize=1024)
-def engine_url(base: str, path: bytes) -> httpx2.URL:
-    """A path below an engine's base URL; kept, since taking a URL apart costs more than all the choosing."""
+def engine_address(base: str, path: bytes) -> tuple[httpx2.URL, str]:
+    """A path below an engine's base URL, and its header Host.
+
+    Kept, since taking a URL apart costs more than all the choosing.
+    """
     url = httpx2.URL(base)
-    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path)
+    url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path)
+    return url, url.netloc.decode("ascii")
