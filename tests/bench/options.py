@@ -29,8 +29,9 @@ class Options:
 
     resources: int = 200
     """How many models are applied in each phase."""
-    repetitions: int = 5
-    """How many pairs of a bare and an operated phase. The figures are their medians."""
+    repetitions: int = 6
+    """How many pairs of a bare and an operated phase; with an even number each is first as often. The figures
+    are their medians."""
     concurrency: int = 16
     """Writers at work at once: the operator's workers, and the harness's own, in each of its two stages."""
     idle_seconds: float = 60.0

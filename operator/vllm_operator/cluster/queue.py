@@ -1,10 +1,14 @@
-"""The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails."""
+"""The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails.
+
+Keys wait in two lanes. What somebody asks for goes ahead of what only has to be told: while many models are applied,
+their children are made before statuses follow those that came first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,26 +19,35 @@ LONGEST_DELAY_SECONDS: Final = 300.0
 _MOST_DOUBLINGS: Final = 30
 """Beyond the longest delay already; a float would overflow after three days of failures."""
 
+OVERTAKEN_AT_MOST: Final = 15
+"""Keys that go ahead of one that waits behind, before its turn comes: no lane can be starved."""
+
 
 class Queue:
     """Keys of models that have to be looked at."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Key] = deque()
-        self._dirty: set[Key] = set()
+        self._ahead: OrderedDict[Key, None] = OrderedDict()
+        self._behind: OrderedDict[Key, None] = OrderedDict()
+        self._overtaken = 0
         self._running: set[Key] = set()
+        self._again: dict[Key, bool] = {}
+        """Keys that were added while they run, and whether they go ahead."""
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._wakeup = asyncio.Event()
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, ahead: bool = False) -> None:
         """Have a key looked at soon. One that runs now runs once more when it is done."""
-        if key in self._dirty:
+        if key in self._running:
+            self._again[key] = ahead or self._again.get(key, False)
             return
-        self._dirty.add(key)
-        if key not in self._running:
-            self._waiting.append(key)
-            self._wakeup.set()
+        if key in self._ahead:
+            return
+        if ahead:
+            self._behind.pop(key, None)
+        (self._ahead if ahead else self._behind).setdefault(key)
+        self._wakeup.set()
 
     def add_after(self, key: Key, delay_seconds: float) -> None:
         """Have a key looked at later. The latest word counts: it replaces an earlier appointment."""
@@ -49,20 +62,18 @@ class Queue:
 
     async def get(self) -> Key:
         """Wait for a key, and take it. It has to be given back by `done`."""
-        while not self._waiting:
+        while not len(self):
             self._wakeup.clear()
             await self._wakeup.wait()
-        key = self._waiting.popleft()
-        self._dirty.discard(key)
+        key, _ = self._next_lane().popitem(last=False)
         self._running.add(key)
         return key
 
     def done(self, key: Key) -> None:
         """Give a key back. If it was added meanwhile, it runs again."""
         self._running.discard(key)
-        if key in self._dirty:
-            self._waiting.append(key)
-            self._wakeup.set()
+        if key in self._again:
+            self.add(key, ahead=self._again.pop(key))
 
     def failed(self, key: Key) -> float:
         """Arrange another try, each later than the one before, and say in how many seconds."""
@@ -78,7 +89,15 @@ class Queue:
         self._failures.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._ahead) + len(self._behind)
+
+    def _next_lane(self) -> OrderedDict[Key, None]:
+        """Where the next key comes from; not empty."""
+        if self._ahead and not (self._behind and self._overtaken >= OVERTAKEN_AT_MOST):
+            self._overtaken += bool(self._behind)
+            return self._ahead
+        self._overtaken = 0
+        return self._behind
 
     def _due(self, key: Key) -> None:
         self._timers.pop(key, None)

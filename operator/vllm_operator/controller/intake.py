@@ -27,16 +27,16 @@ class Intake:
         metadata = live["metadata"]
         before = self._cache.get(kind, Key(metadata["namespace"], metadata["name"]))
         if self._cache.put(kind, live):
-            self._enqueue(kind, live)
+            self._enqueue(kind, live, ahead=kind is MODEL)
             if before is not None:
-                self._enqueue(kind, before)
+                self._enqueue(kind, before, ahead=kind is MODEL)
 
     def deleted(self, kind: Kind, live: Mapping[str, Any]) -> None:
         """An object is gone."""
         keys = list(self._keys(kind, live))
         if self._cache.remove(kind, live):
             for key in keys:
-                self._queue.add(key)
+                self._queue.add(key, ahead=kind is MODEL)
 
     def listed(self, kind: Kind, found: Sequence[Mapping[str, Any]] | None, known: AbstractSet[str]) -> None:
         """What a list of an optional kind brought; None where the API server does not serve the kind.
@@ -54,14 +54,17 @@ class Intake:
             self.everything()
 
     def everything(self) -> None:
-        """Have every model looked at, and every namespace that holds a model or what models share."""
+        """Have every model looked at, and every namespace that holds a model or what models share.
+
+        Most of them need nothing: what changes meanwhile goes ahead.
+        """
         for kind in (MODEL, *CHILDREN, *OPTIONAL):
             for _, live in self._cache.items(kind):
-                self._enqueue(kind, live)
+                self._enqueue(kind, live, ahead=False)
 
-    def _enqueue(self, kind: Kind, live: Mapping[str, Any]) -> None:
+    def _enqueue(self, kind: Kind, live: Mapping[str, Any], *, ahead: bool) -> None:
         for key in self._keys(kind, live):
-            self._queue.add(key)
+            self._queue.add(key, ahead=ahead)
 
     def _keys(self, kind: Kind, live: Mapping[str, Any]) -> Iterator[Key]:
         metadata = live["metadata"]

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Queue
+from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, OVERTAKEN_AT_MOST, Queue
 
-A, B = Key("team", "a"), Key("team", "b")
+A, B, C = Key("team", "a"), Key("team", "b"), Key("team", "c")
 
 
 async def test_a_key_waits_once_however_often_it_is_added() -> None:
@@ -113,3 +113,43 @@ async def test_a_dropped_appointment_does_not_come() -> None:
     queue.forget_appointment(A)
     await asyncio.sleep(0.01)
     assert len(queue) == 0
+
+
+async def taken(queue: Queue, count: int) -> list[Key]:
+    """The next keys, each given back at once."""
+    keys = []
+    for _ in range(count):
+        keys.append(await queue.get())
+        queue.done(keys[-1])
+    return keys
+
+
+async def test_what_goes_ahead_overtakes_what_waits_behind_also_when_it_waits_there_already() -> None:
+    queue = Queue()
+    queue.add(A)
+    queue.add(B)
+    queue.add(C, ahead=True)
+    queue.add(B, ahead=True)
+    queue.add(C)
+    assert len(queue) == 3
+    assert await taken(queue, 3) == [C, B, A]
+    assert len(queue) == 0
+
+
+async def test_a_key_that_runs_keeps_its_better_lane_for_the_next_time() -> None:
+    queue = Queue()
+    queue.add(A)
+    await queue.get()
+    queue.add(B)
+    queue.add(A, ahead=True)
+    queue.add(A)
+    queue.done(A)
+    assert await taken(queue, 2) == [A, B]
+
+
+async def test_nobody_waits_for_ever_behind_what_goes_ahead() -> None:
+    queue = Queue()
+    queue.add(A)
+    for number in range(10 * OVERTAKEN_AT_MOST):
+        queue.add(Key("team", f"new-{number}"), ahead=True)
+    assert A in await taken(queue, OVERTAKEN_AT_MOST + 1)

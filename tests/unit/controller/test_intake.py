@@ -110,3 +110,23 @@ async def test_at_the_start_every_model_and_every_shared_program_is_looked_at() 
     await ways.keys()
     ways.intake.everything()
     assert await ways.keys() == {SHARED, QWEN, Key("left-alone")}
+
+
+async def test_a_model_s_own_change_goes_ahead_of_what_its_and_other_s_children_tell() -> None:
+    ways = Ways("qwen", "llama")
+    await ways.keys()
+    ways.intake.changed(DEPLOYMENT, live(child_of(resource(), "Deployment")))
+    ways.intake.changed(
+        MODEL, {**resource("llama"), "metadata": {**resource("llama")["metadata"], "resourceVersion": "99"}}
+    )
+    first, second, third = [await ways.queue.get() for _ in range(3)]
+    assert {first, second} == {SHARED, Key("team", "llama")}
+    assert third == QWEN
+
+
+async def test_what_changes_goes_ahead_of_the_look_at_everything() -> None:
+    ways = Ways("qwen", "llama")
+    await ways.keys()
+    ways.intake.everything()
+    ways.intake.deleted(MODEL, resource("llama"))
+    assert {await ways.queue.get(), await ways.queue.get()} == {SHARED, Key("team", "llama")}
