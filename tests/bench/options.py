@@ -29,7 +29,7 @@ class Options:
 
     resources: int = 200
     """How many models are applied in each phase."""
-    repetitions: int = 6
+    repetitions: int = 10
     """How many pairs of a bare and an operated phase; with an even number each is first as often. The figures
     are their medians."""
     concurrency: int = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 from vllm_client.discovery import Discovery
 
 logger = logging.getLogger(__name__)
+
+NEVER_ASKED = float("-inf")
 
 
 @dataclass(eq=False)
@@ -70,9 +73,11 @@ class Fleet:
         self.clock = clock
         self.engines: dict[str, Engine] = {}
         self.lookout = Lookout(clock)
-        self.fresh_until = float("-inf")
+        self.fresh_until = NEVER_ASKED
+        self.asked_at = NEVER_ASKED
         self.failing = False
         self._used = False
+        self._doubted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -110,6 +115,7 @@ class Fleet:
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
         policy = self.policy
+        self.asked_at = self.clock()
         try:
             found = await self.discovery.find()
         except DiscoveryFailed as error:
@@ -126,6 +132,13 @@ class Fleet:
             ttl = min(max(ttl, policy.ttl_floor_seconds), policy.ttl_ceiling_seconds)
         self.fresh_until = self.clock() + ttl
         await self.update(found.urls or [self.fallback])
+
+    def doubt(self) -> None:
+        """An engine does not do what it is there for: ask discovery as soon as it may be asked again."""
+        due = self.asked_at + self.policy.ttl_floor_seconds
+        if due < self.fresh_until < float("inf"):
+            self.fresh_until = due
+            self._doubted.set()
 
     async def update(self, urls: Iterable[str]) -> None:
         """Take over the engines that there are now."""
@@ -159,7 +172,7 @@ class Fleet:
             await end(self._keeper)
             self._keeper = None
         engines, self.engines = list(self.engines.values()), {}
-        self.fresh_until = float("-inf")
+        self.fresh_until = NEVER_ASKED
         self.lookout.stop()
         for engine in engines:
             await engine.transport.aclose()
@@ -168,6 +181,14 @@ class Fleet:
         """Refresh whenever the time is over, until nobody has asked anything meanwhile."""
         while self._used or any(engine.outstanding for engine in self.engines.values()):
             self._used = False
-            await asyncio.sleep(max(0.0, self.fresh_until - self.clock()))
+            await self._until_stale()
             async with self._lock:
-                await self.refresh()
+                if self.clock() >= self.fresh_until:
+                    await self.refresh()
+
+    async def _until_stale(self) -> None:
+        """Wait until what is known is out of date; a doubt may bring that forward."""
+        while (seconds := self.fresh_until - self.clock()) > 0:
+            self._doubted.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), seconds)

@@ -34,7 +34,9 @@ class BalancePolicy:
         backoff_seconds: The wait once every engine has been tried; it doubles with each round.
         backoff_limit_seconds: The longest such wait.
         ttl_floor_seconds: DNS is asked at most this often, whatever the records' TTL.
-        ttl_ceiling_seconds: DNS is asked at least this often while requests are made.
+        ttl_ceiling_seconds: DNS is asked at least this often while requests are made: many clusters give Services a TTL
+            of 30 s, and a withdrawn engine should not get requests for so long. After a failure DNS is asked at once,
+            or as soon as the floor allows.
 
     Raises:
         ConfigurationError: A value makes no sense.
@@ -55,7 +57,7 @@ class BalancePolicy:
     backoff_seconds: float = 0.25
     backoff_limit_seconds: float = 8.0
     ttl_floor_seconds: float = 1.0
-    ttl_ceiling_seconds: float = 30.0
+    ttl_ceiling_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

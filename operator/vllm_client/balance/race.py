@@ -203,6 +203,7 @@ class Race:
         if self.transport.clock() + seconds >= self.deadline or not self.may_retry():
             self.give_up()
         await asyncio.sleep(seconds)
+        await self.fleet.ready()
         self.launch()
 
     def asked_to_wait(self) -> float:
@@ -210,9 +211,12 @@ class Race:
         return retry_after(self.last.headers.get("retry-after")) if isinstance(self.last, httpx2.Response) else 0.0
 
     def pause(self) -> float:
-        """Seconds until the next round."""
+        """Seconds until the next round; where nobody was there, not before discovery may know of somebody else."""
         self.rounds += 1
-        return max(self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
+        nobody = isinstance(self.last, httpx2.ConnectError | httpx2.ConnectTimeout)
+        news = self.fleet.fresh_until - self.transport.clock() if nobody else 0.0
+        news = news if news <= self.policy.ttl_floor_seconds else 0.0
+        return max(news, self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
 
     def moves_away(self) -> bool:
         """Whether the request leaves an engine that gets none any more, for one that does.

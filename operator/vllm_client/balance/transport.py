@@ -127,6 +127,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             engine.health = health.failed(
                 engine.health, proof=proof, now=self.clock(), jitter=self.random(), policy=self.fleet.policy
             )
+            self.fleet.doubt()
         return found
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.dns_server import DnsServer, dns_server
 from tests.support.servers import EngineServer, eventually, free_port, stub_server
-from vllm_client import BalancePolicy, DnsDiscovery, NotReachable, TimedOut, VLLMClient
+from vllm_client import BalancePolicy, DnsDiscovery, NotReachable, TimedOut, VLLMClient, VLLMError
 from vllm_client.balance.transport import BalancedTransport
 
 if TYPE_CHECKING:
@@ -224,6 +224,40 @@ async def test_what_was_known_stays_while_dns_fails(engines: list[EngineServer],
         asked = names.asked
         while names.asked < asked + 4:
             assert await client.complete("x") == "tiny heard: x"
+
+
+async def test_an_engine_that_is_gone_has_dns_asked_at_once_whatever_its_ttl(
+    engines: list[EngineServer], names: DnsServer
+) -> None:
+    """As when the only engine is replaced: requests get to the new one long before the records expire."""
+    names.ttl = 3600
+    publish(names, engines[:1])
+    policy = BalancePolicy(ttl_floor_seconds=0.2, ttl_ceiling_seconds=3600)
+    async with over_dns(names, balance=policy, max_retries=2) as client:
+        await client.complete("x")
+        engines[0].process.kill()
+        engines[0].wait_exit()
+        publish(names, engines[1:2])
+        asked = names.asked
+        assert await client.complete("x") == "tiny heard: x"
+        assert served(engines[1]) == 1
+        assert names.asked - asked == 3, "one look: SRV, A and AAAA"
+
+
+async def test_failures_have_dns_asked_no_more_often_than_the_floor_allows(
+    engines: list[EngineServer], names: DnsServer
+) -> None:
+    names.ttl = 3600
+    publish(names, engines[:1])
+    policy = BalancePolicy(ttl_floor_seconds=30, ttl_ceiling_seconds=3600, errors_to_eject=100)
+    async with over_dns(names, balance=policy, max_retries=0) as client:
+        await client.complete("x")
+        asked = names.asked
+        engines[0].faults(fail={"status": 500, "message": "broken"})
+        for _ in range(10):
+            with pytest.raises(VLLMError):
+                await client.complete("x")
+        assert names.asked == asked
 
 
 async def test_the_base_url_serves_while_dns_knows_nobody(engines: list[EngineServer], names: DnsServer) -> None:
