@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tests.bench.figures import Bare, Operated, Still
     from tests.bench.options import Options
 
-"""Resources of a first pair that does not count: a fresh API server is slow at what it does for the first time."""
-
 
 def measure(options: Options, mode: ControllerManager) -> Measured:
     """Start a cluster, measure on it, take it down."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import httpx2
+
 if TYPE_CHECKING:
     from vllm_client.balance.policy import BalancePolicy
 
@@ -13,6 +15,8 @@ BUSY_STATUSES = frozenset({408, 409, 429})
 FULL = 503
 """A full queue, mostly: another engine may have room, and this one is not sick."""
 SERVER_ERRORS = 500
+NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
+"""What an attempt raises where no engine takes its connection."""
 NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from vllm_client.balance.policy import BalancePolicy
-from vllm_client.discovery import Discovery
+    from vllm_client.discovery import Discovery
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Fleet:
 
     def candidates(self, tried: Container[str] = ()) -> list[Engine]:
         """The engines that new requests should go to, but for those with these URLs."""
-        healths = {engine: engine.health for engine in self.engines.values() if engine.absent_since is None}
+        healths = {engine: engine.health for engine in self.present().values()}
         return [engine for engine in health.usable(healths, self.clock()) if engine.url not in tried]
 
     def take(self, key: int, candidates: Sequence[Engine]) -> Engine:

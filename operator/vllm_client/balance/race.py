@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import httpx2
 
 from vllm_client.balance import budget, health
-from vllm_client.balance.failures import NEVER, Verdict, backoff, hedge_at, retry_after, stalled_at
+from vllm_client.balance.failures import NEVER, NOBODY_THERE, Verdict, backoff, hedge_at, retry_after, stalled_at
 from vllm_client.balance.fleet import Engine
 from vllm_client.tasks import end
 
@@ -71,14 +71,14 @@ class Race:
             httpx2.TransportError: There is none; the last attempt's error, or ReadTimeout at the deadline.
             AnsweredBadly: The last attempt brought an error of the engine.
         """
-        done = self.over()
         try:
             while True:
+                done = self.over()
                 winner = self.settled(done)
                 if winner is not None:
                     return winner
                 await self.go_on(failed=bool(done))
-                done = await self.wait()
+                await self.wait()
         finally:
             await self.end()
 
@@ -128,17 +128,17 @@ class Race:
         if self.bell is not None and not self.bell.done():
             self.bell.set_result(None)
 
-    async def wait(self) -> set[asyncio.Future[httpx2.Response]]:
-        """The attempts that are over; none if it is time for something else, or engines have come or gone."""
-        if not self.over():
-            self.bell = asyncio.get_running_loop().create_future()
-            stalling = (self.stalled_at(engine) for engine in self.waiting_for())
-            self.fleet.lookout.expect(self.ring, min(self.deadline, self.hedge_at(), *stalling))
-            try:
-                await self.bell
-            finally:
-                self.fleet.lookout.dismiss(self.ring)
-        return self.over()
+    async def wait(self) -> None:
+        """Wait until an attempt is over, engines have come or gone, or it is time for something else."""
+        if self.over():
+            return
+        self.bell = asyncio.get_running_loop().create_future()
+        stalling = (self.stalled_at(engine) for engine in self.waiting_for())
+        self.fleet.lookout.expect(self.ring, min(self.deadline, self.hedge_at(), *stalling))
+        try:
+            await self.bell
+        finally:
+            self.fleet.lookout.dismiss(self.ring)
 
     def over(self) -> set[asyncio.Future[httpx2.Response]]:
         """The attempts that have an outcome."""
@@ -213,8 +213,7 @@ class Race:
     def pause(self) -> float:
         """Seconds until the next round; where nobody was there, not before discovery may know of somebody else."""
         self.rounds += 1
-        nobody = isinstance(self.last, httpx2.ConnectError | httpx2.ConnectTimeout)
-        news = self.fleet.fresh_until - self.transport.clock() if nobody else 0.0
+        news = self.fleet.fresh_until - self.transport.clock() if isinstance(self.last, NOBODY_THERE) else 0.0
         news = news if news <= self.policy.ttl_floor_seconds else 0.0
         return max(news, self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from vllm_client.balance import budget, choice, health
-from vllm_client.balance.failures import Verdict, verdict
+from vllm_client.balance.failures import NOBODY_THERE, Verdict, verdict
 from vllm_client.balance.fleet import Engine, Fleet
 from vllm_client.balance.lead import Lead
 from vllm_client.balance.race import AnsweredBadly
@@ -118,7 +118,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         else:
             slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
             found = Verdict.BUSY if slow else Verdict.ERROR
-            proof = isinstance(outcome, httpx2.ConnectError | httpx2.ConnectTimeout)
+            proof = isinstance(outcome, NOBODY_THERE)
         if found is Verdict.ANSWER:
             engine.health = health.succeeded(engine.health, began)
         elif found is Verdict.BUSY:

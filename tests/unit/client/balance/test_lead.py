@@ -32,7 +32,9 @@ class Answer(httpx2.Response):
         self.closed_late = True
 
 
-async def ask(*engines: Callable[[], Awaitable[httpx2.Response]], policy: BalancePolicy = HEDGING) -> httpx2.Response:
+async def ask(
+    *engines: Callable[[], Awaitable[httpx2.Response]], policy: BalancePolicy = HEDGING, seconds: float = 20
+) -> httpx2.Response:
     """Send one request; the first engine that is asked does what the first function does, and so on."""
     transport = BalancedTransport(FixedEngines(tuple(URLS)), URLS[0], policy=policy, max_retries=2)
     await transport.fleet.ready()
@@ -45,7 +47,7 @@ async def ask(*engines: Callable[[], Awaitable[httpx2.Response]], policy: Balanc
             await transport.fleet.release(engine)
 
     try:
-        return await Lead(transport, send, key=7, deadline=transport.clock() + 20).run()
+        return await Lead(transport, send, key=7, deadline=transport.clock() + seconds).run()
     finally:
         assert not transport.fleet.lookout.times
         assert not any(engine.outstanding for engine in transport.fleet.engines.values())
@@ -182,16 +184,6 @@ async def test_what_an_attempt_should_never_raise_is_not_hidden() -> None:
 
 
 async def test_no_time_is_left_for_another_attempt_at_the_deadline() -> None:
-    transport = BalancedTransport(FixedEngines(tuple(URLS)), URLS[0], policy=BalancePolicy(), max_retries=2)
-    await transport.fleet.ready()
-
-    async def send(engine: Engine) -> httpx2.Response:
-        try:
-            return await never()
-        finally:
-            await transport.fleet.release(engine)
-
     with pytest.raises(httpx2.ReadTimeout):
-        await Lead(transport, send, key=7, deadline=transport.clock() + 0.05).run()
+        await ask(never, policy=BalancePolicy(), seconds=0.05)
     assert cancellations() == 0
-    await transport.aclose()
