@@ -9,7 +9,7 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import keys, lookups, pods, status
+from vllm_operator.planner import keys, lookups, pods, rollout, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
@@ -49,7 +49,7 @@ def decide(observation: Observation) -> Plan:
         return Plan()
     try:
         model = parse_resource(raw)
-        desired = children(model, _surroundings(observation))
+        desired = [_unblocked(child, observation) for child in children(model, _surroundings(observation))]
     except InvalidSpec as error:
         return _invalid(observation, str(error))
     writes = _writes(desired, observation.children)
@@ -120,6 +120,12 @@ def _catalog_again_at(observation: NamespaceObservation) -> datetime | None:
 
 def _surroundings(observation: Observation) -> Surroundings:
     return Surroundings(api_key=keys.first_key(observation).text, pod_monitors=observation.pod_monitors)
+
+
+def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
+    if child["kind"] != "Deployment":
+        return child
+    return rollout.unblocked(child, observation.children.get(key_of(child)), observation.pods)
 
 
 def _foreign(model: VLLMModel, live: Mapping[str, Any] | None) -> bool:

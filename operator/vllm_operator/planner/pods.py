@@ -101,6 +101,11 @@ def words_count_from(pod: Mapping[str, Any]) -> datetime | None:
     return unready_since(pod) if _has_served(status) else moment(_started_at(status)) or unready_since(pod)
 
 
+def condition_of(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """One condition of a pod; empty where it does not have it."""
+    return _condition(pod.get("status", {}), kind)
+
+
 def _name(pod: Mapping[str, Any]) -> str:
     return str(pod["metadata"]["name"])
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import pod, storage
+from vllm_operator.render.exclusive import one_per_node
 from vllm_operator.render.objects import child
 from vllm_operator.render.patch import PatchError, strategic_merge
 
@@ -22,22 +23,28 @@ _PROGRESS_MARGIN_SECONDS: Final = 600
 def deployment(model: VLLMModel) -> dict[str, Any]:
     """The Deployment.
 
-    A rollout never takes an engine away before its replacement has completed a prompt; only where the cache does not
-    let two pods use it, it replaces engines in place.
+    A rollout never takes an engine away before its replacement has completed a prompt. Only where two engines cannot
+    be there at the same time, because of the cache or of what they take of a node, it replaces them in place.
+
+    Raises:
+        InvalidSpec: the user's patch of the pods does not fit them.
     """
-    in_place = storage.on_one_node(model.spec.storage)
+    template = _patched(model, pod.template(model))
+    in_place = storage.on_one_node(model.spec.storage) or one_per_node(template)
     spec = {
         "replicas": model.spec.replicas,
         "progressDeadlineSeconds": model.spec.gates.startup_budget_seconds + _PROGRESS_MARGIN_SECONDS,
         "revisionHistoryLimit": 3,
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": 0 if in_place else 1, "maxUnavailable": 1 if in_place else 0},
-        },
+        "strategy": strategy(surge=0 if in_place else 1, unavailable=1 if in_place else 0),
         "selector": {"matchLabels": names.selector_labels(model.instance)},
-        "template": _patched(model, pod.template(model)),
+        "template": template,
     }
     return child(model, api_version="apps/v1", kind="Deployment", name=model.instance, component="engine", spec=spec)
+
+
+def strategy(*, surge: int, unavailable: int) -> dict[str, Any]:
+    """How a rollout replaces engines: how many it may add, and how many it may take away first."""
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
 
 
 def _patched(model: VLLMModel, template: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,10 @@ def shared(namespace: str, name: str, *, component: str, data: Mapping[str, str]
 
 
 def hashed(desired: dict[str, Any]) -> dict[str, Any]:
-    """Add the annotation that tells two desired states apart, also when the newer one only leaves something out."""
+    """Add the annotation that tells two desired states apart, also when the newer one only leaves something out.
+
+    One that has such an annotation already gets a new one, made of it and of the rest.
+    """
     digest = hashlib.sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
