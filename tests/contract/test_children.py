@@ -246,7 +246,7 @@ def test_children_come_and_go_with_their_sections_and_come_back_when_somebody_de
             lambda kind=kind, before=before: made.get(kind, "qwen").get("metadata", {}).get("uid", before) != before,  # type: ignore[misc] # of this round
             what=f"another {kind}",
         )
-    made.model()
+    made.model(replicas=0)  # nothing schedules pods here, so engines that mount the claim would never be replaced
     for kind in EXTRAS:
         made.wait_gone(kind, NAMES.get(kind, "qwen"))
 
@@ -279,8 +279,8 @@ def test_a_claim_that_cannot_grow_is_told_in_its_own_words_and_the_rest_is_follo
     told = made.wait_reason("ChildRefused")["message"]
     assert told.startswith("PersistentVolumeClaim qwen-cache: ")
     assert made.get("deployment", "qwen")["spec"]["replicas"] == 2
-    made.model(replicas=2)
-    made.wait_reason("EnginesStarting")
+    made.model(replicas=0)
+    made.wait_reason("ScaledToZero")
     made.wait_gone("persistentvolumeclaim", "qwen-cache")
 
 
@@ -307,6 +307,74 @@ def test_a_claim_that_is_kept_outlives_its_model_and_is_used_again(made: Namespa
     made.model()
     settle(made, operator)
     assert "deletionTimestamp" not in made.get("persistentvolumeclaim", "qwen-cache")["metadata"]
+
+
+def owner_of_claim(namespace: Namespace) -> str:
+    """Name of the model that owns the claim, if any."""
+    found = namespace.get("persistentvolumeclaim", "qwen-cache")["metadata"]
+    assert "deletionTimestamp" not in found
+    return ",".join(owner["name"] for owner in found.get("ownerReferences", []))
+
+
+NAMED: dict[str, dict[str, Any]] = {
+    "cache": {"storage": {"cache": {"existingClaim": "qwen-cache"}}},
+    "source": {"model": {"source": "pvc://qwen-cache/model"}},
+    "volume": {"pod": {"volumes": [{"name": "x", "persistentVolumeClaim": {"claimName": "qwen-cache"}}]}},
+}
+
+
+@pytest.mark.parametrize("spec", NAMED.values(), ids=NAMED)
+def test_a_claim_that_the_spec_goes_on_mounting_by_its_name_is_the_users_from_then_on(
+    made: Namespace, operator: OperatorProcess, spec: dict[str, Any]
+) -> None:
+    made.model(storage=CACHE, replicas=0)
+    uid = made.wait_for("persistentvolumeclaim", "qwen-cache")["metadata"]["uid"]
+    made.model(**{"replicas": 0, **spec})
+    until(lambda: not owner_of_claim(made), what="a claim without an owner")
+    assert "app.kubernetes.io/instance" not in made.get("persistentvolumeclaim", "qwen-cache")["metadata"]["labels"]
+    settle(made, operator)
+    made.model(storage=CACHE, replicas=0)
+    until(lambda: owner_of_claim(made) == "qwen", what="a claim of the model's, when the edit is undone")
+    made.model(**{"replicas": 0, **spec})
+    until(lambda: not owner_of_claim(made), what="a claim without an owner")
+    made.kubectl("delete", "vllmmodel", "qwen")
+    made.wait_gone("deployment", "qwen")
+    assert made.get("persistentvolumeclaim", "qwen-cache")["metadata"]["uid"] == uid
+
+
+def test_a_claim_that_another_model_mounts_outlives_the_one_that_had_it_made(made: Namespace) -> None:
+    made.model(storage=CACHE, replicas=0)
+    made.wait_for("persistentvolumeclaim", "qwen-cache")
+    made.model("other", model={"source": "pvc://qwen-cache/model"}, replicas=0)
+    until(lambda: not owner_of_claim(made), what="a claim without an owner")
+    until(lambda: "warnings" in made.get("vllmmodel", "qwen")["status"], what="a warning")
+    made.kubectl("delete", "vllmmodel", "other")
+    until(lambda: owner_of_claim(made) == "qwen", what="a claim of the model's own again")
+    made.model("other", model={"source": "pvc://qwen-cache/model"}, replicas=0)
+    until(lambda: not owner_of_claim(made), what="a claim without an owner")
+    made.kubectl("delete", "vllmmodel", "qwen")
+    made.wait_gone("deployment", "qwen")
+    assert not owner_of_claim(made)
+
+
+def test_a_claim_that_nobody_wants_stays_as_long_as_a_pod_mounts_it(made: Namespace, operator: OperatorProcess) -> None:
+    made.model(storage=CACHE, replicas=0)
+    made.wait_for("persistentvolumeclaim", "qwen-cache")
+    volume = {"name": "x", "persistentVolumeClaim": {"claimName": "qwen-cache"}}
+    job = {"volumes": [volume], "containers": [{"name": "copy", "image": "copy:1"}]}
+    made.kubectl("create", "--filename", "-", document=pod_document("copy-job", job))
+    made.model(replicas=0)
+    told = until(lambda: made.get("vllmmodel", "qwen")["status"].get("warnings"), what="a warning")
+    assert "pod copy-job mounts it" in told[0]
+    assert owner_of_claim(made) == "qwen"
+    made.kubectl("delete", "pod", "copy-job", "--grace-period=0", "--force")
+    settle(made, operator)
+    made.wait_gone("persistentvolumeclaim", "qwen-cache")
+
+
+def pod_document(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """A pod that is nobody's."""
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 # --- API keys

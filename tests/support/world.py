@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.resources import NOW, observation
 from vllm_operator.api.quantity import quantity
+from vllm_operator.planner.claims import ClaimsSeen
 from vllm_operator.planner.decide import decide, key_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ class World:
 
     def decide(self) -> Plan:
         """What would be done now."""
-        around = {"pod_monitors": True, "fresh_key": "made-a-moment-ago"}
+        around: dict[str, Any] = {
+            "pod_monitors": True,
+            "fresh_key": "made-a-moment-ago",
+            "claims": ClaimsSeen(mounted_by={}),
+        }
         return decide(observation(self.raw, self.children, *self.pods, now=NOW, **around))
 
     def carry_out(self, plan: Plan) -> None:

@@ -23,6 +23,15 @@ DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 KEY_ORIGIN: Final = f"{GROUP}/api-key"
 """Annotation of the binding Secret: whether its API key was generated, or is one that the spec names."""
 
+INSTANCE: Final = "app.kubernetes.io/instance"
+"""Label of a child: the model's instance name."""
+
+KEPT_FOR: Final = f"{GROUP}/kept-for"
+"""Label of a claim that is no model's child and that the operator has made: the instance name of its model.
+
+GitOps tools take INSTANCE for the name of an application of theirs, and delete what carries it, has no owner and is not
+in their repository (Argo CD's default until its version 3)."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
@@ -76,7 +85,7 @@ def config_name(instance: str) -> str:
 
 def selector_labels(instance: str) -> dict[str, str]:
     """Labels that select the engines' pods. They never change: a Deployment's selector is immutable."""
-    return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": instance}
+    return {"app.kubernetes.io/name": "vllm", INSTANCE: instance}
 
 
 def labels(instance: str, component: str) -> dict[str, str]:
@@ -87,6 +96,12 @@ def labels(instance: str, component: str) -> dict[str, str]:
         "app.kubernetes.io/part-of": "vllm-operator",
         MANAGED_BY: MANAGER,
     }
+
+
+def kept_labels(instance: str, component: str) -> dict[str, str]:
+    """Labels of a claim that outlives its model."""
+    kept = {key: value for key, value in labels(instance, component).items() if key != INSTANCE}
+    return {**kept, KEPT_FOR: instance}
 
 
 def selector_text(instance: str) -> str:

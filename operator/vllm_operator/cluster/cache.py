@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from vllm_operator.api.names import instance_name
+from vllm_operator.api.claims import claims_of_spec
+from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.planner.owners import controlling_model
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from vllm_operator.cluster.kinds import Kind
 
-INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 _REMEMBERED_DELETIONS: Final = 4096
 
 
@@ -33,6 +33,7 @@ class Cache:
         self._models_by_instance: dict[Key, str] = {}
         self._models_by_namespace: defaultdict[str, set[str]] = defaultdict(set)
         self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], Mapping[str, Any]]] = defaultdict(dict)
+        self._models_by_claim: defaultdict[Key, set[str]] = defaultdict(set)
         self._served: set[Kind] = set()
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
@@ -115,8 +116,16 @@ class Cache:
         known = self._objects[MODEL]
         return tuple(known[Key(namespace, name)] for name in self._models_by_namespace.get(namespace, ()))
 
+    def models_mounting(self, namespace: str, claim: str) -> frozenset[str]:
+        """Names of the models whose spec mounts a claim by its name, without those that are being deleted."""
+        known = self._objects[MODEL]
+        found = self._models_by_claim.get(Key(namespace, claim), ())
+        return frozenset(name for name in found if "deletionTimestamp" not in known[Key(namespace, name)]["metadata"])
+
     def _index(self, kind: Kind, key: Key) -> None:
         if kind is MODEL:
+            for claim in claims_of_spec(self._objects[MODEL][key].get("spec")):
+                self._models_by_claim[Key(key.namespace, claim)].add(key.name)
             self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
             self._models_by_namespace[key.namespace].add(key.name)
             return
@@ -126,6 +135,10 @@ class Cache:
 
     def _unindex(self, kind: Kind, key: Key, known: Mapping[str, Any]) -> None:
         if kind is MODEL:
+            for claim in (Key(key.namespace, name) for name in claims_of_spec(known.get("spec"))):
+                self._models_by_claim[claim].discard(key.name)
+                if not self._models_by_claim[claim]:
+                    del self._models_by_claim[claim]
             self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
             self._models_by_namespace[key.namespace].discard(key.name)
             if not self._models_by_namespace[key.namespace]:
@@ -140,7 +153,8 @@ class Cache:
 
 def _instance(live: Mapping[str, Any]) -> Key:
     metadata = live["metadata"]
-    return Key(metadata["namespace"], metadata.get("labels", {}).get(INSTANCE_LABEL, ""))
+    labels = metadata.get("labels", {})
+    return Key(metadata["namespace"], labels.get(INSTANCE) or labels.get(KEPT_FOR, ""))
 
 
 def _instances(live: Mapping[str, Any]) -> set[Key]:

@@ -10,7 +10,7 @@ import orjson
 
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
-from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
+from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -107,6 +107,18 @@ class Client:
             await self._call("DELETE", path, body=body, content_type=_JSON)
         except (ApiNotFound, ApiConflict):
             return
+
+    async def pods(self, namespace: str) -> list[dict[str, Any]]:
+        """All pods of a namespace, whosever they are: what they mount is in no watch of the operator's."""
+        found: list[dict[str, Any]] = []
+        parameters = {"limit": str(_PAGE_SIZE)}
+        while True:
+            page = await self._call("GET", POD.path(namespace), parameters=parameters)
+            found += page["items"] or ()
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+            parameters["continue"] = token
 
     async def warnings_about(self, live: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The Events of type Warning about this very object: the first page, which kubelet never fills in an hour."""

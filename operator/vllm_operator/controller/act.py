@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api.conditions import Reason
 from vllm_operator.cluster.kinds import kind_of
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiInvalid, ApiNotFound, ApiRefused, ApiSilent, ApiUnavailable
+from vllm_operator.planner.claims import handing_over
 from vllm_operator.planner.decide import key_of, name_taken
 from vllm_operator.planner.mend import disowned, in_the_way
 from vllm_operator.planner.plan import ChildKey, Trouble
@@ -56,6 +57,8 @@ class Hands:
             ApiError: the API server is not there, or somebody else changes an object at the same time.
         """
         done = Done()
+        for live in plan.releases:
+            await self._release(live, done)
         for write in plan.writes:
             await self._try(write, ours, done)
             if any(trouble.reason is Reason.NAME_TAKEN for trouble in done.troubles):
@@ -118,6 +121,19 @@ class Hands:
             done.unknown[child] = live
         else:
             done.troubles.append(name_taken(write.desired))
+
+    async def _release(self, live: Mapping[str, Any], done: Done) -> None:
+        """Hand a claim over to whoever mounts it; that it is gone already is no error."""
+        child = key_of(live)
+        try:
+            changed = await self._client.patch(live, handing_over(live))
+        except ApiNotFound:
+            return
+        except ApiRefused as refusal:
+            done.troubles.append(Trouble(Reason.CHILD_REFUSED, _told(child, refusal)))
+        else:
+            self._cache.put(kind_of(child.kind), changed)
+            done.written.append(f"handed over {child.kind} {child.name}")
 
     async def _delete(self, plan: Plan, done: Done) -> None:
         for doomed in plan.deletes:

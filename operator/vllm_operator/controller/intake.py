@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, POD
+from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, PERSISTENT_VOLUME_CLAIM, POD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ class Intake:
             self._enqueue(kind, live, ahead=kind is MODEL)
             if before is not None:
                 self._enqueue(kind, before, ahead=kind is MODEL)
+            if kind is MODEL:
+                self._enqueue_owners(live, _claims(live) ^ _claims(before))
 
     def deleted(self, kind: Kind, live: Mapping[str, Any]) -> None:
         """An object is gone."""
@@ -37,6 +40,8 @@ class Intake:
         if self._cache.remove(kind, live):
             for key in keys:
                 self._queue.add(key, ahead=kind is MODEL)
+            if kind is MODEL:
+                self._enqueue_owners(live, _claims(live))
 
     def listed(self, kind: Kind, found: Sequence[Mapping[str, Any]] | None, known: AbstractSet[str]) -> None:
         """What a list of an optional kind brought; None where the API server does not serve the kind.
@@ -62,6 +67,14 @@ class Intake:
             for _, live in self._cache.items(kind):
                 self._enqueue(kind, live, ahead=False)
 
+    def _enqueue_owners(self, live: Mapping[str, Any], claims: AbstractSet[str]) -> None:
+        """A claim that a model begins, or ceases, to mount by its name may be that of another model."""
+        for name in claims:
+            claim = self._cache.get(PERSISTENT_VOLUME_CLAIM, Key(live["metadata"]["namespace"], name))
+            owner = self._cache.model_of(claim) if claim else None
+            if owner is not None:
+                self._queue.add(owner)
+
     def _enqueue(self, kind: Kind, live: Mapping[str, Any], *, ahead: bool) -> None:
         for key in self._keys(kind, live):
             self._queue.add(key, ahead=ahead)
@@ -77,3 +90,8 @@ class Intake:
             yield model
         elif kind is not POD:
             yield Key(metadata["namespace"])
+
+
+def _claims(live: Mapping[str, Any] | None) -> AbstractSet[str]:
+    """The claims that a model mounts by their names."""
+    return claims_of_spec(live.get("spec")) if live else frozenset()

@@ -15,6 +15,7 @@ from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
 from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.claims import with_claims
 from vllm_operator.controller.listen import Listener
 from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
@@ -104,14 +105,14 @@ class Reconciler:
             observation = replace(observation, children={**observation.children, **done.unknown})
             plan = decide(observation)
             done = await self._hands.act(key, plan, ours)
-        if not (plan.writes or done.troubles):
+        if not (plan.writes or plan.releases or done.troubles):
             return plan, done.failure
         seen = replace(observation, children=self._children(key), pods=self._pods(key))
         return tell(seen, done.troubles), done.failure
 
     async def _observe(self, key: Key) -> Observation:
         raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
-        return Observation(
+        observation = Observation(
             raw=raw,
             children=self._children(key),
             pods=pods,
@@ -121,6 +122,7 @@ class Reconciler:
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
             heard=await self._listener.heard(key, pods if raw else (), now),
         )
+        return await with_claims(self._client, self._cache, key, observation)
 
     def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:
         found = self._cache.children(key.namespace, names.instance_name(key.name))

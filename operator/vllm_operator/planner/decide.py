@@ -9,7 +9,7 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import keys, lookups, pods, rollout, status
+from vllm_operator.planner import claims, keys, lookups, pods, rollout, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
@@ -30,6 +30,9 @@ REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
 
 KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
 """How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
+
+CLAIM_AGAIN_AFTER: Final = timedelta(minutes=5)
+"""When to look again at a claim that nobody wants and that somebody else's pod mounts: no watch shows that pod."""
 
 CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 """Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
@@ -58,7 +61,8 @@ def decide(observation: Observation) -> Plan:
         return tell(observation, [name_taken(taken[0])])
     return Plan(
         writes=writes,
-        deletes=_no_longer_wanted(model, desired, observation.children),
+        releases=claims.to_hand_over(observation),
+        deletes=_no_longer_wanted(model, desired, observation.children) + claims.to_delete(observation),
         status=_if_changed(raw, _status(model, observation, pending=any(map(_is_deployment, writes)))),
         look_again_at=_look_again_at(observation),
     )
@@ -119,7 +123,11 @@ def _catalog_again_at(observation: NamespaceObservation) -> datetime | None:
 
 
 def _surroundings(observation: Observation) -> Surroundings:
-    return Surroundings(api_key=keys.first_key(observation).text, pod_monitors=observation.pod_monitors)
+    return Surroundings(
+        api_key=keys.first_key(observation).text,
+        pod_monitors=observation.pod_monitors,
+        claims_of_others=observation.claims.of_others,
+    )
 
 
 def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
@@ -149,15 +157,17 @@ def _is_deployment(write: Write) -> bool:
 def _no_longer_wanted(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...]:
-    """Children of this very model that its spec does not ask for any more.
+    """Children of this very model that its spec does not ask for any more; claims are judged by themselves.
 
-    What an earlier model of its name left is for garbage collection, and a claim without an owner is kept.
+    What an earlier model of its name left is for garbage collection.
     """
     wanted = set(map(key_of, desired))
     return tuple(
         live[key]
         for key in sorted(live.keys() - wanted)
-        if controlled_by(model.uid, live[key]) and "deletionTimestamp" not in live[key]["metadata"]
+        if key.kind != claims.CLAIM
+        and controlled_by(model.uid, live[key])
+        and "deletionTimestamp" not in live[key]["metadata"]
     )
 
 
@@ -204,7 +214,7 @@ def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> s
 
 def _warnings(observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
-    found = [keys.first_key(observation).warning]
+    found = [keys.first_key(observation).warning, *claims.shared(observation), *claims.held(observation)]
     monitored = (observation.raw or {})["spec"].get("monitoring") is not None
     if monitored and not observation.pod_monitors:
         found.append(_NO_POD_MONITOR)
@@ -212,8 +222,13 @@ def _warnings(observation: Observation) -> list[str]:
 
 
 def _look_again_at(observation: Observation) -> datetime | None:
-    """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
-    times = (_key_again_at(observation), lookups.next_look(observation.pods, observation.heard, observation.now))
+    """When something may have changed that no watch reports: a foreign Secret or pod, or what kubelet says of a pod."""
+    held_again_at = observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None
+    times = (
+        held_again_at,
+        _key_again_at(observation),
+        lookups.next_look(observation.pods, observation.heard, observation.now),
+    )
     return min((when for when in times if when is not None), default=None)
 
 

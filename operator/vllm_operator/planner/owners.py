@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import MANAGED_BY, MANAGER, instance_name, selector_labels
+from vllm_operator.api.names import INSTANCE, KEPT_FOR, MANAGED_BY, MANAGER, instance_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +23,12 @@ def controlling_model(live: Mapping[str, Any]) -> str | None:
 def belongs(name: str, live: Mapping[str, Any]) -> bool:
     """Whether a live object is that of the model of this name, or of an earlier one that had it.
 
-    A claim that the user wants kept has no owner: its labels say whose it is.
+    A claim that is kept has no owner: its labels say whose it is, also those that an earlier version gave it.
     """
     if live.get("kind") == _KEPT_KIND and _controller(live) is None:
         labels = live["metadata"].get("labels", {})
-        return bool({MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}.items() <= labels.items())
+        instance = labels.get(INSTANCE) or labels.get(KEPT_FOR)
+        return bool(labels.get(MANAGED_BY) == MANAGER and instance == instance_name(name))
     return controlling_model(live) == name
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vllm_operator.planner.claims import NO_CLAIMS, ClaimsSeen
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -39,6 +41,8 @@ class Observation:
     """A random key, used where `spec.auth` asks for one and there is none yet."""
     heard: Mapping[str, Heard] = field(default_factory=dict)
     """What kubelet's Events said of pods that are not ready, by uid."""
+    claims: ClaimsSeen = NO_CLAIMS
+    """What has to be known of claims beside the children."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
     writes: tuple[Write, ...] = ()
+    releases: tuple[Mapping[str, Any], ...] = ()
+    """Live claims to hand over to whoever mounts them: they lose their owner, and nothing else."""
     deletes: tuple[Mapping[str, Any], ...] = ()
     """Live objects to delete, after all writes: nothing that is written may still refer to them."""
     status: Mapping[str, Any] | None = None

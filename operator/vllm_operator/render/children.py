@@ -27,7 +27,7 @@ def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple
         binding_secret(model, surroundings),
         *config(model),
         *service_account(model),
-        *claim(model),
+        *claim(model, surroundings),
         service(model),
         headless_service(model),
         *network_policy(model),

@@ -28,10 +28,11 @@ def child(
     **body: Any,
 ) -> dict[str, Any]:
     """An object that belongs to the model; one that is not owned outlives it."""
+    own = names.labels if owned else names.kept_labels
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": model.namespace,
-        "labels": {**(labels or {}), **names.labels(model.instance, component)},
+        "labels": {**(labels or {}), **own(model.instance, component)},
     }
     if annotations:
         metadata["annotations"] = dict(annotations)

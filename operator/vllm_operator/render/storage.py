@@ -10,11 +10,13 @@ from vllm_operator.api.spec.storage import ONE_NODE_MODES
 from vllm_operator.render.environment import CACHE, HOME
 from vllm_operator.render.objects import child
 from vllm_operator.render.sources import CACHE_VOLUME
+from vllm_operator.render.surroundings import NO_CLUSTER
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.storage import Storage
+    from vllm_operator.render.surroundings import Surroundings
 
 _DEFAULT_MODES: Final = ("ReadWriteOnce",)
 _SHARED_MEMORY: Final = "2Gi"
@@ -22,10 +24,11 @@ _SHARED_MEMORY_OF_SEVERAL: Final = "8Gi"
 """Engines of several processes exchange tensors through it."""
 
 
-def claim(model: VLLMModel) -> tuple[dict[str, Any], ...]:
+def claim(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
     """The claim of the cache; nothing where the cache is something else.
 
-    A claim that is to be kept has no owner, so that neither garbage collection nor the operator deletes it.
+    A claim that is to be kept, or that another model mounts too, has no owner, so that neither garbage collection nor
+    the operator deletes it.
     """
     cache = model.spec.storage.cache
     wanted = cache.persistent_volume_claim if cache else None
@@ -37,13 +40,14 @@ def claim(model: VLLMModel) -> tuple[dict[str, Any], ...]:
     }
     if wanted.storage_class_name:
         spec["storageClassName"] = wanted.storage_class_name
+    name = names.cache_name(model.instance)
     body = child(
         model,
         api_version="v1",
         kind="PersistentVolumeClaim",
-        name=names.cache_name(model.instance),
+        name=name,
         component="cache",
-        owned=not wanted.keep,
+        owned=not wanted.keep and name not in surroundings.claims_of_others,
         spec=spec,
     )
     return (body,)

@@ -14,6 +14,8 @@ class Surroundings:
     """First API key of the engines, as clients get it through the binding Secret; empty: none, or not known yet."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
+    claims_of_others: frozenset[str] = frozenset()
+    """Names of claims that the specs of other models in the namespace mount."""
 
 
 NO_CLUSTER: Final = Surroundings()

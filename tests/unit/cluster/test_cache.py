@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.resources import pod, resource
-from vllm_operator.api.names import instance_name
+from vllm_operator.api.names import KEPT_FOR, instance_name
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, POD_MONITOR
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, PERSISTENT_VOLUME_CLAIM, POD, POD_MONITOR
 
 KEY = Key("team", "qwen")
 
@@ -198,3 +198,26 @@ def test_kinds_do_not_meet() -> None:
     cache.put(DEPLOYMENT, child(1))
     assert cache.get(CONFIG_MAP, KEY) is None
     assert [key for key, _ in cache.items(DEPLOYMENT)] == [KEY]
+
+
+def test_the_models_that_mount_a_claim_are_known_as_long_as_they_do() -> None:
+    cache = Cache()
+    mounting = resource(storage={"cache": {"existingClaim": "mine"}})
+    cache.put(MODEL, mounting)
+    assert cache.models_mounting("team", "mine") == {"qwen"}
+    assert cache.models_mounting("other", "mine") == set()
+    cache.put(MODEL, {**resource(), "metadata": {**mounting["metadata"], "resourceVersion": "11"}})
+    assert cache.models_mounting("team", "mine") == set()
+    going = {**mounting["metadata"], "resourceVersion": "12", "deletionTimestamp": "2026-11-22T12:00:00Z"}
+    cache.put(MODEL, {**mounting, "metadata": going})
+    assert cache.models_mounting("team", "mine") == set()
+    cache.remove(MODEL, {**mounting, "metadata": going})
+    assert cache.models_mounting("team", "mine") == set()
+
+
+def test_a_claim_that_is_no_child_any_more_is_found_by_the_model_that_it_was_made_for() -> None:
+    cache = Cache()
+    metadata = {"name": "qwen-cache", "namespace": "team", "uid": "u", "resourceVersion": "9"}
+    kept = {"kind": "PersistentVolumeClaim", "metadata": {**metadata, "labels": {KEPT_FOR: "qwen"}}}
+    cache.put(PERSISTENT_VOLUME_CLAIM, kept)
+    assert [found["metadata"]["name"] for found in cache.children("team", "qwen")] == ["qwen-cache"]

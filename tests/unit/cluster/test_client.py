@@ -213,6 +213,15 @@ async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Clie
     assert all("labelSelector" not in query for _, _, query, _, _ in answers.asked)
 
 
+async def test_pods_of_a_namespace_are_listed_page_by_page_whosever_they_are(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"metadata": {"continue": "next"}, "items": [{"metadata": {"name": "a"}}]})
+    answers.reply(200, {"metadata": {}, "items": None})
+    assert await client.pods("team") == [{"metadata": {"name": "a"}}]
+    assert {(path, query.get("labelSelector")) for _, path, query, _, _ in answers.asked} == {
+        ("/api/v1/namespaces/team/pods", None)
+    }
+
+
 async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client: Client, answers: Answers) -> None:
     found = {"metadata": {"name": "qwen"}, "spec": {"selector": {}}}
     answers.reply(200, {"metadata": {}, "items": [found]})

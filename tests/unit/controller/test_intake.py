@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.resources import child_of, live, pod, resource
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.controller.intake import Intake
 from vllm_operator.render import gates
@@ -130,3 +130,19 @@ async def test_what_changes_goes_ahead_of_the_look_at_everything() -> None:
     ways.intake.everything()
     ways.intake.deleted(MODEL, resource("llama"))
     assert {await ways.queue.get(), await ways.queue.get()} == {SHARED, Key("team", "llama")}
+
+
+async def test_a_model_that_begins_or_ceases_to_mount_a_claim_concerns_the_model_that_had_it_made() -> None:
+    ways = Ways("qwen")
+    made = resource(storage={"cache": {"persistentVolumeClaim": {"size": "1Gi"}}})
+    ways.intake.changed(PERSISTENT_VOLUME_CLAIM, live(child_of(made, "PersistentVolumeClaim", suffix="-cache")))
+    await ways.keys()
+    llama = resource("llama", model={"source": "pvc://qwen-cache/model"})
+    other = {SHARED, Key("team", "llama")}
+    ways.intake.changed(MODEL, llama)
+    assert await ways.keys() == other | {QWEN}
+    again = {**llama, "metadata": {**llama["metadata"], "resourceVersion": "11"}}
+    ways.intake.changed(MODEL, again)
+    assert await ways.keys() == other
+    ways.intake.deleted(MODEL, again)
+    assert await ways.keys() == other | {QWEN}

@@ -53,6 +53,7 @@ class Server:
         self.events: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
         self.errors: dict[str, Exception] = {}
+        self.mounting: list[dict[str, Any]] = []
         self.version = 1000
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
@@ -96,8 +97,15 @@ class Server:
 
     async def patch(self, found: Mapping[str, Any], changes: dict[str, Any]) -> Mapping[str, Any]:
         """Keep a patch."""
+        if "PATCH" in self.errors:
+            raise self.errors["PATCH"]
         self.patches.append(changes)
         return found
+
+    async def pods(self, namespace: str) -> list[dict[str, Any]]:
+        """Pods of a namespace."""
+        self.reads.append(("Pod", namespace))
+        return self.mounting
 
     async def delete(self, found: Mapping[str, Any]) -> None:
         """Delete an object."""
@@ -576,3 +584,72 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     (family,) = serving.census.collect()
     assert family.samples == []
+
+
+# --- claims
+
+MADE = {"cache": {"persistentVolumeClaim": {"size": "1Gi"}}}
+
+
+def with_claim(**spec: Any) -> Control:
+    """A model that serves, and whose cache was a claim of its own before its spec became this one."""
+    raw = resource(generation=2, **spec)
+    control = Control(raw)
+    control.have(*as_desired(raw, **deployment_status(1)).values())
+    claim = child_of(resource(storage=MADE), "PersistentVolumeClaim", suffix="-cache")
+    control.have(live(claim))
+    control.cache.put(POD, pod(ready=True))
+    return control
+
+
+async def test_a_claim_that_nobody_wants_is_deleted_once_the_api_server_knows_no_pod_that_mounts_it() -> None:
+    control = with_claim()
+    volumes = [{"name": "x", "persistentVolumeClaim": {"claimName": "qwen-cache"}}]
+    control.server.mounting = [{"metadata": {"name": "copy-job"}, "spec": {"volumes": volumes}}]
+    assert await control.reconcile() == 300
+    assert (control.server.deleted, control.server.reads) == ([], [("Pod", "team")])
+    assert "pod copy-job mounts it" in control.server.statuses[-1]["warnings"][0]
+    control.server.mounting = []
+    await control.reconcile()
+    assert control.server.deleted == ["qwen-cache"]
+
+
+@pytest.mark.parametrize("storage", [MADE, {"cache": {"existingClaim": "qwen-cache"}}], ids=["made", "named"])
+async def test_nobody_is_asked_what_pods_mount_where_no_claim_may_go(storage: dict[str, Any]) -> None:
+    control = with_claim(storage=storage)
+    await control.reconcile()
+    assert ("Pod", "team") not in control.server.reads
+    assert control.server.deleted == []
+
+
+async def test_a_claim_that_the_spec_names_loses_its_owner() -> None:
+    control = with_claim(storage={"cache": {"existingClaim": "qwen-cache"}})
+    await control.reconcile()
+    (changes,) = control.server.patches
+    assert changes["metadata"]["ownerReferences"] is None
+
+
+async def test_a_claim_that_another_model_mounts_is_not_taken_back_by_its_own() -> None:
+    control = with_claim(storage=MADE)
+    control.cache.put(MODEL, resource("llama", model={"source": "pvc://qwen-cache/model"}))
+    await control.reconcile()
+    assert control.server.writes == [("PersistentVolumeClaim", "qwen-cache", True)]
+    assert "ownerReferences" not in control.server.objects["PersistentVolumeClaim", "qwen-cache"]["metadata"]
+
+
+async def test_a_claim_of_another_model_that_the_spec_mounts_loses_its_owner() -> None:
+    control = Control(resource(storage={"cache": {"existingClaim": "llama-cache"}}))
+    theirs = live(child_of(resource("llama", storage=MADE), "PersistentVolumeClaim", suffix="-cache"))
+    control.have(theirs)
+    await control.reconcile()
+    assert [changes["metadata"]["ownerReferences"] for changes in control.server.patches] == [None]
+
+
+@pytest.mark.parametrize("error", [ApiNotFound("PATCH", "gone"), ApiRefused("PATCH", "no")], ids=["gone", "refused"])
+async def test_a_claim_that_cannot_be_handed_over_is_told_unless_it_is_gone(error: Exception) -> None:
+    control = with_claim(storage={"cache": {"existingClaim": "qwen-cache"}})
+    control.server.errors["PATCH"] = error
+    await control.reconcile()
+    reasons = {condition(status, "Ready")["reason"] for status in control.server.statuses}
+    assert ("ChildRefused" in reasons) is isinstance(error, ApiRefused)
+    assert control.server.deleted == []

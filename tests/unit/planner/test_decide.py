@@ -508,11 +508,6 @@ def test_what_the_model_does_not_control_is_never_deleted(metadata: dict[str, An
     assert with_extra(extra("qwen-old", **metadata)) == Plan()
 
 
-def test_a_claim_that_the_user_wants_kept_has_no_owner_and_is_never_deleted() -> None:
-    kept = {**extra("qwen-cache", ownerReferences=[]), "kind": "PersistentVolumeClaim"}
-    assert with_extra(kept) == Plan()
-
-
 def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> None:
     raw, found, engine = settled()
     child = extra("qwen-old")

@@ -131,6 +131,8 @@ def test_an_edit_settles_too_and_undoing_it_writes_what_was_there(
         world.raw["metadata"]["generation"] += 1
         world.carry_out(world.decide())
         assert world.decide().writes == ()
+        world.settle()
+        world.carry_out(world.decide())
     after = {key: child["metadata"]["annotations"] for key, child in world.children.items() if not kept(child)}
     assert after == {key: annotations for key, annotations in before.items() if key in after}
     assert all(key in after or key.kind == "PersistentVolumeClaim" for key in before)
@@ -144,6 +146,8 @@ def test_what_a_changed_spec_no_longer_asks_for_is_gone_but_for_a_claim_that_is_
     edited.carry_out(edited.decide())
     edited.raw = {**edited.raw, "spec": second}
     for world in (edited, fresh):
+        world.carry_out(world.decide())
+        world.settle()
         world.carry_out(world.decide())
         assert world.decide().deletes == ()
     left = {key for key, child in edited.children.items() if not kept(child)}

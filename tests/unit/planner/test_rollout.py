@@ -25,9 +25,9 @@ QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
 
 def engine(revision: str, state: str, number: int = 1) -> dict[str, Any]:
     """A pod of a revision: serving, crashing, loading, hung or pending."""
-    container = {"crashing": CRASH, "loading": LOADING, "hung": HUNG}.get(state)
+    containers: dict[str, dict[str, Any]] = {"crashing": CRASH, "loading": LOADING, "hung": HUNG}
     place = UNSCHEDULED if state == "pending" else SCHEDULED
-    found = pod(f"{revision}-{number}", ready=state == "serving", container=container, conditions=(place,))
+    found = pod(f"{revision}-{number}", ready=state == "serving", container=containers.get(state), conditions=(place,))
     found["metadata"]["labels"]["pod-template-hash"] = revision
     return found
 

@@ -70,7 +70,7 @@ def test_whatever_is_set_all_children_are_the_models_and_have_names_of_their_own
     assert len({(child["kind"], child["metadata"]["name"]) for child in found}) == len(found)
     for child in found:
         labels = child["metadata"]["labels"]
-        assert labels["app.kubernetes.io/instance"] == "qwen"
+        assert labels.get(names.INSTANCE, labels.get(names.KEPT_FOR)) == "qwen"
         assert labels[names.MANAGED_BY] == names.MANAGER
         assert child["metadata"]["annotations"][names.DESIRED_HASH]
         kept = child["kind"] == "PersistentVolumeClaim" and "ownerReferences" not in child["metadata"]

@@ -60,7 +60,7 @@ def test_a_claim_is_made_only_where_the_cache_is_to_be_one() -> None:
 def test_a_claim_that_is_to_be_kept_has_no_owner_that_takes_it_along() -> None:
     (found,) = claim(model(**cached(persistentVolumeClaim={"size": "1Gi", "keep": True})))
     assert "ownerReferences" not in found["metadata"]
-    assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "qwen"
+    assert found["metadata"]["labels"]["vllm.echo-roots.io/kept-for"] == "qwen"
 
 
 @pytest.mark.parametrize("modes", [None, ["ReadWriteOnce"], ["ReadWriteOncePod"]])

@@ -52,7 +52,9 @@ class ClaimTemplate(Model):
         json_schema_extra=SET,
     )
     keep: bool | None = Field(
-        default=None, description="Keep the claim and what is in it when the model or this field is deleted."
+        default=None,
+        description="Keep the claim and what is in it when the model or this field is deleted. A claim that the specs "
+        "of this namespace mount by its name, as existingClaim or pvc://, is kept in any case.",
     )
 
 
