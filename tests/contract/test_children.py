@@ -111,6 +111,34 @@ def test_a_probe_that_somebody_replaced_is_repaired(made: Namespace) -> None:
     assert "httpGet" not in pod_spec(made)["containers"][0]["readinessProbe"]
 
 
+FALSE_OR_ZERO = (
+    "/spec/template/spec/automountServiceAccountToken",
+    "/spec/template/spec/enableServiceLinks",
+    "/spec/template/spec/securityContext/runAsGroup",
+    "/spec/template/spec/securityContext/fsGroup",
+    f"{CONTAINER}/securityContext/allowPrivilegeEscalation",
+)
+
+
+def test_what_is_false_or_zero_comes_back_when_somebody_takes_it_out_and_is_not_written_again(
+    made: Namespace, operator: OperatorProcess
+) -> None:
+    wanted = pod_spec(made)
+    for path in FALSE_OR_ZERO:
+        edit(made, "deployment", path, None, "remove")
+        until(lambda: pod_spec(made) == wanted, what=path)
+    made.kubectl("patch", "serviceaccount", "qwen-engines", "--patch", '{"automountServiceAccountToken": null}')
+    until(
+        lambda: made.get("serviceaccount", "qwen-engines").get("automountServiceAccountToken") is False,
+        what="no token for the account",
+    )
+    version = made.get("deployment", "qwen")["metadata"]["generation"]
+    writes = operator.log().count(f"{made.name}/qwen: applied")
+    settle(made, operator)
+    assert operator.log().count(f"{made.name}/qwen: applied") == writes
+    assert made.get("deployment", "qwen")["metadata"]["generation"] == version
+
+
 def test_what_was_repaired_is_the_operators_by_apply_alone(made: Namespace) -> None:
     edit(made, "service", "/spec/ports/0/port", 9000)
     until(lambda: made.get("service", "qwen")["spec"]["ports"][0]["port"] == 8000, what="port 8000")

@@ -1,4 +1,4 @@
-"""What the API server makes of an applied object is no difference, and its schema is the one we compare by."""
+"""What the API server makes of an applied object is no difference, and its schema is the one that we compare by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vllm_operator.planner import compare
+from tools.kubernetes_schema import asked
+from vllm_operator.api import kubernetes_schema
 from vllm_operator.planner.compare import holds
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ DESIRED: dict[str, tuple[str, dict[str, Any]]] = {
         "v1",
         {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1500.5Mi"}}}},
     ),
-    "Secret": ("v1", {"type": "Opaque", "data": {"key": "YQ=="}}),
+    "Secret": ("v1", {"type": "Opaque", "data": {"key": "YQ==", "empty": ""}}),
     "ConfigMap": ("v1", {"data": {"limits": "1000m", "empty": ""}}),
     "ServiceAccount": (
         "v1",
@@ -143,6 +144,9 @@ OWNED = [
     ("Deployment", "add", "/spec/template/spec/nodeSelector/z", "z"),
     ("Deployment", "replace", "/spec/template/spec/volumes/0", {"name": "home", "hostPath": {"path": "/"}}),
     ("Service", "add", "/spec/selector/z", "z"),
+    ("ServiceAccount", "remove", "/automountServiceAccountToken", None),
+    ("ConfigMap", "remove", "/data/empty", None),
+    ("Secret", "remove", "/data/empty", None),
     ("ServiceAccount", "add", "/imagePullSecrets/-", {"name": "z"}),
     ("NetworkPolicy", "add", "/spec/ingress/-", {}),
     ("NetworkPolicy", "add", "/spec/ingress/0/from/-", PEER),
@@ -197,39 +201,99 @@ def test_what_others_do_to_what_has_one_owner_is_a_difference(
     assert not holds(changed(applied, kind, operation, path, value), desired(kind))
 
 
-Part = tuple[tuple[str, str], dict[str, Any]]
-"""A place in an object, and its schema."""
+def test_the_tables_are_those_of_the_api_server_and_its_types(api_server: OwnCluster) -> None:
+    version, found = asked(lambda path: api_server.kubectl("get", "--raw", path))
+    assert version in (kubernetes_schema.__doc__ or ""), "written anew by `python -m tools.kubernetes_schema`"
+    committed = {name: getattr(kubernetes_schema, name) for name in found}
+    assert committed == {name: table if isinstance(table, dict) else set(table) for name, table in found.items()}
 
 
-def described(definitions: dict[str, Any], schema: dict[str, Any], place: tuple[str, str]) -> Iterator[Part]:
-    """Every part of an object's schema with its place."""
-    if "$ref" in schema:
-        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **schema}
-    yield place, schema
-    if schema.get("type") == "array":
-        yield from described(definitions, schema["items"], place)
-    for name, inner in schema.get("properties", {}).items():
-        if name not in {"status", "managedFields"}:
-            yield from described(definitions, inner, (place[1], name))
+# --- what is empty
+
+EMPTY_POD = {
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "hostNetwork": False,
+    "hostPID": False,
+    "hostUsers": True,
+    "setHostnameAsFQDN": False,
+    "shareProcessNamespace": False,
+    "terminationGracePeriodSeconds": 0,
+    "priorityClassName": "",
+    "nodeSelector": {"empty": ""},
+    "securityContext": {"runAsUser": 0, "runAsGroup": 0, "fsGroup": 0, "runAsNonRoot": False},
+    "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}],
+    "volumes": [
+        {"name": "a", "configMap": {"name": "a", "optional": False, "defaultMode": 0}},
+        {"name": "b", "hostPath": {"path": "/b", "type": ""}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": "c", "readOnly": False}},
+    ],
+}
+EMPTY_CONTAINER = {
+    "tty": False,
+    "stdin": False,
+    "workingDir": "",
+    "env": [{"name": "A", "value": ""}],
+    "volumeMounts": [{"name": "a", "mountPath": "/a", "readOnly": False, "subPath": ""}],
+    "lifecycle": {"preStop": {"sleep": {"seconds": 0}}},
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": False,
+        "runAsGroup": 0,
+        "runAsNonRoot": False,
+    },
+}
 
 
-def difference(place: tuple[str, str], schema: dict[str, Any]) -> str:
-    """What our tables say otherwise than the schema; empty where they agree."""
-    if schema.get("type") != "array":
-        atomic = schema.get("x-kubernetes-map-type") == "atomic"
-        return "is atomic" if atomic and not compare.is_atomic_map(place) else ""
-    kind = schema.get("x-kubernetes-list-type", "atomic")
-    if compare.is_set(place) is not (kind == "set"):
-        return f"is {kind}"
-    keys = tuple(schema.get("x-kubernetes-list-map-keys", ()))
-    return "" if compare.list_keys(place) == (keys if kind == "map" else ()) else f"is {kind} by {keys}"
+def emptied(name: str) -> dict[str, Any]:
+    """A Deployment with everything in it that is false, 0 or empty text."""
+    whole = json.loads(json.dumps(desired("Deployment")))
+    whole["metadata"] = {"name": name, "labels": {**LABELS, "empty": ""}, "annotations": {"empty": ""}}
+    whole["spec"] |= {"replicas": 0, "minReadySeconds": 0, "paused": False, "revisionHistoryLimit": 0}
+    template = whole["spec"]["template"]
+    template["metadata"] = {"labels": {**LABELS, "empty": ""}, "annotations": {"empty": ""}}
+    container = {"name": "vllm", "image": "x", **EMPTY_CONTAINER}
+    template["spec"] = {**EMPTY_POD, "containers": [container]}
+    return dict(whole)
 
 
-@pytest.mark.parametrize("kind", DESIRED)
-def test_our_tables_are_those_of_the_api_servers_schema(api_server: OwnCluster, kind: str) -> None:
-    definitions = json.loads(api_server.kubectl("get", "--raw", "/openapi/v2"))["definitions"]
-    group = {"v1": "core"}.get(DESIRED[kind][0], DESIRED[kind][0].partition("/")[0].partition(".")[0])
-    parts = list(described(definitions, definitions[f"io.k8s.api.{group}.v1.{kind}"], ("", "")))
-    assert len(parts) > 10
-    differences = {".".join(place): difference(place, schema) for place, schema in parts}
-    assert {place: what for place, what in differences.items() if what} == {}
+def empty_paths(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where an object has false, 0 or empty text."""
+    if isinstance(node, dict | list):
+        members = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, inner in members:
+            yield from empty_paths(inner, (*path, name))
+    elif not node:
+        yield path
+
+
+def at(node: Any, path: tuple[str | int, ...]) -> Any:
+    """What is at a path; None where nothing is."""
+    for name in path:
+        if isinstance(node, dict) and name not in node:
+            return None
+        node = node[name]
+    return node
+
+
+def test_what_is_empty_is_no_difference_when_it_was_applied_and_is_one_when_somebody_takes_it_out(
+    api_server: OwnCluster,
+) -> None:
+    wanted = emptied("emptied")
+    api_server.kubectl("apply", "--server-side", "--filename", "-", input=json.dumps(wanted))
+    live = json.loads(api_server.kubectl("get", "deployment", "emptied", "--output", "json"))
+    assert holds(live, wanted)
+    kept = [path for path in empty_paths(wanted) if at(live, path) is not None]
+    names = {path[-1] for path in kept}
+    assert {"automountServiceAccountToken", "fsGroup", "runAsGroup", "allowPrivilegeEscalation", "replicas"} <= names
+    missed = []
+    for path in kept:
+        pointer = "".join(f"/{str(name).replace('/', '~1')}" for name in path)
+        change = json.dumps([{"op": "remove", "path": pointer}])
+        arguments = ["--type", "json", "--dry-run=server", "--output", "json", "--patch", change]
+        changed = json.loads(api_server.kubectl("patch", "deployment", "emptied", *arguments))
+        if at(changed, path) != at(wanted, path) and holds(changed, wanted):
+            missed.append(pointer)
+    assert missed == []
+    api_server.kubectl("delete", "deployment", "emptied", "--wait=false")

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_operator.render.patch import MERGED_LISTS, PatchError, strategic_merge
+from vllm_operator.render.patch import PatchError, strategic_merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -300,23 +300,3 @@ def test_generated_patches_have_the_api_servers_outcome(api: Api, patch: dict[st
         assert code >= http.HTTPStatus.BAD_REQUEST
     else:
         assert outcome == (code, template)
-
-
-def lists(
-    definitions: dict[str, Any], schema: dict[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every merged list of a schema with its merge key."""
-    if "$ref" in schema:
-        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **schema}
-    if schema.get("x-kubernetes-patch-strategy", "").startswith("merge"):
-        yield path, schema.get("x-kubernetes-patch-merge-key", "")
-    if "items" in schema:
-        yield from lists(definitions, schema["items"], path)
-    for name, inner in schema.get("properties", {}).items():
-        yield from lists(definitions, inner, (*path, name))
-
-
-def test_our_merge_keys_are_those_of_the_api_servers_schema(api: Api) -> None:
-    definitions = api.call("GET", "/openapi/v2")[1]["definitions"]
-    found = dict(lists(definitions, definitions["io.k8s.api.core.v1.PodTemplateSpec"], ()))
-    assert found == MERGED_LISTS

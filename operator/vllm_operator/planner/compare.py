@@ -2,79 +2,26 @@
 
 The API server adds defaults, other managers add fields of their own, and quantities come back in canonical form:
 none of that is a difference. Comparing quantities as text makes an operator write for ever. What the API's schema calls
-atomic has one owner: there, whatever somebody else adds is a difference. A contract test holds the tables below
-against the schema of a real API server.
+atomic has one owner: there, whatever somebody else adds is a difference. What is left out when it is empty may be
+missing; what is kept then (`automountServiceAccountToken: false`, `fsGroup: 0`) may not. The tables of all this are
+generated from the API server's schema; below is what that does not say.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api import kubernetes_schema as schema
 from vllm_operator.api.quantity import MILLI, NANO, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-_Place = tuple[str, str]
+Place = tuple[str, str]
 """Where a value is: the name of the field around it, and that of its own field. Items are where their list is."""
 
 _TOP: Final = ("", "")
-
-_LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "ephemeralContainers": ("name",),
-    "containers.ports": ("containerPort", "protocol"),
-    "initContainers.ports": ("containerPort", "protocol"),
-    "ephemeralContainers.ports": ("containerPort", "protocol"),
-    "env": ("name",),
-    "volumeMounts": ("mountPath",),
-    "volumeDevices": ("devicePath",),
-    "volumes": ("name",),
-    "claims": ("name",),
-    "resourceClaims": ("name",),
-    "schedulingGates": ("name",),
-    "evictionResponders": ("name",),
-    "hostAliases": ("ip",),
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
-    "spec.imagePullSecrets": ("name",),
-    "spec.ports": ("port", "protocol"),
-    "secrets": ("name",),
-    "ownerReferences": ("uid",),
-}
-"""What tells the items of a list apart that several managers share; all other lists but the sets are atomic."""
-
-_SETS: Final = frozenset({"finalizers", "bindMountOptions", "exitCodes.values"})
-
-_ATOMIC_MAPS: Final = frozenset(
-    {
-        "selector",
-        "labelSelector",
-        "namespaceSelector",
-        "podSelector",
-        "nodeSelector",
-        "fieldRef",
-        "resourceFieldRef",
-        "configMapKeyRef",
-        "secretKeyRef",
-        "fileKeyRef",
-        "secretRef",
-        "nodePublishSecretRef",
-        "claimRef",
-        "dataSource",
-        "ownerReferences",
-        "imagePullSecrets",
-        "secrets",
-        "evictionResponders",
-        "preference",
-        "requiredDuringSchedulingIgnoredDuringExecution",
-        "nodeSelectorTerms",
-    }
-)
-"""Maps, and items of lists, that have one owner for all that is in them."""
-
-_KEY_DEFAULTS: Final = {"protocol": "TCP"}
 
 _ATOMIC_DEFAULTS: Final = {
     "protocol": "TCP",
@@ -83,19 +30,11 @@ _ATOMIC_DEFAULTS: Final = {
     "expirationSeconds": 3600,
     "maxExpirationSeconds": 86400,
 }
-"""What the API server adds inside of atomic parts."""
+"""What the API server adds inside of atomic parts: defaults that its code sets, and most of which no schema says
+(`SetDefaults_*` in kubernetes/pkg/apis/core/v1/defaults.go)."""
 
 _MEANT_EMPTY: Final = frozenset({"emptyDir"})
 """Says something by being there, outside of atomic parts."""
-
-_QUANTITIES: Final[dict[str, Decimal]] = {
-    "resources.limits": MILLI,
-    "resources.requests": MILLI,
-    "spec.overhead": MILLI,
-    "emptyDir.sizeLimit": NANO,
-    "resourceFieldRef.divisor": NANO,
-}
-"""Where quantities are, and the step to which the API server rounds them up there."""
 
 
 def holds(live: Any, desired: Any) -> bool:
@@ -103,29 +42,49 @@ def holds(live: Any, desired: Any) -> bool:
     return _holds(live, desired, _TOP, atomic=False)
 
 
-def list_keys(place: tuple[str, str]) -> tuple[str, ...]:
+def list_keys(place: Place) -> tuple[str, ...]:
     """What tells the items of a list apart that several managers share; nothing for an atomic list."""
-    return _LIST_KEYS.get(".".join(place)) or _LIST_KEYS.get(place[1], ())
+    return schema.LIST_KEYS.get(".".join(place)) or schema.LIST_KEYS.get(place[1], ())
 
 
-def is_set(place: tuple[str, str]) -> bool:
+def is_set(place: Place) -> bool:
     """Whether a list of words is shared by several managers."""
-    return place[1] in _SETS or ".".join(place) in _SETS
+    return _is(place, schema.SETS)
 
 
-def is_atomic_map(place: tuple[str, str]) -> bool:
+def is_atomic_map(place: Place) -> bool:
     """Whether a map has one owner for all of it."""
-    return place[1] in _ATOMIC_MAPS
+    return _is(place, schema.ATOMIC_MAPS)
 
 
-def _holds(live: Any, desired: Any, place: _Place, *, atomic: bool) -> bool:
+def identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
+    """What tells an item of a shared list apart."""
+    return tuple(item.get(key, schema.KEY_DEFAULTS.get(key)) for key in keys)
+
+
+def _is(place: Place, table: frozenset[str]) -> bool:
+    return place[1] in table or ".".join(place) in table
+
+
+def _is_resource_list(place: Place) -> bool:
+    return ".".join(place) in schema.RESOURCE_LISTS
+
+
+def _step(place: Place) -> Decimal | None:
+    """The step to which the API server rounds up a quantity that is there; None where there is none."""
+    if _is_resource_list(place):
+        return MILLI
+    return NANO if ".".join(place) in schema.QUANTITIES else None
+
+
+def _holds(live: Any, desired: Any, place: Place, *, atomic: bool) -> bool:
     if live == desired:  # most parts are, and this comparison runs in C
         return True
     if isinstance(desired, dict):
         return isinstance(live, dict) and _map_holds(live, desired, place, atomic=atomic or is_atomic_map(place))
     if isinstance(desired, list):
         return isinstance(live, list) and _list_holds(live, desired, place, atomic=atomic)
-    step = _QUANTITIES.get(".".join(place))
+    step = _step(place)
     return step is not None and _same_quantity(live, desired, step)
 
 
@@ -136,7 +95,7 @@ def _same_quantity(live: str | int, desired: str | int, step: Decimal) -> bool:
         return False  # what the schema lets pass and is none is for the API server to refuse, in its own words
 
 
-def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: _Place, *, atomic: bool) -> bool:
+def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: Place, *, atomic: bool) -> bool:
     if atomic and any(not _is_default(key, live[key]) for key in live.keys() - desired.keys()):
         return False
     return all(_member_holds(live, key, value, place, atomic=atomic) for key, value in desired.items())
@@ -146,24 +105,29 @@ def _is_default(key: str, value: Any) -> bool:
     return key in _ATOMIC_DEFAULTS and _ATOMIC_DEFAULTS[key] == value
 
 
-def _member_holds(live: Mapping[str, Any], key: str, desired: Any, place: _Place, *, atomic: bool) -> bool:
+def _member_holds(live: Mapping[str, Any], key: str, desired: Any, place: Place, *, atomic: bool) -> bool:
     if key not in live:
-        return not desired and not (isinstance(desired, dict) and (atomic or key in _MEANT_EMPTY))
-    inside = place if ".".join(place) in _QUANTITIES else (place[1], key)
+        return _may_be_missing(key, desired, place, atomic=atomic)
+    inside = place if _is_resource_list(place) else (place[1], key)
     return _holds(live[key], desired, inside, atomic=atomic)
 
 
-def _list_holds(live: Sequence[Any], desired: Sequence[Any], place: _Place, *, atomic: bool) -> bool:
+def _may_be_missing(key: str, desired: Any, place: Place, *, atomic: bool) -> bool:
+    """Whether the API server leaves out what is desired: something empty that means as much as nothing there."""
+    if desired or ".".join(place) in schema.OPEN_MAPS:
+        return False
+    if isinstance(desired, dict):
+        return not (atomic or key in _MEANT_EMPTY)
+    return isinstance(desired, list) or not _is((place[1], key), schema.KEPT_EMPTY)
+
+
+def _list_holds(live: Sequence[Any], desired: Sequence[Any], place: Place, *, atomic: bool) -> bool:
     if is_set(place):
         return all(item in live for item in desired)
     keys = list_keys(place)
     if not keys:
         pairs = zip(live, desired, strict=False)
         return len(live) == len(desired) and all(_holds(one, other, place, atomic=True) for one, other in pairs)
-    found = {_identity(item, keys): item for item in live}
-    identities = ((_identity(item, keys), item) for item in desired)
+    found = {identity(item, keys): item for item in live}
+    identities = ((identity(item, keys), item) for item in desired)
     return all(known in found and _holds(found[known], item, place, atomic=atomic) for known, item in identities)
-
-
-def _identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)

@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import FIELD_MANAGER
-from vllm_operator.planner.compare import holds
+from vllm_operator.planner.compare import holds, identity, list_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vllm_operator.planner.compare import Place
+
 _ONE_OF_MANY: Final = frozenset({"startupProbe", "readinessProbe", "livenessProbe", "preStop", "postStart", "strategy"})
-"""Fields of which the API server allows one member out of several: a remainder of another one makes it invalid."""
+"""Fields of which the API server allows one member out of several: a remainder of another one makes it invalid.
+
+Its schema does not say which; its validation does (kubernetes/pkg/apis/core/validation)."""
 
 _LISTS_OF_THEM: Final = frozenset({"env", "volumes"})
 """Lists whose items are such."""
@@ -26,7 +30,7 @@ _RIVALS: Final = {"minAvailable": "maxUnavailable", "maxUnavailable": "minAvaila
 
 def in_the_way(live: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
     """JSON merge patch that replaces what an apply of `desired` would be refused for; empty where there is nothing."""
-    return _difference(live, _mended(live, desired, ""))
+    return _difference(live, _mended(live, desired, ("", "")))
 
 
 def disowned(live: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,54 +46,60 @@ def _by_patch(entry: Mapping[str, Any]) -> bool:
     return bool(entry["manager"] == FIELD_MANAGER and entry["operation"] == "Update")
 
 
-def _mended(live: Any, desired: Any, field: str) -> Any:
+def _mended(live: Any, desired: Any, place: Place) -> Any:
     """The live part without what stands in the way. What merely differs stays: apply takes it over."""
     if isinstance(live, dict) and isinstance(desired, dict):
-        return _mended_choice(live, desired) if field in _ONE_OF_MANY else _mended_members(live, desired)
-    if isinstance(live, list) and isinstance(desired, list):
-        return _mended_ports(live, desired) if field == "ports" else _mended_items(live, desired, field)
-    return live
+        return _mended_choice(live, desired) if place[1] in _ONE_OF_MANY else _mended_members(live, desired, place)
+    keys = list_keys(place)
+    if isinstance(live, list) and isinstance(desired, list) and keys:
+        mended = _mended_ports if place[1] == "ports" else _mended_items
+        return mended(live, desired, place, keys)
+    return live  # a list that several managers do not share is replaced by apply as a whole
 
 
 def _mended_choice(live: Mapping[str, Any], desired: Mapping[str, Any]) -> Mapping[str, Any]:
     return live if holds(live, desired) else desired
 
 
-def _mended_members(live: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+def _mended_members(live: Mapping[str, Any], desired: Mapping[str, Any], place: Place) -> dict[str, Any]:
     rivals = {_RIVALS[name] for name in desired if name in _RIVALS} - desired.keys()
     return {
-        name: _mended(value, desired[name], name) if name in desired else value
+        name: _mended(value, desired[name], (place[1], name)) if name in desired else value
         for name, value in live.items()
         if name not in rivals
     }
 
 
-def _mended_items(live: Sequence[Any], desired: Sequence[Any], field: str) -> list[Any]:
-    """Items are told apart by their name; those without one stand in lists that apply replaces as a whole."""
-    ours = {item["name"]: item for item in desired if isinstance(item, dict) and "name" in item}
-    mended = _mended_choice if field in _LISTS_OF_THEM else _mended_members
-    return [
-        mended(item, ours[item["name"]]) if isinstance(item, dict) and item.get("name") in ours else item
-        for item in live
-    ]
+def _mended_items(
+    live: Sequence[Mapping[str, Any]], desired: Sequence[Mapping[str, Any]], place: Place, keys: Sequence[str]
+) -> list[Any]:
+    ours = {identity(item, keys): item for item in desired}
+
+    def mended(item: Mapping[str, Any]) -> Mapping[str, Any]:
+        wanted = ours.get(identity(item, keys))
+        if wanted is None:
+            return item
+        return _mended_choice(item, wanted) if place[1] in _LISTS_OF_THEM else _mended_members(item, wanted, place)
+
+    return [mended(item) for item in live]
 
 
-def _mended_ports(live: Sequence[Mapping[str, Any]], desired: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _mended_ports(
+    live: Sequence[Mapping[str, Any]], desired: Sequence[Mapping[str, Any]], _: Place, keys: Sequence[str]
+) -> list[Any]:
     """Apply tells ports apart by number and protocol, and the API server refuses two of one name."""
     ours = {port["name"]: port for port in desired if "name" in port}
     moved = {
         port["name"]: {**port, **ours[port["name"]]}
         for port in live
-        if port.get("name") in ours and _number(port) != _number(ours[port["name"]])
+        if port.get("name") in ours and identity(port, keys) != identity(ours[port["name"]], keys)
     }
-    taken = {_number(port) for port in moved.values()}
+    taken = {identity(port, keys) for port in moved.values()}
     return [
-        moved.get(port.get("name"), port) for port in live if port.get("name") in moved or _number(port) not in taken
+        moved.get(port.get("name"), port)
+        for port in live
+        if port.get("name") in moved or identity(port, keys) not in taken
     ]
-
-
-def _number(port: Mapping[str, Any]) -> tuple[Any, Any]:
-    return port.get("containerPort", port.get("port")), port.get("protocol", "TCP")
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

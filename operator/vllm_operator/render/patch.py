@@ -1,10 +1,10 @@
 """The user's last escape hatch: a strategic merge patch on the pod template, as `kubectl patch` would apply it.
 
-What is merged and by which key is said by the API's schema (`x-kubernetes-patch-strategy`, `-merge-key`); a contract
-test holds the table against it, and the outcome against that of a real API server. Two differences are meant. What
-would have no effect, without a word, is refused: unknown directives, and those in a list that is replaced as a whole.
-And directives and nulls in what is new or replaced act as on nothing: `$patch: replace` sets a map that was not there,
-where the API server drops it, and a null there is no empty text.
+What is merged and by which key is said by the API's schema (`x-kubernetes-patch-strategy`, `-merge-key`), from which
+the table is generated; a contract test holds the outcome against that of a real API server. Two differences are meant.
+What would have no effect, without a word, is refused: unknown directives, and those in a list that is replaced as a
+whole. And directives and nulls in what is new or replaced act as on nothing: `$patch: replace` sets a map that was not
+there, where the API server drops it, and a null there is no empty text.
 """
 
 from __future__ import annotations
@@ -13,42 +13,15 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.kubernetes_schema import MERGED_LISTS
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
 _Path = tuple[str | int, ...]
 
-_CONTAINER_LISTS: Final = {
-    "env": "name",
-    "ports": "containerPort",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-}
-_CLAIM_METADATA: Final = ("spec", "volumes", "ephemeral", "volumeClaimTemplate", "metadata")
-
 _PRIMITIVE: Final = ""
-
-MERGED_LISTS: Final[dict[tuple[str, ...], str]] = {
-    ("metadata", "ownerReferences"): "uid",
-    ("metadata", "finalizers"): _PRIMITIVE,
-    (*_CLAIM_METADATA, "ownerReferences"): "uid",
-    (*_CLAIM_METADATA, "finalizers"): _PRIMITIVE,
-    ("spec", "containers"): "name",
-    ("spec", "initContainers"): "name",
-    ("spec", "ephemeralContainers"): "name",
-    ("spec", "volumes"): "name",
-    ("spec", "imagePullSecrets"): "name",
-    ("spec", "hostAliases"): "ip",
-    ("spec", "topologySpreadConstraints"): "topologyKey",
-    ("spec", "schedulingGates"): "name",
-    ("spec", "resourceClaims"): "name",
-    ("spec", "evictionResponders"): "name",
-} | {
-    ("spec", kind, field): key
-    for kind in ("containers", "initContainers", "ephemeralContainers")
-    for field, key in _CONTAINER_LISTS.items()
-}
-"""Lists that are merged, and the field by which their items are told apart; none for words. Others are replaced."""
+"""Key of a merged list of words, in the generated table."""
 
 _PATCH: Final = "$patch"
 _RETAIN: Final = "$retainKeys"

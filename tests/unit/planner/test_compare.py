@@ -101,6 +101,46 @@ def test_what_the_server_adds_or_leaves_out_is_no_difference(live: Any, desired:
 
 
 @pytest.mark.parametrize(
+    ("place", "empty"),
+    [
+        ("template.spec.automountServiceAccountToken", False),
+        ("template.spec.enableServiceLinks", False),
+        ("template.spec.terminationGracePeriodSeconds", 0),
+        ("spec.securityContext.runAsGroup", 0),
+        ("spec.securityContext.fsGroup", 0),
+        ("containers.securityContext.allowPrivilegeEscalation", False),
+        ("configMap.optional", False),
+        ("spec.replicas", 0),
+        ("spec.nodeSelector.gpu", ""),
+        ("metadata.labels.mine", ""),
+        ("data.mine", ""),
+    ],
+)
+def test_what_is_kept_although_it_is_empty_is_a_difference_when_it_is_missing(place: str, empty: object) -> None:
+    around, _, field = place.rpartition(".")
+    assert holds(at(place, empty), at(place, empty))
+    assert not holds(at(around, {}), at(place, empty)), field
+
+
+@pytest.mark.parametrize(
+    ("place", "empty"),
+    [
+        ("template.spec.hostNetwork", False),
+        ("template.spec.priorityClassName", ""),
+        ("containers.tty", False),
+        ("containers.env.value", ""),
+        ("containers.volumeMounts.readOnly", False),
+        ("persistentVolumeClaim.readOnly", False),
+        ("spec.minReadySeconds", 0),
+        ("spec.paused", False),
+    ],
+)
+def test_what_is_left_out_when_it_is_empty_is_no_difference_when_it_is_missing(place: str, empty: object) -> None:
+    around = place.rpartition(".")[0]
+    assert holds(at(around, {}), at(place, empty))
+
+
+@pytest.mark.parametrize(
     ("live", "desired"),
     [
         ({}, {"a": 1}),
