@@ -17,7 +17,7 @@ from tests.contract.test_operator import requests
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_client import ConfigurationError, KubernetesSource, ModelRouter, Unauthorized
-from vllm_operator.planner.decide import CATALOG_AGAIN_AFTER
+from vllm_operator.planner.namespace import CATALOG_AGAIN_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
