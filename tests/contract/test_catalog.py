@@ -162,7 +162,7 @@ def test_a_foreign_config_map_is_left_alone_and_told(team: Namespace, running: O
     (event, *_) = until(events, what="an Event")
     told = "ConfigMap vllm-catalog exists and is not the operator's: delete or rename it"
     assert (event["type"], event["message"], event["involvedObject"]["name"]) == ("Warning", told, "qwen")
-    assert f"{team.name}/: {told}" in running.log()
+    assert f"namespace {team.name}: {told}" in running.log()
     assert team.get("configmap", "vllm-catalog")["data"] == {"mine": "1"}
     assert team.get("configmap", "vllm-gates")
     team.wait_reason("EnginesStarting")
