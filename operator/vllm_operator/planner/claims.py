@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.claims import claims_of_pod, claims_of_spec
 from vllm_operator.api.names import DESIRED_HASH, INSTANCE, KEPT_FOR, cache_name, instance_name
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model
+from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.planner.plan import Observation
 
 CLAIM: Final = "PersistentVolumeClaim"
@@ -28,7 +30,7 @@ class ClaimsSeen:
 
     of_others: frozenset[str] = frozenset()
     """Claims of this model's children that the specs of other models in the namespace mount."""
-    borrowed: tuple[Mapping[str, Any], ...] = ()
+    borrowed: tuple[LiveObject, ...] = ()
     """Live claims that this model's spec mounts and another model controls."""
     mounted_by: Mapping[str, str] | None = None
     """Name of a pod for each claim that pods of the namespace mount, whosever they are; None where nobody asked."""
@@ -38,32 +40,30 @@ NO_CLAIMS: Final = ClaimsSeen()
 """Nobody else mounts any, and nobody asked what pods mount."""
 
 
-def unwanted(observation: Observation) -> list[Mapping[str, Any]]:
+def unwanted(observation: Observation) -> list[LiveObject]:
     """Claims that this very model controls and that its spec does not ask the operator for."""
-    raw = observation.raw or {}
+    uid = observation.model.uid if observation.model else ""
     return [
         live
         for live in _claims(observation)
-        if controlled_by(raw["metadata"]["uid"], live)
-        and "deletionTimestamp" not in live["metadata"]
-        and not _asked_for(raw, live)
+        if controlled_by(uid, live) and not live.leaving and not _asked_for(observation, live)
     ]
 
 
-def to_hand_over(observation: Observation) -> tuple[Mapping[str, Any], ...]:
+def to_hand_over(observation: Observation) -> tuple[LiveObject, ...]:
     """Claims that somebody wants as they are, and that must not go with a model."""
-    wanted = claims_of_spec((observation.raw or {}).get("spec")) | observation.claims.of_others
-    unowned = [live for live in _claims(observation) if _looks_like_a_child(observation.raw or {}, live)]
-    mentioned = [live for live in unwanted(observation) if live["metadata"]["name"] in wanted]
+    wanted = claims_of_spec(observation.raw.get("spec")) | observation.claims.of_others
+    unowned = [live for live in _claims(observation) if _looks_like_a_child(observation, live)]
+    mentioned = [live for live in unwanted(observation) if live.name in wanted]
     return (*mentioned, *unowned, *observation.claims.borrowed)
 
 
-def to_delete(observation: Observation) -> tuple[Mapping[str, Any], ...]:
+def to_delete(observation: Observation) -> tuple[LiveObject, ...]:
     """Claims that no spec wants and that no pod mounts or will mount."""
     mounted = observation.claims.mounted_by
     if mounted is None:
         return ()
-    return tuple(live for live in _left(observation) if live["metadata"]["name"] not in mounted)
+    return tuple(live for live in _left(observation) if live.name not in mounted)
 
 
 def in_question(observation: Observation) -> bool:
@@ -74,21 +74,19 @@ def in_question(observation: Observation) -> bool:
 def shared(observation: Observation) -> Iterator[str]:
     """A sentence where the spec asks for a claim of the model's own, and another model mounts that one too."""
     for live in _claims(observation):
-        name = live["metadata"]["name"]
-        if name in observation.claims.of_others and _asked_for(observation.raw or {}, live):
-            yield f"PersistentVolumeClaim {name}: another model mounts it too, so it stays when this one is deleted"
+        if live.name in observation.claims.of_others and _asked_for(observation, live):
+            yield f"{live.kind} {live.name}: another model mounts it too, so it stays when this one is deleted"
 
 
 def held(observation: Observation) -> Iterator[str]:
     """A sentence for each claim that nobody wants and that stays because somebody else's pod mounts it."""
-    engines = {pod["metadata"]["name"] for pod in observation.pods}
+    engines = {pod.name for pod in observation.pods}
     mounted = observation.claims.mounted_by or {}
     for live in _left(observation):
-        name = live["metadata"]["name"]
-        if name in mounted and mounted[name] not in engines:
+        if live.name in mounted and mounted[live.name] not in engines:
             yield (
-                f"PersistentVolumeClaim {name}: spec.storage.cache does not ask for it any more, and pod "
-                f"{mounted[name]} mounts it: it is deleted when no pod does; to keep it, name it in "
+                f"PersistentVolumeClaim {live.name}: spec.storage.cache does not ask for it any more, and pod "
+                f"{mounted[live.name]} mounts it: it is deleted when no pod does; to keep it, name it in "
                 "spec.storage.cache.existingClaim"
             )
 
@@ -98,45 +96,43 @@ def mounts_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {claim: str(pod["metadata"]["name"]) for pod in pods for claim in claims_of_pod(pod)}
 
 
-def handing_over(live: Mapping[str, Any]) -> dict[str, Any]:
+def handing_over(live: LiveObject) -> dict[str, Any]:
     """JSON merge patch by which a claim ceases to be a model's child and stays known as made for it.
 
     The label of an instance goes: Argo CD and others take what carries it for a part of the application of that name,
     and delete it as no longer wanted.
     """
-    metadata = live["metadata"]
-    others = [owner for owner in metadata.get("ownerReferences", []) if not owner.get("controller")]
-    labels = metadata.get("labels", {})
-    instance = labels.get(INSTANCE) or labels.get(KEPT_FOR) or instance_name(controlling_model(live) or "")
+    others = [owner for owner in live.body["metadata"].get("ownerReferences", []) if not owner.get("controller")]
+    instance = live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR) or instance_name(controlling_model(live) or "")
     return {"metadata": {"ownerReferences": others or None, "labels": {INSTANCE: None, KEPT_FOR: instance}}}
 
 
-def _claims(observation: Observation) -> list[Mapping[str, Any]]:
+def _claims(observation: Observation) -> list[LiveObject]:
     return [observation.children[key] for key in sorted(observation.children) if key.kind == CLAIM]
 
 
-def _asked_for(raw: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether a spec has the operator make this claim."""
-    cache = ((raw.get("spec") or {}).get("storage") or {}).get("cache") or {}
-    own = cache_name(instance_name(raw["metadata"]["name"]))
-    return bool(cache.get("persistentVolumeClaim")) and bool(live["metadata"]["name"] == own)
+def _asked_for(observation: Observation, live: LiveObject) -> bool:
+    """Whether the spec has the operator make this claim."""
+    cache = part(observation.raw, "spec", "storage", "cache")
+    own = cache_name(instance_name(observation.raw["metadata"]["name"]))
+    return bool(cache.get("persistentVolumeClaim")) and live.name == own
 
 
-def _looks_like_a_child(raw: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+def _looks_like_a_child(observation: Observation, live: LiveObject) -> bool:
     """Whether it was kept by an earlier version of the operator, which left it the labels of a child."""
     return (
-        INSTANCE in live["metadata"].get("labels", {})
-        and DESIRED_HASH in live["metadata"].get("annotations", {})
-        and controlling_model(live) is None
-        and belongs(raw["metadata"]["name"], live)
-        and not _asked_for(raw, live)
+        INSTANCE in live.labels
+        and DESIRED_HASH in live.annotations
+        and live.controller is None
+        and belongs(observation.raw["metadata"]["name"], live)
+        and not _asked_for(observation, live)
     )
 
 
-def _left(observation: Observation) -> list[Mapping[str, Any]]:
+def _left(observation: Observation) -> list[LiveObject]:
     """Unwanted claims that no spec mounts."""
-    kept = {live["metadata"]["name"] for live in to_hand_over(observation)}
-    return [live for live in unwanted(observation) if live["metadata"]["name"] not in kept]
+    kept = {live.name for live in to_hand_over(observation)}
+    return [live for live in unwanted(observation) if live.name not in kept]
 
 
 def _engines_are_replaced(observation: Observation) -> bool:
@@ -145,13 +141,13 @@ def _engines_are_replaced(observation: Observation) -> bool:
     As long as the Deployment has pods of an older revision, its controller makes them anew where one is evicted.
     """
     deployments = [live for key, live in observation.children.items() if key.kind == "Deployment"]
-    left = {live["metadata"]["name"] for live in _left(observation)}
+    left = {live.name for live in _left(observation)}
     return bool(deployments) and all(
-        _caught_up(live) and not left & claims_of_pod(live["spec"]["template"]) for live in deployments
+        _caught_up(live) and not left & claims_of_pod(live.body["spec"]["template"]) for live in deployments
     )
 
 
-def _caught_up(deployment: Mapping[str, Any]) -> bool:
-    status = deployment.get("status", {})
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+def _caught_up(deployment: LiveObject) -> bool:
+    status = deployment.status
+    seen = status.get("observedGeneration", 0) >= deployment.generation
     return bool(seen and status.get("replicas", 0) == status.get("updatedReplicas", 0))

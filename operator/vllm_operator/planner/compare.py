@@ -37,9 +37,9 @@ _MEANT_EMPTY: Final = frozenset({"emptyDir"})
 """Says something by being there, outside of atomic parts."""
 
 
-def holds(live: Any, desired: Any) -> bool:
-    """Whether a live object has every field of `desired`, with the same value."""
-    return _holds(live, desired, _TOP, atomic=False)
+def holds(live: Any, desired: Any, place: Place = _TOP) -> bool:
+    """Whether a live object, or its part at a place, has every field of `desired`, with the same value."""
+    return _holds(live, desired, place, atomic=False)
 
 
 def list_keys(place: Place) -> tuple[str, ...]:

@@ -6,15 +6,26 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import NOW, as_desired, child_of, deployment_status, live, observation, pod, resource
+from tests.support.resources import (
+    NOW,
+    as_desired,
+    as_live,
+    child_of,
+    deployment_status,
+    live,
+    observation,
+    pod,
+    resource,
+)
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, labels
 from vllm_operator.planner.claims import ClaimsSeen, handing_over, in_question, mounts_of
-from vllm_operator.planner.decide import CLAIM_AGAIN_AFTER, decide, key_of, tell
+from vllm_operator.planner.decide import CLAIM_AGAIN_AFTER, decide
 from vllm_operator.planner.owners import belongs
-from vllm_operator.planner.plan import ChildKey, Observation, Plan
+from vllm_operator.planner.plan import Observation, Plan
 
-CACHE = ChildKey("PersistentVolumeClaim", "qwen-cache")
-DEPLOYMENT = ChildKey("Deployment", "qwen")
+CACHE = ObjectKey("PersistentVolumeClaim", "qwen-cache")
+DEPLOYMENT = ObjectKey("Deployment", "qwen")
 MADE: dict[str, Any] = {"storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi"}}}}
 KEPT: dict[str, Any] = {"storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi", "keep": True}}}}
 NOBODY = ClaimsSeen(mounted_by={})
@@ -46,21 +57,21 @@ def seen(claims: ClaimsSeen, *pods: dict[str, Any], **spec: Any) -> Observation:
 @pytest.mark.parametrize("spec", MENTIONED.values(), ids=MENTIONED)
 def test_a_claim_that_the_spec_mounts_by_its_name_is_handed_over_and_not_deleted(spec: dict[str, Any]) -> None:
     plan = decide(seen(NOBODY, **spec))
-    assert plan.deletes == ()
-    assert [key_of(found) for found in plan.releases] == [CACHE]
+    assert plan.deletions == ()
+    assert [found.key for found in plan.releases] == [CACHE]
 
 
 def test_a_claim_that_another_model_mounts_is_handed_over_and_not_deleted() -> None:
     plan = decide(seen(ClaimsSeen(of_others=frozenset({"qwen-cache"}), mounted_by={})))
-    assert plan.deletes == ()
-    assert [key_of(found) for found in plan.releases] == [CACHE]
+    assert plan.deletions == ()
+    assert [found.key for found in plan.releases] == [CACHE]
 
 
 def test_a_claim_of_another_model_that_this_one_mounts_is_handed_over() -> None:
     theirs = live(child_of(resource("llama", **MADE), "PersistentVolumeClaim", suffix="-cache"))
     raw = resource(storage={"cache": {"existingClaim": "llama-cache"}})
-    plan = decide(observation(raw, as_desired(raw), claims=ClaimsSeen(borrowed=(theirs,))))
-    assert plan.releases == (theirs,)
+    plan = decide(observation(raw, as_desired(raw), claims=ClaimsSeen(borrowed=(as_live(theirs),))))
+    assert plan.releases == (as_live(theirs),)
 
 
 def test_a_claim_of_the_models_own_that_another_mounts_too_has_no_owner_and_that_is_told() -> None:
@@ -68,7 +79,7 @@ def test_a_claim_of_the_models_own_that_another_mounts_too_has_no_owner_and_that
     around = observation(raw, as_desired(raw), claims=ClaimsSeen(of_others=frozenset({"qwen-cache"})))
     (write,) = decide(around).writes
     assert "ownerReferences" not in write.desired["metadata"]
-    told = tell(around).status
+    told = decide(around).status
     assert told is not None
     assert told["warnings"] == [
         "PersistentVolumeClaim qwen-cache: another model mounts it too, so it stays when this one is deleted"
@@ -76,7 +87,7 @@ def test_a_claim_of_the_models_own_that_another_mounts_too_has_no_owner_and_that
 
 
 def test_a_claim_that_nobody_wants_and_nothing_mounts_is_deleted() -> None:
-    assert [key_of(found) for found in decide(seen(NOBODY)).deletes] == [CACHE]
+    assert [one.live.key for one in decide(seen(NOBODY)).deletions] == [CACHE]
 
 
 def test_nobody_is_asked_and_nothing_deleted_before_the_engines_have_been_replaced() -> None:
@@ -90,7 +101,7 @@ def test_nobody_is_asked_and_nothing_deleted_before_the_engines_have_been_replac
         rolling = {**as_desired(raw, **status), CACHE: claim()}
         assert not in_question(observation(raw, rolling))
     assert in_question(seen(ClaimsSeen()))
-    assert decide(seen(ClaimsSeen())).deletes == ()
+    assert decide(seen(ClaimsSeen())).deletions == ()
 
 
 def test_a_claim_that_an_engine_mounts_which_is_on_its_way_out_stays_without_a_word() -> None:
@@ -98,13 +109,13 @@ def test_a_claim_that_an_engine_mounts_which_is_on_its_way_out_stays_without_a_w
     leaving["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
     around = seen(ClaimsSeen(mounted_by={"qwen-cache": "qwen-1"}), leaving)
     plan = decide(around)
-    assert (plan.deletes, plan.releases, plan.look_again_at) == ((), (), None)
+    assert (plan.deletions, plan.releases, plan.look_again_at) == ((), (), None)
     assert "warnings" not in (plan.status or {})
 
 
 def test_a_claim_that_somebody_elses_pod_mounts_stays_and_that_is_told() -> None:
     plan = decide(seen(ClaimsSeen(mounted_by={"qwen-cache": "copy-job"})))
-    assert (plan.deletes, plan.releases) == ((), ())
+    assert (plan.deletions, plan.releases) == ((), ())
     assert plan.look_again_at == NOW + CLAIM_AGAIN_AFTER
     assert plan.status is not None
     (warning,) = plan.status["warnings"]
@@ -118,7 +129,7 @@ def test_a_claim_that_is_kept_is_neither_deleted_nor_touched() -> None:
     raw = resource(generation=2)
     found = {**as_desired(raw, **deployment_status(1)), CACHE: kept}
     plan = decide(observation(raw, found, pod(ready=True), claims=NOBODY))
-    assert (plan.writes, plan.releases, plan.deletes) == ((), (), ())
+    assert (plan.writes, plan.releases, plan.deletions) == ((), (), ())
 
 
 def test_the_owner_of_an_earlier_model_is_left_to_garbage_collection() -> None:
@@ -127,7 +138,7 @@ def test_the_owner_of_an_earlier_model_is_left_to_garbage_collection() -> None:
     raw = resource(generation=2)
     found = {**as_desired(raw, **deployment_status(1)), CACHE: earlier}
     plan = decide(observation(raw, found, claims=NOBODY))
-    assert (plan.releases, plan.deletes) == ((), ())
+    assert (plan.releases, plan.deletions) == ((), ())
 
 
 # --- the labels of what is kept
@@ -135,7 +146,7 @@ def test_the_owner_of_an_earlier_model_is_left_to_garbage_collection() -> None:
 
 def handed_over(found: dict[str, Any]) -> dict[str, Any]:
     """A claim after it was handed over."""
-    changes = handing_over(found)["metadata"]
+    changes = handing_over(as_live(found))["metadata"]
     kept = {key: value for key, value in found["metadata"]["labels"].items() if changes["labels"].get(key, key)}
     kept |= {key: value for key, value in changes["labels"].items() if value}
     metadata = {**found["metadata"], "labels": kept, "ownerReferences": changes["ownerReferences"] or []}
@@ -148,19 +159,19 @@ def test_what_is_kept_has_no_label_by_which_a_gitops_tool_takes_it_for_its_own()
         assert INSTANCE not in found["metadata"]["labels"]
         assert found["metadata"]["labels"][KEPT_FOR] == "qwen"
         assert not found["metadata"].get("ownerReferences")
-        assert belongs("qwen", found)
-        assert not belongs("llama", found)
+        assert belongs("qwen", as_live(found))
+        assert not belongs("llama", as_live(found))
 
 
 def test_a_claim_that_an_earlier_version_kept_loses_the_labels_of_a_child_and_stays_the_models() -> None:
     earlier = claim()
     earlier["metadata"] |= {"ownerReferences": [], "labels": labels("qwen", "cache")}
-    assert belongs("qwen", earlier)
+    assert belongs("qwen", as_live(earlier))
     raw = resource(generation=2)
     found = {**as_desired(raw, **deployment_status(1)), CACHE: earlier}
     plan = decide(observation(raw, found, pod(ready=True)))
-    assert plan.releases == (earlier,)
-    assert belongs("qwen", handed_over(earlier))
+    assert plan.releases == (as_live(earlier),)
+    assert belongs("qwen", as_live(handed_over(earlier)))
     after = {**found, CACHE: handed_over(earlier)}
     assert decide(observation(raw, after, pod(ready=True))).releases == ()
     by_hand = {**earlier, "metadata": {**earlier["metadata"], "annotations": {}}}
@@ -174,7 +185,7 @@ def test_owners_that_are_no_controllers_stay() -> None:
     found = claim()
     beside = {"kind": "Other", "name": "x", "uid": "y"}
     found["metadata"]["ownerReferences"].append(beside)
-    assert handing_over(found)["metadata"]["ownerReferences"] == [beside]
+    assert handing_over(as_live(found))["metadata"]["ownerReferences"] == [beside]
 
 
 def test_a_claim_that_was_handed_over_is_the_models_again_when_its_spec_asks_for_one() -> None:

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.resources import as_desired, child_of, live, observation, pod, resource
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.plan import ChildKey
 from vllm_operator.planner.rollout import may_be_unavailable, unblocked
 
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
@@ -103,14 +103,14 @@ def test_the_strategy_is_written_and_taken_back_by_what_is_seen_alone() -> None:
     found = as_desired(raw, **deployment(old, new)["status"])
     (write,) = decide(observation(raw, found, old, new)).writes
     assert write.desired["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
-    plain = found[ChildKey("Deployment", "qwen")]
+    plain = found[ObjectKey("Deployment", "qwen")]
     assert write.desired["spec"]["template"] == plain["spec"]["template"]
     assert write.desired["metadata"]["annotations"][DESIRED_HASH] != plain["metadata"]["annotations"][DESIRED_HASH]
 
-    found[ChildKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(old, new)["status"])
+    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(old, new)["status"])
     assert decide(observation(raw, found, old, new)).writes == (), "also before the controller has seen it"
 
-    found[ChildKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(new)["status"])
+    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(new)["status"])
     (write,) = decide(observation(raw, found, new)).writes
     assert write.desired["spec"]["strategy"] == plain["spec"]["strategy"]
 
