@@ -23,6 +23,7 @@ from vllm_operator.planner.news import news_of
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.render.children import children
+from vllm_operator.render.promises import doubts
 from vllm_operator.render.service import url
 from vllm_operator.render.surroundings import Surroundings
 
@@ -157,7 +158,7 @@ def _status(model: VLLMModel, observation: Observation, outcome: Outcome | None,
         seen,
         outcome or status.judge(seen),
         address=url(model),
-        warnings=[*_warnings(observation), *wanted.fights],
+        warnings=[*_warnings(model, observation), *wanted.fights],
         now=observation.now,
     )
 
@@ -167,10 +168,11 @@ def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = 
     return status.fleet(wanted, deployment.body if deployment else None, engines(observation), pending=pending)
 
 
-def _warnings(observation: Observation) -> list[str]:
+def _warnings(model: VLLMModel, observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
     found = [
         keys.first_key(observation).warning,
+        *doubts(model),
         *claims.shared(observation),
         *claims.held(observation),
     ]

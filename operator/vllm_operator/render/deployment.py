@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
-from vllm_operator.errors import InvalidSpec
-from vllm_operator.render import pod, storage
+from vllm_operator.render import storage
 from vllm_operator.render.exclusive import one_per_node
 from vllm_operator.render.objects import child
-from vllm_operator.render.patch import PatchError, strategic_merge
+from vllm_operator.render.promises import finished_template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vllm_operator.api.resource import VLLMModel
 
 _PROGRESS_MARGIN_SECONDS: Final = 600
@@ -29,7 +26,7 @@ def deployment(model: VLLMModel) -> dict[str, Any]:
     Raises:
         InvalidSpec: the user's patch of the pods does not fit them.
     """
-    template = _patched(model, pod.template(model))
+    template = finished_template(model)
     in_place = storage.on_one_node(model.spec.storage) or one_per_node(template)
     spec = {
         "replicas": model.spec.replicas,
@@ -45,31 +42,3 @@ def deployment(model: VLLMModel) -> dict[str, Any]:
 def strategy(*, surge: int, unavailable: int) -> dict[str, Any]:
     """How a rollout replaces engines: how many it may add, and how many it may take away first."""
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
-
-
-def _patched(model: VLLMModel, template: dict[str, Any]) -> dict[str, Any]:
-    """The template as the user wants it.
-
-    Raises:
-        InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
-    """
-    patch = model.spec.pod.patch
-    if not patch:
-        return template
-    try:
-        patched = strategic_merge(template, patch)
-    except PatchError as error:
-        raise InvalidSpec([f"spec.pod.patch.{error}"]) from None
-    faults = list(_missing(model, patched))
-    if faults:
-        raise InvalidSpec(faults)
-    return patched
-
-
-def _missing(model: VLLMModel, template: dict[str, Any]) -> Iterator[str]:
-    labels = template.get("metadata", {}).get("labels", {})
-    if not names.selector_labels(model.instance).items() <= labels.items():
-        yield "spec.pod.patch.metadata.labels: Services find the engines by app.kubernetes.io/name and instance"
-    containers = template.get("spec", {}).get("containers", [])
-    if pod.CONTAINER_NAME not in [container.get("name") for container in containers]:
-        yield f"spec.pod.patch.spec.containers: the engine's own container {pod.CONTAINER_NAME} must stay"

@@ -137,5 +137,6 @@ class Pod(Model):
     ) = Field(
         default=None,
         description="Strategic merge patch of the finished pod template (metadata, spec), for what has no field. "
-        "The engine's container is called vllm.",
+        "The engine's container is called vllm. What the gate and the Services need stays: its probes, its port http, "
+        "their labels; a patch that takes them away is refused, and one that weakens them is told in the status.",
     )

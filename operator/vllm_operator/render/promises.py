@@ -1,0 +1,167 @@
+"""The pod template as the user's patch leaves it, and what of it the operator's promises rest on.
+
+A patch that breaks one of them is refused with its path, and with the field that does the same without breaking it.
+What only weakens one is told in the status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api import names
+from vllm_operator.errors import InvalidSpec
+from vllm_operator.render import gates, pod
+from vllm_operator.render.environment import KEY_VARIABLE, key_variables
+from vllm_operator.render.patch import PatchError, strategic_merge
+from vllm_operator.render.service import PORT_NAME
+from vllm_operator.render.untyped import items, named, part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vllm_operator.api.resource import VLLMModel
+
+_PATCH: Final = "spec.pod.patch"
+_CONTAINER: Final = f"{_PATCH}.spec.containers[{pod.CONTAINER_NAME}]"
+_HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
+
+_GATES: Final = {
+    "startupProbe": "no engine takes traffic before it has completed a prompt: leave it, or set spec.gates.probe for a "
+    "command of your own",
+    "readinessProbe": "an engine that makes no progress loses its traffic by it: leave it, or set spec.gates.probe for "
+    "a command of your own",
+    "livenessProbe": "an engine that hangs is restarted by it: to have none restarted, set spec.gates.restart: Never; "
+    "for a command of your own, spec.gates.probe",
+}
+"""What each probe is for, and the legal way to change it."""
+
+
+def finished_template(model: VLLMModel) -> dict[str, Any]:
+    """The template as the user wants it.
+
+    Raises:
+        InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
+    """
+    template, patch = pod.template(model), model.spec.pod.patch
+    if not patch:
+        return template
+    try:
+        patched = strategic_merge(template, patch)
+    except PatchError as error:
+        raise InvalidSpec([f"{_PATCH}.{error}"]) from None
+    faults = list(_broken(model, template, patched))
+    if faults:
+        raise InvalidSpec(faults)
+    return patched
+
+
+def doubts(model: VLLMModel) -> list[str]:
+    """What the user's patch weakens, a sentence for each.
+
+    Raises:
+        InvalidSpec: the patch is refused.
+    """
+    return list(_weakened(pod.template(model), finished_template(model))) if model.spec.pod.patch else []
+
+
+def _broken(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
+    yield from _labels(model, patched)
+    before, after = _engine(template), _engine(patched)
+    if not after:
+        yield f"{_PATCH}.spec.containers: the engine's own container {pod.CONTAINER_NAME} must stay"
+        return
+    yield from _port(model, patched, after)
+    yield from _keys(model, before, after)
+    if not model.spec.gates.probe:  # then all that the gates promise is the user's own affair
+        yield from _probes(before, after)
+        yield from _program(template, patched)
+
+
+def _engine(template: Mapping[str, Any]) -> Mapping[str, Any]:
+    return named(items(template, "spec", "containers"), pod.CONTAINER_NAME)
+
+
+def _labels(model: VLLMModel, patched: Mapping[str, Any]) -> Iterator[str]:
+    labels = part(patched, "metadata", "labels")
+    if not names.selector_labels(model.instance).items() <= labels.items():
+        yield f"{_PATCH}.metadata.labels: Services find the engines by app.kubernetes.io/name and instance"
+    if labels.get(names.MANAGED_BY) != names.MANAGER:
+        yield f"{_PATCH}.metadata.labels: the operator sees the engines by {names.MANAGED_BY}: leave it as it is"
+
+
+def _port(model: VLLMModel, patched: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterator[str]:
+    port = named(items(engine, "ports"), PORT_NAME)
+    if (port.get("containerPort"), port.get("protocol", "TCP")) != (model.spec.engine.port, "TCP"):
+        yield (
+            f"{_CONTAINER}.ports: Services find the engine by its port {PORT_NAME}, {model.spec.engine.port}: leave it; "
+            "spec.engine.port sets another number"
+        )
+    for container in items(patched, "spec", "containers"):
+        if container.get("name") != pod.CONTAINER_NAME and named(items(container, "ports"), PORT_NAME):
+            name = container.get("name")
+            yield f"{_PATCH}.spec.containers[{name}].ports: Services take {PORT_NAME} for the engine: use another name"
+
+
+def _keys(model: VLLMModel, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for variable in {KEY_VARIABLE: None, **dict.fromkeys(key_variables(model.spec))}:
+        if named(items(before, "env"), variable) != named(items(after, "env"), variable):
+            yield f"{_CONTAINER}.env[{variable}]: clients get the keys that spec.auth names: change them there"
+
+
+def _probes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for probe, purpose in _GATES.items():
+        if _handlers(part(before, probe)) != _handlers(part(after, probe)):
+            yield f"{_CONTAINER}.{probe}: {purpose}"
+
+
+def _handlers(probe: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: probe[name] for name in _HANDLERS if name in probe}
+
+
+def _program(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
+    """The gate's program and the folder of its memory."""
+    for volume in gates.volumes():
+        if named(items(patched, "spec", "volumes"), volume["name"]) != named(
+            items(template, "spec", "volumes"), volume["name"]
+        ):
+            yield f"{_PATCH}.spec.volumes[{volume['name']}]: the gate needs it: leave it, or set spec.gates.probe"
+    mounts = items(_engine(patched), "volumeMounts")
+    for mount in gates.mounts():
+        if mount not in mounts:
+            path = mount["mountPath"]
+            yield f"{_CONTAINER}.volumeMounts[{path}]: the gate needs it: leave it, or set spec.gates.probe"
+
+
+def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
+    before, after = _engine(template), _engine(patched)
+    for probe in _GATES:
+        changed = sorted(
+            key
+            for key in {*part(before, probe), *part(after, probe)} - {*_HANDLERS}
+            if part(before, probe).get(key) != part(after, probe).get(key)
+        )
+        if changed:
+            fields = ", ".join(changed)
+            yield f"{_CONTAINER}.{probe} changes {fields}: engines are admitted, withdrawn or restarted at other times"
+    if part(before, "lifecycle", "preStop") != part(after, "lifecycle", "preStop"):
+        yield f"{_CONTAINER}.lifecycle.preStop: an engine that goes no longer leaves its Services first: requests fail"
+    yield from _weakened_pod(part(template, "spec"), part(patched, "spec"))
+
+
+def _weakened_pod(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    needed, given = before["terminationGracePeriodSeconds"], after.get("terminationGracePeriodSeconds", 30)
+    if isinstance(given, int) and given < needed:
+        yield (
+            f"{_PATCH}.spec.terminationGracePeriodSeconds: {given} s cut off what an engine still finishes within "
+            f"{needed} s: set spec.engine.shutdownTimeoutSeconds instead"
+        )
+    if after.get("enableServiceLinks") is not False:
+        yield (
+            f"{_PATCH}.spec.enableServiceLinks: the engine dies of VLLM_PORT=tcp://... where a Service of the "
+            "namespace is called vllm"
+        )
+    if after.get("nodeName"):
+        yield (
+            f"{_PATCH}.spec.nodeName: no scheduler sees to it that there is room on the node: set "
+            "spec.scheduling.nodeSelector with kubernetes.io/hostname instead"
+        )
