@@ -93,8 +93,8 @@ def _port(model: VLLMModel, patched: Mapping[str, Any], engine: Mapping[str, Any
     port = named(items(engine, "ports"), PORT_NAME)
     if (port.get("containerPort"), port.get("protocol", "TCP")) != (model.spec.engine.port, "TCP"):
         yield (
-            f"{_CONTAINER}.ports: Services find the engine by its port {PORT_NAME}, {model.spec.engine.port}: leave it; "
-            "spec.engine.port sets another number"
+            f"{_CONTAINER}.ports: Services find the engine by its port {PORT_NAME}, {model.spec.engine.port}: "
+            "leave it, and set spec.engine.port for another number"
         )
     for container in items(patched, "spec", "containers"):
         if container.get("name") != pod.CONTAINER_NAME and named(items(container, "ports"), PORT_NAME):
