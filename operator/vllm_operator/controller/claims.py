@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.api.names import cache_name, instance_name
+from vllm_operator.api.spec.storage import ONE_NODE_MODES
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import PERSISTENT_VOLUME_CLAIM
 from vllm_operator.planner.claims import CLAIM, in_question, mounts_of
 from vllm_operator.planner.owners import controlling_model
 
 if TYPE_CHECKING:
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.plan import Observation
@@ -44,6 +46,16 @@ def with_known_claims(cache: Cache, observation: Observation) -> Observation:
     }
     of_others = frozenset(name for name in own if cache.models_mounting(model.namespace, name) - {model.name})
     named = sorted(claims_of_spec(observation.raw.get("spec")))
-    found = [cache.get(PERSISTENT_VOLUME_CLAIM, Key(model.namespace, name)) for name in named]
-    borrowed = tuple(live for live in found if live is not None and controlling_model(live) not in (None, model.name))
-    return replace(observation, claims=replace(observation.claims, of_others=of_others, borrowed=borrowed))
+    known = [cache.get(PERSISTENT_VOLUME_CLAIM, Key(model.namespace, name)) for name in named]
+    found = [live for live in known if live is not None]
+    seen = replace(
+        observation.claims,
+        of_others=of_others,
+        on_one_node=frozenset(live.name for live in found if _on_one_node(live)),
+        borrowed=tuple(live for live in found if controlling_model(live) not in (None, model.name)),
+    )
+    return replace(observation, claims=seen)
+
+
+def _on_one_node(live: LiveObject) -> bool:
+    return set(live.body.get("spec", {}).get("accessModes", [])) <= ONE_NODE_MODES

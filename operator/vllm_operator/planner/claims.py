@@ -30,6 +30,8 @@ class ClaimsSeen:
 
     of_others: frozenset[str] = frozenset()
     """Claims of this model's children that the specs of other models in the namespace mount."""
+    on_one_node: frozenset[str] = frozenset()
+    """Claims that this model's spec mounts and that pods on two nodes cannot use at the same time."""
     borrowed: tuple[LiveObject, ...] = ()
     """Live claims that this model's spec mounts and another model controls."""
     mounted_by: Mapping[str, str] | None = None

@@ -95,6 +95,7 @@ def _surroundings(observation: Observation) -> Surroundings:
         api_key=keys.first_key(observation).text,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
+        one_node_claims=observation.claims.on_one_node,
     )
 
 

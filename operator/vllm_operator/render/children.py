@@ -32,6 +32,6 @@ def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple
         headless_service(model),
         *network_policy(model),
         *disruption_budget(model),
-        deployment(model),
+        deployment(model, surroundings),
         *pod_monitor(model, surroundings),
     )

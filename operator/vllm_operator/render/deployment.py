@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.api.claims import claims_of_pod
 from vllm_operator.render import storage
 from vllm_operator.render.exclusive import one_per_node
 from vllm_operator.render.objects import child
 from vllm_operator.render.promises import finished_template
+from vllm_operator.render.surroundings import NO_CLUSTER
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.render.surroundings import Surroundings
 
 _PROGRESS_MARGIN_SECONDS: Final = 600
 """Time to schedule the pod and pull the image, on top of the engine's own start-up budget."""
 
 
-def deployment(model: VLLMModel) -> dict[str, Any]:
+def deployment(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
     """The Deployment.
 
     A rollout never takes an engine away before its replacement has completed a prompt. Only where two engines cannot
@@ -27,7 +30,8 @@ def deployment(model: VLLMModel) -> dict[str, Any]:
         InvalidSpec: the user's patch of the pods does not fit them.
     """
     template = finished_template(model)
-    in_place = storage.on_one_node(model.spec.storage) or one_per_node(template)
+    on_one_node = storage.on_one_node(model.spec.storage) or claims_of_pod(template) & surroundings.one_node_claims
+    in_place = on_one_node or one_per_node(template)
     spec = {
         "replicas": model.spec.replicas,
         "progressDeadlineSeconds": model.spec.gates.startup_budget_seconds + _PROGRESS_MARGIN_SECONDS,

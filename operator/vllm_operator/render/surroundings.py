@@ -16,6 +16,8 @@ class Surroundings:
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
     claims_of_others: frozenset[str] = frozenset()
     """Names of claims that the specs of other models in the namespace mount."""
+    one_node_claims: frozenset[str] = frozenset()
+    """Names of claims that the spec mounts and that pods on two nodes cannot use at the same time."""
 
 
 NO_CLUSTER: Final = Surroundings()

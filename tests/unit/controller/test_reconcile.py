@@ -776,6 +776,19 @@ async def test_nobody_is_asked_what_pods_mount_where_no_claim_may_go(storage: di
     assert control.server.deleted == []
 
 
+@pytest.mark.parametrize(("modes", "surge"), [("ReadWriteOnce", 0), ("ReadWriteMany", 1)])
+async def test_engines_are_replaced_in_place_where_the_named_claim_is_known_to_be_on_one_node(
+    modes: str, surge: int
+) -> None:
+    control = Control(resource(model={"source": "pvc://qwen-cache/model"}))
+    claim = live(child_of(resource(storage=MADE), "PersistentVolumeClaim", suffix="-cache"))
+    claim["spec"]["accessModes"] = [modes]
+    control.have(claim)
+    await control.reconcile()
+    strategy = control.server.objects["Deployment", "qwen"]["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": 1 - surge}
+
+
 async def test_a_claim_that_the_spec_names_loses_its_owner() -> None:
     control = with_claim(storage={"cache": {"existingClaim": "qwen-cache"}})
     await control.reconcile()
