@@ -56,7 +56,7 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
     parts.intake.everything()
     ready.set()
     logger.info("following the cluster with %d workers", parts.settings.workers)
-    reconciler = Reconciler(parts.client, parts.cache, parts.telemetry.census, parts.queue.add)
+    reconciler = Reconciler(parts.client, parts.cache, parts.telemetry.engines, parts.queue.add)
     async with asyncio.TaskGroup() as group:
         for number in range(parts.settings.workers):
             group.create_task(_work(parts, reconciler), name=f"worker {number}")

@@ -15,7 +15,7 @@ from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
 from vllm_operator.controller.announce import Announcer
-from vllm_operator.controller.listen import Listener
+from vllm_operator.controller.event_lookups import EventReader
 from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
 from vllm_operator.planner.decide import decide, decide_namespace, engines, key_of, tell
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.client import Client
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.plan import ChildKey, Plan, Trouble
-    from vllm_operator.telemetry import Census
+    from vllm_operator.telemetry import EngineMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +52,19 @@ class Reconciler:
         self,
         client: Client,
         cache: Cache,
-        census: Census,
+        engine_metrics: EngineMetrics,
         look_at: Callable[[Key], None],
         *,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._client = client
         self._cache = cache
-        self._census = census
+        self._engine_metrics = engine_metrics
         self._look_at = look_at
         self._clock = clock
         self._catalogs_judged_at: dict[str, datetime] = {}
         self._hands = Hands(client, cache)
-        self._listener = Listener(client)
+        self._events = EventReader(client)
         self._announcer = Announcer(client)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -81,7 +81,7 @@ class Reconciler:
     async def _follow(self, key: Key) -> float | None:
         """One model."""
         observation = await self._observe(key)
-        self._census.count(key, engines(observation) if observation.raw else ())
+        self._engine_metrics.count(key, engines(observation) if observation.raw else ())
         outcome, failure = await self._carry_out(key, observation)
         if outcome.status is not None:
             await self._write_status(key, outcome.status, observation.now)
@@ -119,7 +119,7 @@ class Reconciler:
             pod_monitors=self._cache.serves(POD_MONITOR),
             secret=await self._secret(key.namespace, raw) if raw else None,
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
-            heard=await self._listener.heard(key, pods if raw else (), now),
+            lookups=await self._events.read(key, pods if raw else (), now),
         )
 
     def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.diagnosis import fleet, lookups
+from vllm_operator.diagnosis.engines import reports
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import keys, lookups, pods, status
+from vllm_operator.planner import keys, status
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.planner.pods import EngineReport
-    from vllm_operator.planner.status import Outcome
+    from vllm_operator.diagnosis.engines import EngineReport
+    from vllm_operator.diagnosis.fleet import Outcome
 
 REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
 """A foreign object, a quota, a webhook or a missing Secret may be mended, and none of them tells the operator."""
@@ -80,8 +82,7 @@ def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
-    said = {uid: heard.words for uid, heard in observation.heard.items()}
-    return pods.reports(observation.pods, said)
+    return reports(observation.pods, {uid: lookup.message for uid, lookup in observation.lookups.items()})
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -158,7 +159,7 @@ def _no_longer_wanted(
 def _invalid(observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
     raw = observation.raw or {}
-    outcome = status.refused(Reason.INVALID_SPEC, message)
+    outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(observation, wanted=0)
     address = raw.get("status", {}).get("url", "")
     told = status.status_of(raw, seen, outcome, address=address, now=observation.now)
@@ -172,8 +173,8 @@ def _outcome(troubles: Sequence[Trouble]) -> Outcome:
     message = "; ".join(messages) + (f"; and {more} more" if more > 0 else "")
     refusals = [trouble.reason for trouble in troubles if trouble.reason is not Reason.CHILD_NOT_WRITTEN]
     if refusals:
-        return status.refused(refusals[0], message)
-    return status.unfinished(Reason.CHILD_NOT_WRITTEN, message)
+        return fleet.refused(refusals[0], message)
+    return fleet.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
 def _status(
@@ -183,17 +184,17 @@ def _status(
     return status.status_of(
         observation.raw or {},
         seen,
-        outcome or status.judge(seen),
+        outcome or fleet.judge(seen),
         address=url(model),
         warnings=_warnings(observation),
         now=observation.now,
     )
 
 
-def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
+def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> fleet.Fleet:
     instance = instance_name((observation.raw or {})["metadata"]["name"])
     deployment = observation.children.get(ChildKey("Deployment", instance))
-    return status.fleet(wanted, deployment, engines(observation), pending=pending)
+    return fleet.observed(wanted, deployment, engines(observation), pending=pending)
 
 
 def _warnings(observation: Observation) -> list[str]:
@@ -207,7 +208,7 @@ def _warnings(observation: Observation) -> list[str]:
 
 def _look_again_at(observation: Observation) -> datetime | None:
     """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
-    times = (_key_again_at(observation), lookups.next_look(observation.pods, observation.heard, observation.now))
+    times = (_key_again_at(observation), lookups.next_lookup(observation.pods, observation.lookups, observation.now))
     return min((when for when in times if when is not None), default=None)
 
 

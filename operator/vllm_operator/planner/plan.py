@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.conditions import Reason
-    from vllm_operator.planner.lookups import Heard
+    from vllm_operator.diagnosis.lookups import EventLookup
 
 
 class ChildKey(NamedTuple):
@@ -37,8 +37,8 @@ class Observation:
     """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
-    heard: Mapping[str, Heard] = field(default_factory=dict)
-    """What kubelet's Events said of pods that are not ready, by uid."""
+    lookups: Mapping[str, EventLookup] = field(default_factory=dict)
+    """What kubelet's Events said of pods that are not ready, by the pod's uid."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from vllm_operator.errors import (
 from vllm_operator.planner.decide import key_of
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
-from vllm_operator.telemetry import Census
+from vllm_operator.telemetry import EngineMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,11 +123,11 @@ class Control:
     """A reconciler with its cache and its server."""
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
-        self.cache, self.server, self.census = Cache(), Server(), Census()
+        self.cache, self.server, self.engine_metrics = Cache(), Server(), EngineMetrics()
         self.looked_at: list[Key] = []
         client = cast("Client", self.server)
         self.passed = timedelta()
-        self.reconciler = Reconciler(client, self.cache, self.census, self.looked_at.append, clock=self.now)
+        self.reconciler = Reconciler(client, self.cache, self.engine_metrics, self.looked_at.append, clock=self.now)
         if raw is not None:
             self.cache.put(MODEL, raw)
 
@@ -563,16 +563,16 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
     assert "cannot write Events" in caplog.text
 
 
-# --- the census
+# --- metrics
 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    (family,) = serving.census.collect()
+    (family,) = serving.engine_metrics.collect()
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
     serving.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
     await serving.reconcile()
-    (family,) = serving.census.collect()
+    (family,) = serving.engine_metrics.collect()
     assert family.samples == []

@@ -24,6 +24,7 @@ from tests.support.resources import (
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.diagnosis import fleet
 from vllm_operator.planner import status
 from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Trouble, Write
@@ -594,8 +595,8 @@ def test_a_generated_key_is_written_once_and_no_status_shows_it() -> None:
 
 
 def test_more_and_longer_warnings_than_the_schema_allows_are_cut() -> None:
-    seen = status.fleet(0, None, (), pending=False)
-    told = status.status_of(resource(), seen, status.judge(seen), address="", warnings=["x" * 5000] * 20, now=NOW)
+    seen = fleet.observed(0, None, (), pending=False)
+    told = status.status_of(resource(), seen, fleet.judge(seen), address="", warnings=["x" * 5000] * 20, now=NOW)
     assert [len(warning) for warning in told["warnings"]] == [1024] * 16
 
 

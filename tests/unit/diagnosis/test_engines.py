@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.resources import pod
 from vllm_operator.api.conditions import Reason
-from vllm_operator.planner.pods import EngineState, report, reports, summary
-from vllm_operator.planner.words import Topic, Words
+from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.engines import report, reports, summary
+from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
 
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
@@ -161,74 +162,76 @@ NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
 
 
 @pytest.mark.parametrize(
-    ("found", "words", "state", "reason", "sentence"),
+    ("found", "message", "state", "reason", "sentence"),
     [
         (
             LOADING,
-            Words(Topic.STARTUP, "nothing listens on port 8000 yet: the model is still loading"),
+            KubeletMessage(MessageKind.STARTUP, "nothing listens on port 8000 yet: the model is still loading"),
             EngineState.STARTING,
             Reason.ENGINES_STARTING,
             f"loads its model {SINCE}: nothing listens on port 8000 yet: the model is still loading",
         ),
         (
             LOADING,
-            Words(Topic.STARTUP, "serves other, not qwen"),
+            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
             EngineState.FAILING,
             Reason.WRONG_MODEL,
             f"is not admitted {SINCE}: serves other, not qwen",
         ),
         (
             LOADING,
-            Words(Topic.STARTUP, "/v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key"),
+            KubeletMessage(
+                MessageKind.STARTUP, "/v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key"
+            ),
             EngineState.FAILING,
             Reason.UNAUTHORIZED,
             f"is not admitted {SINCE}: /v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key",
         ),
         (
             LOADING,
-            Words(Topic.STARTUP, "/v1/completions: HTTP 500: no template"),
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions: HTTP 500: no template"),
             EngineState.FAILING,
             Reason.COMPLETIONS_FAIL,
             f"is not admitted {SINCE}: /v1/completions: HTTP 500: no template",
         ),
         (
             LOADING,
-            Words(Topic.STARTUP, "/v1/completions: a completion came back empty"),
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions: a completion came back empty"),
             EngineState.FAILING,
             Reason.COMPLETIONS_FAIL,
             f"is not admitted {SINCE}: /v1/completions: a completion came back empty",
         ),
         (
             LOADING,
-            Words(Topic.STARTUP, "/v1/completions does not answer within 9 s"),
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions does not answer within 9 s"),
             EngineState.STARTING,
             Reason.ENGINES_STARTING,
             f"loads its model {SINCE}: /v1/completions does not answer within 9 s",
         ),
         (
             LOADING,
-            Words(Topic.ERRORED, NO_PYTHON),
+            KubeletMessage(MessageKind.ERRORED, NO_PYTHON),
             EngineState.FAILING,
             Reason.GATE_CANNOT_RUN,
             f"is not admitted {SINCE}: its gate cannot run: {NO_PYTHON}; {ADVICE}",
         ),
         (
             CREATING,
-            Words(Topic.UNMOUNTED, 'configmap "vllm-gates" not found'),
+            KubeletMessage(MessageKind.UNMOUNTED, 'configmap "vllm-gates" not found'),
             EngineState.FAILING,
             Reason.ENGINES_FAILING,
             f'cannot start {SINCE}: configmap "vllm-gates" not found',
         ),
         (
             WITHDRAWN,
-            Words(Topic.READINESS, "no progress with requests in flight (engine 0)"),
+            KubeletMessage(MessageKind.READINESS, "no progress with requests in flight (engine 0)"),
             EngineState.WITHDRAWN,
             Reason.ENGINES_WITHDRAWN,
             f"served before, and takes no traffic {SINCE}: no progress with requests in flight (engine 0)",
         ),
         (
             WITHDRAWN,
-            Words(Topic.STARTUP, "serves other, not qwen"),
+            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
             EngineState.WITHDRAWN,
             Reason.ENGINES_WITHDRAWN,
             f"served before, and takes no traffic {SINCE}",
@@ -236,13 +239,15 @@ NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
     ],
 )
 def test_what_kubelet_says_of_the_gate_completes_the_sentence_and_names_the_reason_where_it_is_certain(
-    found: dict[str, Any], words: Words, state: EngineState, reason: Reason, sentence: str
+    found: dict[str, Any], message: KubeletMessage, state: EngineState, reason: Reason, sentence: str
 ) -> None:
-    told = report(found, words)
+    told = report(found, message)
     assert (told.state, told.reason, told.sentence) == (state, reason, sentence)
 
 
 def test_what_a_pod_says_itself_counts_more_than_what_kubelet_says_of_its_gate() -> None:
-    told = report(pod(container={"state": terminated(1, LOG)}), Words(Topic.STARTUP, "serves other, not qwen"))
+    told = report(
+        pod(container={"state": terminated(1, LOG)}), KubeletMessage(MessageKind.STARTUP, "serves other, not qwen")
+    )
     assert "ended with exit code 1" in told.sentence
     assert told.reason is Reason.ENGINES_FAILING

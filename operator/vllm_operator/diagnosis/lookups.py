@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.planner import pods
-from vllm_operator.planner.pods import EngineState
+from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.engines import needs_lookup, report
+from vllm_operator.diagnosis.facts import unready_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from vllm_operator.planner.words import Words
+    from vllm_operator.diagnosis.events import KubeletMessage
 
 _FIRST_AFTER: Final = {
     EngineState.STARTING: timedelta(seconds=10),  # most engines are still loading, as they should
@@ -32,48 +33,52 @@ MOST_AT_ONCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EventLookup:
     """What the Events of one pod said when they were last read."""
 
     version: str
     """Resource version of the pod at that time."""
     at: datetime
-    words: Words | None = None
+    message: KubeletMessage | None = None
     repeats: int = 0
     """How often in a row there was nothing new."""
 
 
-def due(found: Iterable[Mapping[str, Any]], heard: Mapping[str, Heard], now: datetime) -> tuple[Mapping[str, Any], ...]:
+def due_pods(
+    found: Iterable[Mapping[str, Any]], known: Mapping[str, EventLookup], now: datetime
+) -> tuple[Mapping[str, Any], ...]:
     """Pods whose Events are to be read now, those that have waited longest first."""
-    times = [(when, pod) for pod in found if (when := appointment(pod, heard.get(uid(pod)))) and when <= now]
+    times = [(when, pod) for pod in found if (when := next_lookup_at(pod, known.get(uid(pod)))) and when <= now]
     return tuple(pod for _, pod in sorted(times, key=lambda one: one[0])[:MOST_AT_ONCE])
 
 
-def next_look(found: Iterable[Mapping[str, Any]], heard: Mapping[str, Heard], now: datetime) -> datetime | None:
-    """When Events are to be read next; None where every pod speaks for itself."""
-    times = [when for pod in found if (when := appointment(pod, heard.get(uid(pod))))]
+def next_lookup(found: Iterable[Mapping[str, Any]], known: Mapping[str, EventLookup], now: datetime) -> datetime | None:
+    """When Events are to be read next; None where every pod says itself how it is."""
+    times = [when for pod in found if (when := next_lookup_at(pod, known.get(uid(pod))))]
     return max(min(times), now + _AT_ONCE) if times else None
 
 
-def appointment(pod: Mapping[str, Any], heard: Heard | None) -> datetime | None:
-    """When to read the Events of a pod; None where it is ready, is leaving, or tells its trouble itself."""
-    since = pods.unready_since(pod)
-    if since is None or not pods.keeps_silent(pod):
+def next_lookup_at(pod: Mapping[str, Any], last: EventLookup | None) -> datetime | None:
+    """When to read the Events of a pod; None where it is ready, is leaving, or says itself why it is not ready."""
+    since = unready_since(pod)
+    if since is None or not needs_lookup(pod):
         return None
-    first = since + _FIRST_AFTER[pods.report(pod).state]
-    if heard is None:
+    first = since + _FIRST_AFTER[report(pod).state]
+    if last is None:
         return first
-    if heard.version != pod["metadata"]["resourceVersion"]:
-        return max(first, heard.at + _SHORTEST_PAUSE)
-    pause: timedelta = _SHORTEST_PAUSE * 2 ** min(heard.repeats, _MOST_DOUBLINGS)
-    return heard.at + min(pause, _LONGEST_PAUSE)
+    if last.version != pod["metadata"]["resourceVersion"]:
+        return max(first, last.at + _SHORTEST_PAUSE)
+    pause: timedelta = _SHORTEST_PAUSE * 2 ** min(last.repeats, _MOST_DOUBLINGS)
+    return last.at + min(pause, _LONGEST_PAUSE)
 
 
-def after_look(pod: Mapping[str, Any], before: Heard | None, words: Words | None, now: datetime) -> Heard:
+def after_lookup(
+    pod: Mapping[str, Any], before: EventLookup | None, message: KubeletMessage | None, now: datetime
+) -> EventLookup:
     """What is known of a pod after its Events were read."""
     version = str(pod["metadata"]["resourceVersion"])
-    same = before is not None and (before.version, before.words) == (version, words)
-    return Heard(version, now, words, before.repeats + 1 if before is not None and same else 0)
+    same = before is not None and (before.version, before.message) == (version, message)
+    return EventLookup(version, now, message, before.repeats + 1 if before is not None and same else 0)
 
 
 def uid(pod: Mapping[str, Any]) -> str:

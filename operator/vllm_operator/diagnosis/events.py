@@ -1,4 +1,4 @@
-"""What kubelet says of an engine's probes in the pod's Events: the gate's own words. Pure.
+"""What kubelet says of an engine in the Events of its pod, most often the result of a probe in the gate's words. Pure.
 
 Kubelet's wording is that of its prober (pkg/kubelet/prober/prober.go): "Readiness probe failed: " and what the program
 printed, or "... probe errored" where the program could not be run at all, which is no verdict. Of many different Events
@@ -31,8 +31,8 @@ _MARGIN: Final = timedelta(seconds=5)
 """Kubelet's Event is some moments older than the status that it explains."""
 
 
-class Topic(StrEnum):
-    """What the words are about."""
+class MessageKind(StrEnum):
+    """What a message of kubelet's is about."""
 
     STARTUP = "Startup"
     """The probe that admits an engine has failed."""
@@ -45,41 +45,41 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """The last that was said about one of these."""
+class KubeletMessage:
+    """One message of kubelet's about a pod."""
 
-    topic: Topic
+    kind: MessageKind
     text: str
 
 
-def last_words(events: Iterable[Mapping[str, Any]], since: datetime) -> Words | None:
-    """The newest words in a pod's Events that are not older than what they shall explain."""
-    found = [(_time(event), words) for event in events if (words := _words(event)) is not None]
-    fresh = [(when, words) for when, words in found if when is not None and when >= since - _MARGIN]
+def latest_message(events: Iterable[Mapping[str, Any]], since: datetime) -> KubeletMessage | None:
+    """The newest message in a pod's Events that is not older than the state that it shall explain."""
+    found = [(_time(event), message) for event in events if (message := _message(event)) is not None]
+    fresh = [(when, message) for when, message in found if when is not None and when >= since - _MARGIN]
     return max(fresh, key=lambda one: one[0])[1] if fresh else None
 
 
-def moment(text: str | None) -> datetime | None:
-    """A time stamp of the API server; None where there is none."""
+def timestamp(text: str | None) -> datetime | None:
+    """The moment that a time stamp of the API server means; None where there is none."""
     return datetime.fromisoformat(text) if text else None
 
 
-def _words(event: Mapping[str, Any]) -> Words | None:
-    message = str(event.get("message", ""))
+def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
+    text = str(event.get("message", ""))
     if event.get("reason") == _UNMOUNTED:
-        return Words(Topic.UNMOUNTED, message)
-    match = _PROBE.match(message)
+        return KubeletMessage(MessageKind.UNMOUNTED, text)
+    match = _PROBE.match(text)
     if match is None:
         return None
     if match["how"] == "errored":
-        return Words(Topic.ERRORED, _EXEC_ID.sub("...", match["text"].rpartition(_START)[2].strip()))
-    if match["probe"] not in (Topic.STARTUP, Topic.READINESS):
+        return KubeletMessage(MessageKind.ERRORED, _EXEC_ID.sub("...", match["text"].rpartition(_START)[2].strip()))
+    if match["probe"] not in (MessageKind.STARTUP, MessageKind.READINESS):
         return None  # what the liveness probe finds, the readiness probe has found before
     # the age of a suspicion grows with every run, as each run has an id: told, the status would change by itself
-    return Words(Topic(match["probe"]), _DURATION.sub("", match["text"].strip()))
+    return KubeletMessage(MessageKind(match["probe"]), _DURATION.sub("", match["text"].strip()))
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
-    return next((moment(str(text)) for text in times if text), None)
+    return next((timestamp(str(text)) for text in times if text), None)

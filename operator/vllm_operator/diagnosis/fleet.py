@@ -1,0 +1,155 @@
+"""Why a model is ready or not: its Deployment and its engines, judged by an ordered chain of policies. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.conditions import Reason
+from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.engines import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vllm_operator.diagnosis.engines import EngineReport
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The engines of one model, as its Deployment and its pods report them."""
+
+    wanted: int
+    existing: int
+    current: int
+    """Engines of the newest template."""
+    serving: int
+    caught_up: bool
+    """Whether the Deployment's own status speaks of what is wanted now."""
+    deadline_exceeded: bool
+    engines: tuple[EngineReport, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether exactly the wanted engines exist and serve."""
+        return self.caught_up and self.wanted == self.existing == self.current == self.serving
+
+    def told(self, state: EngineState) -> str:
+        """The sentences of the engines in a state; empty where there are none."""
+        return summary(self.engines, state)
+
+    @property
+    def count(self) -> str:
+        """How many serve, in words."""
+        return f"{self.serving} of {self.wanted} engines serve"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Why the model is ready or not, and whether anything is still on its way."""
+
+    ready: bool
+    reason: Reason
+    message: str
+    stalled: bool = False
+    settled: bool = False
+    """Nothing is on its way, though the model is not ready."""
+
+
+def observed(
+    wanted: int, deployment: Mapping[str, Any] | None, engines: tuple[EngineReport, ...], *, pending: bool
+) -> Fleet:
+    """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
+    live = deployment or {}
+    status = live.get("status", {})
+    generation = live.get("metadata", {}).get("generation", 0)
+    return Fleet(
+        wanted=wanted,
+        existing=status.get("replicas", 0),
+        current=status.get("updatedReplicas", 0),
+        serving=status.get("readyReplicas", 0),
+        caught_up=bool(live) and not pending and status.get("observedGeneration", 0) >= generation,
+        deadline_exceeded=any(
+            condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
+            for condition in status.get("conditions", [])
+        ),
+        engines=engines,
+    )
+
+
+def refused(reason: Reason, message: str) -> Outcome:
+    """Nothing will change until somebody acts. What serves goes on serving."""
+    return Outcome(ready=False, reason=reason, message=message, stalled=True)
+
+
+def unfinished(reason: Reason, message: str) -> Outcome:
+    """The operator tries again by itself."""
+    return Outcome(ready=False, reason=reason, message=message)
+
+
+def all_serve(seen: Fleet) -> Outcome | None:
+    """Exactly the wanted engines exist and serve."""
+    if not seen.complete:
+        return None
+    if not seen.wanted:
+        text = "spec.replicas is 0: no engine is wanted"
+        return Outcome(ready=False, reason=Reason.SCALED_TO_ZERO, message=text, settled=True)
+    return Outcome(ready=True, reason=Reason.ALL_ENGINES_SERVE, message=seen.count)
+
+
+def is_too_late(seen: Fleet) -> Outcome | None:
+    """The Deployment has made no progress within the start-up budget."""
+    if not (seen.caught_up and seen.deadline_exceeded):
+        return None
+    message = _joined(f"{seen.count}, and no progress within the start-up budget", seen.told(EngineState.FAILING))
+    return Outcome(ready=False, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message, stalled=True)
+
+
+def engines_fail(seen: Fleet) -> Outcome | None:
+    """Some engine cannot start or does not stay up."""
+    failing = seen.told(EngineState.FAILING)
+    return unfinished(_common_reason(seen), _joined(seen.count, failing)) if failing else None
+
+
+def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
+    """Some engine has lost its traffic."""
+    withdrawn = seen.told(EngineState.WITHDRAWN)
+    return unfinished(Reason.ENGINES_WITHDRAWN, _joined(seen.count, withdrawn)) if withdrawn else None
+
+
+def is_on_its_way(seen: Fleet) -> Outcome:
+    """Nothing is wrong, so a change is on its way."""
+    return unfinished(_way(seen), _joined(seen.count, seen.told(EngineState.STARTING)))
+
+
+POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (
+    all_serve,  # of engines that are not wanted any more nothing is told
+    is_too_late,  # the one state of a Deployment that does not end by itself
+    engines_fail,  # what is broken counts more than what may recover
+    engines_are_withdrawn,
+    is_on_its_way,  # always has an outcome
+)
+
+
+def judge(seen: Fleet) -> Outcome:
+    """Why the model is as it is: what the first policy says."""
+    return next(outcome for policy in POLICIES if (outcome := policy(seen)) is not None)
+
+
+def _common_reason(seen: Fleet) -> Reason:
+    """What all failing engines have in common."""
+    reasons = {engine.reason for engine in seen.engines if engine.state is EngineState.FAILING}
+    return reasons.pop() if len(reasons) == 1 else Reason.ENGINES_FAILING
+
+
+def _way(seen: Fleet) -> Reason:
+    """What kind of change is on its way."""
+    if not seen.serving and seen.wanted:
+        return Reason.ENGINES_STARTING
+    if not seen.caught_up or seen.current < seen.existing:
+        return Reason.ROLLING_OUT
+    return Reason.SCALING if seen.existing != seen.wanted else Reason.ENGINES_STARTING
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
