@@ -38,6 +38,8 @@ class Reason(StrEnum):
     """An engine that served has stopped making progress, and gets no traffic until it completes a prompt again."""
     ENGINES_FAILING = "EnginesFailing"
     """An engine cannot start or does not stay up; the message says what its pod reports."""
+    PODS_REFUSED = "PodsRefused"
+    """The API server takes in no pod for an engine: a quota, Pod Security or a webhook is against it. Tried again."""
     WRONG_MODEL = "WrongModel"
     """An engine answers, but not under the name that spec.model serves; it gets no traffic."""
     UNAUTHORIZED = "Unauthorized"

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
-from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.cause import EngineState, quoted
 from vllm_operator.diagnosis.engines import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.diagnosis.engines import EngineReport
+
+
+_FORBIDDEN: Final = re.compile(r'^(?:Pod|pods) "[^"]*" is (?:forbidden|invalid): ')
+"""Before the cause; the pod was never made, so its name helps nobody."""
+
+_REFUSALS: Final = (
+    (
+        re.compile(r"exceeded quota|must specify|failed quota"),
+        "free or raise the namespace's ResourceQuota, or ask for less",
+    ),
+    (
+        re.compile(r"violates PodSecurity"),
+        "change spec.pod, or the pod-security.kubernetes.io/enforce label of the namespace",
+    ),
+    (re.compile(r"admission webhook|ValidatingAdmissionPolicy|denied the request"), "ask whoever runs that policy"),
+    (re.compile(r"(?:maximum|minimum) .* usage per"), "the namespace has a LimitRange: change spec.resources, or it"),
+)
+"""Who is against a pod, as the API server's message shows it, and what can be done."""
+
+_NO_ADVICE: Final = "change the spec, or what refuses it"
+_TRIED_AGAIN: Final = "within 17 minutes"
+"""The longest back-off of the ReplicaSet's controller is 1000 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +51,8 @@ class Fleet:
     """Whether the Deployment's own status speaks of what is wanted now."""
     deadline_exceeded: bool
     engines: tuple[EngineReport, ...]
+    refusal: str = ""
+    """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
 
     @property
     def complete(self) -> bool:
@@ -63,18 +88,31 @@ def observed(
     live = deployment or {}
     status = live.get("status", {})
     generation = live.get("metadata", {}).get("generation", 0)
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     return Fleet(
         wanted=wanted,
         existing=status.get("replicas", 0),
         current=status.get("updatedReplicas", 0),
         serving=status.get("readyReplicas", 0),
         caught_up=bool(live) and not pending and status.get("observedGeneration", 0) >= generation,
-        deadline_exceeded=any(
-            condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
-            for condition in status.get("conditions", [])
-        ),
+        deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
+        refusal=refusal_of(conditions.get("ReplicaFailure", {})),
         engines=engines,
     )
+
+
+def refusal_of(condition: Mapping[str, Any]) -> str:
+    """The Deployment's condition ReplicaFailure as a sentence, with advice; empty where it does not hold.
+
+    The message is that of the first refusal: the ReplicaSet's controller keeps it until one of its attempts succeeds.
+    """
+    if condition.get("status") != "True":
+        return ""
+    text = _FORBIDDEN.sub("", str(condition.get("message", "")))
+    if condition.get("reason") == "FailedDelete":
+        return f"Kubernetes cannot delete pods: {quoted(text)}"
+    advice = next((advice for pattern, advice in _REFUSALS if pattern.search(text)), _NO_ADVICE)
+    return f"the API server refuses pods: {quoted(text)}; {advice}; Kubernetes tries again {_TRIED_AGAIN}"
 
 
 def refused(reason: Reason, message: str) -> Outcome:
@@ -101,8 +139,20 @@ def is_too_late(seen: Fleet) -> Outcome | None:
     """The Deployment has made no progress within the start-up budget."""
     if not (seen.caught_up and seen.deadline_exceeded):
         return None
-    message = _joined(f"{seen.count}, and no progress within the start-up budget", seen.told(EngineState.FAILING))
+    late = f"{seen.count}, and no progress within the start-up budget"
+    message = _joined(late, seen.refusal, seen.told(EngineState.FAILING))
     return Outcome(ready=False, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message, stalled=True)
+
+
+def pods_are_refused(seen: Fleet) -> Outcome | None:
+    """The API server takes in no pod of the Deployment: a quota, Pod Security or a webhook is against it.
+
+    Not stalled: the ReplicaSet's controller tries again by itself, and a quota may be freed by others.
+    """
+    if not (seen.caught_up and seen.refusal):
+        return None
+    message = _joined(seen.count, seen.refusal, seen.told(EngineState.FAILING))
+    return unfinished(Reason.PODS_REFUSED, message)
 
 
 def engines_fail(seen: Fleet) -> Outcome | None:
@@ -125,6 +175,7 @@ def is_on_its_way(seen: Fleet) -> Outcome:
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (
     all_serve,  # of engines that are not wanted any more nothing is told
     is_too_late,  # the one state of a Deployment that does not end by itself
+    pods_are_refused,  # engines that do not exist cannot say what is wrong with them
     engines_fail,  # what is broken counts more than what may recover
     engines_are_withdrawn,
     is_on_its_way,  # always has an outcome
