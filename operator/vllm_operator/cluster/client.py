@@ -10,6 +10,7 @@ import orjson
 
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
+from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
 from vllm_operator.errors import (
     ApiConflict,
@@ -188,6 +189,8 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         return ApiNotFound(what, text)
     if status == _CONFLICT:
         return ApiConflict(what, text)
+    if is_users_error(status, message):
+        return ApiRefused(what, text)
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         return ApiUnavailable(what, text)
     if status == _INVALID:
