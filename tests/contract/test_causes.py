@@ -1,4 +1,4 @@
-"""Causes that only a real API server and its controllers show: refused pods, and answers that are the user's to mend."""
+"""Causes that only a real API server and its controllers show: refused pods, and answers that the user has to mend."""
 
 from __future__ import annotations
 

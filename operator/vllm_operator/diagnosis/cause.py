@@ -18,7 +18,7 @@ class EngineState(StrEnum):
     SERVING = "serving"
     """It passed its gate and takes traffic."""
     STARTING = "starting"
-    """It loads its model."""
+    """It waits for a node, for its image or for what starts before it, or loads its model."""
     WITHDRAWN = "withdrawn"
     """It served before, and lost its traffic."""
     FAILING = "failing"
@@ -33,6 +33,8 @@ class Cause:
     reason: Reason
     sentence: str = ""
     """What to say after the pod's name; empty where the engine serves."""
+    needs_events: bool = False
+    """Whether kubelet's Events may say more."""
 
 
 def quoted(text: object) -> str:

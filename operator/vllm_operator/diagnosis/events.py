@@ -13,20 +13,22 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.render.pod import CONTAINER_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _PROBE: Final = re.compile(
-    r"(?:\(combined from similar events\): )?(?P<probe>Startup|Readiness|Liveness) probe "
+    r"(?P<probe>Startup|Readiness|Liveness) probe "
     r"(?P<how>failed|errored)[^:]*: (?P<text>.*)",
     re.DOTALL,
 )
+_COMBINED: Final = "(combined from similar events): "
 _DURATION: Final = re.compile(r" for \d+ s\b")
 _START: Final = "unable to start container process: "
 """Before runc's own words; what containerd puts before them says nothing more."""
 
 _EXEC_ID: Final = re.compile(r"\"?\b[0-9a-f]{32,}\b\"?")
-_UNMOUNTED: Final = "FailedMount"
 _MARGIN: Final = timedelta(seconds=5)
 """Kubelet's Event is some moments older than the status that it explains."""
 
@@ -42,6 +44,18 @@ class MessageKind(StrEnum):
     """A probe could not be run."""
     UNMOUNTED = "unmounted"
     """The pod's volumes are not there, so its containers do not start."""
+    NO_SANDBOX = "no sandbox"
+    """The pod's sandbox cannot be made, most often because of its network, so its containers do not start."""
+
+
+_SET_UP: Final = {
+    "FailedMount": MessageKind.UNMOUNTED,
+    "FailedAttachVolume": MessageKind.UNMOUNTED,
+    "FailedMapVolume": MessageKind.UNMOUNTED,
+    "FailedCreatePodSandBox": MessageKind.NO_SANDBOX,
+    "NetworkNotReady": MessageKind.NO_SANDBOX,
+}
+"""Reasons of the Events about what is made before a pod's containers (kubernetes pkg/kubelet/events)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +79,12 @@ def timestamp(text: str | None) -> datetime | None:
 
 
 def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
-    text = str(event.get("message", ""))
-    if event.get("reason") == _UNMOUNTED:
-        return KubeletMessage(MessageKind.UNMOUNTED, text)
+    text = str(event.get("message", "")).removeprefix(_COMBINED)
+    kind = _SET_UP.get(event.get("reason", ""))
+    if kind is not None:
+        return KubeletMessage(kind, _EXEC_ID.sub("...", text))
     match = _PROBE.match(text)
-    if match is None:
+    if match is None or not _is_of_the_engine(event):
         return None
     if match["how"] == "errored":
         return KubeletMessage(MessageKind.ERRORED, _EXEC_ID.sub("...", match["text"].rpartition(_START)[2].strip()))
@@ -77,6 +92,12 @@ def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
         return None  # what the liveness probe finds, the readiness probe has found before
     # the age of a suspicion grows with every run, as each run has an id: told, the status would change by itself
     return KubeletMessage(MessageKind(match["probe"]), _DURATION.sub("", match["text"].strip()))
+
+
+def _is_of_the_engine(event: Mapping[str, Any]) -> bool:
+    """Whether an Event is about the engine's container; a sidecar may have probes of its own."""
+    path = str((event.get("involvedObject") or {}).get("fieldPath") or "")
+    return path in ("", f"spec.containers{{{CONTAINER_NAME}}}")
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import EngineState, quoted
+from vllm_operator.diagnosis.ended import keep_ending, story
 from vllm_operator.diagnosis.engines import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_operator.diagnosis.ended import EndedPod
     from vllm_operator.diagnosis.engines import EngineReport
 
 
@@ -51,6 +53,8 @@ class Fleet:
     """Whether the Deployment's own status speaks of what is wanted now."""
     deadline_exceeded: bool
     engines: tuple[EngineReport, ...]
+    ended: tuple[EndedPod, ...] = ()
+    """Pods that are over, and that nothing has replaced yet that serves."""
     refusal: str = ""
     """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
 
@@ -82,7 +86,12 @@ class Outcome:
 
 
 def observed(
-    wanted: int, deployment: Mapping[str, Any] | None, engines: tuple[EngineReport, ...], *, pending: bool
+    wanted: int,
+    deployment: Mapping[str, Any] | None,
+    engines: tuple[EngineReport, ...],
+    *,
+    pending: bool,
+    ended: tuple[EndedPod, ...] = (),
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
     live = deployment or {}
@@ -98,6 +107,7 @@ def observed(
         deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
         refusal=refusal_of(conditions.get("ReplicaFailure", {})),
         engines=engines,
+        ended=ended,
     )
 
 
@@ -140,7 +150,7 @@ def is_too_late(seen: Fleet) -> Outcome | None:
     if not (seen.caught_up and seen.deadline_exceeded):
         return None
     late = f"{seen.count}, and no progress within the start-up budget"
-    message = _joined(late, seen.refusal, seen.told(EngineState.FAILING))
+    message = _joined(late, seen.refusal, seen.told(EngineState.FAILING), story(seen.ended))
     return Outcome(ready=False, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message, stalled=True)
 
 
@@ -158,18 +168,32 @@ def pods_are_refused(seen: Fleet) -> Outcome | None:
 def engines_fail(seen: Fleet) -> Outcome | None:
     """Some engine cannot start or does not stay up."""
     failing = seen.told(EngineState.FAILING)
-    return unfinished(_common_reason(seen), _joined(seen.count, failing)) if failing else None
+    if not failing:
+        return None
+    reason = _common_reason(seen, EngineState.FAILING) or Reason.ENGINES_FAILING
+    return unfinished(reason, _joined(seen.count, failing, story(seen.ended)))
+
+
+def pods_keep_ending(seen: Fleet) -> Outcome | None:
+    """Engines are evicted or rejected, and those that replace them as well."""
+    if not keep_ending(seen.ended):
+        return None
+    message = _joined(seen.count, f"pods end one after the other, the last: {story(seen.ended)}")
+    return unfinished(Reason.ENGINES_FAILING, message)
 
 
 def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
     """Some engine has lost its traffic."""
     withdrawn = seen.told(EngineState.WITHDRAWN)
-    return unfinished(Reason.ENGINES_WITHDRAWN, _joined(seen.count, withdrawn)) if withdrawn else None
+    if not withdrawn:
+        return None
+    reason = _common_reason(seen, EngineState.WITHDRAWN) or Reason.ENGINES_WITHDRAWN
+    return unfinished(reason, _joined(seen.count, withdrawn, story(seen.ended)))
 
 
 def is_on_its_way(seen: Fleet) -> Outcome:
     """Nothing is wrong, so a change is on its way."""
-    return unfinished(_way(seen), _joined(seen.count, seen.told(EngineState.STARTING)))
+    return unfinished(_way(seen), _joined(seen.count, seen.told(EngineState.STARTING), story(seen.ended)))
 
 
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (
@@ -177,6 +201,7 @@ POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (
     is_too_late,  # the one state of a Deployment that does not end by itself
     pods_are_refused,  # engines that do not exist cannot say what is wrong with them
     engines_fail,  # what is broken counts more than what may recover
+    pods_keep_ending,
     engines_are_withdrawn,
     is_on_its_way,  # always has an outcome
 )
@@ -187,14 +212,16 @@ def judge(seen: Fleet) -> Outcome:
     return next(outcome for policy in POLICIES if (outcome := policy(seen)) is not None)
 
 
-def _common_reason(seen: Fleet) -> Reason:
-    """What all failing engines have in common."""
-    reasons = {engine.reason for engine in seen.engines if engine.state is EngineState.FAILING}
-    return reasons.pop() if len(reasons) == 1 else Reason.ENGINES_FAILING
+def _common_reason(seen: Fleet, state: EngineState) -> Reason | None:
+    """The reason that all engines in a state have in common; None where they have none."""
+    reasons = {engine.reason for engine in seen.engines if engine.state is state}
+    return reasons.pop() if len(reasons) == 1 else None
 
 
 def _way(seen: Fleet) -> Reason:
     """What kind of change is on its way."""
+    if _common_reason(seen, EngineState.STARTING) is Reason.SCHEDULING_GATED:
+        return Reason.SCHEDULING_GATED
     if not seen.serving and seen.wanted:
         return Reason.ENGINES_STARTING
     if not seen.caught_up or seen.current < seen.existing:

@@ -9,7 +9,9 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet, lookups
-from vllm_operator.diagnosis.engines import reports
+from vllm_operator.diagnosis.ended import ended_pods
+from vllm_operator.diagnosis.engines import judged_again_at, reports
+from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import keys, status
 from vllm_operator.planner.compare import holds
@@ -82,7 +84,10 @@ def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
-    return reports(observation.pods, {uid: lookup.message for uid, lookup in observation.lookups.items()})
+    messages = {uid: lookup.message for uid, lookup in observation.lookups.items()}
+    return reports(
+        observation.pods, messages, unbound_claims=unbound_claims(observation.children.values()), now=observation.now
+    )
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -194,7 +199,8 @@ def _status(
 def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> fleet.Fleet:
     instance = instance_name((observation.raw or {})["metadata"]["name"])
     deployment = observation.children.get(ChildKey("Deployment", instance))
-    return fleet.observed(wanted, deployment, engines(observation), pending=pending)
+    ended = ended_pods(observation.pods)
+    return fleet.observed(wanted, deployment, engines(observation), pending=pending, ended=ended)
 
 
 def _warnings(observation: Observation) -> list[str]:
@@ -208,7 +214,11 @@ def _warnings(observation: Observation) -> list[str]:
 
 def _look_again_at(observation: Observation) -> datetime | None:
     """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
-    times = (_key_again_at(observation), lookups.next_lookup(observation.pods, observation.lookups, observation.now))
+    times = (
+        _key_again_at(observation),
+        judged_again_at(observation.pods, observation.now),
+        lookups.next_lookup(observation.pods, observation.lookups, observation.now),
+    )
     return min((when for when in times if when is not None), default=None)
 
 

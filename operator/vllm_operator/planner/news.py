@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ON_THE_WAY: Final = frozenset(
-    {Reason.ENGINES_STARTING, Reason.ROLLING_OUT, Reason.SCALING, Reason.SCALED_TO_ZERO, Reason.CHILD_NOT_WRITTEN}
+    {
+        Reason.ENGINES_STARTING,
+        Reason.ROLLING_OUT,
+        Reason.SCALING,
+        Reason.SCALED_TO_ZERO,
+        Reason.CHILD_NOT_WRITTEN,
+        Reason.SCHEDULING_GATED,
+    }
 )
 """Reasons that come and go by themselves, or are what the user asked for."""
 

@@ -533,7 +533,7 @@ async def test_events_that_cannot_be_read_do_not_stop_the_status() -> None:
 async def test_pods_that_are_ready_or_tell_their_trouble_themselves_are_not_looked_up(serving: Control) -> None:
     await serving.reconcile()
     crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1}}})
-    unscheduled = pod("qwen-3", container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    unscheduled = pod("qwen-3", containerStatuses=[])
     for found in (crashed, unscheduled):
         serving.cache.put(POD, found)
         await serving.reconcile()

@@ -58,6 +58,29 @@ def event(message: str, second: int = 10, reason: str = "Unhealthy", **more: Any
                 MessageKind.UNMOUNTED, 'MountVolume.SetUp failed for volume "gates" : configmap "vllm-gates" not found'
             ),
         ),
+        (
+            event(
+                f'Failed to create pod sandbox: failed to setup network for sandbox "{"9d" * 32}": no route',
+                reason="FailedCreatePodSandBox",
+            ),
+            KubeletMessage(
+                MessageKind.NO_SANDBOX,
+                "Failed to create pod sandbox: failed to setup network for sandbox ...: no route",
+            ),
+        ),
+        (
+            event("(combined from similar events): AttachVolume.Attach failed", reason="FailedAttachVolume"),
+            KubeletMessage(MessageKind.UNMOUNTED, "AttachVolume.Attach failed"),
+        ),
+        (
+            event("network is not ready: no CNI", reason="NetworkNotReady"),
+            KubeletMessage(MessageKind.NO_SANDBOX, "network is not ready: no CNI"),
+        ),
+        (
+            event("Startup probe failed: a", involvedObject={"fieldPath": "spec.containers{vllm}"}),
+            KubeletMessage(MessageKind.STARTUP, "a"),
+        ),
+        (event("Startup probe failed: of a sidecar", involvedObject={"fieldPath": "spec.initContainers{mesh}"}), None),
         (event("Liveness probe failed: no progress for 60 s"), None),
         (event("Back-off restarting failed container", reason="BackOff"), None),
         (event("Startup probe failed: of an earlier life", lastTimestamp="2026-11-22T10:59:00Z"), None),

@@ -76,3 +76,21 @@ def test_a_refusal_that_is_over_or_of_an_older_spec_is_not_told() -> None:
     status = {"observedGeneration": 1, "conditions": [refusing(QUOTA)]}
     older = observed(1, {"metadata": {"generation": 2}, "status": status}, (), pending=False)
     assert {judge(seen).reason for seen in (over, older)} == {Reason.ENGINES_STARTING}
+
+
+GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+LOST = pod(
+    "qwen-1", container={"ready": True, "started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
+)
+
+
+def test_a_model_that_a_queue_holds_back_is_on_its_way_by_that_reason() -> None:
+    held = pod("qwen-1", conditions=(GATED,), containerStatuses=[])
+    assert judge(fleet(1, held)).reason is Reason.SCHEDULING_GATED
+    assert judge(fleet(2, held, pod("qwen-2"))).reason is Reason.ENGINES_STARTING
+
+
+def test_a_lost_node_is_the_reason_where_it_is_the_only_one() -> None:
+    hung = pod("qwen-2", container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}})
+    assert judge(fleet(1, LOST)).reason is Reason.NODE_LOST
+    assert judge(fleet(2, LOST, hung)).reason is Reason.ENGINES_WITHDRAWN

@@ -83,7 +83,8 @@ def test_pods_that_need_no_explanation_are_never_looked_up() -> None:
     leaving["metadata"]["deletionTimestamp"] = "2026-11-22T11:30:00Z"
     unreported: dict[str, Any] = {**silent(), "status": {}}
     crashed = pod(container={"state": {"terminated": {"exitCode": 1}}}, conditions=SCHEDULED)
-    found = [pod(ready=True, conditions=SCHEDULED), pod(), leaving, unreported, crashed]
+    unscheduled = pod(containerStatuses=[])
+    found = [pod(ready=True, conditions=SCHEDULED), unscheduled, leaving, unreported, crashed]
     assert [next_lookup_at(one, None) for one in found] == [None] * 5
     assert next_lookup(found, {}, NOW) is None
     assert isinstance(next_lookup([silent()], {}, NOW), datetime)

@@ -316,6 +316,19 @@ def test_what_keeps_engines_from_serving_is_named_with_its_cause(
     assert condition(status, "Ready")["message"] == sentence
 
 
+def test_a_pod_that_no_scheduler_looks_at_is_told_with_its_claim_and_looked_at_again_when_that_is_a_fault() -> None:
+    raw = resource(storage={"cache": {"persistentVolumeClaim": {"size": "10Gi"}}})
+    unseen = pod(containerStatuses=[])
+    unseen["metadata"]["creationTimestamp"] = "2026-11-22T11:59:00Z"
+    there = as_desired(raw, **deployment_status(1, ready=0))
+    plan = decide(observation(raw, there, unseen))
+    assert plan.status is not None
+    message = condition(plan.status, "Ready")["message"]
+    assert "waits since 2026-11-22T11:59:00Z for scheduler default-scheduler" in message
+    assert "; claim qwen-cache has no volume" in message
+    assert plan.look_again_at == NOW + timedelta(minutes=4)
+
+
 def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
     crashed = pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}})
     progressing = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
