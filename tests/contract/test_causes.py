@@ -9,6 +9,8 @@ import pytest
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.namespace import Namespace
     from tests.support.operator_process import OperatorProcess
 
@@ -25,35 +27,43 @@ def quota(pods: int) -> dict[str, Any]:
     }
 
 
-def test_a_quota_that_refuses_pods_is_told_and_so_is_its_end(operator: OperatorProcess, namespace: Namespace) -> None:
+@pytest.fixture
+def own(namespace: Namespace) -> Iterator[Namespace]:
+    """A namespace whose model is gone before the next test counts what is written."""
+    yield namespace
+    namespace.kubectl("delete", "vllmmodel", "qwen")
+    namespace.wait_gone("deployment", "qwen")
+
+
+def test_a_quota_that_refuses_pods_is_told_and_so_is_its_end(operator: OperatorProcess, own: Namespace) -> None:
     assert operator.get("/healthz") == "ok\n"
-    namespace.kubectl("apply", "--filename", "-", document=quota(0))
-    until(lambda: namespace.get("resourcequota", "few").get("status", {}).get("hard"), what="the quota's controller")
-    namespace.model()
-    message = namespace.wait_reason("PodsRefused")["message"]
+    own.kubectl("apply", "--filename", "-", document=quota(0))
+    until(lambda: own.get("resourcequota", "few").get("status", {}).get("hard"), what="the quota's controller")
+    own.model()
+    message = own.wait_reason("PodsRefused")["message"]
     assert message.startswith("0 of 1 engines serve; the API server refuses pods: exceeded quota: few")
-    assert namespace.condition("Reconciling")["status"] == "True"
-    namespace.kubectl("apply", "--filename", "-", document=quota(9))
-    namespace.kubectl("annotate", "replicasets", "--all", "example.com/try=again")
-    namespace.wait_reason("EnginesStarting")
+    assert own.condition("Reconciling")["status"] == "True"
+    own.kubectl("apply", "--filename", "-", document=quota(9))
+    own.kubectl("annotate", "replicasets", "--all", "example.com/try=again")
+    own.wait_reason("EnginesStarting")
 
 
-def test_pod_security_that_refuses_pods_is_told(operator: OperatorProcess, namespace: Namespace) -> None:
+def test_pod_security_that_refuses_pods_is_told(operator: OperatorProcess, own: Namespace) -> None:
     assert operator.get("/healthz") == "ok\n"
-    namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
-    namespace.model(pod={"securityContext": {"runAsUser": 0}})
-    message = namespace.wait_reason("PodsRefused")["message"]
+    own.kubectl("label", "namespace", own.name, "pod-security.kubernetes.io/enforce=restricted")
+    own.model(pod={"securityContext": {"runAsUser": 0}})
+    message = own.wait_reason("PodsRefused")["message"]
     assert 'refuses pods: violates PodSecurity "restricted:latest"' in message
     assert "pod-security.kubernetes.io/enforce" in message
 
 
 def test_a_duplicate_that_the_api_server_answers_with_500_is_the_users_to_mend(
-    operator: OperatorProcess, namespace: Namespace
+    operator: OperatorProcess, own: Namespace
 ) -> None:
     assert operator.get("/healthz") == "ok\n"
     mounts = [{"name": "a", "mountPath": "/a"}, {"name": "a", "mountPath": "/a"}]
-    namespace.model(pod={"volumes": [{"name": "a", "emptyDir": {}}], "volumeMounts": mounts})
-    found = namespace.wait_reason("ChildRefused")
+    own.model(pod={"volumes": [{"name": "a", "emptyDir": {}}], "volumeMounts": mounts})
+    found = own.wait_reason("ChildRefused")
     assert "duplicate entries for key" in found["message"]
     assert "HTTP 500" in found["message"]
-    assert namespace.condition("Stalled")["status"] == "True"
+    assert own.condition("Stalled")["status"] == "True"

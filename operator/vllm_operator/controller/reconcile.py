@@ -111,6 +111,7 @@ class Reconciler:
 
     async def _observe(self, key: Key) -> Observation:
         raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
+        found = await self._events.read(key, pods if raw else (), now)
         return Observation(
             raw=raw,
             children=self._children(key),
@@ -119,7 +120,8 @@ class Reconciler:
             pod_monitors=self._cache.serves(POD_MONITOR),
             secret=await self._secret(key.namespace, raw) if raw else None,
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
-            lookups=await self._events.read(key, pods if raw else (), now),
+            lookups=found.by_uid,
+            lookup_turns=found.turns,
         )
 
     def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.diagnosis.policies import cause_of
 
@@ -72,7 +73,16 @@ def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetim
 
 def needs_lookup(pod: Mapping[str, Any]) -> bool:
     """Whether a pod has a node and is not ready, and its own status does not say why: its Events may."""
-    return _is_living(pod) and report(pod).needs_events
+    return needed_lookup(pod)[0] is not None
+
+
+def needed_lookup(pod: Mapping[str, Any]) -> tuple[EngineState | None, datetime | None]:
+    """The state of a pod whose Events may say more than itself, and since when it is so; None where they need not."""
+    facts = pod_facts(pod)
+    if facts.is_ready or not _is_living(pod):
+        return None, None
+    cause = cause_of(facts)
+    return (cause.state, timestamp(facts.since)) if cause.needs_events else (None, None)
 
 
 def _is_living(pod: Mapping[str, Any]) -> bool:

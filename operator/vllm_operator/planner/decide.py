@@ -217,7 +217,9 @@ def _look_again_at(observation: Observation) -> datetime | None:
     times = (
         _key_again_at(observation),
         judged_again_at(observation.pods, observation.now),
-        lookups.next_lookup(observation.pods, observation.lookups, observation.now),
+        lookups.next_lookup(
+            lookups.planned(observation.pods, observation.lookups), observation.now, observation.lookup_turns
+        ),
     )
     return min((when for when in times if when is not None), default=None)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.diagnosis.cause import EngineState
     from vllm_operator.diagnosis.lookups import EventLookup
 
 
@@ -39,6 +40,8 @@ class Observation:
     """A random key, used where `spec.auth` asks for one and there is none yet."""
     lookups: Mapping[str, EventLookup] = field(default_factory=dict)
     """What kubelet's Events said of pods that are not ready, by the pod's uid."""
+    lookup_turns: Mapping[EngineState, datetime] = field(default_factory=dict)
+    """When the budgets of lookups let more Events be read, by the state of the pods that wait for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import NOW, pod
+from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
 from vllm_operator.diagnosis.lookups import (
     MOST_AT_ONCE,
     EventLookup,
+    LookupBudget,
+    Rate,
     after_lookup,
-    due_pods,
+    due,
     next_lookup,
-    next_lookup_at,
+    planned,
+    planned_lookup,
 )
 
 SINCE = NOW - timedelta(hours=1)  # as the pods of the support module have it
 SCHEDULED = ({"type": "PodScheduled", "status": "True"},)
+
+
+def next_lookup_at(found: dict[str, Any], last: EventLookup | None) -> datetime | None:
+    """When the Events of a pod are read next."""
+    lookup = planned_lookup(found, last)
+    return None if lookup is None else lookup.at
 
 
 def silent(name: str = "qwen-1", *, started: bool = False, version: int = 30) -> dict[str, Any]:
@@ -70,11 +80,11 @@ def test_other_words_and_another_version_shorten_the_pause_again() -> None:
 
 def test_many_silent_pods_take_turns() -> None:
     found = [silent(f"qwen-{number}") for number in range(MOST_AT_ONCE * 2)]
-    first = due_pods(found, {}, NOW)
+    first = [lookup.pod for lookup in due(planned(found, {}), NOW)]
     assert len(first) == MOST_AT_ONCE
     known = {one["metadata"]["uid"]: after_lookup(one, None, None, NOW) for one in first}
-    assert next_lookup(found, known, NOW) == NOW + timedelta(seconds=1)
-    second = due_pods(found, known, NOW + timedelta(seconds=1))
+    assert next_lookup(planned(found, known), NOW, {}) == NOW + timedelta(seconds=1)
+    second = [lookup.pod for lookup in due(planned(found, known), NOW + timedelta(seconds=1))]
     assert {one["metadata"]["name"] for one in (*first, *second)} == {one["metadata"]["name"] for one in found}
 
 
@@ -86,5 +96,70 @@ def test_pods_that_need_no_explanation_are_never_looked_up() -> None:
     unscheduled = pod(containerStatuses=[])
     found = [pod(ready=True, conditions=SCHEDULED), unscheduled, leaving, unreported, crashed]
     assert [next_lookup_at(one, None) for one in found] == [None] * 5
-    assert next_lookup(found, {}, NOW) is None
-    assert isinstance(next_lookup([silent()], {}, NOW), datetime)
+    assert next_lookup(planned(found, {}), NOW, {}) is None
+    assert isinstance(next_lookup(planned([silent()], {}), NOW, {}), datetime)
+
+
+# --- the budget of all models
+
+LOAD, LOST = EngineState.STARTING, EngineState.WITHDRAWN
+
+
+def turns(
+    budget: LookupBudget, models: list[tuple[str, int]], now: datetime
+) -> tuple[LookupBudget, list[tuple[float, int]]]:
+    """Ask for so many lookups of each of the models. Returns the turns: in how many seconds, and how many lookups."""
+    found = []
+    for model, wanted in models:
+        budget, turn = budget.reserve(model, wanted, now)
+        found.append(((turn.at - NOW).total_seconds(), turn.lookups))
+    return budget, found
+
+
+def test_models_that_wait_have_turns_one_after_the_other_and_keep_them() -> None:
+    rate = Rate(timedelta(seconds=1), burst=2)
+    budget, first = turns(LookupBudget(rate), [("a", 1), ("a", 1), ("a", 1), ("b", 2), ("c", 1)], NOW)
+    assert first == [(0, 1), (0, 1), (1, 1), (3, 2), (4, 1)]
+    _, again = turns(budget, [("c", 5), ("a", 5), ("b", 1), ("d", 1)], NOW)
+    assert again == [(4, 1), (1, 1), (3, 2), (5, 1)]
+
+
+def test_a_model_uses_its_turn_once_and_then_stands_behind_the_others() -> None:
+    budget, _ = turns(LookupBudget(Rate(timedelta(seconds=1), burst=1)), [("a", 1), ("a", 1), ("b", 1)], NOW)
+    _, found = turns(budget, [("a", 1), ("a", 1), ("b", 1)], NOW + timedelta(seconds=1))
+    assert found == [(1, 1), (3, 1), (2, 1)]
+
+
+def test_who_has_nothing_to_look_up_any_more_holds_no_turn() -> None:
+    budget, _ = turns(LookupBudget(Rate(timedelta(seconds=1), burst=1)), [("a", 1), ("b", 1)], NOW)
+    assert budget.turns.keys() == {"b"}
+    assert budget.release("b").turns == {}
+    assert budget.release("x") is budget
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 5), st.integers(0, 3000)), max_size=200))
+def test_lookups_never_exceed_the_rate_its_burst_and_the_turns_that_were_given(
+    asked: list[tuple[str, int, int]],
+) -> None:
+    budget, now = LookupBudget(Rate(timedelta(seconds=1), burst=5)), NOW
+    made: list[datetime] = []
+    for model, wanted, milliseconds in asked:
+        now += timedelta(milliseconds=milliseconds)
+        budget, turn = budget.reserve(model, wanted, now)
+        made += [now] * (turn.lookups if turn.at <= now else 0)
+    most = 10 + 5 + 5 * len("abcd")  # a turn may be used late, so those of all models may come together
+    assert all(sum(start <= when < start + timedelta(seconds=10) for when in made) <= most for start in made)
+
+
+def test_pods_that_wait_for_their_turn_have_the_model_looked_at_then_and_the_others_in_time() -> None:
+    loading, lost = silent("qwen-1"), silent("qwen-2", started=True)
+    known = {"uid-of-qwen-2": after_lookup(lost, None, None, NOW)}
+    turn = {LOAD: NOW + timedelta(minutes=2)}
+    assert next_lookup(planned([loading], {}), NOW, turn) == NOW + timedelta(minutes=2)
+    assert next_lookup(planned([loading, lost], known), NOW, turn) == NOW + timedelta(seconds=10)
+
+
+def test_pods_that_lost_their_traffic_are_looked_up_before_those_that_load() -> None:
+    found = [*(silent(f"qwen-{number}") for number in range(MOST_AT_ONCE)), silent("qwen-9", started=True)]
+    first = due(planned(found, {}), NOW)[0]
+    assert (first.pod["metadata"]["name"], first.state) == ("qwen-9", LOST)
