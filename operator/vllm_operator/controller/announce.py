@@ -11,9 +11,9 @@ from vllm_operator.errors import ApiError
 from vllm_operator.planner.news import QUIET, Memory, after_telling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.news import News
 
@@ -32,16 +32,15 @@ class Announcer:
         self._memories: dict[str, Memory] = {}
         self._failed = False
 
-    async def announce(self, raw: Mapping[str, Any], news: News, now: datetime) -> None:
+    async def announce(self, model: LiveObject, news: News, now: datetime) -> None:
         """Tell news of a model. That it cannot be told is logged once, and stops nothing."""
-        uid = str(raw["metadata"]["uid"])
-        memory = after_telling(self._memories.get(uid, Memory()), news, now)
+        memory = after_telling(self._memories.get(model.uid, Memory()), news, now)
         if memory is None:
             return
         self._memories = {of: one for of, one in self._memories.items() if one.posted_at[-1] > now - QUIET}
-        self._memories[uid] = memory
+        self._memories[model.uid] = memory
         try:
-            await self._client.post_event(event_of(raw, news, now, secrets.token_hex(_SUFFIX_BYTES)))
+            await self._client.post_event(event_of(model, news, now, secrets.token_hex(_SUFFIX_BYTES)))
         except ApiError as error:
             if not self._failed:
                 logger.warning("cannot write Events; statuses say the same: %s", error)
@@ -50,22 +49,21 @@ class Announcer:
             self._failed = False
 
 
-def event_of(raw: Mapping[str, Any], news: News, now: datetime, suffix: str) -> dict[str, Any]:
+def event_of(model: LiveObject, news: News, now: datetime, suffix: str) -> dict[str, Any]:
     """The Event; `suffix` makes its name unique. `kubectl describe` finds it by the model's uid."""
-    metadata = raw["metadata"]
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    name = metadata["name"][:_LONGEST_NAME].rstrip(".-")
+    name = model.name[:_LONGEST_NAME].rstrip(".-")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{name}.{suffix}", "namespace": metadata["namespace"]},
+        "metadata": {"name": f"{name}.{suffix}", "namespace": model.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
+            "name": model.name,
+            "namespace": model.namespace,
+            "uid": model.uid,
+            "resourceVersion": str(model.resource_version),
         },
         "type": news.type,
         "reason": news.reason,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm_operator.diagnosis import lookups
 from vllm_operator.diagnosis.events import latest_message
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.cache import Key
     from vllm_operator.cluster.client import Client
     from vllm_operator.diagnosis.cause import EngineState
@@ -41,25 +42,26 @@ class EventReader:
         self._known: dict[Key, dict[str, EventLookup]] = {}
         self._budgets = {state: LookupBudget(rate) for state, rate in lookups.RATES.items()}
 
-    async def read(self, key: Key, pods: Sequence[Mapping[str, Any]], now: datetime) -> Lookups:
+    async def read(self, key: Key, pods: Sequence[LiveObject], now: datetime) -> Lookups:
         """What Events said of a model's pods that do not say themselves why they are not ready.
 
         What is due is read before, as far as the budget of all models allows.
         """
         before = self._known.pop(key, {})
-        planned = lookups.planned(pods, before)
+        by_uid = {pod.uid: pod for pod in pods}
+        planned = lookups.planned((pod.body for pod in pods), before)
         unexplained = {lookups.uid(lookup.pod) for lookup in planned}
         known = {uid: lookup for uid, lookup in before.items() if uid in unexplained}
         due = lookups.due(planned, now)
         turns: dict[EngineState, datetime] = {}
         for state in self._budgets:
-            waiting = [lookup.pod for lookup in due if lookup.state is state]
+            waiting = [by_uid[lookups.uid(lookup.pod)] for lookup in due if lookup.state is state]
             turn = self._turn(state, key, len(waiting), now)
             if turn.at > now:
                 turns[state] = turn.at
                 continue
             for pod in waiting[: turn.lookups]:
-                known[lookups.uid(pod)] = await self._look_up(pod, before.get(lookups.uid(pod)), now)
+                known[pod.uid] = await self._look_up(pod, before.get(pod.uid), now)
         if known:
             self._known[key] = known
         return Lookups(dict(known), turns)
@@ -72,12 +74,12 @@ class EventReader:
         self._budgets[state], turn = self._budgets[state].reserve(key, wanted, now)
         return turn
 
-    async def _look_up(self, pod: Mapping[str, Any], before: EventLookup | None, now: datetime) -> EventLookup:
+    async def _look_up(self, pod: LiveObject, before: EventLookup | None, now: datetime) -> EventLookup:
         """Read the Events of one pod. Where that fails, what was known before stays, and the status is written."""
-        since = explained_from(pod)
+        since = explained_from(pod.body)
         try:
             events = await self._client.warnings_about(pod)
         except ApiError as error:
             logger.warning("cannot read the Events of a pod that is not ready: %s", error)
-            return lookups.after_lookup(pod, before, before.message if before else None, now)
-        return lookups.after_lookup(pod, before, latest_message(events, since or now), now)
+            return lookups.after_lookup(pod.body, before, before.message if before else None, now)
+        return lookups.after_lookup(pod.body, before, latest_message(events, since or now), now)
