@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,7 +19,7 @@ from vllm_operator.api.names import instance_name, selector_text
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.diagnosis.engines import needs_lookup, report
 from vllm_operator.diagnosis.events import latest_message
-from vllm_operator.diagnosis.facts import explained_from
+from vllm_operator.diagnosis.facts import explained_from, is_dead, is_leaving
 from vllm_operator.render.gates import STATE_FOLDER
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -92,12 +93,12 @@ def look(kubectl: Kubectl, name: str) -> list[Engine]:
     return [
         _engine(kubectl, pod)
         for pod in sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
-        if "deletionTimestamp" not in pod["metadata"]
+        if not (is_leaving(pod) or is_dead(pod))
     ]
 
 
 def _engine(kubectl: Kubectl, pod: Mapping[str, Any]) -> Engine:
-    found = report(pod, _kubelet_message(kubectl, pod))
+    found = report(pod, _kubelet_message(kubectl, pod), now=datetime.now(UTC))
     timeline, unread = _timeline(kubectl, found.pod)
     return Engine(found.pod, found.state, found.reason, found.since, found.sentence, timeline, unread)
 
