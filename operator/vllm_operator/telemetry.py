@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from vllm_operator.planner.pods import EngineReport
+    from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.settings import Settings
 
 _BUCKETS: Final = tuple(round(0.0005 * 1.3**step, 6) for step in range(40))
 """From half a millisecond to some 14 seconds, each a third above the one before, so that quantiles can be read."""
 
 
-class Census(Collector):
+class EngineMetrics(Collector):
     """How many engines are in which state, and why, as the operator last saw each model.
 
     The labels are state and reason, two small sets of words: what is wrong with which model its status says.
@@ -60,8 +60,8 @@ class Telemetry:
         self.failures = Counter(
             "vllm_operator_reconcile_failures_total", "Looks that failed and are tried again.", registry=self.registry
         )
-        self.census = Census()
-        self.registry.register(self.census)
+        self.engines = EngineMetrics()
+        self.registry.register(self.engines)
         ProcessCollector(registry=self.registry)
 
     def watch_queue(self, length: Callable[[], int]) -> None:

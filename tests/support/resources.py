@@ -80,6 +80,10 @@ def as_desired(raw: Mapping[str, Any], **status: Any) -> dict[ObjectKey, dict[st
     }
 
 
+LOADING = {"started": False, "state": {"running": {"startedAt": "2026-11-22T11:00:00Z"}}}
+"""What kubelet reports of an engine that runs and has not passed its gate."""
+
+
 def pod(
     name: str = "qwen-1",
     *,
@@ -88,7 +92,10 @@ def pod(
     conditions: tuple[Mapping[str, Any], ...] = (),
     **status: Any,
 ) -> dict[str, Any]:
-    """A pod of an engine; `container` holds what kubelet reports of it, `status` further parts of the status."""
+    """A pod of an engine that loads.
+
+    `container` holds what kubelet reports of the engine instead, `status` further parts of the pod's status.
+    """
     readiness = {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-11-22T11:00:00Z"}
     return {
         "apiVersion": "v1",
@@ -102,7 +109,7 @@ def pod(
         },
         "status": {
             "conditions": [*conditions, readiness],
-            "containerStatuses": [{"name": "vllm", "restartCount": 0, **(container or {})}],
+            "containerStatuses": [{"name": "vllm", "restartCount": 0, **(LOADING if container is None else container)}],
             **status,
         },
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,15 +17,16 @@ import typer
 from vllm_operator.api import meta
 from vllm_operator.api.names import instance_name, selector_text
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
-from vllm_operator.planner import pods
-from vllm_operator.planner.words import last_words
+from vllm_operator.diagnosis.engines import needs_lookup, report
+from vllm_operator.diagnosis.events import latest_message
+from vllm_operator.diagnosis.facts import explained_from, is_dead, is_leaving
 from vllm_operator.render.gates import STATE_FOLDER
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from vllm_operator.planner.words import Words
+    from vllm_operator.diagnosis.events import KubeletMessage
 
 WATCH_SECONDS: Final = 2.0
 _FAILED: Final = 1
@@ -91,23 +93,23 @@ def look(kubectl: Kubectl, name: str) -> list[Engine]:
     return [
         _engine(kubectl, pod)
         for pod in sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
-        if "deletionTimestamp" not in pod["metadata"]
+        if not (is_leaving(pod) or is_dead(pod))
     ]
 
 
 def _engine(kubectl: Kubectl, pod: Mapping[str, Any]) -> Engine:
-    told = pods.report(pod, _words(kubectl, pod))
-    timeline, unread = _timeline(kubectl, told.pod)
-    return Engine(told.pod, told.state, told.reason, told.since, told.sentence, timeline, unread)
+    found = report(pod, _kubelet_message(kubectl, pod), now=datetime.now(UTC))
+    timeline, unread = _timeline(kubectl, found.pod)
+    return Engine(found.pod, found.state, found.reason, found.since, found.sentence, timeline, unread)
 
 
-def _words(kubectl: Kubectl, pod: Mapping[str, Any]) -> Words | None:
+def _kubelet_message(kubectl: Kubectl, pod: Mapping[str, Any]) -> KubeletMessage | None:
     """What kubelet says of an engine that is not ready, as the operator reads it."""
-    since = pods.words_count_from(pod)
-    if since is None or not pods.keeps_silent(pod):
+    since = explained_from(pod)
+    if since is None or not needs_lookup(pod):
         return None
     selector = f"involvedObject.uid={pod['metadata']['uid']},type=Warning"
-    return last_words(kubectl.get("events", "--field-selector", selector)["items"], since)
+    return latest_message(kubectl.get("events", "--field-selector", selector)["items"], since)
 
 
 def _timeline(kubectl: Kubectl, pod: str) -> tuple[tuple[Mapping[str, Any], ...], str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
 from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER
 from vllm_operator.planner.owners import controlling_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.kinds import Kind
@@ -165,8 +167,29 @@ def _instances(live: LiveObject) -> set[Key]:
 
 
 def _slim(kind: Kind, live: LiveObject) -> LiveObject:
-    """Drop what no decision reads: the bookkeeping of field managers, and the spec of pods."""
-    dropped = {"spec"} if kind is POD else set()
+    """Drop what no decision reads: the bookkeeping of field managers, and most of the spec of pods."""
     metadata = {name: value for name, value in live.body["metadata"].items() if name != "managedFields"}
-    rest = {name: value for name, value in live.body.items() if name not in dropped and name != "metadata"}
+    rest = {name: value for name, value in live.body.items() if name != "metadata"}
+    if kind is POD:
+        rest["spec"] = _slim_pod_spec(live.body.get("spec", {}))
     return replace(live, body={"apiVersion": kind.api_version, "kind": kind.kind, **rest, "metadata": metadata})
+
+
+def _slim_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What explains why a pod does not run: its node, its scheduler, its gates, and which init containers are sidecars.
+
+    For most pods that is the name of the node: 144 bytes (measured) beside a status of several thousand.
+    """
+    sidecars = [
+        {"name": container["name"], "restartPolicy": "Always"}
+        for container in spec.get("initContainers", [])
+        if container.get("restartPolicy") == "Always"
+    ]
+    scheduler = spec.get("schedulerName", DEFAULT_SCHEDULER)
+    kept = {
+        "nodeName": sys.intern(spec.get("nodeName", "")),
+        "schedulerName": scheduler if scheduler != DEFAULT_SCHEDULER else "",
+        "schedulingGates": spec.get("schedulingGates"),
+        "initContainers": sidecars,
+    }
+    return {name: value for name, value in kept.items() if value}

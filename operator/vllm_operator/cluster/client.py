@@ -11,6 +11,7 @@ import orjson
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
+from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
@@ -205,6 +206,8 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         return (ApiNotFound if details.get("name") else ApiNotServed)(what, text)
     if status == _CONFLICT:
         return ApiConflict(what, text)
+    if is_users_error(status, message):
+        return ApiRefused(what, text)
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         return ApiUnavailable(what, text)
     if status == _INVALID:

@@ -1,14 +1,14 @@
-"""Kubernetes Events about models: best effort, and never the same one again and again."""
+"""Kubernetes Events about models: best effort, and never the same cause again and again."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.errors import ApiError
+from vllm_operator.planner.news import QUIET, Memory, after_telling
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,29 +19,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUIET: Final = timedelta(minutes=5)
-"""How long a model's reason is not told again: one that comes and goes would fill the namespace with Events."""
-
 _COMPONENT: Final = "vllm-operator"
 _LONGEST_NAME: Final = 200
 _SUFFIX_BYTES: Final = 6
 
 
 class Announcer:
-    """Writes Events, each reason of a model at most once in a while."""
+    """Writes Events, each cause of a model at most once in a while."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._told: dict[tuple[str, str], datetime] = {}
+        self._memories: dict[str, Memory] = {}
         self._failed = False
 
     async def announce(self, model: LiveObject, news: News, now: datetime) -> None:
         """Tell news of a model. That it cannot be told is logged once, and stops nothing."""
-        self._told = {told: when for told, when in self._told.items() if now - when < QUIET}
-        subject = (model.uid, news.reason)
-        if subject in self._told:
+        memory = after_telling(self._memories.get(model.uid, Memory()), news, now)
+        if memory is None:
             return
-        self._told[subject] = now
+        self._memories = {of: one for of, one in self._memories.items() if one.posted_at[-1] > now - QUIET}
+        self._memories[model.uid] = memory
         try:
             await self._client.post_event(event_of(model, news, now, secrets.token_hex(_SUFFIX_BYTES)))
         except ApiError as error:

@@ -55,7 +55,7 @@ class Reconcilers:
         """Those of a process: they announce through the same announcer, so that nobody is told twice."""
         announcer = Announcer(parts.client)
         return cls(
-            ModelReconciler(parts.client, parts.cache, announcer, parts.telemetry.census, parts.queue.add),
+            ModelReconciler(parts.client, parts.cache, announcer, parts.telemetry.engines, parts.queue.add),
             NamespaceReconciler(parts.client, parts.cache, announcer),
         )
 

@@ -14,8 +14,8 @@ from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.claims import with_claims, with_known_claims
+from vllm_operator.controller.event_lookups import EventReader
 from vllm_operator.controller.execute import PlanExecutor
-from vllm_operator.controller.listen import Listener
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import keys
 from vllm_operator.planner.decide import decide, engines
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.plan import Plan
-    from vllm_operator.telemetry import Census
+    from vllm_operator.telemetry import EngineMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class ModelReconciler:
         client: Client,
         cache: Cache,
         announcer: Announcer,
-        census: Census,
+        engine_metrics: EngineMetrics,
         look_at: Callable[[QueueKey], None],
         *,
         clock: Callable[[], datetime] = utc_now,
@@ -70,11 +70,11 @@ class ModelReconciler:
         self._client = client
         self._cache = cache
         self._announcer = announcer
-        self._census = census
+        self._engine_metrics = engine_metrics
         self._look_at = look_at
         self._clock = clock
         self._executor = PlanExecutor(client, cache)
-        self._listener = Listener(client)
+        self._events = EventReader(client)
         self._attempts: dict[Key, Attempts] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -85,7 +85,7 @@ class ModelReconciler:
         """
         try:
             observation = await self._observe(key)
-            self._census.count(key, engines(observation) if observation.model else ())
+            self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
             await self._tell(observation, plan)
         except ApiEnding:
@@ -116,6 +116,7 @@ class ModelReconciler:
         raw = model.body if model else {}
         if model is None:
             self._attempts.pop(key, None)
+        found = await self._events.read(key, pods if model else (), now)
         observation = Observation(
             model=model,
             children=self._children(key),
@@ -125,7 +126,8 @@ class ModelReconciler:
             pod_monitors=self._cache.serves(POD_MONITOR),
             secret=await self._secret(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if keys.is_generated(raw) else "",
-            heard=await self._listener.heard(key, pods if model else (), now),
+            lookups=found.by_uid,
+            lookup_turns=found.turns,
         )
         return await with_claims(self._client, self._cache, observation)
 

@@ -15,8 +15,12 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.diagnosis import fleet, lookups
+from vllm_operator.diagnosis.ended import ended_pods
+from vllm_operator.diagnosis.engines import judged_again_at, reports
+from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import changes, claims, keys, lookups, pods, reasons, rollout, status
+from vllm_operator.planner import changes, claims, keys, reasons, rollout, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import news_of
@@ -32,9 +36,9 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.live import LiveObject
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.diagnosis.engines import EngineReport
+    from vllm_operator.diagnosis.fleet import Outcome
     from vllm_operator.planner.attempts import Problem
-    from vllm_operator.planner.pods import EngineReport
-    from vllm_operator.planner.status import Outcome
 
 KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
 """How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
@@ -79,8 +83,13 @@ def decide(observation: Observation) -> Plan:
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
-    said = {uid: heard.words for uid, heard in observation.heard.items()}
-    return pods.reports([pod.body for pod in observation.pods], said)
+    messages = {uid: lookup.message for uid, lookup in observation.lookups.items()}
+    claims = unbound_claims(child.body for child in observation.children.values())
+    return reports(_bodies(observation), messages, unbound_claims=claims, now=observation.now)
+
+
+def _bodies(observation: Observation) -> list[Mapping[str, Any]]:
+    return [pod.body for pod in observation.pods]
 
 
 def _telling(live: LiveObject, status: Mapping[str, Any], look_again_at: datetime | None = None) -> Plan:
@@ -133,7 +142,7 @@ def _no_longer_wanted(
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
-    outcome = status.refused(Reason.INVALID_SPEC, message)
+    outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
     return _telling(live, status.status_of(live.body, seen, outcome, address=address, now=observation.now))
@@ -146,8 +155,8 @@ def _outcome(problems: Sequence[Problem]) -> Outcome:
     message = "; ".join(messages) + (f"; and {more} more" if more > 0 else "")
     refusals = [problem.reason for problem in problems if problem.reason is not Reason.CHILD_NOT_WRITTEN]
     if refusals:
-        return status.refused(refusals[0], message)
-    return status.unfinished(Reason.CHILD_NOT_WRITTEN, message)
+        return fleet.refused(refusals[0], message)
+    return fleet.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
 def _status(model: VLLMModel, observation: Observation, outcome: Outcome | None, wanted: Changes) -> dict[str, Any]:
@@ -157,16 +166,18 @@ def _status(model: VLLMModel, observation: Observation, outcome: Outcome | None,
     return status.status_of(
         observation.raw,
         seen,
-        outcome or status.judge(seen),
+        outcome or fleet.judge(seen),
         address=url(model),
         warnings=[*_warnings(model, observation), *wanted.fights],
         now=observation.now,
     )
 
 
-def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
+def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = False) -> fleet.Fleet:
     deployment = observation.children.get(ObjectKey("Deployment", instance_name(name)))
-    return status.fleet(wanted, deployment.body if deployment else None, engines(observation), pending=pending)
+    body = deployment.body if deployment else None
+    ended = ended_pods(_bodies(observation))
+    return fleet.observed(wanted, body, engines(observation), pending=pending, ended=ended)
 
 
 def _warnings(model: VLLMModel, observation: Observation) -> list[str]:
@@ -185,10 +196,12 @@ def _warnings(model: VLLMModel, observation: Observation) -> list[str]:
 
 def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None:
     """When something may have changed that no watch reports, or a write that waits is due."""
+    pods = _bodies(observation)
     times = (
         observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None,
         _key_again_at(observation),
-        lookups.next_look([pod.body for pod in observation.pods], observation.heard, observation.now),
+        judged_again_at(pods, observation.now),
+        lookups.next_lookup(lookups.planned(pods, observation.lookups), observation.now, observation.lookup_turns),
         wanted.next_due(observation.now),
     )
     return min((when for when in times if when is not None), default=None)

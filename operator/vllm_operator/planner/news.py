@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.diagnosis.sameness import causes_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 _ON_THE_WAY: Final = frozenset(
-    {Reason.ENGINES_STARTING, Reason.ROLLING_OUT, Reason.SCALING, Reason.SCALED_TO_ZERO, Reason.CHILD_NOT_WRITTEN}
+    {
+        Reason.ENGINES_STARTING,
+        Reason.ROLLING_OUT,
+        Reason.SCALING,
+        Reason.SCALED_TO_ZERO,
+        Reason.CHILD_NOT_WRITTEN,
+        Reason.SCHEDULING_GATED,
+    }
 )
 """Reasons that come and go by themselves, or are what the user asked for."""
+
+QUIET: Final = timedelta(minutes=5)
+"""How long a cause is not told again of a model."""
+
+MOST_EVENTS: Final = 6
+"""Most Events about one model in that time, whatever happens to it."""
 
 MAX_MESSAGE_LENGTH: Final = 1024
 """The API server takes no longer message of an Event."""
@@ -32,15 +48,43 @@ class News:
 def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     """What a new status of a model says that the one before did not; None where nobody has to be told.
 
-    A model that is ready again is news, and so is every cause that needs attention.
+    A model that is ready again is news, and so is every cause that needs attention, also a new one under the same
+    reason: another exit code, another node's trouble. The same cause in another pod is none.
     """
     before, after = _ready(raw.get("status", {})), _ready(status)
-    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+    same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
+    ready = after["status"] == "True"
+    if same_reason and (ready or causes_in(after["message"]) <= causes_in(before.get("message", ""))):
         return None
-    if after["status"] != "True" and after["reason"] in _ON_THE_WAY:
+    if not ready and after["reason"] in _ON_THE_WAY:
         return None
-    kind = "Normal" if after["status"] == "True" else "Warning"
-    return News(kind, str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+    return News("Normal" if ready else "Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The Events about one model in the last minutes."""
+
+    told: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    """When each reason and cause was told."""
+    posted_at: tuple[datetime, ...] = ()
+
+    def since(self, start: datetime) -> Memory:
+        """What of it is newer."""
+        told = {what: when for what, when in self.told.items() if when > start}
+        return Memory(told, tuple(when for when in self.posted_at if when > start))
+
+
+def after_telling(memory: Memory, news: News, now: datetime) -> Memory | None:
+    """What is remembered once an Event tells the news; None where there shall be none.
+
+    A cause that comes and goes is told once in QUIET, and of ever new causes so many that the namespace does not fill.
+    """
+    recent = memory.since(now - QUIET)
+    causes = {(news.reason, cause) for cause in causes_in(news.message)}
+    if causes <= recent.told.keys() or len(recent.posted_at) >= MOST_EVENTS:
+        return None
+    return Memory({**recent.told, **dict.fromkeys(causes, now)}, (*recent.posted_at, now))
 
 
 def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.diagnosis.cause import EngineState
+    from vllm_operator.diagnosis.lookups import EventLookup
     from vllm_operator.planner.attempts import Attempts
-    from vllm_operator.planner.lookups import Heard
     from vllm_operator.planner.news import News
 
 
@@ -37,8 +38,10 @@ class Observation:
     """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
-    heard: Mapping[str, Heard] = field(default_factory=dict)
-    """What kubelet's Events said of pods that are not ready, by uid."""
+    lookups: Mapping[str, EventLookup] = field(default_factory=dict)
+    """What kubelet's Events said of pods that are not ready, by the pod's uid."""
+    lookup_turns: Mapping[EngineState, datetime] = field(default_factory=dict)
+    """When the budgets of lookups let more Events be read, by the state of the pods that wait for it."""
     claims: ClaimsSeen = NO_CLAIMS
     """What has to be known of claims beside the children."""
 

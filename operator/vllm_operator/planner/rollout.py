@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.planner import pods
-from vllm_operator.planner.pods import EngineState
+from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.engines import report
+from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.render.deployment import strategy
 from vllm_operator.render.objects import hashed
 
@@ -46,8 +47,8 @@ def may_be_unavailable(replicas: int, live: Mapping[str, Any], engine_pods: Sequ
     between it and one that crashes: as long as there is one, everything stays.
     """
     status = live.get("status", {})
-    living = [pod for pod in engine_pods if "deletionTimestamp" not in pod["metadata"]]
-    states = [pods.report(pod).state for pod in living]
+    living = [pod for pod in engine_pods if not is_leaving(pod)]
+    states = [report(pod).state for pod in living]
     if status.get("updatedReplicas", 0) == status.get("replicas", 0) or EngineState.WITHDRAWN in states:
         return 0
     if not _blocked(status, living):
@@ -61,7 +62,7 @@ def _blocked(status: Mapping[str, Any], living: Sequence[Mapping[str, Any]]) -> 
     holders = {_revision(pod) for pod in living if _holds_a_node(pod) and not _serves(pod)}
     if holders and _replicas_refused(status):
         return True
-    waiting = {_revision(pod) for pod in living if pods.condition_of(pod, "PodScheduled").get("status") == "False"}
+    waiting = {_revision(pod) for pod in living if _scheduled(pod) == "False"}
     return any(one != other for one in waiting for other in holders)
 
 
@@ -75,12 +76,15 @@ def _replicas_refused(status: Mapping[str, Any]) -> bool:
 
 
 def _holds_a_node(pod: Mapping[str, Any]) -> bool:
-    ended = pod.get("status", {}).get("phase") in {"Failed", "Succeeded"}
-    return not ended and pods.condition_of(pod, "PodScheduled").get("status") == "True"
+    return not is_dead(pod) and _scheduled(pod) == "True"
+
+
+def _scheduled(pod: Mapping[str, Any]) -> str:
+    return str(pod_facts(pod).condition("PodScheduled").get("status", ""))
 
 
 def _serves(pod: Mapping[str, Any]) -> bool:
-    return pods.report(pod).state is EngineState.SERVING
+    return report(pod).state is EngineState.SERVING
 
 
 def _revision(pod: Mapping[str, Any]) -> str:

@@ -168,3 +168,14 @@ def test_watching_prints_only_what_is_new(kubectl: FakeKubectl, monkeypatch: pyt
     assert done.output.count("POD") == 2
     assert done.output.count("admitted") == 1
     assert done.output.splitlines()[-1] == "qwen-2  serving    2026-11-22T11:00:20Z  makes progress"
+
+
+def test_pods_that_are_over_are_no_engines_and_those_that_wait_too_long_are_told_so(kubectl: FakeKubectl) -> None:
+    over = pod("qwen-0", phase="Failed", reason="Evicted")
+    unseen = pod("qwen-1", containerStatuses=[])
+    unseen["metadata"]["creationTimestamp"] = "2026-11-22T11:00:00Z"
+    kubectl.pods(over, unseen)
+    kubectl.answer("exec", "", "error: no container")
+    done = run("qwen")
+    assert "qwen-0" not in done.output
+    assert "which has said nothing of it: does it run?" in done.output

@@ -179,7 +179,7 @@ def metadata(name: str, namespace: str, version: str = "10") -> dict[str, Any]:
     return {**found, "uid": f"{namespace}-{name}", "resourceVersion": version}
 
 
-def test_bookkeeping_and_pod_specs_are_dropped_and_kinds_are_filled_in() -> None:
+def test_bookkeeping_is_dropped_and_kinds_are_filled_in() -> None:
     cache = Cache()
     live = child(1)
     live["metadata"]["managedFields"] = [{}]
@@ -190,8 +190,28 @@ def test_bookkeeping_and_pod_specs_are_dropped_and_kinds_are_filled_in() -> None
     assert (found.body["apiVersion"], found.body["kind"], found.kind) == ("apps/v1", "Deployment", "Deployment")
     assert "managedFields" not in found.body["metadata"]
     assert "managedFields" in live["metadata"], "what was given stays as it was"
-    cache.put(POD, as_live({**engine(1), "spec": {"containers": []}}))
-    assert "spec" not in cache.pods("team", "qwen")[0].body
+
+
+def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_is_kept() -> None:
+    cache = Cache()
+    spec = {
+        "containers": [{"name": "vllm"}],
+        "initContainers": [{"name": "fetch"}, {"name": "mesh", "restartPolicy": "Always", "image": "mesh:1"}],
+        "nodeName": "gpu-1",
+        "schedulerName": "volcano",
+        "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}],
+    }
+    kept = {
+        "nodeName": "gpu-1",
+        "schedulerName": "volcano",
+        "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}],
+        "initContainers": [{"name": "mesh", "restartPolicy": "Always"}],
+    }
+    cache.put(POD, as_live({**engine(1), "spec": spec}))
+    assert cache.pods("team", "qwen")[0].body["spec"] == kept
+    plain = {"containers": [{"name": "vllm"}], "nodeName": "gpu-1", "schedulerName": "default-scheduler"}
+    cache.put(POD, as_live({**engine(2), "spec": plain}))
+    assert cache.pods("team", "qwen")[0].body["spec"] == {"nodeName": "gpu-1"}
 
 
 def test_kinds_do_not_meet() -> None:

@@ -45,7 +45,7 @@ from vllm_operator.errors import (
 )
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
-from vllm_operator.telemetry import Census
+from vllm_operator.telemetry import EngineMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,13 +150,13 @@ class Control:
     """A reconciler with its cache and its server."""
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
-        self.cache, self.server, self.census = Cache(), Server(), Census()
+        self.cache, self.server, self.engine_metrics = Cache(), Server(), EngineMetrics()
         self.looked_at: list[QueueKey] = []
         client = cast("Client", self.server)
         self.passed = timedelta()
         announcer = Announcer(client)
         look_at = self.looked_at.append
-        self.model = ModelReconciler(client, self.cache, announcer, self.census, look_at, clock=self.now)
+        self.model = ModelReconciler(client, self.cache, announcer, self.engine_metrics, look_at, clock=self.now)
         self.namespace = NamespaceReconciler(client, self.cache, announcer, clock=self.now)
         self.reconcilers = Reconcilers(self.model, self.namespace)
         if raw is not None:
@@ -695,7 +695,7 @@ async def test_events_that_cannot_be_read_do_not_stop_the_status() -> None:
 async def test_pods_that_are_ready_or_tell_their_trouble_themselves_are_not_looked_up(serving: Control) -> None:
     await serving.reconcile()
     crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1}}})
-    unscheduled = pod("qwen-3", container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    unscheduled = pod("qwen-3", containerStatuses=[])
     for found in (crashed, unscheduled):
         serving.cache.put(POD, as_live(found))
         await serving.reconcile()
@@ -725,18 +725,18 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
     assert "cannot write Events" in caplog.text
 
 
-# --- the census
+# --- metrics
 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    (family,) = serving.census.collect()
+    (family,) = serving.engine_metrics.collect()
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
-    (family,) = serving.census.collect()
+    (family,) = serving.engine_metrics.collect()
     assert family.samples == []
 
 

@@ -25,6 +25,7 @@ from tests.support.resources import (
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.diagnosis import fleet
 from vllm_operator.planner import status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
@@ -321,6 +322,19 @@ def test_what_keeps_engines_from_serving_is_named_with_its_cause(
     assert conditions(status)["Reconciling"] == ("True", reason)
     assert conditions(status)["Stalled"] == ("False", "AsDesired")
     assert condition(status, "Ready")["message"] == sentence
+
+
+def test_a_pod_that_no_scheduler_looks_at_is_told_with_its_claim_and_looked_at_again_when_that_is_a_fault() -> None:
+    raw = resource(storage={"cache": {"persistentVolumeClaim": {"size": "10Gi"}}})
+    unseen = pod(containerStatuses=[])
+    unseen["metadata"]["creationTimestamp"] = "2026-11-22T11:59:00Z"
+    there = as_desired(raw, **deployment_status(1, ready=0))
+    plan = decide(observation(raw, there, unseen))
+    assert plan.status is not None
+    message = condition(plan.status, "Ready")["message"]
+    assert "waits since 2026-11-22T11:59:00Z for scheduler default-scheduler" in message
+    assert "; claim qwen-cache has no volume" in message
+    assert plan.look_again_at == NOW + timedelta(minutes=4)
 
 
 def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
@@ -630,8 +644,8 @@ def test_a_generated_key_is_written_once_and_no_status_shows_it() -> None:
 
 
 def test_more_and_longer_warnings_than_the_schema_allows_are_cut() -> None:
-    seen = status.fleet(0, None, (), pending=False)
-    told = status.status_of(resource(), seen, status.judge(seen), address="", warnings=["x" * 5000] * 20, now=NOW)
+    seen = fleet.observed(0, None, (), pending=False)
+    told = status.status_of(resource(), seen, fleet.judge(seen), address="", warnings=["x" * 5000] * 20, now=NOW)
     assert [len(warning) for warning in told["warnings"]] == [1024] * 16
 
 

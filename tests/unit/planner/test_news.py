@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vllm_operator.planner.news import News, news_of
+from tests.support.resources import NOW
+from vllm_operator.planner.news import MOST_EVENTS, QUIET, Memory, News, after_telling, news_of
 
 
 def status(ready: str, reason: str, message: str = "why") -> dict[str, Any]:
@@ -15,6 +19,10 @@ def status(ready: str, reason: str, message: str = "why") -> dict[str, Any]:
 
 
 STARTING, SERVING = status("False", "EnginesStarting"), status("True", "AllEnginesServe")
+CRASH = "1 of 2 engines serve; qwen-5d8c9b7f6-x2x5p ended with exit code 1 (Error, 3 restarts): no such model"
+AGAIN = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 1 (Error, 17 restarts): no such model"
+KILLED = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 137 (Error, 17 restarts): no such model"
+CRASHED = status("False", "EnginesFailing", CRASH)
 WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "EnginesFailing")
 
 
@@ -32,7 +40,14 @@ WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "Engin
         (SERVING, status("False", "RollingOut"), None),
         (SERVING, status("False", "ScaledToZero"), None),
         (SERVING, SERVING, None),
-        (FAILING, status("False", "EnginesFailing", "another restart"), None),
+        (FAILING, status("False", "EnginesFailing", "another cause"), ("Warning", "EnginesFailing")),
+        (CRASHED, status("False", "EnginesFailing", AGAIN), None),
+        (CRASHED, status("False", "EnginesFailing", KILLED), ("Warning", "EnginesFailing")),
+        (CRASHED, status("False", "EnginesFailing", f"{CRASH}; and 2 more"), None),
+        (CRASHED, status("False", "EnginesFailing", f"{CRASH}; qwen-1 is not there"), ("Warning", "EnginesFailing")),
+        (status("False", "EnginesFailing", f"{CRASH}; qwen-1 is not there"), CRASHED, None),
+        (SERVING, status("True", "AllEnginesServe", "2 of 2 engines serve, and more"), None),
+        (STARTING, status("False", "EnginesStarting", "another"), None),
     ],
 )
 def test_what_needs_attention_and_its_end_are_news(
@@ -44,3 +59,47 @@ def test_what_needs_attention_and_its_end_are_news(
 
 def test_a_message_is_no_longer_than_an_event_may_be() -> None:
     assert news_of({}, status("False", "ChildRefused", "x" * 2048)) == News("Warning", "ChildRefused", "x" * 1024)
+
+
+def told(messages: list[str], *, every_seconds: float, reason: str = "EnginesFailing") -> list[str]:
+    """Which of the messages, one after the other, become Events."""
+    memory = Memory()
+    found: list[str] = []
+    for number, message in enumerate(messages):
+        after = after_telling(memory, News("Warning", reason, message), NOW + timedelta(seconds=number * every_seconds))
+        if after is not None:
+            memory, found = after, [*found, message]
+    return found
+
+
+def test_causes_that_come_and_go_are_told_once_in_five_minutes() -> None:
+    assert told(["a", "b"] * 5, every_seconds=30) == ["a", "b"]
+    assert told(["a", "a", "a"], every_seconds=150) == ["a", "a"]
+
+
+def test_a_cause_that_joins_another_is_told() -> None:
+    assert told(["n; a", "n; a; b", "n; b", "n; a"], every_seconds=1) == ["n; a", "n; a; b"]
+
+
+def test_of_ever_new_causes_a_model_makes_at_most_six_events_in_five_minutes() -> None:
+    words = [f"cause {chr(97 + number)}" for number in range(20)]
+    assert told(words, every_seconds=1) == words[:MOST_EVENTS]
+    assert len(told(words, every_seconds=60)) > MOST_EVENTS
+
+
+def test_the_same_cause_under_another_reason_is_told() -> None:
+    first = after_telling(Memory(), News("Warning", "EnginesFailing", "a"), NOW)
+    assert first is not None
+    assert after_telling(first, News("Warning", "ProgressDeadlineExceeded", "a"), NOW) is not None
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abcdefghij")), max_size=80))
+def test_whatever_happens_events_are_bounded(steps: list[tuple[int, str]]) -> None:
+    memory, now = Memory(), NOW
+    posted: list[datetime] = []
+    for seconds, cause in steps:
+        now += timedelta(seconds=seconds)
+        after = after_telling(memory, News("Warning", "EnginesFailing", cause), now)
+        if after is not None:
+            memory, posted = after, [*posted, now]
+    assert all(sum(now - QUIET < when <= now for when in posted) <= MOST_EVENTS for now in posted)

@@ -1,0 +1,347 @@
+"""Why one engine does not serve: an ordered chain of policies, of which the first that finds a cause counts. Pure.
+
+Each policy is a function of the pod's facts that returns a Cause, or None where it has nothing to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.api.conditions import Reason
+from vllm_operator.diagnosis.cause import Cause, EngineState, quoted
+from vllm_operator.diagnosis.events import MessageKind
+from vllm_operator.diagnosis.facts import PodFacts, Role
+from vllm_operator.gates.judge import ENDED
+
+if TYPE_CHECKING:
+    from vllm_operator.diagnosis.facts import ContainerFacts
+
+Policy = Callable[[PodFacts], Cause | None]
+
+_NO_REASON: Final = "no reason given"
+_NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
+_BACK_OFF: Final = "CrashLoopBackOff"
+_IMAGE_REASONS: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+"""Kubelet's reasons where an image is not there (pkg/kubelet/images/types.go, cri-api/pkg/errors)."""
+
+_BACK_OFF_PULLING: Final = re.compile(r'Back-off pulling image "[^"]*": (?P<reason>\w+): (?P<cause>.*)', re.DOTALL)
+"""What kubelet says while it waits for the next pull. Told as it is, the sentence would change with every try."""
+
+_REFUSALS: Final = (
+    (re.compile(r"serves .*, not "), Reason.WRONG_MODEL),
+    (re.compile(r".*: 401 Unauthorized"), Reason.UNAUTHORIZED),
+    (re.compile(r".*: HTTP \d"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r".*: a completion came back empty"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r".*: the server has no such endpoint"), Reason.COMPLETIONS_FAIL),
+    (re.compile(r"the gate itself failed"), Reason.GATE_CANNOT_RUN),
+)
+"""What the gate says of an engine that has loaded and will not be admitted. Anything else may still be loading."""
+
+_GATE_ADVICE: Final = "the image needs python3 on its path, or spec.gates.probe a command that it has"
+
+
+def serves(pod: PodFacts) -> Cause | None:
+    """A ready pod takes traffic, whatever happened to it before."""
+    return Cause(EngineState.SERVING, Reason.ENGINES_SERVE) if pod.is_ready else None
+
+
+def has_ended(pod: PodFacts) -> Cause | None:
+    """The pod as a whole has ended, for one because it was evicted."""
+    return _failing(f"has ended: {end_of_pod(pod)}") if pod.phase in ("Failed", "Succeeded") else None
+
+
+def node_is_lost(pod: PodFacts) -> Cause | None:
+    """The node does not answer, so Kubernetes has taken the pod's traffic and not yet the pod.
+
+    The node controller sets Ready to False and changes nothing else: all containers are still reported as ready, and
+    there is no reason, which kubelet always gives (kubernetes pkg/controller/util/node, MarkPodsNotReady).
+    """
+    ready = pod.condition("Ready")
+    marked = ready.get("status") == "False" and not ready.get("reason")
+    marked = marked and all(container.ready for container in _containers(pod))
+    if not (marked or pod.reason == "NodeLost" or ready.get("status") == "Unknown"):
+        return None
+    node = f"its node {pod.node}" if pod.node else "its node"
+    sentence = f"takes no traffic{_since(pod)}: {node} does not answer; if it stays away, another engine is started"
+    return Cause(EngineState.WITHDRAWN, Reason.NODE_LOST, sentence)
+
+
+def is_held_back(pod: PodFacts) -> Cause | None:
+    """A scheduling gate, such as that of a queue, keeps schedulers from looking at the pod."""
+    scheduled = pod.condition("PodScheduled")
+    if scheduled.get("reason") != "SchedulingGated" or scheduled.get("status") != "False":
+        return None
+    gates = " and ".join(pod.scheduling_gates) or "one that it does not name"
+    sentence = f"is held back{_at(pod.waits_since)} by scheduling gate {gates}, until its controller admits the pod"
+    return Cause(EngineState.STARTING, Reason.SCHEDULING_GATED, sentence)
+
+
+def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
+    """The scheduler has found no node for the pod."""
+    scheduled = pod.condition("PodScheduled")
+    if scheduled.get("status") != "False":
+        return None
+    return _failing(f"cannot be scheduled: {quoted(scheduled.get('message', scheduled.get('reason', _NO_REASON)))}")
+
+
+def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
+    """No scheduler has said anything of the pod; that of a claim whose volume is being made is silent as well."""
+    if pod.is_scheduled:
+        return None
+    text = f"waits{_at(pod.created_at)} for scheduler {pod.scheduler}, which has said nothing of it"
+    if pod.unbound_claims:
+        text += f"; claim {' and '.join(pod.unbound_claims)} has no volume: see its Events"
+    return _failing(text if pod.unbound_claims else f"{text}: does it run?") if pod.waits_too_long else _starting(text)
+
+
+def waits_for_its_kubelet(pod: PodFacts) -> Cause | None:
+    """The pod has a node, whose kubelet has not reported it."""
+    if pod.is_reported:
+        return None
+    node = f" of node {pod.node}" if pod.node else ""
+    text = f"waits{_at(pod.waits_since)} for the kubelet{node}, which has not taken it"
+    return _failing(f"{text}: is the node well?") if pod.waits_too_long else _starting(text)
+
+
+def image_is_missing(pod: PodFacts) -> Cause | None:
+    """An image cannot be pulled, or has a name that is none."""
+    for container in _containers(pod):
+        if container.waiting.get("reason") in _IMAGE_REASONS:
+            text = str(container.waiting.get("message", ""))
+            pulling = _BACK_OFF_PULLING.match(text)
+            reason, cause = (pulling["reason"], pulling["cause"]) if pulling else (container.waiting["reason"], text)
+            return _failing(f"cannot start: {_before(container)}{reason}: {quoted(cause)}")
+    return None
+
+
+def container_cannot_be_made(pod: PodFacts) -> Cause | None:
+    """Kubelet cannot make a container: most often its configuration names what is not there."""
+    for container in _containers(pod):
+        reason = container.waiting.get("reason")
+        if reason and reason not in _NORMAL_WAITING and reason != _BACK_OFF:
+            text = quoted(container.waiting.get("message", ""))
+            return _failing(f"cannot start: {_before(container)}{reason}: {text}")
+    return None
+
+
+def init_container_fails(pod: PodFacts) -> Cause | None:
+    """An init container ends with an error, so the engine is not started."""
+    failed = (one for one in pod.init if one.role is Role.INIT and _has_failed(one))
+    return next((_failing(f"cannot start: init container {one.name} {_end(one)}") for one in failed), None)
+
+
+def sidecar_ended(pod: PodFacts) -> Cause | None:
+    """A sidecar does not stay up; the pod is not ready without it."""
+    ended = (one for one in (*pod.init, *pod.beside) if one.role is Role.SIDECAR and _has_ended(one))
+    return next((_failing(f"is not ready: sidecar {one.name} {_end(one)}") for one in ended), None)
+
+
+def engine_ended(pod: PodFacts) -> Cause | None:
+    """The engine's process has ended, and has not passed its startup probe since."""
+    return _failing(_engine_end(pod.engine)) if _has_ended(pod.engine) else None
+
+
+def container_keeps_crashing(pod: PodFacts) -> Cause | None:
+    """Kubelet waits before it starts a container again, and no longer says how it ended."""
+    waiting = (one for one in _containers(pod) if one.waiting.get("reason") == _BACK_OFF and not one.terminated)
+    for container in waiting:
+        text = quoted(container.waiting.get("message", ""))
+        return _failing(f"cannot start: {_before(container)}{_BACK_OFF}: {text}")
+    return None
+
+
+def something_else_is_unready(pod: PodFacts) -> Cause | None:
+    """The engine is ready and its pod is not: a sidecar or a readiness gate of the pod keeps it out."""
+    ready = pod.condition("Ready")
+    if not pod.engine.ready or ready.get("status") != "False":
+        return None
+    sentence = f"takes no traffic{_since(pod)}: the engine is ready, its pod is not: {quoted(ready.get('message', ''))}"
+    if pod.has_served:
+        return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence)
+    return _starting(sentence)
+
+
+def is_withdrawn(pod: PodFacts) -> Cause | None:
+    """The engine has served, and its readiness probe has failed since."""
+    if not pod.has_served:
+        return None
+    sentence = f"served before, and takes no traffic{_since(pod)}{_colon(pod.kubelet_says(MessageKind.READINESS))}"
+    return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence, needs_events=True)
+
+
+def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
+    """Kubelet cannot mount the pod's volumes or make its sandbox, so it starts no container."""
+    text = pod.kubelet_says(MessageKind.UNMOUNTED) or pod.kubelet_says(MessageKind.NO_SANDBOX)
+    if not text or _is_set_up(pod):
+        return None
+    return _failing(f"cannot start{_since(pod)}: {quoted(text)}")
+
+
+def is_being_set_up(pod: PodFacts) -> Cause | None:
+    """Kubelet makes the pod's sandbox, with its volumes and its network."""
+    if _is_set_up(pod):
+        return None
+    return _starting(f"is being set up{_since(pod)}: volumes, network, image", needs_events=True)
+
+
+def init_container_runs(pod: PodFacts) -> Cause | None:
+    """An init container has not ended, or a sidecar before the engine has not started."""
+    container = next((one for one in pod.init if not one.is_done), None)
+    if container is None or _has_run(pod.engine):
+        return None
+    if not container.running_since:
+        return _starting(f"waits for {container.role} {container.name}, whose image is pulled", needs_events=True)
+    if container.role is Role.SIDECAR:
+        text = f"waits for sidecar {container.name}, which runs{_at(container.running_since)} and has not started up"
+    else:
+        text = f"waits for init container {container.name}, which runs{_at(container.running_since)}"
+    return _starting(text)
+
+
+def pulls_its_image(pod: PodFacts) -> Cause | None:
+    """All is there but the engine's container, so its image is pulled; kubelet reports a pull that fails by itself."""
+    if _has_run(pod.engine):
+        return None
+    since = pod.condition("PodReadyToStartContainers").get("lastTransitionTime", "")
+    return _starting(f"pulls its image{_at(since)}")
+
+
+def gate_cannot_run(pod: PodFacts) -> Cause | None:
+    """Kubelet cannot run the gate's program, so nothing is known of the engine."""
+    text = pod.kubelet_says(MessageKind.ERRORED)
+    if not text:
+        return None
+    sentence = f"is not admitted{_since(pod)}: its gate cannot run: {quoted(text)}; {_GATE_ADVICE}"
+    return Cause(EngineState.FAILING, Reason.GATE_CANNOT_RUN, sentence)
+
+
+def gate_refuses(pod: PodFacts) -> Cause | None:
+    """The engine answers, and its answer is not what the gate has to see."""
+    text = pod.kubelet_says(pod.admission)
+    reason = next((reason for pattern, reason in _REFUSALS if pattern.match(text)), None)
+    if reason is None:
+        return None
+    return Cause(EngineState.FAILING, reason, f"is not admitted{_since(pod)}: {quoted(text)}")
+
+
+def loads(pod: PodFacts) -> Cause:
+    """Nothing is wrong, so the engine loads its model."""
+    return _starting(f"loads its model{_since(pod)}{_colon(pod.kubelet_says(pod.admission))}", needs_events=True)
+
+
+POLICIES: Final[tuple[Policy, ...]] = (
+    serves,  # what a pod went through before it got ready is over
+    has_ended,  # a pod that is over says why itself; what its containers reported was before
+    node_is_lost,  # what a node last reported may no longer be so
+    is_held_back,  # gated pods are not unschedulable: no scheduler has tried
+    cannot_be_scheduled,  # without a node there are no containers to look at
+    waits_for_a_scheduler,
+    waits_for_its_kubelet,
+    image_is_missing,  # also where an earlier process has ended: the image is why there is no new one
+    container_cannot_be_made,
+    init_container_fails,  # what starts first counts first
+    sidecar_ended,
+    engine_ended,  # the crash counts more than the back-off that follows it
+    container_keeps_crashing,
+    something_else_is_unready,  # before what is said of engines that are not ready
+    is_withdrawn,  # an engine that has served is past all that keeps one from being admitted
+    pod_cannot_be_set_up,
+    is_being_set_up,
+    init_container_runs,
+    pulls_its_image,
+    gate_cannot_run,
+    gate_refuses,
+    loads,  # always finds a cause
+)
+
+
+def cause_of(pod: PodFacts) -> Cause:
+    """Why an engine is as it is: what the first policy finds."""
+    return next(cause for policy in POLICIES if (cause := policy(pod)) is not None)
+
+
+def end_of_pod(pod: PodFacts) -> str:
+    """Why a pod as a whole has ended, in words: Evicted, Preempting, UnexpectedAdmissionError and so on."""
+    disruption = pod.condition("DisruptionTarget")
+    reason = pod.reason or disruption.get("reason") or pod.engine.terminated.get("reason") or _NO_REASON
+    message = pod.message or disruption.get("message") or pod.engine.terminated.get("message") or ""
+    return f"{reason}: {quoted(message)}" if message else str(reason)
+
+
+def _failing(sentence: str) -> Cause:
+    return Cause(EngineState.FAILING, Reason.ENGINES_FAILING, sentence)
+
+
+def _starting(sentence: str, *, needs_events: bool = False) -> Cause:
+    return Cause(EngineState.STARTING, Reason.ENGINES_STARTING, sentence, needs_events=needs_events)
+
+
+def _containers(pod: PodFacts) -> tuple[ContainerFacts, ...]:
+    """All containers, those first that start first."""
+    return (*pod.init, pod.engine, *pod.beside)
+
+
+def _is_set_up(pod: PodFacts) -> bool:
+    """Whether sandbox, volumes and network are there; kubelets before 1.29 do not say it, but run containers then."""
+    reported = pod.condition("PodReadyToStartContainers").get("status") == "True"
+    return reported or any(_has_run(container) for container in _containers(pod))
+
+
+def _has_run(container: ContainerFacts) -> bool:
+    return bool(container.running_since or container.terminated)
+
+
+def _has_ended(container: ContainerFacts) -> bool:
+    """Whether a container that should run has ended, and has not passed its startup probe since."""
+    return bool(container.terminated) and not container.started
+
+
+def _has_failed(container: ContainerFacts) -> bool:
+    """Whether an init container has ended with an error, and not well since."""
+    return bool(container.terminated.get("exitCode"))
+
+
+def _before(container: ContainerFacts) -> str:
+    return "" if container.role is Role.ENGINE else f"{container.role} {container.name}: "
+
+
+def _at(stamp: object) -> str:
+    return f" since {stamp}" if stamp else ""
+
+
+def _since(pod: PodFacts) -> str:
+    return f" since {pod.since}" if pod.since else ""
+
+
+def _colon(text: str) -> str:
+    return f": {quoted(text)}" if text else ""
+
+
+def _engine_end(engine: ContainerFacts) -> str:
+    """How the engine's process ended, in words."""
+    message = str(engine.terminated.get("message", ""))
+    if message.startswith(ENDED):
+        return f"{quoted(message)} ({engine.restarts} restarts)"
+    return _end(engine, ", which is a crash too: vLLM exits so when its engine has died")
+
+
+def _end(container: ContainerFacts, of_code_0: str = "") -> str:
+    """How a container ended, in words, with the last line that it wrote; `of_code_0` is added to exit code 0."""
+    terminated = container.terminated
+    code = terminated.get("exitCode")
+    how = f"ended with exit code {code} ({terminated.get('reason', _NO_REASON)}, {container.restarts} restarts)"
+    how += of_code_0 if code == 0 else ""
+    lines = [line for line in terminated.get("message", "").splitlines() if line.strip()]
+    return f"{how}: {quoted(lines[-1])}" if lines else how

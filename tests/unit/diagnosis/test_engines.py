@@ -1,0 +1,490 @@
+"""What one engine's pod reports, as its first obstacle and a sentence."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.resources import NOW, pod
+from vllm_operator.api.conditions import Reason
+from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.engines import judged_again_at, report, reports, summary
+from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
+from vllm_operator.diagnosis.facts import unbound_claims
+
+CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
+STARTED = "2026-11-22T10:00:00Z"
+SINCE = "since 2026-11-22T11:00:00Z"
+
+
+def terminated(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
+    """State of a container that has ended."""
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    """State of a container that waits."""
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+}
+RUNNING = {"running": {"startedAt": STARTED}}
+LOG = "loading\nValueError: out of memory\n\n"
+
+CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
+    ("ready", pod(ready=True, container={"started": True, "state": RUNNING}), EngineState.SERVING, ""),
+    (
+        "loading",
+        pod(container={"started": False, "state": RUNNING}),
+        EngineState.STARTING,
+        "loads its model since 2026-11-22T11:00:00Z",
+    ),
+    (
+        "creating",
+        pod(container={"state": waiting("ContainerCreating")}),
+        EngineState.STARTING,
+        "is being set up since 2026-11-22T11:00:00Z: volumes, network, image",
+    ),
+    (
+        "nothing reported yet",
+        pod(containerStatuses=[], conditions=()),
+        EngineState.STARTING,
+        "waits for scheduler default-scheduler, which has said nothing of it",
+    ),
+    (
+        "withdrawn",
+        pod(container={"started": True, "state": RUNNING}),
+        EngineState.WITHDRAWN,
+        "served before, and takes no traffic since 2026-11-22T11:00:00Z",
+    ),
+    (
+        "withdrawn, and crashed long before",
+        pod(container={"started": True, "state": RUNNING, "lastState": terminated(137), "restartCount": 1}),
+        EngineState.WITHDRAWN,
+        "served before, and takes no traffic since 2026-11-22T11:00:00Z",
+    ),
+    (
+        "unschedulable",
+        pod(conditions=(UNSCHEDULABLE,), containerStatuses=[]),
+        EngineState.FAILING,
+        "cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    ),
+    (
+        "image pull",
+        pod(container={"state": waiting("ImagePullBackOff", 'Back-off pulling image "vllm:none"')}),
+        EngineState.FAILING,
+        'cannot start: ImagePullBackOff: Back-off pulling image "vllm:none"',
+    ),
+    (
+        "crash loop",
+        pod(
+            container={"state": waiting("CrashLoopBackOff"), "lastState": terminated(1, LOG), "restartCount": 4},
+        ),
+        EngineState.FAILING,
+        "ended with exit code 1 (Error, 4 restarts): ValueError: out of memory",
+    ),
+    (
+        "exit code 0",
+        pod(container={"state": terminated(0, "EngineDeadError", "Completed"), "restartCount": 2}),
+        EngineState.FAILING,
+        f"ended with exit code 0 (Completed, 2 restarts){CRASH_TOO}: EngineDeadError",
+    ),
+    (
+        "ended by its gate",
+        pod(container={"state": terminated(0, "ended by its gate: no progress for 66 s"), "restartCount": 1}),
+        EngineState.FAILING,
+        "ended by its gate: no progress for 66 s (1 restarts)",
+    ),
+    (
+        "killed without a word",
+        pod(container={"state": terminated(137, "", "OOMKilled"), "restartCount": 0}),
+        EngineState.FAILING,
+        "ended with exit code 137 (OOMKilled, 0 restarts)",
+    ),
+    (
+        "loading again after a crash",
+        pod(container={"started": False, "state": RUNNING, "lastState": terminated(1, LOG), "restartCount": 1}),
+        EngineState.FAILING,
+        "ended with exit code 1 (Error, 1 restarts): ValueError: out of memory",
+    ),
+    (
+        "evicted",
+        pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        EngineState.FAILING,
+        "has ended: Evicted: The node was low on resource: memory.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "state", "sentence"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_pod_is_told_by_the_first_thing_in_its_way(found: dict[str, Any], state: EngineState, sentence: str) -> None:
+    told = report(found)
+    assert (told.pod, told.state, told.sentence) == ("qwen-1", state, sentence)
+
+
+def test_pods_on_their_way_out_are_not_reported_and_the_others_are_sorted() -> None:
+    leaving = pod("qwen-0")
+    leaving["metadata"]["deletionTimestamp"] = STARTED
+    assert [told.pod for told in reports([pod("qwen-2"), leaving, pod("qwen-1")])] == ["qwen-1", "qwen-2"]
+
+
+def test_a_long_message_is_cut_and_flattened() -> None:
+    found = pod(container={"state": waiting("CreateContainerError", "a  b\n" + "x" * 1000)})
+    sentence = report(found).sentence
+    assert sentence.startswith("cannot start: CreateContainerError: a b xxx")
+    assert sentence.endswith("x...")
+    assert len(sentence) < 350
+
+
+def test_a_few_engines_stand_for_many() -> None:
+    told = [report(pod(f"qwen-{number}", container={"state": waiting("ErrImagePull")})) for number in range(1, 6)]
+    text = summary(told, EngineState.FAILING)
+    assert text.count("ErrImagePull") == 3
+    assert text.endswith("; and 2 more")
+    assert summary(told, EngineState.SERVING) == ""
+
+
+LOADING = pod(container={"started": False, "state": RUNNING})
+WITHDRAWN = pod(container={"started": True, "state": RUNNING})
+CREATING = pod(container={"state": waiting("ContainerCreating")})
+ADVICE = "the image needs python3 on its path, or spec.gates.probe a command that it has"
+NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("found", "message", "state", "reason", "sentence"),
+    [
+        (
+            LOADING,
+            KubeletMessage(MessageKind.STARTUP, "nothing listens on port 8000 yet: the model is still loading"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}: nothing listens on port 8000 yet: the model is still loading",
+        ),
+        (
+            LOADING,
+            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
+            EngineState.FAILING,
+            Reason.WRONG_MODEL,
+            f"is not admitted {SINCE}: serves other, not qwen",
+        ),
+        (
+            LOADING,
+            KubeletMessage(
+                MessageKind.STARTUP, "/v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key"
+            ),
+            EngineState.FAILING,
+            Reason.UNAUTHORIZED,
+            f"is not admitted {SINCE}: /v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key",
+        ),
+        (
+            LOADING,
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions: HTTP 500: no template"),
+            EngineState.FAILING,
+            Reason.COMPLETIONS_FAIL,
+            f"is not admitted {SINCE}: /v1/completions: HTTP 500: no template",
+        ),
+        (
+            LOADING,
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions: a completion came back empty"),
+            EngineState.FAILING,
+            Reason.COMPLETIONS_FAIL,
+            f"is not admitted {SINCE}: /v1/completions: a completion came back empty",
+        ),
+        (
+            LOADING,
+            KubeletMessage(MessageKind.STARTUP, "/v1/completions does not answer within 9 s"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}: /v1/completions does not answer within 9 s",
+        ),
+        (
+            LOADING,
+            KubeletMessage(MessageKind.ERRORED, NO_PYTHON),
+            EngineState.FAILING,
+            Reason.GATE_CANNOT_RUN,
+            f"is not admitted {SINCE}: its gate cannot run: {NO_PYTHON}; {ADVICE}",
+        ),
+        (
+            CREATING,
+            KubeletMessage(MessageKind.UNMOUNTED, 'configmap "vllm-gates" not found'),
+            EngineState.FAILING,
+            Reason.ENGINES_FAILING,
+            f'cannot start {SINCE}: configmap "vllm-gates" not found',
+        ),
+        (
+            WITHDRAWN,
+            KubeletMessage(MessageKind.READINESS, "no progress with requests in flight (engine 0)"),
+            EngineState.WITHDRAWN,
+            Reason.ENGINES_WITHDRAWN,
+            f"served before, and takes no traffic {SINCE}: no progress with requests in flight (engine 0)",
+        ),
+        (
+            WITHDRAWN,
+            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
+            EngineState.WITHDRAWN,
+            Reason.ENGINES_WITHDRAWN,
+            f"served before, and takes no traffic {SINCE}",
+        ),
+    ],
+)
+def test_what_kubelet_says_of_the_gate_completes_the_sentence_and_names_the_reason_where_it_is_certain(
+    found: dict[str, Any], message: KubeletMessage, state: EngineState, reason: Reason, sentence: str
+) -> None:
+    told = report(found, message)
+    assert (told.state, told.reason, told.sentence) == (state, reason, sentence)
+
+
+def test_what_a_pod_says_itself_counts_more_than_what_kubelet_says_of_its_gate() -> None:
+    told = report(
+        pod(container={"state": terminated(1, LOG)}), KubeletMessage(MessageKind.STARTUP, "serves other, not qwen")
+    )
+    assert "ended with exit code 1" in told.sentence
+    assert told.reason is Reason.ENGINES_FAILING
+
+
+# --- what happens before the engine runs, and beside it
+
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T10:59:00Z"}
+SET_UP = {"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": "2026-11-22T11:00:02Z"}
+INITIALIZING = waiting("PodInitializing")
+QUEUE = "kueue.x-k8s.io/admission"
+GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "non-empty gates"}
+NO_SUCH_IMAGE = "rpc error: code = NotFound desc = failed to resolve reference: not found"
+BACK_OFF = f'Back-off pulling image "mesh:none": ErrImagePull: {NO_SUCH_IMAGE}'
+
+
+def with_spec(found: dict[str, Any], *, created: str = "2026-11-22T11:55:30Z", **spec: Any) -> dict[str, Any]:
+    """The pod with parts of its spec that the cache keeps."""
+    return {**found, "spec": spec, "metadata": {**found["metadata"], "creationTimestamp": created}}
+
+
+def starting(
+    *init: dict[str, Any], sidecars: tuple[str, ...] = (), state: dict[str, Any] = INITIALIZING
+) -> dict[str, Any]:
+    """A pod that is set up, with init containers, before its engine runs."""
+    found = pod(container={"state": state}, conditions=(SCHEDULED, SET_UP), initContainerStatuses=list(init))
+    return with_spec(found, initContainers=[{"name": name, "restartPolicy": "Always"} for name in sidecars])
+
+
+def serving_with(beside: dict[str, Any]) -> dict[str, Any]:
+    """A pod whose engine is ready, with a container beside it."""
+    ready = {"name": "vllm", "ready": True, "started": True, "state": RUNNING}
+    return pod(containerStatuses=[beside, ready], conditions=(SCHEDULED, SET_UP))
+
+
+DONE = {"name": "first", "ready": True, "state": terminated(0, reason="Completed")}
+BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
+    (
+        "held back by a queue",
+        with_spec(pod(conditions=(GATED,), containerStatuses=[]), schedulingGates=[{"name": QUEUE}]),
+        EngineState.STARTING,
+        Reason.SCHEDULING_GATED,
+        f"is held back since 2026-11-22T11:55:30Z by scheduling gate {QUEUE}, until its controller admits the pod",
+    ),
+    (
+        "no scheduler yet",
+        with_spec(pod(containerStatuses=[])),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        "waits since 2026-11-22T11:55:30Z for scheduler default-scheduler, which has said nothing of it",
+    ),
+    (
+        "no scheduler of that name",
+        with_spec(pod(containerStatuses=[]), created="2026-11-22T11:55:00Z", schedulerName="volcano"),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "waits since 2026-11-22T11:55:00Z for scheduler volcano, which has said nothing of it: does it run?",
+    ),
+    (
+        "kubelet has not taken it",
+        with_spec(pod(conditions=(SCHEDULED,), containerStatuses=[]), nodeName="gpu-1"),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "waits since 2026-11-22T10:59:00Z for the kubelet of node gpu-1, which has not taken it: is the node well?",
+    ),
+    (
+        "image is pulled",
+        starting(state=waiting("ContainerCreating")),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        "pulls its image since 2026-11-22T11:00:02Z",
+    ),
+    (
+        "init container runs",
+        starting(DONE, {"name": "fetch", "state": RUNNING}),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        f"waits for init container fetch, which runs since {STARTED}",
+    ),
+    (
+        "init container's image is pulled",
+        starting({"name": "fetch", "state": INITIALIZING}),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        "waits for init container fetch, whose image is pulled",
+    ),
+    (
+        "init containers are done",
+        starting(DONE),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        "pulls its image since 2026-11-22T11:00:02Z",
+    ),
+    (
+        "init container crashes",
+        starting(
+            {"name": "fetch", "state": waiting("CrashLoopBackOff"), "lastState": terminated(2, LOG), "restartCount": 5}
+        ),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "cannot start: init container fetch ended with exit code 2 (Error, 5 restarts): ValueError: out of memory",
+    ),
+    (
+        "init container tries again after a crash",
+        starting({"name": "fetch", "state": RUNNING, "lastState": terminated(2), "restartCount": 1}),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "cannot start: init container fetch ended with exit code 2 (Error, 1 restarts)",
+    ),
+    (
+        "sidecar before the engine starts up",
+        starting({"name": "mesh", "state": RUNNING}, sidecars=("mesh",)),
+        EngineState.STARTING,
+        Reason.ENGINES_STARTING,
+        f"waits for sidecar mesh, which runs since {STARTED} and has not started up",
+    ),
+    (
+        "sidecar before the engine crashes",
+        starting({"name": "mesh", "state": terminated(0), "restartCount": 3}, sidecars=("mesh",)),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "is not ready: sidecar mesh ended with exit code 0 (Error, 3 restarts)",
+    ),
+    (
+        "sidecar of a patch crashes beside a ready engine",
+        serving_with(
+            {"name": "mesh", "state": waiting("CrashLoopBackOff"), "lastState": terminated(1), "restartCount": 7}
+        ),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "is not ready: sidecar mesh ended with exit code 1 (Error, 7 restarts)",
+    ),
+    (
+        "sidecar that is back off and no longer says why",
+        serving_with({"name": "mesh", "state": waiting("CrashLoopBackOff", "back-off 5m0s")}),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "cannot start: sidecar mesh: CrashLoopBackOff: back-off 5m0s",
+    ),
+    (
+        "image of a sidecar",
+        starting({"name": "mesh", "state": waiting("ImagePullBackOff", BACK_OFF)}, sidecars=("mesh",)),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        f"cannot start: sidecar mesh: ErrImagePull: {NO_SUCH_IMAGE}",
+    ),
+    (
+        "image name of an init container",
+        starting({"name": "fetch", "state": waiting("InvalidImageName", "couldn't parse")}),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        "cannot start: init container fetch: InvalidImageName: couldn't parse",
+    ),
+    (
+        "image that is gone after a crash",
+        starting(state=waiting("ErrImagePull", NO_SUCH_IMAGE)),
+        EngineState.FAILING,
+        Reason.ENGINES_FAILING,
+        f"cannot start: ErrImagePull: {NO_SUCH_IMAGE}",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "reason", "sentence"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE]
+)
+def test_what_comes_before_the_engine_and_what_runs_beside_it_is_told_as_what_it_is(
+    found: dict[str, Any], state: EngineState, reason: Reason, sentence: str
+) -> None:
+    told = report(found, now=NOW)
+    assert (told.state, told.reason, told.sentence) == (state, reason, sentence)
+
+
+def test_an_image_that_is_tried_again_and_again_is_told_by_one_sentence() -> None:
+    states = [waiting("ErrImagePull", NO_SUCH_IMAGE), waiting("ImagePullBackOff", BACK_OFF)]
+    assert len({report(pod(container={"state": state})).sentence for state in states}) == 1
+
+
+def test_a_claim_without_a_volume_is_named_beside_the_scheduler_that_may_wait_for_it() -> None:
+    told = report(with_spec(pod(containerStatuses=[])), unbound_claims=("qwen-cache",), now=NOW)
+    assert told.sentence.endswith("which has said nothing of it; claim qwen-cache has no volume: see its Events")
+    assert unbound_claims(
+        [
+            {"kind": "PersistentVolumeClaim", "metadata": {"name": "a"}, "status": {"phase": "Pending"}},
+            {"kind": "PersistentVolumeClaim", "metadata": {"name": "b"}, "status": {"phase": "Bound"}},
+            {"kind": "Service", "metadata": {"name": "c"}},
+        ]
+    ) == ("a",)
+
+
+def test_waiting_becomes_a_fault_after_five_minutes_and_that_moment_is_known_before() -> None:
+    found = with_spec(pod(containerStatuses=[]))
+    turns_at = judged_again_at([found, pod()], NOW)
+    assert turns_at == NOW + timedelta(seconds=30)
+    assert report(found, now=turns_at - timedelta(seconds=1)).state is EngineState.STARTING
+    assert report(found, now=turns_at).state is EngineState.FAILING
+    assert judged_again_at([found], turns_at) is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "node", "reason"),
+    [
+        ({"status": "False"}, {"nodeName": "gpu-1"}, ""),
+        ({"status": "Unknown", "reason": "NodeStatusUnknown"}, {"nodeName": "gpu-1"}, ""),
+        ({"status": "False", "reason": "ContainersNotReady"}, {"nodeName": "gpu-1"}, "NodeLost"),
+    ],
+    ids=["marked by the node controller", "unknown", "of an older Kubernetes"],
+)
+def test_an_engine_on_a_node_that_does_not_answer_is_told_as_that(
+    ready: dict[str, Any], node: dict[str, Any], reason: str
+) -> None:
+    found = with_spec(pod(container={"ready": True, "started": True, "state": RUNNING}, reason=reason), **node)
+    found["status"]["conditions"] = [{"type": "Ready", "lastTransitionTime": "2026-11-22T11:00:00Z", **ready}]
+    told = report(found)
+    assert (told.state, told.reason) == (EngineState.WITHDRAWN, Reason.NODE_LOST)
+    assert told.sentence == (
+        f"takes no traffic {SINCE}: its node gpu-1 does not answer; if it stays away, another engine is started"
+    )
+
+
+def test_an_engine_that_is_ready_in_a_pod_that_is_not_is_told_with_what_is_missing() -> None:
+    found = pod(container={"ready": True, "started": True, "state": RUNNING})
+    message = 'corresponding condition of pod readiness gate "example.com/lb" does not exist.'
+    found["status"]["conditions"][-1] |= {"reason": "ReadinessGatesNotReady", "message": message}
+    told = report(found)
+    assert (told.state, told.reason) == (EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN)
+    assert told.sentence == f"takes no traffic {SINCE}: the engine is ready, its pod is not: {message}"
+
+
+def test_a_sandbox_that_cannot_be_made_is_told_until_it_is_there() -> None:
+    message = KubeletMessage(MessageKind.NO_SANDBOX, "Failed to create pod sandbox: no network")
+    told = report(CREATING, message)
+    assert (told.state, told.sentence) == (
+        EngineState.FAILING,
+        f"cannot start {SINCE}: Failed to create pod sandbox: no network",
+    )
+    assert report(starting(), message).state is EngineState.STARTING
+    assert report(LOADING, message).state is EngineState.STARTING
+
+
+def test_dead_pods_are_no_engines() -> None:
+    dead = [pod("qwen-0", phase="Failed", reason="Evicted"), pod("qwen-2", phase="Succeeded")]
+    assert [told.pod for told in reports([*dead, pod("qwen-1")])] == ["qwen-1"]

@@ -1,0 +1,96 @@
+"""Why a model is ready or not, as its Deployment and its engines show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.resources import deployment_status, pod
+from vllm_operator.api.conditions import Reason
+from vllm_operator.diagnosis.engines import reports
+from vllm_operator.diagnosis.fleet import Fleet, judge, observed
+
+QUOTA = (
+    'pods "qwen-5d8c9b7f6-x2x5p" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, '
+    "used: requests.nvidia.com/gpu=4, limited: requests.nvidia.com/gpu=4"
+)
+POD_SECURITY = 'pods "qwen-5d8c9b7f6-x2x5p" is forbidden: violates PodSecurity "restricted:latest": seLinuxOptions'
+WEBHOOK = 'admission webhook "pods.policy.example.com" denied the request: images come from the mirror only'
+LIMIT_RANGE = 'pods "qwen-1" is forbidden: maximum memory usage per Container is 1Gi, but limit is 8Gi'
+
+
+def refusing(message: str, *, reason: str = "FailedCreate", status: str = "True") -> dict[str, Any]:
+    """The Deployment's condition that says that its pods are not made."""
+    return {"type": "ReplicaFailure", "status": status, "reason": reason, "message": message}
+
+
+def fleet(wanted: int, *pods: dict[str, Any], ready: int = 0, conditions: tuple[dict[str, Any], ...] = ()) -> Fleet:
+    """A model with these pods."""
+    status = {**deployment_status(len(pods), ready=ready), "conditions": list(conditions)}
+    return observed(wanted, {"metadata": {"generation": 1}, "status": status}, reports(pods), pending=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "quote", "advice"),
+    [
+        (QUOTA, "refuses pods: exceeded quota: gpus, requested", "ResourceQuota"),
+        (POD_SECURITY, 'refuses pods: violates PodSecurity "restricted:latest"', "pod-security.kubernetes.io/enforce"),
+        (WEBHOOK, f"refuses pods: {WEBHOOK}", "ask whoever runs that policy"),
+        (LIMIT_RANGE, "refuses pods: maximum memory usage per Container", "LimitRange"),
+        ("something else", "refuses pods: something else", "change the spec, or what refuses it"),
+    ],
+    ids=["quota", "Pod Security", "webhook", "LimitRange", "unknown"],
+)
+def test_pods_that_are_refused_are_told_with_the_refusal_and_what_to_do(message: str, quote: str, advice: str) -> None:
+    outcome = judge(fleet(1, conditions=(refusing(message),)))
+    assert (outcome.reason, outcome.stalled, outcome.settled) == (Reason.PODS_REFUSED, False, False)
+    assert outcome.message.startswith("0 of 1 engines serve; the API server ")
+    assert quote in outcome.message
+    assert advice in outcome.message
+    assert "tries again within 17 minutes" in outcome.message
+
+
+def test_refused_pods_are_told_beside_engines_that_serve_and_that_fail() -> None:
+    failing = pod("qwen-2", container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}})
+    outcome = judge(fleet(3, pod("qwen-1", ready=True), failing, ready=1, conditions=(refusing(QUOTA),)))
+    assert outcome.reason is Reason.PODS_REFUSED
+    assert outcome.message.startswith("1 of 3 engines serve; the API server refuses pods: exceeded quota")
+    assert "qwen-2" in outcome.message
+
+
+def test_a_start_that_took_too_long_because_pods_are_refused_says_so() -> None:
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    outcome = judge(fleet(1, conditions=(late, refusing(QUOTA))))
+    assert (outcome.reason, outcome.stalled) == (Reason.PROGRESS_DEADLINE_EXCEEDED, True)
+    assert "exceeded quota: gpus" in outcome.message
+
+
+def test_pods_that_cannot_be_deleted_are_told_without_advice_about_making_some() -> None:
+    outcome = judge(fleet(1, pod(), pod("qwen-2"), conditions=(refusing("no", reason="FailedDelete"),)))
+    assert "; Kubernetes cannot delete pods: no" in outcome.message
+
+
+def test_a_refusal_that_is_over_or_of_an_older_spec_is_not_told() -> None:
+    over = fleet(1, pod(), conditions=(refusing(QUOTA, status="False"),))
+    status = {"observedGeneration": 1, "conditions": [refusing(QUOTA)]}
+    older = observed(1, {"metadata": {"generation": 2}, "status": status}, (), pending=False)
+    assert {judge(seen).reason for seen in (over, older)} == {Reason.ENGINES_STARTING}
+
+
+GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+LOST = pod(
+    "qwen-1", container={"ready": True, "started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
+)
+
+
+def test_a_model_that_a_queue_holds_back_is_on_its_way_by_that_reason() -> None:
+    held = pod("qwen-1", conditions=(GATED,), containerStatuses=[])
+    assert judge(fleet(1, held)).reason is Reason.SCHEDULING_GATED
+    assert judge(fleet(2, held, pod("qwen-2"))).reason is Reason.ENGINES_STARTING
+
+
+def test_a_lost_node_is_the_reason_where_it_is_the_only_one() -> None:
+    hung = pod("qwen-2", container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}})
+    assert judge(fleet(1, LOST)).reason is Reason.NODE_LOST
+    assert judge(fleet(2, LOST, hung)).reason is Reason.ENGINES_WITHDRAWN
