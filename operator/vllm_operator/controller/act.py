@@ -126,6 +126,12 @@ class Hands:
                 await self._client.delete(doomed)
             except ApiRefused as refusal:
                 done.troubles.append(Trouble(Reason.CHILD_REFUSED, _told(child, refusal)))
+            except ApiSilent:
+                raise
+            except ApiUnavailable as failure:
+                text = f"{child.kind} {child.name} is no longer wanted, and not deleted yet: {failure.message}"
+                done.troubles.append(Trouble(Reason.CHILD_NOT_WRITTEN, text))
+                done.failure = failure
             else:
                 self._cache.remove(kind_of(child.kind), doomed)
                 done.written.append(f"deleted {child.kind} {child.name}")

@@ -101,6 +101,9 @@ class Server:
 
     async def delete(self, found: Mapping[str, Any]) -> None:
         """Delete an object."""
+        once = self.errors.pop("DELETE once", None)
+        if once is not None:
+            raise once
         if "DELETE" in self.errors:
             raise self.errors["DELETE"]
         self.deleted.append(found["metadata"]["name"])
@@ -317,6 +320,22 @@ async def test_a_child_that_is_no_longer_wanted_is_deleted_once_after_all_writes
     await serving.reconcile()
     assert serving.server.deleted == ["qwen-old"]
     assert serving.server.writes == []
+
+
+async def test_a_deletion_that_fails_is_told_and_tried_again_and_the_others_are_done(serving: Control) -> None:
+    for number in (1, 2):
+        unwanted = live(child_of(resource(), "ConfigMap", suffix="-client"))
+        unwanted["metadata"] |= {"name": f"qwen-old-{number}", "uid": f"uid-of-old-{number}"}
+        serving.cache.put(CONFIG_MAP, unwanted)
+    serving.server.errors["DELETE once"] = ApiUnavailable("DELETE", "etcdserver: no leader (HTTP 500)")
+    with pytest.raises(ApiUnavailable):
+        await serving.reconciler.reconcile(QWEN)
+    assert len(serving.server.deleted) == 1
+    told = condition(serving.server.statuses[-1], "Ready")
+    assert told["reason"] == "ChildNotWritten"
+    assert "is no longer wanted, and not deleted yet: etcdserver: no leader (HTTP 500)" in told["message"]
+    await serving.reconciler.reconcile(QWEN)
+    assert sorted(serving.server.deleted) == ["qwen-old-1", "qwen-old-2"]
 
 
 async def test_nothing_is_deleted_while_a_write_is_refused() -> None:
