@@ -296,6 +296,26 @@ def test_a_model_that_is_deleted_and_made_again_at_once_is_whole(made: Namespace
     made.wait_reason("EnginesStarting")
 
 
+def test_children_that_outlive_their_model_as_orphans_are_taken_over_by_the_next_one(made: Namespace) -> None:
+    before = {child: made.get(*child)["metadata"] for child in CHILDREN}
+    key = made.get("secret", "qwen-binding")["data"]
+    pods = until(lambda: made.kubectl("get", "pods", "--output", "name").split(), what="the pod")
+    made.kubectl("delete", "vllmmodel", "qwen", "--cascade=orphan")
+    for child in CHILDREN:
+        assert "ownerReferences" not in made.get(*child)["metadata"]
+    made.model(engine={"env": [{"name": "A", "value": "1"}]}, resources={"requests": {"cpu": "0.5"}})
+    uid = made.get("vllmmodel", "qwen")["metadata"]["uid"]
+    for child in CHILDREN:
+        wait_for_owner(made, *child, uid)
+        assert made.get(*child)["metadata"]["uid"] == before[child]["uid"]
+    assert made.kubectl("get", "pods", "--output", "name").split() == pods, "no engine is rolled"
+    assert made.get("secret", "qwen-binding")["data"] == key
+    made.wait_reason("EnginesStarting")
+    made.kubectl("delete", "vllmmodel", "qwen")
+    for child in CHILDREN:
+        made.wait_gone(*child)
+
+
 def test_names_that_no_service_could_have_work(operator: OperatorProcess, namespace: Namespace) -> None:
     assert operator.get("/readyz") == "ok\n"
     name = "7b.chat-" + "x" * 100

@@ -11,7 +11,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import keys, lookups, pods, status
 from vllm_operator.planner.compare import holds
-from vllm_operator.planner.owners import belongs, controlled_by
+from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
 from vllm_operator.render import catalog, gates
 from vllm_operator.render.children import children
@@ -143,15 +143,16 @@ def _is_deployment(write: Write) -> bool:
 def _no_longer_wanted(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...]:
-    """Children of this very model that its spec does not ask for any more.
+    """Children of this very model that its spec does not ask for any more, and orphans of an earlier one of its name.
 
-    What an earlier model of its name left is for garbage collection, and a claim without an owner is kept.
+    What has an earlier model for its owner is for garbage collection, and a claim without an owner is kept.
     """
     wanted = set(map(key_of, desired))
     return tuple(
         live[key]
         for key in sorted(live.keys() - wanted)
-        if controlled_by(model.uid, live[key]) and "deletionTimestamp" not in live[key]["metadata"]
+        if (controlled_by(model.uid, live[key]) or is_orphan(model.name, live[key]))
+        and "deletionTimestamp" not in live[key]["metadata"]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import MANAGED_BY, MANAGER, instance_name, selector_labels
+from vllm_operator.api.names import DESIRED_HASH, MANAGED_BY, MANAGER, instance_name, selector_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,18 +23,41 @@ def controlling_model(live: Mapping[str, Any]) -> str | None:
 def belongs(name: str, live: Mapping[str, Any]) -> bool:
     """Whether a live object is that of the model of this name, or of an earlier one that had it.
 
-    A claim that the user wants kept has no owner: its labels say whose it is.
+    An object without an owner is judged by the marks that the operator put on it. Objects that have another
+    controller are somebody else's, whatever they carry.
     """
-    if live.get("kind") == _KEPT_KIND and _controller(live) is None:
-        labels = live["metadata"].get("labels", {})
-        return bool({MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}.items() <= labels.items())
+    if _controller(live) is None:
+        return is_kept_claim(name, live) or is_orphan(name, live)
     return controlling_model(live) == name
+
+
+def is_kept_claim(name: str, live: Mapping[str, Any]) -> bool:
+    """Whether a live object is a claim that outlives the models of this name, as the user wants it."""
+    return live.get("kind") == _KEPT_KIND and _controller(live) is None and _has_labels(name, live)
+
+
+def is_orphan(name: str, live: Mapping[str, Any]) -> bool:
+    """Whether a live object was made for a model of this name, and has lost its owner.
+
+    `kubectl delete --cascade=orphan` leaves such objects, and so does a backup that is restored without owners. They
+    are told from others as Helm does it, by a manager's label, the name of what they belong to and an annotation that
+    only the manager writes. Labels alone prove nothing: people copy those of the operator to group what is theirs.
+    Field managers prove no more, since whoever creates an object may claim any, and a restored one has none; nor is
+    an owner reference a better proof, for the same reason. Whoever may create a Secret in a namespace is trusted there.
+    """
+    annotated = DESIRED_HASH in live["metadata"].get("annotations", {})
+    return annotated and live.get("kind") != _KEPT_KIND and _controller(live) is None and _has_labels(name, live)
 
 
 def controlled_by(uid: str, live: Mapping[str, Any]) -> bool:
     """Whether this very model controls the object, and not an earlier one of its name."""
     controller = _controller(live)
     return controller is not None and controller["uid"] == uid
+
+
+def _has_labels(name: str, live: Mapping[str, Any]) -> bool:
+    labels = live["metadata"].get("labels", {})
+    return bool({MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}.items() <= labels.items())
 
 
 def _controller(live: Mapping[str, Any]) -> Mapping[str, Any] | None:

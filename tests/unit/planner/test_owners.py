@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from tests.support.resources import resource
-from vllm_operator.api.names import labels
+from vllm_operator.api.names import DESIRED_HASH, labels
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.planner.owners import belongs, controlled_by, controlling_model
+from vllm_operator.planner.owners import belongs, controlled_by, controlling_model, is_kept_claim, is_orphan
 
 OWNER = parse_resource(resource()).owner_reference
 
 
-def child(kind: str, *owners: dict[str, Any], instance: str = "qwen") -> dict[str, Any]:
-    """An object with those owners and the operator's labels."""
-    return {"kind": kind, "metadata": {"labels": labels(instance, "engine"), "ownerReferences": list(owners)}}
+def child(kind: str, *owners: dict[str, Any], instance: str = "qwen", hashed: bool = False) -> dict[str, Any]:
+    """An object with those owners and the operator's labels, and where it says so the operator's annotation."""
+    annotations = {DESIRED_HASH: "0123456789abcdef"} if hashed else {}
+    metadata = {"labels": labels(instance, "engine"), "annotations": annotations, "ownerReferences": list(owners)}
+    return {"kind": kind, "metadata": metadata}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "PersistentVolumeClaim"])
@@ -34,6 +36,22 @@ def test_a_child_without_an_owner_is_nobodys_but_for_a_claim_that_says_whose_it_
     assert not belongs("qwen", child("PersistentVolumeClaim", instance="llama"))
     assert not belongs("qwen", {"kind": "PersistentVolumeClaim", "metadata": {}})
     assert not controlled_by("uid-of-qwen", child("PersistentVolumeClaim"))
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Secret", "ConfigMap"])
+def test_an_orphan_is_told_by_all_of_the_operators_marks_and_by_having_no_controller(kind: str) -> None:
+    assert is_orphan("qwen", child(kind, hashed=True))
+    assert belongs("qwen", child(kind, hashed=True))
+    assert not belongs("qwen", child(kind)), "labels are copied"
+    assert not belongs("qwen", child(kind, instance="llama", hashed=True))
+    assert not belongs("qwen", child(kind, {**OWNER, "kind": "ReplicaSet"}, hashed=True))
+    assert not is_orphan("qwen", child(kind, OWNER, hashed=True))
+
+
+def test_a_claim_is_kept_and_never_an_orphan() -> None:
+    claim = child("PersistentVolumeClaim", hashed=True)
+    assert is_kept_claim("qwen", claim)
+    assert not is_orphan("qwen", claim)
 
 
 def test_a_claim_that_another_controls_is_not_the_models_whatever_its_labels_say() -> None:
