@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import DESIRED_HASH, MANAGED_BY, MANAGER, instance_name, selector_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from vllm_operator.api.live import LiveObject
 
 _KEPT_KIND: Final = "PersistentVolumeClaim"
 """The one kind of child that may outlive its model, and then has no owner."""
 
 
-def controlling_model(live: Mapping[str, Any]) -> str | None:
+def controlling_model(live: LiveObject) -> str | None:
     """Name of the model that controls an object, or that did before it was deleted."""
-    controller = _controller(live)
-    return str(controller["name"]) if controller and controller["kind"] == KIND else None
+    controller = live.controller
+    return controller.name if controller and controller.kind == KIND else None
 
 
-def belongs(name: str, live: Mapping[str, Any]) -> bool:
+def belongs(name: str, live: LiveObject) -> bool:
     """Whether a live object is that of the model of this name, or of an earlier one that had it.
 
     An object without an owner is judged by the marks that the operator put on it. Objects that have another
     controller are somebody else's, whatever they carry.
     """
-    if _controller(live) is None:
+    if live.controller is None:
         return is_kept_claim(name, live) or is_orphan(name, live)
     return controlling_model(live) == name
 
 
-def is_kept_claim(name: str, live: Mapping[str, Any]) -> bool:
+def is_kept_claim(name: str, live: LiveObject) -> bool:
     """Whether a live object is a claim that outlives the models of this name, as the user wants it."""
-    return live.get("kind") == _KEPT_KIND and _controller(live) is None and _has_labels(name, live)
+    return live.kind == _KEPT_KIND and live.controller is None and _has_labels(name, live)
 
 
-def is_orphan(name: str, live: Mapping[str, Any]) -> bool:
+def is_orphan(name: str, live: LiveObject) -> bool:
     """Whether a live object was made for a model of this name, and has lost its owner.
 
     `kubectl delete --cascade=orphan` leaves such objects, and so does a backup that is restored without owners. They
@@ -45,21 +45,20 @@ def is_orphan(name: str, live: Mapping[str, Any]) -> bool:
     Field managers prove no more, since whoever creates an object may claim any, and a restored one has none; nor is
     an owner reference a better proof, for the same reason. Whoever may create a Secret in a namespace is trusted there.
     """
-    annotated = DESIRED_HASH in live["metadata"].get("annotations", {})
-    return annotated and live.get("kind") != _KEPT_KIND and _controller(live) is None and _has_labels(name, live)
+    marked = DESIRED_HASH in live.annotations and _has_labels(name, live)
+    return marked and live.kind != _KEPT_KIND and live.controller is None
 
 
-def controlled_by(uid: str, live: Mapping[str, Any]) -> bool:
+def controlled_by(uid: str, live: LiveObject) -> bool:
     """Whether this very model controls the object, and not an earlier one of its name."""
-    controller = _controller(live)
-    return controller is not None and controller["uid"] == uid
+    return live.controller is not None and live.controller.uid == uid
 
 
-def _has_labels(name: str, live: Mapping[str, Any]) -> bool:
-    labels = live["metadata"].get("labels", {})
-    return bool({MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}.items() <= labels.items())
+def is_managed(live: LiveObject) -> bool:
+    """Whether an object that has no owner, as those that the models of a namespace share, is the operator's."""
+    return live.labels.get(MANAGED_BY) == MANAGER
 
 
-def _controller(live: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    references = live["metadata"].get("ownerReferences", [])
-    return next((reference for reference in references if reference.get("controller")), None)
+def _has_labels(name: str, live: LiveObject) -> bool:
+    wanted = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
+    return wanted.items() <= live.labels.items()

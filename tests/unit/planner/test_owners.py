@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import resource
+from tests.support.resources import as_live, resource
 from vllm_operator.api.names import DESIRED_HASH, labels
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model, is_kept_claim, is_orphan
@@ -24,42 +24,42 @@ def child(kind: str, *owners: dict[str, Any], instance: str = "qwen", hashed: bo
 @pytest.mark.parametrize("kind", ["Deployment", "PersistentVolumeClaim"])
 def test_a_controlled_object_is_its_models_whatever_else_owns_it(kind: str) -> None:
     beside = {"kind": "Other", "name": "llama", "uid": "x"}
-    assert belongs("qwen", child(kind, beside, OWNER))
-    assert not belongs("llama", child(kind, beside, OWNER))
-    assert controlled_by("uid-of-qwen", child(kind, beside, OWNER))
-    assert not controlled_by("uid-of-another", child(kind, beside, OWNER))
+    assert belongs("qwen", as_live(child(kind, beside, OWNER)))
+    assert not belongs("llama", as_live(child(kind, beside, OWNER)))
+    assert controlled_by("uid-of-qwen", as_live(child(kind, beside, OWNER)))
+    assert not controlled_by("uid-of-another", as_live(child(kind, beside, OWNER)))
 
 
 def test_a_child_without_an_owner_is_nobodys_but_for_a_claim_that_says_whose_it_is() -> None:
-    assert not belongs("qwen", child("Deployment"))
-    assert belongs("qwen", child("PersistentVolumeClaim"))
-    assert not belongs("qwen", child("PersistentVolumeClaim", instance="llama"))
-    assert not belongs("qwen", {"kind": "PersistentVolumeClaim", "metadata": {}})
-    assert not controlled_by("uid-of-qwen", child("PersistentVolumeClaim"))
+    assert not belongs("qwen", as_live(child("Deployment")))
+    assert belongs("qwen", as_live(child("PersistentVolumeClaim")))
+    assert not belongs("qwen", as_live(child("PersistentVolumeClaim", instance="llama")))
+    assert not belongs("qwen", as_live({"kind": "PersistentVolumeClaim", "metadata": {}}))
+    assert not controlled_by("uid-of-qwen", as_live(child("PersistentVolumeClaim")))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Secret", "ConfigMap"])
 def test_an_orphan_is_told_by_all_of_the_operators_marks_and_by_having_no_controller(kind: str) -> None:
-    assert is_orphan("qwen", child(kind, hashed=True))
-    assert belongs("qwen", child(kind, hashed=True))
-    assert not belongs("qwen", child(kind)), "labels are copied"
-    assert not belongs("qwen", child(kind, instance="llama", hashed=True))
-    assert not belongs("qwen", child(kind, {**OWNER, "kind": "ReplicaSet"}, hashed=True))
-    assert not is_orphan("qwen", child(kind, OWNER, hashed=True))
+    assert is_orphan("qwen", as_live(child(kind, hashed=True)))
+    assert belongs("qwen", as_live(child(kind, hashed=True)))
+    assert not belongs("qwen", as_live(child(kind))), "labels are copied"
+    assert not belongs("qwen", as_live(child(kind, instance="llama", hashed=True)))
+    assert not belongs("qwen", as_live(child(kind, {**OWNER, "kind": "ReplicaSet"}, hashed=True)))
+    assert not is_orphan("qwen", as_live(child(kind, OWNER, hashed=True)))
 
 
 def test_a_claim_is_kept_and_never_an_orphan() -> None:
-    claim = child("PersistentVolumeClaim", hashed=True)
+    claim = as_live(child("PersistentVolumeClaim", hashed=True))
     assert is_kept_claim("qwen", claim)
     assert not is_orphan("qwen", claim)
 
 
 def test_a_claim_that_another_controls_is_not_the_models_whatever_its_labels_say() -> None:
     other = {"kind": "StatefulSet", "name": "qwen", "uid": "x", "controller": True}
-    assert not belongs("qwen", child("PersistentVolumeClaim", other))
-    assert controlling_model(child("PersistentVolumeClaim", other)) is None
+    assert not belongs("qwen", as_live(child("PersistentVolumeClaim", other)))
+    assert controlling_model(as_live(child("PersistentVolumeClaim", other))) is None
 
 
 def test_the_controlling_model_is_found_by_its_kind() -> None:
-    assert controlling_model(child("Deployment", OWNER)) == "qwen"
-    assert controlling_model({"metadata": {}}) is None
+    assert controlling_model(as_live(child("Deployment", OWNER))) == "qwen"
+    assert controlling_model(as_live({"metadata": {}})) is None
