@@ -9,6 +9,7 @@ from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import pod, storage
 from vllm_operator.render.objects import child
 from vllm_operator.render.patch import PatchError, strategic_merge
+from vllm_operator.render.types import type_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,9 @@ def _patched(model: VLLMModel, template: dict[str, Any]) -> dict[str, Any]:
         InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
     """
     patch = model.spec.pod.patch
+    mistyped = list(_mistyped(model))
+    if mistyped:
+        raise InvalidSpec(mistyped)
     if not patch:
         return template
     try:
@@ -57,6 +61,17 @@ def _patched(model: VLLMModel, template: dict[str, Any]) -> dict[str, Any]:
     if faults:
         raise InvalidSpec(faults)
     return patched
+
+
+def _mistyped(model: VLLMModel) -> Iterator[str]:
+    """Values of a wrong type in the parts that the schema of the resource leaves open."""
+    given = model.spec.pod
+    lists = {"volumes": given.volumes, "initContainers": given.init_containers, "sidecars": given.sidecars}
+    for name, parts in lists.items():
+        kind = "Volume" if name == "volumes" else "Container"
+        for number, part in enumerate(parts or ()):
+            yield from type_faults(part.manifest(), kind, f"spec.pod.{name}[{number}]")
+    yield from type_faults(given.patch, "PodTemplateSpec", "spec.pod.patch")
 
 
 def _missing(model: VLLMModel, template: dict[str, Any]) -> Iterator[str]:
