@@ -11,6 +11,7 @@ import orjson
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
+from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
 from vllm_operator.errors import (
@@ -131,7 +132,7 @@ class Client:
         The lists of groups and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
 
         Raises:
-            ApiNotFound: the API server does not serve the kind, or does not say so yet.
+            ApiNotServed: the API server does not serve the kind, or does not say so yet.
             ApiError: it cannot be listed.
         """
         await self._call("GET", kind.path(), parameters={"limit": "1"}, accept=_METADATA_ONLY)
@@ -139,10 +140,10 @@ class Client:
         if group:
             groups = await self._call("GET", "/apis")
             if group not in [found["name"] for found in groups.get("groups") or ()]:
-                raise ApiNotFound("GET /apis", f"{group} is not among the API groups yet")
+                raise ApiNotServed("GET /apis", f"{group} is not among the API groups yet")
         resources = await self._call("GET", kind.root)
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
-            raise ApiNotFound(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
+            raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
 
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """All objects of a kind that concern the operator, by their metadata alone."""
@@ -216,6 +217,8 @@ def _error(what: str, status: int, content: bytes, retry_after: float) -> ApiErr
         return (ApiNotFound if details.get("name") else ApiNotServed)(what, text)
     if status == _CONFLICT:
         return ApiConflict(what, text)
+    if is_users_error(status, message):
+        return ApiRefused(what, text)
     if status in {_GONE, _TOO_MANY} or status >= _SERVER_ERROR:  # gone: the list grew too old, and is asked for anew
         return ApiUnavailable(what, text, retry_after_seconds=retry_after)
     if status == _INVALID:

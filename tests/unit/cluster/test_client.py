@@ -110,6 +110,14 @@ async def test_each_status_is_one_error_with_the_servers_own_message(
     assert "GET /apis/apps/v1/namespaces/team/deployments/qwen" in str(caught.value)
 
 
+async def test_an_object_that_cannot_be_read_by_its_types_is_refused_although_the_answer_is_500(
+    client: Client, answers: Answers
+) -> None:
+    answers.reply(500, status(500, "failed to create typed patch object (a/b; v1, Kind=C): .d: duplicate entries"))
+    with pytest.raises(ApiRefused, match="duplicate entries"):
+        await client.apply(CHILD, force=True)
+
+
 async def test_how_long_the_server_asks_to_be_left_alone_is_known(client: Client, answers: Answers) -> None:
     answers.reply(429, status(429), **{"Retry-After": "7"})
     with pytest.raises(ApiUnavailable) as caught:
