@@ -355,7 +355,7 @@ def test_a_resource_that_comes_later_goes_and_comes_back_is_followed(no_crd: Own
             until(lambda: not operator.get("/readyz"), what="an operator that says so", seconds=20)
             assert operator.get("/healthz") == "ok\n"
         assert process.poll() is None
-    assert "cannot watch vllmmodels, tries again until it can: HTTP 404" in operator.log()
+    assert "cannot watch vllmmodels, tries again until it can: 404 page not found (HTTP 404)" in operator.log()
     assert "Traceback" not in operator.log()
 
 

@@ -8,6 +8,8 @@ that is needed, when the connection breaks. So every error is made into a broken
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -45,9 +47,11 @@ class _Failing:
     """A kind whose last list or watch failed; times are in seconds of the monotonic clock."""
 
     since: float
-    message: str
-    told_at: float
     count: int = 0
+    message: str = ""
+    told: str = ""
+    """The message that was logged last."""
+    told_at: float = 0.0
 
 
 class Watches:
@@ -82,14 +86,15 @@ class Watches:
         """Take in that one failed, and say in how many seconds to try again."""
         self._begun.add(kind)
         now = self._clock()
-        failing = self._failing.setdefault(kind, _Failing(since=now, message="", told_at=now))
+        failing = self._failing.setdefault(kind, _Failing(since=now))
         first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
         delay = delay_seconds(failing.count, first=first, longest=longest, at_least=retry_after)
         failing.count += 1
-        if message != failing.message or now >= failing.told_at + TELL_AGAIN_SECONDS:
-            failing.told_at = now
-            logger.warning("cannot watch %s, tries again until it can: %s", kind.plural, message)
         failing.message = message
+        news = message != failing.told or now >= failing.told_at + TELL_AGAIN_SECONDS
+        if failing.count >= _TROUBLE_FROM and news:
+            failing.told, failing.told_at = message, now
+            logger.warning("cannot watch %s, tries again until it can: %s", kind.plural, message)
         return delay
 
 
@@ -113,17 +118,23 @@ class PatientWatch:
         try:
             response = await handler(request)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            message, retry_after = repr(error), 0.0
+            message, retry_after = str(error) or repr(error), 0.0
         else:
             if response.status < _ERROR:
                 self._watches.succeeded(kind)
             if response.status < _ERROR or not _passes(request, response.status):
                 return response
-            text = " ".join((await response.text(errors="replace")).split())[:_LONGEST_MESSAGE]
-            message = f"HTTP {response.status}: {text}"
+            message = f"{_words(await response.text(errors='replace'))} (HTTP {response.status})"
             retry_after = retry_after_seconds(response.headers.get("Retry-After"))
         await asyncio.sleep(self._watches.failed(kind, message, retry_after=retry_after))
         raise aiohttp.ClientPayloadError(f"{kind.plural}: {message}")
+
+
+def _words(text: str) -> str:
+    """What an answer says: the message of a Status, else all of it, on one line."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        text = str(json.loads(text)["message"])
+    return " ".join(text.split())[:_LONGEST_MESSAGE]
 
 
 def _passes(request: aiohttp.ClientRequest, status: int) -> bool:

@@ -208,6 +208,6 @@ async def _list_optional(parts: Parts) -> None:
         try:
             found = await listed(parts.client, kind)
         except ApiError as error:
-            logger.warning("cannot list %s, again in %.0f s: %s", kind.plural, parts.settings.resync_seconds, error)
+            logger.warning("cannot list %s, tries again later: %s", kind.plural, error)
             continue
         parts.intake.listed(kind, found, known)
