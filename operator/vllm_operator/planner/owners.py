@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import DESIRED_HASH, MANAGED_BY, MANAGER, instance_name, selector_labels
+from vllm_operator.api.names import DESIRED_HASH, MANAGED_BY, MANAGER, child_names, instance_name, selector_labels
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
@@ -44,9 +44,11 @@ def is_orphan(name: str, live: LiveObject) -> bool:
     only the manager writes. Labels alone prove nothing: people copy those of the operator to group what is theirs.
     Field managers prove no more, since whoever creates an object may claim any, and a restored one has none; nor is
     an owner reference a better proof, for the same reason. Whoever may create a Secret in a namespace is trusted there.
+    A copy that somebody keeps of a child has all its marks, but not its name.
     """
     marked = DESIRED_HASH in live.annotations and _has_labels(name, live)
-    return marked and live.kind != _KEPT_KIND and live.controller is None
+    named = live.name in child_names(instance_name(name))
+    return marked and named and live.kind != _KEPT_KIND and live.controller is None
 
 
 def controlled_by(uid: str, live: LiveObject) -> bool:

@@ -544,8 +544,12 @@ def test_a_child_that_is_no_longer_wanted_is_deleted() -> None:
 
 
 def test_an_orphan_that_the_next_model_of_its_name_does_not_want_is_deleted() -> None:
-    child = extra("qwen-old", ownerReferences=[])
+    child = extra("qwen-config", ownerReferences=[])
     assert with_extra(child) == Plan(deletions=(deletion(child),))
+
+
+def test_a_copy_of_a_child_under_another_name_is_never_deleted() -> None:
+    assert with_extra(extra("qwen-client-backup", ownerReferences=[])) == Plan()
 
 
 def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> None:
