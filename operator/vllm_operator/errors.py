@@ -55,6 +55,11 @@ class ApiError(OperatorError):
 class ApiUnavailable(ApiError):  # noqa: N818 # named for the state, as the HTTP status is
     """It did not answer, or asks to come back later."""
 
+    def __init__(self, what: str, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(what, message)
+        self.retry_after_seconds = retry_after_seconds
+        """How long the API server asks to be left alone; 0 where it does not say."""
+
 
 class ApiSilent(ApiUnavailable):
     """It did not answer at all: whatever is asked next will most likely not be answered either."""

@@ -35,6 +35,10 @@ class Settings:
     request_timeout_seconds: float = _within(30.0, 0.1, 3600)
     """Deadline of one request to the API server."""
 
+    start_timeout_seconds: float = _within(120.0, 0, 86400)
+    """How long the operator waits at its start for the API server, its own rights and the CustomResourceDefinition,
+    which may be applied a moment later, before it ends with a message. It is not ready while it waits."""
+
     resync_seconds: float = _within(600.0, 1, 86400)
     """How often the names of all objects are listed, to find deletions that a broken watch has lost, and the
     PodMonitors themselves, which are not watched, since their kind may come and go."""

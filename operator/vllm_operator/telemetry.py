@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -51,9 +51,12 @@ class EngineMetrics(Collector):
 class Telemetry:
     """What the operator measures of itself."""
 
-    def __init__(self, synced: asyncio.Event) -> None:
+    def __init__(self, synced: asyncio.Event, troubles: Callable[[], Mapping[str, str]] = dict) -> None:
         self.registry = CollectorRegistry()
         self.synced = synced
+        self._waiting_for = ""
+        self.troubles = troubles
+        """Kinds that cannot be watched now, and why."""
         self.reconcile_seconds = Histogram(
             "vllm_operator_reconcile_seconds", "One look at one model.", buckets=_BUCKETS, registry=self.registry
         )
@@ -63,6 +66,16 @@ class Telemetry:
         self.engines = EngineMetrics()
         self.registry.register(self.engines)
         ProcessCollector(registry=self.registry)
+
+    def wait_for(self, what: str) -> None:
+        """Take in what the start waits for; nothing where it goes on."""
+        self._waiting_for = what
+
+    def unready(self) -> str:
+        """Why the operator does not follow the cluster now; empty where it does."""
+        if not self.synced.is_set():
+            return self._waiting_for or "still listing what exists"
+        return "; ".join(f"cannot watch {kind}: {message}" for kind, message in self.troubles().items())
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Report how many keys wait."""
@@ -83,9 +96,8 @@ async def serve(settings: Settings, telemetry: Telemetry) -> None:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if telemetry.synced.is_set():
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text="still listing what exists\n")
+        unready = telemetry.unready()
+        return web.Response(status=503 if unready else 200, text=f"{unready or 'ok'}\n")
 
     async def metrics(_: web.Request) -> web.Response:
         text = generate_latest(telemetry.registry)

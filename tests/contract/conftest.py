@@ -37,11 +37,12 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="session")
 def with_crd(api_server: OwnCluster) -> OwnCluster:
     """The API server, once it serves the resource."""
-    _define(api_server)
+    define(api_server)
     return api_server
 
 
-def _define(cluster: OwnCluster) -> None:
+def define(cluster: OwnCluster) -> None:
+    """Have the cluster serve the resource."""
     cluster.kubectl("apply", "--kustomize", str(REPOSITORY / "crds"))
     wait_established(cluster)
 
@@ -58,7 +59,7 @@ def quiet_server() -> Iterator[OwnCluster]:
     """An API server with the resource, on which nobody acts but the test: no operator and no controllers."""
     spec = ClusterSpec(name=f"test-quiet-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
     with started(spec) as cluster:
-        _define(cluster)
+        define(cluster)
         yield cluster
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import ClusterSpec, NodeKind, start
+from tests.cluster import ClusterSpec, NodeKind
+from tests.cluster.fixtures import started
+from tests.contract.conftest import define
+from tests.support.definitions import MODELS
+from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_operator.cluster.kinds import CHILDREN as CHILDREN_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.namespace import Namespace
+    from tests.cluster import OwnCluster
 
 pytestmark = pytest.mark.api_server
 
@@ -87,6 +93,23 @@ def made(operator: OperatorProcess, namespace: Namespace) -> Namespace:
         namespace.wait_for(kind, name)
     namespace.wait_reason("EnginesStarting")
     return namespace
+
+
+@pytest.fixture(scope="module")
+def no_crd() -> Iterator[OwnCluster]:
+    """An API server that does not know the resource, and nobody else beside the tests."""
+    spec = ClusterSpec(name=f"test-no-crd-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
+    with started(spec) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def operator_ended(operator: OperatorProcess) -> Iterator[None]:
+    """The operator ends with the block, in time."""
+    try:
+        yield
+    finally:
+        assert operator.stop() == 0
 
 
 def engine(namespace: Namespace) -> dict[str, Any]:
@@ -274,6 +297,26 @@ def test_a_model_that_is_deleted_and_made_again_at_once_is_whole(made: Namespace
     made.wait_reason("EnginesStarting")
 
 
+def test_children_that_outlive_their_model_as_orphans_are_taken_over_by_the_next_one(made: Namespace) -> None:
+    before = {child: made.get(*child)["metadata"] for child in CHILDREN}
+    key = made.get("secret", "qwen-binding")["data"]
+    pods = until(lambda: made.kubectl("get", "pods", "--output", "name").split(), what="the pod")
+    made.kubectl("delete", "vllmmodel", "qwen", "--cascade=orphan")
+    for child in CHILDREN:
+        assert "ownerReferences" not in made.get(*child)["metadata"]
+    made.model(engine={"env": [{"name": "A", "value": "1"}]}, resources={"requests": {"cpu": "0.5"}})
+    uid = made.get("vllmmodel", "qwen")["metadata"]["uid"]
+    for child in CHILDREN:
+        wait_for_owner(made, *child, uid)
+        assert made.get(*child)["metadata"]["uid"] == before[child]["uid"]
+    assert made.kubectl("get", "pods", "--output", "name").split() == pods, "no engine is rolled"
+    assert made.get("secret", "qwen-binding")["data"] == key
+    made.wait_reason("EnginesStarting")
+    made.kubectl("delete", "vllmmodel", "qwen")
+    for child in CHILDREN:
+        made.wait_gone(*child)
+
+
 def test_names_that_no_service_could_have_work(operator: OperatorProcess, namespace: Namespace) -> None:
     assert operator.get("/readyz") == "ok\n"
     name = "7b.chat-" + "x" * 100
@@ -283,13 +326,36 @@ def test_names_that_no_service_could_have_work(operator: OperatorProcess, namesp
     assert namespace.get("service", url.removeprefix("http://").partition(".")[0])
 
 
-def test_an_operator_without_the_resource_ends_with_a_message(tmp_path: Path) -> None:
-    with start(ClusterSpec(name=f"test-no-crd-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)) as cluster:
-        operator = OperatorProcess(cluster.kubeconfig, tmp_path)
-        assert operator.launch().wait(60) == 1
+def test_an_operator_without_the_resource_ends_with_a_message(no_crd: OwnCluster, tmp_path: Path) -> None:
+    operator = OperatorProcess(no_crd.kubeconfig, tmp_path, START_TIMEOUT_SECONDS="1")
+    assert operator.launch().wait(60) == 1
     last = operator.log().splitlines()[-1]
     assert last.startswith("vllm-operator: GET /apis/vllm.echo-roots.io/v1alpha1/vllmmodels: ")
     assert "(HTTP 404): install the CustomResourceDefinition" in last
+    assert "Traceback" not in operator.log()
+
+
+def test_a_resource_that_comes_later_goes_and_comes_back_is_followed(no_crd: OwnCluster, tmp_path: Path) -> None:
+    no_crd.kubectl("create", "namespace", "again")
+    namespace = Namespace(no_crd, "again")
+    operator = OperatorProcess(no_crd.kubeconfig, tmp_path)
+    process = operator.launch()
+    until(lambda: operator.get("/healthz"), what="an operator that waits")
+    with operator_ended(operator):
+        for model in ("first", "second"):
+            define(no_crd)
+            until(lambda: operator.get("/readyz"), what="an operator that follows", seconds=20)
+            namespace.model(model)
+            namespace.model("always")
+            for name in (model, "always"):
+                namespace.wait_reason("EnginesStarting", name)
+                uid = namespace.get("vllmmodel", name)["metadata"]["uid"]
+                wait_for_owner(namespace, "deployment", name, uid)
+            no_crd.kubectl("delete", "crd", MODELS)
+            until(lambda: not operator.get("/readyz"), what="an operator that says so", seconds=20)
+            assert operator.get("/healthz") == "ok\n"
+        assert process.poll() is None
+    assert "cannot watch vllmmodels, tries again until it can: 404 page not found (HTTP 404)" in operator.log()
     assert "Traceback" not in operator.log()
 
 
@@ -300,7 +366,7 @@ def test_an_operator_without_an_api_server_ends_with_a_message(tmp_path: Path) -
         "contexts: [{name: x, context: {cluster: x, user: x}}]\nusers: [{name: x, user: {token: t}}]\n",
         encoding="utf-8",
     )
-    operator = OperatorProcess(tmp_path / "kubeconfig", tmp_path)
+    operator = OperatorProcess(tmp_path / "kubeconfig", tmp_path, START_TIMEOUT_SECONDS="1")
     assert operator.launch().wait(60) == 1
     assert operator.log().splitlines()[-1].startswith("vllm-operator: GET /apis/vllm.echo-roots.io/")
     assert "Traceback" not in operator.log()

@@ -12,6 +12,7 @@ from vllm_operator.settings import Settings, from_environment
 GIVEN = {
     "workers": ("4", 4),
     "request_timeout_seconds": ("1.5", 1.5),
+    "start_timeout_seconds": ("10", 10.0),
     "resync_seconds": ("60", 60.0),
     "listen_host": ("127.0.0.1", "127.0.0.1"),
     "listen_port": ("9090", 9090),

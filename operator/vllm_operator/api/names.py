@@ -83,6 +83,12 @@ def config_name(instance: str) -> str:
     return f"{instance}-config"
 
 
+def child_names(instance: str) -> frozenset[str]:
+    """Every name that a child of the model can have, whatever its kind."""
+    suffixed = (engines_name, client_name, binding_name, cache_name, config_name)
+    return frozenset({instance, *(name(instance) for name in suffixed)})
+
+
 def selector_labels(instance: str) -> dict[str, str]:
     """Labels that select the engines' pods. They never change: a Deployment's selector is immutable."""
     return {"app.kubernetes.io/name": "vllm", INSTANCE: instance}

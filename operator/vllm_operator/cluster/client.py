@@ -12,6 +12,7 @@ from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.answers import is_users_error
+from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
@@ -36,7 +37,7 @@ _NEVER: Final = "1"
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE_SIZE: Final = 500
 _MOST_EVENTS: Final = 100
-_NOT_FOUND, _CONFLICT, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 422, 429, 500
+_NOT_FOUND, _CONFLICT, _GONE, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 410, 422, 429, 500
 _ENDING: Final = "NamespaceTerminating"
 _JSON: Final = "application/json"
 
@@ -137,6 +138,25 @@ class Client:
         path = EVENT.path(event["metadata"]["namespace"])
         await self._call("POST", path, body=event, content_type=_JSON, parameters={"fieldManager": FIELD_MANAGER})
 
+    async def check_served(self, kind: Kind) -> None:
+        """Make sure that a kind can be listed, and that those who look for the kinds that there are find it.
+
+        The lists of groups and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
+
+        Raises:
+            ApiNotServed: the API server does not serve the kind, or does not say so yet.
+            ApiError: it cannot be listed.
+        """
+        await self._call("GET", kind.path(), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+        group, _, _ = kind.api_version.rpartition("/")
+        if group:
+            groups = await self._call("GET", "/apis")
+            if group not in [found["name"] for found in groups.get("groups") or ()]:
+                raise ApiNotServed("GET /apis", f"{group} is not among the API groups yet")
+        resources = await self._call("GET", kind.root)
+        if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
+            raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
+
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """All objects of a kind that concern the operator, by their metadata alone."""
         async for item in self._items(kind, accept=_METADATA_ONLY):
@@ -159,9 +179,11 @@ class Client:
             parameters["labelSelector"] = MANAGED_SELECTOR
         while True:
             page = await self._call("GET", kind.path(), parameters=parameters, accept=accept)
+            if "items" not in page:
+                raise ApiUnavailable(f"GET {kind.path()}", f"the answer is no list but {page.get('kind')!r}")
             for item in page["items"] or ():  # null where there is nothing
                 yield item
-            token = page["metadata"].get("continue")
+            token = page.get("metadata", {}).get("continue")
             if not token:
                 return
             parameters["continue"] = token
@@ -187,12 +209,13 @@ class Client:
                 if response.ok:
                     answer: dict[str, Any] = orjson.loads(content)
                     return answer
-                raise _error(f"{method} {path}", response.status, content)
+                retry_after = retry_after_seconds(response.headers.get("Retry-After"))
+                raise _error(f"{method} {path}", response.status, content, retry_after)
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             raise ApiSilent(f"{method} {path}", repr(error)) from error
 
 
-def _error(what: str, status: int, content: bytes) -> ApiError:
+def _error(what: str, status: int, content: bytes, retry_after: float) -> ApiError:
     """The error that a status stands for, with the message of the API server."""
     try:
         answer = orjson.loads(content)
@@ -208,8 +231,8 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         return ApiConflict(what, text)
     if is_users_error(status, message):
         return ApiRefused(what, text)
-    if status == _TOO_MANY or status >= _SERVER_ERROR:
-        return ApiUnavailable(what, text)
+    if status in {_GONE, _TOO_MANY} or status >= _SERVER_ERROR:  # gone: the list grew too old, and is asked for anew
+        return ApiUnavailable(what, text, retry_after_seconds=retry_after)
     if status == _INVALID:
         return ApiInvalid(what, text)
     causes = details.get("causes") or ()

@@ -7,10 +7,10 @@ their children are made before statuses follow those that came first.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.cache import Key
 
 
@@ -29,9 +29,6 @@ QueueKey = Key | NamespaceKey
 
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 300.0
-_MOST_DOUBLINGS: Final = 30
-"""Beyond the longest delay already; a float would overflow after three days of failures."""
-
 OVERTAKEN_AT_MOST: Final = 15
 """Keys that go ahead of one that waits behind, before its turn comes: no lane can be starved."""
 
@@ -88,12 +85,15 @@ class Queue:
         if key in self._again:
             self.add(key, ahead=self._again.pop(key))
 
-    def failed(self, key: QueueKey) -> float:
-        """Arrange another try, each later than the one before, and say in how many seconds."""
+    def failed(self, key: QueueKey, *, at_least_seconds: float = 0.0) -> float:
+        """Arrange another try, each later than the one before, and say in how many seconds.
+
+        `at_least_seconds` is what the API server asked for (Retry-After).
+        """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(count, _MOST_DOUBLINGS), LONGEST_DELAY_SECONDS)
-        delay = longest * random.uniform(0.5, 1.0)  # noqa: S311 # spreads tries, guards nothing
+        first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
+        delay = delay_seconds(count, first=first, longest=longest, at_least=at_least_seconds)
         self.add_after(key, delay)
         return delay
 

@@ -1,27 +1,34 @@
-"""The HTTP session to the API server, and the service account's token, which kubelet replaces every hour."""
+"""The HTTP sessions to the API server, and the service account's token, which kubelet replaces every hour."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _UNAUTHORIZED: Final = 401
 
 
 def open_session(
-    tls: ssl.SSLContext, headers: Mapping[str, str], token_file: Path | None = None
+    tls: ssl.SSLContext,
+    headers: Mapping[str, str],
+    token_file: Path | None = None,
+    first: Sequence[aiohttp.ClientMiddlewareType] = (),
 ) -> aiohttp.ClientSession:
-    """The one session for watches and writes, with the credentials in `headers` or in a file that changes."""
+    """A session with the credentials in `headers` or in a file that changes; `first` sees every request first."""
+    tokens = (RotatingToken(token_file),) if token_file else ()
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls),
         headers={**headers, "User-Agent": "vllm-operator"},
-        middlewares=(RotatingToken(token_file),) if token_file else (),
+        middlewares=(*first, *tokens),
     )
 
 
@@ -40,7 +47,7 @@ class RotatingToken:
         response = await self._send(request, handler)
         if response.status != _UNAUTHORIZED:
             return response
-        self._token = self._read()
+        self._read_anew()
         if self._token == sent:
             return response
         response.release()
@@ -49,6 +56,13 @@ class RotatingToken:
     async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return await handler(request)
+
+    def _read_anew(self) -> None:
+        """Read the file again. Where that fails, the token that is known is used on: one request fails, not all."""
+        try:
+            self._token = self._read()
+        except (OSError, ValueError) as error:
+            logger.warning("cannot read the service account's token, the one from before is used on: %s", error)
 
     def _read(self) -> str:
         return self._path.read_text(encoding="ascii").strip()

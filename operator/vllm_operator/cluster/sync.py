@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import WATCHED
+from vllm_operator.cluster.patience import patiently
 from vllm_operator.errors import ApiNotFound
 
 if TYPE_CHECKING:
@@ -19,16 +21,17 @@ _POLL_SECONDS: Final = 0.05
 _LIST_AGAIN_SECONDS: Final = 5.0
 
 
-async def wait_until_synced(client: Client, cache: Cache) -> None:
+async def wait_until_synced(client: Client, cache: Cache, *, patience_seconds: float = 0.0) -> None:
     """Wait until the watches have brought every object that exists.
 
     An operator that decides earlier takes what it has not seen yet for missing, and writes it again.
 
     Raises:
-        ApiError: the API server does not list the objects.
+        ApiError: the API server does not list the objects of a kind, and did not for `patience_seconds`.
     """
     for kind in WATCHED:
-        while missing := await _missing(client, cache, kind):
+        listing = functools.partial(_missing, client, cache, kind)
+        while missing := await patiently(listing, seconds=patience_seconds):
             await _wait_for(cache, kind, missing)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,18 +18,26 @@ from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.kinds import CHILDREN, POD
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.session import open_session
-from vllm_operator.controller.follow import Parts, follow
+from vllm_operator.cluster.watches import PatientWatch, Watches
+from vllm_operator.controller.follow import Parts, follow, wait_until_served
 from vllm_operator.controller.handlers import register
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import aiohttp
 
+logger = logging.getLogger(__name__)
+
 TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+_WATCHER: Final = "watcher for "
+"""How the names of kopf's tasks begin that list and watch a kind."""
+
+_END_SECONDS: Final = 3.0
 
 
 class NothingRemembered(kopf.DiffBaseStorage):
@@ -104,29 +114,91 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     """Run the operator until it is told to stop, by signal or by `stop`. `ready` is set when it follows the cluster.
 
     Raises:
-        ExceptionGroup: of OperatorErrors; the API server cannot be reached, or does not know the resource.
+        ExceptionGroup: of OperatorErrors; the API server cannot be reached, does not know the resource, or sent what
+            ends the watches.
     """
-    configured = kopf_settings(settings)
+    configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
-    telemetry = Telemetry(ready or asyncio.Event())
+    watches = Watches()
+    telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles)
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
-    headers = {} if token_file else info.as_http_headers()
-    async with open_session(info.as_ssl_context(), headers, token_file) as session, asyncio.TaskGroup() as group:
+    connect = functools.partial(
+        open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
+    )
+    async with connect() as session, connect([PatientWatch(watches)]) as watching, asyncio.TaskGroup() as group:
         client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds)
-        parts = Parts(settings, client, Cache(), Queue(), telemetry)
+        parts = Parts(settings, client, Cache(), Queue(), telemetry, watches)
         telemetry.watch_queue(lambda: len(parts.queue))
-        tasks = [
-            group.create_task(serve(settings, telemetry), name="telemetry"),
-            group.create_task(follow(parts, telemetry.synced), name="follow"),
-        ]
-        registry = _registry(parts, info.server, session)
+        tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
+        if await _served_before_stop(parts, stop):
+            tasks.append(group.create_task(follow(parts, telemetry.synced), name="follow"))
+            await _watch(configured, _registry(parts, info.server, watching), tasks, stop)
+        for task in tasks:
+            task.cancel()
 
-        async def cancel_ours(**_: Any) -> None:
-            for task in tasks:
-                task.cancel()
 
-        kopf.on.cleanup(registry=registry)(cancel_ours)  # kopf would wait 5 s for our workers, which never end
+async def _served_before_stop(parts: Parts, stop: asyncio.Event) -> bool:
+    """Wait until the API server serves all that is watched; false where the operator shall stop before.
+
+    kopf handles signals once it runs; until then this does: the first process of a container gets no default handlers.
+
+    Raises:
+        OperatorError: it does not serve it in time.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    serving = asyncio.create_task(wait_until_served(parts), name="wait until served")
+    try:
+        await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        return not stop.is_set()
+    finally:
+        for task in (stopping, serving):
+            task.cancel()
+
+
+async def _watch(
+    configured: kopf.OperatorSettings,
+    registry: kopf.OperatorRegistry,
+    tasks: Sequence[asyncio.Task[None]],
+    stop: asyncio.Event,
+) -> None:
+    """Run kopf until it is told to stop; `tasks` end with it.
+
+    Raises:
+        OperatorError: kopf has ended by itself.
+    """
+
+    async def end_all(**_: Any) -> None:
+        stop.set()  # kopf would wait 5 s for its own task that waits for this
+        for task in tasks:  # kopf would wait 5 s for our workers, which never end
+            task.cancel()
+        await _end_left_watches()
+
+    kopf.on.cleanup(registry=registry)(end_all)
+    try:
         await kopf.operator(registry=registry, settings=configured, clusterwide=True, stop_flag=stop)
+    except OperatorError:
+        raise
+    except Exception as error:
+        logger.exception("the watches have ended")
+        raise OperatorError(f"the watches have ended, and the operator with them: {error!r}") from error
+
+
+async def _end_left_watches() -> None:
+    """End the watches that still run when one of them has failed.
+
+    kopf closes their session, and one that is cancelled after that swallows it and waits for another session for ever:
+    the process would stay, without health endpoint and without work, until kubelet kills it.
+    """
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith(_WATCHER)]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_END_SECONDS)
 
 
 def _registry(parts: Parts, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:

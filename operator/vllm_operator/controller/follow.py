@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cluster.kinds import OPTIONAL
+from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED
+from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.cluster.sync import ghosts, listed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
-from vllm_operator.errors import ApiError, ApiNotFound, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
+    from vllm_operator.cluster.watches import Watches
     from vllm_operator.settings import Settings
     from vllm_operator.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+_BEGUN_WITHIN_SECONDS: Final = 90.0
+"""kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""
+
+_POLL_SECONDS: Final = 0.05
+_LIST_AGAIN_SECONDS: Final = 30.0
+"""After a list that failed; a resync is due much later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +48,37 @@ class Parts:
     cache: Cache
     queue: Queue
     telemetry: Telemetry
+    watches: Watches
 
     @property
     def intake(self) -> Intake:
         """The way in for changes."""
         return Intake(self.cache, self.queue)
+
+
+async def wait_until_served(parts: Parts) -> None:
+    """Wait until the API server serves all that is watched, and lets the operator list it.
+
+    Raises:
+        OperatorError: it does not within the time that the settings give it; with what to do.
+    """
+    patience = parts.settings.start_timeout_seconds
+    for kind in WATCHED:
+        attempt = functools.partial(parts.client.check_served, kind)
+        try:
+            await patiently(attempt, seconds=patience, waiting=parts.telemetry.wait_for)
+        except ApiError as error:
+            raise OperatorError(f"{error}{_advice(error, kind)}") from error
+    parts.telemetry.wait_for("")
+
+
+def _advice(error: ApiError, kind: Kind) -> str:
+    """What helps when a kind cannot be listed."""
+    if isinstance(error, ApiNotFound) and kind is MODEL:
+        return ": install the CustomResourceDefinition, as the manifests and the chart do"
+    if isinstance(error, ApiRefused):
+        return ": give the operator the rights of its ClusterRole, as the manifests and the chart do"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +112,10 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
     """Run the workers until cancelled. `ready` is set when every object that exists is known.
 
     Raises:
-        OperatorError: the API server does not list what exists; most often the CRD is not installed.
+        OperatorError: the API server does not list what exists, or nobody watches it.
     """
-    try:
-        await wait_until_synced(parts.client, parts.cache)
-    except ApiNotFound as error:
-        raise OperatorError(
-            f"{error}: install the CustomResourceDefinition, as the manifests and the chart do"
-        ) from error
+    await _wait_for_watches(parts.watches)
+    await wait_until_synced(parts.client, parts.cache, patience_seconds=parts.settings.start_timeout_seconds)
     await _list_optional(parts)
     parts.intake.everything()
     ready.set()
@@ -91,6 +125,20 @@ async def follow(parts: Parts, ready: asyncio.Event) -> None:
         for number in range(parts.settings.workers):
             group.create_task(_work(parts, reconcilers), name=f"worker {number}")
         group.create_task(_resync(parts), name="resync")
+
+
+async def _wait_for_watches(watches: Watches) -> None:
+    """Wait until each kind is watched. kopf leaves a kind out, for good, that is not there at the moment it looks.
+
+    Raises:
+        OperatorError: a kind is left out.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _BEGUN_WITHIN_SECONDS
+    while left_out := [kind.plural for kind in WATCHED if not watches.has_begun(kind)]:
+        if clock() > deadline:
+            raise OperatorError(f"nothing watches {', '.join(left_out)}: start the operator again")
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _work(parts: Parts, reconcilers: Reconcilers) -> None:
@@ -111,7 +159,9 @@ async def _reconcile(parts: Parts, reconcilers: Reconcilers, key: QueueKey) -> N
     try:
         delay = await reconcilers.reconcile(key)
     except OperatorError as error:
-        logger.warning("%s: %s; again in %.1f s", key, error, parts.queue.failed(key))
+        asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
+        delay = parts.queue.failed(key, at_least_seconds=asked)
+        logger.warning("%s: %s; again in %.1f s", key, error, delay)
         parts.telemetry.failures.inc()
     except Exception:  # a mistake of ours with one model must not end the service of all others
         logger.exception("%s: unexpected; again in %.1f s", key, parts.queue.failed(key))
@@ -123,26 +173,32 @@ async def _reconcile(parts: Parts, reconcilers: Reconcilers, key: QueueKey) -> N
 
 
 async def _resync(parts: Parts) -> None:
-    """From time to time, ask for what no watch brings."""
+    """From time to time, and after a time without a watch, ask for what no watch brings."""
+    delay = parts.settings.resync_seconds
     while True:
-        await asyncio.sleep(parts.settings.resync_seconds)
-        await _lay_ghosts(parts)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.watches.recovered.wait(), delay)
+        parts.watches.recovered.clear()
+        complete = await _lay_ghosts(parts)
         await _list_optional(parts)
-        parts.intake.everything()
+        if complete:
+            parts.intake.everything()
+        delay = parts.settings.resync_seconds if complete else min(_LIST_AGAIN_SECONDS, parts.settings.resync_seconds)
 
 
-async def _lay_ghosts(parts: Parts) -> None:
-    """Find the deletions that a broken watch has lost."""
+async def _lay_ghosts(parts: Parts) -> bool:
+    """Find the deletions that a broken watch has lost. Returns whether the API server listed everything."""
     try:
         found = await ghosts(parts.client, parts.cache)
     except ApiError as error:
-        logger.warning("cannot list what exists, again in %.0f s: %s", parts.settings.resync_seconds, error)
-        return
+        logger.warning("cannot list what exists, tries again: %s", error)
+        return False
     for kind, key, uid in found:
         live = parts.cache.get(kind, key)
         if live is not None and live.uid == uid:
             logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
             parts.intake.deleted(kind, live)
+    return True
 
 
 async def _list_optional(parts: Parts) -> None:
@@ -152,6 +208,6 @@ async def _list_optional(parts: Parts) -> None:
         try:
             found = await listed(parts.client, kind)
         except ApiError as error:
-            logger.warning("cannot list %s, again in %.0f s: %s", kind.plural, parts.settings.resync_seconds, error)
+            logger.warning("cannot list %s, tries again later: %s", kind.plural, error)
             continue
         parts.intake.listed(kind, found, known)

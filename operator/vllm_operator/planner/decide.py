@@ -24,7 +24,7 @@ from vllm_operator.planner import changes, claims, keys, reasons, rollout, statu
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import news_of
-from vllm_operator.planner.owners import belongs, controlled_by
+from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.render.children import children
 from vllm_operator.render.promises import doubts
@@ -126,16 +126,18 @@ def _foreign(
 def _no_longer_wanted(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation
 ) -> tuple[Deletion, ...]:
-    """Children of this very model that its spec does not ask for any more; claims are judged by themselves.
+    """Children of this very model that its spec does not ask for any more, and orphans of an earlier one of its name.
 
-    What an earlier model of its name left is for garbage collection.
+    What has an earlier model for its owner is for garbage collection; claims are judged by themselves.
     """
     wanted = set(map(key_of, desired))
     left_over = (live for key, live in sorted(observation.children.items()) if key not in wanted)
     doomed = [
         child
         for child in left_over
-        if child.kind != claims.CLAIM and controlled_by(model.uid, child) and not child.leaving
+        if child.kind != claims.CLAIM
+        and (controlled_by(model.uid, child) or is_orphan(model.name, child))
+        and not child.leaving
     ]
     return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in (*doomed, *claims.to_delete(observation)))
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import INSTANCE, KEPT_FOR, MANAGED_BY, MANAGER, instance_name
+from vllm_operator.api.names import (
+    DESIRED_HASH,
+    INSTANCE,
+    KEPT_FOR,
+    MANAGED_BY,
+    MANAGER,
+    child_names,
+    instance_name,
+    selector_labels,
+)
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
@@ -23,12 +32,38 @@ def controlling_model(live: LiveObject) -> str | None:
 def belongs(name: str, live: LiveObject) -> bool:
     """Whether a live object is that of the model of this name, or of an earlier one that had it.
 
-    A claim that is kept has no owner: its labels say whose it is, also those that an earlier version gave it.
+    An object without an owner is judged by the marks that the operator put on it. Objects that have another
+    controller are somebody else's, whatever they carry.
     """
-    if live.kind == _KEPT_KIND and live.controller is None:
-        instance = live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR)
-        return live.labels.get(MANAGED_BY) == MANAGER and instance == instance_name(name)
+    if live.controller is None:
+        return is_kept_claim(name, live) or is_orphan(name, live)
     return controlling_model(live) == name
+
+
+def is_kept_claim(name: str, live: LiveObject) -> bool:
+    """Whether a live object is a claim that outlives the models of this name, as the user wants it.
+
+    Its labels say whose it is, also those that an earlier version of the operator gave it.
+    """
+    instance = live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR)
+    managed = live.labels.get(MANAGED_BY) == MANAGER and instance == instance_name(name)
+    return live.kind == _KEPT_KIND and live.controller is None and managed
+
+
+def is_orphan(name: str, live: LiveObject) -> bool:
+    """Whether a live object was made for a model of this name, and has lost its owner.
+
+    `kubectl delete --cascade=orphan` leaves such objects, and so does a backup that is restored without owners. They
+    are told from others as Helm does it, by a manager's label, the name of what they belong to and an annotation that
+    only the manager writes. Labels alone prove nothing: people copy those of the operator to group what is theirs.
+    Field managers prove no more, since whoever creates an object may claim any, and a restored one has none; nor is
+    an owner reference a better proof, for the same reason. Whoever may create a Secret in a namespace is trusted there.
+    A copy that somebody keeps of a child has all its marks, but not its name.
+    """
+    labels = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
+    marked = DESIRED_HASH in live.annotations and labels.items() <= live.labels.items()
+    named = live.name in child_names(instance_name(name))
+    return marked and named and live.kind != _KEPT_KIND and live.controller is None
 
 
 def controlled_by(uid: str, live: LiveObject) -> bool:

@@ -14,6 +14,7 @@ from vllm_operator.render import gates, pod
 from vllm_operator.render.environment import KEY_VARIABLE, key_variables
 from vllm_operator.render.patch import PatchError, strategic_merge
 from vllm_operator.render.service import PORT_NAME
+from vllm_operator.render.types import type_faults
 from vllm_operator.render.untyped import items, named, part
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def finished_template(model: VLLMModel) -> dict[str, Any]:
         InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
     """
     template, patch = pod.template(model), model.spec.pod.patch
+    mistyped = list(_mistyped(model))
+    if mistyped:
+        raise InvalidSpec(mistyped)
     if not patch:
         return template
     try:
@@ -62,6 +66,17 @@ def doubts(model: VLLMModel) -> list[str]:
         InvalidSpec: the patch is refused.
     """
     return list(_weakened(pod.template(model), finished_template(model))) if model.spec.pod.patch else []
+
+
+def _mistyped(model: VLLMModel) -> Iterator[str]:
+    """Values of a wrong type in the parts that the schema of the resource leaves open."""
+    given = model.spec.pod
+    lists = {"volumes": given.volumes, "initContainers": given.init_containers, "sidecars": given.sidecars}
+    for name, parts in lists.items():
+        kind = "Volume" if name == "volumes" else "Container"
+        for number, one in enumerate(parts or ()):
+            yield from type_faults(one.manifest(), kind, f"spec.pod.{name}[{number}]")
+    yield from type_faults(given.patch, "PodTemplateSpec", _PATCH)
 
 
 def _broken(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:

@@ -38,6 +38,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, bytes]] = []
+        self.headers: dict[str, str] = {}
         self.asked: list[tuple[str, str, dict[str, str], str, Any]] = []
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -46,10 +47,11 @@ class Answers:
         kind = request.headers.get("Content-Type", "")
         self.asked.append((request.method, request.path, dict(request.query), kind, json.loads(body) if body else None))
         status, content = self.replies[0] if len(self.replies) == 1 else self.replies.pop(0)
-        return web.Response(status=status, body=content, content_type="application/json")
+        return web.Response(status=status, body=content, content_type="application/json", headers=self.headers)
 
-    def reply(self, status: int, document: object) -> None:
+    def reply(self, status: int, document: object, **headers: str) -> None:
         """What the next request gets."""
+        self.headers = headers
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.replies.append((status, content))
 
@@ -90,6 +92,7 @@ async def test_a_path_that_is_not_served_is_told_from_an_object_that_is_not_ther
         (403, ApiRefused),
         (404, ApiNotFound),
         (409, ApiConflict),
+        (410, ApiUnavailable),
         (422, ApiInvalid),
         (429, ApiUnavailable),
         (500, ApiUnavailable),
@@ -113,6 +116,46 @@ async def test_an_object_that_cannot_be_read_by_its_types_is_refused_although_th
     answers.reply(500, status(500, "failed to create typed patch object (a/b; v1, Kind=C): .d: duplicate entries"))
     with pytest.raises(ApiRefused, match="duplicate entries"):
         await client.apply(CHILD, force=True)
+
+
+async def test_how_long_the_server_asks_to_be_left_alone_is_known(client: Client, answers: Answers) -> None:
+    answers.reply(429, status(429), **{"Retry-After": "7"})
+    with pytest.raises(ApiUnavailable) as caught:
+        await client.get(DEPLOYMENT, "team", "qwen")
+    assert caught.value.retry_after_seconds == 7
+
+
+async def test_an_answer_that_is_no_list_is_one_that_can_come_better(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"kind": "Welcome"})
+    with pytest.raises(ApiUnavailable, match="no list but 'Welcome'"):
+        [one async for one in client.identities(POD)]
+
+
+GROUPS = {"groups": [{"name": "vllm.echo-roots.io"}]}
+RESOURCES = {"resources": [{"name": "vllmmodels"}]}
+
+
+async def test_a_kind_is_served_when_it_is_listed_and_also_said_to_be_there(client: Client, answers: Answers) -> None:
+    documents: tuple[dict[str, Any], ...] = ({"items": []}, GROUPS, RESOURCES)
+    for document in documents:
+        answers.reply(200, document)
+    await client.check_served(MODEL)
+    root = "/apis/vllm.echo-roots.io/v1alpha1"
+    assert [path for _, path, *_ in answers.asked] == [f"{root}/vllmmodels", "/apis", root]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [({"items": []}, {"groups": []}, RESOURCES), ({"items": []}, GROUPS, {"resources": []})],
+    ids=["group", "resource"],
+)
+async def test_a_kind_that_is_not_said_to_be_there_yet_is_not_served(
+    client: Client, answers: Answers, documents: tuple[dict[str, Any], ...]
+) -> None:
+    for document in documents:
+        answers.reply(200, document)
+    with pytest.raises(ApiNotFound, match="yet"):
+        await client.check_served(MODEL)
 
 
 async def test_a_namespace_that_is_being_deleted_is_told_apart_from_other_refusals(

@@ -82,6 +82,16 @@ async def test_a_refusal_with_the_newest_token_is_a_refusal(tmp_path: Path) -> N
     assert guard.seen == ["Bearer first"]
 
 
+async def test_a_token_that_cannot_be_read_for_a_moment_costs_one_request(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    guard = Guard("second")
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        (tmp_path / "token").unlink()
+        assert await status(session, server) == 401
+        (tmp_path / "token").write_text("second", encoding="ascii")
+        assert await status(session, server) == 200
+
+
 async def test_requests_that_are_refused_together_are_all_sent_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("first", encoding="ascii")
     guard = Guard("second")

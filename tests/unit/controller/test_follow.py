@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -11,10 +12,11 @@ from tests.support.resources import as_live, live, resource
 from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import MODEL, POD_MONITOR
+from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
+from vllm_operator.cluster.watches import Watches
 from vllm_operator.controller import follow
-from vllm_operator.errors import ApiNotFound, ApiUnavailable, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 class Nothing:
     """A client that lists nothing but PodMonitors; None stands for an API server that does not serve them."""
 
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
+    def __init__(self, *errors: ApiError, about: Kind = MODEL) -> None:
+        self.errors = list(errors)
+        self.about = about
+        self.listed = 0
         self.monitors: Exception | list[dict[str, Any]] | None = None
 
     async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
@@ -43,11 +47,15 @@ class Nothing:
         for found in self.monitors:
             yield live_object(found, kind="PodMonitor")
 
+    async def check_served(self, kind: Kind) -> None:
+        """The next error, if it is about this kind."""
+        if kind is self.about and self.errors:
+            raise self.errors.pop(0)
+
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
-        """Nothing, or an error."""
-        assert kind.plural
-        if self.error:
-            raise self.error
+        """Nothing, or the next error."""
+        self.listed += kind is MODEL
+        await self.check_served(kind)
         empty: tuple[Identity, ...] = ()
         for nothing in empty:
             yield nothing
@@ -73,7 +81,10 @@ def parts(client: Nothing | None = None) -> follow.Parts:
     """The parts of a process, without a cluster."""
     telemetry = Telemetry(asyncio.Event())
     settings = Settings(workers=1)
-    return follow.Parts(settings, cast("Client", client or Nothing()), Cache(), Queue(), telemetry)
+    watches = Watches()
+    for kind in WATCHED:
+        watches.succeeded(kind)
+    return follow.Parts(settings, cast("Client", client or Nothing()), Cache(), Queue(), telemetry, watches)
 
 
 async def worked(made: follow.Parts, reconciler: Fickle) -> None:
@@ -196,8 +207,89 @@ async def test_an_object_that_was_written_while_the_list_was_on_its_way_is_kept(
     assert len(made.cache.children("team", "qwen")) == 1
 
 
-async def test_a_resource_that_the_api_server_does_not_know_ends_the_start() -> None:
+UNKNOWN = ApiNotFound("GET", "404 page not found")
+FORBIDDEN = ApiRefused("GET", "pods is forbidden")
+
+
+def impatient(client: Nothing, seconds: float) -> follow.Parts:
+    """A process that waits so long for what it needs."""
+    return replace(parts(client), settings=Settings(workers=1, start_timeout_seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("error", "about", "advice"),
+    [
+        (UNKNOWN, MODEL, "404 page not found: install the CustomResourceDefinition"),
+        (FORBIDDEN, POD, "pods is forbidden: give the operator the rights of its ClusterRole"),
+        (ApiUnavailable("GET", "it is down"), POD, "it is down$"),
+    ],
+    ids=["unknown", "forbidden", "down"],
+)
+async def test_what_the_start_lacks_for_good_ends_it_with_what_to_do(error: ApiError, about: Kind, advice: str) -> None:
+    with pytest.raises(OperatorError, match=advice):
+        await follow.wait_until_served(impatient(Nothing(error, about=about), 0))
+
+
+@pytest.mark.parametrize(
+    "error", [UNKNOWN, FORBIDDEN, ApiUnavailable("GET", "429")], ids=["unknown", "forbidden", "down"]
+)
+async def test_what_the_start_lacks_for_a_moment_is_waited_for_and_told(
+    error: ApiError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = impatient(Nothing(error), 60)
+    told: list[str] = []
+    monkeypatch.setattr(made.telemetry, "wait_for", told.append)
+    await follow.wait_until_served(made)
+    assert told == [str(error), ""]
+
+
+@pytest.mark.parametrize("error", [FORBIDDEN, ApiUnavailable("GET", "429")], ids=["forbidden", "down"])
+async def test_one_failed_request_of_the_first_listing_does_not_end_the_start(error: ApiError) -> None:
+    made = impatient(Nothing(error), 60)
     ready = asyncio.Event()
-    with pytest.raises(OperatorError, match="install the CustomResourceDefinition"):
-        await follow.follow(parts(Nothing(ApiNotFound("GET", "no such resource"))), ready)
-    assert not ready.is_set()
+    task = asyncio.create_task(follow.follow(made, ready))
+    async with asyncio.timeout(60):
+        await ready.wait()
+    task.cancel()
+
+
+async def test_a_kind_that_nobody_watches_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_BEGUN_WITHIN_SECONDS", 0.0)
+    with pytest.raises(OperatorError, match="nothing watches vllmmodels, deployments"):
+        await follow.follow(replace(parts(), watches=Watches()), asyncio.Event())
+
+
+async def test_after_a_time_without_a_watch_lost_deletions_are_looked_for_at_once() -> None:
+    made = parts()
+    made.cache.put(MODEL, as_live(resource()))
+    resync = asyncio.create_task(follow._resync(made))  # noqa: SLF001 # the unit under test
+    await asyncio.sleep(0.01)
+    assert made.cache.get(MODEL, QWEN)
+    for _ in range(2):
+        made.watches.failed(MODEL, "HTTP 404")
+    made.watches.succeeded(MODEL)
+    async with asyncio.timeout(60):
+        while made.cache.get(MODEL, QWEN):  # noqa: ASYNC110 # the fake has no event
+            await asyncio.sleep(0.005)
+    resync.cancel()
+
+
+async def test_a_lost_deletion_that_could_not_be_looked_for_is_looked_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_LIST_AGAIN_SECONDS", 0.01)
+    client = Nothing(ApiUnavailable("GET", "down"))
+    made = parts(client)
+    made.watches.recovered.set()
+    resync = asyncio.create_task(follow._resync(made))  # noqa: SLF001 # the unit under test
+    async with asyncio.timeout(60):
+        while client.listed < 2:  # noqa: ASYNC110 # the fake has no event
+            await asyncio.sleep(0.005)
+    resync.cancel()
+
+
+async def test_a_look_that_the_api_server_puts_off_is_not_taken_earlier() -> None:
+    made = parts()
+    reconciler = Fickle(ApiUnavailable("PATCH", "429", retry_after_seconds=100))
+    made.queue.add(QWEN)
+    await worked(made, reconciler)
+    assert made.queue._timers[QWEN].when() > asyncio.get_running_loop().time() + 90  # noqa: SLF001 # the appointment
+    made.queue.forget_appointment(QWEN)

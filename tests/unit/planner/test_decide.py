@@ -22,7 +22,9 @@ from tests.support.resources import (
     pod,
     resource,
 )
+from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
+from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet
@@ -403,19 +405,35 @@ def test_the_engines_of_a_model_whose_spec_became_invalid_are_still_counted() ->
     assert status["url"] == raw["status"]["url"]
 
 
-@pytest.mark.parametrize(
-    "owners",
-    [
-        [],
-        [{"apiVersion": "v1", "kind": "Other", "name": "qwen", "uid": "x", "controller": True}],
-        [{"apiVersion": "v1", "kind": "VLLMModel", "name": "other", "uid": "x", "controller": True}],
-        [{"apiVersion": "v1", "kind": "VLLMModel", "name": "qwen", "uid": "x"}],
-    ],
-    ids=["nobody's", "of another kind", "of another model", "not under its control"],
-)
-def test_a_name_that_is_taken_is_left_alone_and_told(owners: list[dict[str, Any]]) -> None:
+def disowned(child: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
+    """A child as `kubectl delete --cascade=orphan` leaves it; `metadata` holds what is otherwise."""
+    return {**child, "metadata": {**child["metadata"], "ownerReferences": [], **metadata}}
+
+
+def test_children_that_were_left_without_an_owner_are_taken_over_by_the_next_model_of_that_name() -> None:
     raw, found, engine = settled()
-    found[BINDING]["metadata"]["ownerReferences"] = owners
+    reborn = {**raw, "metadata": {**raw["metadata"], "uid": "another"}}
+    plan = decide(observation(reborn, {key: disowned(child) for key, child in found.items()}, engine))
+    assert len(plan.writes) == len(found)
+    assert all(write.ours for write in plan.writes)
+    assert plan.deletions == ()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"annotations": {}},
+        {"labels": {}},
+        {"labels": names.labels("other", "client")},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "qwen", "uid": "x", "controller": True}]},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": KIND, "name": "other", "uid": "x", "controller": True}]},
+        {"annotations": {}, "ownerReferences": [{"apiVersion": "v1", "kind": KIND, "name": "qwen", "uid": "x"}]},
+    ],
+    ids=["only labels", "no labels", "another's labels", "of another kind", "of another model", "not controlled"],
+)
+def test_a_name_that_is_taken_is_left_alone_and_told(metadata: dict[str, Any]) -> None:
+    raw, found, engine = settled()
+    found[BINDING] = disowned(found[BINDING], **metadata)
     plan = decide(observation(raw, found, engine))
     assert plan.writes == ()
     assert plan.look_again_at is not None
@@ -539,6 +557,15 @@ def test_a_child_that_is_no_longer_wanted_is_deleted() -> None:
     assert with_extra(child) == Plan(deletions=(deletion(child),))
 
 
+def test_an_orphan_that_the_next_model_of_its_name_does_not_want_is_deleted() -> None:
+    child = extra("qwen-config", ownerReferences=[])
+    assert with_extra(child) == Plan(deletions=(deletion(child),))
+
+
+def test_a_copy_of_a_child_under_another_name_is_never_deleted() -> None:
+    assert with_extra(extra("qwen-client-backup", ownerReferences=[])) == Plan()
+
+
 def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> None:
     raw, found, _ = settled()
     child = extra("qwen-old")
@@ -551,13 +578,13 @@ def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> No
 @pytest.mark.parametrize(
     "metadata",
     [
-        {"ownerReferences": []},
-        {"ownerReferences": [{**parse_resource(resource()).owner_reference, "controller": False}]},
+        {"ownerReferences": [], "annotations": {}},
+        {"ownerReferences": [], "labels": names.labels("llama", "client")},
         {"ownerReferences": [{**parse_resource(resource()).owner_reference, "uid": "an-earlier-one"}]},
         {"ownerReferences": [{**parse_resource(resource("llama")).owner_reference}]},
         {"deletionTimestamp": STAMP},
     ],
-    ids=["nobody's", "not controlled", "of an earlier model", "of another model", "on its way out"],
+    ids=["nobody's", "another's orphan", "of an earlier model", "of another model", "on its way out"],
 )
 def test_what_the_model_does_not_control_is_never_deleted(metadata: dict[str, Any]) -> None:
     assert with_extra(extra("qwen-old", **metadata)) == Plan()
@@ -569,7 +596,7 @@ def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> No
     found[key_of(child)] = child
     broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
     assert decide(observation(broken, found, engine)).deletions == ()
-    found[BINDING]["metadata"]["ownerReferences"] = []
+    found[BINDING] = disowned(found[BINDING], annotations={})
     assert decide(observation(raw, found, engine)).deletions == ()
 
 

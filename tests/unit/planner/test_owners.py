@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.resources import as_live, resource
-from vllm_operator.api.names import labels
+from vllm_operator.api.names import DESIRED_HASH, labels
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.planner.owners import belongs, controlled_by, controlling_model
+from vllm_operator.cluster.kinds import CHILDREN, POD_MONITOR
+from vllm_operator.planner.owners import belongs, controlled_by, controlling_model, is_kept_claim, is_orphan
+from vllm_operator.render.children import children
+from vllm_operator.render.surroundings import Surroundings
 
+EXAMPLES = Path(__file__).parents[2] / "data/render"
 OWNER = parse_resource(resource()).owner_reference
 
 
-def child(kind: str, *owners: dict[str, Any], instance: str = "qwen") -> dict[str, Any]:
-    """An object with those owners and the operator's labels."""
-    return {"kind": kind, "metadata": {"labels": labels(instance, "engine"), "ownerReferences": list(owners)}}
+def child(kind: str, *owners: dict[str, Any], instance: str = "qwen", hashed: bool = False) -> dict[str, Any]:
+    """An object with those owners and the operator's labels, and where it says so the operator's annotation."""
+    annotations = {DESIRED_HASH: "0123456789abcdef"} if hashed else {}
+    metadata = {"labels": labels(instance, "engine"), "annotations": annotations, "ownerReferences": list(owners)}
+    return {"kind": kind, "metadata": metadata}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "PersistentVolumeClaim"])
@@ -34,6 +42,43 @@ def test_a_child_without_an_owner_is_nobodys_but_for_a_claim_that_says_whose_it_
     assert not belongs("qwen", as_live(child("PersistentVolumeClaim", instance="llama")))
     assert not belongs("qwen", as_live({"kind": "PersistentVolumeClaim", "metadata": {}}))
     assert not controlled_by("uid-of-qwen", as_live(child("PersistentVolumeClaim")))
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Secret", "ConfigMap"])
+def test_an_orphan_is_told_by_all_of_the_operators_marks_and_by_having_no_controller(kind: str) -> None:
+    assert is_orphan("qwen", as_live(child(kind, hashed=True)))
+    assert belongs("qwen", as_live(child(kind, hashed=True)))
+    assert not belongs("qwen", as_live(child(kind))), "labels are copied"
+    assert not belongs("qwen", as_live(child(kind, instance="llama", hashed=True)))
+    assert not belongs("qwen", as_live(child(kind, {**OWNER, "kind": "ReplicaSet"}, hashed=True)))
+    assert not is_orphan("qwen", as_live(child(kind, OWNER, hashed=True)))
+
+
+def test_a_copy_under_another_name_is_nobodys_although_it_carries_all_marks() -> None:
+    copy = child("ConfigMap", hashed=True)
+    copy["metadata"]["name"] = "qwen-client-backup"
+    assert not belongs("qwen", as_live(copy))
+
+
+@pytest.mark.parametrize("name", ["qwen", "7b.chat-" + "x" * 100])
+def test_every_child_has_a_name_by_which_it_is_known_again(name: str) -> None:
+    kinds = set()
+    for path in sorted(EXAMPLES.glob("*.yaml")):
+        if ".expected." in path.name:
+            continue
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
+        raw = {**resource(name), "spec": spec}
+        for one in children(parse_resource(raw), Surroundings(pod_monitors=True)):
+            kinds.add(one["kind"])
+            orphan = {**one, "metadata": {**one["metadata"], "ownerReferences": []}}
+            assert belongs(name, as_live(orphan)), one["metadata"]["name"]
+    assert kinds == {kind.kind for kind in (*CHILDREN, POD_MONITOR)}
+
+
+def test_a_claim_is_kept_and_never_an_orphan() -> None:
+    claim = as_live(child("PersistentVolumeClaim", hashed=True))
+    assert is_kept_claim("qwen", claim)
+    assert not is_orphan("qwen", claim)
 
 
 def test_a_claim_that_another_controls_is_not_the_models_whatever_its_labels_say() -> None:

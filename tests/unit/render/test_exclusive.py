@@ -68,10 +68,6 @@ SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
             }
         }
     },
-    "of another type": {"spec": {"affinity": {"podAntiAffinity": "none"}}},
-    "a list of another type": {
-        "spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": 1}}}
-    },
 }
 
 

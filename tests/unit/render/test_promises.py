@@ -139,11 +139,11 @@ def test_what_no_promise_rests_on_is_changed_without_a_word(patch: dict[str, Any
 @pytest.mark.parametrize(
     "patch",
     [
-        {"spec": {"affinity": "x", "volumes": None, "securityContext": None}},
+        {"spec": {"volumes": None, "securityContext": None}},
         {"metadata": {"annotations": None}},
         engine(lifecycle=None, resources=None, env=None),
     ],
 )
-def test_what_makes_no_sense_is_left_to_the_api_server(patch: dict[str, Any]) -> None:
+def test_what_takes_away_whole_parts_is_left_to_the_api_server(patch: dict[str, Any]) -> None:
     assert deployment(model(pod={"patch": patch}, **OWN_PROBE))
     doubts(model(pod={"patch": patch}, **OWN_PROBE))

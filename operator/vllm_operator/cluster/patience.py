@@ -1,0 +1,48 @@
+"""Trying again, for a bounded time, what fails while an API server, its rights or its kinds are still on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from vllm_operator.cluster.backoff import delay_seconds
+from vllm_operator.errors import ApiError, ApiUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS: Final = 0.2
+LONGEST_DELAY_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+async def patiently(
+    attempt: Callable[[], Awaitable[T]], *, seconds: float, waiting: Callable[[str], None] = lambda _: None
+) -> T:
+    """The result of the first attempt that succeeds. `waiting` is told the error that is being waited out.
+
+    Every error of the API server is waited out: a missing kind (HTTP 404) or right (403) may be a part of the same
+    installation that is applied a moment later, and 429, 5xx and silence are what an API server that starts answers.
+
+    Raises:
+        ApiError: the last one, once more than `seconds` have gone since the first attempt.
+    """
+    clock = asyncio.get_running_loop().time
+    started, failures = clock(), 0
+    while True:
+        try:
+            return await attempt()
+        except ApiError as error:
+            asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
+            first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
+            delay = delay_seconds(failures, first=first, longest=longest, at_least=asked)
+            if clock() + delay > started + seconds:
+                raise
+            logger.warning("%s; again in %.1f s", error, delay)
+            waiting(str(error))
+        failures += 1
+        await asyncio.sleep(delay)

@@ -1,0 +1,119 @@
+"""An API server of empty lists and silent watches that fails as a test wants: for what no real one does on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, WATCHED, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+NAMESPACES = Kind("v1", "Namespace", "namespaces")
+"""kopf watches nothing before it knows what namespaces are."""
+
+Failure = tuple[int, dict[str, str], bytes]
+
+GONE: Failure = (404, {}, b"404 page not found\n")
+"""What is answered where the API server knows no such path."""
+
+_LOOK_SECONDS = 0.05
+"""How often a watch looks whether its client has gone: whatever still runs keeps kopf from ending."""
+
+
+class FakeApiServer:
+    """What it serves, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.served: set[Kind] = set(WATCHED)
+        self.failures: defaultdict[tuple[Kind, str], list[Failure | None]] = defaultdict(list)
+        """Answers to the next requests for a kind, by `check`, `list` and `watch`; None breaks the connection."""
+        self.asked: list[tuple[Kind, str]] = []
+        self.address = ""
+        self._streams: defaultdict[Kind, list[asyncio.Queue[Mapping[str, Any] | None]]] = defaultdict(list)
+
+    def send(self, kind: Kind, event: Mapping[str, Any] | None) -> None:
+        """Send an event to all who watch the kind; None ends the watches."""
+        for stream in self._streams.pop(kind, []) if event is None else self._streams[kind]:
+            stream.put_nowait(event)
+
+    def drop(self, kind: Kind) -> None:
+        """No longer serve a kind, as when its CustomResourceDefinition is deleted."""
+        self.served.discard(kind)
+        self.send(kind, None)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        kind = next((kind for kind in WATCHED if request.path == kind.path()), None)
+        if kind is None and request.path == POD_MONITOR.path():
+            return web.Response(status=404)
+        if kind is None:
+            return web.json_response(self._discovery(request.path))
+        verb = "watch" if "watch" in request.query else "check" if request.query.get("limit") == "1" else "list"
+        self.asked.append((kind, verb))
+        if self.failures[kind, verb] or kind not in self.served:
+            failure = self.failures[kind, verb].pop(0) if self.failures[kind, verb] else GONE
+            if failure is None:
+                assert request.transport
+                request.transport.close()
+                return web.Response()
+            status, headers, content = failure
+            return web.Response(status=status, headers=headers, body=content)
+        if verb == "watch":
+            return await self._stream(request, kind)
+        metadata = {"resourceVersion": "1"}
+        return web.json_response({"kind": f"{kind.kind}List", "metadata": metadata, "items": []})
+
+    def _discovery(self, path: str) -> dict[str, Any]:
+        if path == "/api":
+            return {"versions": ["v1"]}
+        if path == "/apis":
+            found = {kind.api_version for kind in self.served if "/" in kind.api_version}
+            groups = [version.split("/") for version in sorted(found)]
+            return {
+                "groups": [
+                    {"name": group, "versions": [{"version": version}], "preferredVersion": {"version": version}}
+                    for group, version in groups
+                ]
+            }
+        here = [kind for kind in (*self.served, NAMESPACES) if kind.root == path]
+        verbs = ["list", "watch", "patch"]
+        return {
+            "resources": [
+                {"name": kind.plural, "kind": kind.kind, "singularName": "", "namespaced": True, "verbs": verbs}
+                for kind in here
+            ]
+        }
+
+    async def _stream(self, request: web.Request, kind: Kind) -> web.StreamResponse:
+        stream: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
+        self._streams[kind].append(stream)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while request.transport is not None and not request.transport.is_closing():
+            with contextlib.suppress(TimeoutError):
+                event = await asyncio.wait_for(stream.get(), _LOOK_SECONDS)
+                if event is None:
+                    break
+                await response.write(json.dumps(event).encode() + b"\n")
+        return response
+
+
+@contextlib.asynccontextmanager
+async def fake_api_server() -> AsyncIterator[FakeApiServer]:
+    """One on loopback, ended with the block."""
+    fake = FakeApiServer()
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", fake.handle)
+    async with TestServer(application) as server:
+        fake.address = str(server.make_url("/")).rstrip("/")
+        yield fake
+        for kind in (MODEL, *WATCHED):
+            fake.send(kind, None)

@@ -1,0 +1,144 @@
+"""What is known of lists and watches, and how the answers to them are taken."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.support.servers import free_port
+from vllm_operator.cluster import watches
+from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.cluster.watches import PatientWatch, Watches, watched_kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Clock:
+    """Time that a test moves, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def test_one_failure_is_no_trouble_and_a_second_one_is_until_it_is_over() -> None:
+    found = Watches(Clock())
+    found.failed(MODEL, "429")
+    assert found.troubles == {}
+    found.failed(MODEL, "404")
+    found.failed(POD, "403")
+    assert found.troubles == {"vllmmodels": "404"}
+    found.succeeded(MODEL)
+    assert found.troubles == {}
+
+
+def test_only_after_a_time_without_a_watch_deletions_may_be_lost() -> None:
+    found = Watches(Clock())
+    found.failed(MODEL, "410")
+    found.succeeded(MODEL)
+    assert not found.recovered.is_set()
+    for _ in range(2):
+        found.failed(MODEL, "404")
+    found.succeeded(MODEL)
+    assert found.recovered.is_set()
+
+
+def test_tries_get_rarer_and_begin_anew_after_a_success() -> None:
+    found = Watches(Clock())
+    delays = [found.failed(MODEL, "404") for _ in range(20)]
+    assert delays[0] <= watches.FIRST_DELAY_SECONDS
+    assert watches.LONGEST_DELAY_SECONDS / 2 <= delays[-1] <= watches.LONGEST_DELAY_SECONDS
+    assert found.failed(MODEL, "429", retry_after=30) >= 30
+    found.succeeded(MODEL)
+    assert found.failed(MODEL, "404") <= watches.FIRST_DELAY_SECONDS
+
+
+def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    found = Watches(clock)
+    for _ in range(10):
+        found.failed(MODEL, "404")
+    found.failed(MODEL, "503")
+    clock.now += watches.TELL_AGAIN_SECONDS
+    found.failed(MODEL, "503")
+    found.succeeded(MODEL)
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
+        "404",
+        "503",
+        "503",
+        "vllmmodels can be watched again after 60 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/v1/pods", POD),
+        ("/k8s/clusters/c-1/api/v1/pods", POD),
+        (MODEL.path(), MODEL),
+        ("/api/v1", None),
+        ("/apis", None),
+        ("/api/v1/namespaces/team/pods/one", None),
+    ],
+)
+def test_lists_and_watches_are_known_by_their_path(path: str, kind: object) -> None:
+    assert watched_kind(path) is kind
+
+
+@pytest.fixture
+async def session(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session as kopf has it."""
+    monkeypatch.setattr(watches, "FIRST_DELAY_SECONDS", 0.001)
+    async with aiohttp.ClientSession(middlewares=[PatientWatch(Watches())]) as opened:
+        yield opened
+
+
+def answering(status: int) -> TestServer:
+    """A server that always answers so."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"message": "as the\nserver says"}, status=status)
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", answer)
+    return TestServer(application)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429, 500, 503])
+async def test_an_error_about_a_list_becomes_a_broken_connection(session: aiohttp.ClientSession, status: int) -> None:
+    async with answering(status) as server:
+        with pytest.raises(aiohttp.ClientPayloadError, match=rf"^pods: as the server says \(HTTP {status}\)$"):
+            await session.get(server.make_url("/api/v1/pods"))
+
+
+@pytest.mark.parametrize(("status", "passes"), [(401, False), (404, False), (429, False), (500, False), (400, True)])
+async def test_an_error_about_a_watch_does_too_where_the_same_request_may_succeed_later(
+    session: aiohttp.ClientSession, status: int, *, passes: bool
+) -> None:
+    async with answering(status) as server:
+        url = server.make_url("/api/v1/pods").with_query(watch="true")
+        if passes:
+            assert (await session.get(url)).status == status
+            return
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await session.get(url)
+
+
+async def test_other_requests_are_left_as_they_are(session: aiohttp.ClientSession) -> None:
+    async with answering(404) as server:
+        assert (await session.get(server.make_url("/apis"))).status == 404
+
+
+async def test_silence_about_a_list_is_one_more_broken_connection(session: aiohttp.ClientSession) -> None:
+    with pytest.raises(aiohttp.ClientPayloadError, match="Cannot connect"):
+        await session.get(f"http://127.0.0.1:{free_port()}/api/v1/pods")

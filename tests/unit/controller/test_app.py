@@ -1,0 +1,143 @@
+"""The process and its watches: no answer to one request ends it, and when it ends, it ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import aiohttp
+import kopf
+import pytest
+
+from tests.support.fake_api_server import GONE, FakeApiServer, fake_api_server
+from tests.support.servers import free_port
+from vllm_operator.cluster import patience, watches
+from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.controller import app
+from vllm_operator.errors import OperatorError
+from vllm_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.support.fake_api_server import Failure
+
+SECONDS = 20.0
+END_SECONDS = 10.0
+"""kopf waits 5 s for what it finds running, be it of the fake server; before the mend it waited for ever."""
+MISSING = GONE
+UNAUTHORIZED: Failure = (401, {}, b"Unauthorized")
+THROTTLED: Failure = (429, {"Retry-After": "0"}, b"too many requests")
+BROKEN: Failure = (500, {}, b"etcdserver: leader changed")
+
+
+class Running:
+    """An operator in this process."""
+
+    def __init__(self, server: FakeApiServer, seconds: float = 60) -> None:
+        self.server = server
+        self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        settings = Settings(workers=1, listen_host="127.0.0.1", listen_port=port, start_timeout_seconds=seconds)
+        self.task = asyncio.create_task(app.run(settings, ready=self.ready, stop=self.stop))
+
+    async def wait(self, look: Callable[[], bool]) -> None:
+        """Until it is so, while the operator runs."""
+        async with asyncio.timeout(SECONDS):
+            while not look():
+                if self.task.done():
+                    await self.task
+                    raise AssertionError("the operator has ended")
+                await asyncio.sleep(0.01)
+
+    async def unready(self) -> str:
+        """What /readyz says against it; empty where it is ready."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as answer:
+            return "" if answer.ok else await answer.text()
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApiServer]:
+    """The API server that the operator finds; it is asked again without much delay."""
+    for module in (watches, patience):
+        monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.05)
+    async with fake_api_server() as fake:
+        monkeypatch.setattr(app, "connection", lambda _: kopf.ConnectionInfo(server=fake.address))
+        yield fake
+
+
+@contextlib.asynccontextmanager
+async def running(server: FakeApiServer) -> AsyncIterator[Running]:
+    """An operator; it ends with the block, at once and without an error."""
+    made = Running(server)
+    yield made
+    made.stop.set()
+    async with asyncio.timeout(END_SECONDS):
+        await made.task
+
+
+async def test_no_answer_to_a_first_list_ends_the_operator(server: FakeApiServer) -> None:
+    for kind in (MODEL, POD):
+        for verb in ("check", "list"):
+            server.failures[kind, verb] = [MISSING, THROTTLED, BROKEN, UNAUTHORIZED]
+    async with running(server) as operator:
+        await operator.wait(operator.ready.is_set)
+    assert not server.failures[MODEL, "list"]
+
+
+async def test_no_answer_to_a_watch_ends_the_operator(server: FakeApiServer) -> None:
+    server.failures[MODEL, "watch"] = [MISSING, THROTTLED, BROKEN, UNAUTHORIZED] * 3
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and not server.failures[MODEL, "watch"])
+        before = server.asked.count((MODEL, "watch"))
+        await operator.wait(lambda: server.asked.count((MODEL, "watch")) >= before)
+
+
+async def test_a_kind_that_goes_and_comes_back_makes_it_unready_and_is_followed_again(server: FakeApiServer) -> None:
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+        assert not await operator.unready()
+        server.drop(MODEL)
+        asked = len(server.asked)
+        await operator.wait(lambda: server.asked[asked:].count((MODEL, "watch")) > 2)
+        assert await operator.unready() == "cannot watch vllmmodels: 404 page not found (HTTP 404)\n"
+        server.served.add(MODEL)
+        asked = len(server.asked)
+        await operator.wait(lambda: (MODEL, "list") in server.asked[asked:])
+        assert not await operator.unready()
+
+
+async def test_a_resource_that_comes_later_is_waited_for(server: FakeApiServer) -> None:
+    server.drop(MODEL)
+    async with running(server) as operator:
+        await operator.wait(lambda: len(server.asked) > 1)
+        assert "vllmmodels: 404 page not found" in await operator.unready()
+        server.served.add(MODEL)
+        await operator.wait(operator.ready.is_set)
+
+
+async def test_an_operator_that_waits_can_be_stopped(server: FakeApiServer) -> None:
+    server.drop(MODEL)
+    async with running(server) as operator:
+        await operator.wait(lambda: len(server.asked) > 1)
+
+
+async def test_a_resource_that_never_comes_ends_it_with_what_to_do(server: FakeApiServer) -> None:
+    server.drop(MODEL)
+    operator = Running(server, seconds=0.5)
+    with pytest.raises(ExceptionGroup) as raised:
+        await operator.task
+    assert raised.group_contains(OperatorError, match="install the CustomResourceDefinition")
+
+
+async def test_a_watch_that_fails_for_good_ends_the_whole_operator_at_once(server: FakeApiServer) -> None:
+    operator = Running(server)
+    await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+    server.send(MODEL, {"type": "ERROR", "object": {"code": 500, "message": "etcdserver: corrupt"}})
+    async with asyncio.timeout(END_SECONDS):
+        with pytest.raises(ExceptionGroup) as raised:
+            await operator.task
+    assert raised.group_contains(OperatorError, match="the watches have ended.*corrupt")
