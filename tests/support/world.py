@@ -52,12 +52,15 @@ class World:
         self.raw: dict[str, Any] = copy.deepcopy(dict(raw))
         self.children: dict[ChildKey, dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.now = NOW
+        self.fresh_key = "made-a-moment-ago"
         self.version = 100
 
     def decide(self) -> Plan:
         """What would be done now."""
-        around = {"pod_monitors": True, "fresh_key": "made-a-moment-ago"}
-        return decide(observation(self.raw, self.children, *self.pods, now=NOW, **around))
+        around = {"pod_monitors": True, "fresh_key": self.fresh_key, "secrets": self.secrets}
+        return decide(observation(self.raw, self.children, *self.pods, now=self.now, **around))
 
     def carry_out(self, plan: Plan) -> None:
         """Write children and status, and delete what is no longer wanted."""

@@ -23,6 +23,10 @@ DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 KEY_ORIGIN: Final = f"{GROUP}/api-key"
 """Annotation of the binding Secret: whether its API key was generated, or is one that the spec names."""
 
+KEYS_CHANGED_AT: Final = f"{GROUP}/api-keys-changed-at"
+"""Annotation of the pods: when the API keys that they were started with last changed, so that changed keys roll the
+engines. A time, since a hash of a weak key could be guessed by everybody who may read pods."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
@@ -62,6 +66,11 @@ def client_name(instance: str) -> str:
 def binding_name(instance: str) -> str:
     """Name of the Secret that binds an application to the model, in the shape of the Service Binding specification."""
     return f"{instance}-binding"
+
+
+def key_record_name(instance: str) -> str:
+    """Name of the Secret in which the operator remembers which API keys the engines were started with."""
+    return f"{instance}-key-record"
 
 
 def cache_name(instance: str) -> str:

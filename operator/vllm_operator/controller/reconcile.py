@@ -117,7 +117,7 @@ class Reconciler:
             pods=pods,
             now=now,
             pod_monitors=self._cache.serves(POD_MONITOR),
-            secret=await self._secret(key.namespace, raw) if raw else None,
+            secrets=await self._secrets(key.namespace, raw) if raw else {},
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
             heard=await self._listener.heard(key, pods if raw else (), now),
         )
@@ -129,15 +129,15 @@ class Reconciler:
     def _pods(self, key: Key) -> tuple[Mapping[str, Any], ...]:
         return self._cache.pods(key.namespace, names.instance_name(key.name))
 
-    async def _secret(self, namespace: str, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The user's Secret that holds the first API key: not ours, so not watched."""
-        name = keys.secret_to_read(raw)
-        if name is None:
-            return None
-        try:
-            return await self._client.get(SECRET, namespace, name)
-        except (ApiNotFound, ApiRefused):
-            return None  # the status tells it
+    async def _secrets(self, namespace: str, raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The user's Secrets that hold API keys: not ours, so not watched."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for name in keys.secrets_to_read(raw):
+            try:
+                found[name] = await self._client.get(SECRET, namespace, name)
+            except (ApiNotFound, ApiRefused):
+                continue  # the status tells it
+        return found
 
     async def _share(self, key: Key) -> float | None:
         """What the models of a namespace share.

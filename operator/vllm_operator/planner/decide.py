@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
 """A foreign object, a quota, a webhook or a missing Secret may be mended, and none of them tells the operator."""
 
-KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
-"""How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
+KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
+"""How long engines may run with an API key that the user has replaced: the operator does not watch foreign Secrets."""
+
+KEY_ROLL_AFTER: Final = timedelta(seconds=1)
+"""When to follow a change of the keys once it is remembered: no watch reports the operator's own write."""
 
 CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 """Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
@@ -49,7 +53,7 @@ def decide(observation: Observation) -> Plan:
         return Plan()
     try:
         model = parse_resource(raw)
-        desired = children(model, _surroundings(observation))
+        desired = _desired(model, observation)
     except InvalidSpec as error:
         return _invalid(observation, str(error))
     writes = _writes(desired, observation.children)
@@ -118,8 +122,24 @@ def _catalog_again_at(observation: NamespaceObservation) -> datetime | None:
     return judged + CATALOG_AGAIN_AFTER
 
 
-def _surroundings(observation: Observation) -> Surroundings:
-    return Surroundings(api_key=keys.first_key(observation).text, pod_monitors=observation.pod_monitors)
+def _desired(model: VLLMModel, observation: Observation) -> tuple[dict[str, Any], ...]:
+    """The children; the binding goes on to the next API key once no engine is left that takes another.
+
+    Raises:
+        InvalidSpec: the spec's patch of the pods does not fit them.
+    """
+    standing = keys.standing(observation)
+    surroundings = Surroundings(
+        api_key=standing.client_key,
+        key_record=standing.record,
+        keys_changed_at=standing.mark,
+        pod_monitors=observation.pod_monitors,
+    )
+    desired = children(model, surroundings)
+    rolling = standing.running_old or not keys.engines_are_current(observation)
+    if not standing.held or rolling or any(map(_is_deployment, _writes(desired, observation.children))):
+        return desired
+    return children(model, replace(surroundings, api_key=standing.next_key or ""))
 
 
 def _foreign(model: VLLMModel, live: Mapping[str, Any] | None) -> bool:
@@ -183,11 +203,17 @@ def _status(
     return status.status_of(
         observation.raw or {},
         seen,
-        outcome or status.judge(seen),
+        outcome or _with_keys(status.judge(seen), observation),
         address=url(model),
         warnings=_warnings(observation),
         now=observation.now,
     )
+
+
+def _with_keys(outcome: Outcome, observation: Observation) -> Outcome:
+    """A model is not ready while an engine may refuse the key that its binding holds."""
+    sentence = keys.standing(observation).sentence if outcome.ready else ""
+    return status.unfinished(Reason.ROLLING_OUT, f"{outcome.message}; {sentence}") if sentence else outcome
 
 
 def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
@@ -198,7 +224,8 @@ def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> s
 
 def _warnings(observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
-    found = [keys.first_key(observation).warning]
+    standing = keys.standing(observation)
+    found = [*standing.problems, standing.sentence]
     monitored = (observation.raw or {})["spec"].get("monitoring") is not None
     if monitored and not observation.pod_monitors:
         found.append(_NO_POD_MONITOR)
@@ -212,10 +239,12 @@ def _look_again_at(observation: Observation) -> datetime | None:
 
 
 def _key_again_at(observation: Observation) -> datetime | None:
-    if keys.secret_to_read(observation.raw or {}) is None:
+    standing = keys.standing(observation)
+    if standing.to_roll:
+        return observation.now + KEY_ROLL_AFTER
+    if not keys.secrets_to_read(observation.raw or {}):
         return None
-    missing = keys.first_key(observation).warning
-    return observation.now + (REFUSED_AGAIN_AFTER if missing else KEY_AGAIN_AFTER)
+    return observation.now + (REFUSED_AGAIN_AFTER if standing.problems else KEY_AGAIN_AFTER)
 
 
 def _if_changed(raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:

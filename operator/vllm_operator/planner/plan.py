@@ -33,8 +33,8 @@ class Observation:
     now: datetime
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
-    secret: Mapping[str, Any] | None = field(default=None, repr=False)
-    """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
+    secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
     heard: Mapping[str, Heard] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import pod, storage
 from vllm_operator.render.objects import child
 from vllm_operator.render.patch import PatchError, strategic_merge
+from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ _PROGRESS_MARGIN_SECONDS: Final = 600
 """Time to schedule the pod and pull the image, on top of the engine's own start-up budget."""
 
 
-def deployment(model: VLLMModel) -> dict[str, Any]:
+def deployment(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
     """The Deployment.
 
     A rollout never takes an engine away before its replacement has completed a prompt; only where the cache does not
@@ -35,7 +36,7 @@ def deployment(model: VLLMModel) -> dict[str, Any]:
             "rollingUpdate": {"maxSurge": 0 if in_place else 1, "maxUnavailable": 1 if in_place else 0},
         },
         "selector": {"matchLabels": names.selector_labels(model.instance)},
-        "template": _patched(model, pod.template(model)),
+        "template": _patched(model, pod.template(model, surroundings)),
     }
     return child(model, api_version="apps/v1", kind="Deployment", name=model.instance, component="engine", spec=spec)
 

@@ -12,6 +12,7 @@ from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
 from vllm_operator.render.service import PORT_NAME
 from vllm_operator.render.sources import Sources
+from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from vllm_operator.api.base import Model
@@ -32,12 +33,17 @@ _EXIT_MARGIN_SECONDS = 10
 _USER_ID = 2000
 
 
-def template(model: VLLMModel) -> dict[str, Any]:
+def template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
     """The pod template, before the user's patch."""
-    pod = model.spec.pod
+    pod, changed_at = model.spec.pod, surroundings.keys_changed_at
     metadata = {
         "labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")},
-        "annotations": {_DEFAULT_CONTAINER: CONTAINER_NAME, **(pod.annotations or {}), **files.pod_annotations(model)},
+        "annotations": {
+            _DEFAULT_CONTAINER: CONTAINER_NAME,
+            **(pod.annotations or {}),
+            **files.pod_annotations(model),
+            **({names.KEYS_CHANGED_AT: changed_at} if changed_at else {}),
+        },
     }
     return {"metadata": metadata, "spec": _spec(model)}
 

@@ -373,18 +373,19 @@ def keyed(**auth: Any) -> dict[str, Any]:
 async def test_a_secret_that_cannot_be_read_does_not_stop_the_look(error: ApiError) -> None:
     control = Control()
     control.server.errors["Secret"] = error
-    assert await control.reconciler._secret("team", keyed(keys=[{"name": "a", "key": "b"}])) is None  # noqa: SLF001 # the unit under test
+    assert await control.reconciler._secrets("team", keyed(keys=[{"name": "a", "key": "b"}])) == {}  # noqa: SLF001 # the unit under test
 
 
-async def test_a_secret_is_read_only_where_the_spec_names_one() -> None:
+async def test_each_secret_that_the_spec_names_is_read_once_and_no_other() -> None:
     control = Control()
     control.have(
         {"kind": "Secret", "metadata": {"name": "a", "namespace": "team"}, "data": {"b": "Yw=="}}, cached=False
     )
-    read = control.reconciler._secret  # noqa: SLF001 # the unit under test
-    assert await read("team", keyed(keys=[{"name": "a", "key": "b"}])) == control.server.objects["Secret", "a"]
-    assert await read("team", keyed(generate=True)) is None
-    assert await read("team", resource()) is None
+    read = control.reconciler._secrets  # noqa: SLF001 # the unit under test
+    found = await read("team", keyed(keys=[{"name": "a", "key": "b"}, {"name": "a", "key": "c"}]))
+    assert found == {"a": control.server.objects["Secret", "a"]}
+    assert await read("team", keyed(generate=True)) == {}
+    assert await read("team", resource()) == {}
     assert control.server.reads == [("Secret", "a")]
 
 
