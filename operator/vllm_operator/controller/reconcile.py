@@ -15,6 +15,7 @@ from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
 from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.listen import Listener
 from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
 from vllm_operator.planner import keys
@@ -65,6 +66,7 @@ class Reconciler:
         self._catalogs_judged_at: dict[str, datetime] = {}
         self._hands = Hands(client, cache)
         self._listener = Listener(client)
+        self._autoscalers = AutoscalerLookup(client)
         self._announcer = Announcer(client)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -111,9 +113,11 @@ class Reconciler:
 
     async def _observe(self, key: Key) -> Observation:
         raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
+        children = self._children(key)
         return Observation(
             raw=raw,
-            children=self._children(key),
+            children=children,
+            autoscalers=await self._autoscalers.autoscalers(key, raw, children, now),
             pods=pods,
             now=now,
             pod_monitors=self._cache.serves(POD_MONITOR),

@@ -11,11 +11,14 @@ from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import keys, lookups, pods, status
+from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
+from vllm_operator.planner.warnings import Subject, warnings
 from vllm_operator.render import catalog, gates
 from vllm_operator.render.children import children
+from vllm_operator.render.deployment import deployment
 from vllm_operator.render.service import url
 from vllm_operator.render.surroundings import Surroundings
 
@@ -40,11 +43,6 @@ CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 
 _MOST_TROUBLES_TOLD: Final = 3
 
-_NO_POD_MONITOR: Final = (
-    "spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1): metrics are not collected until the "
-    "Prometheus operator is installed"
-)
-
 
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
@@ -63,7 +61,7 @@ def decide(observation: Observation) -> Plan:
     return Plan(
         writes=writes,
         deletes=_no_longer_wanted(model, desired, observation.children),
-        status=_if_changed(raw, _status(model, observation, pending=any(map(_is_deployment, writes)))),
+        status=_if_changed(raw, _status(model, observation, desired, pending=any(map(_is_deployment, writes)))),
         look_again_at=_look_again_at(observation),
     )
 
@@ -77,7 +75,8 @@ def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return Plan()
     outcome = _outcome(troubles) if troubles else None
-    told = _status(parse_resource(raw), observation, outcome)
+    model = parse_resource(raw)
+    told = _status(model, observation, (deployment(model),), outcome)
     refused_again_at = observation.now + REFUSED_AGAIN_AFTER if outcome and outcome.stalled else None
     return Plan(status=_if_changed(raw, told), look_again_at=refused_again_at or _look_again_at(observation))
 
@@ -197,7 +196,12 @@ def _outcome(troubles: Sequence[Trouble]) -> Outcome:
 
 
 def _status(
-    model: VLLMModel, observation: Observation, outcome: Outcome | None = None, *, pending: bool = False
+    model: VLLMModel,
+    observation: Observation,
+    desired: Sequence[Mapping[str, Any]],
+    outcome: Outcome | None = None,
+    *,
+    pending: bool = False,
 ) -> dict[str, Any]:
     seen = _fleet(observation, wanted=model.spec.replicas, pending=pending)
     return status.status_of(
@@ -205,8 +209,19 @@ def _status(
         seen,
         outcome or _with_keys(status.judge(seen), observation),
         address=url(model),
-        warnings=_warnings(observation),
+        warnings=warnings(_subject(model, observation, desired)),
         now=observation.now,
+    )
+
+
+def _subject(model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]]) -> Subject:
+    """What warnings are about."""
+    return Subject(
+        model=model,
+        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        keys=keys.standing(observation),
+        pod_monitors=observation.pod_monitors,
+        autoscalers=observation.autoscalers,
     )
 
 
@@ -222,19 +237,14 @@ def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> s
     return status.fleet(wanted, deployment, engines(observation), pending=pending)
 
 
-def _warnings(observation: Observation) -> list[str]:
-    """What does not stop the engines and should be known all the same."""
-    standing = keys.standing(observation)
-    found = [*standing.problems, standing.sentence]
-    monitored = (observation.raw or {})["spec"].get("monitoring") is not None
-    if monitored and not observation.pod_monitors:
-        found.append(_NO_POD_MONITOR)
-    return [warning for warning in found if warning]
-
-
 def _look_again_at(observation: Observation) -> datetime | None:
     """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
-    times = (_key_again_at(observation), lookups.next_look(observation.pods, observation.heard, observation.now))
+    scaled_again_at = observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None
+    times = (
+        _key_again_at(observation),
+        scaled_again_at,
+        lookups.next_look(observation.pods, observation.heard, observation.now),
+    )
     return min((when for when in times if when is not None), default=None)
 
 

@@ -37,6 +37,8 @@ class Observation:
     """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
+    autoscalers: tuple[str, ...] = ()
+    """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
     heard: Mapping[str, Heard] = field(default_factory=dict)
     """What kubelet's Events said of pods that are not ready, by uid."""
 

@@ -26,7 +26,7 @@ CONTAINER_NAME: Final = "vllm"
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""
 
-_LEAVE_SECONDS = 5
+LEAVE_SECONDS = 5
 """Pause before SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
 _EXIT_MARGIN_SECONDS = 10
@@ -57,7 +57,7 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
         "automountServiceAccountToken": pod.service_account_name is not None,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
-        "terminationGracePeriodSeconds": _LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
         "securityContext": _pod_rights(spec),
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
@@ -83,7 +83,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
         "resources": _resources(spec),
         "securityContext": _rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": gates.pre_stop(spec, _LEAVE_SECONDS)},
+        "lifecycle": {"preStop": gates.pre_stop(spec, LEAVE_SECONDS)},
         **gates.probes(spec),
         "volumeMounts": [
             *storage.mounts(model),

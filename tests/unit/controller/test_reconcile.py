@@ -105,6 +105,13 @@ class Server:
             raise self.errors["DELETE"]
         self.deleted.append(found["metadata"]["name"])
 
+    async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
+        """All objects of a kind."""
+        self.reads.append((kind.kind, namespace))
+        if kind.kind in self.errors:
+            raise self.errors[kind.kind]
+        return [found for (name, _), found in self.objects.items() if name == kind.kind]
+
     async def warnings_about(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What kubelet said of a pod."""
         self.reads.append(("Event", found["metadata"]["name"]))
@@ -577,3 +584,54 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     (family,) = serving.census.collect()
     assert family.samples == []
+
+
+# --- autoscalers
+
+
+def autoscaler(kind: str) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler that aims at something called qwen."""
+    group = "apps/v1" if kind == "Deployment" else "vllm.echo-roots.io/v1alpha1"
+    target = {"apiVersion": group, "kind": kind, "name": "qwen"}
+    metadata = {"name": "web", "namespace": "team"}
+    return {"kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": {"scaleTargetRef": target}}
+
+
+def scale(control: Control, replicas: int) -> None:
+    """Somebody else sets the replicas of the Deployment."""
+    control.server.version += 1
+    found = copy.deepcopy(control.server.objects["Deployment", "qwen"])
+    found["spec"]["replicas"] = replicas
+    found["metadata"]["resourceVersion"] = str(control.server.version)
+    control.have(found)
+
+
+async def test_an_autoscaler_that_fights_is_named_as_long_as_it_is_there_and_looked_for_once_a_minute(
+    serving: Control,
+) -> None:
+    serving.have(autoscaler("Deployment"), cached=False)
+    for _ in range(3):
+        scale(serving, 5)
+        await serving.reconciler.reconcile(QWEN)
+    (warning,) = serving.server.statuses[-1]["warnings"]
+    assert warning.startswith("HorizontalPodAutoscaler web scales Deployment qwen")
+    assert serving.server.reads.count(("HorizontalPodAutoscaler", "team")) == 1
+    assert await serving.reconciler.reconcile(QWEN) == 60
+    serving.have(autoscaler("VLLMModel"), cached=False)
+    serving.passed += timedelta(seconds=60)
+    await serving.reconciler.reconcile(QWEN)
+    assert not serving.server.statuses[-1].get("warnings")
+    assert await serving.reconciler.reconcile(QWEN) is None
+
+
+async def test_no_autoscaler_is_looked_for_while_nobody_else_scales(serving: Control) -> None:
+    serving.have(autoscaler("Deployment"), cached=False)
+    await serving.reconciler.reconcile(QWEN)
+    assert ("HorizontalPodAutoscaler", "team") not in serving.server.reads
+
+
+async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) -> None:
+    serving.server.errors["HorizontalPodAutoscaler"] = ApiRefused("GET", "forbidden")
+    scale(serving, 5)
+    await serving.reconciler.reconcile(QWEN)
+    assert ("Deployment", "qwen", True) in serving.server.writes
