@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 AUTOSCALERS_AGAIN_AFTER: Final = timedelta(seconds=60)
-"""Pause between two looks at the autoscalers of a namespace for one model: they act every 15 s, and people mend them."""
+"""Pause between two looks at the autoscalers of a namespace for one model: they act every 15 s."""
 
 
 def is_scaled_by_others(raw: Mapping[str, Any], children: Mapping[ChildKey, Mapping[str, Any]], instance: str) -> bool:
-    """Whether the live Deployment has other replicas than the spec, which it has for a moment after each edit as well."""
+    """Whether the live Deployment has other replicas than the spec; for a moment after each edit it has, too."""
     live = children.get(ChildKey("Deployment", instance))
     wanted = raw.get("spec", {}).get("replicas", 1)
     return live is not None and live.get("spec", {}).get("replicas", 1) != wanted

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from vllm_operator.planner.plan import Observation
 
+_ENDED: Final = frozenset({"Failed", "Succeeded"})
+"""Phases of pods that never run again. Evicted ones may stay for days."""
+
 _GENERATED: Final = "generated"
 """Place of the generated key in the record; those of the user's are SECRET/KEY."""
 
@@ -182,9 +185,12 @@ def _places(deployment: Mapping[str, Any]) -> set[str]:
 
 
 def _has_old_pods(observation: Observation, changed_at: str) -> bool:
-    """Whether a pod that is not on its way out was started before that time."""
-    living = (pod for pod in observation.pods if "deletionTimestamp" not in pod["metadata"])
-    return any(_mark_of(pod) != changed_at for pod in living)
+    """Whether a pod that may serve was started before that time: not one that is on its way out, or has ended."""
+    return any(
+        _mark_of(pod) != changed_at
+        for pod in observation.pods
+        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") not in _ENDED
+    )
 
 
 def _kept(observation: Observation) -> str:

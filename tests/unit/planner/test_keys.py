@@ -386,3 +386,19 @@ def test_a_change_is_looked_for_every_minute_and_followed_a_second_after_it_is_r
     plan = world.decide()
     assert [write.desired["metadata"]["name"] for write in plan.writes] == ["qwen-key-record"]
     assert plan.look_again_at == world.now + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("gone", [{"phase": "Failed"}, {"phase": "Succeeded"}, {"deleted": True}])
+def test_a_pod_that_never_runs_again_keeps_nobody_from_being_ready(gone: dict[str, Any]) -> None:
+    world = World({**raw(**named("a")), "spec": {**raw(**named("a"))["spec"], "replicas": 3}})
+    world.secrets = {"a": secret("a1")}
+    fleet = Fleet(world)
+    follow(fleet, 6)
+    world.secrets = {"a": secret("a2")}
+    follow(fleet, 8)
+    evicted = pod("evicted", **({"phase": gone["phase"]} if "phase" in gone else {}))
+    if "deleted" in gone:
+        evicted["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
+    fleet.revisions["evicted"] = repr(fleet.template())
+    world.pods.append(evicted)
+    assert not keys.standing(observation(world.raw, world.children, *world.pods, secrets=world.secrets)).differ
