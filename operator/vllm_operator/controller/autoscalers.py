@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.kinds import HORIZONTAL_POD_AUTOSCALER
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject, ObjectKey
     from vllm_operator.cluster.cache import Key
     from vllm_operator.cluster.client import Client
-    from vllm_operator.planner.plan import ChildKey
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ class AutoscalerLookup:
         self._found: dict[Key, tuple[datetime, tuple[str, ...]]] = {}
 
     async def autoscalers(
-        self, key: Key, raw: Mapping[str, Any] | None, children: Mapping[ChildKey, Mapping[str, Any]], now: datetime
+        self, key: Key, model: LiveObject | None, children: Mapping[ObjectKey, LiveObject], now: datetime
     ) -> tuple[str, ...]:
         """Kind and name of each that aims at this model's Deployment, as far as it has shown itself."""
         asked_at, known = self._found.get(key, (None, ()))
-        if raw is None:
+        if model is None:
             self._found.pop(key, None)
             return ()
-        shown = known or is_scaled_by_others(raw, children, instance_name(key.name))
+        shown = known or is_scaled_by_others(model.body, children, instance_name(key.name))
         if shown and is_due(asked_at, now):
             known = await self._ask(key, known)
             self._found[key] = (now, known)

@@ -9,21 +9,23 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.planner.plan import ChildKey
+from vllm_operator.api.live import ObjectKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject
+
 AUTOSCALERS_AGAIN_AFTER: Final = timedelta(seconds=60)
 """Pause between two looks at the autoscalers of a namespace for one model: they act every 15 s."""
 
 
-def is_scaled_by_others(raw: Mapping[str, Any], children: Mapping[ChildKey, Mapping[str, Any]], instance: str) -> bool:
+def is_scaled_by_others(raw: Mapping[str, Any], children: Mapping[ObjectKey, LiveObject], instance: str) -> bool:
     """Whether the live Deployment has other replicas than the spec; for a moment after each edit it has, too."""
-    live = children.get(ChildKey("Deployment", instance))
+    live = children.get(ObjectKey("Deployment", instance))
     wanted = raw.get("spec", {}).get("replicas", 1)
-    return live is not None and live.get("spec", {}).get("replicas", 1) != wanted
+    return live is not None and live.body.get("spec", {}).get("replicas", 1) != wanted
 
 
 def is_due(asked_at: datetime | None, now: datetime) -> bool:

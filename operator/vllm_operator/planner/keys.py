@@ -17,9 +17,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT, binding_name, instance_name, key_record_name
 from vllm_operator.planner.owners import belongs
-from vllm_operator.planner.plan import ChildKey
 from vllm_operator.render.environment import KEY_VARIABLE
 from vllm_operator.render.surroundings import KeyRecord
 
@@ -89,7 +89,7 @@ def secrets_to_read(raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 def standing(observation: Observation) -> Standing:
     """Where the keys of a model that exists stand."""
-    auth, saved, held = _auth(observation.raw or {}), _saved(observation), _binding_key(observation)
+    auth, saved, held = _auth(observation.raw), _saved(observation), _binding_key(observation)
     if not auth:
         # the operator deletes no Secret, so what it remembers is emptied
         return Standing(client_key=held, record=None if saved is None else KeyRecord({}))
@@ -99,7 +99,7 @@ def standing(observation: Observation) -> Standing:
     record = _record(observation, found, saved, rolled)
     to_roll = bool(_deployment(observation)) and rolled != record.changed_at
     return Standing(
-        client_key=(next_key or held) if is_generated(observation.raw or {}) or not held else held,
+        client_key=(next_key or held) if is_generated(observation.raw) or not held else held,
         next_key=next_key or None,
         record=record,
         mark=saved.changed_at if saved else rolled,
@@ -126,7 +126,7 @@ def _keys(observation: Observation) -> tuple[dict[str, str], list[str]]:
 
     One that is not known has an empty text. A generated key has no other home than the binding: engines read it there.
     """
-    raw = observation.raw or {}
+    raw = observation.raw
     found = {_GENERATED: _kept(observation) or observation.fresh_key} if is_generated(raw) else {}
     problems = []
     for position, wanted in enumerate(_auth(raw).get("keys") or ()):
@@ -150,7 +150,7 @@ def _record(observation: Observation, found: Mapping[str, str], saved: KeyRecord
 
     A place that is new in the spec changes the pod template by itself.
     """
-    uid = (observation.raw or {})["metadata"]["uid"]
+    uid = observation.raw["metadata"]["uid"]
     before: Mapping[str, str] = saved.digests if saved else {}
     digests = {place: _digest(uid, place, text) if text else before.get(place, "") for place, text in found.items()}
     changed = any(before.get(place) not in (None, "", digest) for place, digest in digests.items())
@@ -166,7 +166,7 @@ def _changed_unseen(observation: Observation, found: Mapping[str, str]) -> bool:
     An operator that did not remember made them, or somebody deleted the record. Else they are believed to have the keys
     of now: a fleet is not rolled for a lost note. Where they read another place, the pod template changes by itself.
     """
-    raw = observation.raw or {}
+    raw = observation.raw
     place, next_key = next(iter(found.items()))
     if is_generated(raw):
         place = f"{binding_name(_instance(observation))}/{KEY_VARIABLE}"
@@ -187,9 +187,9 @@ def _places(deployment: Mapping[str, Any]) -> set[str]:
 def _has_old_pods(observation: Observation, changed_at: str) -> bool:
     """Whether a pod that may serve was started before that time: not one that is on its way out, or has ended."""
     return any(
-        _mark_of(pod) != changed_at
+        _mark_of(pod.body) != changed_at
         for pod in observation.pods
-        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") not in _ENDED
+        if not pod.leaving and pod.status.get("phase") not in _ENDED
     )
 
 
@@ -221,21 +221,21 @@ def _saved(observation: Observation) -> KeyRecord | None:
 
 
 def _instance(observation: Observation) -> str:
-    return instance_name((observation.raw or {})["metadata"]["name"])
+    return instance_name(observation.raw["metadata"]["name"])
 
 
 def _deployment(observation: Observation) -> Mapping[str, Any]:
-    return _child(observation, ChildKey("Deployment", _instance(observation)))
+    return _child(observation, ObjectKey("Deployment", _instance(observation)))
 
 
 def _secret(observation: Observation, name: str) -> Mapping[str, Any]:
-    return _child(observation, ChildKey("Secret", name))
+    return _child(observation, ObjectKey("Secret", name))
 
 
-def _child(observation: Observation, key: ChildKey) -> Mapping[str, Any]:
+def _child(observation: Observation, key: ObjectKey) -> Mapping[str, Any]:
     """A live child that is the model's; empty where there is none."""
     live = observation.children.get(key)
-    return live if live is not None and belongs((observation.raw or {})["metadata"]["name"], live) else {}
+    return live.body if live is not None and belongs(observation.raw["metadata"]["name"], live) else {}
 
 
 def _mark_of(live: Mapping[str, Any]) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import NOW, as_desired, resource
+from tests.support.resources import NOW, as_desired, as_live, resource
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.planner.autoscalers import autoscalers_of, is_due, is_scaled_by_others
-from vllm_operator.planner.plan import ChildKey
+
+KEY = ObjectKey("Deployment", "qwen")
 
 
 def autoscaler(called: str = "web", **target: Any) -> dict[str, Any]:
@@ -24,9 +26,9 @@ def test_others_are_at_work_where_the_live_replicas_are_not_those_of_the_spec(
     wanted: int,
     others: bool,  # noqa: FBT001 # a row of the table
 ) -> None:
-    children = as_desired(resource())
-    children[ChildKey("Deployment", "qwen")]["spec"]["replicas"] = live
-    assert is_scaled_by_others(resource(replicas=wanted), children, "qwen") is others
+    deployment = as_desired(resource())[KEY]
+    deployment["spec"]["replicas"] = live
+    assert is_scaled_by_others(resource(replicas=wanted), {KEY: as_live(deployment)}, "qwen") is others
 
 
 def test_a_deployment_that_is_not_there_is_scaled_by_nobody() -> None:
