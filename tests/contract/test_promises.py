@@ -136,3 +136,21 @@ def test_an_autoscaler_that_aims_at_the_deployment_is_named(operator: OperatorPr
         return any(one.startswith("HorizontalPodAutoscaler web scales Deployment qwen") for one in told)
 
     until(named, what="the name of the autoscaler")
+
+
+def test_engines_are_replaced_by_hand_as_those_of_any_deployment(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    assert operator.get("/readyz") == "ok\n"
+    namespace.model()
+    namespace.wait_for("deployment", "qwen")
+    wait_ready(namespace)
+    old = {one["metadata"]["uid"] for one in pods(namespace)}
+    looks = operator.looks()
+    namespace.kubectl("rollout", "restart", "deployment", "qwen")
+    operator.wait_for_look(looks)
+    until(
+        lambda: admit(namespace) or old.isdisjoint(one["metadata"]["uid"] for one in pods(namespace)), what="new pods"
+    )
+    template = namespace.get("deployment", "qwen")["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
