@@ -149,8 +149,11 @@ def test_engines_are_replaced_by_hand_as_those_of_any_deployment(
     looks = operator.looks()
     namespace.kubectl("rollout", "restart", "deployment", "qwen")
     operator.wait_for_look(looks)
-    until(
-        lambda: admit(namespace) or old.isdisjoint(one["metadata"]["uid"] for one in pods(namespace)), what="new pods"
-    )
+
+    def replaced() -> bool:
+        admit(namespace)
+        return old.isdisjoint(one["metadata"]["uid"] for one in pods(namespace))
+
+    until(replaced, what="new pods")
     template = namespace.get("deployment", "qwen")["spec"]["template"]
     assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
