@@ -108,6 +108,16 @@ def outside_shut_out(subject: Subject) -> str | None:
     )
 
 
+def policy_without_effect(subject: Subject) -> str | None:
+    """A NetworkPolicy of pods that it is not applied to."""
+    if subject.model.spec.network is None or not subject.pod.get("hostNetwork"):
+        return None
+    return (
+        "spec.network guards nothing: a NetworkPolicy is not applied to pods in the network of their node, which "
+        "spec.pod.patch asks for; leave hostNetwork out, or guard the port on the nodes"
+    )
+
+
 def open_to_all(subject: Subject) -> str | None:
     """A Service that reaches beyond the cluster without a key and without a policy."""
     spec = subject.model.spec
@@ -318,6 +328,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     nobody_allowed,
     heard_by_nobody,
     outside_shut_out,
+    policy_without_effect,
     open_to_all,
     secrets_on_the_command_line,
     secrets_in_the_clear,

@@ -68,6 +68,12 @@ CASES = [
         ("LoadBalancer", "ipBlock"),
     ),
     Case(
+        "policy_without_effect",
+        {"network": {"allowFrom": INSIDE}, "pod": {"patch": {"spec": {"hostNetwork": True}}}},
+        {"pod": {"patch": {"spec": {"hostNetwork": True}}}},
+        ("spec.network guards nothing", "hostNetwork"),
+    ),
+    Case(
         "open_to_all",
         {"service": {"type": "NodePort"}},
         {"service": {"type": "NodePort"}, "auth": {"generate": True}},
