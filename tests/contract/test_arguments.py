@@ -14,10 +14,12 @@ from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parse
 from vllm_operator.api.spec import VLLMModelSpec, parse_spec
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, abbreviation_of, refused_arguments
 from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
+from vllm_operator.gates import serve
 from vllm_operator.render.command import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.real_vllm
 
@@ -182,9 +184,11 @@ def test_a_switch_that_is_on_by_default_can_be_turned_off(parser: RealParser) ->
         assert understood(parser, raw)[path] is False
 
 
-def test_several_api_keys_are_given_by_their_variables(parser: RealParser) -> None:
+def test_several_api_keys_are_given_by_a_file(parser: RealParser, tmp_path: Path) -> None:
     raw = {"model": {"source": MODEL}, "auth": {"generate": True, "keys": [{"name": "old", "key": "k"}]}}
-    assert parser.parse(words_of(raw))["api_key"] == ["value-of-VLLM_API_KEY", "value-of-API_KEY_2"]
+    serve.write(str(tmp_path / serve.FILE), ["first", "second: 2"])
+    words = [*words_of(raw), "--config", str(tmp_path / serve.FILE)]
+    assert parser.parse(words)["api_key"] == ["first", "second: 2"]
 
 
 def test_arguments_of_the_user_come_last_and_with_their_variables(parser: RealParser) -> None:

@@ -416,6 +416,13 @@ def test_a_field_that_a_policy_forces_is_told_written_seldom_and_mended_when_the
     policy = forcing_policy(namespace)
     for part in policy:
         namespace.cluster.kubectl("create", "-f", "-", input=json.dumps(part))
+
+    def in_force() -> bool:
+        """Whether the API server has begun to apply the policy, which takes it some moments."""
+        tried = namespace.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", document=FOREIGN_DEPLOYMENT)
+        return bool(json.loads(tried)["spec"]["replicas"] == 3)
+
+    until(in_force, what="a policy that is in force")
     namespace.model(replicas=1)
 
     def warned() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,34 @@ def test_an_application_with_both_bindings_is_let_in_and_nobody_without_the_key(
     (pod,) = site.pods("guarded")
     (variable,) = [one for one in pod["spec"]["containers"][0]["env"] if one["name"] == "VLLM_API_KEY"]
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "guarded-binding", "key": "VLLM_API_KEY"}
+
+
+def test_several_keys_are_taken_stand_on_no_command_line_and_one_that_changes_is_replaced_at_both_ends(
+    site: Site, stub: EngineChoice
+) -> None:
+    auth = {"keys": [{"name": "keys", "key": "new"}, {"name": "keys", "key": "old"}]}
+    site.apply(secret("keys", old="key-1", new="key-2"), models.model("keyed", stub, auth=auth))
+    site.wait_ready("keyed")
+    assert [chat(site, "keyed", key)[0] for key in ("key-1", "key-2", "a guess")] == [200, 200, 401]
+    (before,) = site.pods("keyed")
+    everything = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    running = site.kubectl("exec", before["metadata"]["name"], "--container", "vllm", "--", "sh", "-c", everything)
+    assert " serve " in running
+    assert "key-1" not in running
+    assert "key-2" not in running
+    site.apply(secret("keys", old="key-1", new="key-3"))
+    site.kubectl("annotate", "vllmmodel", "keyed", "example.com/look=now")  # else within a minute
+
+    def followed() -> bool:
+        data = site.get("secret", "keyed-binding")["data"]
+        return base64.b64decode(data["VLLM_API_KEY"]) == b"key-3"
+
+    site.until("the new key in the binding", followed)
+    site.until("the end of the old engine", lambda: len(site.pods("keyed")) == 1)
+    site.wait_ready("keyed")
+    assert site.pods("keyed")[0]["metadata"]["uid"] != before["metadata"]["uid"]
+    assert [chat(site, "keyed", key)[0] for key in ("key-1", "key-2", "key-3")] == [200, 401, 200]
+    assert site.ask("keyed", "say something") == "keyed heard: say something"
 
 
 @pytest.mark.real_vllm

@@ -126,9 +126,14 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.resources.limits must not name the accelerator",
     ),
     Constraint(
+        engine(env=[{"name": "VLLM_API_KEYS", "value": "x"}]),
         engine(env=[{"name": "VLLM_API_KEY", "value": "x"}]),
-        {"auth": {"generate": True}, **engine(env=[{"name": "VLLM_API_KEY", "value": "x"}])},
-        "spec.engine.env must not set VLLM_API_KEY beside spec.auth",
+        "spec.engine.env must not set VLLM_API_KEY: no client would learn the key",
+    ),
+    Constraint(
+        engine(extraArgs=["--x", "$(VLLM_API)", "--root-path=$(HF_HOME)"]),
+        engine(extraArgs=["--x", "a$(API_KEY_2)"]),
+        "spec.engine.extraArgs must not refer to an API key",
     ),
     Constraint(
         {**adapter("org/a"), **model(runner="generate")},

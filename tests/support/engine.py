@@ -144,6 +144,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def with_config(words: list[str]) -> list[str]:
+    """The words, those of the file behind --config in their place: after the model. JSON alone is read here."""
+    if "--config" not in words:
+        return words
+    at = words.index("--config")
+    given = json.loads(Path(words[at + 1]).read_text(encoding="utf-8"))
+    read = [word for key, value in given.items() for word in (f"--{key}", *map(str, value))]
+    return [*words[:2], *read, *words[2:at], *words[at + 2 :]]
+
+
 def add_flags(serve: argparse.ArgumentParser) -> None:
     """The flags of `serve`."""
     serve.add_argument("model", nargs="?", metavar="model_tag")
@@ -1487,7 +1497,7 @@ def dashed(argument: str) -> str:
 
 def main(argv: list[str]) -> int:
     """`vllm serve MODEL [flags]`."""
-    code = serve(build_parser().parse_args([dashed(argument) for argument in argv]))
+    code = serve(build_parser().parse_args([dashed(argument) for argument in with_config(argv)]))
     sys.stdout.flush()
     return code
 

@@ -18,7 +18,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.documents import read
 from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
-from vllm_operator.render.surroundings import Surroundings
+from vllm_operator.render.surroundings import KeyRecord, Surroundings
 
 FOLDER = Path(__file__).parent.parent / "data" / "render"
 EXPECTED = ".expected.yaml"
@@ -45,7 +45,9 @@ def expected(case: str) -> str:
 def rendered_children(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """The children in a cluster that has everything; a key where the model asks for one."""
     model = parse_resource(raw)
-    return children(model, Surroundings(api_key="an-example" if model.spec.auth else "", pod_monitors=True))
+    record = KeyRecord({"generated": "a-digest"}) if model.spec.auth else None
+    key = "an-example" if model.spec.auth else ""
+    return children(model, Surroundings(api_key=key, key_record=record, pod_monitors=True))
 
 
 def rendered(case: str) -> str:

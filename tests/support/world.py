@@ -42,7 +42,11 @@ def stored(node: Any, field: str = "") -> Any:
     if isinstance(node, dict):
         inside = field if field in {"limits", "requests"} else ""
         found = {key: stored(value, inside or key) for key, value in node.items()}
-        return {key: value for key, value in found.items() if value not in ("", None, []) or key == "emptyDir"}
+        return {
+            key: value
+            for key, value in found.items()
+            if value not in ("", None, []) or key == "emptyDir" or field == "data"
+        }
     if isinstance(node, list):
         return [stored(item) for item in node]
     return canonical(node) if field in {"limits", "requests", "sizeLimit"} else node
@@ -55,16 +59,20 @@ class World:
         self.raw: dict[str, Any] = copy.deepcopy(dict(raw))
         self.children: dict[ObjectKey, dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
+        self.secrets: dict[str, dict[str, Any]] = {}
+        self.now = NOW
+        self.fresh_key = "made-a-moment-ago"
         self.version = 100
 
     def decide(self) -> Plan:
         """What would be done now."""
         around: dict[str, Any] = {
             "pod_monitors": True,
-            "fresh_key": "made-a-moment-ago",
+            "fresh_key": self.fresh_key,
+            "secrets": self.secrets,
             "claims": ClaimsSeen(mounted_by={}),
         }
-        return decide(observation(self.raw, self.children, *self.pods, now=NOW, **around))
+        return decide(observation(self.raw, self.children, *self.pods, now=self.now, **around))
 
     def carry_out(self, plan: Plan) -> None:
         """Write children and status, and delete what is no longer wanted."""

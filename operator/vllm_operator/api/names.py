@@ -32,6 +32,10 @@ KEPT_FOR: Final = f"{GROUP}/kept-for"
 GitOps tools take INSTANCE for the name of an application of theirs, and delete what carries it, has no owner and is not
 in their repository (Argo CD's default until its version 3)."""
 
+KEYS_CHANGED_AT: Final = f"{GROUP}/api-keys-changed-at"
+"""Annotation of the pods: when the API keys that they were started with last changed, so that changed keys roll the
+engines. A time, since a hash of a weak key could be guessed by everybody who may read pods."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
@@ -73,6 +77,11 @@ def binding_name(instance: str) -> str:
     return f"{instance}-binding"
 
 
+def key_record_name(instance: str) -> str:
+    """Name of the Secret in which the operator remembers which API keys the engines were started with."""
+    return f"{instance}-key-record"
+
+
 def cache_name(instance: str) -> str:
     """Name of the PersistentVolumeClaim of the engines' cache."""
     return f"{instance}-cache"
@@ -85,7 +94,7 @@ def config_name(instance: str) -> str:
 
 def child_names(instance: str) -> frozenset[str]:
     """Every name that a child of the model can have, whatever its kind."""
-    suffixed = (engines_name, client_name, binding_name, cache_name, config_name)
+    suffixed = (engines_name, client_name, binding_name, key_record_name, cache_name, config_name)
     return frozenset({instance, *(name(instance) for name in suffixed)})
 
 

@@ -13,7 +13,8 @@ from vllm_operator.api import names
 from vllm_operator.cli.podshape import shape_faults
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
-from vllm_operator.render.environment import KEY_VARIABLE
+from vllm_operator.render.environment import KEY_VARIABLE, key_variables
+from vllm_operator.render.gates import without_launcher
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ class Source:
     optional: bool
 
 
+ONE_KEY_ALONE: Final = (
+    "only the first key of spec.auth is used: vLLM takes several as arguments alone, where everybody who sees the "
+    "processes of the machine can read them"
+)
+"""What to tell where several keys are asked for and there is no gate program to hide them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One engine."""
@@ -74,6 +82,11 @@ class Engine:
     """Its environment."""
     sources: tuple[Source, ...]
     """Where further variables come from."""
+
+    @property
+    def leaves_keys_out(self) -> bool:
+        """Whether the spec asks for more API keys than one."""
+        return len(key_variables(self.model.spec)) > 1
 
     @property
     def outside(self) -> tuple[Outside, ...]:
@@ -97,7 +110,9 @@ def engine_of(model: VLLMModel) -> Engine:
     variables: dict[str, Text] = {}
     for variable in container.get("env", []):
         variables[variable["name"]] = _value(variable, variables, sources, model)
-    words = [*container.get("command", []), *container.get("args", [])]
+    for name in key_variables(model.spec)[1:]:
+        variables.pop(name, None)  # only the gate program can hand it on without showing it
+    words = [*without_launcher(container.get("command", [])), *container.get("args", [])]
     return Engine(
         model=model,
         pod=pod,

@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.engine import Outside, names_outside
+from vllm_operator.cli.engine import ONE_KEY_ALONE, Outside, names_outside
 from vllm_operator.cli.outside import ONLY_IN_A_CLUSTER, ONLY_IN_A_CONTAINER, comment, set_fields
 from vllm_operator.cli.places import Place, places
 from vllm_operator.render.environment import HOME
@@ -43,6 +43,8 @@ def _notes(engine: Engine, shell_names: Mapping[Outside, str]) -> Iterator[str]:
         yield f"Export the keys of {source.kind} {source.name}{prefix}."
     for place in places(engine):
         yield _told(place)
+    if engine.leaves_keys_out:
+        yield f"{ONE_KEY_ALONE[0].upper()}{ONE_KEY_ALONE[1:]}."
     homely = [name for name, text in engine.variables.items() if _is_below_home(text)]
     if homely:
         yield f"Left to this machine, since a pod has a home of its own: {', '.join(homely)}."
@@ -62,9 +64,13 @@ def _assignments(engine: Engine, shell_names: Mapping[Outside, str]) -> Iterator
         for name, text in engine.variables.items()
         if not _is_below_home(text) and not any(isinstance(part, Outside) and part.optional for part in text)
     }
-    if any(not _SHELL_NAME.fullmatch(name) for name in given):
-        yield "env"  # sets names that a shell cannot
+    strange = {name: text for name, text in given.items() if not _SHELL_NAME.fullmatch(name)}
     for name, text in given.items():
+        if name not in strange:
+            yield f"{name}={_quoted(text, shell_names, required=True)}"
+    if strange:
+        yield "env"  # sets names that a shell cannot, on its own command line: so nothing else, which may be a key
+    for name, text in strange.items():
         yield f"{name}={_quoted(text, shell_names, required=True)}"
 
 

@@ -172,6 +172,11 @@ class Client:
         async for item in self._items(kind, accept=_JSON):
             yield live_object(item, kind=kind.kind)
 
+    async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
+        """The objects of a kind in one namespace, whoever made them: the first page."""
+        page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
+        return page["items"] or []
+
     async def _items(self, kind: Kind, *, accept: str) -> AsyncIterator[dict[str, Any]]:
         """Page by page, so that no answer grows with the cluster."""
         parameters = {"limit": str(_PAGE_SIZE)}

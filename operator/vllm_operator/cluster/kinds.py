@@ -44,6 +44,8 @@ POD: Final = Kind("v1", "Pod", "pods")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
 EVENT: Final = Kind("v1", "Event", "events")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+"""Neither made nor watched: looked for where somebody else sets the replicas of a Deployment."""
 
 CHILDREN: Final = (
     DEPLOYMENT,

@@ -13,6 +13,7 @@ from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.event_lookups import EventReader
 from vllm_operator.controller.execute import PlanExecutor
@@ -75,6 +76,7 @@ class ModelReconciler:
         self._clock = clock
         self._executor = PlanExecutor(client, cache)
         self._events = EventReader(client)
+        self._autoscalers = AutoscalerLookup(client)
         self._attempts: dict[Key, Attempts] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -113,18 +115,19 @@ class ModelReconciler:
 
     async def _observe(self, key: Key) -> Observation:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
-        raw = model.body if model else {}
+        raw, children = model.body if model else {}, self._children(key)
         if model is None:
             self._attempts.pop(key, None)
         found = await self._events.read(key, pods if model else (), now)
         observation = Observation(
             model=model,
-            children=self._children(key),
+            children=children,
+            autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
             pods=pods,
             now=now,
             attempts=self._attempts.get(key, {}),
             pod_monitors=self._cache.serves(POD_MONITOR),
-            secret=await self._secret(key.namespace, raw),
+            secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if keys.is_generated(raw) else "",
             lookups=found.by_uid,
             lookup_turns=found.turns,
@@ -144,15 +147,15 @@ class ModelReconciler:
     def _pods(self, key: Key) -> tuple[LiveObject, ...]:
         return self._cache.pods(key.namespace, names.instance_name(key.name))
 
-    async def _secret(self, namespace: str, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The user's Secret that holds the first API key: not ours, so not watched."""
-        name = keys.secret_to_read(raw)
-        if name is None:
-            return None
-        try:
-            return (await self._client.get(SECRET, namespace, name)).body
-        except (ApiNotFound, ApiRefused):
-            return None  # the status tells it
+    async def _secrets(self, namespace: str, raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The user's Secrets that hold API keys: not ours, so not watched."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for name in keys.secrets_to_read(raw):
+            try:
+                found[name] = (await self._client.get(SECRET, namespace, name)).body
+            except (ApiNotFound, ApiRefused):
+                continue  # the status tells it
+        return found
 
     async def _tell(self, observation: Observation, plan: Plan) -> None:
         """Write the status of the very model that was observed, and what is news of it."""

@@ -22,10 +22,12 @@ from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import changes, claims, keys, reasons, rollout, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
+from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
+from vllm_operator.planner.warnings import Subject, warnings
 from vllm_operator.render.children import children
 from vllm_operator.render.promises import doubts
 from vllm_operator.render.service import url
@@ -39,19 +41,15 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Outcome
     from vllm_operator.planner.attempts import Problem
+    from vllm_operator.planner.plan import Write
 
-KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
-"""How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
+KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
+"""How long engines may run with an API key that the user has replaced: the operator does not watch foreign Secrets."""
 
 CLAIM_AGAIN_AFTER: Final = timedelta(minutes=5)
 """When to look again at a claim that nobody wants and that somebody else's pod mounts: no watch shows that pod."""
 
 _MOST_PROBLEMS_TOLD: Final = 3
-
-_NO_POD_MONITOR: Final = (
-    "spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1): metrics are not collected until the "
-    "Prometheus operator is installed"
-)
 
 
 def decide(observation: Observation) -> Plan:
@@ -61,12 +59,12 @@ def decide(observation: Observation) -> Plan:
         return Plan()
     try:
         model = parse_resource(live.body)
-        desired = [_unblocked(child, observation) for child in children(model, _surroundings(observation))]
+        desired = _desired(model, observation)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
     taken = _foreign(model, desired, observation.children)
     if taken:
-        told = _status(model, observation, _outcome(taken), Changes((), (), {}))
+        told = _status(model, observation, desired, _outcome(taken), Changes((), (), {}))
         return _telling(live, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
@@ -76,7 +74,7 @@ def decide(observation: Observation) -> Plan:
     )
     writes, deletions = wanted.due(observation.now)
     outcome = _outcome(wanted.problems) if wanted.problems else None
-    told = _status(model, observation, outcome, wanted)
+    told = _status(model, observation, desired, outcome, wanted)
     plan = _telling(live, told, look_again_at=_look_again_at(observation, wanted))
     return replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
 
@@ -99,20 +97,42 @@ def _telling(live: LiveObject, status: Mapping[str, Any], look_again_at: datetim
     return Plan(status=status, news=news_of(live.body, status), look_again_at=look_again_at)
 
 
-def _surroundings(observation: Observation) -> Surroundings:
-    return Surroundings(
-        api_key=keys.first_key(observation).text,
+def _desired(model: VLLMModel, observation: Observation) -> list[Mapping[str, Any]]:
+    """The children; the binding goes on to the next API key once no engine is left that takes another.
+
+    Raises:
+        InvalidSpec: the spec's patch of the pods does not fit them.
+    """
+    standing = keys.standing(observation)
+    surroundings = Surroundings(
+        api_key=standing.client_key,
+        key_record=standing.record,
+        keys_changed_at=standing.mark,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
+    desired = _rendered(model, surroundings, observation)
+    rolling = standing.running_old or not keys.engines_are_current(observation)
+    if not standing.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
+        return desired
+    return _rendered(model, replace(surroundings, api_key=standing.next_key or ""), observation)
+
+
+def _is_deployment(write: Write) -> bool:
+    return bool(write.desired["kind"] == "Deployment")
+
+
+def _rendered(model: VLLMModel, surroundings: Surroundings, observation: Observation) -> list[Mapping[str, Any]]:
+    """The children as they are rendered, but for a strategy that ends a deadlock of the rollout."""
+    return [_unblocked(child, observation) for child in children(model, surroundings)]
 
 
 def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
     if child["kind"] != "Deployment":
         return child
     live = observation.children.get(key_of(child))
-    return rollout.unblocked(child, live.body if live else None, [pod.body for pod in observation.pods])
+    return rollout.unblocked(child, live.body if live else None, _bodies(observation))
 
 
 def _foreign(
@@ -161,18 +181,42 @@ def _outcome(problems: Sequence[Problem]) -> Outcome:
     return fleet.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
-def _status(model: VLLMModel, observation: Observation, outcome: Outcome | None, wanted: Changes) -> dict[str, Any]:
+def _status(
+    model: VLLMModel,
+    observation: Observation,
+    desired: Sequence[Mapping[str, Any]],
+    outcome: Outcome | None,
+    wanted: Changes,
+) -> dict[str, Any]:
     writes, _ = wanted.due(observation.now)
-    rolling = any(write.desired["kind"] == "Deployment" for write in writes)
+    rolling = any(map(_is_deployment, writes))
     seen = _fleet(model.name, observation, wanted=model.spec.replicas, pending=rolling)
     return status.status_of(
         observation.raw,
         seen,
-        outcome or fleet.judge(seen),
+        outcome or _with_keys(fleet.judge(seen), observation),
         address=url(model),
-        warnings=[*_warnings(model, observation), *wanted.fights],
+        warnings=[*_warnings(model, observation, desired), *wanted.fights],
         now=observation.now,
     )
+
+
+def _warnings(model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What does not stop the engines and should be known all the same."""
+    subject = Subject(
+        model=model,
+        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        keys=keys.standing(observation),
+        pod_monitors=observation.pod_monitors,
+        autoscalers=observation.autoscalers,
+    )
+    return [*warnings(subject), *doubts(model), *claims.shared(observation), *claims.held(observation)]
+
+
+def _with_keys(outcome: Outcome, observation: Observation) -> Outcome:
+    """A model is not ready while an engine may refuse the key that its binding holds."""
+    sentence = keys.standing(observation).sentence if outcome.ready else ""
+    return fleet.unfinished(Reason.ROLLING_OUT, f"{outcome.message}; {sentence}") if sentence else outcome
 
 
 def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = False) -> fleet.Fleet:
@@ -182,26 +226,13 @@ def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = 
     return fleet.observed(wanted, body, engines(observation), pending=pending, ended=ended)
 
 
-def _warnings(model: VLLMModel, observation: Observation) -> list[str]:
-    """What does not stop the engines and should be known all the same."""
-    found = [
-        keys.first_key(observation).warning,
-        *doubts(model),
-        *claims.shared(observation),
-        *claims.held(observation),
-    ]
-    monitored = observation.raw["spec"].get("monitoring") is not None
-    if monitored and not observation.pod_monitors:
-        found.append(_NO_POD_MONITOR)
-    return [warning for warning in found if warning]
-
-
 def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None:
     """When something may have changed that no watch reports, or a write that waits is due."""
     pods = _bodies(observation)
     times = (
         observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None,
         _key_again_at(observation),
+        observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None,
         judged_again_at(pods, observation.now),
         lookups.next_lookup(lookups.planned(pods, observation.lookups), observation.now, observation.lookup_turns),
         wanted.next_due(observation.now),
@@ -210,7 +241,6 @@ def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None
 
 
 def _key_again_at(observation: Observation) -> datetime | None:
-    if keys.secret_to_read(observation.raw) is None:
+    if not keys.secrets_to_read(observation.raw):
         return None
-    missing = keys.first_key(observation).warning
-    return observation.now + (REFUSED_AGAIN_AFTER if missing else KEY_AGAIN_AFTER)
+    return observation.now + (REFUSED_AGAIN_AFTER if keys.standing(observation).problems else KEY_AGAIN_AFTER)

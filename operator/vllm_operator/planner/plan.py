@@ -34,8 +34,8 @@ class Observation:
     """What came of the last write or deletion of each child."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
-    secret: Mapping[str, Any] | None = field(default=None, repr=False)
-    """The user's Secret that `spec.auth` names first; None where it names none, or where none can be read."""
+    secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
     lookups: Mapping[str, EventLookup] = field(default_factory=dict)
@@ -44,6 +44,8 @@ class Observation:
     """When the budgets of lookups let more Events be read, by the state of the pods that wait for it."""
     claims: ClaimsSeen = NO_CLAIMS
     """What has to be known of claims beside the children."""
+    autoscalers: tuple[str, ...] = ()
+    """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
 
     @property
     def raw(self) -> Mapping[str, Any]:

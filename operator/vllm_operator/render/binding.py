@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.render.environment import KEY_VARIABLE
 from vllm_operator.render.objects import child
 from vllm_operator.render.service import discovery, host, url
+from vllm_operator.render.surroundings import KeyRecord
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
@@ -54,6 +56,29 @@ def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, An
         name=names.binding_name(model.instance),
         component="client",
         annotations=annotations,
+        secret_entries=frozenset({KEY_VARIABLE}),
         type="servicebinding.io/openai",
         data=data,
     )
+
+
+def key_record(model: VLLMModel, surroundings: Surroundings) -> tuple[dict[str, Any], ...]:
+    """What the operator remembers of the API keys; no part of the binding, whose readers know only one of them."""
+    record = surroundings.key_record
+    if record is None:
+        return ()
+    entries = {
+        KeyRecord.DIGESTS: json.dumps(dict(record.digests), sort_keys=True),
+        KeyRecord.CHANGED_AT: record.changed_at,
+    }
+    body = child(
+        model,
+        api_version="v1",
+        kind="Secret",
+        name=names.key_record_name(model.instance),
+        component="engine",
+        secret_entries=frozenset(entries),
+        type="Opaque",
+        data={name: base64.b64encode(text.encode()).decode() for name, text in entries.items()},
+    )
+    return (body,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.render.binding import binding, binding_secret
+from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
@@ -25,6 +25,7 @@ def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple
     return (
         binding(model),
         binding_secret(model, surroundings),
+        *key_record(model, surroundings),
         *config(model),
         *service_account(model),
         *claim(model, surroundings),

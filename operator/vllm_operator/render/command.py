@@ -10,7 +10,6 @@ from vllm_operator.api.base import Model
 from vllm_operator.api.spec.flag import flag_of
 from vllm_operator.api.spec.sources import Origin, parse_source
 from vllm_operator.render import files
-from vllm_operator.render.environment import key_variables
 from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
@@ -37,9 +36,6 @@ def arguments(spec: VLLMModelSpec) -> list[str]:
         words += _words(flag, value)
     if spec.lora:
         words.append("--enable-lora")
-    keys = key_variables(spec)
-    if len(keys) > 1:  # a single key is read from the environment; there is no variable for several
-        words += ["--api-key", *(f"$({name})" for name in keys)]
     return [*words, *(spec.engine.extra_args or [])]
 
 

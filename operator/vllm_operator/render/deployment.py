@@ -29,7 +29,7 @@ def deployment(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dic
     Raises:
         InvalidSpec: the user's patch of the pods does not fit them.
     """
-    template = finished_template(model)
+    template = finished_template(model, surroundings)
     on_one_node = storage.on_one_node(model.spec.storage) or claims_of_pod(template) & surroundings.one_node_claims
     in_place = on_one_node or one_per_node(template)
     spec = {

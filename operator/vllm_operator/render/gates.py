@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
 from vllm_operator.gates.judge import STARTUP_SECONDS
+from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.operations import Gates
 
-PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "stop.py")
+PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "serve.py", "stop.py")
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
@@ -61,6 +62,20 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
         "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),
         "livenessProbe": _deadly(spec, _probe(spec, "live", _LIVE_PERIOD_SECONDS, _LIVE_FAILURES)),
     }
+
+
+def launched(spec: VLLMModelSpec, words: list[str]) -> list[str]:
+    """The command of the engine's container: by way of the program that keeps several API keys off it."""
+    names = key_variables(spec)
+    if len(names) < 2:  # noqa: PLR2004 # a single key is read from the environment
+        return words
+    return [*_INTERPRETER, f"{PROGRAM_FOLDER}/serve.py", "--keys", *names, "--", *words]
+
+
+def without_launcher(words: list[str]) -> list[str]:
+    """The command of an engine's container as it is run where there is no gate program."""
+    launcher = [*_INTERPRETER, f"{PROGRAM_FOLDER}/serve.py"]
+    return words[words.index("--") + 1 :] if words[: len(launcher)] == launcher else words
 
 
 def pre_stop(spec: VLLMModelSpec, leave_seconds: int) -> dict[str, Any]:

@@ -25,9 +25,13 @@ def child(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     owned: bool = True,
+    secret_entries: frozenset[str] = frozenset(),
     **body: Any,
 ) -> dict[str, Any]:
-    """An object that belongs to the model; one that is not owned outlives it."""
+    """An object that belongs to the model; one that is not owned outlives it.
+
+    Of the data under `secret_entries` only the names go into the hash, which everybody sees who sees the metadata.
+    """
     own = names.labels if owned else names.kept_labels
     metadata: dict[str, Any] = {
         "name": name,
@@ -38,7 +42,7 @@ def child(
         metadata["annotations"] = dict(annotations)
     if model.uid and owned:  # a model that is only in a file has no uid, and nothing can refer to it
         metadata["ownerReferences"] = [model.owner_reference]
-    return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
+    return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}, secret_entries)
 
 
 def shared(namespace: str, name: str, *, component: str, data: Mapping[str, str]) -> dict[str, Any]:
@@ -56,11 +60,15 @@ def shared(namespace: str, name: str, *, component: str, data: Mapping[str, str]
     return hashed({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)})
 
 
-def hashed(desired: dict[str, Any]) -> dict[str, Any]:
+def hashed(desired: dict[str, Any], secret_entries: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Add the annotation that tells two desired states apart, also when the newer one only leaves something out.
 
     One that has such an annotation already gets a new one, made of it and of the rest.
     """
-    digest = hashlib.sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    told = desired
+    if secret_entries:
+        data = {name: None if name in secret_entries else value for name, value in desired["data"].items()}
+        told = {**desired, "data": data}
+    digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}

@@ -12,6 +12,7 @@ from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
 from vllm_operator.render.service import PORT_NAME
 from vllm_operator.render.sources import Sources
+from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from vllm_operator.api.base import Model
@@ -25,19 +26,24 @@ CONTAINER_NAME: Final = "vllm"
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""
 
-_LEAVE_SECONDS = 5
+LEAVE_SECONDS = 5
 """Pause before SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
 _EXIT_MARGIN_SECONDS = 10
 _USER_ID = 2000
 
 
-def template(model: VLLMModel) -> dict[str, Any]:
+def template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
     """The pod template, before the user's patch."""
-    pod = model.spec.pod
+    pod, changed_at = model.spec.pod, surroundings.keys_changed_at
     metadata = {
         "labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")},
-        "annotations": {_DEFAULT_CONTAINER: CONTAINER_NAME, **(pod.annotations or {}), **files.pod_annotations(model)},
+        "annotations": {
+            _DEFAULT_CONTAINER: CONTAINER_NAME,
+            **(pod.annotations or {}),
+            **files.pod_annotations(model),
+            **({names.KEYS_CHANGED_AT: changed_at} if changed_at else {}),
+        },
     }
     return {"metadata": metadata, "spec": _spec(model)}
 
@@ -51,7 +57,7 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
         "automountServiceAccountToken": pod.service_account_name is not None,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
-        "terminationGracePeriodSeconds": _LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
         "securityContext": _pod_rights(spec),
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
@@ -70,14 +76,14 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": CONTAINER_NAME,
         "image": image(spec),
-        "command": command.command(spec),
+        "command": gates.launched(spec, command.command(spec)),
         "env": environment(spec, model.instance),
         "envFrom": _manifests(spec.engine.env_from),
         "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}],
         "resources": _resources(spec),
         "securityContext": _rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": gates.pre_stop(spec, _LEAVE_SECONDS)},
+        "lifecycle": {"preStop": gates.pre_stop(spec, LEAVE_SECONDS)},
         **gates.probes(spec),
         "volumeMounts": [
             *storage.mounts(model),

@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """Which API keys the engines were started with, as the operator remembers it in a Secret of its own."""
+
+    DIGESTS: ClassVar[str] = "digests"
+    CHANGED_AT: ClassVar[str] = "changed-at"
+    """The entries of the Secret."""
+
+    digests: Mapping[str, str] = field(repr=False)
+    """Digest of each key, by the place where the key is; empty where it has not been readable yet."""
+    changed_at: str = ""
+    """When one of them last changed in its place, in RFC 3339; empty while none has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +29,10 @@ class Surroundings:
 
     api_key: str = field(default="", repr=False)
     """First API key of the engines, as clients get it through the binding Secret; empty: none, or not known yet."""
+    key_record: KeyRecord | None = field(default=None, repr=False)
+    """What is to be remembered of all keys; None: nothing."""
+    keys_changed_at: str = ""
+    """When the keys changed, for the pods' annotation; empty: they have not since the engines were made."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
     claims_of_others: frozenset[str] = frozenset()

@@ -8,7 +8,6 @@ vllm serve Qwen/Qwen2.5-0.5B-Instruct \
 # llama: pvc://weights/llama
 # HF_TOKEN: key token of Secret hub. Set it before.
 # VLLM_API_KEY: an API key of your choice, which in a cluster the operator makes. Set it before.
-# API_KEY_2: key old of Secret keys. Set it before.
 # UNKNOWN: a key of Secret bucket. Set it before.
 # POD_IP: field status.podIP of the pod. Set it before.
 # EXTRA_KEY: key key of Secret extra. Set it if you want it.
@@ -16,16 +15,16 @@ vllm serve Qwen/Qwen2.5-0.5B-Instruct \
 # /mnt/claims/weights is there in a pod only: put what the PersistentVolumeClaim weights holds there.
 # /etc/vllm/chat-template.jinja is there in a pod only: put the text of spec.model.chatTemplate.inline there.
 # /adapters is there in a pod only: put what the volume adapters holds there.
+# Only the first key of spec.auth is used: vLLM takes several as arguments alone, where everybody who sees the processes of the machine can read them.
 # Left to this machine, since a pod has a home of its own: HOME, TRITON_CACHE_DIR.
 # Without meaning for a single command: spec.replicas, spec.scheduling.
-env \
 VLLM_NO_USAGE_STATS=1 \
 HF_TOKEN="${HF_TOKEN:?}" \
 VLLM_API_KEY="${VLLM_API_KEY:?}" \
-API_KEY_2="${API_KEY_2:?}" \
 ROOT='/it'"'"'s here' \
-OTHER.NAME='/it'"'"'s here/$(ROOT)/'"${UNKNOWN:?}"/"${HF_TOKEN:?}" \
 POD_IP="${POD_IP:?}" \
+env \
+OTHER.NAME='/it'"'"'s here/$(ROOT)/'"${UNKNOWN:?}"/"${HF_TOKEN:?}" \
 vllm serve /mnt/claims/weights/llama \
   --served-model-name llama llama-8b \
   --chat-template /etc/vllm/chat-template.jinja \
@@ -33,6 +32,5 @@ vllm serve /mnt/claims/weights/llama \
   --shutdown-timeout 30 \
   --lora-modules sql=/adapters/sql \
   --enable-lora \
-  --api-key "${VLLM_API_KEY}" "${API_KEY_2}" \
   --hf-overrides '{"a": "/it'"'"'s here"}' \
   '--download-dir=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'

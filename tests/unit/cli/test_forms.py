@@ -20,7 +20,7 @@ from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.engine import Outside, engine_of
 from vllm_operator.cli.shell import script
 from vllm_operator.render.command import command
-from vllm_operator.render.environment import HOME, environment
+from vllm_operator.render.environment import HOME, environment, key_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,10 @@ def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
     for variable in environment(one.spec, one.instance):
         given = f"value of {variable['name']}" if "valueFrom" in variable else variable.get("value", "")
         variables[variable["name"]] = given if "valueFrom" in variable else kubelet_expanded(given, variables)
-    return [kubelet_expanded(word, variables) for word in command(one.spec)], variables
+    words = [kubelet_expanded(word, variables) for word in command(one.spec)]
+    for name in key_variables(one.spec)[1:]:  # which only the program in the pod hands on
+        variables.pop(name)
+    return words, variables
 
 
 def outside(one: VLLMModel) -> dict[str, str]:
@@ -196,5 +199,23 @@ def test_what_a_comment_tells_cannot_end_the_comment() -> None:
 
 def test_outside_variables_are_told_once_each() -> None:
     keys = [{"name": "k", "key": "a"}, {"name": "k", "key": "b"}]
+    env = [{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "t"}}} for name in ("A", "B")]
+    found = engine_of(model(engine={"env": [*env, {"name": "C", "value": "$(A)$(A)"}]})).outside
+    assert found == (Outside("A", "key t of Secret s"), Outside("B", "key t of Secret s"))
     found = engine_of(model(auth={"keys": keys})).outside
-    assert found == (Outside("VLLM_API_KEY", "key a of Secret k"), Outside("API_KEY_2", "key b of Secret k"))
+    assert found == (Outside("VLLM_API_KEY", "key a of Secret k"),)
+
+
+@pytest.mark.parametrize("form", [script, compose_file])
+def test_no_key_stands_on_the_command_line_and_that_others_are_left_out_is_told(form: Any) -> None:
+    one = engine_of(model(auth={"generate": True, "keys": [{"name": "k", "key": "a"}]}))
+    text = form([one])
+    assert "--api-key" not in text
+    assert "API_KEY_2" not in text
+    assert "nly the first key of spec.auth is used" in text
+
+
+def test_a_key_does_not_stand_on_the_command_line_of_env_either() -> None:
+    one = engine_of(model(auth={"generate": True}, engine={"env": [{"name": "a.b", "value": "x"}]}))
+    lines = script([one]).splitlines()
+    assert next(n for n, line in enumerate(lines) if line.startswith("VLLM_API_KEY=")) < lines.index("env \\")

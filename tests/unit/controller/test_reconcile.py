@@ -132,6 +132,13 @@ class Server:
             raise self.errors["DELETE"]
         self.deleted.append(found.name)
 
+    async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
+        """All objects of a kind."""
+        self.reads.append((kind.kind, namespace))
+        if kind.kind in self.errors:
+            raise self.errors[kind.kind]
+        return [found for (name, _), found in self.objects.items() if name == kind.kind]
+
     async def warnings_about(self, found: LiveObject) -> list[dict[str, Any]]:
         """What kubelet said of a pod."""
         self.reads.append(("Event", found.name))
@@ -402,20 +409,19 @@ def keyed(**auth: Any) -> dict[str, Any]:
 async def test_a_secret_that_cannot_be_read_does_not_stop_the_look(error: ApiError) -> None:
     control = Control()
     control.server.errors["Secret"] = error
-    assert await control.model._secret("team", keyed(keys=[{"name": "a", "key": "b"}])) is None  # noqa: SLF001 # the unit under test
+    assert await control.model._secrets("team", keyed(keys=[{"name": "a", "key": "b"}])) == {}  # noqa: SLF001 # the unit under test
 
 
-async def test_a_secret_is_read_only_where_the_spec_names_one() -> None:
+async def test_each_secret_that_the_spec_names_is_read_once_and_no_other() -> None:
     control = Control()
     control.have(
         {"kind": "Secret", "metadata": {"name": "a", "namespace": "team"}, "data": {"b": "Yw=="}}, cached=False
     )
-    read = control.model._secret  # noqa: SLF001 # the unit under test
-    found = await read("team", keyed(keys=[{"name": "a", "key": "b"}]))
-    assert found is not None
-    assert found["data"] == {"b": "Yw=="}
-    assert await read("team", keyed(generate=True)) is None
-    assert await read("team", resource()) is None
+    read = control.model._secrets  # noqa: SLF001 # the unit under test
+    found = await read("team", keyed(keys=[{"name": "a", "key": "b"}, {"name": "a", "key": "c"}]))
+    assert found["a"]["data"] == {"b": "Yw=="}
+    assert await read("team", keyed(generate=True)) == {}
+    assert await read("team", resource()) == {}
     assert control.server.reads == [("Secret", "a")]
 
 
@@ -820,3 +826,54 @@ async def test_a_claim_that_cannot_be_handed_over_is_told_unless_it_is_gone(erro
     reasons = {condition(status, "Ready")["reason"] for status in control.server.statuses}
     assert ("ChildRefused" in reasons) is isinstance(error, ApiRefused)
     assert control.server.deleted == []
+
+
+# --- autoscalers
+
+
+def autoscaler(kind: str) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler that aims at something called qwen."""
+    group = "apps/v1" if kind == "Deployment" else "vllm.echo-roots.io/v1alpha1"
+    target = {"apiVersion": group, "kind": kind, "name": "qwen"}
+    metadata = {"name": "web", "namespace": "team"}
+    return {"kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": {"scaleTargetRef": target}}
+
+
+def scale(control: Control, replicas: int) -> None:
+    """Somebody else sets the replicas of the Deployment."""
+    control.server.version += 1
+    found = copy.deepcopy(control.server.objects["Deployment", "qwen"])
+    found["spec"]["replicas"] = replicas
+    found["metadata"]["resourceVersion"] = str(control.server.version)
+    control.have(found)
+
+
+async def test_an_autoscaler_that_fights_is_named_as_long_as_it_is_there_and_looked_for_once_a_minute(
+    serving: Control,
+) -> None:
+    serving.have(autoscaler("Deployment"), cached=False)
+    for _ in range(3):
+        scale(serving, 5)
+        await serving.reconcile()
+    (warning,) = serving.server.statuses[-1]["warnings"]
+    assert warning.startswith("HorizontalPodAutoscaler web scales Deployment qwen")
+    assert serving.server.reads.count(("HorizontalPodAutoscaler", "team")) == 1
+    assert await serving.reconcile() == 60
+    serving.have(autoscaler("VLLMModel"), cached=False)
+    serving.passed += timedelta(seconds=60)
+    await serving.reconcile()
+    assert not serving.server.statuses[-1].get("warnings")
+    assert await serving.reconcile() is None
+
+
+async def test_no_autoscaler_is_looked_for_while_nobody_else_scales(serving: Control) -> None:
+    serving.have(autoscaler("Deployment"), cached=False)
+    await serving.reconcile()
+    assert ("HorizontalPodAutoscaler", "team") not in serving.server.reads
+
+
+async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) -> None:
+    serving.server.errors["HorizontalPodAutoscaler"] = ApiRefused("GET", "forbidden")
+    scale(serving, 5)
+    await serving.reconcile()
+    assert ("Deployment", "qwen", True) in serving.server.writes

@@ -142,7 +142,7 @@ def test_the_program_is_compiled_once_and_kept_beside_the_state(
     state.mkdir()
     run(flat, rendered("startup", flat, state, server.port))
     compiled = {path.name.partition(".")[0] for path in state.rglob("*.pyc")}
-    assert compiled >= {Path(name).stem for name in gates.PROGRAM_FILES} - {"probe", "stop"}
+    assert compiled >= {Path(name).stem for name in gates.PROGRAM_FILES} - {"probe", "serve", "stop"}
     assert "json" not in compiled  # the standard library is compiled already, and the volume small
     (flat / "judge.py").write_text("raise SystemExit('newer')", encoding="utf-8")
     assert run(flat, rendered("ready", flat, state, server.port)).stderr == "newer\n"

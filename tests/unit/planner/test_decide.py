@@ -28,7 +28,7 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet
-from vllm_operator.planner import status
+from vllm_operator.planner import keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import decide_namespace
@@ -605,9 +605,10 @@ def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> No
 
 def serving(raw: dict[str, Any], **around: Any) -> Plan:
     """What is done about a model whose engines serve, once its children are written."""
-    secret = around.get("secret")
-    key = base64.b64decode(secret["data"]["token"]).decode() if secret else around.get("fresh_key", "")
-    around_it = Surroundings(api_key=key, pod_monitors=around.get("pod_monitors", False))
+    standing = keys.standing(observation(raw, **around))
+    around_it = Surroundings(
+        api_key=standing.client_key, key_record=standing.record, pod_monitors=around.get("pod_monitors", False)
+    )
     found = {key_of(child): live(child) for child in children(parse_resource(raw), around_it)}
     found[DEPLOYMENT]["status"] = deployment_status(1)
     return decide(observation(raw, found, pod(ready=True), **around))
@@ -640,12 +641,13 @@ def token(text: str) -> dict[str, Any]:
 
 def test_a_key_of_the_users_reaches_the_binding_and_is_looked_for_again() -> None:
     raw = resource(auth={"keys": [{"name": "team-key", "key": "token"}]})
-    plan = serving(raw, secret=token("s3cret"))
+    plan = serving(raw, secrets={"team-key": token("s3cret")})
     assert plan.writes == ()
     assert "warnings" not in told_by(plan)
-    assert plan.look_again_at == NOW + timedelta(minutes=5)
+    assert plan.look_again_at == NOW + timedelta(seconds=60)
     children_of_before = {key_of(child): live(child) for child in children(parse_resource(raw))}
-    (write,) = decide(observation(raw, children_of_before, secret=token("s3cret"))).writes
+    write, record = decide(observation(raw, children_of_before, secrets={"team-key": token("s3cret")})).writes
+    assert key_of(record.desired) == ObjectKey("Secret", "qwen-key-record")
     assert key_of(write.desired) == ObjectKey("Secret", "qwen-binding")
     assert write.desired["data"]["VLLM_API_KEY"] == token("s3cret")["data"]["token"]
 
@@ -663,7 +665,8 @@ def test_a_key_that_is_missing_is_told_and_looked_for_again_soon() -> None:
 def test_a_generated_key_is_written_once_and_no_status_shows_it() -> None:
     raw = resource(auth={"generate": True})
     plan = decide(observation(raw, fresh_key="first-key"))
-    (secret,) = [write.desired for write in plan.writes if write.desired["kind"] == "Secret"]
+    secret, record = [write.desired for write in plan.writes if write.desired["kind"] == "Secret"]
+    assert "first-key" not in str([base64.b64decode(text) for text in record["data"].values()])
     assert base64.b64decode(secret["data"]["VLLM_API_KEY"]) == b"first-key"
     assert "first-key" not in str(plan.status)
     found = {key_of(write.desired): live(write.desired) for write in plan.writes}

@@ -9,6 +9,7 @@ import pytest
 from tests.support.resources import SOURCE, model
 from vllm_operator.render.command import arguments
 from vllm_operator.render.environment import HOME, environment
+from vllm_operator.render.pod import template
 
 
 def variables(**sections: Any) -> dict[str, Any]:
@@ -56,12 +57,14 @@ def test_tokens_and_keys_come_out_of_secrets_and_never_stand_in_the_pod() -> Non
     assert made["VLLM_API_KEY"] == secret("old", "k")
 
 
-def test_one_key_is_read_from_the_environment_and_several_become_references_of_an_argument() -> None:
+def test_one_key_is_read_from_the_environment_and_several_are_handed_on_without_a_word_of_them() -> None:
     one = {"generate": True}
     several = {"generate": True, "keys": [{"name": "old", "key": "k"}]}
     assert "--api-key" not in arguments(model(auth=one).spec)
-    words = arguments(model(auth=several).spec)
-    assert words[words.index("--api-key") :] == ["--api-key", "$(VLLM_API_KEY)", "$(API_KEY_2)"]
+    words = template(model(auth=several))["spec"]["containers"][0]["command"]
+    assert words[3:8] == ["/opt/vllm-gates/serve.py", "--keys", "VLLM_API_KEY", "API_KEY_2", "--"]
+    assert words[8:] == template(model(auth=one))["spec"]["containers"][0]["command"]
+    assert not any("$(" in word or word == "--api-key" for word in words)
     made = variables(auth=several)
     assert made["VLLM_API_KEY"] == secret("qwen-binding", "VLLM_API_KEY")
     assert made["API_KEY_2"] == secret("old", "k")

@@ -42,12 +42,16 @@ class Auth(Model):
     )
 
     generate: bool | None = Field(
-        default=None, description="Have the operator make a key. It lies in the binding's Secret as VLLM_API_KEY."
+        default=None,
+        description="Have the operator make a key. It lies in the binding's Secret as VLLM_API_KEY; where that "
+        "Secret is deleted, a new one is made and the engines are replaced.",
     )
     keys: Annotated[list[SecretKey], Field(min_length=1, max_length=8)] | None = Field(
         default=None,
         description="Keys that are there already. The engines take them all, so that one can be replaced while "
-        "clients still use another. The binding tells clients the generated one, or else the first of these.",
+        "clients still use another. The binding tells clients the generated one, or else the first of these, once "
+        "every engine takes it. The Secrets are looked at every minute; where a key has changed, the engines are "
+        "replaced. Several keys need vLLM 0.10.2.",
         json_schema_extra=ATOMIC,
     )
 

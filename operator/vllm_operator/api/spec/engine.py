@@ -15,6 +15,9 @@ from vllm_operator.api.spec.scalars import ATOMIC, MAP_BY_NAME, ByteCount, Sourc
 DEFAULT_PORT: Final = 8000
 DEFAULT_SHUTDOWN_SECONDS: Final = 30
 
+_SECRET_VARIABLES: Final = ("$(VLLM_API_KEY)", "$(API_KEY_", "$(HF_TOKEN)", "$(HUGGING_FACE_HUB_TOKEN)")
+"""References to what the operator puts into the environment out of Secrets."""
+
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Image = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")]
 Modality = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -209,6 +212,13 @@ class Engine(Model):
                 "!has(self.debug) || !self.debug || !has(self.logLevel) || self.logLevel == 'DEBUG'",
                 "spec.engine.debug sets the log level to DEBUG: leave spec.engine.logLevel out",
                 field_path=".logLevel",
+            ),
+            Rule(
+                f"!has(self.extraArgs) || !self.extraArgs.exists(word, {list(_SECRET_VARIABLES)}.exists(name,"
+                " word.contains(name)))",
+                "spec.engine.extraArgs must not refer to an API key or a token of the hub: whoever sees the node's "
+                "processes would read it. The engine finds both in its environment",
+                field_path=".extraArgs",
             ),
         ),
     )

@@ -63,8 +63,8 @@ _RULES: Final = (
         for section in ("limits", "requests")
     ),
     Rule(
-        "!has(self.auth) || !has(self.engine.env) || self.engine.env.all(variable, variable.name != 'VLLM_API_KEY')",
-        "spec.engine.env must not set VLLM_API_KEY beside spec.auth: name the key's Secret in spec.auth.keys",
+        "!has(self.engine.env) || self.engine.env.all(variable, variable.name != 'VLLM_API_KEY')",
+        "spec.engine.env must not set VLLM_API_KEY: no client would learn the key. Name its Secret in spec.auth.keys",
         field_path=".engine.env",
     ),
     Rule(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cli.compose.service import env_file
 from vllm_operator.cli.compose.slots import GPU_PROFILES
 from vllm_operator.cli.compose.volumes import config_name, is_there_already, mount_of, user_of
+from vllm_operator.cli.engine import ONE_KEY_ALONE
 from vllm_operator.cli.outside import ONLY_IN_A_CLUSTER, set_fields
 from vllm_operator.cli.places import mounts
 from vllm_operator.render import files
@@ -37,6 +38,8 @@ def _engine_notes(engine: Engine, slots: Sequence[Slot]) -> Iterator[str]:
     spec = engine.model.spec
     if len(slots) > 1:
         yield f"an engine for each replica, at ports {slots[0].port} to {slots[-1].port}: clients choose among them."
+    if engine.leaves_keys_out:
+        yield f"{ONE_KEY_ALONE}."
     if not spec.auth:
         yield "whoever reaches this machine may call it: set spec.auth, or publish the port at 127.0.0.1 only."
     if spec.accelerator.profile in GPU_PROFILES and not spec.device_count:

@@ -1,0 +1,320 @@
+"""What does not stop the engines and should be known all the same: settings that switch a promise off. Pure.
+
+Each check reads one model and says one sentence: the field, what it switches off, and the way out. A sentence holds
+nothing that moves by itself, such as an age, since each new text is a write of the status. What is never sensible is
+refused instead, by a rule of the schema.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.meta import API_VERSION, KIND
+from vllm_operator.render.pod import CONTAINER_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.planner.keys import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged: a model and what is around it."""
+
+    model: VLLMModel
+    deployment: Mapping[str, Any]
+    """The Deployment as it is wanted, with the user's patch of the pods."""
+    keys: Standing
+    pod_monitors: bool
+    """Whether the API server serves PodMonitor."""
+    autoscalers: tuple[str, ...] = ()
+    """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
+
+    @property
+    def pod(self) -> Mapping[str, Any]:
+        """Spec of the engines' pods."""
+        found: Mapping[str, Any] = self.deployment["spec"]["template"]["spec"]
+        return found
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        """The engine's container."""
+        found: Mapping[str, Any] = next(one for one in self.pod["containers"] if one["name"] == CONTAINER_NAME)
+        return found
+
+
+def warnings(subject: Subject) -> list[str]:
+    """Everything that there is to tell, what cuts clients off first."""
+    told = (check(subject) for check in CHECKS)
+    return [sentence for sentence in told if sentence]
+
+
+def keys_unreadable(subject: Subject) -> str | None:
+    """Keys that clients or engines do not get."""
+    return "; ".join(subject.keys.problems) or None
+
+
+def keys_differ(subject: Subject) -> str | None:
+    """Engines and clients that have different keys for a while."""
+    return subject.keys.sentence or None
+
+
+def second_scaler(subject: Subject) -> str | None:
+    """An autoscaler that fights with the operator: engines are made and killed again and again."""
+    if not subject.autoscalers:
+        return None
+    return (
+        f"{', '.join(subject.autoscalers)} scales Deployment {subject.model.instance}, and the operator sets it back "
+        f"to spec.replicas each time: let its target be {KIND} {subject.model.name} ({API_VERSION}), which has a scale "
+        "subresource"
+    )
+
+
+def nobody_allowed(subject: Subject) -> str | None:
+    """A NetworkPolicy that shuts all clients out."""
+    network = subject.model.spec.network
+    if network is None or network.allow_from:
+        return None
+    return "spec.network.allowFrom is empty, so nobody may call the engines: name who may"
+
+
+def heard_by_nobody(subject: Subject) -> str | None:
+    """A server that listens where no Service reaches it."""
+    spec = subject.model.spec
+    if spec.engine.host != "127.0.0.1" or spec.pod.sidecars or len(subject.pod["containers"]) > 1:
+        return None
+    return (
+        "spec.engine.host is 127.0.0.1, and the pod has no sidecar that could hand requests on: clients reach no "
+        "engine; leave it out, or add one to spec.pod.sidecars"
+    )
+
+
+def outside_shut_out(subject: Subject) -> str | None:
+    """A Service for clients outside of the cluster whom the NetworkPolicy does not know."""
+    spec = subject.model.spec
+    if spec.service.type == "ClusterIP" or spec.network is None or not spec.network.allow_from:
+        return None
+    if any(peer.ip_block for peer in spec.network.allow_from):
+        return None
+    return (
+        f"spec.network lets pods in, and clients of a Service of type {spec.service.type} come from addresses outside: "
+        "name these by an ipBlock in spec.network.allowFrom"
+    )
+
+
+def policy_without_effect(subject: Subject) -> str | None:
+    """A NetworkPolicy of pods that it is not applied to."""
+    if subject.model.spec.network is None or not subject.pod.get("hostNetwork"):
+        return None
+    return (
+        "spec.network guards nothing: a NetworkPolicy is not applied to pods in the network of their node, which "
+        "spec.pod.patch asks for; leave hostNetwork out, or guard the port on the nodes"
+    )
+
+
+def open_to_all(subject: Subject) -> str | None:
+    """A Service that reaches beyond the cluster without a key and without a policy."""
+    spec = subject.model.spec
+    if spec.service.type == "ClusterIP" or spec.auth or spec.network:
+        return None
+    return (
+        f"spec.service.type is {spec.service.type} without spec.auth and spec.network: everybody who reaches that "
+        "address may use the engines"
+    )
+
+
+def prometheus_shut_out(subject: Subject) -> str | None:
+    """Metrics that are asked for and cannot be read through the NetworkPolicy."""
+    spec = subject.model.spec
+    if spec.monitoring is None or spec.network is None:
+        return None
+    if any(peer.namespace_selector or peer.ip_block for peer in spec.network.allow_from):
+        return None
+    return (
+        "spec.network lets in nobody from another namespace, so a Prometheus there reads no metrics although "
+        "spec.monitoring asks for it: name it by a namespaceSelector in spec.network.allowFrom"
+    )
+
+
+def no_pod_monitor(subject: Subject) -> str | None:
+    """Metrics that are asked for where nobody would collect them."""
+    if subject.model.spec.monitoring is None or subject.pod_monitors:
+        return None
+    return (
+        "spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1): metrics are not collected until "
+        "the Prometheus operator is installed"
+    )
+
+
+_SECRET_NAME: Final = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY|CREDENTIALS)$")
+_REFERENCE: Final = re.compile(r"\$\([^)]*\)")
+
+
+def secrets_in_the_clear(subject: Subject) -> str | None:
+    """Tokens and keys as plain values, which everybody reads who may read pods."""
+    shown = [
+        one["name"]
+        for one in subject.container.get("env", [])
+        if _SECRET_NAME.search(one["name"]) and one.get("value") and not _REFERENCE.fullmatch(one["value"])
+    ]
+    if not shown:
+        return None
+    hub = " (HF_TOKEN: by spec.model.tokenSecret)" if "HF_TOKEN" in shown else ""
+    return (
+        f"the engine's environment shows {', '.join(shown)} to everybody who may read pods: take it out of a Secret by "
+        f"valueFrom.secretKeyRef{hub}"
+    )
+
+
+_SECRET_FLAGS: Final = frozenset({"--api-key", "--hf-token"})
+
+
+def secrets_on_the_command_line(subject: Subject) -> str | None:
+    """A key that a patch puts where everybody reads it who sees the processes of the node."""
+    words = [*subject.container.get("command", []), *subject.container.get("args", [])]
+    flags = sorted({word.partition("=")[0].replace("_", "-") for word in words} & _SECRET_FLAGS)
+    if not flags:
+        return None
+    return (
+        f"spec.pod.patch puts {', '.join(flags)} on the engine's command line, where everybody reads it who may read "
+        "pods or sees the node's processes: set spec.auth, and spec.model.tokenSecret"
+    )
+
+
+def open_switches(subject: Subject) -> str | None:
+    """Endpoints that put an engine to sleep, open to whoever can connect."""
+    values = {one["name"]: one.get("value", "") for one in subject.container.get("env", [])}
+    if values.get("VLLM_SERVER_DEV_MODE", "") in ("", "0"):
+        return None
+    return (
+        "VLLM_SERVER_DEV_MODE opens endpoints that pause an engine or put it to sleep to everybody who can connect, "
+        "whatever spec.auth says: leave it out, or guard them by spec.network"
+    )
+
+
+def drains_blocked(subject: Subject) -> str | None:
+    """A PodDisruptionBudget that lets no engine go, so that no node of them can ever be drained."""
+    disruption, replicas = subject.model.spec.disruption, subject.model.spec.replicas
+    if disruption is None or not replicas:
+        return None
+    if disruption.min_available is not None:
+        field, value = "minAvailable", disruption.min_available
+        blocked = _of(value, replicas) >= replicas
+    else:
+        field, value = "maxUnavailable", disruption.max_unavailable or 0
+        blocked = _of(value, replicas) == 0
+    if not blocked:
+        return None
+    return (
+        f"spec.disruption.{field} {value} of {replicas} engines lets none of them go: a drain of their nodes waits for "
+        "ever; set maxUnavailable 1, or raise spec.replicas"
+    )
+
+
+def _of(share: int | str, whole: int) -> int:
+    """A count, or a percentage of the whole, rounded up as Kubernetes does for a PodDisruptionBudget."""
+    return math.ceil(int(share[:-1]) * whole / 100) if isinstance(share, str) and share.endswith("%") else int(share)
+
+
+def taken_away_by_rollouts(subject: Subject) -> str | None:
+    """A rollout that has to end the only engine before it starts the next one."""
+    strategy = subject.deployment["spec"].get("strategy", {})
+    in_place = strategy.get("type") == "Recreate" or strategy.get("rollingUpdate", {}).get("maxSurge") == 0
+    if not in_place or subject.model.spec.replicas != 1:
+        return None
+    return (
+        "two engines cannot be there at the same time (a cache for one node, or what they take of a node), so each "
+        "change takes the model away until the new one has loaded: choose a cache with accessModes ReadWriteMany, or "
+        "more replicas"
+    )
+
+
+def one_place_for_all(subject: Subject) -> str | None:
+    """A cache that keeps all engines on one node, or all but one from starting."""
+    spec = subject.model.spec
+    claim = spec.storage.cache.persistent_volume_claim if spec.storage.cache else None
+    if claim is None or spec.replicas < 2 or "ReadWriteMany" in (claim.access_modes or ()):  # noqa: PLR2004 # several
+        return None
+    if claim.access_modes == ["ReadWriteOncePod"]:
+        effect = "one pod alone may use it, so no other engine can start"
+    else:
+        effect = "all engines have to run on one node, and are lost with it"
+    return f"spec.storage.cache.persistentVolumeClaim.accessModes: {effect}: choose ReadWriteMany"
+
+
+def cache_of_the_node(subject: Subject) -> str | None:
+    """A folder of the node that the engine's user may be unable to write, and that each node has for itself."""
+    cache = subject.model.spec.storage.cache
+    rights = {**(subject.pod.get("securityContext") or {}), **(subject.container.get("securityContext") or {})}
+    user = rights.get("runAsUser")
+    if cache is None or cache.host_path is None or user == 0:
+        return None
+    return (
+        f"spec.storage.cache.hostPath: kubelet makes a missing folder for root alone, and the engine is user {user}: "
+        "make it on each node and give it to that user, or its downloads fail"
+    )
+
+
+def cut_off_at_the_end(subject: Subject) -> str | None:
+    """An engine that aborts its requests when it is told to end."""
+    if subject.model.spec.engine.shutdown_timeout_seconds:
+        return None
+    return (
+        "spec.engine.shutdownTimeoutSeconds is 0: each rollout, drain and scaling down aborts the requests in flight; "
+        "leave it out with vLLM 0.18.0 and newer"
+    )
+
+
+def gate_replaced(subject: Subject) -> str | None:
+    """A command of the user in place of the gate."""
+    if not subject.model.spec.gates.probe:
+        return None
+    return (
+        "spec.gates.probe replaces the gate: that engines with traffic have completed a prompt and make progress is up "
+        "to this command; remove it where the image has python3"
+    )
+
+
+def idle_hangs_unseen(subject: Subject) -> str | None:
+    """A gate that does not try an idle engine."""
+    if subject.model.spec.gates.canary != "Never":
+        return None
+    return "spec.gates.canary is Never: an engine that hangs without work keeps its traffic until its users find it"
+
+
+def never_restarted(subject: Subject) -> str | None:
+    """A gate that leaves an engine that hangs as it is."""
+    if subject.model.spec.gates.restart != "Never":
+        return None
+    return "spec.gates.restart is Never: an engine that hangs loses its traffic, and stays so until you delete its pod"
+
+
+CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
+    keys_unreadable,
+    keys_differ,
+    second_scaler,
+    nobody_allowed,
+    heard_by_nobody,
+    outside_shut_out,
+    policy_without_effect,
+    open_to_all,
+    secrets_on_the_command_line,
+    secrets_in_the_clear,
+    open_switches,
+    gate_replaced,
+    idle_hangs_unseen,
+    never_restarted,
+    one_place_for_all,
+    taken_away_by_rollouts,
+    drains_blocked,
+    cut_off_at_the_end,
+    cache_of_the_node,
+    prometheus_shut_out,
+    no_pod_monitor,
+)
+"""In the order in which they are told: the status holds the first few."""
