@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.names import instance_name
+from vllm_operator.api.resource import forget_resource
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.planner.owners import controlling_model
 
@@ -69,6 +70,8 @@ class Cache:
             return False
         self._unindex(kind, key, known)
         del self._objects[kind][key]
+        if kind is MODEL:
+            forget_resource(uid)
         return True
 
     def get(self, kind: Kind, key: Key) -> Mapping[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import orjson
 
+from vllm_operator.api import json_text
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
@@ -168,11 +169,19 @@ class Client:
             ) as response:
                 content = await response.read()
                 if response.ok:
-                    answer: dict[str, Any] = orjson.loads(content)
+                    answer: dict[str, Any] = _parsed(content)
                     return answer
                 raise _error(f"{method} {path}", response.status, content)
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiSilent(f"{method} {path}", repr(error)) from error
+
+
+def _parsed(content: bytes) -> Any:
+    """An answer; one that is too deep for the fast parser is read without its lowest levels."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return json_text.loads(content)
 
 
 def _error(what: str, status: int, content: bytes) -> ApiError:

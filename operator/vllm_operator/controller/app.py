@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
+from kopf._cogs.clients import api as kopf_requests
 
+from vllm_operator.api import json_text
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
@@ -100,12 +102,22 @@ def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     return info
 
 
+def read_events_of_any_depth() -> None:
+    """Have kopf parse the events of its watches as the operator parses everything else.
+
+    It has no setting for that. Its own parser raises where a resource is nested a thousand levels deep, which the API
+    server takes: then the watch of all namespaces is dead, because of one resource.
+    """
+    kopf_requests.json = json_text  # type: ignore[attr-defined] # of json, kopf uses loads alone
+
+
 async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: asyncio.Event | None = None) -> None:
     """Run the operator until it is told to stop, by signal or by `stop`. `ready` is set when it follows the cluster.
 
     Raises:
         ExceptionGroup: of OperatorErrors; the API server cannot be reached, or does not know the resource.
     """
+    read_events_of_any_depth()
     configured = kopf_settings(settings)
     info = connection(configured)
     telemetry = Telemetry(ready or asyncio.Event())

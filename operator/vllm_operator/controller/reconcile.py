@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import logging
 import secrets
@@ -11,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.resource import is_parsed, parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
 from vllm_operator.controller.act import Hands
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.listen import Listener
-from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
+from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, InvalidSpec, OperatorError
 from vllm_operator.planner import keys
 from vllm_operator.planner.decide import decide, decide_namespace, engines, key_of, tell
 from vllm_operator.planner.news import News, news_of
@@ -25,7 +28,7 @@ from vllm_operator.planner.plan import NamespaceObservation, Observation
 from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vllm_operator.cluster.client import Client
     from vllm_operator.errors import ApiError
@@ -145,6 +148,7 @@ class Reconciler:
         Raises:
             OperatorError: it could not be written; there is no one status to tell it in.
         """
+        await parse_in_turns(self._cache.models(key.namespace))
         observation = self._observe_namespace(key.namespace)
         plan = decide_namespace(observation)
         done = await self._hands.act(key, plan, _is_managed)
@@ -198,6 +202,19 @@ class Reconciler:
         news = news_of(raw, status)
         if news is not None:
             await self._announcer.announce(live, news, now)
+
+
+async def parse_in_turns(models: Iterable[Mapping[str, Any]]) -> None:
+    """Read the resources that were not read before, and let everything else have its turn after each.
+
+    A large chat template takes half a second: a namespace with many of them, read at one go, would keep the operator
+    from answering /healthz, and kubelet would restart it.
+    """
+    for raw in models:
+        if not is_parsed(raw):
+            with contextlib.suppress(InvalidSpec):  # told in the status of that model
+                parse_resource(raw)
+            await asyncio.sleep(0)
 
 
 def _is_managed(live: Mapping[str, Any]) -> bool:

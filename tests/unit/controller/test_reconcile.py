@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from datetime import datetime, timedelta
@@ -11,10 +12,10 @@ import pytest
 
 from tests.support.resources import NOW, as_desired, child_of, condition, deployment_status, live, pod, resource
 from vllm_operator.api.names import MANAGED_BY
-from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.resource import is_parsed, parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
-from vllm_operator.controller.reconcile import Reconciler
+from vllm_operator.controller.reconcile import Reconciler, parse_in_turns
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -576,3 +577,24 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     (family,) = serving.census.collect()
     assert family.samples == []
+
+
+async def test_large_resources_of_a_namespace_are_read_in_turns_and_once() -> None:
+    """Each may take half a second, in which nothing else is answered."""
+    models = [resource(f"turn-{number}", generation=number + 1) for number in range(5)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await parse_in_turns(models)
+    assert turns >= len(models) - 1
+    assert all(map(is_parsed, models))
+    before = turns
+    await parse_in_turns(models)
+    assert turns == before
+    beside.cancel()
