@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any, Final
 
+import orjson
+
 MOST_LEVELS_KEPT: Final = 128
 """How deep a document is that was too deep to be parsed: what lies below is null. More than any of our kinds has."""
 
@@ -27,6 +29,14 @@ def loads(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         return json.loads(flattened(text if isinstance(text, str) else text.decode()))
+
+
+def dumps(document: Any, *, sort_keys: bool = False) -> bytes:
+    """A document as JSON. The API server writes a number such as 1e20 with all its digits, and takes it so."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS if sort_keys else 0)
+    except TypeError:  # integers of more than 64 bits
+        return json.dumps(document, sort_keys=sort_keys).encode()
 
 
 def flattened(text: str) -> str:

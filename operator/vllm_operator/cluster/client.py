@@ -161,7 +161,7 @@ class Client:
         accept: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
-        data = None if body is None else orjson.dumps(body)
+        data = None if body is None else json_text.dumps(body)
         url = self._server + path
         try:
             async with self._session.request(

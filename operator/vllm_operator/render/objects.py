@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from vllm_operator.api import names
+from vllm_operator.api import json_text, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +55,6 @@ def shared(namespace: str, name: str, *, component: str, data: Mapping[str, str]
 
 def hashed(desired: dict[str, Any]) -> dict[str, Any]:
     """Add the annotation that tells two desired states apart, also when the newer one only leaves something out."""
-    digest = hashlib.sha256(orjson.dumps(desired, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    digest = hashlib.sha256(json_text.dumps(desired, sort_keys=True)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}

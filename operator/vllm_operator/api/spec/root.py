@@ -148,7 +148,7 @@ def parse_spec(raw: dict[str, Any]) -> VLLMModelSpec:
     if deep:
         raise InvalidSpec([_told(deep.path, deep.message)])
     try:
-        spec = VLLMModelSpec.model_validate(raw)
+        spec = VLLMModelSpec.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidSpec(_told(fault["loc"], fault["msg"]) for fault in error.errors()) from None
     found = [_told(fault.path, fault.message) for fault in faults(spec)]
