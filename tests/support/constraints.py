@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from vllm_operator.api.spec.arguments import UNSUITED
+
 Spec = dict[str, Any]
 
 SOURCE: Final[Spec] = {"source": "org/tiny"}
@@ -318,6 +320,16 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("-q=awq", "spec.engine.extraArgs: -q has a field of its own: set spec.engine.quantization"),
             ("--api-key", "spec.engine.extraArgs: --api-key is set by the operator: set spec.auth"),
             ("--swap-space", "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0"),
+            ("--grpc", "spec.engine.extraArgs: --grpc cannot be used: the gate and the Service speak HTTP"),
+            (
+                "--disable_log_stats",
+                "spec.engine.extraArgs: --disable-log-stats cannot be used: it empties the metrics",
+            ),
+            *(
+                (flag, f"spec.engine.extraArgs: {flag} cannot be used: {reason}")
+                for flag, reason in UNSUITED.items()
+                if flag not in {"--grpc", "--disable-log-stats"}
+            ),
             ("--task=embed", "spec.engine.extraArgs: --task is gone since vLLM 0.13.0: set spec.model.runner"),
         )
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jinja2
@@ -10,7 +11,7 @@ import jinja2.ext
 import jinja2.nodes
 
 from vllm_operator.api.bounded import Bounded
-from vllm_operator.api.spec.arguments import abbreviation_of, refused_arguments
+from vllm_operator.api.spec.arguments import WITHOUT_SERVER, abbreviation_of, refused_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,11 +45,20 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
         whole = abbreviation_of(word, refused)
         if whole:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
+    yield from _server_faults(spec.engine.extra_args or [])
     template = spec.model.chat_template
     if template and template.inline:
         told = template_fault(template.inline)
         if told:
             yield Fault(("model", "chatTemplate", "inline"), told)
+
+
+def _server_faults(words: list[str]) -> Iterator[Fault]:
+    """Words that start the engine without a server; their meaning lies in the value, which may be the next word."""
+    for position, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=False)):
+        name, separator, value = word.partition("=")
+        if name.replace("_", "-") in WITHOUT_SERVER and re.fullmatch("-[0-9]+|0+", value if separator else following):
+            yield Fault(("engine", "extraArgs", position), f"{name} 0 starts no HTTP server: leave it out")
 
 
 class _Generation(jinja2.ext.Extension):
