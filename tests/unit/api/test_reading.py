@@ -15,6 +15,7 @@ from tests.support.specs import SCHEMA
 from vllm_operator.api import json_text
 from vllm_operator.api import resource as reading
 from vllm_operator.api.bounded import Bounded
+from vllm_operator.api.live import live_object
 from vllm_operator.api.resource import forget_resource, is_parsed, parse_resource
 from vllm_operator.api.spec import parse_spec
 from vllm_operator.api.spec.checks import MOST_LEVELS, template_fault
@@ -75,10 +76,10 @@ def test_a_resource_out_of_a_file_is_not_remembered(parsed: Mock) -> None:
 def test_what_is_deleted_is_forgotten() -> None:
     raw = resource("deleted")
     cache = Cache()
-    cache.put(MODEL, raw)
+    cache.put(MODEL, live_object(raw))
     parse_resource(raw)
     assert is_parsed(raw)
-    cache.remove(MODEL, again(raw))
+    cache.remove(MODEL, live_object(again(raw)))
     assert not is_parsed(raw)
     forget_resource("never seen")
 
