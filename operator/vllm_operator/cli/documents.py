@@ -18,14 +18,13 @@ from vllm_operator.cli.rules import faults as rule_faults
 from vllm_operator.cli.rules import schema
 from vllm_operator.cli.schema import Fault, nulls, stored, unknown_fields
 from vllm_operator.cli.schema import faults as type_faults
-from vllm_operator.cli.yaml_documents import NotYAMLError, documents
+from vllm_operator.cli.yaml_documents import Document, NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.cli.yaml_documents import Document
 
 STANDARD_INPUT: Final = "-"
 
@@ -112,9 +111,18 @@ def _text(name: str, standard_input: IO[str]) -> str:
 
 def _documents(text: str) -> list[Document]:
     try:
-        return documents(text)
+        found = documents(text)
     except NotYAMLError as error:
         raise RefusedError(str(error)) from None
+    return [item for document in found for item in _items(document)]
+
+
+def _items(document: Document) -> list[Document]:
+    """What is in a document of the kind List, which kubectl takes apart; of any other one itself."""
+    items = document.value.get("items") if isinstance(document.value, dict) else None
+    if not isinstance(items, list):
+        return [document]
+    return [Document(item, () if position else document.repeated) for position, item in enumerate(items)]
 
 
 def _refusal(document: Any) -> Iterator[str]:

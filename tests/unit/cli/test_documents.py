@@ -196,6 +196,14 @@ def test_a_refusal_names_a_field_that_exists_and_the_way_out(spec: str, told: st
     assert told in refusal(f"{head}{model}  {spec}\n")
 
 
+def test_a_list_is_taken_apart_as_kubectl_does() -> None:
+    one, other = resource("one"), resource("other")
+    found = read_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [one, other]}))
+    assert [model.name for model in found] == ["one", "other"]
+    told = refusal(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [one, "word"]}))
+    assert told == "-: holds 'word' where a VLLMModel should be"
+
+
 def test_whole_numbers_are_whole_however_they_are_written() -> None:
     (model,) = read_text(written({"replicas": 2}).replace("replicas: 2", "replicas: 2e0"))
     assert model.spec.replicas == 2
