@@ -128,6 +128,18 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.resources.limits must not name the accelerator",
     ),
     Constraint(
+        {"resources": {"limits": {"memory": "64Gi", "cpu": 2}}},
+        {"resources": {"limits": {"memory": "64GB"}}},
+        "must be a quantity such as `500m`",
+    ),
+    Constraint(
+        {"disruption": {"minAvailable": 0}},
+        {"disruption": {"minAvailable": "1.5"}},
+        "must be a whole number, or a share such as `50%`",
+    ),
+    Constraint(engine(maxModelLen=32768), engine(maxModelLen="32KB"), "must be a number of tokens such as `32768`"),
+    Constraint(engine(kvCacheMemory=8), engine(kvCacheMemory="8GB"), "must be a number of bytes such as"),
+    Constraint(
         engine(env=[{"name": "VLLM_API_KEY", "value": "x"}]),
         {"auth": {"generate": True}, **engine(env=[{"name": "VLLM_API_KEY", "value": "x"}])},
         "spec.engine.env must not set VLLM_API_KEY beside spec.auth",

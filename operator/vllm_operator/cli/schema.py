@@ -192,7 +192,7 @@ def _text_faults(schema: Schema, text: str, path: str) -> Iterator[Fault]:
         yield Fault(path, "is empty")
     if not _fits(schema, text):
         form = TEXT_FORMS.get(schema["pattern"], f"a text that matches {schema['pattern']}")
-        yield Fault(path, f"{_shown(text)} is not {form}")
+        yield Fault(path, f"must be {form}, not {_shown(text)}")
 
 
 def _number_faults(schema: Schema, value: float, path: str) -> Iterator[Fault]:

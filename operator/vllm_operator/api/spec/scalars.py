@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from vllm_operator.api import quantity
+from vllm_operator.api.base import Rule, cel
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -54,7 +55,10 @@ def _matches(pattern: str) -> AfterValidator:
 
 
 def _int_or_string(pattern: str, longest: int, **bounds: int) -> WithJsonSchema:
+    """A schema for numbers and texts. Of a text that does not match, a rule says in words what the pattern wants."""
+    matching = f"{pattern}|^[0-9]+$".replace("\\", "\\\\")  # the rule sees the digits of a number
     schema: dict[str, Any] = {
+        **cel(Rule(f"string(self).matches('{matching}')", f"must be {TEXT_FORMS[pattern]}")),
         "x-kubernetes-int-or-string": True,
         "pattern": pattern,
         "maxLength": longest,
