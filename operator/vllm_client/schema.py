@@ -42,7 +42,7 @@ def checked(text: str, schema: Schema, config: ClientConfig) -> str:
             schema.model_validate_json(text)
         else:
             json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a model that repeats `[` nests more deeply than Python reads
         problem = f"model {config.model_name} did not answer as its schema says: {error}".rstrip(".")
         raise InvalidAnswer(problem, endpoint=config.base_url, advice=ADVICE) from error
     return text

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from tests.support.specs import setting, specs, value_at
 from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parser
 from vllm_operator.api.spec import VLLMModelSpec, parse_spec
-from vllm_operator.api.spec.arguments import OWNED, REMOVED, abbreviation_of, refused_arguments
+from vllm_operator.api.spec.arguments import (
+    OWNED,
+    REMOVED,
+    UNSUITED,
+    WITHOUT_SERVER,
+    abbreviation_of,
+    refused_arguments,
+)
 from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
 from vllm_operator.gates import serve
 from vllm_operator.render.command import arguments
@@ -211,7 +218,9 @@ def names(field: FlaggedField) -> list[str]:
     return [name for name in (field.flag.name, *field.flag.short, field.flag.off) if name]
 
 
-KNOWN: Final = sorted({*OWNED, *(name for field in FIELDS.values() for name in names(field))})
+KNOWN: Final = sorted(
+    {*OWNED, *UNSUITED, *WITHOUT_SERVER, *(name for field in FIELDS.values() for name in names(field))}
+)
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -372,6 +372,26 @@ def test_an_operator_without_an_api_server_ends_with_a_message(tmp_path: Path) -
     assert "Traceback" not in operator.log()
 
 
+@pytest.mark.parametrize("levels", [300, 3000, 9900])
+def test_a_model_of_any_depth_is_told_so_and_nobody_else_waits_for_it(
+    namespace: Namespace, operator: OperatorProcess, levels: int
+) -> None:
+    """The API server takes 10,000 levels. Python's parsers end at a thousand: a dead watch would be everybody's."""
+    document = json.dumps(namespace.document("deep", pod={"patch": {"spec": "HERE"}}))
+    text = document.replace('"HERE"', '{"a":' * levels + "1" + "}" * levels)
+    namespace.cluster.kubectl("create", "--filename", "-", input=text)
+    ready = "jsonpath={.status.conditions[?(@.type=='Ready')]}"  # Python's own parser would end at the whole of it
+    told = until(lambda: namespace.kubectl("get", "vllmmodel", "deep", "--output", ready), what="the status")
+    assert json.loads(told)["reason"] == "InvalidSpec"
+    assert json.loads(told)["message"].startswith("spec.pod.patch.spec: maps and lists stand in each other more than")
+    namespace.model("after")
+    namespace.wait_for("deployment", "after")
+    operator.stop()
+    operator.start()  # it lists what is there
+    namespace.model("later")
+    namespace.wait_for("deployment", "later")
+
+
 def forcing_policy(namespace: Namespace) -> list[dict[str, Any]]:
     """A policy of the cluster that sets the replicas of a namespace's Deployments, and stamps each write."""
     group, name = "admissionregistration.k8s.io/v1", f"force-{namespace.name}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from vllm_operator.api.spec.arguments import UNSUITED
+
 Spec = dict[str, Any]
 
 SOURCE: Final[Spec] = {"source": "org/tiny"}
@@ -125,6 +127,18 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         {"resources": {"limits": {"amd.com/gpu": 1}}, "accelerator": {"profile": "amd"}},
         "spec.resources.limits must not name the accelerator",
     ),
+    Constraint(
+        {"resources": {"limits": {"memory": "64Gi", "cpu": 2}}},
+        {"resources": {"limits": {"memory": "64GB"}}},
+        "must be a quantity such as `500m`",
+    ),
+    Constraint(
+        {"disruption": {"minAvailable": 0}},
+        {"disruption": {"minAvailable": "1.5"}},
+        "must be a whole number, or a share such as `50%`",
+    ),
+    Constraint(engine(maxModelLen=32768), engine(maxModelLen="32KB"), "must be a number of tokens such as `32768`"),
+    Constraint(engine(kvCacheMemory=8), engine(kvCacheMemory="8GB"), "must be a number of bytes such as"),
     Constraint(
         engine(env=[{"name": "VLLM_API_KEYS", "value": "x"}]),
         engine(env=[{"name": "VLLM_API_KEY", "value": "x"}]),
@@ -323,6 +337,16 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("-q=awq", "spec.engine.extraArgs: -q has a field of its own: set spec.engine.quantization"),
             ("--api-key", "spec.engine.extraArgs: --api-key is set by the operator: set spec.auth"),
             ("--swap-space", "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0"),
+            ("--grpc", "spec.engine.extraArgs: --grpc cannot be used: the gate and the Service speak HTTP"),
+            (
+                "--disable_log_stats",
+                "spec.engine.extraArgs: --disable-log-stats cannot be used: it empties the metrics",
+            ),
+            *(
+                (flag, f"spec.engine.extraArgs: {flag} cannot be used: {reason}")
+                for flag, reason in UNSUITED.items()
+                if flag not in {"--grpc", "--disable-log-stats"}
+            ),
             ("--task=embed", "spec.engine.extraArgs: --task is gone since vLLM 0.13.0: set spec.model.runner"),
         )
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ TEXTS: Final = (
     "null",
 )
 NAMES: Final = ("unknown", "Source", "$patch", "", "a.b", "a/b", "__proto__", "\u00e9", "metadata", "spec", "name")
+FLOATS: Final = (0.5, 1.5, 2.0, 1e3, 1e16, 2.0**53, 2.0**53 + 2, 1e20, 1e21, -0.0, 1e-9, 0.1 + 0.2, 3 - 1e-15)
 LARGE: Final = 10_000
 HOW_OFTEN: Final = (1, 1, 1, 2, 3)
 
@@ -167,6 +169,25 @@ def _swap(holder: Any, key: Any, chance: random.Random) -> None:
         holder[key], holder[other] = holder[other], holder[key]
 
 
+def _null(holder: Any, key: Any, _: random.Random) -> None:
+    """A template that renders nothing."""
+    if key != "spec":
+        holder[key] = None
+
+
+def _snake(holder: Any, key: Any, _: random.Random) -> None:
+    """The name of a field as Python has it."""
+    if isinstance(holder, dict) and key != "spec":
+        holder[re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", key)] = holder.pop(key)
+
+
+def _float(holder: Any, key: Any, chance: random.Random) -> None:
+    """A number with a point or an exponent, whole or not."""
+    value = holder[key]
+    whole = isinstance(value, int) and not isinstance(value, bool) and chance.random() < 0.5
+    holder[key] = float(value) if whole else chance.choice(FLOATS)
+
+
 MUTATIONS: Final[tuple[Callable[[Any, Any, random.Random], None], ...]] = (
     _delete,
     _confuse,
@@ -177,4 +198,7 @@ MUTATIONS: Final[tuple[Callable[[Any, Any, random.Random], None], ...]] = (
     _add,
     _rename,
     _swap,
+    _null,
+    _snake,
+    _float,
 )

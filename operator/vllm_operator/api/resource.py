@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.bounded import Bounded
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.spec import VLLMModelSpec, parse_spec
+from vllm_operator.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +43,71 @@ class VLLMModel:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What came of reading a resource once."""
+
+    source: Mapping[str, Any]
+    outcome: VLLMModel | InvalidSpec
+
+    def is_of(self, raw: Mapping[str, Any]) -> bool:
+        """Whether a resource is still the one that was read.
+
+        The generation grows with each change of a spec. Specs are compared besides: that takes microseconds, and no
+        generation that starts anew, as after a restore of etcd, can bring an old spec back.
+        """
+        same = all(self.source["metadata"].get(name) == raw["metadata"].get(name) for name in _IDENTITY)
+        try:
+            return same and bool(self.source["spec"] == raw.get("spec"))
+        except RecursionError:  # it is nested so deeply that Python cannot compare it
+            return False
+
+
+_IDENTITY: Final = ("uid", "generation", "namespace", "name")
+_MOST_REMEMBERED: Final = 4096
+
+_readings: Final[Bounded[str, _Reading]] = Bounded(_MOST_REMEMBERED)
+"""The latest reading of each resource, by its uid. What is deleted is forgotten, see `forget_resource`."""
+
+
 def parse_resource(raw: Mapping[str, Any]) -> VLLMModel:
-    """Read a resource.
+    """Read a resource: once for each uid and generation. One without them, as out of a file, is always read.
 
     Raises:
         InvalidSpec: the spec cannot be followed.
     """
+    metadata = raw["metadata"]
+    uid = metadata.get("uid")
+    if not uid or not metadata.get("generation"):
+        return _read(raw)
+    known = _readings.get(uid)
+    if known is None or not known.is_of(raw):
+        known = _Reading({"metadata": metadata, "spec": raw.get("spec")}, _outcome(raw))
+        _readings.put(uid, known)
+    if isinstance(known.outcome, InvalidSpec):
+        raise InvalidSpec(known.outcome.faults)
+    return known.outcome
+
+
+def is_parsed(raw: Mapping[str, Any]) -> bool:
+    """Whether `parse_resource` answers at once, because it has read this generation of the resource before."""
+    known = _readings.get(raw["metadata"].get("uid", ""))
+    return known is not None and known.is_of(raw)
+
+
+def forget_resource(uid: str) -> None:
+    """Drop what is remembered of a resource that is gone."""
+    _readings.forget(uid)
+
+
+def _outcome(raw: Mapping[str, Any]) -> VLLMModel | InvalidSpec:
+    try:
+        return _read(raw)
+    except InvalidSpec as error:
+        return InvalidSpec(error.faults)  # without the trace, which would keep all its frames
+
+
+def _read(raw: Mapping[str, Any]) -> VLLMModel:
     metadata = raw["metadata"]
     return VLLMModel(
         name=metadata["name"],

@@ -7,24 +7,37 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import pydantic
-import yaml
 
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec import VLLMModelSpec
 from vllm_operator.api.spec.checks import faults as operator_faults
+from vllm_operator.api.spec.checks import nesting_fault
 from vllm_operator.cli.engine import engine_of
-from vllm_operator.cli.rules import faults as server_faults
+from vllm_operator.cli.rules import faults as rule_faults
+from vllm_operator.cli.rules import schema
+from vllm_operator.cli.schema import Fault, nulls, stored, unknown_fields
+from vllm_operator.cli.schema import faults as type_faults
+from vllm_operator.cli.yaml_documents import Document, NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from vllm_operator.api.resource import VLLMModel
 
 STANDARD_INPUT: Final = "-"
 
-_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_CHECKED_ELSEWHERE: Final = frozenset({"metadata", "status"})
+"""The first has its own functions here; the second is the operator's, and dropped from what users write."""
+
+_METADATA: Final = frozenset(
+    {
+        *("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "selfLink", "managedFields"),
+        *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations"),
+        *("ownerReferences", "finalizers"),
+    }
+)
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LONGEST_NAME: Final = 253
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -34,8 +47,12 @@ class RefusedError(Exception):
     """Files that cannot be followed; each argument is one line: file, resource, and what is wrong."""
 
 
-def read(names: Iterable[str], namespace: str, standard_input: IO[str]) -> list[VLLMModel]:
+def read(
+    names: Iterable[str], namespace: str, standard_input: IO[str], note: Callable[[str], None] = lambda _: None
+) -> list[VLLMModel]:
     """Read every resource of the files; `-` is the standard input, `namespace` is for resources that name none.
+
+    `note` gets what is no fault and should be known all the same, a line at a time.
 
     Raises:
         RefusedError: something is wrong in any of them; all faults are told.
@@ -44,26 +61,43 @@ def read(names: Iterable[str], namespace: str, standard_input: IO[str]) -> list[
     refused: list[str] = []
     for name in names:
         try:
-            models += _models(name, namespace, standard_input)
+            found = _documents(_text(name, standard_input))
+            models += _models(found, namespace)
         except RefusedError as error:
             refused += [f"{name}: {_line(told)}" for told in error.args]
+            continue
+        for document in found:
+            for told in _notes(document):
+                note(f"{name}: {told}")
     if refused:
         raise RefusedError(*refused)
     return models
 
 
-def _models(name: str, namespace: str, standard_input: IO[str]) -> list[VLLMModel]:
-    documents = [document for document in _documents(_text(name, standard_input)) if document is not None]
-    if not documents:
+def _models(found: list[Document], namespace: str) -> list[VLLMModel]:
+    if not found:
         raise RefusedError("holds nothing")
-    refused = [told for document in documents for told in _refusal(document)]
+    refused = [told for document in found for told in _refusal(document.value)]
     if refused:
         raise RefusedError(*refused)
-    models = [parse_resource(_placed(document, namespace)) for document in documents]
+    models = [parse_resource(_placed(document.value, namespace)) for document in found]
     unmade = [told for model in models for told in _pod_faults(model)]
     if unmade:
         raise RefusedError(*unmade)
     return models
+
+
+def _notes(document: Document) -> Iterator[str]:
+    """What kubectl passes over in silence, or takes in one way and not in another."""
+    name = document.value["metadata"]["name"]
+    for field in document.repeated:
+        yield f"{name}: {field} is there twice: kubectl takes the last one"
+    unset = ", ".join(nulls(schema(), document.value))
+    if unset:
+        yield (
+            f"{name}: {unset}: null counts as not set for kubectl apply and kubectl create, and is refused to kubectl "
+            "apply --server-side and to Helm 4: leave it out"
+        )
 
 
 def _text(name: str, standard_input: IO[str]) -> str:
@@ -75,11 +109,20 @@ def _text(name: str, standard_input: IO[str]) -> str:
         raise RefusedError("is no text in UTF-8") from None
 
 
-def _documents(text: str) -> list[Any]:
+def _documents(text: str) -> list[Document]:
     try:
-        return list(yaml.load_all(text, _Loader))  # a safe loader, made stricter
-    except yaml.YAMLError as error:
-        raise RefusedError(f"is no YAML: {error}") from None
+        found = documents(text)
+    except NotYAMLError as error:
+        raise RefusedError(str(error)) from None
+    return [item for document in found for item in _items(document)]
+
+
+def _items(document: Document) -> list[Document]:
+    """What is in a document of the kind List, which kubectl takes apart; of any other one itself."""
+    items = document.value.get("items") if isinstance(document.value, dict) else None
+    if not isinstance(items, list):
+        return [document]
+    return [Document(item, () if position else document.repeated) for position, item in enumerate(items)]
 
 
 def _refusal(document: Any) -> Iterator[str]:
@@ -100,23 +143,45 @@ def _refusal(document: Any) -> Iterator[str]:
 
 def _metadata_faults(metadata: Any) -> Iterator[str]:
     given = metadata if isinstance(metadata, dict) else {}
-    name, namespace = given.get("name"), given.get("namespace", "default")
+    name, namespace = given.get("name"), given.get("namespace")
     if not isinstance(name, str) or len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         yield "metadata.name: must be set, in small letters, digits, `-` and `.`"
-    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+    if namespace is not None and (not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace)):
         yield "metadata.namespace: must be a name in small letters, digits and `-`"
+    for field in given.keys() - _METADATA:
+        yield f"metadata.{field}: there is no such field"
+    for field in ("labels", "annotations"):
+        yield from _words_faults(f"metadata.{field}", given.get(field))
+
+
+def _words_faults(path: str, words: Any) -> Iterator[str]:
+    """What is wrong with labels or annotations: kubectl itself refuses values that are no texts."""
+    if words is not None and not isinstance(words, dict):
+        yield f"{path}: must be a map of texts"
+    for name, value in words.items() if isinstance(words, dict) else ():
+        if value is not None and not isinstance(value, str):
+            yield f"{path}.{name}: must be a text: put it in quotation marks"
 
 
 def _spec_faults(document: Mapping[str, Any]) -> list[str]:
-    """What the API server refuses: first types and bounds, then rules; and what the operator refuses besides."""
-    unknown = [f"{name}: there is no such field" for name in document if name not in _FIELDS]
+    """What the API server refuses, and what the operator refuses besides."""
+    spec = document.get("spec")
+    deep = nesting_fault(spec) if isinstance(spec, dict) else None
+    if deep:
+        return [_told(_path(deep.path), deep.message)]
+    checked = {name: part for name, part in document.items() if name not in _CHECKED_ELSEWHERE}
+    whole = stored(schema(), checked)
+    found = [*unknown_fields(schema(), checked), *type_faults(schema(), whole)]
+    return [_told(fault.path, fault.message) for fault in found or (*rule_faults(whole), *_operator_faults(whole))]
+
+
+def _operator_faults(document: Mapping[str, Any]) -> list[Fault]:
+    """What the API server takes and the operator does not follow."""
     try:
-        spec = VLLMModelSpec.model_validate(_without_empty_groups(document.get("spec")), strict=True)
+        spec = VLLMModelSpec.model_validate(document["spec"], by_alias=True, by_name=False)
     except pydantic.ValidationError as error:
-        return unknown + [_told(_path(fault["loc"]), fault["msg"]) for fault in error.errors()]
-    checked = {name: part for name, part in document.items() if name == "spec"}
-    told = [_told(fault.path, fault.message) for fault in server_faults(checked)]
-    return unknown + told + [_told(_path(fault.path), fault.message) for fault in operator_faults(spec)]
+        return [Fault(_path(fault["loc"]), fault["msg"]) for fault in error.errors()]
+    return [Fault(_path(fault.path), fault.message) for fault in operator_faults(spec)]
 
 
 def _pod_faults(model: VLLMModel) -> Iterator[str]:
@@ -125,14 +190,6 @@ def _pod_faults(model: VLLMModel) -> Iterator[str]:
         engine_of(model)
     except InvalidSpec as error:
         yield f"{model.name}: {error}"
-
-
-def _without_empty_groups(spec: Any) -> Any:
-    """The spec as the API server takes it: a group that has a default may stand there without anything in it."""
-    if not isinstance(spec, dict):
-        return {} if spec is None else spec
-    optional = {str(field.alias) for field in VLLMModelSpec.model_fields.values() if not field.is_required()}
-    return {name: part for name, part in spec.items() if part is not None or name not in optional}
 
 
 def _path(location: Iterable[str | int]) -> str:
@@ -145,8 +202,8 @@ def _told(path: str, message: str) -> str:
 
 
 def _placed(document: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-    metadata = {"namespace": namespace, **document["metadata"]}
-    return {**document, "metadata": metadata, "spec": _without_empty_groups(document["spec"])}
+    metadata = {**document["metadata"], "namespace": document["metadata"].get("namespace") or namespace}
+    return {**document, "metadata": metadata, "spec": stored(schema(), {"spec": document["spec"]})["spec"]}
 
 
 def _kind(value: Any) -> str:
@@ -155,21 +212,3 @@ def _kind(value: Any) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads as kubectl does: a field that is there twice is a mistake, and a date is a text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 # inherited
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in written:
-            if written.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _as_text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _as_text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 from typing import TYPE_CHECKING, Any
+
+from vllm_operator.api import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ class Kubectl:
         Raises:
             KubectlError: as `run`.
         """
-        return json.loads(self.run("get", *words, "--output", "json"))
+        return json_text.loads(self.run("get", *words, "--output", "json"))
 
     @contextlib.contextmanager
     def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:

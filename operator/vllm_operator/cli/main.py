@@ -70,12 +70,16 @@ def render(
     What the API server or the operator would refuse is refused here too, but for rules about edits.
     """
     try:
-        text = rendered_text(read(filenames, namespace, sys.stdin), to)
+        text = rendered_text(read(filenames, namespace, sys.stdin, _note), to)
     except (RefusedError, UnsupportedError) as error:
         for line in error.args:
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(_REFUSED) from None
     typer.echo(text, nl=False)
+
+
+def _note(line: str) -> None:
+    typer.echo(f"note: {line}", err=True)
 
 
 def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:

@@ -1,4 +1,4 @@
-"""What the API server checks beside types and bounds: the rules of the schema, lists whose items are told apart, nulls.
+"""What the API server checks beside types and bounds: the rules of the schema, and lists whose items are told apart.
 
 The rules are those of the schema itself, in CEL, so nothing is written twice. Rules that compare with the object before
 an edit are left out: a file has no past.
@@ -6,18 +6,20 @@ an edit are left out: a file has no past.
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import cel
 from cel import stdlib
 
 from vllm_operator.api.crd import crd
+from vllm_operator.cli.schema import Fault, below, field_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from vllm_operator.cli.schema import Schema
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {"replace": stdlib.replace, "split": stdlib.split}
 """What Kubernetes has beside the language itself, as far as our rules use it."""
@@ -25,58 +27,34 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {"replace": stdlib.replace, "
 _BEFORE: Final = "oldSelf"
 
 
-class Fault(NamedTuple):
-    """What the API server would refuse."""
-
-    path: str
-    """Path of the field, as the API server writes it: `spec.engine.env[0].name`."""
-    message: str
+@cache
+def schema() -> Schema:
+    """The schema of the resource."""
+    (version,) = crd()["spec"]["versions"]
+    found: Schema = version["schema"]["openAPIV3Schema"]
+    return found
 
 
 def faults(document: Mapping[str, Any]) -> Iterator[Fault]:
-    """Everything that is wrong with a resource whose types and bounds are right; defaults need not be set."""
-    schema = _schema()
-    yield from _faults(schema, _defaulted(schema, document), "")
+    """The rules that a resource breaks.
+
+    It is as the API server would store it, and its types and bounds are right: of any other one, rules say what is not
+    true.
+    """
+    return _faults(schema(), document, "")
 
 
-@cache
-def _schema() -> dict[str, Any]:
-    (version,) = crd()["spec"]["versions"]
-    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
-    return schema
-
-
-def _defaulted(schema: Mapping[str, Any], value: Any) -> Any:
-    """The value as the API server hands it to rules: defaults set, numbers of the schema's own kind."""
-    if isinstance(value, dict):
-        return _defaulted_map(schema, value)
-    if isinstance(value, list):
-        return [_defaulted(schema.get("items", {}), item) for item in value]
-    return float(value) if schema.get("type") == "number" and isinstance(value, int) else value
-
-
-def _defaulted_map(schema: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
-    fields, others = schema.get("properties", {}), schema.get("additionalProperties", {})
-    defaults = {name: copy.deepcopy(field["default"]) for name, field in fields.items() if "default" in field}
-    given = {name: item for name, item in value.items() if item is not None or name not in defaults}
-    return {name: _defaulted(fields.get(name, others), item) for name, item in (defaults | given).items()}
-
-
-def _faults(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Fault]:
-    if value is None and schema:
-        yield Fault(path, "is empty: give it a value, or leave it out")
-        return
-    for rule in schema.get("x-kubernetes-validations", []):
+def _faults(node: Schema, value: Any, path: str) -> Iterator[Fault]:
+    for rule in node.get("x-kubernetes-validations", []):
         if _BEFORE not in rule["rule"]:
             yield from _broken(rule, value, path)
     if isinstance(value, list):
-        yield from _repeated(schema, value, path)
+        yield from _repeated(node, value, path)
         for position, item in enumerate(value):
-            yield from _faults(schema.get("items", {}), item, f"{path}[{position}]")
+            yield from _faults(node.get("items", {}), item, f"{path}[{position}]")
     if isinstance(value, dict):
-        fields, others = schema.get("properties", {}), schema.get("additionalProperties", {})
         for name, item in value.items():
-            yield from _faults(fields.get(name, others), item, f"{path}.{name}".lstrip("."))
+            yield from _faults(field_schema(node, name) or {}, item, below(path, name))
 
 
 def _broken(rule: Mapping[str, str], value: Any, path: str) -> Iterator[Fault]:
@@ -102,12 +80,12 @@ def _program(expression: str) -> cel.Program:
     return cel.compile(expression)
 
 
-def _repeated(schema: Mapping[str, Any], items: list[Any], path: str) -> Iterator[Fault]:
+def _repeated(node: Schema, items: list[Any], path: str) -> Iterator[Fault]:
     """Items that the API server takes for the same one."""
-    kind = schema.get("x-kubernetes-list-type")
+    kind = node.get("x-kubernetes-list-type")
     if kind not in {"map", "set"}:
         return
-    keys = schema.get("x-kubernetes-list-map-keys", [])
+    keys = node.get("x-kubernetes-list-map-keys", [])
     seen: set[str] = set()
     for position, item in enumerate(items):
         identity = json.dumps([item.get(key) for key in keys] if kind == "map" else item, sort_keys=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
+from vllm_operator.api.resource import forget_resource
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER
 from vllm_operator.planner.owners import controlling_model
@@ -75,6 +76,8 @@ class Cache:
             return False
         self._unindex(kind, key, known)
         del self._objects[kind][key]
+        if kind is MODEL:
+            forget_resource(gone.uid)
         return True
 
     def get(self, kind: Kind, key: Key) -> LiveObject | None:

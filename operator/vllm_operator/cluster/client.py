@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import orjson
 
+from vllm_operator.api import json_text
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
@@ -204,7 +205,7 @@ class Client:
         accept: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
-        data = None if body is None else orjson.dumps(body)
+        data = None if body is None else json_text.dumps(body)
         url = self._server + path
         try:
             async with self._session.request(
@@ -212,12 +213,20 @@ class Client:
             ) as response:
                 content = await response.read()
                 if response.ok:
-                    answer: dict[str, Any] = orjson.loads(content)
+                    answer: dict[str, Any] = _parsed(content)
                     return answer
                 retry_after = retry_after_seconds(response.headers.get("Retry-After"))
                 raise _error(f"{method} {path}", response.status, content, retry_after)
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiSilent(f"{method} {path}", repr(error)) from error
+
+
+def _parsed(content: bytes) -> Any:
+    """An answer; one that is too deep for the fast parser is read without its lowest levels."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return json_text.loads(content)
 
 
 def _error(what: str, status: int, content: bytes, retry_after: float) -> ApiError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+
+from vllm_operator.api import json_text
 
 if TYPE_CHECKING:
     import ssl
@@ -28,8 +30,17 @@ def open_session(
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls),
         headers={**headers, "User-Agent": "vllm-operator"},
+        response_class=AnyDepthResponse,
         middlewares=(*first, *tokens),
     )
+
+
+class AnyDepthResponse(aiohttp.ClientResponse):
+    """A response whose JSON is read however deep it is: kopf lists what it watches by it."""
+
+    async def json(self, **options: Any) -> Any:
+        """The document in it."""
+        return await super().json(**{"loads": json_text.loads, **options})
 
 
 class RotatingToken:

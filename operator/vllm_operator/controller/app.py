@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
+from kopf._cogs.clients import api as kopf_requests
 
+from vllm_operator.api import json_text
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
@@ -110,6 +112,15 @@ def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     return info
 
 
+def read_events_of_any_depth() -> None:
+    """Have kopf parse the events of its watches as the operator parses everything else.
+
+    It has no setting for that. Its own parser raises where a resource is nested a thousand levels deep, which the API
+    server takes: then the watch of all namespaces is dead, because of one resource.
+    """
+    kopf_requests.json = json_text  # type: ignore[attr-defined] # of json, kopf uses loads alone
+
+
 async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: asyncio.Event | None = None) -> None:
     """Run the operator until it is told to stop, by signal or by `stop`. `ready` is set when it follows the cluster.
 
@@ -117,6 +128,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         ExceptionGroup: of OperatorErrors; the API server cannot be reached, does not know the resource, or sent what
             ends the watches.
     """
+    read_events_of_any_depth()
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
     watches = Watches()

@@ -10,6 +10,7 @@ from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import CONFIG_MAP
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.reconcile import MOST_ROUNDS, utc_now
+from vllm_operator.controller.turns import parse_in_turns
 from vllm_operator.errors import ApiEnding, OperatorError
 from vllm_operator.planner.namespace import catalog_again_at, decide_namespace, problems
 from vllm_operator.planner.news import News
@@ -54,6 +55,7 @@ class NamespaceReconciler:
         Raises:
             OperatorError: it could not be written; there is no one status to tell it in.
         """
+        await parse_in_turns(self._cache.models(key.namespace))
         try:
             observation, plan = await self._settle(self._observe(key.namespace))
         except ApiEnding:

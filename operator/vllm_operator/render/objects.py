@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from vllm_operator.api import names
+from vllm_operator.api import json_text, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +67,6 @@ def hashed(desired: dict[str, Any], secret_entries: frozenset[str] = frozenset()
     if secret_entries:
         data = {name: None if name in secret_entries else value for name, value in desired["data"].items()}
         told = {**desired, "data": data}
-    digest = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    digest = hashlib.sha256(json_text.dumps(told, sort_keys=True)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}

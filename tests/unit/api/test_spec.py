@@ -175,13 +175,29 @@ def test_a_model_is_served_under_the_name_that_people_know_it_by(source: str, na
         (["--no-trust-remote"], "spec.engine.extraArgs.0", "as --trust-remote-code"),
         (["--api"], "spec.engine.extraArgs.0", "as --api-key, which is set by the operator"),
         (["-qawq"], "spec.engine.extraArgs.0", "vLLM reads -qawq as -q, which has a field of its own"),
-        (["-r1"], "spec.engine.extraArgs.0", "vLLM reads -r1 as -r, which is set by the operator"),
+        (["-r1"], "spec.engine.extraArgs.0", "vLLM reads -r1 as -r, which cannot be used"),
     ],
 )
 def test_a_shortened_argument_is_refused_like_the_whole_one(words: list[str], path: str, told: str) -> None:
     said = refusal(engine={"extraArgs": words})
     assert said.startswith(f"{path}: ")
     assert told in said
+
+
+@pytest.mark.parametrize(
+    "words", [["--api-server-count", "0"], ["--api_server_count=0"], ["-asc", "-1"], ["--api-server-count=00"]]
+)
+def test_an_engine_without_a_server_is_refused(words: list[str]) -> None:
+    said = refusal(engine={"extraArgs": ["--max-logprobs", "3", *words]})
+    assert said.startswith("spec.engine.extraArgs.2: ")
+    assert "0 starts no HTTP server: leave it out" in said
+
+
+@pytest.mark.parametrize(
+    "words", [["--api-server-count", "2"], ["-asc=10"], ["--api-server-count"], ["--max-logprobs", "0"]]
+)
+def test_an_engine_with_several_servers_is_not(words: list[str]) -> None:
+    assert model(engine={"extraArgs": words}).spec.engine.extra_args == words
 
 
 @pytest.mark.parametrize(

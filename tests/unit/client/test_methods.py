@@ -52,6 +52,14 @@ async def test_an_answer_that_does_not_fit_is_an_error(engine: EngineServer, ans
             await client.complete("x", schema=Terms)
 
 
+@pytest.mark.parametrize("schema", [Terms, Terms.model_json_schema()], ids=["pydantic", "json"])
+async def test_an_answer_of_brackets_alone_is_one_that_does_not_fit(engine: EngineServer, schema: Any) -> None:
+    engine.faults(answer="[" * 5000)
+    async with client_of(engine) as client:
+        with pytest.raises(vllm_client.InvalidAnswer, match="schema"):
+            await client.complete("x", schema=schema)
+
+
 async def test_a_batch_keeps_order_and_its_bound(engine: EngineServer) -> None:
     engine.faults(step_seconds=0.02)
     most = 0

@@ -107,3 +107,20 @@ async def test_without_a_token_file_the_given_headers_are_sent() -> None:
     headers = {"Authorization": "Bearer from-kubeconfig"}
     async with guard.server() as server, open_session(plain_tls(), headers) as session:
         assert await status(session, server) == 200
+
+
+async def test_a_listing_is_read_however_deep_one_of_its_objects_is() -> None:
+    deep = '{"items": [{"metadata": {"name": "a"}, "spec": %s}]}' % ("[" * 5000 + "]" * 5000)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=deep, content_type="application/json")
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    async with (
+        TestServer(application) as server,
+        open_session(plain_tls(), {}) as session,
+        session.get(server.make_url("/")) as response,
+    ):
+        found = await response.json()  # as kopf reads it
+        assert found["items"][0]["metadata"] == {"name": "a"}

@@ -19,18 +19,43 @@ OWNED: Final[dict[str, str]] = {
     "--enable-lora": "set spec.lora",
     "--hf-token": "set spec.model.tokenSecret: an argument shows the token to everybody who may read pods",
     "--config": "set the fields of spec: a file would hide them",
-    "--headless": "an engine over several nodes is not supported yet",
-    "--node-rank": "an engine over several nodes is not supported yet",
-    "-r": "an engine over several nodes is not supported yet",
-    "--master-addr": "an engine over several nodes is not supported yet",
-    "--ssl-keyfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
-    "--ssl-certfile": "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway",
-    "--uds": "the gate and the Service need the port",
     "--spec-method": "set spec.engine.speculativeDecoding",
     "--spec-model": "set spec.engine.speculativeDecoding",
     "--spec-tokens": "set spec.engine.speculativeDecoding",
 }
 """Arguments without a field of the same meaning, each with what to do instead."""
+
+_ONE_POD: Final = "an engine over several nodes is not supported yet"
+_RANKS: Final = "an engine whose ranks are in several pods is not supported yet: set spec.parallelism.data"
+_PLAIN_HTTP: Final = "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway"
+
+UNSUITED: Final[dict[str, str]] = {
+    **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _ONE_POD),
+    **dict.fromkeys(("--data-parallel-size-local", "-dpl", "--data-parallel-start-rank", "-dpr"), _RANKS),
+    **dict.fromkeys(("--data-parallel-rank", "-dpn"), _RANKS),
+    **dict.fromkeys(("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"), _RANKS),
+    **dict.fromkeys(
+        ("--data-parallel-multi-port-external-lb", "-dpm"),
+        "the gate and the Service know one port of an engine: set spec.parallelism.data",
+    ),
+    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"), _PLAIN_HTTP),
+    **dict.fromkeys(("--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh"), _PLAIN_HTTP),
+    "--uds": "the gate and the Service need the port",
+    "--grpc": "the gate and the Service speak HTTP",
+    "--disable-log-stats": "it empties the metrics, by which the gate sees whether the engine makes progress",
+    "--tokens-only": "the gate and clients need the API under /v1, which takes texts",
+    "--skip-tokenizer-init": "the gate and clients send texts",
+    "--mm-encoder-only": "an encoder by itself completes no prompt, so the gate never lets traffic in",
+}
+"""Arguments that switch a promise of the operator off, each with the reason. An engine that is started with one of them
+never gets traffic, or hangs unnoticed.
+
+They were found by going through the front end's arguments of vLLM 0.32.0 (vllm/entrypoints/launchers/cli_args.py and
+entrypoints/cli/serve.py). The rest of them changes what the engine says or logs, and not whether it serves.
+"""
+
+WITHOUT_SERVER: Final = ("--api-server-count", "-asc")
+"""With 0 the engine starts no HTTP server, as with `--headless`; any other number is right."""
 
 REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--device": ("0.10.0", "set spec.accelerator.profile"),
@@ -64,6 +89,7 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
 def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
     """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec."""
     told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
+    told |= {flag: f"cannot be used: {reason}" for flag, reason in UNSUITED.items()}
     told |= {flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items()}
     for field in flagged_fields(model):
         path = ".".join(("spec", *field.path))

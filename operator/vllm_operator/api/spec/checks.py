@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jinja2
 import jinja2.ext
 import jinja2.nodes
 
-from vllm_operator.api.spec.arguments import abbreviation_of, refused_arguments
+from vllm_operator.api.bounded import Bounded
+from vllm_operator.api.spec.arguments import WITHOUT_SERVER, abbreviation_of, refused_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from jinja2.parser import Parser
 
     from vllm_operator.api.spec.root import VLLMModelSpec
+
+
+MOST_LEVELS: Final = 32
+"""How deep maps and lists may stand in each other below `spec`. No field of a pod is at the sixteenth."""
+
+_TEMPLATES_REMEMBERED: Final = 4096
+
+_template_faults: Final[Bounded[bytes, str]] = Bounded(_TEMPLATES_REMEMBERED)
+"""What is wrong with a chat template, by the hash of its text: to parse one takes up to half a second."""
 
 
 class Fault(NamedTuple):
@@ -33,11 +45,20 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
         whole = abbreviation_of(word, refused)
         if whole:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
+    yield from _server_faults(spec.engine.extra_args or [])
     template = spec.model.chat_template
     if template and template.inline:
         told = template_fault(template.inline)
         if told:
             yield Fault(("model", "chatTemplate", "inline"), told)
+
+
+def _server_faults(words: list[str]) -> Iterator[Fault]:
+    """Words that start the engine without a server; their meaning lies in the value, which may be the next word."""
+    for position, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=False)):
+        name, separator, value = word.partition("=")
+        if name.replace("_", "-") in WITHOUT_SERVER and re.fullmatch("-[0-9]+|0+", value if separator else following):
+            yield Fault(("engine", "extraArgs", position), f"{name} 0 starts no HTTP server: leave it out")
 
 
 class _Generation(jinja2.ext.Extension):
@@ -52,7 +73,19 @@ class _Generation(jinja2.ext.Extension):
 
 
 def template_fault(template: str) -> str:
-    """What is wrong with the syntax of a chat template; empty if nothing. The template is parsed, never run."""
+    """What is wrong with the syntax of a chat template; empty if nothing.
+
+    The template is parsed once for each text, and never run.
+    """
+    digest = hashlib.sha256(template.encode("utf-8", "surrogatepass")).digest()
+    known = _template_faults.get(digest)
+    if known is None:
+        known = _parse_fault(template)
+        _template_faults.put(digest, known)
+    return known
+
+
+def _parse_fault(template: str) -> str:
     environment = jinja2.Environment(extensions=[jinja2.ext.loopcontrols, _Generation])  # noqa: S701 # no HTML
     try:
         environment.parse(template)
@@ -60,4 +93,33 @@ def template_fault(template: str) -> str:
         return f"line {error.lineno} is no valid Jinja: {error.message}"
     except RecursionError:
         return "is nested too deeply to be read"
+    except ValueError as error:  # of the parser's own conversions: a number of thousands of digits
+        return f"cannot be read: {error}"
     return ""
+
+
+def nesting_fault(raw: Mapping[str, Any]) -> Fault | None:
+    """The first field of a spec in which maps and lists stand in each other too deeply for what reads it.
+
+    It is looked for before anything else, and without recursion, which would end in an exception at some depth.
+    """
+    level: list[tuple[tuple[str | int, ...], Any]] = [((), raw)]
+    for _ in range(MOST_LEVELS):
+        level = [(_named(path, key), inner) for path, value in level for key, inner in _inner(value)]
+    return next((Fault(path, _TOO_DEEP) for path, value in level if isinstance(value, dict | list) and value), None)
+
+
+_TOO_DEEP: Final = f"maps and lists stand in each other more than {MOST_LEVELS} levels deep: make it flatter"
+
+_NAMED_LEVELS: Final = 3
+"""Of a path that is told: enough for `spec.pod.volumes[0]`, where a whole one would fill a page."""
+
+
+def _named(path: tuple[str | int, ...], key: str | int) -> tuple[str | int, ...]:
+    return (*path, key) if len(path) < _NAMED_LEVELS else path
+
+
+def _inner(value: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, list) else iter(())

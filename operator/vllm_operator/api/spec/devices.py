@@ -89,5 +89,11 @@ class Accelerator(Model):
 class Resources(Model):
     """CPU and memory of one engine, as in a pod. The accelerator is not named here: the operator adds it."""
 
-    requests: Quantities | None = Field(default=None, description="What a node must have free for the engine.")
-    limits: Quantities | None = Field(default=None, description="What the engine may use at most.")
+    requests: Quantities | None = Field(
+        default=None,
+        description='What a node must have free for the engine. A fraction is a text, `"0.5"`, or `500m`.',
+    )
+    limits: Quantities | None = Field(
+        default=None,
+        description='What the engine may use at most. A fraction is a text, `"0.5"`, or `500m`.',
+    )

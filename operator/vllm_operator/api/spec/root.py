@@ -11,7 +11,7 @@ from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.access import Auth, Network, Service
 from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
 from vllm_operator.api.spec.catalog import Catalog
-from vllm_operator.api.spec.checks import faults
+from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
 from vllm_operator.api.spec.engine import Engine
 from vllm_operator.api.spec.lora import Lora
@@ -142,10 +142,13 @@ def parse_spec(raw: dict[str, Any]) -> VLLMModelSpec:
     """Read `spec` as it came from the API server, which has checked its schema and its rules.
 
     Raises:
-        InvalidSpec: a field is missing, unknown, out of its bounds, or wrong in itself.
+        InvalidSpec: a field is missing, unknown, out of its bounds, nested too deeply, or wrong in itself.
     """
+    deep = nesting_fault(raw)
+    if deep:
+        raise InvalidSpec([_told(deep.path, deep.message)])
     try:
-        spec = VLLMModelSpec.model_validate(raw)
+        spec = VLLMModelSpec.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
         raise InvalidSpec(_told(fault["loc"], fault["msg"]) for fault in error.errors()) from None
     found = [_told(fault.path, fault.message) for fault in faults(spec)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from vllm_operator.api import quantity
+from vllm_operator.api.base import Rule, cel
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict
@@ -16,6 +17,9 @@ _LENGTH_PATTERN = r"^([1-9][0-9]*[kKmMgG]?|auto)$"
 _BYTES_PATTERN = r"^([1-9][0-9]*[kmgtKMGT]?|[1-9][0-9]*\.[0-9]+[kmgt])$"
 _PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_LABEL_VALUE_PATTERN = rf"^({_LABEL_NAME})?$"
+_SIZE_PATTERN = r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?|k)?$"
+_PATH_PATTERN = r"^/\S*$"
 _QUALIFIED_NAME_PATTERN = rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}$"
 _DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -27,21 +31,35 @@ CLAIM_SOURCE_PATTERN: Final = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?
 """A source in a PersistentVolumeClaim: `pvc://CLAIM`, or `pvc://CLAIM/PATH`."""
 
 
+TEXT_FORMS: Final[dict[str, str]] = {
+    quantity.PATTERN: "a quantity such as `500m`, `1.5`, `64G` (thousands) or `64Gi`",
+    _LENGTH_PATTERN: "a number of tokens such as `32768` or `32k`, or `auto`",
+    _BYTES_PATTERN: "a number of bytes such as `1073741824`, `8g` (thousands) or `8G`",
+    _PERCENT_PATTERN: "a whole number, or a share such as `50%`",
+    _SIZE_PATTERN: "a quantity of storage such as `200Gi`",
+    _PATH_PATTERN: "an absolute path",
+    _LABEL_VALUE_PATTERN: "the value of a label: letters, digits, `-`, `_` and `.`",
+}
+"""What a text has to be, in words, by the pattern that says so exactly."""
+
+
 def _matches(pattern: str) -> AfterValidator:
     """Check text against the pattern of the schema; numbers are checked by their own bounds."""
 
     def check(value: int | str) -> int | str:
         if isinstance(value, str) and not re.search(pattern, value):
-            raise ValueError(f"{value!r} does not match {pattern}")
+            raise ValueError(f"{value!r} is not {TEXT_FORMS[pattern]}")
         return value
 
     return AfterValidator(check)
 
 
 def _int_or_string(pattern: str, longest: int, **bounds: int) -> WithJsonSchema:
+    """A schema for numbers and texts. Of a text that does not match, a rule says in words what the pattern wants."""
+    matching = f"{pattern}|^[0-9]+$".replace("\\", "\\\\")  # the rule sees the digits of a number
     schema: dict[str, Any] = {
+        **cel(Rule(f"string(self).matches('{matching}')", f"must be {TEXT_FORMS[pattern]}")),
         "x-kubernetes-int-or-string": True,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "pattern": pattern,
         "maxLength": longest,
     }
@@ -60,7 +78,7 @@ Quantity = Annotated[
 ]
 """A Kubernetes quantity, such as `500m`, `16Gi` or `4`; once read, in the form that the API server gives it."""
 
-Size = Annotated[str, StringConstraints(max_length=32, pattern=r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?|k)?$")]
+Size = Annotated[str, StringConstraints(max_length=32, pattern=_SIZE_PATTERN)]
 """A quantity of storage that is more than nothing, as text, so that CEL can compare two of them."""
 
 TokenCount = Annotated[
@@ -81,12 +99,12 @@ CountOrPercent = Annotated[
 ServedName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=WORD_PATTERN)]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=WORD_PATTERN)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=WORD_PATTERN)]
-Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^/\S*$")]
+Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PATH_PATTERN)]
 ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED_NAME_PATTERN)]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_DNS_NAME_PATTERN)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_DNS_LABEL_PATTERN)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_QUALIFIED_NAME_PATTERN)]
-LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=rf"^({_LABEL_NAME})?$")]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE_PATTERN)]
 Annotation = Annotated[str, StringConstraints(max_length=65536)]
 DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 Text = Annotated[str, StringConstraints(max_length=1024)]
