@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.gates.judge import ENDED
+from vllm_operator.planner.signals import exit_hint, exit_signal, killed_process
 from vllm_operator.planner.words import Topic, moment
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -31,6 +32,9 @@ _REFUSALS: Final = (
     (re.compile(r"the gate itself failed"), Reason.GATE_CANNOT_RUN),
 )
 """What the gate says of an engine that has loaded and will not be admitted. Anything else may still be loading."""
+
+_ITS_LOG: Final = "kubectl logs --previous has the cause"
+"""Kubelet keeps the end of the log only where the exit code is not 0."""
 
 _CANNOT_RUN: Final = "the image needs python3 on its path, or spec.gates.probe a command that it has"
 
@@ -203,11 +207,22 @@ def _exit(terminated: Mapping[str, Any], restarts: int) -> str:
     code = terminated.get("exitCode")
     if str(terminated.get("message", "")).startswith(ENDED):
         return f"{_quote(terminated['message'])} ({restarts} restarts)"
-    how = f"ended with exit code {code} ({terminated.get('reason', 'no reason given')}, {restarts} restarts)"
+    how = _ending(code, str(terminated.get("reason", "no reason given")), restarts)
+    message = str(terminated.get("message", ""))
+    lines = [line for line in message.splitlines() if line.strip()]
+    words = killed_process(message) or (_quote(lines[-1]) if lines else "")
+    if words:
+        return f"{how}: {words}"
+    return f"{how}; {_ITS_LOG}" if code == 0 else how
+
+
+def _ending(code: int | None, reason: str, restarts: int) -> str:
+    """How a container ended, as far as its exit code and kubelet's reason tell."""
+    signal, hint = exit_signal(code), exit_hint(code, reason)
+    how = f"ended with exit code {code}{f', {signal}' if signal else ''} ({reason}, {restarts} restarts)"
     if code == 0:
         how += ", which is a crash too: vLLM exits so when its engine has died"
-    lines = [line for line in terminated.get("message", "").splitlines() if line.strip()]
-    return f"{how}: {_quote(lines[-1])}" if lines else how
+    return f"{how}, {hint}" if hint else how
 
 
 def _quote(text: str) -> str:
