@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster import GpuMount
-from tests.support import images
+from tests.support import images, smollm2
 from tests.support.vllm_cpu import real_engine
 from vllm_operator.api.meta import API_VERSION, KIND
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+COMPACT_JSON = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
+"""Between the parts of JSON any white space is allowed, with which small models fill an answer."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ def real() -> EngineChoice:
         source=images.real_engine_model(),
         mounts=(GpuMount(images.real_engine_root(), images.REAL_ENGINE_MOUNT),),
         fields={"maxModelLen": 4096, "enforceEager": True, "kvCacheMemory": "64M"},
+    )
+
+
+def language() -> EngineChoice:
+    """The real vLLM with a small language model, for where words matter; as `real`."""
+    return replace(
+        real(),
+        title=f"the real vLLM (CPU build) with {smollm2.TITLE}",
+        source=images.real_language_model(),
+        fields={"maxModelLen": 2048, "enforceEager": True, "kvCacheMemory": "256M", "extraArgs": list(COMPACT_JSON)},
     )
 
 
