@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import GpuMount
 from tests.support import images, smollm2
-from tests.support.vllm_cpu import real_engine
 from vllm_operator.api.meta import API_VERSION, KIND
 
 if TYPE_CHECKING:
@@ -30,6 +29,10 @@ class EngineChoice:
     """Host folders that its containers need; the fake device plug-in brings them along with a GPU."""
     fields: dict[str, Any] = field(default_factory=dict)
     """What spec.engine needs on this machine."""
+    model_name: str = ""
+    """What people call the model; empty where it is none that has a name."""
+    sensible: bool = False
+    """Whether its answers have sense."""
 
 
 def stub() -> EngineChoice:
@@ -64,13 +67,10 @@ def language() -> EngineChoice:
         real(),
         title=f"the real vLLM (CPU build) with {smollm2.TITLE}",
         source=images.real_language_model(),
+        model_name="smollm2",
+        sensible=True,
         fields={"maxModelLen": 2048, "enforceEager": True, "kvCacheMemory": "256M", "extraArgs": list(COMPACT_JSON)},
     )
-
-
-def real_is_installed() -> bool:
-    """Whether `make vllm-cpu` has run here."""
-    return real_engine().installed
 
 
 def model(name: str, choice: EngineChoice, /, **spec: Any) -> dict[str, Any]:
