@@ -127,7 +127,9 @@ def serve_model(cluster: Cluster, engine: EngineChoice) -> str:
     resource = sample(engine)
     name: str = resource["metadata"]["name"]
     text = yaml.safe_dump(resource, sort_keys=False)
-    say(f"the model: kubectl apply -f - with {SAMPLE.relative_to(REPOSITORY)}, its engine as this machine has it:")
+    say(
+        f"the model: kubectl apply -f - with {SAMPLE.relative_to(REPOSITORY)}, model and engine as this machine has them:"
+    )
     print("".join(f"             {line}\n" for line in text.splitlines()), end="", flush=True)
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", input=text)
