@@ -127,9 +127,7 @@ def serve_model(cluster: Cluster, engine: EngineChoice) -> str:
     resource = sample(engine)
     name: str = resource["metadata"]["name"]
     text = yaml.safe_dump(resource, sort_keys=False)
-    say(
-        f"the model: kubectl apply -f - with {SAMPLE.relative_to(REPOSITORY)}, model and engine as this machine has them:"
-    )
+    say(f"the model: kubectl apply -f - with {SAMPLE.relative_to(REPOSITORY)}, its engine as this machine has it:")
     print("".join(f"             {line}\n" for line in text.splitlines()), end="", flush=True)
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", input=text)
