@@ -155,10 +155,10 @@ def ask(cluster: Cluster, model: str) -> None:
 def extract(cluster: Cluster, model: str) -> None:
     """Another one turns descriptions of products into JSON that fits a schema."""
     say(f"another one runs {Path(extraction.__file__).relative_to(REPOSITORY)}: attributes as JSON that fits a schema")
-    lines = run_client(cluster, "extraction", model, {"command": ["python3", "-c", EXTRACTION]}).splitlines()
+    log = run_client(cluster, "extraction", model, {"command": ["python3", "-c", EXTRACTION]})
     print(flush=True)
-    for found in map(json.loads, lines):
-        print(f"  {found['product']:34} -> {json.dumps(found['attributes'])}", flush=True)
+    for product, attributes in extraction.read(log).items():
+        print(f"  {product:34} -> {json.dumps(attributes.model_dump())}", flush=True)
     print(flush=True)
 
 

@@ -67,5 +67,14 @@ async def main() -> None:
         print(json.dumps({"product": product, "attributes": attributes.model_dump()}))
 
 
+def read(log: str) -> dict[str, Attributes]:
+    """What `main` has printed, by product, out of a pod's log.
+
+    The log also has what the client warns of, which is on the other stream: an engine that took long to answer, say.
+    """
+    found = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return {one["product"]: Attributes(**one["attributes"]) for one in found}
+
+
 if __name__ == "__main__":
     asyncio.run(main())
