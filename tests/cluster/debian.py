@@ -6,6 +6,7 @@ Nothing is installed and nothing is unpacked on disk: the packages' archives are
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 import re
 import subprocess
@@ -82,6 +83,19 @@ def lists_state() -> str:
     """Changes whenever `apt-get update` changed the package lists."""
     lists = sorted(Path("/var/lib/apt/lists").glob("*_Packages*"))
     return " ".join(f"{path.name}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in lists)
+
+
+def refresh_lists() -> bool:
+    """Get the package lists anew, where this process may; whether they are others now.
+
+    Raises:
+        ClusterError: apt cannot; the message is its own.
+    """
+    if os.geteuid() != 0:
+        return False
+    before = lists_state()
+    _apt("apt-get", "update", "-q")
+    return lists_state() != before
 
 
 def package_hashes(packages: Sequence[str]) -> tuple[str, ...]:

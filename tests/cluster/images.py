@@ -49,7 +49,23 @@ _GROUP = b"root:x:0:\napp:x:1000:\nnogroup:x:65534:\n"
 
 
 def base_layer() -> Layer:
-    """Debian's Python and what it needs, busybox, libnuma1, libstdc++6 and lscpu; users root, app (1000), nobody."""
+    """Debian's Python and what it needs, busybox, libnuma1, libstdc++6 and lscpu; users root, app (1000), nobody.
+
+    A machine's package lists may be older than its mirror, which has then other files than they name: root gets them
+    anew, once.
+
+    Raises:
+        ClusterError: apt has not got the packages.
+    """
+    try:
+        return _base_layer()
+    except ClusterError:
+        if not debian.refresh_lists():
+            raise
+        return _base_layer()
+
+
+def _base_layer() -> Layer:
     interpreter = f"{sys.version_info.major}.{sys.version_info.minor}"
     key = ["base", interpreter, *_base_packages()]
     return _cached_layer(key, lambda: _base_entries(debian.needed_packages()))

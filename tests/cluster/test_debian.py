@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster import debian, images
+from tests.cluster import ClusterError, debian, images
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LISTING = """\
 python3
@@ -31,6 +36,28 @@ def test_the_first_alternative_is_taken_and_nothing_virtual() -> None:
     known = debian.parse_dependencies(LISTING)
     assert known["python3"] == ["python3-minimal", "libpython3-stdlib", "media-types"]
     assert known["libpython3-stdlib"] == []
+
+
+@pytest.mark.parametrize(("root", "changed"), [(True, True), (True, False), (False, True)])
+def test_lists_older_than_the_mirror_are_got_anew_once_by_root(
+    *, root: bool, changed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def apt(*command: str, cwd: Path | None = None) -> str:
+        asked.append(" ".join(command[:2]))
+        if cwd is None:
+            return ""
+        raise ClusterError("404 Not Found")
+
+    monkeypatch.setenv("VLLM_OPERATOR_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(debian, "_apt", apt)
+    monkeypatch.setattr(debian, "lists_state", lambda: "b" if changed and "apt-get update" in asked else "a")
+    with pytest.raises(ClusterError, match="404"):
+        images.base_layer()
+    assert asked.count("apt-get update") == (1 if root else 0)
+    assert asked.count("apt-get -q") == (2 if root and changed else 1)
 
 
 def test_closure_leaves_out_installers_and_the_dependencies_of_partial_packages() -> None:

@@ -1,1 +1,1 @@
-"""`make demo`: from nothing to a model's answer, on a real cluster on this machine."""
+"""`make demo`: from nothing to what a language model is for, on a real cluster on this machine."""

@@ -7,12 +7,14 @@ import json
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.cluster import ClusterError, ClusterSpec, NodeKind, OwnCluster, attach, start
 from tests.cluster.paths import REPOSITORY
+from tests.demo import extraction
 from tests.support import images, models
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ CLUSTER = "demo"
 NAMESPACE = "demo"
 SAMPLE = REPOSITORY / "manifests" / "samples" / "qwen2.5-0.5b-instruct.yaml"
 PROMPT = "In one sentence: what is a Kubernetes operator?"
+EXTRACTION = Path(extraction.__file__).read_text(encoding="utf-8")
 READY_SECONDS = 600.0
 OPERATOR_SECONDS = 60.0
 CLIENT_SECONDS = 90.0
@@ -56,16 +59,9 @@ def wait(seconds: float, what: str, look: Callable[[], tuple[bool, str]]) -> Non
         time.sleep(0.5)
 
 
-def choose_engine(name: str | None) -> EngineChoice:
-    """The engine that was asked for; else the real one if it is installed, else the stub."""
-    if name == "real" or (name is None and models.real_is_installed()):
-        return models.real()
-    return models.stub()
-
-
-def up(engine_name: str | None) -> None:
+def up(engine_name: str) -> None:
     """The whole way, each step said aloud."""
-    engine = choose_engine(engine_name)
+    engine = models.stub() if engine_name == "stub" else models.language()
     say(f"engine: {engine.title}")
     say("images of the operator, the engine and the client")
     archives = (images.operator_image(), engine.archive, images.client_image())
@@ -77,15 +73,17 @@ def up(engine_name: str | None) -> None:
     cluster = start(spec, report=lambda line: say(f"  {line}"))
     try:
         install_operator(cluster)
-        serve_model(cluster, engine)
-        ask(cluster)
+        name = serve_model(cluster, engine)
+        ask(cluster, name)
+        if engine.sensible:
+            extract(cluster, name)
     except BaseException:
         cluster.stop()
         raise
     if isinstance(cluster, OwnCluster):
         cluster.detach()
     say("done")
-    print(what_next(cluster), flush=True)
+    print(what_next(cluster, name), flush=True)
 
 
 def remove_earlier() -> None:
@@ -117,15 +115,17 @@ def sample(engine: EngineChoice) -> dict[str, Any]:
     """The sample of the documentation, with the image and the model that this machine has."""
     resource: dict[str, Any] = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
     spec = resource["spec"]
-    spec["model"]["source"] = engine.source
+    name = engine.model_name or resource["metadata"]["name"]
+    resource["metadata"]["name"] = name
+    spec["model"] |= {"source": engine.source, "servedNames": [name]}
     spec["engine"] |= {"image": engine.image, **engine.fields}
     return resource
 
 
-def serve_model(cluster: Cluster, engine: EngineChoice) -> None:
-    """As an application developer does it."""
+def serve_model(cluster: Cluster, engine: EngineChoice) -> str:
+    """As an application developer does it; returns the model's name."""
     resource = sample(engine)
-    name = resource["metadata"]["name"]
+    name: str = resource["metadata"]["name"]
     text = yaml.safe_dump(resource, sort_keys=False)
     say(f"the model: kubectl apply -f - with {SAMPLE.relative_to(REPOSITORY)}, its engine as this machine has it:")
     print("".join(f"             {line}\n" for line in text.splitlines()), end="", flush=True)
@@ -141,43 +141,60 @@ def serve_model(cluster: Cluster, engine: EngineChoice) -> None:
         return ready["status"] == "True", f"Ready={ready['status']} {ready['reason']}: {ready['message']}"
 
     wait(READY_SECONDS, "the model", look)
+    return name
 
 
-def ask(cluster: Cluster) -> None:
+def ask(cluster: Cluster, model: str) -> None:
     """A pod that knows nothing but the binding completes a prompt."""
-    say("a client pod: it has only envFrom of the ConfigMap qwen-client")
-    cluster.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", input=yaml.safe_dump(client_pod()))
+    say(f"a client pod: it has only envFrom of the ConfigMap {model}-client")
+    answer = run_client(cluster, "client", model, {"args": [PROMPT, "--max-tokens", "64"]})
+    print(f"\n  prompt: {PROMPT}", flush=True)
+    print(f"  answer: {answer.strip()}\n", flush=True)
+
+
+def extract(cluster: Cluster, model: str) -> None:
+    """Another one turns descriptions of products into JSON that fits a schema."""
+    say(f"another one runs {Path(extraction.__file__).relative_to(REPOSITORY)}: attributes as JSON that fits a schema")
+    log = run_client(cluster, "extraction", model, {"command": ["python3", "-c", EXTRACTION]})
+    print(flush=True)
+    for product, attributes in extraction.read(log).items():
+        print(f"  {product:34} -> {json.dumps(attributes.model_dump())}", flush=True)
+    print(flush=True)
+
+
+def run_client(cluster: Cluster, name: str, model: str, program: dict[str, Any]) -> str:
+    """What a pod with the client library and the model's binding prints.
+
+    Raises:
+        ClusterError: It fails, with its log; or it does not end in time.
+    """
+    cluster.kubectl(
+        "apply", "--namespace", NAMESPACE, "-f", "-", input=yaml.safe_dump(client_pod(name, model, program))
+    )
 
     def look() -> tuple[bool, str]:
-        phase = cluster.kubectl(
-            "get", "pod", "client", "--namespace", NAMESPACE, "-o", "jsonpath={.status.phase}"
-        ).strip()
+        phase = cluster.kubectl("get", "pod", name, "--namespace", NAMESPACE, "-o", "jsonpath={.status.phase}").strip()
         if phase == "Failed":
-            raise ClusterError(f"the client failed:\n{cluster.kubectl('logs', 'client', '--namespace', NAMESPACE)}")
-        return phase == "Succeeded", f"client pod: {phase}"
+            raise ClusterError(f"the pod {name} failed:\n{cluster.kubectl('logs', name, '--namespace', NAMESPACE)}")
+        return phase == "Succeeded", f"pod {name}: {phase}"
 
-    wait(CLIENT_SECONDS, "the client's answer", look)
-    print(f"\n  prompt: {PROMPT}", flush=True)
-    print(f"  answer: {cluster.kubectl('logs', 'client', '--namespace', NAMESPACE).strip()}\n", flush=True)
+    wait(CLIENT_SECONDS, f"the end of the pod {name}", look)
+    return cluster.kubectl("logs", name, "--namespace", NAMESPACE)
 
 
-def client_pod() -> dict[str, Any]:
+def client_pod(name: str, model: str, program: dict[str, Any]) -> dict[str, Any]:
     """An application in the model's namespace."""
-    container = {
-        "name": "client",
-        "image": images.CLIENT,
-        "args": [PROMPT, "--max-tokens", "48"],
-        "envFrom": [{"configMapRef": {"name": "qwen-client"}}],
-    }
+    binding = [{"configMapRef": {"name": f"{model}-client"}}]
+    container = {"name": "client", "image": images.CLIENT, **program, "envFrom": binding}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "client"},
+        "metadata": {"name": name},
         "spec": {"restartPolicy": "Never", "containers": [container]},
     }
 
 
-def what_next(cluster: Cluster) -> str:
+def what_next(cluster: Cluster, model: str) -> str:
     """Commands to try, ready to be copied."""
     variables = "\n".join(
         f"  export {name}={shlex.quote(value)}" for name, value in cluster.exports.items() if name != "PATH"
@@ -190,11 +207,11 @@ The cluster goes on until `make demo-down`. To look around:
   kubectl get vllmmodels -o wide
   kubectl explain vllmmodel.spec.engine
   kubectl get pods,services,configmaps
-  kubectl scale vllmmodel/qwen --replicas 2
-  kubectl wait --for=condition=Ready vllmmodel/qwen
-  kubectl patch vllmmodel qwen --type merge -p '{{"spec":{{"engine":{{"maxModelLen":512}}}}}}'
+  kubectl scale vllmmodel/{model} --replicas 2
+  kubectl wait --for=condition=Ready vllmmodel/{model}
+  kubectl patch vllmmodel {model} --type merge -p '{{"spec":{{"engine":{{"maxModelLen":1024}}}}}}'
   kubectl logs -n vllm-system deployment/vllm-operator
-  kubectl port-forward service/qwen 8000 &   and   curl localhost:8000/v1/models
+  kubectl port-forward service/{model} 8000 &   and   curl localhost:8000/v1/models
 """
 
 
@@ -209,7 +226,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up", help="cluster, operator, model, answer")
-    starting.add_argument("--engine", choices=["stub", "real"], help="default: real if it is installed, else stub")
+    starting.add_argument("--engine", choices=["real", "stub"], default="real", help="default: %(default)s")
     commands.add_parser("down", help="take the cluster down")
     given = parser.parse_args(arguments)
     try:

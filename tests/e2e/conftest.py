@@ -34,6 +34,12 @@ def real() -> EngineChoice:
 
 
 @pytest.fixture(scope="session")
+def language() -> EngineChoice:
+    """The real vLLM with a language model whose answers have sense; it is mounted and started as `real` is."""
+    return models.language()
+
+
+@pytest.fixture(scope="session")
 def operated(stub: EngineChoice, real: EngineChoice) -> Iterator[OwnCluster]:
     """A cluster in which the operator runs from manifests/base."""
     archives = (images.operator_image(), images.client_image(), stub.archive, real.archive)

@@ -1,4 +1,4 @@
-"""`kubectl vllm chat` and `check` reach a model from where the cluster's network does not."""
+"""What a model says: through the user's own kubectl from outside the cluster, and to an application in a pod."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import models
+from tests.demo import extraction
+from tests.support import images, models
+from vllm_operator.render import amx
 
 if TYPE_CHECKING:
     from tests.support.models import EngineChoice
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
+REAL_START_SECONDS = 420.0
+"""A start takes half a minute on two quiet cores, and minutes where others are at work."""
+
+EXTRACTION = Path(extraction.__file__).read_text(encoding="utf-8")
 PROGRAM = Path(sys.executable).with_name("kubectl-vllm")
 
 
@@ -49,3 +55,28 @@ def test_a_model_without_an_engine_and_one_that_is_not_there_are_told_as_such(si
     missing = run(site, "check", "nobody")
     assert missing.returncode == 1
     assert '"nobody" not found' in missing.stderr
+
+
+@pytest.mark.real_vllm
+def test_a_language_model_on_cpu_answers_with_sense_and_extracts_attributes(site: Site, language: EngineChoice) -> None:
+    """The profile brings no devices, so the engine's folder, which else comes with a GPU, is mounted by the spec."""
+    folder = {"name": "engine", "hostPath": {"path": str(images.real_engine_root()), "type": "Directory"}}
+    mount = {"name": "engine", "mountPath": images.REAL_ENGINE_MOUNT, "readOnly": True}
+    pod = {"volumes": [folder], "volumeMounts": [mount]}
+    site.apply(models.model("smollm2", language, accelerator={"profile": "cpu"}, pod=pod))
+    site.wait_ready("smollm2", REAL_START_SECONDS)
+    site.wait_endpoints("smollm2-engines", 1)
+
+    said = run(site, "chat", "smollm2", "What is the capital of France?")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "Paris" in said.stdout
+
+    found = extraction.read(site.run_client("extraction", "smollm2", 180, command=["python3", "-c", EXTRACTION]))
+    assert tuple(found) == extraction.PRODUCTS
+    assert found["red cotton shirt, size M"].color == "red"
+
+    (engine,) = site.pods("smollm2")
+    asked = "import sitecustomize; print(sitecustomize.__file__)"
+    name = engine["metadata"]["name"]
+    assert site.kubectl("exec", name, "--", "python3", "-c", asked) == f"{amx.FOLDER}/{amx.FILE}\n"
+    assert engine["status"]["containerStatuses"][0]["restartCount"] == 0

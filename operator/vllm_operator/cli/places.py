@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.render import files
+from vllm_operator.render import amx, files
 from vllm_operator.render.gates import PROGRAM_FOLDER, STATE_FOLDER
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def places(engine: Engine) -> Iterator[Place]:
     for place in mounts(engine):
         if place.path == files.FOLDER and template and template.inline:
             yield inline_template(place)
+        elif place.volume["name"] == amx.VOLUME:
+            yield Place(f"{amx.FOLDER}/{amx.FILE}", place.mount, {"name": "", STARTUP: {}})
         elif place.volume["name"] not in _OWN_STORAGE:
             yield place
 
@@ -72,9 +74,11 @@ def inline_template(place: Place) -> Place:
 
 
 INLINE: Final = "inline"
+STARTUP: Final = "startup"
 
 _CONTENTS: Final = {
     INLINE: "the text of spec.model.chatTemplate.inline",
+    STARTUP: "the file of that name of the ConfigMap vllm-gates (--to manifests shows it)",
     "persistentVolumeClaim": "what the PersistentVolumeClaim {claimName} holds",
     "image": "the content of the image {reference}",
     "configMap": "the files of the ConfigMap {name}",

@@ -13,6 +13,7 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, quoted
 from vllm_operator.diagnosis.events import MessageKind
 from vllm_operator.diagnosis.facts import PodFacts, Role
+from vllm_operator.diagnosis.signals import exit_hint, exit_signal, killed_process
 from vllm_operator.gates.judge import ENDED
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 Policy = Callable[[PodFacts], Cause | None]
 
 _NO_REASON: Final = "no reason given"
+
+_ITS_LOG: Final = "kubectl logs --previous has the cause"
+"""Kubelet keeps the end of a log only where the exit code is not 0."""
+
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
 _IMAGE_REASONS: Final = frozenset(
@@ -334,14 +339,26 @@ def _engine_end(engine: ContainerFacts) -> str:
     message = str(engine.terminated.get("message", ""))
     if message.startswith(ENDED):
         return f"{quoted(message)} ({engine.restarts} restarts)"
-    return _end(engine, ", which is a crash too: vLLM exits so when its engine has died")
+    return _end(engine)
 
 
-def _end(container: ContainerFacts, of_code_0: str = "") -> str:
-    """How a container ended, in words, with the last line that it wrote; `of_code_0` is added to exit code 0."""
-    terminated = container.terminated
-    code = terminated.get("exitCode")
-    how = f"ended with exit code {code} ({terminated.get('reason', _NO_REASON)}, {container.restarts} restarts)"
-    how += of_code_0 if code == 0 else ""
-    lines = [line for line in terminated.get("message", "").splitlines() if line.strip()]
-    return f"{how}: {quoted(lines[-1])}" if lines else how
+def _end(container: ContainerFacts) -> str:
+    """How a container ended, in words: by which signal, if by one, and what its log says last."""
+    code = container.terminated.get("exitCode")
+    how = _exit(container)
+    message = str(container.terminated.get("message", ""))
+    lines = [line for line in message.splitlines() if line.strip()]
+    words = killed_process(message) or (quoted(lines[-1]) if lines else "")
+    if words:
+        return f"{how}: {words}"
+    return f"{how}; {_ITS_LOG}" if code == 0 and container.role is Role.ENGINE else how
+
+
+def _exit(container: ContainerFacts) -> str:
+    """How a container ended, as far as its exit code and kubelet's reason tell."""
+    code, reason = container.terminated.get("exitCode"), str(container.terminated.get("reason", _NO_REASON))
+    signal, hint = exit_signal(code), exit_hint(code, reason)
+    how = f"ended with exit code {code}{f', {signal}' if signal else ''} ({reason}, {container.restarts} restarts)"
+    if code == 0 and container.role is Role.ENGINE:
+        how += ", which is a crash too: vLLM exits so when its engine has died"
+    return f"{how}, {hint}" if hint else how

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.spec.core import SecretKey
 from vllm_operator.api.spec.profiles import PROFILES
+from vllm_operator.render import amx
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
@@ -33,6 +34,7 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):
         variables[name] = _from_secret(name, key)
     variables |= {variable.name: variable.manifest() for variable in engine.env or []}
+    variables |= amx.path(spec, variables)
     return list(variables.values())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS, DEFAULT_STALL_SECONDS
 from vllm_operator.gates.judge import STARTUP_SECONDS
+from vllm_operator.render import amx
 from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
 
@@ -44,8 +45,9 @@ _LIVE_FAILURES = 3
 
 
 def program(namespace: str) -> dict[str, Any]:
-    """The ConfigMap with the gate program."""
-    return shared(namespace, names.GATES_CONFIG_MAP, component="gates", data=program_sources())
+    """The ConfigMap with what runs in the engines' pods: the gate program, and what engines on CPU start with."""
+    data = {**program_sources(), amx.FILE: amx.source()}
+    return shared(namespace, names.GATES_CONFIG_MAP, component="gates", data=data)
 
 
 @cache
@@ -86,19 +88,21 @@ def pre_stop(spec: VLLMModelSpec, leave_seconds: int) -> dict[str, Any]:
     return {"exec": {"command": words + _restart(spec.gates)}}
 
 
-def volumes() -> list[dict[str, Any]]:
+def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:
     """The program, and a small folder in memory for what it remembers between two runs."""
     return [
         {"name": "gates", "configMap": {"name": names.GATES_CONFIG_MAP}},
         {"name": "gates-state", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
+        *amx.volumes(spec),
     ]
 
 
-def mounts() -> list[dict[str, Any]]:
+def mounts(spec: VLLMModelSpec) -> list[dict[str, Any]]:
     """Where the container finds them. The whole ConfigMap is mounted, so that a newer program reaches running pods."""
     return [
         {"name": "gates", "mountPath": PROGRAM_FOLDER, "readOnly": True},
         {"name": "gates-state", "mountPath": STATE_FOLDER},
+        *amx.mounts(spec),
     ]
 
 

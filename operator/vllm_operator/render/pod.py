@@ -51,7 +51,7 @@ def template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[
 def _spec(model: VLLMModel) -> dict[str, Any]:
     spec, pod = model.spec, model.spec.pod
     sources = Sources(spec)
-    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *gates.volumes()]
+    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *gates.volumes(spec)]
     drain_seconds = spec.engine.shutdown_timeout_seconds
     body: dict[str, Any] = {
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
@@ -89,7 +89,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
             *storage.mounts(model),
             *sources.mounts(),
             *files.mounts(model),
-            *gates.mounts(),
+            *gates.mounts(spec),
             *_manifests(pod.volume_mounts),
         ],
     }

@@ -91,7 +91,7 @@ def _broken(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str,
     yield from _keys(model, before, after)
     if not model.spec.gates.probe:  # then all that the gates promise is the user's own affair
         yield from _probes(before, after)
-        yield from _program(template, patched)
+        yield from _program(model, template, patched)
 
 
 def _engine(template: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,15 +135,15 @@ def _handlers(probe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: probe[name] for name in _HANDLERS if name in probe}
 
 
-def _program(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
+def _program(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
     """The gate's program and the folder of its memory."""
-    for volume in gates.volumes():
+    for volume in gates.volumes(model.spec):
         if named(items(patched, "spec", "volumes"), volume["name"]) != named(
             items(template, "spec", "volumes"), volume["name"]
         ):
             yield f"{_PATCH}.spec.volumes[{volume['name']}]: the gate needs it: leave it, or set spec.gates.probe"
     mounts = items(_engine(patched), "volumeMounts")
-    for mount in gates.mounts():
+    for mount in gates.mounts(model.spec):
         if mount not in mounts:
             path = mount["mountPath"]
             yield f"{_CONTAINER}.volumeMounts[{path}]: the gate needs it: leave it, or set spec.gates.probe"

@@ -19,6 +19,7 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.engine import Outside, engine_of
 from vllm_operator.cli.shell import script
+from vllm_operator.render import amx
 from vllm_operator.render.command import command
 from vllm_operator.render.environment import HOME, environment, key_variables
 
@@ -156,6 +157,17 @@ def test_a_patch_of_the_pods_reaches_the_command_line_and_the_compose_file() -> 
     (service,) = yaml.safe_load(compose_file([engine_of(one)]))["services"].values()
     assert service["image"] == "mine:1"
     assert "MINE=1" in service["environment"]
+
+
+def test_an_engine_on_cpu_may_use_amx_also_without_a_cluster() -> None:
+    engine = engine_of(model(accelerator={"profile": "cpu"}))
+    assert f"# {amx.FOLDER}/{amx.FILE} is there in a pod only: put the file of that name" in script([engine])
+    made = yaml.safe_load(compose_file([engine]))
+    (service,) = made["services"].values()
+    (config,) = [one for one in service["configs"] if one["target"] == f"{amx.FOLDER}/{amx.FILE}"]
+    assert made["configs"][config["source"]]["content"] == amx.source()
+    assert f"PYTHONPATH={amx.FOLDER}" in service["environment"]
+    assert not [one for one in service["volumes"] if one["target"].startswith(amx.FOLDER)]
 
 
 def test_a_variable_that_is_not_set_stops_the_command_before_it_starts(tmp_path: Path) -> None:

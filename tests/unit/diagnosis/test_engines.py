@@ -13,6 +13,7 @@ from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at, report, reports, summary
 from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
 from vllm_operator.diagnosis.facts import unbound_claims
+from vllm_operator.diagnosis.signals import SIGNALS
 
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
@@ -36,6 +37,12 @@ UNSCHEDULABLE = {
     "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 }
 RUNNING = {"running": {"startedAt": STARTED}}
+WORKER_LOG = """
+(EngineCore pid=4330) ERROR 11-25 23:40:13 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor.
+(EngineCore pid=4330) ERROR 11-25 23:40:13 [core.py:1512] RuntimeError: Executor failed.
+(APIServer pid=4286) INFO 11-25 23:40:14 [core_client.py:777] [shutdown] MPClient: complete
+"""  # noqa: E501 # as vLLM 0.32.0 writes it
+KILLED_WORKER = f"worker process VllmWorker-0 was ended by {SIGNALS[4]}: {SIGNALS[4].hint}"
 LOG = "loading\nValueError: out of memory\n\n"
 
 CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
@@ -103,10 +110,28 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "ended by its gate: no progress for 66 s (1 restarts)",
     ),
     (
+        "exit code 0, of which kubelet keeps no words",
+        pod(container={"state": terminated(0, "", "Completed"), "restartCount": 2}),
+        EngineState.FAILING,
+        f"ended with exit code 0 (Completed, 2 restarts){CRASH_TOO}; kubectl logs --previous has the cause",
+    ),
+    (
         "killed without a word",
         pod(container={"state": terminated(137, "", "OOMKilled"), "restartCount": 0}),
         EngineState.FAILING,
-        "ended with exit code 137 (OOMKilled, 0 restarts)",
+        f"ended with exit code 137, SIGKILL (killed) (OOMKilled, 0 restarts), {SIGNALS[9].hint}",
+    ),
+    (
+        "a native crash after some words",
+        pod(container={"state": terminated(139, LOG), "restartCount": 1}),
+        EngineState.FAILING,
+        "ended with exit code 139, SIGSEGV (segmentation fault) (Error, 1 restarts): ValueError: out of memory",
+    ),
+    (
+        "a worker that a signal ended",
+        pod(container={"state": terminated(1, WORKER_LOG), "restartCount": 1}),
+        EngineState.FAILING,
+        f"ended with exit code 1 (Error, 1 restarts): {KILLED_WORKER}",
     ),
     (
         "loading again after a crash",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 DEPLOYMENT = ObjectKey("Deployment", "qwen")
 BINDING = ObjectKey("ConfigMap", "qwen-client")
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
+ITS_LOG = "kubectl logs --previous has the cause"
 STAMP = "2026-11-22T12:00:00Z"
 LATER = NOW + timedelta(hours=1)
 
@@ -305,7 +306,7 @@ def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() 
         (
             pod(container={"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}),
             "EnginesFailing",
-            f"0 of 1 engines serve; qwen-1 ended with exit code 0 (Completed, 0 restarts){CRASH_TOO}",
+            f"0 of 1 engines serve; qwen-1 ended with exit code 0 (Completed, 0 restarts){CRASH_TOO}; {ITS_LOG}",
         ),
         (
             pod(container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}),

@@ -11,7 +11,7 @@ from tests.support.resources import SOURCE, model
 from vllm_operator.api.names import DESIRED_HASH, instance_name
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.gates import judge
-from vllm_operator.render import gates
+from vllm_operator.render import amx, gates
 from vllm_operator.render.deployment import deployment
 
 
@@ -142,7 +142,7 @@ def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
 def test_the_program_belongs_to_no_single_model() -> None:
     program = gates.program("team")
     assert "ownerReferences" not in program["metadata"]
-    assert set(program["data"]) == set(gates.PROGRAM_FILES)
+    assert set(program["data"]) == {*gates.PROGRAM_FILES, amx.FILE}
 
 
 def test_the_hash_differs_whenever_anything_differs_also_by_leaving_out() -> None:

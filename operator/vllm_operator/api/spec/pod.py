@@ -28,7 +28,7 @@ OPERATOR_LABELS: Final = (
     "app.kubernetes.io/part-of",
     "app.kubernetes.io/managed-by",
 )
-OPERATOR_VOLUMES: Final = ("cache", "config", "gates", "gates-state", "home", "shm", "tmp")
+OPERATOR_VOLUMES: Final = ("cache", "config", "gates", "gates-state", "home", "shm", "startup", "tmp")
 
 
 class Scheduling(Model):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.places import mounts
-from vllm_operator.render import files
+from vllm_operator.render import amx, files
 from vllm_operator.render.environment import CACHE
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from vllm_operator.cli.engine import Engine
     from vllm_operator.cli.places import Place
+
+
+_AMX_CONFIG: Final = "vllm-startup"
 
 
 def escaped(text: str) -> str:
@@ -38,7 +41,9 @@ def mounts_of(engine: Engine) -> Iterator[dict[str, Any]]:
 
 def mount_of(place: Place, engine: Engine) -> dict[str, Any]:
     """One mount of the service; nothing for what Compose has other words for, or root needs not."""
-    if place.volume["name"] in {"shm", "config"} or (place.volume["name"] == "home" and not user_of(engine)):
+    if place.volume["name"] in {"shm", "config", amx.VOLUME} or (
+        place.volume["name"] == "home" and not user_of(engine)
+    ):
         return {}
     read_only = {"read_only": True} if place.mount.get("readOnly") else {}
     return {**_mounted(place, engine), "target": escaped(place.path), **read_only}
@@ -91,7 +96,9 @@ def volumes_of(engine: Engine) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def configs_of(engine: Engine) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Files that stand in the spec, or that somebody has to put beside the Compose file."""
+    """Files that stand in the spec, that we bring along, or that somebody has to put beside the Compose file."""
+    if amx.wanted(engine.model.spec):
+        yield _AMX_CONFIG, {"content": escaped(amx.source())}
     template = engine.model.spec.model.chat_template
     if template and template.inline:
         yield config_name(engine), {"content": escaped(template.inline)}
@@ -106,5 +113,6 @@ def config_name(engine: Engine) -> str:
 
 def config_mounts(engine: Engine) -> list[dict[str, Any]]:
     """Where the engine finds the files."""
-    target = f"{files.FOLDER}/{files.TEMPLATE_FILE}"
-    return [{"source": name, "target": target} for name, _ in configs_of(engine)]
+    own = {_AMX_CONFIG: f"{amx.FOLDER}/{amx.FILE}"}
+    template = f"{files.FOLDER}/{files.TEMPLATE_FILE}"
+    return [{"source": name, "target": own.get(name, template)} for name, _ in configs_of(engine)]
