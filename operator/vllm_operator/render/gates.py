@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.operations import Gates
 
-PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "stop.py")
+PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "processes.py", "stop.py")
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
