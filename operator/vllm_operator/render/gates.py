@@ -19,6 +19,10 @@ PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
+_QUESTIONS: Final = ("/health", "/is_paused", "/metrics")
+"""What the program asks every few seconds and of which nobody reads a log. Its canaries and its look at /v1/models go to
+paths of which users want to see their own requests."""
+
 _INTERPRETER: Final = ("python3", "-S", "-E")
 """The options keep its start short, and free of the image's own settings."""
 
@@ -61,6 +65,11 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
         "readinessProbe": _probe(spec, "ready", _READY_PERIOD_SECONDS, 1),
         "livenessProbe": _deadly(spec, _probe(spec, "live", _LIVE_PERIOD_SECONDS, _LIVE_FAILURES)),
     }
+
+
+def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
+    """Paths that fill the engine's access log with the gate's own requests."""
+    return () if spec.gates.probe else _QUESTIONS
 
 
 def pre_stop(spec: VLLMModelSpec, leave_seconds: int) -> dict[str, Any]:
