@@ -3,9 +3,10 @@
 A pod may share its processes among its containers (`shareProcessNamespace`), and the node its own with a pod
 (`hostPID`). Process 1 is then none of the engine's: it is the pod's pause, or the node's init.
 
-Processes of one container have their control group in common, and those of another have another one. /proc/N/cgroup is
-open to everybody; namespaces change how a path is written there, but for all processes alike. Both versions of control
-groups say so. Where a runtime has none, the root folder tells, if the kernel lets us see it.
+Processes of one container have their root folder in common, and those of another have another one. The kernel shows it
+of processes with our user id only, as those of an engine mostly are. Of others the control group tells: /proc/N/cgroup
+is open to everybody, in both versions of control groups; namespaces change how a path is written there, but for all
+processes alike.
 """
 
 from __future__ import annotations
@@ -34,14 +35,13 @@ def own() -> list[int]:
 def belongs(number: int) -> bool:
     """Whether a process is one of this container."""
     try:
-        if _groups(str(number)) != _groups("self"):
-            return False
-    except OSError:
-        return False  # it has ended
-    try:
         return os.path.samestat(os.stat(f"{PROC}/{number}/root"), os.stat(f"{PROC}/self/root"))
     except OSError:
-        return True  # another user's, whose root is not shown
+        pass  # another user's, whose root is not shown; or it has ended
+    try:
+        return _groups(str(number)) == _groups("self")
+    except OSError:
+        return False
 
 
 def started(number: int) -> int:

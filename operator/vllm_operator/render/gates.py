@@ -20,7 +20,7 @@ PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
 
 _QUESTIONS: Final = ("/health", "/is_paused", "/metrics")
-"""What the program asks every few seconds and of which nobody reads a log. Its canaries and its look at /v1/models go to
+"""What the program asks every few seconds, and nobody reads a log of. Its canaries and its look at /v1/models go to
 paths of which users want to see their own requests."""
 
 _INTERPRETER: Final = ("python3", "-S", "-E")

@@ -19,7 +19,6 @@ GROUPS = {
     "version 2, a namespace of its own": {OURS: "0::/\n", OTHERS: "0::/../cri-pause\n"},
     "version 2, the node's namespace": {OURS: "0::/kubepods/podX/engine\n", OTHERS: "0::/kubepods/podX/pause\n"},
     "version 1": {OURS: V1.format(OURS, OURS), OTHERS: V1.format(OTHERS, OTHERS)},
-    "none": {OURS: "", OTHERS: ""},
 }
 """What /proc/N/cgroup holds for processes of this container and of another one."""
 
@@ -30,24 +29,38 @@ class Node:
 
     folder: Path
     groups: dict[str, str]
+    roots_are_shown: bool
 
-    def start(self, number: int | str, container: str, *, at: int, root_is_shown: bool = True) -> None:
+    def start(self, number: int | str, container: str, *, at: int) -> None:
         """Add a process of a container."""
         place = self.folder / str(number)
         place.mkdir(parents=True)
-        (place / "cgroup").write_text(self.groups[container], encoding="utf-8")
+        (place / "cgroup").write_text(self.groups.get(str(number), self.groups[container]), encoding="utf-8")
         fields = " ".join(["S", *["0"] * 18, str(at), "0"])
         (place / "stat").write_text(f"{number} (a) name) {fields}\n", encoding="utf-8")
         root = self.folder.parent / f"root-of-{container}"
         root.mkdir(exist_ok=True)
-        if root_is_shown:
+        if self.roots_are_shown or number == "self":
             (place / "root").symlink_to(root)
 
 
-@pytest.fixture(params=list(GROUPS.values()), ids=list(GROUPS))
+NODES = {
+    **{
+        f"other users' roots are not shown, control groups of {name}": (groups, False)
+        for name, groups in GROUPS.items()
+    },
+    "the runtime has no control groups": ({OURS: "", OTHERS: ""}, True),
+    "the runtime puts what it executes into a group of its own": (
+        {OURS: "0::/a\n", OTHERS: "0::/b\n", "self": "0::/a/executed\n"},
+        True,
+    ),
+}
+
+
+@pytest.fixture(params=list(NODES.values()), ids=list(NODES))
 def node(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """One in which this program runs as process 90."""
-    found = Node(tmp_path / "proc", request.param)
+    found = Node(tmp_path / "proc", *request.param)
     found.start("self", OURS, at=900)
     found.start(90, OURS, at=900)
     (found.folder / "net").mkdir()
@@ -90,17 +103,6 @@ def test_the_end_of_an_engine_is_that_of_its_own_processes(node: Node, monkeypat
     monkeypatch.setattr(os, "kill", lambda number, _: ended.append(number))
     stop.end(processes.first())
     assert ended == [40, 41]
-
-
-def test_a_process_of_another_user_is_known_by_its_control_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node = Node(tmp_path / "proc", GROUPS["version 2, a namespace of its own"])
-    node.start("self", OURS, at=900)
-    node.start(1, OURS, at=500, root_is_shown=False)
-    node.start(2, OTHERS, at=500, root_is_shown=False)
-    monkeypatch.setattr(processes, "PROC", str(node.folder))
-    assert [processes.belongs(number) for number in (1, 2, 3)] == [True, False, False]
 
 
 def test_this_process_is_one_of_its_container_and_younger_than_the_first() -> None:
