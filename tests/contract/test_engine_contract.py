@@ -6,6 +6,7 @@ If a test fails for the real engine only, vLLM has changed: mend the stub and wh
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.gates import stop
 from vllm_operator.gates.engine import Engine as ProbedEngine
-from vllm_operator.gates.engine import ProbeError
+from vllm_operator.gates.engine import ProbeError, read_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,8 @@ SEATS = 4
 BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
 LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
+UNLOGGED = ("--disable-access-log-for-endpoints", "/health,/is_paused,/metrics")
+DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 LONG: dict[str, Any] = {"max_tokens": 1800, "ignore_eos": True}
 """A request that is still in flight when the test looks for it, also on a machine several times as fast."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
@@ -53,7 +56,8 @@ class Start:
 def start(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """The server that most tests share, watched while it loads."""
     folder = tmp_path_factory.mktemp("engine")
-    with kind.start(*FLAGS, *LIMITS, folder=folder, api_key=KEY, wait=False) as server:
+    flags = (*FLAGS, *LIMITS, *UNLOGGED)
+    with kind.start(*flags, folder=folder, env=DEVELOPMENT, api_key=KEY, wait=False) as server:
         refused = 0
         deadline = time.monotonic() + REAL_START_SECONDS
         while not server.listening() and time.monotonic() < deadline and server.process.poll() is None:
@@ -74,6 +78,14 @@ def steps(server: EngineServer) -> float:
 
 def in_flight(server: EngineServer) -> tuple[float, float]:
     return server.metric("num_requests_running"), server.metric("num_requests_waiting")
+
+
+def waiting_by_reason(server: EngineServer) -> tuple[float, float]:
+    """Requests that wait for room, and requests that the scheduler has put off."""
+    capacity, deferred = (
+        server.metric("num_requests_waiting_by_reason", reason=reason) for reason in ("capacity", "deferred")
+    )
+    return capacity, deferred
 
 
 # --------------------------------------------------------------------------------------------------------------- start
@@ -321,6 +333,7 @@ def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(server: EngineServer)
     with ThreadPoolExecutor(SEATS + 3) as pool:
         calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(SEATS + 3)]
         assert eventually(lambda: in_flight(server) == (SEATS, 3))
+        assert waiting_by_reason(server) == (3, 0)
         before = steps(server)
         assert eventually(lambda: steps(server) > before)
         assert [call.result().status for call in calls] == [200] * (SEATS + 3)
@@ -331,6 +344,84 @@ def test_a_client_that_leaves_frees_its_place(server: EngineServer) -> None:
     with pytest.raises(TimeoutError):
         server.complete(timeout=0.3, max_tokens=LENGTH - 10, ignore_eos=True)
     assert eventually(lambda: in_flight(server) == (0, 0), seconds=20)
+
+
+# ------------------------------------------------------------------------------------------------------ odd, and sound
+
+
+def big_schema() -> dict[str, Any]:
+    """A response format whose grammar takes the real engine more than a second, also with its tiny vocabulary."""
+    strings = {f"s{number}": {"type": "string"} for number in range(30)}
+    parts = {f"o{number}": {"type": "object", "properties": strings} for number in range(300)}
+    schema = {"type": "object", "properties": parts}
+    return {"type": "json_schema", "json_schema": {"name": "big", "schema": schema}}
+
+
+def test_a_request_that_waits_for_its_grammar_is_deferred_without_a_step_and_stands_in_nobodys_way(
+    kind: Kind, server: EngineServer
+) -> None:
+    before = steps(server)
+    with kind.slow_grammars(server):
+        call = server.request_later("POST", "/v1/completions", {"prompt": "a", "response_format": big_schema()})
+        assert eventually(lambda: waiting_by_reason(server) == (0, 1))
+        assert (in_flight(server), steps(server)) == ((0, 1), before)
+        assert not read_ranks(server.request("GET", "/metrics").body)["0"].in_flight
+        ProbedEngine(server.port, "tiny", KEY, "completions").complete(9)
+        assert steps(server) == before + 1
+        assert waiting_by_reason(server) == (0, 1)
+        assert call.result().status == 200
+    assert eventually(lambda: waiting_by_reason(server) == (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("sleep", "wake", "awake"), [("/sleep?level=0", "/wake_up", 0), ("/pause", "/resume", 1)], ids=["asleep", "paused"]
+)
+def test_an_engine_that_sleeps_or_is_paused_ends_what_it_has_and_completes_nothing(
+    server: EngineServer, sleep: str, wake: str, awake: int
+) -> None:
+    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
+    assert probed.paused() is False
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+    assert eventually(lambda: in_flight(server) == (1, 0))
+    assert server.request("POST", sleep).status == 200
+    assert call.result().json()["choices"][0]["finish_reason"] == "abort"
+    before = steps(server)
+    assert (server.metric("engine_sleep_state", sleep_state="awake"), probed.paused()) == (awake, True)
+    assert server.request("GET", "/health").status == 200
+    with pytest.raises(ProbeError, match="does not answer"):
+        probed.complete(1)
+    assert read_ranks(server.request("GET", "/metrics").body)["0"].asleep is (awake == 0)
+    assert (in_flight(server), steps(server)) == ((0, 0), before)
+    assert server.request("POST", wake).status == 200
+    probed.complete(9)
+    assert (server.metric("engine_sleep_state", sleep_state="awake"), probed.paused()) == (1, False)
+
+
+def test_a_pause_that_keeps_requests_freezes_their_gauges(server: EngineServer) -> None:
+    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+    assert eventually(lambda: in_flight(server) == (1, 0))
+    server.request("POST", "/pause?mode=keep")
+    before = steps(server)
+    time.sleep(0.5)
+    assert (in_flight(server), steps(server), probed.paused()) == ((1, 0), before, True)
+    server.request("POST", "/resume")
+    assert call.result().json()["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_hung_engine_does_not_say_whether_it_is_paused(kind: Kind, server: EngineServer) -> None:
+    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
+    with kind.hung_engine(server):
+        assert probed.paused() is None
+    assert eventually(lambda: probed.paused() is False)
+
+
+def test_the_access_log_leaves_out_the_paths_that_it_is_told_and_no_others(server: EngineServer) -> None:
+    for path in ("/health", "/metrics", "/metrics?a=b", "/is_paused", "/ping", "/v1/models"):
+        server.request("GET", path)
+    assert eventually(lambda: 'GET /v1/models HTTP/1.1" 200 OK' in server.log())
+    assert 'GET /ping HTTP/1.1" 200 OK' in server.log()
+    assert not [line for line in server.log().splitlines() if re.search("GET /(health|metrics|is_paused)", line)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- hangs

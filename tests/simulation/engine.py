@@ -6,14 +6,15 @@ import bisect
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from vllm_operator.gates.engine import HEALTH_SECONDS, ProbeError
-from vllm_operator.gates.judge import Rank
+from vllm_operator.gates.engine import HEALTH_SECONDS, PAUSED_SECONDS, ProbeError, read_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
+
+    from vllm_operator.gates.judge import Rank
 
 DEATH_SECONDS = 4.0
 """How long a server answers after its engine's death (measured on vLLM 0.32.0)."""
@@ -26,6 +27,14 @@ class Work(StrEnum):
     BUSY = "busy"
     SATURATED = "saturated"
     PREFILL = "long prefill"
+    DEFERRED = "requests put off"
+    """Their grammar is compiled, or their KV cache is on its way; nothing else is in flight."""
+    COMPILING = "one step, kernels compiled in it"
+    ASLEEP = "asleep"
+
+
+STEPLESS: Final = frozenset({Work.IDLE, Work.PREFILL, Work.DEFERRED, Work.COMPILING, Work.ASLEEP})
+"""Works in which no step makes a token."""
 
 
 class Fault(StrEnum):
@@ -84,6 +93,7 @@ class ModelEngine:
     """Start, end and kind; in order, one at a time."""
     resets: list[float] = field(default_factory=list)
     """When the counters start again from nothing."""
+    development: bool = False
     fault: Fault | None = None
     fault_at: float = math.inf
     completed: dict[str, list[float]] = field(default_factory=lambda: {"0": [], "1": []})
@@ -117,8 +127,7 @@ class ModelEngine:
         began = self.clock.time
         if self.fault is Fault.DEATH and began >= self.fault_at:
             raise ProbeError("Failing", "HTTP 500: EngineDeadError")
-        phase = self.work(began)
-        needs = self.random.uniform(0.03, 2.0) if phase.work is Work.IDLE else self.random.uniform(0.5, 30.0)
+        needs = self._canary_seconds(began)
         faults = (Fault.CORE, Fault.SERVER, Fault.RANK) if "1" in ranks else (Fault.CORE, Fault.SERVER)
         hung = self.fault in faults and began + needs >= self.fault_at
         for rank in ranks:
@@ -127,6 +136,15 @@ class ModelEngine:
         if hung or needs > timeout:
             self._wait_in_vain(timeout)
         self.clock.time += needs
+
+    def _canary_seconds(self, at: float) -> float:
+        """How long a canary takes. What is put off stands in nobody's way; a sleeper answers only when it is awake."""
+        work = self.work(at).work
+        if work in (Work.ASLEEP, Work.COMPILING):
+            after = bisect.bisect_right(self.phases, at, key=lambda phase: phase.start)
+            end = self.phases[after].start if after < len(self.phases) else math.inf
+            return end - at + self.random.uniform(0.03, 2.0)
+        return self.random.uniform(0.03, 2.0) if work in (Work.IDLE, Work.DEFERRED) else self.random.uniform(0.5, 30.0)
 
     def ranks(self, timeout: float) -> dict[str, Rank]:
         """The metrics: as of the last step of each core."""
@@ -142,8 +160,8 @@ class ModelEngine:
             raise ProbeError("NoMetrics", "/metrics counts neither steps nor tokens")
         stuck = min(at, self.fault_at)
         if self.fault is Fault.RANK:
-            return {"0": self._rank(at, "0"), "1": self._rank(stuck, "1")}
-        return {"0": self._rank(stuck if self.fault in (Fault.CORE, Fault.DEATH) else at, "0")}
+            return read_ranks(self._metrics(at, "0") + self._metrics(stuck, "1"))
+        return read_ranks(self._metrics(stuck if self.fault in (Fault.CORE, Fault.DEATH) else at, "0"))
 
     def health(self) -> None:
         """The server's own opinion: good while the engine hangs."""
@@ -152,9 +170,20 @@ class ModelEngine:
             raise ProbeError("Busy", "/health: HTTP 503")
         self._take(HEALTH_SECONDS, 0.02)
 
+    def paused(self) -> bool | None:
+        """Whether it sleeps; told in the development mode alone, without which nobody can put it to sleep."""
+        if not self.development:
+            return None
+        try:
+            self._reach(PAUSED_SECONDS)
+            self._take(PAUSED_SECONDS, 0.02)
+        except ProbeError:
+            return None
+        return self.work(self.clock.time).work is Work.ASLEEP
+
     def callers(self) -> int | None:
         """Requests hold their connections; who waits for a hung engine does so too."""
-        return 0 if self.work(min(self.clock.time, self.fault_at)).work is Work.IDLE else 3
+        return 0 if self.work(min(self.clock.time, self.fault_at)).work in (Work.IDLE, Work.ASLEEP) else 3
 
     # --- how long answers take
 
@@ -179,17 +208,42 @@ class ModelEngine:
         self.clock.time += timeout
         raise ProbeError("Silent", f"no answer within {timeout:.0f} s")
 
-    def _rank(self, at: float, name: str) -> Rank:
+    def _metrics(self, at: float, name: str) -> bytes:
+        """What the server tells of a rank at a moment, as vLLM writes it."""
         phase = self.work(at)
         made = int((at - phase.start) / phase.step_seconds)
         before = self.work(math.nextafter(phase.start, 0.0))
-        if made == 0 and before.work is Work.IDLE and phase.work is not Work.IDLE:
+        if made == 0 and before.work is Work.IDLE and phase.work not in (Work.DEFERRED, Work.ASLEEP):
             phase = before  # the first step tells of itself only when it is done
-        steps = float(phase.steps + bisect.bisect_right(self.completed[name], at))
+        steps = phase.steps + bisect.bisect_right(self.completed[name], at)
         steps -= sum(moment <= at for moment in self.resets) * 1_000_000
-        if phase.work is Work.IDLE:
-            return Rank([steps, 0.0], 0.0)
+        cache, running, capacity, deferred = 0.0, 0, 0, 0
         if phase.work is Work.PREFILL:
-            return Rank([steps, (made % 100 + 1) / 100], 1.0)
-        waiting = 200.0 if phase.work is Work.SATURATED else 0.0
-        return Rank([steps + made, 0.5], 8.0 + waiting)
+            cache, running = (made % 100 + 1) / 100, 1
+        elif phase.work is Work.DEFERRED:
+            deferred = 2
+        elif phase.work not in STEPLESS or phase.work is Work.COMPILING:
+            cache, running = 0.5, 8
+            capacity = 200 if phase.work is Work.SATURATED else 0
+            steps += 0 if phase.work is Work.COMPILING else made
+        return TEXT.format(
+            name=name,
+            steps=steps,
+            cache=cache,
+            running=running,
+            waiting=capacity + deferred,
+            capacity=capacity,
+            deferred=deferred,
+            awake=int(phase.work is not Work.ASLEEP),
+        ).encode()
+
+
+TEXT: Final = """\
+vllm:iteration_tokens_total_count{{engine="{name}"}} {steps}
+vllm:kv_cache_usage_perc{{engine="{name}"}} {cache}
+vllm:num_requests_running{{engine="{name}"}} {running}
+vllm:num_requests_waiting{{engine="{name}"}} {waiting}
+vllm:num_requests_waiting_by_reason{{engine="{name}",reason="capacity"}} {capacity}
+vllm:num_requests_waiting_by_reason{{engine="{name}",reason="deferred"}} {deferred}
+vllm:engine_sleep_state{{engine="{name}",sleep_state="awake"}} {awake}
+"""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from tests.simulation.engine import Clock, Fault, ModelEngine, Phase, Trouble, Work
+from tests.simulation.engine import STEPLESS, Clock, Fault, ModelEngine, Phase, Trouble, Work
 from vllm_operator.gates import judge, looks
 from vllm_operator.gates.memory import LOCK_SECONDS
 
@@ -15,6 +15,8 @@ READY_PERIOD: Final = 5.0
 LIVE_PERIOD: Final = 10.0
 LIVE_FAILURES: Final = 3
 HOUR: Final = 3600.0
+ODD: Final = (Work.ASLEEP, Work.COMPILING)
+"""Works during which a sound engine may lose its traffic."""
 
 
 @dataclass
@@ -24,8 +26,10 @@ class Outcome:
     runs: int = 0
     withdrawn_at: float | None = None
     restarted_at: float | None = None
-    withdrawals: list[str] = field(default_factory=list)
-    """Sentences of the readiness probe each time that it began to fail."""
+    withdrawals: list[tuple[Work, str]] = field(default_factory=list)
+    """What the engine did each time that the readiness probe began to fail, and its sentence."""
+    served_asleep: int = 0
+    """Looks of the readiness probe at a sleeping engine that passed, but for the first one of each sleep."""
     live_failures: int = 0
 
 
@@ -65,19 +69,23 @@ class Pod:
             pauses: Start and end of times in which kubelet runs nothing.
             steps: When the gate's clock jumps, and by how much.
         """
-        outcome, failures, was_ready, steps = Outcome(), 0, True, list(steps)
+        outcome, failures, was_ready, slept, steps = Outcome(), 0, True, False, list(steps)
         while (worker := min(self.workers, key=lambda one: one.tick)).tick < until:
             worker.tick = max([worker.tick, *(end for start, end in pauses if start <= worker.tick < end)])
             while steps and steps[0][0] <= worker.tick:
                 self.clock.offset += steps.pop(0)[1]
+            began = self.engine.work(worker.tick).work
             verdict = self._run(worker)
             outcome.runs += 1
             passes = verdict.passes(worker.mode)
             if worker.mode == "ready":
+                now = self.engine.work(self.clock.time).work
+                work = began if began in ODD else now
                 if not passes and was_ready:
-                    outcome.withdrawals.append(verdict.sentence)
+                    outcome.withdrawals.append((work, verdict.sentence))
                     outcome.withdrawn_at = outcome.withdrawn_at or self.clock.time
-                was_ready = passes
+                outcome.served_asleep += passes and slept and now is Work.ASLEEP
+                was_ready, slept = passes, now is Work.ASLEEP
                 continue
             failures = 0 if passes else failures + 1
             outcome.live_failures += not passes
@@ -106,13 +114,31 @@ def history(random: Random, seconds: float) -> list[Phase]:
     phases: list[Phase] = []
     at, steps = 0.0, 0
     while at < seconds:
-        work = random.choice(list(Work))
-        duration = random.choice([20.0, 120.0, 1800.0]) * random.uniform(0.1, 1.0)
-        step_seconds = random.uniform(0.5, 5.0) if work is Work.PREFILL else random.choice([0.02, 0.2, 1.0, 4.0])
-        phases.append(Phase(at, work, step_seconds, steps))
-        steps += 1 + (0 if work in (Work.IDLE, Work.PREFILL) else int(duration / step_seconds))
-        at += duration
+        for work in random.choice(EPISODES):
+            duration, step_seconds = _while(random, work)
+            phases.append(Phase(at, work, step_seconds, steps))
+            steps += 1 + (0 if work in STEPLESS else int(duration / step_seconds))
+            at += duration
     return phases
+
+
+EPISODES: Final = (
+    *((work,) for work in Work),
+    (Work.IDLE, Work.DEFERRED, Work.BUSY),  # a prompt with a schema comes to an idle engine
+    (Work.IDLE, Work.ASLEEP, Work.IDLE),
+    (Work.BUSY, Work.COMPILING, Work.BUSY),
+)
+"""What an engine does next."""
+
+
+def _while(random: Random, work: Work) -> tuple[float, float]:
+    """Seconds that a work goes on, and seconds of each of its steps."""
+    if work is Work.COMPILING:
+        seconds = random.uniform(30.0, 70.0)
+        return seconds, seconds
+    longest = [5.0, 60.0, 1800.0] if work is Work.DEFERRED else [20.0, 120.0, 1800.0]
+    duration = random.choice(longest) * random.uniform(0.1, 1.0)
+    return duration, random.uniform(0.5, 5.0) if work is Work.PREFILL else random.choice([0.02, 0.2, 1.0, 4.0])
 
 
 def troubles(random: Random, seconds: float) -> list[tuple[float, float, Trouble]]:
@@ -137,6 +163,7 @@ def sound_engine(seed: int, seconds: float) -> Outcome:
     """An engine that nothing is wrong with, whatever happens around it."""
     random = Random(f"sound {seed}")  # noqa: S311 # repeatable on purpose
     engine = ModelEngine(Clock(), random, history(random, seconds), troubles(random, seconds))
+    engine.development = any(phase.work is Work.ASLEEP for phase in engine.phases)
     engine.resets = moments(random, seconds, 2 * HOUR)
     pauses = [(start, start + random.uniform(10, 120)) for start in moments(random, seconds, HOUR)]
     steps = [(at, random.choice([-1, 1]) * random.uniform(1, 5000)) for at in moments(random, seconds, 2 * HOUR)]

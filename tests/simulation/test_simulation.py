@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tests.simulation.engine import Fault, Work
 
 SERVICE_SECONDS = 12.0
-RESTART_SECONDS = 90.0
+RESTART_SECONDS = 260.0
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,16 @@ def test_no_sound_engine_is_ever_withdrawn_or_found_dead(findings: Findings) -> 
     assert (findings.sound.withdrawals, findings.sound.live_failures) == (0, 0)
 
 
+def test_a_sleeping_engine_has_no_traffic(findings: Findings) -> None:
+    assert findings.sound.served_asleep == 0
+
+
+def test_the_sound_world_is_odd_enough(findings: Findings) -> None:
+    assert findings.sound.compiling > 20
+
+
 @pytest.mark.parametrize(("fault", "work"), CASES)
-def test_every_broken_engine_is_withdrawn_within_12_seconds_and_restarted_within_90(
+def test_every_broken_engine_is_withdrawn_within_12_seconds_and_restarted_later(
     findings: Findings, fault: Fault, work: Work
 ) -> None:
     found = times(findings, fault, work)

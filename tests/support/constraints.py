@@ -300,8 +300,8 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.gates.restartWindowSeconds must be longer than stallWindowSeconds",
     ),
     Constraint(
-        gates(stallWindowSeconds=60, restart="Never"),
-        gates(stallWindowSeconds=60),
+        gates(stallWindowSeconds=200, restart="Never"),
+        gates(stallWindowSeconds=200),
         "spec.gates.restartWindowSeconds must be longer than stallWindowSeconds",
     ),
     Constraint(

@@ -43,6 +43,7 @@ import ssl
 import sys
 import threading
 import time
+import urllib.parse
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,6 +299,8 @@ class Faults:
     """{"status": 500, "message": TEXT or "body": JSON, "path": "/v1/completions" or all}: inference answers so."""
     answer: Any = None
     """The text of every answer; "" makes empty completions."""
+    grammar_seconds: float = 0.0
+    """A request with a `response_format` waits so long for its grammar: the scheduler puts it off meanwhile."""
     step_seconds: float = 0.005
     """Duration of an engine step, which makes one token for each running request."""
     served_names: Any = None
@@ -370,6 +373,8 @@ class Statistics:
     def __init__(self) -> None:
         self.running = 0
         self.waiting = 0
+        self.deferred = 0
+        self.sleep_level: int | None = None
         self.kv_usage = 0.0
         self.prompt_tokens = 0
         self.generation_tokens = 0
@@ -384,10 +389,10 @@ class Statistics:
         """Name, type, extra labels, value."""
         yield "num_requests_running", "gauge", {}, self.running
         yield "num_requests_waiting", "gauge", {}, self.waiting
-        yield "num_requests_waiting_by_reason", "gauge", {"reason": "capacity"}, self.waiting
-        yield "num_requests_waiting_by_reason", "gauge", {"reason": "deferred"}, 0
-        for state, value in (("awake", 1), ("weights_offloaded", 0), ("discard_all", 0)):
-            yield "engine_sleep_state", "gauge", {"sleep_state": state}, value
+        yield "num_requests_waiting_by_reason", "gauge", {"reason": "capacity"}, self.waiting - self.deferred
+        yield "num_requests_waiting_by_reason", "gauge", {"reason": "deferred"}, self.deferred
+        for state, level in (("awake", None), ("weights_offloaded", 1), ("discard_all", 2)):
+            yield "engine_sleep_state", "gauge", {"sleep_state": state}, self.sleep_level == level
         yield "kv_cache_usage_perc", "gauge", {}, self.kv_usage
 
     def counters(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
@@ -462,6 +467,8 @@ class Request:
     made: int = 0
     aborted: bool = False
     pooled: bool = False
+    ready_at: float = 0.0
+    """When its grammar is compiled; until then the scheduler puts it off."""
 
     @property
     def unread(self) -> int:
@@ -487,6 +494,8 @@ class Rank(threading.Thread):
         self.inbox: queue.Queue[Request] = queue.Queue()
         self.waiting: collections.deque[Request] = collections.deque()
         self.running: list[Request] = []
+        self.pause: str | None = None
+        """The mode in which it was paused: abort, wait or keep."""
         self.ended = threading.Event()
 
     def run(self) -> None:
@@ -502,8 +511,12 @@ class Rank(threading.Thread):
 
     def wait_while_stuck(self) -> None:
         """A hung core stands still here."""
-        while self.faults.stuck(self.number) and not self.ended.is_set():
+        while (self.faults.stuck(self.number) or self.idles()) and not self.ended.is_set():
             time.sleep(0.01)
+
+    def idles(self) -> bool:
+        """Whether it is paused and finishes nothing: what comes meanwhile is in no gauge."""
+        return self.pause is not None and not (self.pause == "wait" and self.running)
 
     def step(self) -> None:
         """Admit, compute for the duration of a step, hand out one token to each request whose prompt is done."""
@@ -527,12 +540,14 @@ class Rank(threading.Thread):
         """Move requests from the inbox to the queue, and from the queue to the batch; forget aborted ones."""
         while not self.inbox.empty():
             self.waiting.append(self.inbox.get())
-        self.waiting = collections.deque(request for request in self.waiting if not request.aborted)
+        waiting = [request for request in self.waiting if not request.aborted]
         self.running = [request for request in self.running if not request.aborted]
-        while self.waiting and len(self.running) < self.max_num_seqs:
-            request = self.waiting.popleft()
-            self.statistics.queued.observe(time.monotonic() - request.arrived)
-            self.running.append(request)
+        now, seats = time.monotonic(), 0 if self.pause else self.max_num_seqs - len(self.running)
+        admitted = [request for request in waiting if request.ready_at <= now][:seats]
+        for request in admitted:
+            self.statistics.queued.observe(now - request.arrived)
+        self.running += admitted
+        self.waiting = collections.deque(request for request in waiting if request not in admitted)
 
     def schedule(self) -> list[tuple[Request, int]]:
         """The requests of this step and the tokens to compute for each, within the budget of a step."""
@@ -566,6 +581,7 @@ class Rank(threading.Thread):
         statistics = self.statistics
         statistics.running = len(self.running)
         statistics.waiting = len(self.waiting)
+        statistics.deferred = sum(request.ready_at > time.monotonic() for request in self.waiting)
         statistics.kv_usage = min(1.0, sum(r.computed + r.made for r in self.running) / self.kv_tokens)
         statistics.prompt_tokens += prompt
         statistics.generation_tokens += made
@@ -580,7 +596,7 @@ class Rank(threading.Thread):
             self.waiting.append(self.inbox.get())
         for request in [*self.waiting, *self.running]:
             request.events.put((kind, text))
-        self.statistics.running = self.statistics.waiting = 0
+        self.statistics.running = self.statistics.waiting = self.statistics.deferred = 0
 
 
 class Engine:
@@ -654,6 +670,34 @@ class Engine:
         """Stop every core."""
         for rank in self.ranks:
             rank.end(kind, text)
+
+    def pause(self, mode: str, sleep_level: int | None = None) -> None:
+        """Schedule nothing from now on; as vLLM, end what is in flight (abort), finish it (wait) or freeze it (keep).
+
+        `sleep_level` is told in the metrics, where it is a sleep: then the memory is given away as well.
+        """
+        for rank in self.ranks:
+            rank.pause = mode
+            for request in [*rank.waiting, *rank.running] if mode == "abort" else []:
+                request.aborted = True
+                request.events.put(("end", "abort"))
+        while mode == "wait" and any(rank.running for rank in self.ranks):
+            time.sleep(0.01)
+        for rank in self.ranks:
+            if mode == "abort":
+                rank.statistics.running = rank.statistics.waiting = rank.statistics.deferred = 0
+            rank.statistics.sleep_level = sleep_level
+
+    def resume(self) -> None:
+        """Schedule again, and be awake."""
+        for rank in self.ranks:
+            rank.statistics.sleep_level = rank.pause = None
+
+    def paused(self) -> bool:
+        """Whether nothing is scheduled; the cores themselves say so, and a hung one does not."""
+        while any(self.faults.stuck(rank.number) for rank in self.ranks):
+            time.sleep(0.01)
+        return any(rank.pause is not None for rank in self.ranks)
 
     def kill(self) -> None:
         """The death of the engine core: requests in flight fail, new ones too, /health answers 503."""
@@ -852,7 +896,9 @@ def requests_of(engine: Engine, call: Call) -> list[Request]:
     found = []
     for at, length in enumerate(call.prompt_tokens):
         tokens, reason = answer_tokens(engine, call, at)
-        found.append(Request(prompt_tokens=length, tokens=tokens, reason=reason))
+        wait = engine.faults.grammar_seconds if call.body.get("response_format") else 0.0
+        ready_at = time.monotonic() + wait
+        found.append(Request(prompt_tokens=length, tokens=tokens, reason=reason, ready_at=ready_at))
     return found
 
 
@@ -1192,6 +1238,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
         document = {"id": f"{kind}-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time())}
         self.send_json(200, {**document, "model": model, "data": data, "usage": usage})
 
+    # --- development mode
+
+    def pause(self) -> None:
+        """POST /pause."""
+        self.server.engine.pause(self.query("mode", "abort"))
+        self.send_json(200, {"status": "paused"})
+
+    def resume(self) -> None:
+        """POST /resume."""
+        self.server.engine.resume()
+        self.send_json(200, {"status": "resumed"})
+
+    def is_paused(self) -> None:
+        """GET /is_paused."""
+        self.send_json(200, {"is_paused": self.server.engine.paused()})
+
+    def fall_asleep(self) -> None:
+        """POST /sleep: level 0 keeps the memory."""
+        level = int(self.query("level", "1"))
+        self.server.engine.pause(self.query("mode", "abort"), level)
+        self.send_json(200, {"status": "sleeping", "level": level})
+
+    def wake_up(self) -> None:
+        """POST /wake_up."""
+        self.server.engine.resume()
+        self.send_json(200, {"status": "awake", "tags": None})
+
+    def is_sleeping(self) -> None:
+        """GET /is_sleeping: a pause is a sleep, too."""
+        self.send_json(200, {"is_sleeping": self.server.engine.paused()})
+
+    def query(self, name: str, default: str) -> str:
+        """A parameter of the path."""
+        return urllib.parse.parse_qs(self.path.partition("?")[2]).get(name, [default])[0]
+
     # --- faults
 
     def stub_faults(self) -> None:
@@ -1219,7 +1300,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.engine.kill()
         if actions.get("reset_metrics"):
             for rank in self.server.engine.ranks:
-                rank.statistics = Statistics()
+                level, rank.statistics = rank.statistics.sleep_level, Statistics()
+                rank.statistics.sleep_level = level
 
     # --- bodies
 
@@ -1320,6 +1402,10 @@ def routes_of(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], str]
     if os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"):
         routes["/v1/load_lora_adapter"] = (post, "load_adapter")
         routes["/v1/unload_lora_adapter"] = (post, "unload_adapter")
+    if os.environ.get("VLLM_SERVER_DEV_MODE", "0") != "0":
+        routes.update({"/pause": (post, "pause"), "/resume": (post, "resume"), "/is_paused": (get, "is_paused")})
+        routes.update({"/sleep": (post, "fall_asleep"), "/wake_up": (post, "wake_up")})
+        routes["/is_sleeping"] = (get, "is_sleeping")
     return routes
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from tests.support.servers import EngineServer, real_server, stub_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 LOADING = {"STUB_LOAD_SECONDS": "2.5"}
+GRAMMAR_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,26 @@ class Kind:
     real: bool
 
     def start(
-        self, *flags: str, folder: Path, api_key: str | None = None, wait: bool = True
+        self,
+        *flags: str,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        wait: bool = True,
     ) -> AbstractContextManager[EngineServer]:
         """A server of this kind."""
         if self.real:
-            return real_server(*flags, folder=folder, api_key=api_key, wait=wait)
-        return stub_server(*flags, folder=folder, env=LOADING, api_key=api_key, wait=wait)
+            return real_server(*flags, folder=folder, env=env, api_key=api_key, wait=wait)
+        return stub_server(*flags, folder=folder, env={**LOADING, **(env or {})}, api_key=api_key, wait=wait)
+
+    @contextlib.contextmanager
+    def slow_grammars(self, server: EngineServer) -> Iterator[None]:
+        """A big schema takes a second during the block, as it does on the real engine in any case."""
+        if not self.real:
+            server.faults(grammar_seconds=GRAMMAR_SECONDS)
+        yield
+        if not self.real:
+            server.faults(grammar_seconds=0.0)
 
     def hung_engine(self, server: EngineServer) -> AbstractContextManager[None]:
         """The engine core stands still during the block."""

@@ -23,6 +23,9 @@ METRICS_SECONDS = 3.0
 HEALTH_SECONDS = 1.0
 """Deadline of /health, which costs the server nothing: asked only where the metrics show no step."""
 
+PAUSED_SECONDS = 0.5
+"""Deadline of /is_paused, which the engine core answers itself: a hung one does not."""
+
 ADMISSION_SECONDS = 9.0
 """Deadline of the first completion: kernels are compiled and caches are cold."""
 
@@ -50,6 +53,10 @@ STEP_COUNTER = b"vllm:iteration_tokens_total_count"
 TOKEN_COUNTERS = (b"vllm:prompt_tokens_total", b"vllm:generation_tokens_total")
 CACHE_GAUGE = b"vllm:kv_cache_usage_perc"
 IN_FLIGHT_GAUGES = (b"vllm:num_requests_running", b"vllm:num_requests_waiting")
+DEFERRED_GAUGE, DEFERRED_LABEL = b"vllm:num_requests_waiting_by_reason", b'reason="deferred"'
+"""Those of the waiting requests that wait for something else than room: a grammar, a KV cache, more input."""
+SLEEP_GAUGE, AWAKE_LABEL = b"vllm:engine_sleep_state", b'sleep_state="awake"'
+"""0 from the moment at which the engine sleeps, at whatever level, until all of it is awake."""
 
 CONNECTION_TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
 ESTABLISHED = "01"
@@ -72,13 +79,24 @@ class ProbeError(Exception):
 class Engine:
     """The server in this pod."""
 
-    def __init__(self, port: int, model: str, api_key: str | None, canary: str, adapters: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        port: int,
+        model: str,
+        api_key: str | None,
+        canary: str,
+        adapters: tuple[str, ...] = (),
+        *,
+        development: bool = False,
+    ) -> None:
         self.port = port
         self.model = model
         self.api_key = api_key
         self.canary = canary
         self.adapters = adapters
         """Names of LoRA adapters that are to be served beside the model; they can come and go at run time."""
+        self.development = development
+        """Whether the server is in its development mode, in which it can be paused and says so."""
 
     def request(self, path: str, body: dict[str, object] | None, timeout: float) -> bytes:
         """One HTTP/1.0 exchange, so that the answer ends with the connection.
@@ -185,6 +203,16 @@ class Engine:
         """
         self.request("/health", None, HEALTH_SECONDS)
 
+    def paused(self) -> bool | None:
+        """Whether the engine was paused; None where the server does not say."""
+        if not self.development:
+            return None
+        try:
+            told = _document("/is_paused", self.request("/is_paused", None, PAUSED_SECONDS)).get("is_paused")
+        except ProbeError:
+            return None
+        return told if isinstance(told, bool) else None
+
     def callers(self) -> int | None:
         """Open connections to the server, whoever holds them: without one there is no request in flight.
 
@@ -221,19 +249,27 @@ def read_ranks(metrics: bytes) -> dict[str, judge.Rank]:
     tokens: dict[str, float] = {}
     cache: dict[str, float] = {}
     in_flight: dict[str, float] = {}
-    wanted = {STEP_COUNTER: steps, CACHE_GAUGE: cache}
-    wanted.update(dict.fromkeys(TOKEN_COUNTERS, tokens))
-    wanted.update(dict.fromkeys(IN_FLIGHT_GAUGES, in_flight))
+    deferred: dict[str, float] = {}
+    awake: dict[str, float] = {}
+    wanted = {STEP_COUNTER: (steps, b""), CACHE_GAUGE: (cache, b"")}
+    wanted.update(dict.fromkeys(TOKEN_COUNTERS, (tokens, b"")))
+    wanted.update(dict.fromkeys(IN_FLIGHT_GAUGES, (in_flight, b"")))
+    wanted.update({DEFERRED_GAUGE: (deferred, DEFERRED_LABEL), SLEEP_GAUGE: (awake, AWAKE_LABEL)})
     for line in metrics.split(b"\n"):
-        found = wanted.get(line.partition(b"{")[0].partition(b" ")[0])
-        if found is not None:
+        found, label = wanted.get(line.partition(b"{")[0].partition(b" ")[0], (None, b""))
+        if found is not None and label in line:
             name, value = _sample(line)
             found[name] = found.get(name, 0.0) + value
     counted = steps or tokens
     if not counted:
         raise ProbeError("NoMetrics", "/metrics counts neither steps nor tokens")
     return {
-        name: judge.Rank([count, cache.get(name, 0.0)], in_flight.get(name, 0.0)) for name, count in counted.items()
+        name: judge.Rank(
+            [count, cache.get(name, 0.0)],
+            max(0.0, in_flight.get(name, 0.0) - deferred.get(name, 0.0)),
+            asleep=awake.get(name) == 0.0,
+        )
+        for name, count in counted.items()
     }
 
 

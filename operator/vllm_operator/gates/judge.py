@@ -14,8 +14,14 @@ Only proof evicts. These are the proofs, and the state remembers since when each
     unserved  the server itself says that it does not serve a name that the resource promises (a LoRA adapter)
 
 A stall is counted from the last proof of life and not from the first look that found none, so that the age of the last
-canary and the window do not add up. It grows only with looks that prove it: a look that proves nothing (metrics that
-cannot be read while others wait for answers, say) neither clears a suspicion nor makes it older.
+canary and the window do not add up. Time without work is no part of it: a rank that had none at the look before cannot
+have stalled since then. Requests that the scheduler has put off (their grammar is being compiled, their KV cache is on
+its way) are no work: no step is due for them, and a canary tells whether the rank lives. A suspicion grows only with
+looks that prove it: a look that proves nothing (metrics that cannot be read while others wait for answers, say) neither
+clears it nor makes it older.
+
+An engine that was put to sleep, or paused, has done nothing wrong: it loses its traffic and nothing else, and a
+completed prompt gives it back. So it is with a server that had ended and listens again.
 
 All times are seconds of a monotonic clock. Python 3.9 and newer, no imports: kubelet runs this every few seconds.
 """
@@ -28,8 +34,9 @@ CANARY_INTERVAL_SECONDS = 2.0
 STALL_WINDOW_SECONDS = 6.0
 """Without a step for so long, the engine loses its traffic."""
 
-RESTART_WINDOW_SECONDS = 35.0
-"""Without a step for so long, the liveness probe fails. Kubelet waits for the third failure, 20 s later, to restart."""
+RESTART_WINDOW_SECONDS = 180.0
+"""Without a step for so long, the liveness probe fails. Kubelet waits for the third failure, 20 s later, to restart.
+Sound engines were reported to compile kernels for 30 to 70 s within one step; vLLM itself gives a step 300 s."""
 
 RESTART_JITTER = 0.25
 """By how much of itself the restart window of a pod may be longer, so that a fleet does not restart at once."""
@@ -41,14 +48,12 @@ CANARY_SECONDS = 4.0
 """Deadline of a canary, a hundred times what an idle engine takes. It is part of the stall window, not added to it."""
 
 HEAD_START_SECONDS = 4.5
-"""How much of the time before a look is held against the engine though nobody asked it anything then."""
+"""How much of the time before a look is held against a server that answers nothing, though nobody asked it then."""
 
-SILENT_HEAD_START_SECONDS = 1.0
-"""The same for a canary that is not answered in time: it may wait for a first step, of which nothing tells before its
-end. So a first step may take 5 s, and what hangs just after a look is still out before the 12th second."""
-
-READY_PERIOD_SECONDS = 5.0
-"""How often kubelet asks whether the engine is ready: so much later than the interval a canary may be sent."""
+CANARY_HEAD_START_SECONDS = 1.0
+"""How much of the time before a canary is held against an engine that does not complete it. It may wait for a first
+step, of which nothing tells before its end: that may take 5 s, and what hangs just after a look is still out before the
+12th second."""
 
 STARTUP_SECONDS = 25.0
 """How long a startup probe goes on asking before it fails. Each failure is an Event, of which kubelet writes 25 for a
@@ -85,15 +90,23 @@ class Settings:
         self.restart_window = restart_window
 
 
+ASLEEP, PAUSED = "asleep until it is woken up", "paused until it is resumed"
+WOKEN = "awake again, and has not completed a prompt since then"
+BACK = "listens again, and has not completed a prompt since then"
+"""Why the last proof does not count any more."""
+
+
 class Rank:
     """What the metrics say of one engine core."""
 
-    __slots__ = ("in_flight", "marks")
+    __slots__ = ("asleep", "in_flight", "marks")
 
-    def __init__(self, marks: list[float], in_flight: float) -> None:
+    def __init__(self, marks: list[float], in_flight: float, *, asleep: bool = False) -> None:
         self.marks = marks
         """Numbers that only a step changes."""
         self.in_flight = in_flight
+        """Requests for which a step is due: running or waiting for room, and not put off by the scheduler."""
+        self.asleep = asleep
 
 
 class State:
@@ -101,6 +114,7 @@ class State:
 
     __slots__ = (
         "admitted",
+        "anew",
         "canary_failing_since",
         "canary_outcome",
         "canary_stepped",
@@ -116,6 +130,7 @@ class State:
         "unserved",
         "unserved_since",
         "unserved_until",
+        "working",
     )
 
     def __init__(
@@ -137,8 +152,13 @@ class State:
         unserved_since: float | None = None,
         unserved_until: float | None = None,
         canary_stepped: bool = False,
+        anew: str | None = None,
+        working: list[str] | None = None,
     ) -> None:
         self.admitted = admitted
+        """Whether it has completed a prompt in this life of the container."""
+        self.anew = anew
+        """Why it has to complete another one before it gets traffic again: one of the sentences above."""
         self.marks = marks or {}
         self.stalled_since = stalled_since or {}
         self.canary_failing_since = canary_failing_since
@@ -159,6 +179,8 @@ class State:
         self.unserved_until = unserved_until
         self.canary_stepped = canary_stepped
         """Whether a canary completed after the marks were read: a step that proves nothing of the time since then."""
+        self.working = working or []
+        """Names of the ranks that had work at the last look that could see it."""
 
     def as_dict(self) -> dict[str, object]:
         """The state as it is written to its file."""
@@ -188,9 +210,11 @@ def restored(stored: dict[str, object]) -> State:
     values: dict[str, object] = {name: stored.get(name) is True for name in ("admitted", "canary_stepped")}
     for name in MOMENTS:
         values[name] = stored.get(name) if _number(stored.get(name)) else None
-    for name in ("canary_outcome", "said", "unserved"):
+    for name in ("anew", "canary_outcome", "said", "unserved"):
         values[name] = stored.get(name) if isinstance(stored.get(name), str) else None
     values["stalled_since"] = {key: since for key, since in _items(stored, "stalled_since") if _number(since)}
+    working = stored.get("working")
+    values["working"] = [name for name in working if isinstance(name, str)] if isinstance(working, list) else []
     values["marks"] = {key: marks for key, marks in _items(stored, "marks") if isinstance(marks, list)}
     return State(**values)  # type: ignore[arg-type]
 
@@ -215,9 +239,11 @@ class Evidence:
         "began_at",
         "callers",
         "canary",
+        "canary_at",
         "canary_rank",
         "gone",
         "now",
+        "paused",
         "ranks",
         "said",
         "unserved",
@@ -239,6 +265,8 @@ class Evidence:
         unserved: str | None = None,
         before: dict[str, Rank] | None = None,
         canary_rank: str | None = None,
+        canary_at: float | None = None,
+        paused: bool = False,
     ) -> None:
         self.began_at = asked_at if began_at is None else began_at
         """When the look began."""
@@ -255,6 +283,10 @@ class Evidence:
         self.gone = gone
         self.canary = canary
         """Outcome of the canary, where one was sent."""
+        self.canary_at = self.began_at if canary_at is None else canary_at
+        """When it was sent."""
+        self.paused = paused
+        """Whether the server says that it was paused."""
         self.callers = callers
         """Connections of others to the server, where the metrics do not say whether it has work; None: not known."""
         self.said = said
@@ -307,12 +339,24 @@ def idle_ranks(state: State, ranks: dict[str, Rank]) -> list[str]:
     return [name for name, rank in ranks.items() if rank.in_flight <= 0 and not _moved(state, name, rank)]
 
 
+def sleeps(ranks: dict[str, Rank] | None) -> bool:
+    """Whether the engine was put to sleep: vLLM does so to all ranks at once."""
+    return any(rank.asleep for rank in (ranks or {}).values())
+
+
+def must_prove(state: State) -> bool:
+    """Whether the last proof was ended by something that is no fault: steps alone do not make up for it."""
+    return state.anew is not None or state.gone_since is not None
+
+
 def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None, settings: Settings) -> bool:
     """Whether a canary is due.
 
     A rank with work is judged by its steps; there a canary would only wait in the queue. A rank without work has to
     complete one now and then, also beside busy siblings. A failed one proves little: the next is due almost at once.
     """
+    if must_prove(state):
+        return ranks is not None  # whether a sleeper is awake is in the metrics alone
     if settings.canary_interval is None or advanced(state, ranks):
         return False
     if ranks and not idle_ranks(state, ranks):
@@ -322,28 +366,26 @@ def needs_canary(state: State, now: float, ranks: dict[str, Rank] | None, settin
     return not 0 <= now - state.proven_at < settings.canary_interval
 
 
-def _canary_since(state: State, evidence: Evidence, settings: Settings) -> float:
-    """Since when a canary that fails now has been failing: since the last proof, if looks have come as they should."""
+def _canary_since(state: State, evidence: Evidence) -> float:
+    """Since when a canary that fails now has been failing."""
     if state.canary_failing_since is not None:
         return state.canary_failing_since
-    asked_at = evidence.began_at
-    if evidence.canary == SILENT:
-        return max(asked_at - SILENT_HEAD_START_SECONDS, state.proven_at or 0.0)
-    regular = READY_PERIOD_SECONDS + 1 + (settings.canary_interval or 0.0)
-    if state.proven_at is None or asked_at - state.proven_at > regular:
-        return asked_at - HEAD_START_SECONDS
-    return state.proven_at
+    return max(evidence.canary_at - CANARY_HEAD_START_SECONDS, state.proven_at or 0.0)
 
 
-def observe(state: State, evidence: Evidence, settings: Settings) -> State:
+def observe(state: State, evidence: Evidence) -> State:
     """The state after one look."""
     state = _without_pause(state, evidence)
+    if evidence.paused or sleeps(evidence.ranks):
+        return _asleep(state, evidence)
     moved = advanced(state, evidence.ranks)
     proven = moved or evidence.canary == COMPLETED
     base = evidence.began_at if state.looked_at is None else state.looked_at
     after = State(
         admitted=state.admitted,
+        anew=_anew(state, evidence),
         marks=_marks(state, evidence.ranks),
+        working=_working(state, evidence.ranks),
         stalled_since=_stalls(state, evidence, base, proven=proven),
         gone_since=_since(state.gone_since, evidence.began_at) if evidence.gone else None,
         silent_since=None if evidence.answered or evidence.gone else _silent_since(state, evidence, base),
@@ -354,9 +396,29 @@ def observe(state: State, evidence: Evidence, settings: Settings) -> State:
         canary_stepped=evidence.canary == COMPLETED or (evidence.ranks is None and state.canary_stepped),
     )
     if not proven:
-        _remember_canary(after, state, evidence, settings)
+        _remember_canary(after, state, evidence)
     _remember_names(after, state, evidence, base)
     return after
+
+
+def _asleep(state: State, evidence: Evidence) -> State:
+    """The state of an engine that was put to sleep: nothing speaks against it, and its last proof has ended."""
+    return State(
+        admitted=state.admitted,
+        anew=PAUSED if evidence.paused else ASLEEP,
+        marks=_marks(state, evidence.ranks),
+        proven_at=state.proven_at,
+        looked_at=evidence.now,
+    )
+
+
+def _anew(state: State, evidence: Evidence) -> str | None:
+    """Why the engine has to prove itself anew after a look that did not find it asleep."""
+    if evidence.canary == COMPLETED:
+        return None
+    if state.gone_since is not None and not evidence.gone:
+        return BACK
+    return WOKEN if state.anew in (ASLEEP, PAUSED) and evidence.ranks is not None else state.anew
 
 
 def _without_pause(state: State, evidence: Evidence) -> State:
@@ -389,24 +451,34 @@ def _silent_since(state: State, evidence: Evidence, base: float) -> float:
     return _since(state.silent_since, max(base, evidence.began_at - HEAD_START_SECONDS))
 
 
+def _working(state: State, ranks: dict[str, Rank] | None) -> list[str]:
+    """Names of the ranks with work."""
+    return state.working if ranks is None else [name for name, rank in ranks.items() if rank.in_flight > 0]
+
+
 def _stalls(state: State, evidence: Evidence, base: float, *, proven: bool) -> dict[str, float]:
-    """Ranks that have work and have not made a step, with the time of the last look before that."""
+    """Ranks that have work and have not made a step, with the time since when both are proven.
+
+    That is the last look before, if they had work then, and otherwise the first moment at which they were seen to.
+    """
     if evidence.ranks is None:
         return {} if proven else state.stalled_since
+    firsts = dict.fromkeys(_working(state, evidence.before or {}), evidence.began_at)
+    firsts.update(dict.fromkeys(state.working, base))
     return {
-        name: state.stalled_since.get(name, base)
+        name: state.stalled_since.get(name, firsts.get(name, evidence.asked_at))
         for name, rank in evidence.ranks.items()
         if rank.in_flight > 0 and rank.marks == state.marks.get(name)
     }
 
 
-def _remember_canary(after: State, state: State, evidence: Evidence, settings: Settings) -> None:
+def _remember_canary(after: State, state: State, evidence: Evidence) -> None:
     """What stays in the state while no canary completes."""
     after.canary_failing_since = state.canary_failing_since
     after.canary_outcome = state.canary_outcome
     after.failing_until = state.failing_until
     if evidence.canary is not None and _blames(state, evidence):
-        after.canary_failing_since = _canary_since(state, evidence, settings)
+        after.canary_failing_since = _canary_since(state, evidence)
         after.canary_outcome = evidence.canary
         after.failing_until = evidence.now if evidence.ranks is None else evidence.asked_at
     elif after.canary_failing_since is not None and evidence.ranks is not None:
@@ -463,6 +535,14 @@ def _dead(state: State, settings: Settings) -> Verdict | None:  # noqa: ARG001
     return None if state.gone_since is None else Verdict(WITHDRAWN, "Gone", str(state.said))
 
 
+def _ended_proof(state: State, settings: Settings) -> Verdict | None:  # noqa: ARG001
+    """Give no traffic to what sleeps or is paused, nor to what has not completed a prompt since."""
+    if state.anew is None:
+        return None
+    cause = "Asleep" if state.anew in (ASLEEP, PAUSED) else "NotProven"
+    return Verdict(WITHDRAWN, cause, state.anew if state.said is None else f"{state.anew}: {state.said}")
+
+
 def _suspected(state: State, settings: Settings) -> Verdict | None:
     """Withdraw what has been proven not to work for the stall window; until then say what is suspected."""
     found = _suspicions(state)
@@ -476,6 +556,7 @@ CHAIN = (
     _hopeless,  # a restart is the strongest verdict, and has the longest window
     _unproven,  # no traffic before the first proof, whatever else is seen
     _dead,  # the only proof that needs no window
+    _ended_proof,  # as before the first one, but the probes of an engine that has started go on
     _suspected,  # everything else waits for its window
 )
 
@@ -528,7 +609,7 @@ def seconds_to_withdrawal(state: State, now: float, settings: Settings) -> float
     Names that are missing are left to the next run: the metrics, which a run looks at while it waits, do not tell.
     """
     found = [one for one in _suspicions(state) if one.cause != "WrongModel"]
-    if not found or state.gone_since is not None:
+    if not found or must_prove(state):
         return None
     oldest = max(found, key=_by_age).age
     if oldest >= settings.stall_window or state.looked_at is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
             """Let time pass."""
 
     class Engine(Protocol):
-        """What can be asked. All but `callers` raise ProbeError."""
+        """What can be asked. All but `callers` and `paused` raise ProbeError."""
 
         @property
         def adapters(self) -> tuple[str, ...]:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
         def health(self) -> None:
             """Ask for what the server believes."""
+
+        def paused(self) -> bool | None:
+            """Ask whether it was paused; None where the server does not say."""
 
         def callers(self) -> int | None:
             """Count connections."""
@@ -79,6 +82,12 @@ def admit(engine: Engine) -> Verdict:
     return judge.Verdict(judge.ADMITTED, "Proven", "completed its first prompt")
 
 
+def listens(engine: Engine) -> bool:
+    """Whether there is a server at all, be it saturated or hung."""
+    opinion = _opinion(engine)
+    return opinion is None or opinion.cause != "Loading"
+
+
 def awaited(engine: Engine, clock: Clock) -> Verdict:
     """The first proof, or what stands in its way still when the patience of a startup probe is over."""
     began = clock.now()
@@ -110,7 +119,7 @@ def judged(engine: Engine, state: State, settings: Settings, clock: Clock, *, pa
         if judge.verdict(state, settings).kind != judge.SERVING and judge.fresh(state, clock.now()):
             return state
     if not fresh:
-        state = judge.observe(state, look(engine, state, settings, clock), settings)
+        state = judge.observe(state, look(engine, state, settings, clock))
     return _at_the_end_of_its_window(engine, state, settings, clock, began) if patient else state
 
 
@@ -120,7 +129,7 @@ def _at_the_end_of_its_window(engine: Engine, state: State, settings: Settings, 
     if wait is None or wait > PATIENCE_SECONDS or clock.now() + wait + GLANCE_SECONDS > began + RUN_SECONDS:
         return state
     clock.sleep(wait)
-    return judge.observe(state, glance(engine, clock, silent=state.silent_since is not None), settings)
+    return judge.observe(state, glance(engine, clock, silent=state.silent_since is not None))
 
 
 def look(engine: Engine, state: State, settings: Settings, clock: Clock) -> Evidence:
@@ -144,18 +153,33 @@ def _progress(engine: Engine, state: State, settings: Settings, clock: Clock) ->
     """Read the metrics; where they show no step, ask the server's own opinion; where one is due, send a canary."""
     began = clock.now()
     ranks, trouble = _read(engine, METRICS_SECONDS)
-    if judge.advanced(state, ranks):
+    if judge.sleeps(ranks) or (judge.advanced(state, ranks) and not judge.must_prove(state)):
         return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks)
     opinion = trouble if trouble is not None and trouble.cause == "Loading" else _opinion(engine)
     if opinion is not None and opinion.cause == "Loading":
-        said = f"{opinion} any more: the server has ended"
-        return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks, gone=True, said=said)
+        return _refused(state, clock, began, ranks, opinion)
     if _silent(trouble) and _silent(opinion):
         return judge.Evidence(asked_at=began, now=clock.now(), ranks=None, answered=False)
     says_dead = opinion is not None and opinion.cause == "Busy"
+    if not says_dead and _paused(engine, state):
+        return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks, paused=True)
     if says_dead or judge.needs_canary(state, clock.now(), ranks, settings):
         return _with_canary(engine, clock, began, ranks, _targets(state, ranks), says_dead=says_dead)
     return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks)
+
+
+def _refused(state: State, clock: Clock, began: float, ranks: dict[str, Rank] | None, refusal: ProbeError) -> Evidence:
+    """A look at a port on which nothing listens: the server has ended, if there was one that proved itself."""
+    if not state.admitted:
+        return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks)  # it loads, which proves nothing
+    said = f"{refusal} any more: the server has ended"
+    return judge.Evidence(asked_at=began, now=clock.now(), ranks=ranks, gone=True, said=said)
+
+
+def _paused(engine: Engine, state: State) -> bool:
+    """Whether it is paused, by the server's last word: while weights are updated, it may not find the time for one."""
+    told = engine.paused()
+    return state.anew == judge.PAUSED if told is None else told
 
 
 def _targets(state: State, ranks: dict[str, Rank] | None) -> Sequence[str | None]:
@@ -179,7 +203,7 @@ def _with_canary(
     says_dead: bool,
 ) -> Evidence:
     """A look with a canary. What did not come may have waited behind work that came meanwhile: the metrics tell."""
-    answered_at = clock.now()
+    answered_at = sent_at = clock.now()
     callers = engine.callers() if ranks is None else 0  # metrics that can be read say that nobody waits
     try:
         engine.complete(judge.CANARY_SECONDS, targets)
@@ -205,6 +229,7 @@ def _with_canary(
         before=before,
         gone=gone,
         canary=outcome,
+        canary_at=sent_at,
         canary_rank=rank,
         callers=callers,
         said=f"the engine is dead: {said}" if gone else said,

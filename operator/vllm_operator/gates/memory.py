@@ -1,7 +1,7 @@
 """What the gate remembers between two runs: its state, and a time line of its verdicts for people.
 
 Both lie in a small volume of the pod, which outlives a restart of the container. The state must not: it is tied to the
-birth of the container's process 1.
+birth of the container's first process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,6 @@ TIMELINE_LINES = 50
 
 TIMELINE_FILE = "timeline.jsonl"
 STATE_FILE = "state.json"
-
-
-def container_birth() -> str:
-    """When process 1 started, in clock ticks since the machine's start."""
-    with open("/proc/1/stat", encoding="ascii", errors="replace") as stat:
-        return stat.read().rpartition(")")[2].split()[19]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from vllm_operator.gates import judge, looks, memory
+    from vllm_operator.gates import judge, looks, memory, processes
     from vllm_operator.gates.engine import Engine
 else:  # in the pod the files lie side by side in one folder that cannot be written
     if "--state" in sys.argv[:-1]:  # so the compiled ones are kept beside the state
@@ -33,6 +33,7 @@ else:  # in the pod the files lie side by side in one folder that cannot be writ
         import judge
         import looks
         import memory
+        import processes
         from engine import Engine
     except Exception as error:  # noqa: BLE001 # as in main: a mistake of ours takes away no engine that was admitted
         sys.stdout.write(f"the gate itself failed: {error!r}\n")
@@ -55,9 +56,12 @@ def run(mode: str, engine: Engine, folder: str, settings: judge.Settings) -> jud
     """One run of the program. Runs of the same pod wait for each other: they share the state."""
     began = time.monotonic()
     path = os.path.join(folder, memory.STATE_FILE)
-    birth = memory.container_birth()
+    birth = processes.container_birth()
     with memory.locked(path) as alone:
         state = memory.load_state(path, birth)
+        if mode == "startup" and state.admitted and not looks.listens(engine):
+            state = judge.State()  # another server will have to prove itself
+            memory.save_state(path, birth, state)
         if mode == "startup" and state.admitted:
             # kubelet was restarted and asks everything anew: a saturated engine would not complete a prompt in time
             verdict = judge.Verdict(judge.SERVING, "Proven", "has completed a prompt since its start")
@@ -109,7 +113,8 @@ def main(words: list[str]) -> int:
         given = options(words[1:])
         key, canary = os.environ.get("VLLM_API_KEY"), given.get("canary", "completions")
         adapters = tuple(given.get("adapters", "").split())
-        engine = Engine(int(given["port"]), given["model"], key, canary, adapters)
+        development = os.environ.get("VLLM_SERVER_DEV_MODE", "") not in ("", "0")
+        engine = Engine(int(given["port"]), given["model"], key, canary, adapters, development=development)
         verdict = run(mode, engine, given["state"], settings_of(given, os.uname().nodename))
     except Exception as error:  # noqa: BLE001 # the last line of defence, see above
         kind = judge.STARTING if mode == "startup" else judge.SERVING

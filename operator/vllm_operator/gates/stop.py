@@ -4,8 +4,9 @@
 
 An engine that serves gets time to leave the endpoints, since a server that drains refuses new requests. One that has
 not completed a prompt yet, or that the gate has given up, has nothing to finish, and its GPUs are wanted: vLLM ignores
-SIGTERM while it loads, so its processes are killed and process 1 is interrupted, for which Python always has a handler
-(measured on vLLM 0.32 at any moment of its start: gone after 0.5 to 2 s; never, if SIGTERM comes before or meanwhile).
+SIGTERM while it loads, so its processes are killed and the first one is interrupted, for which Python always has a
+handler (measured on vLLM 0.32 at any moment of its start: gone after 0.5 to 2 s; never, if SIGTERM comes before or
+meanwhile).
 
 Why it was ended is left where kubelet looks for a container's last words.
 """
@@ -20,13 +21,13 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from vllm_operator.gates import judge, memory, probe
+    from vllm_operator.gates import judge, memory, probe, processes
 else:  # in the pod the files lie side by side in one folder
     import judge
     import memory
     import probe
+    import processes
 
-FIRST_PROCESS = 1
 LAST_WORDS = "/dev/termination-log"
 LEAVE_SECONDS = 5.0
 """What an engine gets where its own figure cannot be read."""
@@ -41,7 +42,9 @@ def main(words: list[str]) -> int:
         verdict = last_verdict(given["state"], probe.settings_of(given, os.uname().nodename))
         if verdict.kind in (judge.STARTING, judge.RESTART):
             leave_words(f"{judge.ENDED}: {verdict.sentence}")
-            end(FIRST_PROCESS)  # which ends this program as well: until then kubelet's SIGTERM would only disturb it
+            end(
+                processes.first()
+            )  # which most often ends this program as well: until then kubelet's SIGTERM would only disturb it
     except Exception as error:  # noqa: BLE001 # see above
         sys.stdout.write(f"the gate itself failed: {error!r}\n")
     time.sleep(leave)
@@ -52,9 +55,9 @@ def last_verdict(folder: str, settings: judge.Settings) -> judge.Verdict:
     """What the probes' last look has come to.
 
     Raises:
-        OSError: process 1 cannot be seen.
+        OSError: the container's first process cannot be seen.
     """
-    state = memory.load_state(os.path.join(folder, memory.STATE_FILE), memory.container_birth())
+    state = memory.load_state(os.path.join(folder, memory.STATE_FILE), processes.container_birth())
     return judge.verdict(state, settings)
 
 
@@ -74,15 +77,8 @@ def end(first: int) -> None:
 
 
 def neighbours(first: int) -> list[int]:
-    """Processes with the root of ours: a pod may share its processes among its containers, and a node with its pods."""
-    found = []
-    own = os.stat("/proc/self/root")
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in (first, os.getpid()):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.stat(f"/proc/{name}/root"), own):
-                    found.append(int(name))
-    return found
+    """The other processes of this container, but for this one."""
+    return [number for number in processes.own() if number not in (first, os.getpid())]
 
 
 if __name__ == "__main__":

@@ -13,21 +13,24 @@ from vllm_operator.render import files
 from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.flag import Flag
+
+_UNLOGGED: Final = "--disable-access-log-for-endpoints"
+"""Paths whose requests the server does not log; vLLM knows it since 0.16.0."""
 
 STREAMING_LOAD_FORMAT: Final = "runai_streamer"
 """vLLM's loader that reads weights out of a bucket."""
 
 
-def command(spec: VLLMModelSpec) -> list[str]:
-    """The words of the command line."""
-    return ["vllm", "serve", *arguments(spec)]
+def command(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
+    """The words of the command line; `unlogged` are paths that the access log is to leave out."""
+    return ["vllm", "serve", *arguments(spec, unlogged)]
 
 
-def arguments(spec: VLLMModelSpec) -> list[str]:
+def arguments(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
     """What follows `vllm serve`. Only what is set appears, in the order of the spec: the rest is vLLM's own default."""
     sources = Sources(spec)
     words = [sources.locate(spec.model.source), "--served-model-name", *spec.served_names]
@@ -36,7 +39,19 @@ def arguments(spec: VLLMModelSpec) -> list[str]:
         words += _words(flag, value)
     if spec.lora:
         words.append("--enable-lora")
+    if unlogged and _may_be_told(spec):
+        words += [_UNLOGGED, ",".join(unlogged)]
     return [*words, *(spec.engine.extra_args or [])]
+
+
+def _may_be_told(spec: VLLMModelSpec) -> bool:
+    """Whether the server takes the argument for unlogged paths from us.
+
+    An image's tag does not always tell its vLLM, which ends at an argument that it does not know. One that takes
+    --shutdown-timeout, of 0.18.0, takes this one as well. What the user says of these paths counts alone.
+    """
+    given = [word.partition("=")[0].replace("_", "-") for word in spec.engine.extra_args or []]
+    return spec.engine.shutdown_timeout_seconds > 0 and _UNLOGGED not in given
 
 
 def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]]:

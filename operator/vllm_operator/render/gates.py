@@ -17,9 +17,22 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.operations import Gates
 
-PROGRAM_FILES: Final = ("engine.py", "judge.py", "looks.py", "memory.py", "probe.py", "serve.py", "stop.py")
+PROGRAM_FILES: Final = (
+    "engine.py",
+    "judge.py",
+    "looks.py",
+    "memory.py",
+    "probe.py",
+    "processes.py",
+    "serve.py",
+    "stop.py",
+)
 PROGRAM_FOLDER: Final = "/opt/vllm-gates"
 STATE_FOLDER: Final = "/run/vllm-gates"
+
+_QUESTIONS: Final = ("/health", "/is_paused", "/metrics")
+"""What the program asks every few seconds, and nobody reads a log of. Its canaries and its look at /v1/models go to
+paths of which users want to see their own requests."""
 
 _INTERPRETER: Final = ("python3", "-S", "-E")
 """The options keep its start short, and free of the image's own settings."""
@@ -78,6 +91,11 @@ def without_launcher(words: list[str]) -> list[str]:
     """The command of an engine's container as it is run where there is no gate program."""
     launcher = [*_INTERPRETER, f"{PROGRAM_FOLDER}/serve.py"]
     return words[words.index("--") + 1 :] if words[: len(launcher)] == launcher else words
+
+
+def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
+    """Paths that fill the engine's access log with the gate's own requests."""
+    return () if spec.gates.probe else _QUESTIONS
 
 
 def pre_stop(spec: VLLMModelSpec, leave_seconds: int) -> dict[str, Any]:

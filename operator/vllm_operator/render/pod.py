@@ -76,7 +76,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": CONTAINER_NAME,
         "image": image(spec),
-        "command": gates.launched(spec, command.command(spec)),
+        "command": gates.launched(spec, command.command(spec, gates.unlogged(spec))),
         "env": environment(spec, model.instance),
         "envFrom": _manifests(spec.engine.env_from),
         "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}],

@@ -3,7 +3,8 @@
 VLLM_NO_USAGE_STATS=1 \
 vllm serve Qwen/Qwen2.5-0.5B-Instruct \
   --served-model-name Qwen/Qwen2.5-0.5B-Instruct \
-  --shutdown-timeout 30
+  --shutdown-timeout 30 \
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics
 
 # llama: pvc://weights/llama
 # HF_TOKEN: key token of Secret hub. Set it before.
@@ -32,5 +33,6 @@ vllm serve /mnt/claims/weights/llama \
   --shutdown-timeout 30 \
   --lora-modules sql=/adapters/sql \
   --enable-lora \
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics \
   --hf-overrides '{"a": "/it'"'"'s here"}' \
   '--download-dir=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'

@@ -19,7 +19,7 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.engine import Outside, engine_of
 from vllm_operator.cli.shell import script
-from vllm_operator.render import amx
+from vllm_operator.render import amx, gates
 from vllm_operator.render.command import command
 from vllm_operator.render.environment import HOME, environment, key_variables
 
@@ -54,7 +54,7 @@ def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
     for variable in environment(one.spec, one.instance):
         given = f"value of {variable['name']}" if "valueFrom" in variable else variable.get("value", "")
         variables[variable["name"]] = given if "valueFrom" in variable else kubelet_expanded(given, variables)
-    words = [kubelet_expanded(word, variables) for word in command(one.spec)]
+    words = [kubelet_expanded(word, variables) for word in command(one.spec, gates.unlogged(one.spec))]
     for name in key_variables(one.spec)[1:]:  # which only the program in the pod hands on
         variables.pop(name)
     return words, variables

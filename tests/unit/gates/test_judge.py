@@ -15,6 +15,8 @@ from vllm_operator.gates import judge
 from vllm_operator.gates.judge import Evidence, Rank, Settings, State, Verdict
 
 PERIOD = 5.0
+WINDOWS = Settings(restart_window=35.0)
+"""Short, so that a dozen looks lead to a restart."""
 Seen = dict[str, tuple[float, float, float]] | None
 """Steps, requests in flight and KV cache in use of each rank; None: the metrics cannot be read."""
 
@@ -24,7 +26,7 @@ class Gate:
     """Looks, one after the other."""
 
     state: State = field(default_factory=lambda: State(admitted=True, proven_at=0.0, looked_at=0.0))
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = WINDOWS
     now: float = 0.0
     canaries: int = 0
 
@@ -38,12 +40,15 @@ class Gate:
         gone: bool = False,
         callers: int | None = None,
         unserved: str | None = None,
+        asleep: bool = False,
+        paused: bool = False,
     ) -> Verdict:
         """One look; `canary` is what comes of one, if it is sent: one without an answer takes its whole deadline."""
         self.now += after
         began = self.now
-        seen = None if ranks is None else {name: Rank([steps, kv], busy) for name, (steps, busy, kv) in ranks.items()}
-        asked = answered and not gone and judge.needs_canary(self.state, self.now, seen, self.settings)
+        seen = None if ranks is None else ranks_of(ranks, asleep=asleep)
+        asked = answered and not gone and not paused and not asleep
+        asked = asked and judge.needs_canary(self.state, self.now, seen, self.settings)
         self.canaries += asked
         self.now += 0.1
         if asked and canary == judge.SILENT:
@@ -60,8 +65,9 @@ class Gate:
             callers=callers,
             said=f"canary: {canary}",
             unserved=unserved,
+            paused=paused,
         )
-        self.state = judge.observe(self.state, evidence, self.settings)
+        self.state = judge.observe(self.state, evidence)
         return judge.verdict(self.state, self.settings)
 
     def kinds(self, looks: list[dict[str, Any]]) -> list[str]:
@@ -77,12 +83,22 @@ class Gate:
         raise AssertionError(f"never {kind}")
 
 
+def ranks_of(seen: dict[str, tuple[float, float, float]], *, asleep: bool = False) -> dict[str, Rank]:
+    """Ranks as the judge takes them."""
+    return {name: Rank([steps, kv], busy, asleep=asleep) for name, (steps, busy, kv) in seen.items()}
+
+
 def rank(steps: float, *, busy: float = 0, kv: float = 0.0) -> Seen:
     """An engine with one core."""
     return {"0": (steps, busy, kv)}
 
 
 IDLE: dict[str, Any] = {"ranks": rank(7)}
+PUT_OFF: dict[str, Any] = {"ranks": rank(7), "canary": judge.COMPLETED}
+"""Requests that the scheduler has put off are in flight for nobody, so the rank is asked for a canary."""
+SLEEPS: dict[str, Any] = {"ranks": rank(7, busy=2), "asleep": True}
+PAUSES: dict[str, Any] = {"ranks": rank(7, busy=2), "paused": True}
+CAME: dict[str, Any] = {"ranks": rank(7, busy=1)}
 STUCK: dict[str, Any] = {"ranks": rank(7, busy=8), "canary": judge.SILENT}
 HUNG_IDLE: dict[str, Any] = {"ranks": rank(7), "canary": judge.SILENT}
 HUNG_AFTER_CANARY: dict[str, Any] = {"ranks": rank(8), "canary": judge.SILENT}
@@ -114,6 +130,20 @@ DECISIONS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
     ("row 20: a clock that steps back", [WORKS[0], WORKS[0] | {"after": -1e6}, WORKS[1]], [S, S, S]),
     ("row 20: counters reset", [{"ranks": rank(9, busy=1)}, {"ranks": rank(0, busy=1)}], [S, S]),
     ("row 20: renamed, saturated", [QUEUE_UNSEEN] * 60, [S] * 60),
+    ("row 21: a request waits for its grammar", [IDLE, *[PUT_OFF] * 60], [S] * 61),
+    ("row 22: work comes to an idle engine, and takes its time", [IDLE, CAME, WORKS[0]], [S, S, S]),
+    ("row 22: and makes no step", [IDLE, CAME, CAME, CAME, CAME], [S, S, S, W, W]),
+    ("row 22: metrics unreadable between idling and work", [IDLE, QUEUE_UNSEEN, CAME, CAME, CAME], [S, S, S, S, W]),
+    ("row 22: its canary fails at once", [IDLE, IDLE | {"canary": judge.FAILED}, IDLE], [S, S, S]),
+    ("row 24: asleep for an hour", [IDLE, *[SLEEPS] * 720], [S, *[W] * 720]),
+    ("row 24: and awake again", [IDLE, SLEEPS, SLEEPS, IDLE, IDLE], [S, W, W, S, S]),
+    ("row 24: awake, at work for others", [IDLE, SLEEPS, WORKS[0] | {"canary": judge.SILENT}, WORKS[1]], [S, W, W, S]),
+    ("row 24: asleep, metrics unreadable", [IDLE, SLEEPS, *[ALONE_UNSEEN] * 60], [S, W, *[W] * 60]),
+    ("row 24: does not wake up", [SLEEPS, *[HUNG_IDLE] * 8], [*[W] * 5, *[R] * 4]),
+    ("row 25: paused for an hour", [WORKS[0], *[PAUSES] * 720, IDLE], [S, *[W] * 720, S]),
+    ("row 27: hung before it was put to sleep", [*[WORKS[0]] * 4, SLEEPS, IDLE], [S, S, W, W, W, S]),
+    ("row 36: another server listens", [IDLE, GONE, GONE, WORKS[0], IDLE], [S, W, W, S, S]),
+    ("row 36: and completes nothing", [IDLE, GONE, WORKS[0] | {"canary": judge.FAILED}], [S, W, W]),
     ("row 20: a rank vanishes", [WORKS[0], WORKS[0], {"ranks": {"1": (7, 1, 0.0)}}], [S, S, S]),
 ]
 
@@ -233,7 +263,8 @@ def test_a_server_that_does_not_say_what_it_serves_lacks_nothing_and_gets_no_old
 @pytest.mark.parametrize(
     ("settings", "kinds"),
     [
-        (Settings(), {S, W, R}),
+        (WINDOWS, {S, W, R}),
+        (Settings(), {S, W}),
         (Settings(restart_window=None), {S, W}),
         (Settings(stall_window=200, restart_window=400), {S}),
     ],
@@ -329,7 +360,7 @@ def test_no_verdict_turns_faster_than_its_window_and_a_restart_is_a_withdrawal_t
             head_start = gate.now - max(good_until, last_look - PERIOD - judge.CANARY_INTERVAL_SECONDS - 1)
             assert head_start + 1e-6 >= judge.STALL_WINDOW_SECONDS
         if verdict.kind == R:
-            assert gate.now - good_until >= judge.RESTART_WINDOW_SECONDS
+            assert gate.now - good_until >= (WINDOWS.restart_window or 0)
             assert not verdict.passes("ready")
 
 
@@ -390,13 +421,11 @@ def test_the_state_of_the_first_version_is_read() -> None:
 def blamed(before: Seen, after: Seen, asked: str | None) -> bool:
     """Whether an idle engine with two ranks is suspected after a canary that was not answered in time."""
     known = State(admitted=True, proven_at=0.0, looked_at=0.0, marks={"0": [7, 0.0], "1": [7, 0.0]})
-    ranks = [
-        {name: Rank([steps, kv], busy) for name, (steps, busy, kv) in (seen or {}).items()} for seen in (before, after)
-    ]
+    ranks = [ranks_of(seen or {}) for seen in (before, after)]
     evidence = Evidence(
         asked_at=9.0, began_at=5.0, now=9.1, before=ranks[0], ranks=ranks[1], canary=judge.SILENT, canary_rank=asked
     )
-    return judge.observe(known, evidence, Settings()).canary_failing_since is not None
+    return judge.observe(known, evidence).canary_failing_since is not None
 
 
 @pytest.mark.parametrize(

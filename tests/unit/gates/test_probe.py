@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.servers import EngineServer, free_port, stub_server
 from tests.support.waiting import until
-from vllm_operator.gates import engine, judge, looks, memory, probe
+from vllm_operator.gates import engine, judge, looks, memory, probe, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,13 +33,16 @@ vllm:num_requests_waiting{engine="0"} 3
 vllm:kv_cache_usage_perc{engine="0"} 0.5
 vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 3
 """
+DEFERRED = b"""\
+vllm:num_requests_waiting_by_reason{engine="0",reason="deferred"} 2
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
     """A stub with a key, for all tests of this file."""
     flags = ("--served-model-name", NAME, "alias", "--data-parallel-size", "2")
-    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_SERVER_DEV_MODE": "1"}
     with stub_server(*flags, "--enable-lora", folder=tmp_path_factory.mktemp("stub"), env=env, api_key=KEY) as running:
         yield running
 
@@ -55,6 +58,7 @@ def _sound(server: EngineServer) -> Iterator[None]:
     """Every test starts and ends with an engine that nothing is wrong with."""
     yield
     server.request("DELETE", "/stub/faults")
+    server.request("POST", "/wake_up")
     until(lambda: idle(server), what="an idle engine")
 
 
@@ -70,6 +74,12 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(looks, "PATIENCE_SECONDS", -1.0)
     monkeypatch.setattr(judge, "STARTUP_SECONDS", 0.0)
+
+
+@pytest.fixture
+def development(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container's environment puts the server into its development mode."""
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
 
 
 @pytest.fixture
@@ -146,6 +156,23 @@ def work(server: EngineServer, requests: int = 2) -> Iterator[None]:
             connections.enter_context(asked(server, prompt="a", max_tokens=100000, ignore_eos=True))
         until(lambda: server.metric("num_requests_running") == requests, what="work for every rank")
         yield
+
+
+@contextlib.contextmanager
+def put_off(server: EngineServer) -> Iterator[None]:
+    """A request in flight whose grammar is compiled for a minute."""
+    server.faults(grammar_seconds=60.0)
+    with asked(server, prompt="a", max_tokens=1, response_format={"type": "json_object"}):
+        until(lambda: deferred(server) == (1, 1), what="a deferred request")
+        yield
+
+
+def deferred(server: EngineServer) -> tuple[float, float]:
+    """Requests that wait, and those of them that the scheduler has put off."""
+    return (
+        server.metric("num_requests_waiting"),
+        server.metric("num_requests_waiting_by_reason", reason="deferred"),
+    )
 
 
 def stepped(pod: Pod, server: EngineServer) -> bool:
@@ -255,6 +282,9 @@ class Starting:
 
     def health(self) -> None:
         """Good."""
+
+    def paused(self) -> bool | None:
+        """Unknown."""
 
     def callers(self) -> int | None:
         """Unknown."""
@@ -466,6 +496,107 @@ def test_other_connections_are_counted() -> None:
             assert found.callers() == 1
 
 
+def test_a_startup_probe_does_not_pass_on_the_proof_of_a_server_that_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stub_server("--served-model-name", NAME, folder=tmp_path, api_key=KEY) as server:
+        pod = Pod(server.port, tmp_path, capsys)
+        pod.run("startup")
+        assert pod.run("startup") == (True, "has completed a prompt since its start")
+    passes, sentence = pod.run("startup")
+    assert not passes
+    assert sentence.startswith("nothing listens on port")
+    pod.run("live")
+    pod.grow_older(10_000)
+    assert pod.run("live") == (True, "has not completed a prompt yet")
+
+
+# --- odd, and sound
+
+
+def test_a_request_that_waits_for_its_grammar_is_no_stall_however_long(admitted: Pod, server: EngineServer) -> None:
+    with put_off(server):
+        for _ in range(3):
+            assert admitted.run("ready") == (True, "makes progress, or completed its last prompt")
+            admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+            assert admitted.run("live")[0]
+            admitted.grow_older(1000)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_hangs_with_a_deferred_request_is_found_by_its_canary(
+    admitted: Pod, server: EngineServer
+) -> None:
+    with put_off(server):
+        admitted.run("ready")
+        server.faults(hang_engine=True)
+        admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
+        assert admitted.run("ready")[0]
+        admitted.grow_older(judge.STALL_WINDOW_SECONDS)
+        assert not admitted.run("ready")[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/sleep?level=1", judge.ASLEEP),
+        ("/sleep?level=2", judge.ASLEEP),
+        ("/sleep?level=0", judge.ASLEEP),
+        ("/pause?mode=keep", judge.PAUSED),
+        ("/pause", judge.PAUSED),
+    ],
+)
+@pytest.mark.usefixtures("development")
+def test_a_sleeping_or_paused_engine_gets_no_traffic_is_never_restarted_and_admitted_anew(
+    admitted: Pod, server: EngineServer, path: str, sentence: str
+) -> None:
+    admitted.run("ready")
+    assert server.request("POST", path).status == 200
+    completed = server.metric("request_success_total")
+    for _ in range(3):
+        assert admitted.run("ready") == (False, sentence)
+        assert admitted.run("live") == (True, sentence)
+        admitted.grow_older(10_000)
+    assert admitted.run("startup") == (True, "has completed a prompt since its start")
+    assert timeline(admitted)[-2]["cause"] == "Asleep"
+    server.request("POST", "/wake_up" if sentence == judge.ASLEEP else "/resume")
+    assert server.metric("request_success_total") == completed
+    until(lambda: admitted.run("ready")[0], what="traffic")
+    assert server.metric("request_success_total") > completed
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_does_not_work_after_its_sleep_gets_no_traffic_and_is_restarted(
+    admitted: Pod, server: EngineServer
+) -> None:
+    admitted.run("ready")
+    server.request("POST", "/sleep")
+    admitted.run("ready")
+    server.request("POST", "/wake_up")
+    server.faults(hang_engine=True)
+    for _ in range(3):
+        passes, sentence = admitted.run("ready")
+        assert not passes
+        assert sentence.startswith(judge.WOKEN)
+    admitted.grow_older(judge.spread(judge.RESTART_WINDOW_SECONDS, os.uname().nodename))
+    assert not admitted.run("live")[0]
+
+
+@pytest.mark.usefixtures("development")
+def test_a_paused_engine_that_has_no_time_to_say_so_stays_paused(
+    admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PAUSED_SECONDS", 0.1)
+    server.request("POST", "/pause")
+    admitted.run("ready")
+    assert admitted.run("ready") == (False, judge.PAUSED)
+    server.faults(hang_engine=True)
+    assert admitted.run("ready") == (False, judge.PAUSED)
+    server.faults(hang_engine=False)
+    server.request("POST", "/resume")
+    until(lambda: admitted.run("ready")[0], what="traffic")
+
+
 # --- the time line
 
 
@@ -488,7 +619,7 @@ def test_the_time_line_has_each_transition_once(pod: Pod, server: EngineServer) 
     found = timeline(pod)
     assert [entry["verdict"] for entry in found] == ["starting", "admitted", "serving", "withdrawn", "serving"]
     assert (found[0]["cause"], found[0]["sentence"]) == ("WrongModel", "serves tiny, alias, not other")
-    assert {entry["container"] for entry in found} == {memory.container_birth()}
+    assert {entry["container"] for entry in found} == {processes.container_birth()}
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry["time"]) for entry in found)
 
 
@@ -667,22 +798,16 @@ def test_an_engine_that_loses_an_adapter_loses_its_traffic_until_it_has_it_again
 )
 def test_without_a_proof_of_this_life_it_has_to_be_given_again(pod: Pod, server: EngineServer, content: str) -> None:
     server.faults(fail={"status": 500})
-    (pod.folder / "state.json").write_text(content.replace("HERE", memory.container_birth()), encoding="utf-8")
+    (pod.folder / "state.json").write_text(content.replace("HERE", processes.container_birth()), encoding="utf-8")
     assert not pod.run("ready")[0]
     server.faults(fail=None)
     assert pod.run("ready") == (True, "completed its first prompt")
 
 
-def test_the_birth_is_that_of_process_1(pod: Pod) -> None:
-    pod.run("startup")
-    with open("/proc/1/stat", encoding="ascii") as stat:  # noqa: PTH123 # as the program does
-        assert pod.state()["birth"] == stat.read().rpartition(")")[2].split()[19]
-
-
 def test_a_restarted_container_is_not_ready_on_the_proof_of_the_one_before(
     admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "container_birth", lambda: "another")
+    monkeypatch.setattr(processes, "container_birth", lambda: "another")
     server.faults(fail={"status": 500})
     assert not admitted.run("ready")[0]
     assert admitted.run("live")[0]
@@ -735,6 +860,7 @@ def test_the_cache_in_use_moves_while_a_long_prompt_is_read(server: EngineServer
         (b"vllm:iteration_tokens_total_count 3.0\n", {"0": ([3.0, 0.0], 0.0)}),
         (b'vllm:iteration_tokens_total_count{engine="1",model_name="a b"} 3e2\n', {"1": ([300.0, 0.0], 0.0)}),
         (ONE_RANK, {"0": ([1.0, 0.5], 5.0)}),
+        (ONE_RANK + DEFERRED, {"0": ([1.0, 0.5], 3.0)}),
         (
             b'vllm:prompt_tokens_total{engine="0"} 5\nvllm:generation_tokens_total{engine="0"} 2\n',
             {"0": ([7.0, 0.0], 0.0)},

@@ -158,7 +158,7 @@ def windows(**fields: object) -> list[str]:
     ("fields", "options"),
     [
         ({}, []),
-        ({"canaryIntervalSeconds": 2, "stallWindowSeconds": 6, "restartWindowSeconds": 35}, []),
+        ({"canaryIntervalSeconds": 2, "stallWindowSeconds": 6, "restartWindowSeconds": 180}, []),
         ({"canaryIntervalSeconds": 5}, ["--canary-interval", "5"]),
         ({"canary": "Never"}, ["--canary-interval", "never"]),
         ({"stallWindowSeconds": 30}, ["--stall-window", "30"]),
@@ -176,8 +176,8 @@ def test_options_are_rendered_only_where_they_differ_from_the_programs_own(
 @pytest.mark.parametrize(
     ("options", "interval", "stall", "restart"),
     [
-        ({}, 2.0, 6.0, (35.0, 43.75)),
-        ({"of-a-later-day": "x"}, 2.0, 6.0, (35.0, 43.75)),
+        ({}, 2.0, 6.0, (180.0, 225.0)),
+        ({"of-a-later-day": "x"}, 2.0, 6.0, (180.0, 225.0)),
         ({"canary-interval": "never", "restart": "never"}, None, 6.0, None),
         ({"canary-interval": "5", "stall-window": "30", "restart-window": "600"}, 5.0, 30.0, (600.0, 750.0)),
     ],

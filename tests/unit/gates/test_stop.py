@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_operator.gates import judge, memory, stop
+from vllm_operator.gates import judge, memory, processes, stop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 
 def remember(folder: Path, state: judge.State) -> None:
     """Leave a state as the probes do."""
-    memory.save_state(str(folder / memory.STATE_FILE), memory.container_birth(), state)
+    memory.save_state(str(folder / memory.STATE_FILE), processes.container_birth(), state)
 
 
 def stopped(folder: Path, *more: str) -> float:
@@ -51,7 +51,7 @@ def hung(seconds: float) -> judge.State:
 
 def test_an_engine_that_has_completed_no_prompt_yet_is_ended_at_once(tmp_path: Path, ended: list[int]) -> None:
     stopped(tmp_path)
-    assert ended == [1]
+    assert ended == [processes.first()]
     assert last_words(tmp_path) == "ended by its gate: has not completed a prompt yet"
 
 
@@ -63,14 +63,14 @@ def test_an_engine_that_may_have_requests_gets_its_time(tmp_path: Path, ended: l
 
 
 def test_an_engine_that_the_gate_has_given_up_is_ended_with_the_reason(tmp_path: Path, ended: list[int]) -> None:
-    remember(tmp_path, hung(100))
+    remember(tmp_path, hung(300))
     stopped(tmp_path)
-    assert ended == [1]
-    assert last_words(tmp_path) == "ended by its gate: no progress for 100 s with requests in flight (engine 0)"
+    assert ended == [processes.first()]
+    assert last_words(tmp_path) == "ended by its gate: no progress for 300 s with requests in flight (engine 0)"
 
 
 def test_an_engine_that_is_not_to_be_restarted_gets_its_time(tmp_path: Path, ended: list[int]) -> None:
-    remember(tmp_path, hung(100))
+    remember(tmp_path, hung(300))
     assert stopped(tmp_path, "--restart", "never") >= LEAVE
     assert ended == []
 
@@ -84,7 +84,7 @@ def test_a_mistake_costs_no_requests(tmp_path: Path, ended: list[int], capsys: p
 def test_a_state_of_another_life_of_the_container_says_nothing(tmp_path: Path, ended: list[int]) -> None:
     (tmp_path / memory.STATE_FILE).write_text(json.dumps({"birth": "1", "admitted": True}), encoding="utf-8")
     stopped(tmp_path)
-    assert ended == [1]
+    assert ended == [processes.first()]
 
 
 def test_neighbours_are_processes_of_the_same_root_and_neither_the_first_nor_this_one() -> None:

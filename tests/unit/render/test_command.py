@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.resources import SOURCE, model
 from vllm_operator.render.command import arguments, command
+from vllm_operator.render.pod import template
 
 BASE = [SOURCE, "--served-model-name", SOURCE, "--shutdown-timeout", "30"]
 
@@ -85,3 +86,40 @@ def test_flags_stand_in_a_fixed_order_and_the_users_own_words_are_last() -> None
         *["--max-model-len", "8", "--block-size", "16", "--shutdown-timeout", "30"],
         *["--tensor-parallel-size", "2", "--max-logprobs", "1"],
     ]
+
+
+UNLOGGED = "--disable-access-log-for-endpoints"
+
+
+def container_command(**sections: Any) -> list[str]:
+    """The command line of the engine's container."""
+    words: list[str] = template(model(**sections))["spec"]["containers"][0]["command"]
+    return words
+
+
+def test_the_access_log_of_an_engine_leaves_out_what_its_gate_asks() -> None:
+    words = container_command()
+    assert words[words.index(UNLOGGED) + 1] == "/health,/is_paused,/metrics"
+    assert UNLOGGED not in args(), "without a pod there is no gate"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"engine": {"shutdownTimeoutSeconds": 0}},
+        {"gates": {"probe": ["curl", "localhost"]}},
+    ],
+    ids=["an old vLLM", "no gate"],
+)
+def test_the_argument_for_it_is_left_out_where_the_engine_may_not_know_it_or_nobody_asks(
+    sections: dict[str, Any],
+) -> None:
+    assert UNLOGGED not in container_command(**sections)
+
+
+@pytest.mark.parametrize(
+    "own", [[UNLOGGED, "/ping"], [f"{UNLOGGED}=/ping"], ["--disable_access_log_for_endpoints", "/ping"]], ids=str
+)
+def test_what_the_user_says_of_it_counts_alone(own: list[str]) -> None:
+    assert container_command(engine={"extraArgs": own})[-len(own) :] == own
+    assert sum("access" in word for word in container_command(engine={"extraArgs": own})) == 1

@@ -176,7 +176,8 @@ class Engine(Model):
     shutdown_timeout_seconds: Annotated[int, Field(ge=0, le=3600), Flag("--shutdown-timeout", "0", "0.18.0")] = Field(
         default=DEFAULT_SHUTDOWN_SECONDS,
         description="How long an engine that is told to end finishes the requests in flight. 0 aborts them at once and "
-        "leaves the argument out, which vLLM older than 0.18.0 does not know.",
+        "leaves the argument out, which vLLM older than 0.18.0 does not know, and with it "
+        "--disable-access-log-for-endpoints for what the gate asks, of 0.16.0.",
     )
     extra_args: Annotated[list[Argument], Field(max_length=128)] | None = Field(
         default=None,
