@@ -165,6 +165,6 @@ def test_what_is_no_json_is_an_error_however_deep_it_is() -> None:
 
 def test_a_number_of_more_digits_than_64_bits_hold_is_rendered_and_sent() -> None:
     """The API server keeps 1e20 in an open field, and writes it with all its digits."""
-    patch = {"spec": {"containers": [{"name": "vllm", "env": [{"name": "A", "value": 10**20}]}]}}
+    patch = {"spec": {"containers": [{"name": "vllm", "fieldOfANewerServer": 10**20}]}}
     plan = decide(observation(resource("many-digits", pod={"patch": patch})))
     assert "100000000000000000000" in str(json_text.dumps([write.desired for write in plan.writes]))
