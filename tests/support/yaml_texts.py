@@ -43,7 +43,9 @@ _TAGGED: Final = [
     *("!foo 5", "! 5", "!<tag:yaml.org,2002:str> 5", "!!timestamp 2026-01-01", "'y'", '"1"', "'it''s'"),
 ]
 
-WORDS: Final = (*_BOOLEANS, *_NULLS, *_NUMBERS, *_TEXTS, *_TAGGED)
+_LONG: Final = ["1" * 5000, "-" + "9" * 400, "0x" + "f" * 500, "0." + "1" * 500]
+
+WORDS: Final = (*_BOOLEANS, *_NULLS, *_NUMBERS, *_TEXTS, *_TAGGED, *_LONG)
 
 REFUSED_WORDS: Final = (".inf", "-.INF", ".nan", "!!int 5.0", "!!bool 1", "!!int x", "!!binary *", "@x", "`x", "*x")
 

@@ -37,6 +37,9 @@ _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9:.]+([zZ]|[-
 _NUMBER_STARTS: Final = frozenset("+-.0123456789")
 _RESOLVED: Final = frozenset({"", STRING, BOOLEAN, INTEGER, NUMBER, NULL, TIMESTAMP})
 
+_LONGEST_INTEGER: Final = 1000
+"""More digits than 64 bits need, whatever zeros are before them; Python converts no more than 4,300."""
+
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64: Final = range(2**64)
 _PLAIN_BELOW: Final = 1e21
@@ -97,7 +100,7 @@ def _number(text: str) -> tuple[str, Scalar]:
     if text.startswith("."):
         return _decimal(text.replace("_", ""), text) if _POINT_FIRST.fullmatch(text) else (STRING, text)
     plain = text.replace("_", "")
-    if _INTEGER.fullmatch(plain):
+    if len(plain) < _LONGEST_INTEGER and _INTEGER.fullmatch(plain):
         value = _integer(plain)
         if value in _INT64 or (value in _UINT64 and plain[0].isdigit()):
             return INTEGER, value
