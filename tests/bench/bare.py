@@ -37,13 +37,23 @@ async def write_all(client: Client, works: Sequence[Work], concurrency: int) -> 
 
     async def follow(_: Work) -> None:
         work, uid = await made.get()
-        for child in work.children_of(uid):
-            await client.apply(child, force=False)
-        await client.patch_status(work.namespace, work.name, uid, work.status)
+        await _follow(client, work, uid)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(_spread(works, concurrency, apply))
         group.create_task(_spread(works, concurrency, follow))
+
+
+async def write_one(client: Client, work: Work) -> None:
+    """Write one resource, then its children and its status, one after the other."""
+    live = await client.apply(work.resource, force=True)
+    await _follow(client, work, live["metadata"]["uid"])
+
+
+async def _follow(client: Client, work: Work, uid: str) -> None:
+    for child in work.children_of(uid):
+        await client.apply(child, force=False)
+    await client.patch_status(work.namespace, work.name, uid, work.status)
 
 
 async def _spread(items: Iterable[T], concurrency: int, act: Callable[[T], Awaitable[None]]) -> None:
