@@ -53,7 +53,7 @@ class Start:
 def start(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """The server that most tests share, watched while it loads."""
     folder = tmp_path_factory.mktemp("engine")
-    with kind.start(*FLAGS, *LIMITS, folder=folder, api_key=KEY, wait=False) as server:
+    with kind.start(*FLAGS, *LIMITS, folder=folder, api_key=KEY, wait=False, watched=True) as server:
         refused = 0
         deadline = time.monotonic() + REAL_START_SECONDS
         while not server.listening() and time.monotonic() < deadline and server.process.poll() is None:
@@ -317,13 +317,14 @@ def test_a_prompt_that_takes_several_steps_moves_the_step_counter_only_with_its_
     assert server.metric("prompt_tokens_total") == read + BUDGET * 5
 
 
-def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(server: EngineServer) -> None:
+def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(kind: Kind, server: EngineServer) -> None:
     with ThreadPoolExecutor(SEATS + 3) as pool:
         calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(SEATS + 3)]
         assert eventually(lambda: in_flight(server) == (SEATS, 3))
         before = steps(server)
         assert eventually(lambda: steps(server) > before)
-        assert [call.result().status for call in calls] == [200] * (SEATS + 3)
+        with kind.hurried(server):
+            assert [call.result().status for call in calls] == [200] * (SEATS + 3)
     assert eventually(lambda: in_flight(server) == (0, 0))
 
 
@@ -377,7 +378,8 @@ def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind:
             assert server.request("GET", "/health").status == 200
             assert in_flight(server) == (3, 0)
             assert steps(server) == before
-        assert [call.result().status for call in calls] == [200] * 3
+        with kind.hurried(server):
+            assert [call.result().status for call in calls] == [200] * 3
 
 
 def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, server: EngineServer) -> None:
@@ -394,14 +396,14 @@ def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, s
 def test_an_engine_that_loads_ends_as_the_gate_ends_it(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False) as server:
+    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False, watched=True) as server:
         assert eventually(lambda: kind.loads(server), seconds=REAL_START_SECONDS)
         monkeypatch.setattr(stop, "neighbours", lambda first: server.children() if first == server.process.pid else [])
         stop.end(server.process.pid)
         server.process.wait(timeout=10)
 
 
-def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:
+def test_sigterm_with_a_shutdown_timeout_drains(kind: Kind, server: EngineServer) -> None:
     """Uses up the shared server: keep it behind the tests that need it."""
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(2)]
@@ -409,11 +411,12 @@ def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:
         server.terminate()
         assert eventually(lambda: server.complete().status == 500, seconds=20)
         assert server.request("GET", "/health").status == 200
-        for call in calls:
-            document = call.result().json()
-            assert document["choices"][0]["finish_reason"] == "length"
-            assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
-    assert server.wait_exit() == 0
+        with kind.hurried(server):
+            for call in calls:
+                document = call.result().json()
+                assert document["choices"][0]["finish_reason"] == "length"
+                assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
+            assert server.wait_exit() == 0
 
 
 def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(kind: Kind, tmp_path: Path) -> None:
