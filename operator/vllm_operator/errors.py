@@ -9,6 +9,7 @@ OperatorError
     │   └── ApiSilent    it did not answer at all: whatever is asked next will not be answered either
     ├── ApiConflict      somebody else owns a field, or the object is another one by now
     ├── ApiNotFound      there is no such object
+    │   └── ApiNotServed its kind is not served: its definition is not there, or not yet
     └── ApiRefused       it will not do it, and says why
         ├── ApiInvalid   the object as a whole breaks a rule of its kind
         └── ApiEnding    the namespace is being deleted, and takes in nothing new
@@ -65,6 +66,10 @@ class ApiConflict(ApiError):  # noqa: N818 # as above
 
 class ApiNotFound(ApiError):  # noqa: N818 # as above
     """There is no such object."""
+
+
+class ApiNotServed(ApiNotFound):
+    """The API server does not serve the kind: its CustomResourceDefinition is not there, or not yet."""
 
 
 class ApiRefused(ApiError):  # noqa: N818 # as above

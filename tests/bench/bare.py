@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from tests.bench.bodies import Work
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.client import Client
 
 T = TypeVar("T")
@@ -29,15 +30,14 @@ async def apply_resources(client: Client, works: Sequence[Work], concurrency: in
 
 async def write_all(client: Client, works: Sequence[Work], concurrency: int) -> None:
     """Write the resources, their children and their statuses."""
-    made: asyncio.Queue[tuple[Work, str]] = asyncio.Queue()
+    made: asyncio.Queue[tuple[Work, LiveObject]] = asyncio.Queue()
 
     async def apply(work: Work) -> None:
-        live = await client.apply(work.resource, force=True)
-        made.put_nowait((work, live["metadata"]["uid"]))
+        made.put_nowait((work, await client.apply(work.resource, force=True)))
 
     async def follow(_: Work) -> None:
-        work, uid = await made.get()
-        await _follow(client, work, uid)
+        work, model = await made.get()
+        await _follow(client, work, model)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(_spread(works, concurrency, apply))
@@ -46,14 +46,13 @@ async def write_all(client: Client, works: Sequence[Work], concurrency: int) -> 
 
 async def write_one(client: Client, work: Work) -> None:
     """Write one resource, then its children and its status, one after the other."""
-    live = await client.apply(work.resource, force=True)
-    await _follow(client, work, live["metadata"]["uid"])
+    await _follow(client, work, await client.apply(work.resource, force=True))
 
 
-async def _follow(client: Client, work: Work, uid: str) -> None:
-    for child in work.children_of(uid):
+async def _follow(client: Client, work: Work, model: LiveObject) -> None:
+    for child in work.children_of(model.uid):
         await client.apply(child, force=False)
-    await client.patch_status(work.namespace, work.name, uid, work.status)
+    await client.patch_status(model, work.status)
 
 
 async def _spread(items: Iterable[T], concurrency: int, act: Callable[[T], Awaitable[None]]) -> None:

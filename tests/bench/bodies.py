@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.audit import Target
+from vllm_operator.api.live import live_object
 from vllm_operator.api.meta import API_VERSION, KIND, PLURAL
 from vllm_operator.cluster.kinds import kind_of
 from vllm_operator.planner.decide import decide
@@ -81,8 +82,8 @@ def _work(namespace: str, name: str) -> Work:
             "resources": {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "32Gi"}},
         },
     }
-    seen = {**resource, "metadata": {**resource["metadata"], "uid": _NO_UID, "generation": 1}}
-    plan = decide(Observation(raw=seen, children={}, pods=(), now=datetime.now(UTC)))
+    seen = {**resource, "metadata": {**resource["metadata"], "uid": _NO_UID, "generation": 1, "resourceVersion": "1"}}
+    plan = decide(Observation(model=live_object(seen), children={}, pods=(), now=datetime.now(UTC)))
     return Work(resource, tuple(write.desired for write in plan.writes), plan.status or {})
 
 

@@ -17,7 +17,7 @@ from tests.contract.test_operator import requests
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_client import ConfigurationError, KubernetesSource, ModelRouter, Unauthorized
-from vllm_operator.planner.decide import CATALOG_AGAIN_AFTER
+from vllm_operator.planner.namespace import CATALOG_AGAIN_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +162,7 @@ def test_a_foreign_config_map_is_left_alone_and_told(team: Namespace, running: O
     (event, *_) = until(events, what="an Event")
     told = "ConfigMap vllm-catalog exists and is not the operator's: delete or rename it"
     assert (event["type"], event["message"], event["involvedObject"]["name"]) == ("Warning", told, "qwen")
-    assert f"{team.name}/: {told}" in running.log()
+    assert f"namespace {team.name}: {told}" in running.log()
     assert team.get("configmap", "vllm-catalog")["data"] == {"mine": "1"}
     assert team.get("configmap", "vllm-gates")
     team.wait_reason("EnginesStarting")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -303,3 +304,66 @@ def test_an_operator_without_an_api_server_ends_with_a_message(tmp_path: Path) -
     assert operator.launch().wait(60) == 1
     assert operator.log().splitlines()[-1].startswith("vllm-operator: GET /apis/vllm.echo-roots.io/")
     assert "Traceback" not in operator.log()
+
+
+def forcing_policy(namespace: Namespace) -> list[dict[str, Any]]:
+    """A policy of the cluster that sets the replicas of a namespace's Deployments, and stamps each write."""
+    group, name = "admissionregistration.k8s.io/v1", f"force-{namespace.name}"
+    rules = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["deployments"],
+    }
+    stamp = 'has(object.metadata.resourceVersion) ? object.metadata.resourceVersion : "new"'
+    metadata = f'Object.metadata{{annotations: {{"example.com/stamp": {stamp}}}}}'
+    forced = f"Object{{metadata: {metadata}, spec: Object.spec{{replicas: 3}}}}"
+    return [
+        {
+            "apiVersion": group,
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rules]},
+                "failurePolicy": "Fail",
+                "reinvocationPolicy": "Never",
+                "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": forced}}],
+            },
+        },
+        {
+            "apiVersion": group,
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "matchResources": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}}
+                },
+            },
+        },
+    ]
+
+
+def test_a_field_that_a_policy_forces_is_told_written_seldom_and_mended_when_the_policy_is_gone(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    policy = forcing_policy(namespace)
+    for part in policy:
+        namespace.cluster.kubectl("create", "-f", "-", input=json.dumps(part))
+    namespace.model(replicas=1)
+
+    def warned() -> list[str]:
+        found = namespace.get("vllmmodel", "qwen").get("status", {}).get("warnings", [])
+        return [warning for warning in found if warning.startswith("Deployment qwen: spec.replicas: 3 -> 1: ")]
+
+    until(warned, what="a warning about the field that does not stick")
+    before = requests(namespace)
+    time.sleep(30)
+    applied = {key: count - before.get(key, 0) for key, count in requests(namespace).items()}
+    assert applied.get("APPLY deployments 200", 0) <= 4, "a write a second would be 30"
+    assert warned()
+    for part in policy:
+        namespace.cluster.kubectl("delete", part["kind"], part["metadata"]["name"])
+    until(lambda: namespace.get("deployment", "qwen")["spec"]["replicas"] == 1, seconds=120, what="the wanted replicas")
+    until(lambda: not warned(), what="a status without the warning")
+    assert operator.get("/healthz") == "ok\n"

@@ -6,14 +6,16 @@ import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.api.live import ObjectKey, key_of, live_object
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.resource import VLLMModel, parse_resource
-from vllm_operator.planner.decide import key_of
-from vllm_operator.planner.plan import ChildKey, Observation
+from vllm_operator.planner.plan import Observation
 from vllm_operator.render.children import children
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vllm_operator.api.live import LiveObject
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 SOURCE = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -42,7 +44,7 @@ def model(name: str = "qwen", *, namespace: str = "team", **spec: Any) -> VLLMMo
 
 def child_of(raw: Mapping[str, Any], kind: str, *, suffix: str = "") -> dict[str, Any]:
     """A child of a model as it is rendered."""
-    wanted = ChildKey(kind, f"{parse_resource(raw).instance}{suffix}")
+    wanted = ObjectKey(kind, f"{parse_resource(raw).instance}{suffix}")
     return copy.deepcopy(next(child for child in children(parse_resource(raw)) if key_of(child) == wanted))
 
 
@@ -51,6 +53,13 @@ def live(desired: Mapping[str, Any], *, generation: int = 1, **status: Any) -> d
     metadata = {"uid": f"uid-of-{desired['kind']}", "resourceVersion": "20", "generation": generation}
     found = copy.deepcopy({**desired, "metadata": {**desired["metadata"], **metadata}})
     return {**found, "status": status} if status else found
+
+
+def as_live(raw: Mapping[str, Any], kind: str = "") -> LiveObject:
+    """The same as the operator reads it; a test says of an object's identity only what matters to it."""
+    identity = {"name": "qwen", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+    whole = {"kind": kind or "ConfigMap", **raw, "metadata": {**identity, **raw.get("metadata", {})}}
+    return live_object(whole)
 
 
 def deployment_status(replicas: int, *, ready: int | None = None, updated: int | None = None) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def deployment_status(replicas: int, *, ready: int | None = None, updated: int |
     return {"observedGeneration": 1, **{name: count for name, count in counts.items() if count}}
 
 
-def as_desired(raw: Mapping[str, Any], **status: Any) -> dict[ChildKey, dict[str, Any]]:
+def as_desired(raw: Mapping[str, Any], **status: Any) -> dict[ObjectKey, dict[str, Any]]:
     """All children of a model, live; `status` is that of the Deployment."""
     return {
         key_of(child): live(child, **(status if child["kind"] == "Deployment" else {}))
@@ -101,13 +110,19 @@ def pod(
 
 def observation(
     raw: Mapping[str, Any] | None,
-    live_children: Mapping[ChildKey, Mapping[str, Any]] | None = None,
+    live_children: Mapping[ObjectKey, Mapping[str, Any]] | None = None,
     *pods: Mapping[str, Any],
     now: datetime = NOW,
     **around: Any,
 ) -> Observation:
     """What the operator sees; `around` holds what it asks the API server for."""
-    return Observation(raw=raw, children=live_children or {}, pods=pods, now=now, **around)
+    return Observation(
+        model=None if raw is None else live_object(raw),
+        children={key: as_live(child) for key, child in (live_children or {}).items()},
+        pods=tuple(map(live_object, pods)),
+        now=now,
+        **around,
+    )
 
 
 def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tests.support.resources import NOW, observation
+from vllm_operator.api.live import key_of
 from vllm_operator.api.quantity import quantity
-from vllm_operator.planner.decide import decide, key_of
+from vllm_operator.planner.decide import decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.planner.plan import ChildKey, Plan
+    from vllm_operator.api.live import ObjectKey
+    from vllm_operator.planner.plan import Plan
 
 _BINARY = (("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10))
 
@@ -50,7 +52,7 @@ class World:
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw: dict[str, Any] = copy.deepcopy(dict(raw))
-        self.children: dict[ChildKey, dict[str, Any]] = {}
+        self.children: dict[ObjectKey, dict[str, Any]] = {}
         self.pods: list[dict[str, Any]] = []
         self.version = 100
 
@@ -63,8 +65,8 @@ class World:
         """Write children and status, and delete what is no longer wanted."""
         for write in plan.writes:
             self.apply(write.desired)
-        for doomed in plan.deletes:
-            del self.children[key_of(doomed)]
+        for deletion in plan.deletions:
+            del self.children[deletion.live.key]
         if plan.status is not None:
             self.raw = {**self.raw, "status": copy.deepcopy(dict(plan.status))}
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.planner.owners import controlling_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.kinds import Kind
 
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
@@ -19,77 +21,78 @@ _REMEMBERED_DELETIONS: Final = 4096
 
 
 class Key(NamedTuple):
-    """What the queue holds: a model, or with an empty name what the models of a namespace share."""
+    """Namespace and name of an object; of a model, if nothing else is said."""
 
     namespace: str
-    name: str = ""
+    name: str
+
+    def __str__(self) -> str:
+        """As kubectl and logs have it."""
+        return f"{self.namespace}/{self.name}"
 
 
 class Cache:
     """Live objects by kind, namespace and name. Objects in it are never changed, only replaced."""
 
     def __init__(self) -> None:
-        self._objects: defaultdict[Kind, dict[Key, Mapping[str, Any]]] = defaultdict(dict)
+        self._objects: defaultdict[Kind, dict[Key, LiveObject]] = defaultdict(dict)
         self._models_by_instance: dict[Key, str] = {}
         self._models_by_namespace: defaultdict[str, set[str]] = defaultdict(set)
-        self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], Mapping[str, Any]]] = defaultdict(dict)
+        self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], LiveObject]] = defaultdict(dict)
         self._served: set[Kind] = set()
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
-    def put(self, kind: Kind, live: Mapping[str, Any]) -> bool:
+    def put(self, kind: Kind, live: LiveObject) -> bool:
         """Take in an object, unless what is here is as new. Returns whether anything changed."""
-        metadata = live["metadata"]
-        key = Key(metadata["namespace"], metadata["name"])
+        key = Key(live.namespace, live.name)
         known = self._objects[kind].get(key)
-        if _version(metadata) <= self._deleted.get(metadata["uid"], 0):
+        if live.resource_version <= self._deleted.get(live.uid, 0):
             return False
         if known is not None:
-            if _version(metadata) <= _version(known["metadata"]):
+            if live.resource_version <= known.resource_version:
                 return False
             self._unindex(kind, key, known)  # its labels may say another model than before
-        self._objects[kind][key] = _slim(kind, live)
-        self._index(kind, key)
+        kept = self._objects[kind][key] = _slim(kind, live)
+        self._index(kind, key, kept)
         return True
 
-    def remove(self, kind: Kind, live: Mapping[str, Any]) -> bool:
+    def remove(self, kind: Kind, gone: LiveObject) -> bool:
         """Forget an object that was deleted, unless a newer one has its name. Returns whether anything changed.
 
         An object that lost the operator's label is reported as deleted too, and comes back with a newer version when
         the label does.
         """
-        metadata = live["metadata"]
-        key, uid = Key(metadata["namespace"], metadata["name"]), metadata["uid"]
-        self._deleted[uid] = _version(
-            metadata
-        )  # an answer to an earlier write may be on its way, and must not revive it
+        # an answer to an earlier write may be on its way, and must not revive it
+        self._deleted[gone.uid] = gone.resource_version
         while len(self._deleted) > _REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
+        key = Key(gone.namespace, gone.name)
         known = self._objects[kind].get(key)
-        if known is None or known["metadata"]["uid"] != uid or _version(known["metadata"]) > _version(metadata):
+        if known is None or known.uid != gone.uid or known.resource_version > gone.resource_version:
             return False
         self._unindex(kind, key, known)
         del self._objects[kind][key]
         return True
 
-    def get(self, kind: Kind, key: Key) -> Mapping[str, Any] | None:
+    def get(self, kind: Kind, key: Key) -> LiveObject | None:
         """One object."""
         return self._objects[kind].get(key)
 
     def has(self, kind: Kind, key: Key, uid: str) -> bool:
         """Whether this very object is here, or known to be deleted."""
         known = self._objects[kind].get(key)
-        return uid in self._deleted or (known is not None and known["metadata"]["uid"] == uid)
+        return uid in self._deleted or (known is not None and known.uid == uid)
 
-    def items(self, kind: Kind) -> Iterator[tuple[Key, Mapping[str, Any]]]:
+    def items(self, kind: Kind) -> Iterator[tuple[Key, LiveObject]]:
         """All objects of a kind, as they are now."""
         return iter(list(self._objects[kind].items()))
 
-    def pods(self, namespace: str, instance: str) -> tuple[Mapping[str, Any], ...]:
+    def pods(self, namespace: str, instance: str) -> tuple[LiveObject, ...]:
         """Pods of one model's engines."""
         parts = self._parts_by_instance.get(Key(namespace, instance), {})
         return tuple(live for (kind, _), live in parts.items() if kind is POD)
 
-    def children(self, namespace: str, instance: str) -> tuple[Mapping[str, Any], ...]:
+    def children(self, namespace: str, instance: str) -> tuple[LiveObject, ...]:
         """Objects that belong to one model by their label or by their owner."""
         parts = self._parts_by_instance.get(Key(namespace, instance), {})
         return tuple(live for (kind, _), live in parts.items() if kind is not POD)
@@ -104,27 +107,26 @@ class Cache:
         (self._served.add if served else self._served.discard)(kind)
         return news
 
-    def model_of(self, live: Mapping[str, Any]) -> Key | None:
+    def model_of(self, live: LiveObject) -> Key | None:
         """The model that a child or a pod belongs to; None where there is none (any more)."""
         instance = _instance(live)
         name = self._models_by_instance.get(instance)
         return None if name is None else Key(instance.namespace, name)
 
-    def models(self, namespace: str) -> tuple[Mapping[str, Any], ...]:
+    def models(self, namespace: str) -> tuple[LiveObject, ...]:
         """Models of a namespace, in no order."""
         known = self._objects[MODEL]
         return tuple(known[Key(namespace, name)] for name in self._models_by_namespace.get(namespace, ()))
 
-    def _index(self, kind: Kind, key: Key) -> None:
+    def _index(self, kind: Kind, key: Key, live: LiveObject) -> None:
         if kind is MODEL:
             self._models_by_instance[Key(key.namespace, instance_name(key.name))] = key.name
             self._models_by_namespace[key.namespace].add(key.name)
             return
-        live = self._objects[kind][key]
         for instance in _instances(live):
             self._parts_by_instance[instance][kind, key.name] = live
 
-    def _unindex(self, kind: Kind, key: Key, known: Mapping[str, Any]) -> None:
+    def _unindex(self, kind: Kind, key: Key, known: LiveObject) -> None:
         if kind is MODEL:
             self._models_by_instance.pop(Key(key.namespace, instance_name(key.name)), None)
             self._models_by_namespace[key.namespace].discard(key.name)
@@ -138,26 +140,20 @@ class Cache:
                 del self._parts_by_instance[instance]
 
 
-def _instance(live: Mapping[str, Any]) -> Key:
-    metadata = live["metadata"]
-    return Key(metadata["namespace"], metadata.get("labels", {}).get(INSTANCE_LABEL, ""))
+def _instance(live: LiveObject) -> Key:
+    return Key(live.namespace, live.labels.get(INSTANCE_LABEL, ""))
 
 
-def _instances(live: Mapping[str, Any]) -> set[Key]:
+def _instances(live: LiveObject) -> set[Key]:
     """The models that an object may belong to. Somebody may have changed its label, but hardly its owner too."""
     owner = controlling_model(live)
-    by_owner = {Key(live["metadata"]["namespace"], instance_name(owner))} if owner else set()
+    by_owner = {Key(live.namespace, instance_name(owner))} if owner else set()
     return by_owner | {_instance(live)}
 
 
-def _version(metadata: Mapping[str, Any]) -> int:
-    """Resource versions are numbers that grow, also across objects of one name (KEP-5504, Kubernetes 1.35)."""
-    return int(metadata["resourceVersion"])
-
-
-def _slim(kind: Kind, live: Mapping[str, Any]) -> dict[str, Any]:
+def _slim(kind: Kind, live: LiveObject) -> LiveObject:
     """Drop what no decision reads: the bookkeeping of field managers, and the spec of pods."""
     dropped = {"spec"} if kind is POD else set()
-    metadata = {name: value for name, value in live["metadata"].items() if name != "managedFields"}
-    rest = {name: value for name, value in live.items() if name not in dropped and name != "metadata"}
-    return {"apiVersion": kind.api_version, "kind": kind.kind, **rest, "metadata": metadata}
+    metadata = {name: value for name, value in live.body["metadata"].items() if name != "managedFields"}
+    rest = {name: value for name, value in live.body.items() if name not in dropped and name != "metadata"}
+    return replace(live, body={"apiVersion": kind.api_version, "kind": kind.kind, **rest, "metadata": metadata})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import orjson
 
+from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.kinds import EVENT, MODEL, kind_of
@@ -17,6 +18,7 @@ from vllm_operator.errors import (
     ApiError,
     ApiInvalid,
     ApiNotFound,
+    ApiNotServed,
     ApiRefused,
     ApiSilent,
     ApiUnavailable,
@@ -55,11 +57,11 @@ class Client:
         self._server = server.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    async def get(self, kind: Kind, namespace: str, name: str) -> LiveObject:
         """Read one object."""
-        return await self._call("GET", kind.path(namespace, name))
+        return live_object(await self._call("GET", kind.path(namespace, name)))
 
-    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
         """Server-side apply of a whole object; the answer is the live one.
 
         Raises:
@@ -70,50 +72,51 @@ class Client:
         body = desired if force else {**desired, "metadata": {**metadata, "resourceVersion": _NEVER}}
         path = kind_of(desired["kind"]).path(metadata["namespace"], metadata["name"])
         parameters = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
-        return await self._call(
-            "PATCH", path, body=body, content_type="application/apply-patch+yaml", parameters=parameters
+        return live_object(
+            await self._call(
+                "PATCH", path, body=body, content_type="application/apply-patch+yaml", parameters=parameters
+            )
         )
 
-    async def patch(self, live: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    async def patch(self, live: LiveObject, changes: Mapping[str, Any]) -> LiveObject:
         """JSON merge patch of this very object as it was seen.
 
         Raises:
             ApiConflict: it is another one by now, or has changed meanwhile.
         """
-        metadata = live["metadata"]
-        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        guard = {"uid": live.uid, "resourceVersion": str(live.resource_version)}
         body = {**changes, "metadata": {**changes.get("metadata", {}), **guard}}
-        path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
-        parameters = {"fieldManager": FIELD_MANAGER}
-        return await self._call(
-            "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
-        )
+        return await self._merge(kind_of(live.kind).path(live.namespace, live.name), body)
 
-    async def patch_status(self, namespace: str, name: str, uid: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the status of a model. The uid keeps it from a new model of the same name."""
-        body = {"metadata": {"uid": uid}, "status": status}
-        parameters = {"fieldManager": FIELD_MANAGER}
-        path = MODEL.path(namespace, name, "status")
-        return await self._call(
-            "PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters
-        )
+    async def patch_status(self, model: LiveObject, status: Mapping[str, Any]) -> LiveObject:
+        """Replace the status of this very model: what it holds beside `status` is taken out.
 
-    async def delete(self, live: Mapping[str, Any]) -> None:
+        Raises:
+            ApiConflict: a new model has its name.
+            ApiNotFound: there is none of that name.
+        """
+        whole = {**dict.fromkeys(model.status), **status}  # a merge patch keeps what it does not name
+        path = MODEL.path(model.namespace, model.name, "status")
+        return await self._merge(path, {"metadata": {"uid": model.uid}, "status": whole})
+
+    async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
+        content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
+        return live_object(await self._call("PATCH", path, body=body, content_type=content_type, parameters=parameters))
+
+    async def delete(self, live: LiveObject) -> None:
         """Delete this very object; that it is gone already is no error."""
-        metadata = live["metadata"]
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
-        path = kind_of(live["kind"]).path(metadata["namespace"], metadata["name"])
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live.uid}}
+        path = kind_of(live.kind).path(live.namespace, live.name)
         try:
             await self._call("DELETE", path, body=body, content_type=_JSON)
         except (ApiNotFound, ApiConflict):
             return
 
-    async def warnings_about(self, live: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async def warnings_about(self, live: LiveObject) -> list[dict[str, Any]]:
         """The Events of type Warning about this very object: the first page, which kubelet never fills in an hour."""
-        metadata = live["metadata"]
-        selector = f"involvedObject.uid={metadata['uid']},type=Warning"
+        selector = f"involvedObject.uid={live.uid},type=Warning"
         parameters = {"fieldSelector": selector, "limit": str(_MOST_EVENTS)}
-        page = await self._call("GET", EVENT.path(metadata["namespace"]), parameters=parameters)
+        page = await self._call("GET", EVENT.path(live.namespace), parameters=parameters)
         return page["items"] or []
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
@@ -127,13 +130,14 @@ class Client:
             metadata = item["metadata"]
             yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
 
-    def objects(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
+    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
         """All objects of a kind that concern the operator, whole.
 
         Raises:
             ApiNotFound: the API server does not serve the kind.
         """
-        return self._items(kind, accept=_JSON)
+        async for item in self._items(kind, accept=_JSON):
+            yield live_object(item, kind=kind.kind)
 
     async def _items(self, kind: Kind, *, accept: str) -> AsyncIterator[dict[str, Any]]:
         """Page by page, so that no answer grows with the cluster."""
@@ -184,14 +188,15 @@ def _error(what: str, status: int, content: bytes) -> ApiError:
         answer = {}  # not of the API server, but of something before it
         message = " ".join(content.decode("utf-8", "replace").split())
     text = f"{message} (HTTP {status})"
+    details = answer.get("details") or {}
     if status == _NOT_FOUND:
-        return ApiNotFound(what, text)
+        return (ApiNotFound if details.get("name") else ApiNotServed)(what, text)
     if status == _CONFLICT:
         return ApiConflict(what, text)
     if status == _TOO_MANY or status >= _SERVER_ERROR:
         return ApiUnavailable(what, text)
     if status == _INVALID:
         return ApiInvalid(what, text)
-    causes = (answer.get("details") or {}).get("causes") or ()
+    causes = details.get("causes") or ()
     ending = any(cause.get("reason") == _ENDING for cause in causes)
     return (ApiEnding if ending else ApiRefused)(what, text)

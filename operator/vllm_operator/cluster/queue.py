@@ -9,10 +9,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from vllm_operator.cluster.cache import Key
+from vllm_operator.cluster.cache import Key
+
+
+class NamespaceKey(NamedTuple):
+    """What the models of a namespace share."""
+
+    namespace: str
+
+    def __str__(self) -> str:
+        """As logs have it."""
+        return f"namespace {self.namespace}"
+
+
+QueueKey = Key | NamespaceKey
+"""What can be looked at: one model, or what the models of a namespace share."""
 
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 300.0
@@ -24,20 +37,20 @@ OVERTAKEN_AT_MOST: Final = 15
 
 
 class Queue:
-    """Keys of models that have to be looked at."""
+    """Keys of what has to be looked at."""
 
     def __init__(self) -> None:
-        self._ahead: OrderedDict[Key, None] = OrderedDict()
-        self._behind: OrderedDict[Key, None] = OrderedDict()
+        self._ahead: OrderedDict[QueueKey, None] = OrderedDict()
+        self._behind: OrderedDict[QueueKey, None] = OrderedDict()
         self._overtaken = 0
-        self._running: set[Key] = set()
-        self._again: dict[Key, bool] = {}
+        self._running: set[QueueKey] = set()
+        self._again: dict[QueueKey, bool] = {}
         """Keys that were added while they run, and whether they go ahead."""
-        self._failures: dict[Key, int] = {}
-        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._failures: dict[QueueKey, int] = {}
+        self._timers: dict[QueueKey, asyncio.TimerHandle] = {}
         self._wakeup = asyncio.Event()
 
-    def add(self, key: Key, *, ahead: bool = False) -> None:
+    def add(self, key: QueueKey, *, ahead: bool = False) -> None:
         """Have a key looked at soon. One that runs now runs once more when it is done."""
         if key in self._running:
             self._again[key] = ahead or self._again.get(key, False)
@@ -49,18 +62,18 @@ class Queue:
         (self._ahead if ahead else self._behind).setdefault(key)
         self._wakeup.set()
 
-    def add_after(self, key: Key, delay_seconds: float) -> None:
+    def add_after(self, key: QueueKey, delay_seconds: float) -> None:
         """Have a key looked at later. The latest word counts: it replaces an earlier appointment."""
         self.forget_appointment(key)
         self._timers[key] = asyncio.get_running_loop().call_later(delay_seconds, self._due, key)
 
-    def forget_appointment(self, key: Key) -> None:
+    def forget_appointment(self, key: QueueKey) -> None:
         """Drop what `add_after` arranged."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
-    async def get(self) -> Key:
+    async def get(self) -> QueueKey:
         """Wait for a key, and take it. It has to be given back by `done`."""
         while not len(self):
             self._wakeup.clear()
@@ -69,13 +82,13 @@ class Queue:
         self._running.add(key)
         return key
 
-    def done(self, key: Key) -> None:
+    def done(self, key: QueueKey) -> None:
         """Give a key back. If it was added meanwhile, it runs again."""
         self._running.discard(key)
         if key in self._again:
             self.add(key, ahead=self._again.pop(key))
 
-    def failed(self, key: Key) -> float:
+    def failed(self, key: QueueKey) -> float:
         """Arrange another try, each later than the one before, and say in how many seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
@@ -84,14 +97,14 @@ class Queue:
         self.add_after(key, delay)
         return delay
 
-    def succeeded(self, key: Key) -> None:
+    def succeeded(self, key: QueueKey) -> None:
         """Forget earlier failures."""
         self._failures.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._ahead) + len(self._behind)
 
-    def _next_lane(self) -> OrderedDict[Key, None]:
+    def _next_lane(self) -> OrderedDict[QueueKey, None]:
         """Where the next key comes from; not empty."""
         if self._ahead and not (self._behind and self._overtaken >= OVERTAKEN_AT_MOST):
             self._overtaken += bool(self._behind)
@@ -99,6 +112,6 @@ class Queue:
         self._overtaken = 0
         return self._behind
 
-    def _due(self, key: Key) -> None:
+    def _due(self, key: QueueKey) -> None:
         self._timers.pop(key, None)
         self.add(key)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.errors import ApiNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.kinds import Kind
@@ -41,13 +40,13 @@ async def ghosts(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
     """
     found = []
     for kind in WATCHED:
-        before = {str(live["metadata"]["uid"]): key for key, live in cache.items(kind)}
+        before = {live.uid: key for key, live in cache.items(kind)}
         living = {identity.uid async for identity in client.identities(kind)}
         found += [(kind, key, uid) for uid, key in before.items() if uid not in living]
     return found
 
 
-async def listed(client: Client, kind: Kind) -> list[Mapping[str, Any]] | None:
+async def listed(client: Client, kind: Kind) -> list[LiveObject] | None:
     """Our objects of an optional kind; None where the API server does not serve it.
 
     Raises:

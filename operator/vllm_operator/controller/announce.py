@@ -11,9 +11,9 @@ from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.news import News
 
@@ -35,15 +35,15 @@ class Announcer:
         self._told: dict[tuple[str, str], datetime] = {}
         self._failed = False
 
-    async def announce(self, raw: Mapping[str, Any], news: News, now: datetime) -> None:
+    async def announce(self, model: LiveObject, news: News, now: datetime) -> None:
         """Tell news of a model. That it cannot be told is logged once, and stops nothing."""
         self._told = {told: when for told, when in self._told.items() if now - when < QUIET}
-        subject = (str(raw["metadata"]["uid"]), news.reason)
+        subject = (model.uid, news.reason)
         if subject in self._told:
             return
         self._told[subject] = now
         try:
-            await self._client.post_event(event_of(raw, news, now, secrets.token_hex(_SUFFIX_BYTES)))
+            await self._client.post_event(event_of(model, news, now, secrets.token_hex(_SUFFIX_BYTES)))
         except ApiError as error:
             if not self._failed:
                 logger.warning("cannot write Events; statuses say the same: %s", error)
@@ -52,22 +52,21 @@ class Announcer:
             self._failed = False
 
 
-def event_of(raw: Mapping[str, Any], news: News, now: datetime, suffix: str) -> dict[str, Any]:
+def event_of(model: LiveObject, news: News, now: datetime, suffix: str) -> dict[str, Any]:
     """The Event; `suffix` makes its name unique. `kubectl describe` finds it by the model's uid."""
-    metadata = raw["metadata"]
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    name = metadata["name"][:_LONGEST_NAME].rstrip(".-")
+    name = model.name[:_LONGEST_NAME].rstrip(".-")
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{name}.{suffix}", "namespace": metadata["namespace"]},
+        "metadata": {"name": f"{name}.{suffix}", "namespace": model.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
+            "name": model.name,
+            "namespace": model.namespace,
+            "uid": model.uid,
+            "resourceVersion": str(model.resource_version),
         },
         "type": news.type,
         "reason": news.reason,

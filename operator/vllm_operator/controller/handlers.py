@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 
+from vllm_operator.api.live import live_object
 from vllm_operator.cluster.kinds import WATCHED
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def register(registry: kopf.OperatorRegistry, intake: Intake) -> None:
 
 async def _on_event(intake: Intake, kind: Kind, /, event: kopf.RawEvent, **_: Any) -> None:
     """Hand one event of a watch on. It returns nothing: kopf would write a result into the status."""
-    live = event["object"]
+    live = live_object(event["object"], kind=kind.kind)
     if event["type"] == "DELETED":
         intake.deleted(kind, live)
     else:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, POD
+from vllm_operator.cluster.queue import NamespaceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.kinds import Kind
-    from vllm_operator.cluster.queue import Queue
+    from vllm_operator.cluster.queue import Queue, QueueKey
 
 
 class Intake:
@@ -22,23 +24,22 @@ class Intake:
         self._cache = cache
         self._queue = queue
 
-    def changed(self, kind: Kind, live: Mapping[str, Any]) -> None:
+    def changed(self, kind: Kind, live: LiveObject) -> None:
         """An object is there, or is another than before. Its labels may have named another model until now."""
-        metadata = live["metadata"]
-        before = self._cache.get(kind, Key(metadata["namespace"], metadata["name"]))
+        before = self._cache.get(kind, Key(live.namespace, live.name))
         if self._cache.put(kind, live):
             self._enqueue(kind, live, ahead=kind is MODEL)
             if before is not None:
                 self._enqueue(kind, before, ahead=kind is MODEL)
 
-    def deleted(self, kind: Kind, live: Mapping[str, Any]) -> None:
+    def deleted(self, kind: Kind, live: LiveObject) -> None:
         """An object is gone."""
         keys = list(self._keys(kind, live))
         if self._cache.remove(kind, live):
             for key in keys:
                 self._queue.add(key, ahead=kind is MODEL)
 
-    def listed(self, kind: Kind, found: Sequence[Mapping[str, Any]] | None, known: AbstractSet[str]) -> None:
+    def listed(self, kind: Kind, found: Sequence[LiveObject] | None, known: AbstractSet[str]) -> None:
         """What a list of an optional kind brought; None where the API server does not serve the kind.
 
         Of the objects whose uids were `known` before it was asked, those that it did not bring are gone. Where the kind
@@ -46,9 +47,9 @@ class Intake:
         """
         for live in found or ():
             self.changed(kind, live)
-        living = {live["metadata"]["uid"] for live in found or ()}
+        living = {live.uid for live in found or ()}
         for _, live in self._cache.items(kind):
-            if live["metadata"]["uid"] in known - living:
+            if live.uid in known - living:
                 self.deleted(kind, live)
         if self._cache.set_served(kind, served=found is not None):
             self.everything()
@@ -62,18 +63,17 @@ class Intake:
             for _, live in self._cache.items(kind):
                 self._enqueue(kind, live, ahead=False)
 
-    def _enqueue(self, kind: Kind, live: Mapping[str, Any], *, ahead: bool) -> None:
+    def _enqueue(self, kind: Kind, live: LiveObject, *, ahead: bool) -> None:
         for key in self._keys(kind, live):
             self._queue.add(key, ahead=ahead)
 
-    def _keys(self, kind: Kind, live: Mapping[str, Any]) -> Iterator[Key]:
-        metadata = live["metadata"]
+    def _keys(self, kind: Kind, live: LiveObject) -> Iterator[QueueKey]:
         if kind is MODEL:
-            yield Key(metadata["namespace"])
-            yield Key(metadata["namespace"], metadata["name"])
+            yield NamespaceKey(live.namespace)
+            yield Key(live.namespace, live.name)
             return
         model = self._cache.model_of(live)
         if model is not None:
             yield model
         elif kind is not POD:
-            yield Key(metadata["namespace"])
+            yield NamespaceKey(live.namespace)

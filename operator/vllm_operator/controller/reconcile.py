@@ -1,4 +1,4 @@
-"""The road of every decision: observe -> decide -> act."""
+"""The road of every decision about a model: observe -> decide -> execute, until nothing is left to do."""
 
 from __future__ import annotations
 
@@ -11,38 +11,46 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
-from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, POD_MONITOR, SECRET
-from vllm_operator.controller.act import Hands
-from vllm_operator.controller.announce import Announcer
+from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
+from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.listen import Listener
-from vllm_operator.errors import ApiEnding, ApiNotFound, ApiRefused, OperatorError
+from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import keys
-from vllm_operator.planner.decide import decide, decide_namespace, engines, key_of, tell
-from vllm_operator.planner.news import News, news_of
+from vllm_operator.planner.decide import decide, engines
 from vllm_operator.planner.owners import belongs
-from vllm_operator.planner.plan import NamespaceObservation, Observation
+from vllm_operator.planner.plan import Observation
 from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.queue import QueueKey
+    from vllm_operator.controller.announce import Announcer
+    from vllm_operator.controller.execute import Result
     from vllm_operator.errors import ApiError
-    from vllm_operator.planner.plan import ChildKey, Plan, Trouble
+    from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.plan import Plan
     from vllm_operator.telemetry import Census
 
 logger = logging.getLogger(__name__)
 
 _KEY_BYTES = 32
 
+MOST_ROUNDS = 3
+"""Rounds of one look: the writes, the adoption of what no watch had shown, and one more for what that changes."""
 
-def _utc_now() -> datetime:
+
+def utc_now() -> datetime:
+    """The time, as people and the API server have it."""
     return datetime.now(UTC)
 
 
-class Reconciler:
-    """Brings one model, or what a namespace's models share, to what is wanted of it.
+class ModelReconciler:
+    """Brings one model to what is wanted of it.
 
     `look_at` has another key looked at soon: a model's readiness is seen here first, and its namespace's catalogue
     shows it.
@@ -52,81 +60,83 @@ class Reconciler:
         self,
         client: Client,
         cache: Cache,
+        announcer: Announcer,
         census: Census,
-        look_at: Callable[[Key], None],
+        look_at: Callable[[QueueKey], None],
         *,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._cache = cache
+        self._announcer = announcer
         self._census = census
         self._look_at = look_at
         self._clock = clock
-        self._catalogs_judged_at: dict[str, datetime] = {}
-        self._hands = Hands(client, cache)
+        self._executor = PlanExecutor(client, cache)
         self._listener = Listener(client)
-        self._announcer = Announcer(client)
+        self._attempts: dict[Key, Attempts] = {}
 
     async def reconcile(self, key: Key) -> float | None:
-        """Observe, decide and act once. Returns in how many seconds to look again, if nothing changes before.
+        """Look at one model. Returns in how many seconds to look again, if nothing changes before.
 
         Raises:
             ApiError: the API server did not do what was decided; the caller tries again later.
         """
         try:
-            return await (self._follow(key) if key.name else self._share(key))
+            observation = await self._observe(key)
+            self._census.count(key, engines(observation) if observation.model else ())
+            plan, failure = await self._settle(key, observation)
+            await self._tell(observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
-
-    async def _follow(self, key: Key) -> float | None:
-        """One model."""
-        observation = await self._observe(key)
-        self._census.count(key, engines(observation) if observation.raw else ())
-        outcome, failure = await self._carry_out(key, observation)
-        if outcome.status is not None:
-            await self._write_status(key, outcome.status, observation.now)
         if failure is not None:
             raise failure
-        if outcome.look_again_at is None:
-            return None
-        return (outcome.look_again_at - observation.now).total_seconds()
+        return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
 
-    async def _carry_out(self, key: Key, observation: Observation) -> tuple[Plan, ApiError | None]:
-        """Bring the children to what was decided. The plan that is returned holds what is left to tell.
+    async def _settle(self, key: Key, observation: Observation) -> tuple[Plan, ApiError | None]:
+        """Decide and execute until nothing is left to do now. The plan that is returned says what to tell.
 
         After a write the answers are judged, not what was there before: no watch reports an answer once more, and a
         write that rolls nothing out (a label was mended) must not leave the model waiting for a rollout.
         """
-        plan = decide(observation)
         ours = functools.partial(belongs, key.name)
-        done = await self._hands.act(key, plan, ours)
-        if done.unknown:
-            observation = replace(observation, children={**observation.children, **done.unknown})
+        for _ in range(MOST_ROUNDS):
             plan = decide(observation)
-            done = await self._hands.act(key, plan, ours)
-        if not (plan.writes or done.troubles):
-            return plan, done.failure
-        seen = replace(observation, children=self._children(key), pods=self._pods(key))
-        return tell(seen, done.troubles), done.failure
+            if not plan.changes:
+                return plan, None
+            result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
+            observation = self._observe_again(key, observation, result)
+            if result.failure is not None:
+                return decide(observation), result.failure
+        return replace(decide(observation), look_again_at=observation.now), None
 
     async def _observe(self, key: Key) -> Observation:
-        raw, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
+        model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
+        raw = model.body if model else {}
+        if model is None:
+            self._attempts.pop(key, None)
         return Observation(
-            raw=raw,
+            model=model,
             children=self._children(key),
             pods=pods,
             now=now,
+            attempts=self._attempts.get(key, {}),
             pod_monitors=self._cache.serves(POD_MONITOR),
-            secret=await self._secret(key.namespace, raw) if raw else None,
-            fresh_key=secrets.token_urlsafe(_KEY_BYTES) if raw and keys.is_generated(raw) else "",
-            heard=await self._listener.heard(key, pods if raw else (), now),
+            secret=await self._secret(key.namespace, raw),
+            fresh_key=secrets.token_urlsafe(_KEY_BYTES) if keys.is_generated(raw) else "",
+            heard=await self._listener.heard(key, pods if model else (), now),
         )
 
-    def _children(self, key: Key) -> dict[ChildKey, Mapping[str, Any]]:
-        found = self._cache.children(key.namespace, names.instance_name(key.name))
-        return {key_of(live): live for live in found}
+    def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
+        """The same model after its writes. What no watch had shown may be older than the cache takes in."""
+        self._attempts[key] = kept = {**before.attempts, **result.attempts}
+        children = {**self._children(key), **result.found}
+        return replace(before, children=children, pods=self._pods(key), attempts=kept)
 
-    def _pods(self, key: Key) -> tuple[Mapping[str, Any], ...]:
+    def _children(self, key: Key) -> dict[ObjectKey, LiveObject]:
+        return {live.key: live for live in self._cache.children(key.namespace, names.instance_name(key.name))}
+
+    def _pods(self, key: Key) -> tuple[LiveObject, ...]:
         return self._cache.pods(key.namespace, names.instance_name(key.name))
 
     async def _secret(self, namespace: str, raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -135,71 +145,33 @@ class Reconciler:
         if name is None:
             return None
         try:
-            return await self._client.get(SECRET, namespace, name)
+            return (await self._client.get(SECRET, namespace, name)).body
         except (ApiNotFound, ApiRefused):
             return None  # the status tells it
 
-    async def _share(self, key: Key) -> float | None:
-        """What the models of a namespace share.
-
-        Raises:
-            OperatorError: it could not be written; there is no one status to tell it in.
-        """
-        observation = self._observe_namespace(key.namespace)
-        plan = decide_namespace(observation)
-        done = await self._hands.act(key, plan, _is_managed)
-        if done.unknown:
-            observation = replace(observation, shared={**observation.shared, **done.unknown})
-            done = await self._hands.act(key, decide_namespace(observation), _is_managed)
-        if done.troubles:
-            await self._tell_namespace(observation, done.troubles[0])
-            raise OperatorError(done.troubles[0].message)
-        self._remember_judgement(observation, plan)
-        return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
-
-    def _observe_namespace(self, namespace: str) -> NamespaceObservation:
-        found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in names.SHARED)
-        return NamespaceObservation(
-            namespace=namespace,
-            models=self._cache.models(namespace),
-            shared={key_of(live): live for live in found if live is not None},
-            now=self._clock(),
-            catalog_judged_at=self._catalogs_judged_at.get(namespace),
-        )
-
-    def _remember_judgement(self, observation: NamespaceObservation, plan: Plan) -> None:
-        """After a failure nothing is remembered: the next try has to be one, or the queue would not back off."""
-        if not observation.models:
-            self._catalogs_judged_at.pop(observation.namespace, None)
-        elif plan.look_again_at is None:
-            self._catalogs_judged_at[observation.namespace] = observation.now
-
-    async def _tell_namespace(self, observation: NamespaceObservation, trouble: Trouble) -> None:
-        """An Event about the first model: what is shared has no status."""
-        first = min(observation.models, key=lambda raw: str(raw["metadata"]["name"]), default=None)
-        if first is not None:
-            await self._announcer.announce(first, News("Warning", trouble.reason, trouble.message), observation.now)
-
-    async def _write_status(self, key: Key, status: Mapping[str, Any], now: datetime) -> None:
-        raw = self._cache.get(MODEL, key)
-        if raw is None:
+    async def _tell(self, observation: Observation, plan: Plan) -> None:
+        """Write the status of the very model that was observed, and what is news of it."""
+        model = observation.model
+        if model is None or plan.status is None:
             return
-        whole = {**dict.fromkeys(raw.get("status", {})), **status}  # a merge patch keeps what it does not name
         try:
-            live = await self._client.patch_status(key.namespace, key.name, raw["metadata"]["uid"], whole)
-        except ApiNotFound:
-            return  # deleted meanwhile: there is nobody left to tell
+            live = await self._client.patch_status(model, plan.status)
+        except ApiNotServed:
+            raise
+        except (ApiNotFound, ApiConflict):
+            self._forget(model)
+            return
         self._cache.put(MODEL, live)
-        if is_available(live) != is_available(raw):
-            self._look_at(Key(key.namespace))
-        told = next(condition for condition in status["conditions"] if condition["type"] == ConditionType.READY)
+        if is_available(live.body) != is_available(model.body):
+            self._look_at(NamespaceKey(model.namespace))
+        told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
-        logger.info("%s/%s: %s", key.namespace, key.name, text)
-        news = news_of(raw, status)
-        if news is not None:
-            await self._announcer.announce(live, news, now)
+        logger.info("%s/%s: %s", model.namespace, model.name, text)
+        if plan.news is not None:
+            await self._announcer.announce(live, plan.news, observation.now)
 
-
-def _is_managed(live: Mapping[str, Any]) -> bool:
-    """Whether an object that has no owner is the operator's all the same."""
-    return bool(live["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.MANAGER)
+    def _forget(self, model: LiveObject) -> None:
+        """A model that the API server no longer has: its watch may have lost the deletion, and would revive it."""
+        if self._cache.remove(MODEL, model):
+            logger.info("%s/%s is gone, and no watch had said so yet", model.namespace, model.name)
+            self._look_at(NamespaceKey(model.namespace))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-_Place = tuple[str, str]
+Place = tuple[str, str]
 """Where a value is: the name of the field around it, and that of its own field. Items are where their list is."""
 
 _TOP: Final = ("", "")
@@ -98,9 +98,9 @@ _QUANTITIES: Final[dict[str, Decimal]] = {
 """Where quantities are, and the step to which the API server rounds them up there."""
 
 
-def holds(live: Any, desired: Any) -> bool:
-    """Whether a live object has every field of `desired`, with the same value."""
-    return _holds(live, desired, _TOP, atomic=False)
+def holds(live: Any, desired: Any, place: Place = _TOP) -> bool:
+    """Whether a live object, or its part at a place, has every field of `desired`, with the same value."""
+    return _holds(live, desired, place, atomic=False)
 
 
 def list_keys(place: tuple[str, str]) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def is_atomic_map(place: tuple[str, str]) -> bool:
     return place[1] in _ATOMIC_MAPS
 
 
-def _holds(live: Any, desired: Any, place: _Place, *, atomic: bool) -> bool:
+def _holds(live: Any, desired: Any, place: Place, *, atomic: bool) -> bool:
     if live == desired:  # most parts are, and this comparison runs in C
         return True
     if isinstance(desired, dict):
@@ -136,7 +136,7 @@ def _same_quantity(live: str | int, desired: str | int, step: Decimal) -> bool:
         return False  # what the schema lets pass and is none is for the API server to refuse, in its own words
 
 
-def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: _Place, *, atomic: bool) -> bool:
+def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: Place, *, atomic: bool) -> bool:
     if atomic and any(not _is_default(key, live[key]) for key in live.keys() - desired.keys()):
         return False
     return all(_member_holds(live, key, value, place, atomic=atomic) for key, value in desired.items())
@@ -146,14 +146,14 @@ def _is_default(key: str, value: Any) -> bool:
     return key in _ATOMIC_DEFAULTS and _ATOMIC_DEFAULTS[key] == value
 
 
-def _member_holds(live: Mapping[str, Any], key: str, desired: Any, place: _Place, *, atomic: bool) -> bool:
+def _member_holds(live: Mapping[str, Any], key: str, desired: Any, place: Place, *, atomic: bool) -> bool:
     if key not in live:
         return not desired and not (isinstance(desired, dict) and (atomic or key in _MEANT_EMPTY))
     inside = place if ".".join(place) in _QUANTITIES else (place[1], key)
     return _holds(live[key], desired, inside, atomic=atomic)
 
 
-def _list_holds(live: Sequence[Any], desired: Sequence[Any], place: _Place, *, atomic: bool) -> bool:
+def _list_holds(live: Sequence[Any], desired: Sequence[Any], place: Place, *, atomic: bool) -> bool:
     if is_set(place):
         return all(item in live for item in desired)
     keys = list_keys(place)

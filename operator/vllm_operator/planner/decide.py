@@ -1,19 +1,27 @@
-"""All judgement about one model: from an Observation to a Plan. Pure."""
+"""All judgement about one model: from an Observation to a Plan. Pure.
+
+What came of earlier writes is part of the observation, so there is one way out: a plan holds what to write now, and
+the status that is true as long as nothing of that is written. After its writes the world is observed again, and a new
+decision follows.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
-from vllm_operator.api.names import CATALOG_CONFIG_MAP, SHARED, instance_name
+from vllm_operator.api.live import ObjectKey, key_of
+from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import keys, lookups, pods, status
-from vllm_operator.planner.compare import holds
+from vllm_operator.planner import changes, keys, lookups, pods, reasons, status
+from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
+from vllm_operator.planner.changes import Changes
+from vllm_operator.planner.news import news_of
 from vllm_operator.planner.owners import belongs, controlled_by
-from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Observation, Plan, Trouble, Write
-from vllm_operator.render import catalog, gates
+from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.render.children import children
 from vllm_operator.render.service import url
 from vllm_operator.render.surroundings import Surroundings
@@ -21,20 +29,16 @@ from vllm_operator.render.surroundings import Surroundings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.planner.attempts import Problem
     from vllm_operator.planner.pods import EngineReport
     from vllm_operator.planner.status import Outcome
-
-REFUSED_AGAIN_AFTER: Final = timedelta(seconds=30)
-"""A foreign object, a quota, a webhook or a missing Secret may be mended, and none of them tells the operator."""
 
 KEY_AGAIN_AFTER: Final = timedelta(minutes=5)
 """How long clients may get an API key that the user has replaced: the operator does not watch foreign Secrets."""
 
-CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
-"""Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
-
-_MOST_TROUBLES_TOLD: Final = 3
+_MOST_PROBLEMS_TOLD: Final = 3
 
 _NO_POD_MONITOR: Final = (
     "spec.monitoring: this cluster has no PodMonitor (monitoring.coreos.com/v1): metrics are not collected until the "
@@ -44,179 +48,130 @@ _NO_POD_MONITOR: Final = (
 
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
-    raw = observation.raw
-    if raw is None or "deletionTimestamp" in raw["metadata"]:
+    live = observation.model
+    if live is None or live.leaving:
         return Plan()
     try:
-        model = parse_resource(raw)
+        model = parse_resource(live.body)
         desired = children(model, _surroundings(observation))
     except InvalidSpec as error:
-        return _invalid(observation, str(error))
-    writes = _writes(desired, observation.children)
-    taken = [write.desired for write in writes if _foreign(model, observation.children.get(key_of(write.desired)))]
+        return _invalid(live, observation, str(error))
+    taken = _foreign(model, desired, observation.children)
     if taken:
-        return tell(observation, [name_taken(taken[0])])
-    return Plan(
-        writes=writes,
-        deletes=_no_longer_wanted(model, desired, observation.children),
-        status=_if_changed(raw, _status(model, observation, pending=any(map(_is_deployment, writes)))),
-        look_again_at=_look_again_at(observation),
+        told = _status(model, observation, _outcome(taken), Changes((), (), {}))
+        return _telling(live, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
+    wanted = Changes(
+        writes=changes.writes(desired, observation.children),
+        deletions=_no_longer_wanted(model, desired, observation.children),
+        attempts=observation.attempts,
     )
-
-
-def tell(observation: Observation, troubles: Sequence[Trouble] = ()) -> Plan:
-    """What to say in the status once the writes of a decision are done, or could not be done.
-
-    Where all went well, the children are as that decision wanted.
-    """
-    raw = observation.raw
-    if raw is None or "deletionTimestamp" in raw["metadata"]:
-        return Plan()
-    outcome = _outcome(troubles) if troubles else None
-    told = _status(parse_resource(raw), observation, outcome)
-    refused_again_at = observation.now + REFUSED_AGAIN_AFTER if outcome and outcome.stalled else None
-    return Plan(status=_if_changed(raw, told), look_again_at=refused_again_at or _look_again_at(observation))
+    writes, deletions = wanted.due(observation.now)
+    outcome = _outcome(wanted.problems) if wanted.problems else None
+    told = _status(model, observation, outcome, wanted)
+    plan = _telling(live, told, look_again_at=_look_again_at(observation, wanted))
+    return replace(plan, writes=writes, deletions=deletions)
 
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
     said = {uid: heard.words for uid, heard in observation.heard.items()}
-    return pods.reports(observation.pods, said)
+    return pods.reports([pod.body for pod in observation.pods], said)
 
 
-def decide_namespace(observation: NamespaceObservation) -> Plan:
-    """What shall be done about what the models of a namespace share: it is there as long as a model is."""
-    models = [raw for raw in observation.models if "deletionTimestamp" not in raw["metadata"]]
-    if not models:
-        return Plan(deletes=tuple(observation.shared.values()))
-    desired = [gates.program(observation.namespace)]
-    later = _catalog_again_at(observation)
-    if later is None:
-        live = observation.shared.get(ChildKey("ConfigMap", CATALOG_CONFIG_MAP))
-        desired.append(catalog.catalog(observation.namespace, models, live))
-    return Plan(writes=_writes(desired, observation.shared), look_again_at=later)
-
-
-def name_taken(desired: Mapping[str, Any]) -> Trouble:
-    """A child's name belongs to somebody else."""
-    name = f"{desired['kind']} {desired['metadata']['name']}"
-    shared = desired["metadata"]["name"] in SHARED
-    advice = "delete or rename it" if shared else "delete or rename it, or give the VLLMModel another name"
-    return Trouble(Reason.NAME_TAKEN, f"{name} exists and is not the operator's: {advice}")
-
-
-def key_of(child: Mapping[str, Any]) -> ChildKey:
-    """Which child an object is."""
-    return ChildKey(child["kind"], child["metadata"]["name"])
-
-
-def _catalog_again_at(observation: NamespaceObservation) -> datetime | None:
-    """When to look at the catalogue, where it was looked at a moment ago; None for now."""
-    judged = observation.catalog_judged_at
-    if judged is None or observation.now >= judged + CATALOG_AGAIN_AFTER:
-        return None
-    return judged + CATALOG_AGAIN_AFTER
+def _telling(live: LiveObject, status: Mapping[str, Any], look_again_at: datetime | None = None) -> Plan:
+    """The plan that says this in the status, and changes nothing else."""
+    if live.status == status:
+        return Plan(look_again_at=look_again_at)
+    return Plan(status=status, news=news_of(live.body, status), look_again_at=look_again_at)
 
 
 def _surroundings(observation: Observation) -> Surroundings:
     return Surroundings(api_key=keys.first_key(observation).text, pod_monitors=observation.pod_monitors)
 
 
-def _foreign(model: VLLMModel, live: Mapping[str, Any] | None) -> bool:
-    return live is not None and not belongs(model.name, live)
-
-
-def _writes(desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]) -> tuple[Write, ...]:
-    pairs = ((child, live.get(key_of(child))) for child in desired)
-    return tuple(Write(child, ours=found is not None) for child, found in pairs if not _settled(found, child))
-
-
-def _settled(live: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> bool:
-    """Whether there is nothing to write now: it is as desired, or on its way out and made anew when it is gone."""
-    return live is not None and ("deletionTimestamp" in live["metadata"] or holds(live, desired))
-
-
-def _is_deployment(write: Write) -> bool:
-    return bool(write.desired["kind"] == "Deployment")
+def _foreign(
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]
+) -> list[Problem]:
+    """The first of the model's names that somebody else's object has."""
+    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key]))
+    return [changes.name_taken(key) for key in found][:1]
 
 
 def _no_longer_wanted(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ChildKey, Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], ...]:
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]
+) -> tuple[Deletion, ...]:
     """Children of this very model that its spec does not ask for any more.
 
     What an earlier model of its name left is for garbage collection, and a claim without an owner is kept.
     """
     wanted = set(map(key_of, desired))
+    left_over = (live[key] for key in sorted(live.keys() - wanted))
     return tuple(
-        live[key]
-        for key in sorted(live.keys() - wanted)
-        if controlled_by(model.uid, live[key]) and "deletionTimestamp" not in live[key]["metadata"]
+        Deletion(child, reasons.NO_LONGER_WANTED)
+        for child in left_over
+        if controlled_by(model.uid, child) and not child.leaving
     )
 
 
-def _invalid(observation: Observation, message: str) -> Plan:
+def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
-    raw = observation.raw or {}
     outcome = status.refused(Reason.INVALID_SPEC, message)
-    seen = _fleet(observation, wanted=0)
-    address = raw.get("status", {}).get("url", "")
-    told = status.status_of(raw, seen, outcome, address=address, now=observation.now)
-    return Plan(status=_if_changed(raw, told))
+    seen = _fleet(live.name, observation, wanted=0)
+    address = live.status.get("url", "")
+    return _telling(live, status.status_of(live.body, seen, outcome, address=address, now=observation.now))
 
 
-def _outcome(troubles: Sequence[Trouble]) -> Outcome:
+def _outcome(problems: Sequence[Problem]) -> Outcome:
     """A refusal weighs more than what is tried again anyway."""
-    more = len(troubles) - _MOST_TROUBLES_TOLD
-    messages = [trouble.message for trouble in troubles[:_MOST_TROUBLES_TOLD]]
+    more = len(problems) - _MOST_PROBLEMS_TOLD
+    messages = [problem.message for problem in problems[:_MOST_PROBLEMS_TOLD]]
     message = "; ".join(messages) + (f"; and {more} more" if more > 0 else "")
-    refusals = [trouble.reason for trouble in troubles if trouble.reason is not Reason.CHILD_NOT_WRITTEN]
+    refusals = [problem.reason for problem in problems if problem.reason is not Reason.CHILD_NOT_WRITTEN]
     if refusals:
         return status.refused(refusals[0], message)
     return status.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
-def _status(
-    model: VLLMModel, observation: Observation, outcome: Outcome | None = None, *, pending: bool = False
-) -> dict[str, Any]:
-    seen = _fleet(observation, wanted=model.spec.replicas, pending=pending)
+def _status(model: VLLMModel, observation: Observation, outcome: Outcome | None, wanted: Changes) -> dict[str, Any]:
+    writes, _ = wanted.due(observation.now)
+    rolling = any(write.desired["kind"] == "Deployment" for write in writes)
+    seen = _fleet(model.name, observation, wanted=model.spec.replicas, pending=rolling)
     return status.status_of(
-        observation.raw or {},
+        observation.raw,
         seen,
         outcome or status.judge(seen),
         address=url(model),
-        warnings=_warnings(observation),
+        warnings=[*_warnings(observation), *wanted.fights],
         now=observation.now,
     )
 
 
-def _fleet(observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
-    instance = instance_name((observation.raw or {})["metadata"]["name"])
-    deployment = observation.children.get(ChildKey("Deployment", instance))
-    return status.fleet(wanted, deployment, engines(observation), pending=pending)
+def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = False) -> status.Fleet:
+    deployment = observation.children.get(ObjectKey("Deployment", instance_name(name)))
+    return status.fleet(wanted, deployment.body if deployment else None, engines(observation), pending=pending)
 
 
 def _warnings(observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
     found = [keys.first_key(observation).warning]
-    monitored = (observation.raw or {})["spec"].get("monitoring") is not None
+    monitored = observation.raw["spec"].get("monitoring") is not None
     if monitored and not observation.pod_monitors:
         found.append(_NO_POD_MONITOR)
     return [warning for warning in found if warning]
 
 
-def _look_again_at(observation: Observation) -> datetime | None:
-    """When something may have changed that no watch reports: the user's Secret, or what kubelet says of a pod."""
-    times = (_key_again_at(observation), lookups.next_look(observation.pods, observation.heard, observation.now))
+def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None:
+    """When something may have changed that no watch reports, or a write that waits is due."""
+    times = (
+        _key_again_at(observation),
+        lookups.next_look([pod.body for pod in observation.pods], observation.heard, observation.now),
+        wanted.next_due(observation.now),
+    )
     return min((when for when in times if when is not None), default=None)
 
 
 def _key_again_at(observation: Observation) -> datetime | None:
-    if keys.secret_to_read(observation.raw or {}) is None:
+    if keys.secret_to_read(observation.raw) is None:
         return None
     missing = keys.first_key(observation).warning
     return observation.now + (REFUSED_AGAIN_AFTER if missing else KEY_AGAIN_AFTER)
-
-
-def _if_changed(raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return None if raw.get("status") == wanted else wanted

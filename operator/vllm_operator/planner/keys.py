@@ -7,9 +7,9 @@ import binascii
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, binding_name, instance_name
 from vllm_operator.planner.owners import belongs
-from vllm_operator.planner.plan import ChildKey
 from vllm_operator.render.environment import KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def secret_to_read(raw: Mapping[str, Any]) -> str | None:
 
 def first_key(observation: Observation) -> FirstKey:
     """The key of a model that exists."""
-    raw = observation.raw or {}
+    raw = observation.raw
     if is_generated(raw):
         return FirstKey(_kept(observation) or observation.fresh_key)
     if secret_to_read(raw) is None:
@@ -60,13 +60,11 @@ def _kept(observation: Observation) -> str:
 
     A key that the user named before is not kept: who asks for a new one means to be rid of it.
     """
-    name = (observation.raw or {})["metadata"]["name"]
-    live = observation.children.get(ChildKey("Secret", binding_name(instance_name(name))))
-    if live is None or not belongs(name, live):
+    name = observation.raw["metadata"]["name"]
+    live = observation.children.get(ObjectKey("Secret", binding_name(instance_name(name))))
+    if live is None or not belongs(name, live) or live.annotations.get(KEY_ORIGIN) == "named":
         return ""
-    if live["metadata"].get("annotations", {}).get(KEY_ORIGIN) == "named":
-        return ""
-    return _decoded(live.get("data", {}).get(KEY_VARIABLE, ""))
+    return _decoded(live.body.get("data", {}).get(KEY_VARIABLE, ""))
 
 
 def _read(secret: Mapping[str, Any] | None, wanted: Mapping[str, str]) -> FirstKey:

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from vllm_operator.api.conditions import Reason
+    from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.lookups import Heard
-
-
-class ChildKey(NamedTuple):
-    """Which child of a model is meant; all live in its namespace."""
-
-    kind: str
-    name: str
+    from vllm_operator.planner.news import News
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Everything that a decision about one model may depend on."""
 
-    raw: Mapping[str, Any] | None
+    model: LiveObject | None
     """The resource as the API server has it; None when it is gone."""
-    children: Mapping[ChildKey, Mapping[str, Any]]
+    children: Mapping[ObjectKey, LiveObject]
     """Live objects that are the model's by their label or their owner, wanted or not."""
-    pods: tuple[Mapping[str, Any], ...]
+    pods: tuple[LiveObject, ...]
     """Pods of its engines."""
     now: datetime
+    attempts: Attempts = field(default_factory=dict)
+    """What came of the last write or deletion of each child."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secret: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -40,36 +38,57 @@ class Observation:
     heard: Mapping[str, Heard] = field(default_factory=dict)
     """What kubelet's Events said of pods that are not ready, by uid."""
 
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The resource's body; empty when it is gone."""
+        return self.model.body if self.model else {}
+
 
 @dataclass(frozen=True, slots=True)
 class NamespaceObservation:
     """Everything that a decision about what the models of a namespace share may depend on."""
 
     namespace: str
-    models: tuple[Mapping[str, Any], ...]
-    """All that there are, as the API server has them, with those that are being deleted."""
-    shared: Mapping[ChildKey, Mapping[str, Any]]
+    models: tuple[LiveObject, ...]
+    """All that there are, with those that are being deleted."""
+    shared: Mapping[ObjectKey, LiveObject]
     """The live ConfigMaps that the models share."""
     now: datetime
+    attempts: Attempts = field(default_factory=dict)
+    """What came of the last write or deletion of each."""
     catalog_judged_at: datetime | None = None
     """When the catalogue was last compared with the models; None where it was not since the operator started."""
+
+
+class Wave(IntEnum):
+    """Writes of one wave go out side by side; the next wave begins when all of them are through."""
+
+    NEEDED = 0
+    """What pods need to start, and the Services, whose names may be somebody else's."""
+    ENGINES = 1
+    """The Deployment."""
+    REST = 2
+    """What selects or watches pods that exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """An object to apply as a whole."""
 
-    desired: Mapping[str, Any]
+    desired: Mapping[str, Any] = field(repr=False)
     ours: bool
     """Whether the object is known to be the operator's. If not, it is taken only where nobody else has it."""
+    reason: str = field(compare=False)
+    """Why it is written, for logs and people: `missing`, or the fields that differ."""
+    wave: Wave = field(default=Wave.REST, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """A write that did not go through."""
+class Deletion:
+    """An object to delete: this very one, and none that has its name by then."""
 
-    reason: Reason
-    message: str
+    live: LiveObject
+    reason: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +96,16 @@ class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
     writes: tuple[Write, ...] = ()
-    deletes: tuple[Mapping[str, Any], ...] = ()
-    """Live objects to delete, after all writes: nothing that is written may still refer to them."""
+    deletions: tuple[Deletion, ...] = ()
+    """After all writes, and only where all went through: nothing that is written may still refer to them."""
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
+    news: News | None = None
+    """What the new status says that people want to be told in an Event."""
     look_again_at: datetime | None = None
     """When to decide anew although nothing has changed."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether objects are to be written or deleted."""
+        return bool(self.writes or self.deletions)

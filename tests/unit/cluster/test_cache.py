@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import pod, resource
+from tests.support.resources import as_live, pod, resource
+from vllm_operator.api.live import live_object
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, POD_MONITOR
@@ -29,81 +30,81 @@ def engine(version: int, instance: str = "qwen") -> dict[str, Any]:
 
 def test_a_newer_version_replaces_an_older_one_and_numbers_are_not_compared_as_text() -> None:
     cache = Cache()
-    assert cache.put(DEPLOYMENT, child(9))
-    assert cache.put(DEPLOYMENT, child(10))
+    assert cache.put(DEPLOYMENT, as_live(child(9)))
+    assert cache.put(DEPLOYMENT, as_live(child(10)))
     found = cache.get(DEPLOYMENT, KEY)
     assert found is not None
-    assert found["metadata"]["resourceVersion"] == "10"
+    assert found.resource_version == 10
 
 
 @pytest.mark.parametrize("version", [9, 10])
 def test_an_older_or_equal_version_is_no_change(version: int) -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(10))
-    assert not cache.put(DEPLOYMENT, child(version))
+    cache.put(DEPLOYMENT, as_live(child(10)))
+    assert not cache.put(DEPLOYMENT, as_live(child(version)))
 
 
 def test_an_object_of_the_same_name_with_another_uid_replaces_it() -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(10, uid="old"))
-    assert cache.put(DEPLOYMENT, child(12, uid="new"))
-    assert not cache.remove(DEPLOYMENT, child(11, uid="old"))
+    cache.put(DEPLOYMENT, as_live(child(10, uid="old")))
+    assert cache.put(DEPLOYMENT, as_live(child(12, uid="new")))
+    assert not cache.remove(DEPLOYMENT, as_live(child(11, uid="old")))
     assert cache.has(DEPLOYMENT, KEY, "new")
 
 
 def test_an_answer_that_comes_after_the_deletion_does_not_revive_it() -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(10))
-    assert cache.remove(DEPLOYMENT, child(12))
-    assert not cache.put(DEPLOYMENT, child(11))
+    cache.put(DEPLOYMENT, as_live(child(10)))
+    assert cache.remove(DEPLOYMENT, as_live(child(12)))
+    assert not cache.put(DEPLOYMENT, as_live(child(11)))
     assert cache.get(DEPLOYMENT, KEY) is None
     assert cache.has(DEPLOYMENT, KEY, "u"), "it is known to be deleted"
 
 
 def test_an_object_that_lost_its_label_comes_back_with_it() -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(10))
-    assert cache.remove(DEPLOYMENT, child(11))
-    assert cache.put(DEPLOYMENT, child(12))
+    cache.put(DEPLOYMENT, as_live(child(10)))
+    assert cache.remove(DEPLOYMENT, as_live(child(11)))
+    assert cache.put(DEPLOYMENT, as_live(child(12)))
     assert cache.get(DEPLOYMENT, KEY) is not None
 
 
 def test_a_loss_of_the_label_that_was_mended_already_removes_nothing() -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(10))
-    cache.put(DEPLOYMENT, child(12))
-    assert not cache.remove(DEPLOYMENT, child(11))
+    cache.put(DEPLOYMENT, as_live(child(10)))
+    cache.put(DEPLOYMENT, as_live(child(12)))
+    assert not cache.remove(DEPLOYMENT, as_live(child(11)))
     assert cache.get(DEPLOYMENT, KEY) is not None
 
 
 def test_removing_what_is_not_there_is_no_change() -> None:
-    assert not Cache().remove(DEPLOYMENT, child(1))
+    assert not Cache().remove(DEPLOYMENT, as_live(child(1)))
 
 
 def test_the_memory_of_deletions_is_bounded() -> None:
     cache = Cache()
     for number in range(5000):
-        cache.remove(DEPLOYMENT, child(number + 1, uid=f"u{number}"))
+        cache.remove(DEPLOYMENT, as_live(child(number + 1, uid=f"u{number}")))
     assert not cache.has(DEPLOYMENT, KEY, "u0")
     assert cache.has(DEPLOYMENT, KEY, "u4999")
 
 
 def test_pods_are_found_by_their_model() -> None:
     cache = Cache()
-    cache.put(POD, engine(1))
-    assert [found["metadata"]["name"] for found in cache.pods("team", "qwen")] == ["qwen-1"]
+    cache.put(POD, as_live(engine(1)))
+    assert [found.name for found in cache.pods("team", "qwen")] == ["qwen-1"]
     assert cache.pods("team", "other") == cache.pods("other", "qwen") == ()
-    cache.remove(POD, engine(2))
+    cache.remove(POD, as_live(engine(2)))
     assert cache.pods("team", "qwen") == ()
 
 
 def test_a_pod_that_changes_its_label_leaves_the_model() -> None:
     cache = Cache()
-    cache.put(POD, engine(1))
-    cache.put(POD, engine(2, instance="debugging"))
+    cache.put(POD, as_live(engine(1)))
+    cache.put(POD, as_live(engine(2, instance="debugging")))
     assert cache.pods("team", "qwen") == ()
     assert len(cache.pods("team", "debugging")) == 1
-    cache.remove(POD, engine(3, instance="debugging"))
+    cache.remove(POD, as_live(engine(3, instance="debugging")))
     assert cache.pods("team", "debugging") == ()
 
 
@@ -113,19 +114,19 @@ def test_children_are_found_by_their_label_or_their_owner_whatever_their_names()
     by_label = child(1)
     by_owner = child(2, uid="v", **{"app.kubernetes.io/instance": "changed by hand"})
     by_owner["metadata"] |= {"name": "other-name", "ownerReferences": [owner]}
-    cache.put(DEPLOYMENT, by_label)
-    cache.put(DEPLOYMENT, by_owner)
-    cache.put(CONFIG_MAP, {**child(3, uid="w"), "kind": "ConfigMap"})
-    cache.put(POD, engine(4))
-    found = [(live["kind"], live["metadata"]["name"]) for live in cache.children("team", "qwen")]
+    cache.put(DEPLOYMENT, as_live(by_label))
+    cache.put(DEPLOYMENT, as_live(by_owner))
+    cache.put(CONFIG_MAP, as_live({**child(3, uid="w"), "kind": "ConfigMap"}))
+    cache.put(POD, as_live(engine(4)))
+    found = [(live.kind, live.name) for live in cache.children("team", "qwen")]
     assert found == [("Deployment", "qwen"), ("Deployment", "other-name"), ("ConfigMap", "qwen")]
     assert len(cache.pods("team", "qwen")) == 1
     assert cache.children("team", "llama") == cache.children("other", "qwen") == ()
     orphan = child(9, uid="v", **{"app.kubernetes.io/instance": "changed by hand"})
     orphan["metadata"]["name"] = "other-name"
-    cache.put(DEPLOYMENT, orphan)
-    cache.remove(CONFIG_MAP, child(9, uid="w"))
-    assert [live["metadata"]["name"] for live in cache.children("team", "qwen")] == ["qwen"]
+    cache.put(DEPLOYMENT, as_live(orphan))
+    cache.remove(CONFIG_MAP, as_live(child(9, uid="w")))
+    assert [live.name for live in cache.children("team", "qwen")] == ["qwen"]
 
 
 def test_a_child_of_a_model_with_a_long_name_is_found_by_its_owner() -> None:
@@ -133,7 +134,7 @@ def test_a_child_of_a_model_with_a_long_name_is_found_by_its_owner() -> None:
     owner = {"kind": "VLLMModel", "name": "a" * 100, "uid": "u", "controller": True}
     found = child(1)
     found["metadata"]["ownerReferences"] = [owner]
-    cache.put(DEPLOYMENT, found)
+    cache.put(DEPLOYMENT, as_live(found))
     assert len(cache.children("team", instance_name("a" * 100))) == 1
 
 
@@ -151,24 +152,24 @@ def test_whether_an_optional_kind_is_served_is_news_once() -> None:
 @pytest.mark.parametrize("name", ["qwen", "qwen2.5", "7b", "a" * 100])
 def test_children_lead_to_their_model_by_its_instance_name(name: str) -> None:
     cache = Cache()
-    cache.put(MODEL, resource(name))
+    cache.put(MODEL, as_live(resource(name)))
     labelled = child(1, **{"app.kubernetes.io/instance": instance_name(name)})
-    assert cache.model_of(labelled) == Key("team", name)
+    assert cache.model_of(as_live(labelled)) == Key("team", name)
     gone = {**resource(name)["metadata"], "resourceVersion": "11"}
-    cache.remove(MODEL, {"metadata": gone})
-    assert cache.model_of(labelled) is None
+    cache.remove(MODEL, as_live({"metadata": gone}))
+    assert cache.model_of(as_live(labelled)) is None
 
 
 def test_models_are_found_by_their_namespace_until_they_are_deleted() -> None:
     cache = Cache()
     assert cache.models("team") == ()
     for name, namespace in (("qwen", "team"), ("llama", "team"), ("qwen", "other")):
-        cache.put(MODEL, resource(name, namespace=namespace) | {"metadata": metadata(name, namespace)})
-    assert {model["metadata"]["name"] for model in cache.models("team")} == {"qwen", "llama"}
-    cache.put(MODEL, {**resource(), "metadata": metadata("qwen", "team", "11")})
-    cache.remove(MODEL, {"metadata": metadata("llama", "team", "12")})
+        cache.put(MODEL, as_live(resource(name, namespace=namespace) | {"metadata": metadata(name, namespace)}))
+    assert {model.name for model in cache.models("team")} == {"qwen", "llama"}
+    cache.put(MODEL, as_live({**resource(), "metadata": metadata("qwen", "team", "11")}))
+    cache.remove(MODEL, as_live({"metadata": metadata("llama", "team", "12")}))
     (left,) = cache.models("team")
-    assert left["metadata"]["resourceVersion"] == "11"
+    assert left.resource_version == 11
     assert len(cache.models("other")) == 1
 
 
@@ -183,18 +184,18 @@ def test_bookkeeping_and_pod_specs_are_dropped_and_kinds_are_filled_in() -> None
     live = child(1)
     live["metadata"]["managedFields"] = [{}]
     del live["kind"]
-    cache.put(DEPLOYMENT, live)
+    cache.put(DEPLOYMENT, live_object(live, kind="Deployment"))
     found = cache.get(DEPLOYMENT, KEY)
     assert found is not None
-    assert (found["apiVersion"], found["kind"]) == ("apps/v1", "Deployment")
-    assert "managedFields" not in found["metadata"]
+    assert (found.body["apiVersion"], found.body["kind"], found.kind) == ("apps/v1", "Deployment", "Deployment")
+    assert "managedFields" not in found.body["metadata"]
     assert "managedFields" in live["metadata"], "what was given stays as it was"
-    cache.put(POD, {**engine(1), "spec": {"containers": []}})
-    assert "spec" not in cache.pods("team", "qwen")[0]
+    cache.put(POD, as_live({**engine(1), "spec": {"containers": []}}))
+    assert "spec" not in cache.pods("team", "qwen")[0].body
 
 
 def test_kinds_do_not_meet() -> None:
     cache = Cache()
-    cache.put(DEPLOYMENT, child(1))
+    cache.put(DEPLOYMENT, as_live(child(1)))
     assert cache.get(CONFIG_MAP, KEY) is None
     assert [key for key, _ in cache.items(DEPLOYMENT)] == [KEY]

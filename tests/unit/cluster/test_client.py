@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.support.resources import child_of, live, resource
+from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
 from vllm_operator.cluster.client import Client, Identity
 from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
@@ -21,6 +21,7 @@ from vllm_operator.errors import (
     ApiError,
     ApiInvalid,
     ApiNotFound,
+    ApiNotServed,
     ApiRefused,
     ApiSilent,
     ApiUnavailable,
@@ -70,7 +71,15 @@ async def client(answers: Answers) -> AsyncIterator[Client]:
 
 def status(code: int, message: str = "said the server") -> dict[str, Any]:
     """An error of the API server."""
-    return {"kind": "Status", "code": code, "message": message}
+    return {"kind": "Status", "code": code, "message": message, "details": {"name": "qwen"}}
+
+
+async def test_a_path_that_is_not_served_is_told_from_an_object_that_is_not_there(
+    client: Client, answers: Answers
+) -> None:
+    answers.reply(404, {"kind": "Status", "code": 404, "message": "the server could not find the requested resource"})
+    with pytest.raises(ApiNotServed):
+        await client.get(DEPLOYMENT, "team", "qwen")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable() -> None:
 
 async def test_what_is_ours_is_applied_as_a_whole_by_force(client: Client, answers: Answers) -> None:
     answers.reply(200, live(CHILD))
-    assert await client.apply(CHILD, force=True) == live(CHILD)
+    assert (await client.apply(CHILD, force=True)).body == live(CHILD)
     ((method, path, query, kind, body),) = answers.asked
     assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen")
     assert query == {"fieldManager": "vllm-operator", "force": "true"}
@@ -168,7 +177,7 @@ async def test_what_may_be_somebody_elses_is_made_and_never_changed(client: Clie
 
 async def test_a_patch_is_for_this_very_object_as_it_was_seen(client: Client, answers: Answers) -> None:
     answers.reply(200, live(CHILD))
-    await client.patch(live(CHILD), {"metadata": {"managedFields": []}, "spec": {"ports": []}})
+    await client.patch(as_live(live(CHILD)), {"metadata": {"managedFields": []}, "spec": {"ports": []}})
     ((method, path, query, kind, body),) = answers.asked
     assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen")
     assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
@@ -178,17 +187,18 @@ async def test_a_patch_is_for_this_very_object_as_it_was_seen(client: Client, an
 
 async def test_a_status_is_for_this_very_object(client: Client, answers: Answers) -> None:
     answers.reply(200, resource())
-    await client.patch_status("team", "qwen", "uid-1", {"replicas": 1})
+    model = as_live({**resource(), "status": {"replicas": 7, "warnings": ["an old one"]}})
+    await client.patch_status(model, {"replicas": 1})
     ((method, path, query, kind, body),) = answers.asked
     assert (method, path) == ("PATCH", "/apis/vllm.echo-roots.io/v1alpha1/namespaces/team/vllmmodels/qwen/status")
     assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
-    assert body == {"metadata": {"uid": "uid-1"}, "status": {"replicas": 1}}
+    assert body == {"metadata": {"uid": "uid-of-qwen"}, "status": {"replicas": 1, "warnings": None}}
 
 
 @pytest.mark.parametrize("code", [200, 404, 409])
 async def test_deleting_what_is_gone_or_replaced_is_no_error(client: Client, answers: Answers, code: int) -> None:
     answers.reply(code, status(code))
-    await client.delete(live(CHILD))
+    await client.delete(as_live(live(CHILD)))
     ((method, _, _, _, body),) = answers.asked
     assert method == "DELETE"
     assert body["preconditions"] == {"uid": live(CHILD)["metadata"]["uid"]}
@@ -197,7 +207,7 @@ async def test_deleting_what_is_gone_or_replaced_is_no_error(client: Client, ans
 async def test_a_deletion_that_is_refused_is_told(client: Client, answers: Answers) -> None:
     answers.reply(403, status(403))
     with pytest.raises(ApiRefused):
-        await client.delete(live(CHILD))
+        await client.delete(as_live(live(CHILD)))
 
 
 async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Client, answers: Answers) -> None:
@@ -214,9 +224,10 @@ async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Clie
 
 
 async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client: Client, answers: Answers) -> None:
-    found = {"metadata": {"name": "qwen"}, "spec": {"selector": {}}}
+    identity = {"name": "qwen", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+    found = {"metadata": identity, "spec": {"selector": {}}}
     answers.reply(200, {"metadata": {}, "items": [found]})
-    assert [live async for live in client.objects(POD_MONITOR)] == [found]
+    assert [live.body async for live in client.objects(POD_MONITOR)] == [found]
     ((_, path, query, _, _),) = answers.asked
     assert path == "/apis/monitoring.coreos.com/v1/podmonitors"
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
@@ -233,13 +244,13 @@ async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Cli
 async def test_what_kubelet_warns_of_is_asked_for_with_one_bounded_list(client: Client, answers: Answers) -> None:
     answers.reply(200, {"metadata": {"continue": "more"}, "items": [{"message": "a"}]})
     pod = {"kind": "Pod", "metadata": {"namespace": "team", "name": "qwen-1", "uid": "u"}}
-    assert await client.warnings_about(pod) == [{"message": "a"}]
+    assert await client.warnings_about(as_live(pod)) == [{"message": "a"}]
     ((method, path, parameters, _, _),) = answers.asked
     assert (method, path) == ("GET", "/api/v1/namespaces/team/events")
     assert parameters == {"fieldSelector": "involvedObject.uid=u,type=Warning", "limit": "100"}
     answers.replies.clear()
     answers.reply(200, {"metadata": {}, "items": None})
-    assert await client.warnings_about(pod) == []
+    assert await client.warnings_about(as_live(pod)) == []
 
 
 async def test_an_event_is_created_in_its_namespace(client: Client, answers: Answers) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, OVERTAKEN_AT_MOST, Queue
+from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, OVERTAKEN_AT_MOST, Queue, QueueKey
 
 A, B, C = Key("team", "a"), Key("team", "b"), Key("team", "c")
 
@@ -36,7 +36,7 @@ async def test_a_key_that_runs_is_not_given_out_again_before_it_is_done() -> Non
 
 
 async def test_workers_never_hold_the_same_key_and_no_addition_is_lost() -> None:
-    queue, running, seen = Queue(), set[Key](), dict.fromkeys((A, B), 0)
+    queue, running, seen = Queue(), set[QueueKey](), dict[QueueKey, int]({A: 0, B: 0})
 
     async def work() -> None:
         while True:
@@ -115,7 +115,7 @@ async def test_a_dropped_appointment_does_not_come() -> None:
     assert len(queue) == 0
 
 
-async def taken(queue: Queue, count: int) -> list[Key]:
+async def taken(queue: Queue, count: int) -> list[QueueKey]:
     """The next keys, each given back at once."""
     keys = []
     for _ in range(count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from tests.support.resources import resource
+from tests.support.resources import as_live, resource
 from vllm_operator.cluster import sync
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.client import Client, Identity
@@ -49,7 +49,7 @@ async def test_nothing_is_decided_before_the_watch_has_brought_what_exists() -> 
     waiting = asyncio.create_task(sync.wait_until_synced(client(lister), cache))
     await asyncio.sleep(0.1)
     assert not waiting.done()
-    cache.put(MODEL, resource())
+    cache.put(MODEL, as_live(resource()))
     async with asyncio.timeout(30):
         await waiting
 
@@ -67,13 +67,13 @@ async def test_what_is_deleted_while_waiting_is_not_waited_for(monkeypatch: pyte
 
 async def test_a_deletion_that_the_watch_brought_first_counts_as_known() -> None:
     cache = Cache()
-    cache.remove(MODEL, resource())
+    cache.remove(MODEL, as_live(resource()))
     await sync.wait_until_synced(client(Lister("qwen")), cache)
 
 
 async def test_ghosts_are_what_is_cached_and_no_longer_listed() -> None:
     cache = Cache()
     for name in ("qwen", "llama"):
-        cache.put(MODEL, resource(name))
+        cache.put(MODEL, as_live(resource(name)))
     found: list[Any] = await sync.ghosts(client(Lister("llama", "new")), cache)
     assert found == [(MODEL, Key("team", "qwen"), "uid-of-qwen")]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support.resources import live, resource
+from tests.support.resources import as_live, live, resource
 from vllm_operator.api import names
+from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR
-from vllm_operator.cluster.queue import Queue
+from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.controller import follow
 from vllm_operator.errors import ApiNotFound, ApiUnavailable, OperatorError
 from vllm_operator.settings import Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.cluster.client import Client, Identity
     from vllm_operator.cluster.kinds import Kind
-    from vllm_operator.controller.reconcile import Reconciler
+    from vllm_operator.controller.follow import Reconcilers
 
 
 class Nothing:
@@ -32,7 +33,7 @@ class Nothing:
         self.error = error
         self.monitors: Exception | list[dict[str, Any]] | None = None
 
-    async def objects(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
+    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
         assert kind is POD_MONITOR
         if self.monitors is None:
@@ -40,7 +41,7 @@ class Nothing:
         if isinstance(self.monitors, Exception):
             raise self.monitors
         for found in self.monitors:
-            yield found
+            yield live_object(found, kind="PodMonitor")
 
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """Nothing, or an error."""
@@ -57,9 +58,9 @@ class Fickle:
 
     def __init__(self, *answers: Exception | float | None) -> None:
         self.answers = list(answers)
-        self.keys: list[Key] = []
+        self.keys: list[QueueKey] = []
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: QueueKey) -> float | None:
         """The next answer."""
         self.keys.append(key)
         answer = self.answers.pop(0)
@@ -77,7 +78,7 @@ def parts(client: Nothing | None = None) -> follow.Parts:
 
 async def worked(made: follow.Parts, reconciler: Fickle) -> None:
     """One worker, until all answers are given."""
-    worker = asyncio.create_task(follow._work(made, cast("Reconciler", reconciler)))  # noqa: SLF001 # the unit under test
+    worker = asyncio.create_task(follow._work(made, cast("Reconcilers", reconciler)))  # noqa: SLF001 # the unit under test
     async with asyncio.timeout(60):
         while reconciler.answers:  # noqa: ASYNC110 # the fake has no event
             await asyncio.sleep(0.005)
@@ -109,7 +110,7 @@ async def test_an_appointment_is_kept_and_a_success_without_one_ends_it() -> Non
 
 async def test_following_starts_with_everything_that_exists_and_says_so() -> None:
     made = parts()
-    made.cache.put(MODEL, resource())
+    made.cache.put(MODEL, as_live(resource()))
     ready = asyncio.Event()
     task = asyncio.create_task(follow.follow(made, ready))
     async with asyncio.timeout(60):
@@ -128,7 +129,7 @@ def monitor(version: int = 20) -> dict[str, Any]:
     return found
 
 
-async def queued(made: follow.Parts) -> set[Key]:
+async def queued(made: follow.Parts) -> set[QueueKey]:
     """What waits to be looked at; it is taken out."""
     found = set()
     while len(made.queue):
@@ -138,10 +139,10 @@ async def queued(made: follow.Parts) -> set[Key]:
     return found
 
 
-QWEN, SHARED = Key("team", "qwen"), Key("team")
+QWEN, SHARED = Key("team", "qwen"), NamespaceKey("team")
 
 
-async def list_optional(made: follow.Parts) -> set[Key]:
+async def list_optional(made: follow.Parts) -> set[QueueKey]:
     """One look at the optional kinds, and which keys it put into the queue."""
     await follow._list_optional(made)  # noqa: SLF001 # the unit under test
     return await queued(made)
@@ -150,14 +151,14 @@ async def list_optional(made: follow.Parts) -> set[Key]:
 async def test_an_optional_kind_is_found_when_it_comes_and_missed_when_it_goes() -> None:
     client = Nothing()
     made = parts(client)
-    made.cache.put(MODEL, resource())
+    made.cache.put(MODEL, as_live(resource()))
     assert await list_optional(made) == set()
     assert not made.cache.serves(POD_MONITOR)
     client.monitors = [monitor()]
     assert await list_optional(made) == {QWEN, SHARED}
     assert made.cache.serves(POD_MONITOR)
     (found,) = made.cache.children("team", "qwen")
-    assert found["kind"] == "PodMonitor"
+    assert found.kind == "PodMonitor"
     assert await list_optional(made) == set(), "an unchanged world costs no look"
     client.monitors = None
     assert await list_optional(made) == {QWEN, SHARED}
@@ -168,7 +169,7 @@ async def test_an_object_of_an_optional_kind_that_changed_or_went_concerns_its_m
     client = Nothing()
     client.monitors = [monitor()]
     made = parts(client)
-    made.cache.put(MODEL, resource())
+    made.cache.put(MODEL, as_live(resource()))
     await list_optional(made)
     client.monitors = [monitor(21)]
     assert await list_optional(made) == {QWEN}
@@ -190,7 +191,7 @@ async def test_a_list_of_an_optional_kind_that_fails_changes_nothing() -> None:
 
 async def test_an_object_that_was_written_while_the_list_was_on_its_way_is_kept() -> None:
     made = parts()
-    made.cache.put(POD_MONITOR, monitor())
+    made.cache.put(POD_MONITOR, live_object(monitor(), kind="PodMonitor"))
     made.intake.listed(POD_MONITOR, [], set())
     assert len(made.cache.children("team", "qwen")) == 1
 

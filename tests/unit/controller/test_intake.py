@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import child_of, live, pod, resource
+from tests.support.resources import as_live, child_of, live, pod, resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD
-from vllm_operator.cluster.queue import Queue
+from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.controller.intake import Intake
 from vllm_operator.render import gates
 
-SHARED, QWEN = Key("team"), Key("team", "qwen")
+SHARED, QWEN = NamespaceKey("team"), Key("team", "qwen")
 
 
 class Ways:
@@ -23,9 +23,9 @@ class Ways:
         self.cache, self.queue = Cache(), Queue()
         self.intake = Intake(self.cache, self.queue)
         for name in models:
-            self.intake.changed(MODEL, resource(name))
+            self.intake.changed(MODEL, as_live(resource(name)))
 
-    async def keys(self) -> set[Key]:
+    async def keys(self) -> set[QueueKey]:
         """What is queued now; it is taken out."""
         found = set()
         while len(self.queue):
@@ -51,73 +51,73 @@ async def test_a_child_concerns_its_model_alone(kind: str) -> None:
     ways = Ways("qwen")
     await ways.keys()
     suffix = "-client" if kind == "ConfigMap" else ""
-    ways.intake.changed(DEPLOYMENT, live(child_of(resource(), kind, suffix=suffix)))
+    ways.intake.changed(DEPLOYMENT, as_live(live(child_of(resource(), kind, suffix=suffix))))
     assert await ways.keys() == {QWEN}
 
 
 async def test_a_pod_concerns_its_model_alone_and_a_foreign_one_nobody() -> None:
     ways = Ways("qwen")
     await ways.keys()
-    ways.intake.changed(POD, pod())
+    ways.intake.changed(POD, as_live(pod()))
     assert await ways.keys() == {QWEN}
-    ways.intake.changed(POD, relabelled(pod("other-1"), "other"))
+    ways.intake.changed(POD, as_live(relabelled(pod("other-1"), "other")))
     assert await ways.keys() == set()
 
 
 async def test_a_child_that_is_relabelled_concerns_the_model_that_it_had() -> None:
     ways = Ways("qwen", "llama")
     child = live(child_of(resource(), "Deployment"))
-    ways.intake.changed(DEPLOYMENT, child)
+    ways.intake.changed(DEPLOYMENT, as_live(child))
     await ways.keys()
-    ways.intake.changed(DEPLOYMENT, relabelled(child, "llama"))
+    ways.intake.changed(DEPLOYMENT, as_live(relabelled(child, "llama")))
     assert await ways.keys() == {QWEN, Key("team", "llama")}
 
 
 async def test_the_gate_program_concerns_its_namespace() -> None:
     ways = Ways()
-    ways.intake.changed(CONFIG_MAP, live(gates.program("team")))
+    ways.intake.changed(CONFIG_MAP, as_live(live(gates.program("team"))))
     assert await ways.keys() == {SHARED}
 
 
 async def test_what_is_not_newer_concerns_nobody() -> None:
     ways = Ways("qwen")
     await ways.keys()
-    ways.intake.changed(MODEL, resource())
+    ways.intake.changed(MODEL, as_live(resource()))
     assert await ways.keys() == set()
 
 
 async def test_a_deletion_concerns_who_had_it_once() -> None:
     ways = Ways("qwen")
     child = live(child_of(resource(), "Deployment"))
-    ways.intake.changed(DEPLOYMENT, child)
+    ways.intake.changed(DEPLOYMENT, as_live(child))
     await ways.keys()
-    ways.intake.deleted(DEPLOYMENT, child)
+    ways.intake.deleted(DEPLOYMENT, as_live(child))
     assert await ways.keys() == {QWEN}
-    ways.intake.deleted(DEPLOYMENT, child)
+    ways.intake.deleted(DEPLOYMENT, as_live(child))
     assert await ways.keys() == set()
 
 
 async def test_a_deleted_model_concerns_its_namespace_so_that_what_is_shared_goes_too() -> None:
     ways = Ways("qwen")
     await ways.keys()
-    ways.intake.deleted(MODEL, resource())
+    ways.intake.deleted(MODEL, as_live(resource()))
     assert await ways.keys() == {SHARED, QWEN}
 
 
 async def test_at_the_start_every_model_and_every_shared_program_is_looked_at() -> None:
     ways = Ways("qwen")
-    ways.intake.changed(CONFIG_MAP, live(gates.program("left-alone")))
+    ways.intake.changed(CONFIG_MAP, as_live(live(gates.program("left-alone"))))
     await ways.keys()
     ways.intake.everything()
-    assert await ways.keys() == {SHARED, QWEN, Key("left-alone")}
+    assert await ways.keys() == {SHARED, QWEN, NamespaceKey("left-alone")}
 
 
 async def test_a_model_s_own_change_goes_ahead_of_what_its_and_other_s_children_tell() -> None:
     ways = Ways("qwen", "llama")
     await ways.keys()
-    ways.intake.changed(DEPLOYMENT, live(child_of(resource(), "Deployment")))
+    ways.intake.changed(DEPLOYMENT, as_live(live(child_of(resource(), "Deployment"))))
     ways.intake.changed(
-        MODEL, {**resource("llama"), "metadata": {**resource("llama")["metadata"], "resourceVersion": "99"}}
+        MODEL, as_live({**resource("llama"), "metadata": {**resource("llama")["metadata"], "resourceVersion": "99"}})
     )
     first, second, third = [await ways.queue.get() for _ in range(3)]
     assert {first, second} == {SHARED, Key("team", "llama")}
@@ -128,5 +128,5 @@ async def test_what_changes_goes_ahead_of_the_look_at_everything() -> None:
     ways = Ways("qwen", "llama")
     await ways.keys()
     ways.intake.everything()
-    ways.intake.deleted(MODEL, resource("llama"))
+    ways.intake.deleted(MODEL, as_live(resource("llama")))
     assert {await ways.queue.get(), await ways.queue.get()} == {SHARED, Key("team", "llama")}

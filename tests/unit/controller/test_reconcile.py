@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import copy
 import json
 from datetime import datetime, timedelta
@@ -9,23 +11,38 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.support.resources import NOW, as_desired, child_of, condition, deployment_status, live, pod, resource
+from tests.support.resources import (
+    NOW,
+    as_desired,
+    as_live,
+    child_of,
+    condition,
+    deployment_status,
+    live,
+    pod,
+    resource,
+)
+from vllm_operator.api.live import LiveObject, key_of, live_object
 from vllm_operator.api.names import MANAGED_BY
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
-from vllm_operator.controller.reconcile import Reconciler
+from vllm_operator.cluster.queue import NamespaceKey, QueueKey
+from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.follow import Reconcilers
+from vllm_operator.controller.namespace import NamespaceReconciler
+from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
     ApiInvalid,
     ApiNotFound,
+    ApiNotServed,
     ApiRefused,
     ApiSilent,
     ApiUnavailable,
     OperatorError,
 )
-from vllm_operator.planner.decide import key_of
 from vllm_operator.render import gates
 from vllm_operator.render.children import children
 from vllm_operator.telemetry import Census
@@ -37,7 +54,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.errors import ApiError
 
-QWEN, SHARED = Key("team", "qwen"), Key("team")
+QWEN, SHARED = Key("team", "qwen"), NamespaceKey("team")
 
 
 class Server:
@@ -55,15 +72,15 @@ class Server:
         self.errors: dict[str, Exception] = {}
         self.version = 1000
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    async def get(self, kind: Kind, namespace: str, name: str) -> LiveObject:
         """One object."""
         assert namespace == "team"
         self.reads.append((kind.kind, name))
         if kind.kind in self.errors and kind.kind == "Secret":
             raise self.errors[kind.kind]
-        return self.objects[kind.kind, name]
+        return as_live(self.objects[kind.kind, name])
 
-    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
         """Make an object, or change it by force."""
         key = (desired["kind"], desired["metadata"]["name"])
         self.writes.append((*key, force))
@@ -81,33 +98,33 @@ class Server:
         changed = before.get("spec") != found.get("spec")
         found["metadata"]["generation"] = before.get("metadata", {}).get("generation", 0) + changed
         self.objects[key] = found
-        return found
+        return live_object(found)
 
-    async def patch_status(self, namespace: str, name: str, uid: str, status: dict[str, Any]) -> dict[str, Any]:
+    async def patch_status(self, model: LiveObject, status: dict[str, Any]) -> LiveObject:
         """Keep a status."""
-        assert (namespace, name, uid) == ("team", "qwen", "uid-of-qwen")
+        assert (model.namespace, model.name, model.uid) == ("team", "qwen", "uid-of-qwen")
         if "status" in self.errors:
             raise self.errors["status"]
         self.version += 1
         self.statuses.append(status)
         raw = resource()
         raw["metadata"]["resourceVersion"] = str(self.version)
-        return {**raw, "status": status}
+        return live_object({**raw, "status": status})
 
-    async def patch(self, found: Mapping[str, Any], changes: dict[str, Any]) -> Mapping[str, Any]:
+    async def patch(self, found: LiveObject, changes: dict[str, Any]) -> LiveObject:
         """Keep a patch."""
         self.patches.append(changes)
         return found
 
-    async def delete(self, found: Mapping[str, Any]) -> None:
+    async def delete(self, found: LiveObject) -> None:
         """Delete an object."""
         if "DELETE" in self.errors:
             raise self.errors["DELETE"]
-        self.deleted.append(found["metadata"]["name"])
+        self.deleted.append(found.name)
 
-    async def warnings_about(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    async def warnings_about(self, found: LiveObject) -> list[dict[str, Any]]:
         """What kubelet said of a pod."""
-        self.reads.append(("Event", found["metadata"]["name"]))
+        self.reads.append(("Event", found.name))
         if "Event" in self.errors:
             raise self.errors["Event"]
         return self.said
@@ -124,12 +141,16 @@ class Control:
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
         self.cache, self.server, self.census = Cache(), Server(), Census()
-        self.looked_at: list[Key] = []
+        self.looked_at: list[QueueKey] = []
         client = cast("Client", self.server)
         self.passed = timedelta()
-        self.reconciler = Reconciler(client, self.cache, self.census, self.looked_at.append, clock=self.now)
+        announcer = Announcer(client)
+        look_at = self.looked_at.append
+        self.model = ModelReconciler(client, self.cache, announcer, self.census, look_at, clock=self.now)
+        self.namespace = NamespaceReconciler(client, self.cache, announcer, clock=self.now)
+        self.reconcilers = Reconcilers(self.model, self.namespace)
         if raw is not None:
-            self.cache.put(MODEL, raw)
+            self.cache.put(MODEL, as_live(raw))
 
     def now(self) -> datetime:
         """The time, as far as the test has let it pass."""
@@ -140,11 +161,11 @@ class Control:
         for found in objects:
             self.server.objects[found["kind"], found["metadata"]["name"]] = copy.deepcopy(dict(found))
             if cached:
-                self.cache.put(kind_of(found["kind"]), found)
+                self.cache.put(kind_of(found["kind"]), as_live(found))
 
-    async def reconcile(self, key: Key = QWEN) -> float | None:
+    async def reconcile(self, key: QueueKey = QWEN) -> float | None:
         """One pass."""
-        return await self.reconciler.reconcile(key)
+        return await self.reconcilers.reconcile(key)
 
 
 @pytest.fixture
@@ -153,8 +174,15 @@ def serving() -> Control:
     raw = resource()
     control = Control(raw)
     control.have(*as_desired(raw, **deployment_status(1)).values())
-    control.cache.put(POD, pod(ready=True))
+    control.cache.put(POD, as_live(pod(ready=True)))
     return control
+
+
+def cached(control: Control, kind: Kind) -> dict[str, Any]:
+    """The model's object of a kind as the operator knows it, to be changed."""
+    found = control.cache.get(kind, QWEN)
+    assert found is not None
+    return copy.deepcopy(dict(found.body))
 
 
 CHILDREN = [*map(key_of, children(parse_resource(resource())))]
@@ -180,7 +208,7 @@ async def test_a_world_as_desired_costs_no_call(serving: Control) -> None:
 
 async def test_a_label_that_is_mended_leaves_the_model_ready(serving: Control) -> None:
     await serving.reconcile()
-    deployment = copy.deepcopy(dict(serving.cache.get(DEPLOYMENT, QWEN) or {}))
+    deployment = cached(serving, DEPLOYMENT)
     deployment["metadata"] |= {"resourceVersion": "500", "labels": {**deployment["metadata"]["labels"]}}
     deployment["metadata"]["labels"]["app.kubernetes.io/part-of"] = "changed"
     serving.have(deployment)
@@ -193,7 +221,7 @@ async def test_a_spec_that_changed_is_told_as_a_rollout_until_the_deployment_has
     await serving.reconcile()
     edited = resource(generation=2, engine={"blockSize": 32})
     edited["metadata"]["resourceVersion"] = "5000"
-    serving.cache.put(MODEL, {**edited, "status": serving.server.statuses[-1]})
+    serving.cache.put(MODEL, as_live({**edited, "status": serving.server.statuses[-1]}))
     await serving.reconcile()
     assert condition(serving.server.statuses[-1], "Ready")["reason"] == "RollingOut"
 
@@ -207,6 +235,11 @@ async def test_a_refusal_is_told_in_the_status_and_tried_again_later() -> None:
     assert condition(status, "Stalled")["reason"] == "ChildRefused"
     assert "exceeded quota: gpus" in condition(status, "Stalled")["message"]
     control.server.errors.clear()
+    written = len(control.server.writes)
+    control.passed += timedelta(seconds=29)
+    assert await control.reconcile() == 1
+    assert len(control.server.writes) == written, "no watch event makes it try again sooner"
+    control.passed += timedelta(seconds=1)
     assert await control.reconcile() is None
     assert condition(control.server.statuses[-1], "Stalled")["status"] == "False"
 
@@ -216,11 +249,12 @@ async def test_a_foreign_object_that_the_cache_does_not_know_is_left_alone() -> 
     foreign = {"kind": "ConfigMap", "metadata": {"name": "qwen-client", "namespace": "team"}, "data": {"a": "b"}}
     control.have(foreign, cached=False)
     assert await control.reconcile() == 30
-    assert control.server.writes == [("ConfigMap", "qwen-client", False)]
+    assert "Deployment" not in [kind for kind, _, _ in control.server.writes], "no engine starts beside it"
     assert control.server.objects["ConfigMap", "qwen-client"] == foreign
     (status,) = control.server.statuses
     assert condition(status, "Stalled")["reason"] == "NameTaken"
     del control.server.objects["ConfigMap", "qwen-client"]
+    control.passed += timedelta(seconds=30)
     assert await control.reconcile() is None
 
 
@@ -230,8 +264,8 @@ async def test_children_of_ours_that_lost_the_operators_label_are_taken_back() -
     mine = as_desired(raw)
     for child in mine.values():
         del child["metadata"]["labels"][MANAGED_BY]
-        control.cache.put(kind_of(child["kind"]), child)
-        control.cache.remove(kind_of(child["kind"]), child)
+        control.cache.put(kind_of(child["kind"]), as_live(child))
+        control.cache.remove(kind_of(child["kind"]), as_live(child))
     control.have(*mine.values(), cached=False)
     assert await control.reconcile() is None
     forced = [name for kind, name, force in control.server.writes if force]
@@ -255,7 +289,7 @@ async def test_a_server_that_is_down_is_left_to_the_queue() -> None:
     control.server.errors["Service"] = ApiSilent("PATCH", "connection refused")
     with pytest.raises(ApiUnavailable):
         await control.reconcile()
-    assert control.server.writes[-1][:2] == ("Service", "qwen")
+    assert "Deployment" not in [kind for kind, _, _ in control.server.writes], "nothing more is asked of it"
     assert control.server.statuses == []
 
 
@@ -290,18 +324,8 @@ async def test_a_namespace_that_is_being_deleted_costs_one_try_and_nobody_is_tol
     control.server.errors["ConfigMap"] = ApiEnding("PATCH", "namespace team is being terminated")
     for key in (QWEN, SHARED):
         assert await control.reconcile(key) is None
-    assert control.server.writes == [("ConfigMap", "qwen-client", False), ("ConfigMap", "vllm-gates", False)]
+    assert "Deployment" not in [kind for kind, _, _ in control.server.writes]
     assert control.server.statuses == []
-
-
-async def test_what_a_status_no_longer_says_is_taken_out_of_it() -> None:
-    raw = resource()
-    raw["status"] = {"warnings": ["an old one"], "replicas": 7}
-    control = Control(raw)
-    await control.reconcile()
-    (status,) = control.server.statuses
-    assert status["warnings"] is None
-    assert status["replicas"] == 0
 
 
 def unwanted() -> dict[str, Any]:
@@ -324,21 +348,16 @@ async def test_nothing_is_deleted_while_a_write_is_refused() -> None:
     control.have(unwanted())
     control.server.errors["Deployment"] = ApiRefused("PATCH", "exceeded quota")
     await control.reconcile()
+    await control.reconcile()
     assert control.server.deleted == []
     control.server.errors.clear()
+    control.passed += timedelta(seconds=30)
     await control.reconcile()
     assert control.server.deleted == ["qwen-old"]
 
 
-async def test_a_deletion_that_is_refused_is_told(serving: Control) -> None:
-    serving.have(unwanted())
-    serving.server.errors["DELETE"] = ApiRefused("DELETE", "forbidden")
-    assert await serving.reconcile() == 30
-    assert condition(serving.server.statuses[-1], "Stalled")["message"] == "Service qwen-old: forbidden"
-
-
 async def test_a_child_that_is_refused_for_an_edit_is_cleared_of_it_and_applied_again(serving: Control) -> None:
-    edited = copy.deepcopy(dict(serving.cache.get(SERVICE, QWEN) or {}))
+    edited = cached(serving, SERVICE)
     edited["metadata"]["resourceVersion"] = "500"
     edited["spec"]["ports"][0]["port"] = 9000
     serving.have(edited)
@@ -351,10 +370,10 @@ async def test_a_child_that_is_refused_for_an_edit_is_cleared_of_it_and_applied_
 
 
 async def test_a_child_that_is_refused_for_what_it_is_is_not_patched(serving: Control) -> None:
-    edited = copy.deepcopy(dict(serving.cache.get(SERVICE, QWEN) or {}))
+    edited = cached(serving, SERVICE)
     edited["metadata"] |= {"resourceVersion": "500", "labels": {}}
     serving.have(edited)
-    serving.cache.put(SERVICE, {**edited, "metadata": {**edited["metadata"], "resourceVersion": "501"}})
+    serving.cache.put(SERVICE, as_live({**edited, "metadata": {**edited["metadata"], "resourceVersion": "501"}}))
     serving.server.errors["Service"] = ApiInvalid("PATCH", "clusterIP is immutable")
     assert await serving.reconcile() == 30
     assert serving.server.patches == []
@@ -373,7 +392,7 @@ def keyed(**auth: Any) -> dict[str, Any]:
 async def test_a_secret_that_cannot_be_read_does_not_stop_the_look(error: ApiError) -> None:
     control = Control()
     control.server.errors["Secret"] = error
-    assert await control.reconciler._secret("team", keyed(keys=[{"name": "a", "key": "b"}])) is None  # noqa: SLF001 # the unit under test
+    assert await control.model._secret("team", keyed(keys=[{"name": "a", "key": "b"}])) is None  # noqa: SLF001 # the unit under test
 
 
 async def test_a_secret_is_read_only_where_the_spec_names_one() -> None:
@@ -381,17 +400,150 @@ async def test_a_secret_is_read_only_where_the_spec_names_one() -> None:
     control.have(
         {"kind": "Secret", "metadata": {"name": "a", "namespace": "team"}, "data": {"b": "Yw=="}}, cached=False
     )
-    read = control.reconciler._secret  # noqa: SLF001 # the unit under test
-    assert await read("team", keyed(keys=[{"name": "a", "key": "b"}])) == control.server.objects["Secret", "a"]
+    read = control.model._secret  # noqa: SLF001 # the unit under test
+    found = await read("team", keyed(keys=[{"name": "a", "key": "b"}]))
+    assert found is not None
+    assert found["data"] == {"b": "Yw=="}
     assert await read("team", keyed(generate=True)) is None
     assert await read("team", resource()) is None
     assert control.server.reads == [("Secret", "a")]
 
 
-async def test_a_model_that_is_deleted_meanwhile_needs_no_status() -> None:
+@pytest.mark.parametrize("error", [ApiNotFound("PATCH", "not found"), ApiConflict("PATCH", "another uid")])
+async def test_a_model_that_is_gone_or_replaced_needs_no_status_and_its_children_are_not_made_again(
+    error: ApiError,
+) -> None:
     control = Control(resource())
-    control.server.errors["status"] = ApiNotFound("PATCH", "not found")
+    control.server.errors["status"] = error
     assert await control.reconcile() is None
+    written = len(control.server.writes)
+    control.server.objects.clear()
+    for found in control.cache.children("team", "qwen"):  # the garbage collector follows
+        control.cache.remove(kind_of(found.kind), found)
+    assert await control.reconcile() is None
+    assert len(control.server.writes) == written
+    assert control.looked_at == [SHARED], "its namespace's catalogue names it no longer"
+
+
+async def test_a_status_is_for_the_model_that_was_observed_and_not_for_its_successor() -> None:
+    control = Control(resource())
+    successor = resource()
+    successor["metadata"] |= {"uid": "uid-of-another", "resourceVersion": "4000"}
+    make = control.server.apply
+
+    async def replaced_meanwhile(desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        control.cache.put(MODEL, live_object(successor))
+        return await make(desired, force=force)
+
+    control.server.apply = replaced_meanwhile  # type: ignore[method-assign] # the test's own fake
+    assert await control.reconcile() is None, "the fake refuses a status for any but the first model"
+    found = control.cache.get(MODEL, QWEN)
+    assert found is not None
+
+
+async def test_a_kind_that_is_not_served_says_nothing_of_a_model() -> None:
+    control = Control(resource())
+    control.server.errors["status"] = ApiNotServed("PATCH", "404 page not found")
+    with pytest.raises(ApiNotServed):
+        await control.reconcile()
+    assert control.cache.get(MODEL, QWEN) is not None
+
+
+@pytest.mark.parametrize("error", [ApiUnavailable("DELETE", "etcd is slow"), ApiRefused("DELETE", "forbidden")])
+async def test_a_deletion_that_does_not_go_through_is_told(serving: Control, error: ApiError) -> None:
+    serving.have(unwanted())
+    serving.server.errors["DELETE"] = error
+    with contextlib.suppress(ApiUnavailable):
+        await serving.reconcile()
+    assert condition(serving.server.statuses[-1], "Ready")["message"] == f"Service qwen-old: {error.message}"
+
+
+# --- writes that do not stick
+
+
+async def test_a_field_that_a_policy_overwrites_is_told_and_written_at_longer_and_longer_intervals(
+    serving: Control,
+) -> None:
+    forced = {"replicas": 3}
+    make = serving.server.apply
+
+    async def mutated(desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        found = await make(desired, force=force)
+        if found.kind != "Deployment":
+            return found
+        return live_object({**found.body, "spec": {**found.body["spec"], **forced}})
+
+    serving.server.apply = mutated  # type: ignore[method-assign] # the test's own fake
+    deployment = cached(serving, DEPLOYMENT)
+    deployment["metadata"]["resourceVersion"] = "500"
+    deployment["spec"]["replicas"] = 3
+    serving.have(deployment)
+    writes_a_minute = []
+    for minute in range(31):
+        before = len(serving.server.writes)
+        for _ in range(60):  # an event of the watch every second
+            await serving.reconcile()
+            serving.passed += timedelta(seconds=1)
+        writes_a_minute.append(len(serving.server.writes) - before)
+        assert minute > 1 or writes_a_minute[0] <= 5
+    assert sum(writes_a_minute[10:]) <= 3
+    (warning,) = [one for one in serving.server.statuses[-1]["warnings"] if "Deployment qwen" in one]
+    assert warning.startswith("Deployment qwen: spec.replicas: 3 -> 1: what the operator writes does not stick")
+    assert len(serving.server.statuses) <= 2, "the words stay the same"
+    forced.clear()
+    serving.passed += timedelta(minutes=10)
+    await serving.reconcile()
+    found = serving.cache.get(DEPLOYMENT, QWEN)
+    assert found is not None
+    assert found.body["spec"]["replicas"] == 1
+    assert "warnings" not in serving.server.statuses[-1]
+
+
+async def test_two_who_want_another_value_each_do_not_write_without_end(serving: Control) -> None:
+    """A second controller answers each of our writes at once, and each of its writes is an event."""
+    await serving.reconcile()
+    for number in range(600):
+        deployment = cached(serving, DEPLOYMENT)
+        deployment["metadata"]["resourceVersion"] = str(10_000 + number)
+        deployment["spec"]["replicas"] = 5
+        serving.server.version = 10_000 + number
+        serving.have(deployment)
+        await serving.reconcile()
+        serving.passed += timedelta(seconds=1)
+    assert len(serving.server.writes) <= 30
+    (warning,) = serving.server.statuses[-1]["warnings"]
+    assert warning.startswith("Deployment qwen: spec.replicas: 5 -> 1: what the operator writes does not stick")
+
+
+async def test_what_pods_need_is_written_side_by_side_and_before_the_deployment() -> None:
+    control = Control(resource())
+    make, running, most = control.server.apply, 0, 0
+
+    async def slowly(desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        assert desired["kind"] != "Deployment" or running == 1
+        await asyncio.sleep(0)
+        running -= 1
+        return await make(desired, force=force)
+
+    control.server.apply = slowly  # type: ignore[method-assign] # the test's own fake
+    await control.reconcile()
+    assert most == len(CHILDREN) - 1
+    assert control.server.writes[-1][0] == "Deployment"
+
+
+async def test_every_write_says_why(serving: Control, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    await serving.reconcile()
+    edited = resource(generation=2, engine={"maxModelLen": 512})
+    edited["metadata"]["resourceVersion"] = "5000"
+    serving.cache.put(MODEL, as_live(edited))
+    await serving.reconcile()
+    assert "applied Deployment qwen (spec.template.spec.containers[vllm].command: nothing -> --max-model-len 512" in (
+        caplog.text
+    )
 
 
 async def test_a_model_that_is_gone_costs_nothing() -> None:
@@ -405,7 +557,7 @@ async def test_what_models_share_comes_with_the_first_one_and_goes_with_the_last
     assert await control.reconcile(SHARED) is None
     assert await control.reconcile(SHARED) == 1
     assert control.server.writes == [("ConfigMap", "vllm-gates", False), ("ConfigMap", "vllm-catalog", False)]
-    control.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
+    control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     assert await control.reconcile(SHARED) is None
     assert control.server.deleted == ["vllm-gates", "vllm-catalog"]
 
@@ -414,7 +566,7 @@ async def test_models_that_come_together_cost_one_more_write_of_the_catalogue() 
     control = Control(resource())
     await control.reconcile(SHARED)
     for number in range(50):
-        control.cache.put(MODEL, resource(f"model-{number}"))
+        control.cache.put(MODEL, as_live(resource(f"model-{number}")))
         assert await control.reconcile(SHARED) == 1
     for _ in range(3):
         control.passed += timedelta(seconds=1)
@@ -460,7 +612,7 @@ async def test_a_gate_program_of_ours_is_taken_back() -> None:
     assert ("ConfigMap", "vllm-gates", True) in control.server.writes
     found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
     assert found is not None
-    assert found["data"] == gates.program("team")["data"]
+    assert found.body["data"] == gates.program("team")["data"]
 
 
 def shown(control: Control) -> dict[str, Any]:
@@ -475,7 +627,7 @@ async def test_every_child_that_is_written_is_known_at_once() -> None:
     for kind, name, _ in control.server.writes:
         found = control.cache.get(kind_of(kind), Key("team", name))
         assert found is not None
-        assert key_of(found) == (kind, name)
+        assert found.key == (kind, name)
 
 
 # --- what kubelet says, and what is told
@@ -497,7 +649,7 @@ def said(text: str, *, after: str = "2026-11-22T11:00:05Z") -> dict[str, Any]:
 async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_gate() -> None:
     control = Control(resource())
     control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, silent())
+    control.cache.put(POD, as_live(silent()))
     control.server.said = [said("serves other, not qwen")]
     delay = await control.reconcile()
     told = condition(control.server.statuses[-1], "Ready")
@@ -512,7 +664,7 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_gate()
 async def test_an_unready_pod_in_an_unchanged_world_costs_no_read_before_its_time_and_no_second_status() -> None:
     control = Control(resource())
     control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, silent())
+    control.cache.put(POD, as_live(silent()))
     control.server.said = [said("nothing listens on port 8000 yet: the model is still loading")]
     for _ in range(20):
         await control.reconcile()
@@ -524,7 +676,7 @@ async def test_an_unready_pod_in_an_unchanged_world_costs_no_read_before_its_tim
 async def test_events_that_cannot_be_read_do_not_stop_the_status() -> None:
     control = Control(resource())
     control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, silent())
+    control.cache.put(POD, as_live(silent()))
     control.server.errors["Event"] = ApiRefused("GET", "events is forbidden")
     assert await control.reconcile() == 10
     assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
@@ -535,7 +687,7 @@ async def test_pods_that_are_ready_or_tell_their_trouble_themselves_are_not_look
     crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1}}})
     unscheduled = pod("qwen-3", container={"state": {"waiting": {"reason": "ContainerCreating"}}})
     for found in (crashed, unscheduled):
-        serving.cache.put(POD, found)
+        serving.cache.put(POD, as_live(found))
         await serving.reconcile()
     assert serving.server.reads == []
 
@@ -547,7 +699,7 @@ async def test_a_model_that_gets_ready_is_announced_once_in_a_while(serving: Con
             key_of(child_of(resource(), "Deployment"))
         ]
         deployment["metadata"]["resourceVersion"] = str(serving.server.version)
-        serving.cache.put(DEPLOYMENT, deployment)
+        serving.cache.put(DEPLOYMENT, as_live(deployment))
         await serving.reconcile()
     assert len(serving.server.statuses) == 5
     (event,) = serving.server.events
@@ -572,7 +724,7 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
-    serving.cache.remove(MODEL, {"metadata": {**resource()["metadata"], "resourceVersion": "5000"}})
+    serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
     (family,) = serving.census.collect()
     assert family.samples == []

@@ -13,6 +13,7 @@ import pytest
 from tests.support.resources import (
     NOW,
     as_desired,
+    as_live,
     child_of,
     condition,
     deployment_status,
@@ -21,12 +22,14 @@ from tests.support.resources import (
     pod,
     resource,
 )
-from vllm_operator.api.conditions import Reason
+from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import status
-from vllm_operator.planner.decide import decide, decide_namespace, key_of, tell
-from vllm_operator.planner.plan import ChildKey, NamespaceObservation, Plan, Trouble, Write
+from vllm_operator.planner.attempts import Attempt, Outcome
+from vllm_operator.planner.decide import decide
+from vllm_operator.planner.namespace import decide_namespace
+from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import gates
 from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
@@ -35,8 +38,8 @@ from vllm_operator.render.surroundings import Surroundings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEPLOYMENT = ChildKey("Deployment", "qwen")
-BINDING = ChildKey("ConfigMap", "qwen-client")
+DEPLOYMENT = ObjectKey("Deployment", "qwen")
+BINDING = ObjectKey("ConfigMap", "qwen-client")
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STAMP = "2026-11-22T12:00:00Z"
 LATER = NOW + timedelta(hours=1)
@@ -53,13 +56,18 @@ def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {found["type"]: (found["status"], found["reason"]) for found in status["conditions"]}
 
 
+def deletion(child: Mapping[str, Any]) -> Deletion:
+    """That an object is to go."""
+    return Deletion(as_live(child), "no longer wanted")
+
+
 def judged(*pods: dict[str, Any], deployment: dict[str, Any], **spec: Any) -> Mapping[str, Any]:
     """Status of a model whose children are as desired."""
     raw = resource(**spec)
     return told_by(decide(observation(raw, as_desired(raw, **deployment), *pods)))
 
 
-def settled(**spec: Any) -> tuple[dict[str, Any], dict[ChildKey, dict[str, Any]], dict[str, Any]]:
+def settled(**spec: Any) -> tuple[dict[str, Any], dict[ObjectKey, dict[str, Any]], dict[str, Any]]:
     """A model that serves: the resource with its status, its children and its pod."""
     raw = resource(**spec)
     found = as_desired(raw, **deployment_status(raw["spec"].get("replicas", 1)))
@@ -74,7 +82,7 @@ def settled(**spec: Any) -> tuple[dict[str, Any], dict[ChildKey, dict[str, Any]]
 def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
     raw = resource()
     plan = decide(observation(raw))
-    assert plan.writes == tuple(Write(child, ours=False) for child in children(parse_resource(raw)))
+    assert plan.writes == tuple(Write(child, ours=False, reason="") for child in children(parse_resource(raw)))
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "EnginesStarting"),
         "Available": ("False", "NoEngineServes"),
@@ -91,7 +99,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
         "conditions": [],
     }
     assert plan.look_again_at is None
-    assert plan.deletes == ()
+    assert plan.deletions == ()
 
 
 def test_nothing_to_do_is_the_empty_plan_whatever_the_time() -> None:
@@ -144,10 +152,10 @@ def test_a_field_that_is_taken_out_of_the_spec_is_noticed() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [ChildKey(child["kind"], child["metadata"]["name"]) for child in children(parse_resource(resource()))],
+    [ObjectKey(child["kind"], child["metadata"]["name"]) for child in children(parse_resource(resource()))],
     ids=str,
 )
-def test_a_child_that_is_missing_is_made_again_alone(key: ChildKey) -> None:
+def test_a_child_that_is_missing_is_made_again_alone(key: ObjectKey) -> None:
     raw, found, engine = settled()
     del found[key]
     (write,) = decide(observation(raw, found, engine)).writes
@@ -158,7 +166,7 @@ def test_a_child_that_somebody_changed_is_written_once_and_only_that() -> None:
     raw, found, engine = settled()
     found[DEPLOYMENT]["spec"]["template"]["spec"]["containers"][0]["image"] = "other:1"
     (write,) = decide(observation(raw, found, engine)).writes
-    assert write == Write(child_of(raw, "Deployment"), ours=True)
+    assert write == Write(child_of(raw, "Deployment"), ours=True, reason="")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +351,7 @@ def test_an_invalid_spec_is_stalled_and_nothing_is_written() -> None:
     raw, found, engine = settled()
     broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
     plan = decide(observation(broken, found, engine))
-    assert (plan.writes, plan.deletes, plan.look_again_at) == ((), (), None)
+    assert (plan.writes, plan.deletions, plan.look_again_at) == ((), (), None)
     status = told_by(plan)
     assert conditions(status) == {
         "Ready": ("False", "InvalidSpec"),
@@ -409,32 +417,59 @@ def test_a_model_that_wants_the_name_of_another_models_child_is_told() -> None:
     first = resource("qwen")
     second = resource("qwen-engines")
     taken = live(child_of(first, "Service", suffix="-engines"))
-    plan = decide(observation(second, {ChildKey("Service", "qwen-engines"): taken}))
+    plan = decide(observation(second, {ObjectKey("Service", "qwen-engines"): taken}))
     assert plan.writes == ()
     assert "Service qwen-engines exists" in condition(told_by(plan), "Ready")["message"]
 
 
-REFUSED = Trouble(Reason.CHILD_REFUSED, "Deployment qwen: exceeded quota")
-UNWRITTEN = Trouble(Reason.CHILD_NOT_WRITTEN, "Service qwen: failed calling webhook")
+SERVICE = ObjectKey("Service", "qwen")
+WORDS = {Outcome.REFUSED: "exceeded quota", Outcome.UNAVAILABLE: "failed calling webhook"}
+
+
+def attempted(raw: dict[str, Any], outcome: Outcome, *keys: ObjectKey, message: str = "") -> dict[ObjectKey, Attempt]:
+    """What came of the last write of these children, a moment ago."""
+    desired = {key_of(child): child for child in children(parse_resource(raw))}
+    hashes = {key: desired[key]["metadata"]["annotations"][DESIRED_HASH] for key in keys}
+    told = message or WORDS[outcome]
+    return {key: Attempt(hashes[key], NOW, outcome, f"{key.kind} {key.name}: {told}") for key in keys}
+
+
+def after(raw: dict[str, Any], found: dict[ObjectKey, dict[str, Any]], attempts: dict[ObjectKey, Attempt]) -> Plan:
+    """What is decided while the children of these attempts are missing."""
+    there = {key: child for key, child in found.items() if key not in attempts}
+    return decide(observation(raw, there, pod(ready=True), attempts=attempts))
 
 
 def test_a_refused_child_is_told_in_the_words_of_the_api_server_and_tried_again() -> None:
     raw, found, engine = settled()
-    plan = tell(observation(raw, found, engine), [REFUSED])
+    attempts = attempted(raw, Outcome.REFUSED, SERVICE)
+    plan = after(raw, found, attempts)
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildRefused"),
         "Available": ("True", "EnginesServe"),
         "Reconciling": ("False", "ChildRefused"),
         "Stalled": ("True", "ChildRefused"),
     }
-    assert condition(told_by(plan), "Ready")["message"] == "Deployment qwen: exceeded quota"
+    assert condition(told_by(plan), "Ready")["message"] == "Service qwen: exceeded quota"
+    assert plan.writes == ()
     assert plan.look_again_at == NOW + timedelta(seconds=30)
-    assert tell(observation(None), [REFUSED]) == Plan()
+    del found[SERVICE]
+    again = decide(observation(raw, found, engine, attempts=attempts, now=NOW + timedelta(seconds=30)))
+    assert [write.desired["kind"] for write in again.writes] == ["Service"]
+
+
+def test_what_was_refused_is_written_at_once_when_something_else_is_desired() -> None:
+    raw, found, engine = settled()
+    attempts = attempted(raw, Outcome.REFUSED, DEPLOYMENT)
+    edited = {**raw, **resource(generation=2, replicas=2), "status": raw["status"]}
+    plan = decide(observation(edited, found, engine, attempts=attempts))
+    assert [write.desired["kind"] for write in plan.writes] == ["Deployment"]
+    assert conditions(told_by(plan))["Stalled"] == ("False", "AsDesired")
 
 
 def test_a_child_that_cannot_be_written_now_is_told_as_on_its_way() -> None:
-    raw, found, engine = settled()
-    plan = tell(observation(raw, found, engine), [UNWRITTEN])
+    raw, found, _ = settled()
+    plan = after(raw, found, attempted(raw, Outcome.UNAVAILABLE, SERVICE))
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildNotWritten"),
         "Available": ("True", "EnginesServe"),
@@ -442,23 +477,29 @@ def test_a_child_that_cannot_be_written_now_is_told_as_on_its_way() -> None:
         "Stalled": ("False", "AsDesired"),
     }
     assert plan.look_again_at is None, "the queue tries again by itself"
+    assert [write.desired["kind"] for write in plan.writes] == ["Service"]
 
 
 def test_a_refusal_weighs_more_than_a_failure_and_all_are_told() -> None:
-    plan = tell(observation(resource()), [UNWRITTEN, REFUSED])
+    raw, found, _ = settled()
+    unwritten, refused = (attempted(raw, Outcome.UNAVAILABLE, SERVICE), attempted(raw, Outcome.REFUSED, DEPLOYMENT))
+    plan = after(raw, found, {**unwritten, **refused})
     assert conditions(told_by(plan))["Stalled"] == ("True", "ChildRefused")
     message = condition(told_by(plan), "Ready")["message"]
     assert message == "Service qwen: failed calling webhook; Deployment qwen: exceeded quota"
 
 
-def test_the_first_few_of_many_troubles_stand_for_all() -> None:
-    plan = tell(observation(resource()), [REFUSED] * 5)
+def test_the_first_few_of_many_problems_stand_for_all() -> None:
+    raw, found, _ = settled()
+    plan = after(raw, found, attempted(raw, Outcome.REFUSED, *found))
     message = condition(told_by(plan), "Ready")["message"]
-    assert message == "; ".join([REFUSED.message] * 3) + "; and 2 more"
+    assert message.count("exceeded quota") == 3
+    assert message.endswith(f"; and {len(found) - 3} more")
 
 
 def test_a_message_longer_than_the_schema_allows_is_cut() -> None:
-    plan = tell(observation(resource()), [Trouble(Reason.CHILD_REFUSED, "x" * 5000)])
+    raw, found, _ = settled()
+    plan = after(raw, found, attempted(raw, Outcome.REFUSED, SERVICE, message="x" * 5000))
     assert len(condition(told_by(plan), "Ready")["message"]) == 2048
 
 
@@ -481,7 +522,7 @@ def with_extra(child: dict[str, Any]) -> Plan:
 
 def test_a_child_that_is_no_longer_wanted_is_deleted() -> None:
     child = extra("qwen-old")
-    assert with_extra(child) == Plan(deletes=(child,))
+    assert with_extra(child) == Plan(deletions=(deletion(child),))
 
 
 def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> None:
@@ -490,7 +531,7 @@ def test_children_are_deleted_in_the_plan_that_writes_what_replaces_them() -> No
     edited = {**raw, **resource(generation=2, replicas=2), "status": raw["status"]}
     plan = decide(observation(edited, {**found, key_of(child): child}))
     assert [write.desired["kind"] for write in plan.writes] == ["Deployment"]
-    assert plan.deletes == (child,)
+    assert plan.deletions == (deletion(child),)
 
 
 @pytest.mark.parametrize(
@@ -518,9 +559,9 @@ def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> No
     child = extra("qwen-old")
     found[key_of(child)] = child
     broken = {**raw, **resource(generation=2, replicas=-1), "status": raw["status"]}
-    assert decide(observation(broken, found, engine)).deletes == ()
+    assert decide(observation(broken, found, engine)).deletions == ()
     found[BINDING]["metadata"]["ownerReferences"] = []
-    assert decide(observation(raw, found, engine)).deletes == ()
+    assert decide(observation(raw, found, engine)).deletions == ()
 
 
 # --- warnings and API keys
@@ -569,7 +610,7 @@ def test_a_key_of_the_users_reaches_the_binding_and_is_looked_for_again() -> Non
     assert plan.look_again_at == NOW + timedelta(minutes=5)
     children_of_before = {key_of(child): live(child) for child in children(parse_resource(raw))}
     (write,) = decide(observation(raw, children_of_before, secret=token("s3cret"))).writes
-    assert key_of(write.desired) == ChildKey("Secret", "qwen-binding")
+    assert key_of(write.desired) == ObjectKey("Secret", "qwen-binding")
     assert write.desired["data"]["VLLM_API_KEY"] == token("s3cret")["data"]["token"]
 
 
@@ -629,14 +670,15 @@ def test_a_message_that_changes_keeps_the_transition_time() -> None:
 # --- namespaces
 
 
-def shared(*found: dict[str, Any]) -> dict[ChildKey, dict[str, Any]]:
+def shared(*found: dict[str, Any]) -> dict[ObjectKey, dict[str, Any]]:
     """Live objects that the models of a namespace share."""
     return {key_of(one): one for one in found}
 
 
-def around(*models: dict[str, Any], live_ones: Mapping[ChildKey, Any] | None = None, **more: Any) -> Plan:
+def around(*models: dict[str, Any], live_ones: Mapping[ObjectKey, Any] | None = None, **more: Any) -> Plan:
     """What is decided about a namespace."""
-    return decide_namespace(NamespaceObservation("team", models, live_ones or {}, NOW, **more))
+    found = {key: as_live(one) for key, one in (live_ones or {}).items()}
+    return decide_namespace(NamespaceObservation("team", tuple(map(as_live, models)), found, NOW, **more))
 
 
 def available(raw: dict[str, Any], status: str = "True") -> dict[str, Any]:
@@ -653,7 +695,7 @@ def listed_in(plan: Plan) -> list[dict[str, Any]]:
 
 def test_what_models_share_is_made_with_the_first_one() -> None:
     made = (gates.program("team"), catalog("team", [resource()]))
-    assert around(resource()) == Plan(writes=tuple(Write(desired, ours=False) for desired in made))
+    assert around(resource()) == Plan(writes=tuple(Write(desired, ours=False, reason="") for desired in made))
 
 
 def test_what_models_share_is_left_alone_while_it_is_current() -> None:
@@ -669,7 +711,7 @@ def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None
     program = live(gates.program("team"))
     program["data"][name] = "raise SystemExit(1)"
     plan = around(resource(), live_ones=shared(program, live(catalog("team", [resource()]))))
-    assert plan == Plan(writes=(Write(gates.program("team"), ours=True),))
+    assert plan == Plan(writes=(Write(gates.program("team"), ours=True, reason=""),))
 
 
 def test_what_models_share_goes_with_the_last_one() -> None:
@@ -677,7 +719,7 @@ def test_what_models_share_goes_with_the_last_one() -> None:
     leaving = resource()
     leaving["metadata"]["deletionTimestamp"] = STAMP
     for models in ((), (leaving,)):
-        assert around(*models, live_ones=shared(program, shown)) == Plan(deletes=(program, shown))
+        assert around(*models, live_ones=shared(program, shown)) == Plan(deletions=(deletion(program), deletion(shown)))
         assert around(*models) == Plan()
     assert {program["metadata"]["name"], shown["metadata"]["name"]} == {GATES_CONFIG_MAP, CATALOG_CONFIG_MAP}
 
@@ -687,7 +729,7 @@ def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
     damaged = live(catalog("team", [resource()]))
     damaged["data"]["catalog.json"] = damage
     plan = around(resource(), live_ones=shared(live(gates.program("team")), damaged))
-    assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True),))
+    assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True, reason=""),))
 
 
 def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
@@ -716,15 +758,15 @@ def test_a_catalogue_that_was_just_judged_waits_so_that_many_changes_cost_one_wr
         look_again_at=just + timedelta(seconds=1)
     )
     late = around(resource(), live_ones=program, catalog_judged_at=NOW - timedelta(seconds=1))
-    assert late == Plan(writes=(Write(catalog("team", [resource()]), ours=False),))
+    assert late == Plan(writes=(Write(catalog("team", [resource()]), ours=False, reason=""),))
     gone = shared(live(catalog("team", [resource()])))
-    assert around(live_ones=gone, catalog_judged_at=just).deletes == tuple(gone.values())
+    assert around(live_ones=gone, catalog_judged_at=just).deletions == tuple(map(deletion, gone.values()))
 
 
 def test_a_patch_that_does_not_fit_stalls_the_model_and_leaves_its_children() -> None:
     raw = resource(generation=2, pod={"patch": {"spec": {"containers": [{"image": "x"}]}}})
     plan = decide(observation(raw, as_desired(resource())))
-    assert (plan.writes, plan.deletes) == ((), ())
+    assert (plan.writes, plan.deletions) == ((), ())
     assert plan.status is not None
     stalled = condition(plan.status, "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")

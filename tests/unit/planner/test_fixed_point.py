@@ -145,7 +145,7 @@ def test_what_a_changed_spec_no_longer_asks_for_is_gone_but_for_a_claim_that_is_
     edited.raw = {**edited.raw, "spec": second}
     for world in (edited, fresh):
         world.carry_out(world.decide())
-        assert world.decide().deletes == ()
+        assert world.decide().deletions == ()
     left = {key for key, child in edited.children.items() if not kept(child)}
     assert left == {key for key, child in fresh.children.items() if not kept(child)}
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.resources import observation, resource
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import keys
-from vllm_operator.planner.plan import ChildKey, Observation
 from vllm_operator.render.binding import binding_secret
 from vllm_operator.render.surroundings import Surroundings
 
-BINDING = ChildKey("Secret", "qwen-binding")
+if TYPE_CHECKING:
+    from vllm_operator.planner.plan import Observation
+
+BINDING = ObjectKey("Secret", "qwen-binding")
 FRESH = "made-a-moment-ago"
 READ: dict[str, Any] = {"keys": [{"name": "team-key", "key": "token"}, {"name": "other", "key": "token"}]}
 
@@ -34,8 +37,13 @@ def raw(**auth: Any) -> dict[str, Any]:
 def binding(**data: str) -> dict[str, Any]:
     """The live binding Secret."""
     owner = parse_resource(resource()).owner_reference
-    metadata = {"name": "qwen-binding", "namespace": "team", "uid": "u", "ownerReferences": [owner]}
-    return {"kind": "Secret", "metadata": metadata, "data": data}
+    metadata = {
+        "name": "qwen-binding",
+        "namespace": "team",
+        "uid": "u",
+        "resourceVersion": "1",
+    }
+    return {"kind": "Secret", "metadata": {**metadata, "ownerReferences": [owner]}, "data": data}
 
 
 def look(found: dict[str, Any] | None = None, secret: dict[str, Any] | None = None, **auth: Any) -> Observation:

@@ -1,0 +1,99 @@
+"""A live Kubernetes object, read once at the cluster's border: what decisions ask of every object has a typed name.
+
+The rest of an object (`spec`, `status`, `data`) stays the mapping that the API server sent, in `body`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ObjectKey(NamedTuple):
+    """Kind and name of an object; the namespace is that of whoever asks."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The owner reference that is marked as the controller."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObject:
+    """One namespaced object as the API server has it. It is never changed, only replaced by a newer one."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: int
+    """Grows with every change, also across objects of one name (KEP-5504, Kubernetes 1.35)."""
+    generation: int
+    """Grows with every change of the spec; 0 for kinds that have none."""
+    leaving: bool
+    """Whether it is being deleted (`metadata.deletionTimestamp`)."""
+    controller: Controller | None
+    body: Mapping[str, Any] = field(repr=False)
+    """The whole object. A Secret's values are in it, so it is never printed."""
+
+    @property
+    def key(self) -> ObjectKey:
+        """Kind and name."""
+        return ObjectKey(self.kind, self.name)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels; empty where it has none."""
+        return self.body["metadata"].get("labels") or {}
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """Its annotations; empty where it has none."""
+        return self.body["metadata"].get("annotations") or {}
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """Its status; empty where it has none yet."""
+        return self.body.get("status") or {}
+
+
+def live_object(raw: Mapping[str, Any], *, kind: str = "") -> LiveObject:
+    """Read an object as the API server sent it; `kind` is that of its list, where it is an item and has none itself.
+
+    Raises:
+        KeyError: it has no identity: the API server sends none such.
+    """
+    metadata = raw["metadata"]
+    return LiveObject(
+        kind=kind or raw["kind"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=int(metadata["resourceVersion"]),
+        generation=metadata.get("generation", 0),
+        leaving="deletionTimestamp" in metadata,
+        controller=_controller(metadata),
+        body=raw,
+    )
+
+
+def key_of(body: Mapping[str, Any]) -> ObjectKey:
+    """Kind and name of an object that is rendered or sent."""
+    return ObjectKey(body["kind"], body["metadata"]["name"])
+
+
+def _controller(metadata: Mapping[str, Any]) -> Controller | None:
+    for reference in metadata.get("ownerReferences") or ():
+        if reference.get("controller"):
+            return Controller(reference["kind"], reference["name"], reference["uid"])
+    return None

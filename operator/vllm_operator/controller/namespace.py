@@ -1,0 +1,109 @@
+"""Reconciling what the models of a namespace share: observe -> decide -> execute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from vllm_operator.api import names
+from vllm_operator.cluster.cache import Key
+from vllm_operator.cluster.kinds import CONFIG_MAP
+from vllm_operator.controller.execute import PlanExecutor
+from vllm_operator.controller.reconcile import MOST_ROUNDS, utc_now
+from vllm_operator.errors import ApiEnding, OperatorError
+from vllm_operator.planner.namespace import catalog_again_at, decide_namespace, problems
+from vllm_operator.planner.news import News
+from vllm_operator.planner.owners import is_managed
+from vllm_operator.planner.plan import NamespaceObservation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from vllm_operator.cluster.cache import Cache
+    from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.queue import NamespaceKey
+    from vllm_operator.controller.announce import Announcer
+    from vllm_operator.planner.attempts import Attempts, Problem
+    from vllm_operator.planner.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the next look at a namespace has to know of the one before."""
+
+    attempts: Attempts = field(default_factory=dict)
+    catalog_judged_at: datetime | None = None
+
+
+class NamespaceReconciler:
+    """Brings what the models of one namespace share to what is wanted of it."""
+
+    def __init__(
+        self, client: Client, cache: Cache, announcer: Announcer, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._cache = cache
+        self._announcer = announcer
+        self._clock = clock
+        self._executor = PlanExecutor(client, cache)
+        self._memories: dict[str, _Memory] = {}
+
+    async def reconcile(self, key: NamespaceKey) -> float | None:
+        """Look at one namespace. Returns in how many seconds to look again, if nothing changes before.
+
+        Raises:
+            OperatorError: it could not be written; there is no one status to tell it in.
+        """
+        try:
+            observation, plan = await self._settle(self._observe(key.namespace))
+        except ApiEnding:
+            return None  # what is made there would not last
+        found = problems(observation)
+        if found:
+            self._memories[key.namespace] = replace(self._memory(key.namespace), attempts={})
+            await self._tell(observation, found[0])
+            raise OperatorError(found[0].message)
+        self._remember(observation)
+        return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
+
+    async def _settle(self, observation: NamespaceObservation) -> tuple[NamespaceObservation, Plan]:
+        """Decide and execute until nothing is left to do now, or something could not be done."""
+        for _ in range(MOST_ROUNDS):
+            plan = decide_namespace(observation)
+            if not plan.changes:
+                return observation, plan
+            result = await self._executor.execute(plan, observation.attempts, observation.now, ours=is_managed)
+            shared = {**self._observe(observation.namespace).shared, **result.found}
+            observation = replace(observation, shared=shared, attempts={**observation.attempts, **result.attempts})
+            if result.failure is not None:
+                return observation, plan
+        return observation, replace(decide_namespace(observation), look_again_at=observation.now)
+
+    def _observe(self, namespace: str) -> NamespaceObservation:
+        found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in names.SHARED)
+        memory = self._memory(namespace)
+        return NamespaceObservation(
+            namespace=namespace,
+            models=self._cache.models(namespace),
+            shared={live.key: live for live in found if live is not None},
+            now=self._clock(),
+            attempts=memory.attempts,
+            catalog_judged_at=memory.catalog_judged_at,
+        )
+
+    def _memory(self, namespace: str) -> _Memory:
+        return self._memories.get(namespace, _Memory())
+
+    def _remember(self, observation: NamespaceObservation) -> None:
+        """Nothing of a namespace without models; when its catalogue was compared, if it was."""
+        if not observation.models:
+            self._memories.pop(observation.namespace, None)
+            return
+        judged_at = observation.now if catalog_again_at(observation) is None else observation.catalog_judged_at
+        self._memories[observation.namespace] = _Memory(observation.attempts, judged_at)
+
+    async def _tell(self, observation: NamespaceObservation, problem: Problem) -> None:
+        """An Event about the first model: what is shared has no status."""
+        first = min(observation.models, key=lambda model: model.name, default=None)
+        if first is not None:
+            await self._announcer.announce(first, News("Warning", problem.reason, problem.message), observation.now)

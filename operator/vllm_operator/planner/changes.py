@@ -1,0 +1,123 @@
+"""From desired and live objects to the changes that are due, for models and for what namespaces share. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.conditions import Reason
+from vllm_operator.api.live import key_of
+from vllm_operator.api.names import DESIRED_HASH, SHARED
+from vllm_operator.planner import attempts, reasons
+from vllm_operator.planner.attempts import Outcome, Problem
+from vllm_operator.planner.compare import holds
+from vllm_operator.planner.plan import Deletion, Wave, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.planner.attempts import Attempt, Attempts
+
+_WAVES: Final = {
+    "Deployment": Wave.ENGINES,
+    "NetworkPolicy": Wave.REST,
+    "PodDisruptionBudget": Wave.REST,
+    "PodMonitor": Wave.REST,
+}
+"""What is not here is needed by pods, or has a name that somebody else's object may have."""
+
+_DOES_NOT_STICK: Final = (
+    "what the operator writes does not stick: find the webhook, policy or controller that changes it, and exempt this "
+    "object; it is written again at longer and longer intervals"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Everything in which the live objects are not as desired, and what came of it before."""
+
+    writes: tuple[Write, ...]
+    deletions: tuple[Deletion, ...]
+    attempts: Attempts
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What did not go through when it was last tried, and is still wanted."""
+        found = [self._attempt(write) for write in self.writes]
+        found += [self.attempts.get(deletion.live.key) for deletion in self.deletions]
+        return [attempt.problem for attempt in found if attempt is not None and attempt.problem is not None]
+
+    @property
+    def fights(self) -> list[str]:
+        """Writes that went through and do not last, in words for the status."""
+        return [
+            f"{write.desired['kind']} {write.desired['metadata']['name']}: {write.reason}: {_DOES_NOT_STICK}"
+            for write in self.writes
+            if (attempt := self._attempt(write)) and attempt.problem is None and attempt.due_at
+        ]
+
+    @property
+    def name_taken(self) -> bool:
+        """Whether a name was found to be somebody else's: half a model beside that object helps nobody."""
+        return any(problem.reason is Reason.NAME_TAKEN for problem in self.problems)
+
+    def due(self, now: datetime) -> tuple[tuple[Write, ...], tuple[Deletion, ...]]:
+        """What to write and to delete now. Nothing is deleted while a write waits: it may still refer to it."""
+        writes = tuple(write for write in self.writes if attempts.is_due(self._attempt(write), _hash(write), now))
+        waiting = len(writes) < len(self.writes)
+        if waiting and self.name_taken:
+            return (), ()
+        deletions = tuple(one for one in self.deletions if attempts.is_due(self.attempts.get(one.live.key), "", now))
+        return writes, () if waiting else deletions
+
+    def next_due(self, now: datetime) -> datetime | None:
+        """When something that waits is due; None where nothing waits."""
+        return attempts.next_due(self._attempts(), now)
+
+    def _attempts(self) -> Iterator[Attempt]:
+        found = [self._attempt(write) for write in self.writes]
+        found += [self.attempts.get(deletion.live.key) for deletion in self.deletions]
+        return (attempt for attempt in found if attempt is not None)
+
+    def _attempt(self, write: Write) -> Attempt | None:
+        """The last write of what is desired now; what was desired before says nothing of it."""
+        attempt = self.attempts.get(key_of(write.desired))
+        return attempt if attempt and attempt.desired_hash == _hash(write) else None
+
+
+def writes(desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]) -> tuple[Write, ...]:
+    """A write for each object that is not as desired."""
+    pairs = ((child, live.get(key_of(child))) for child in desired)
+    return tuple(_write(child, found) for child, found in pairs if not _settled(found, child))
+
+
+def name_taken(key: ObjectKey) -> Problem:
+    """A child's name belongs to somebody else."""
+    advice = "delete or rename it" if key.name in SHARED else "delete or rename it, or give the VLLMModel another name"
+    return Problem(Reason.NAME_TAKEN, f"{key.kind} {key.name} exists and is not the operator's: {advice}")
+
+
+def attempt_of(write: Write, now: datetime, outcome: Outcome, message: str = "") -> Attempt:
+    """What came of a write."""
+    return attempts.Attempt(_hash(write), now, outcome, message)
+
+
+def deletion_attempt(now: datetime, outcome: Outcome, message: str = "") -> Attempt:
+    """What came of a deletion."""
+    return attempts.Attempt("", now, outcome, message)
+
+
+def _write(desired: Mapping[str, Any], live: LiveObject | None) -> Write:
+    reason = reasons.reason(live.body if live else None, desired)
+    return Write(desired, ours=live is not None, reason=reason, wave=_WAVES.get(desired["kind"], Wave.NEEDED))
+
+
+def _settled(live: LiveObject | None, desired: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to write now: it is as desired, or on its way out and made anew when it is gone."""
+    return live is not None and (live.leaving or holds(live.body, desired))
+
+
+def _hash(write: Write) -> str:
+    return str(write.desired["metadata"]["annotations"][DESIRED_HASH])

@@ -1,0 +1,56 @@
+"""All judgement about what the models of a namespace share: the gate program and the catalogue. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.names import CATALOG_CONFIG_MAP
+from vllm_operator.planner import changes, reasons
+from vllm_operator.planner.changes import Changes
+from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan
+from vllm_operator.render import catalog, gates
+
+if TYPE_CHECKING:
+    from vllm_operator.planner.attempts import Problem
+
+CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
+"""Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
+
+
+def decide_namespace(observation: NamespaceObservation) -> Plan:
+    """What shall be done: what models share is there as long as a model is."""
+    later = catalog_again_at(observation)
+    wanted = _changes(observation, with_catalog=later is None)
+    writes, deletions = wanted.due(observation.now)
+    return Plan(writes=writes, deletions=deletions, look_again_at=later or wanted.next_due(observation.now))
+
+
+def problems(observation: NamespaceObservation) -> list[Problem]:
+    """What could not be written when it was last tried; there is no one status to tell it in."""
+    return _changes(observation, with_catalog=True).problems
+
+
+def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Changes:
+    models = [model.body for model in observation.models if not model.leaving]
+    if not models:
+        gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in observation.shared.values())
+        return Changes((), gone, observation.attempts)
+    desired = [gates.program(observation.namespace)]
+    if with_catalog:
+        live = observation.shared.get(ObjectKey("ConfigMap", CATALOG_CONFIG_MAP))
+        desired.append(catalog.catalog(observation.namespace, models, live.body if live else None))
+    return Changes(changes.writes(desired, observation.shared), (), observation.attempts)
+
+
+def catalog_again_at(observation: NamespaceObservation) -> datetime | None:
+    """When to look at the catalogue, where it was looked at a moment ago; None for now."""
+    judged = observation.catalog_judged_at
+    if judged is None or observation.now >= judged + CATALOG_AGAIN_AFTER or not _living(observation):
+        return None
+    return judged + CATALOG_AGAIN_AFTER
+
+
+def _living(observation: NamespaceObservation) -> bool:
+    return any(not model.leaving for model in observation.models)
