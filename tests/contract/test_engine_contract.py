@@ -233,11 +233,26 @@ def converted(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pooler(kind: Kind, converted: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+def poolers(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineServer]]:
+    """Servers whose models pool, by what they were made into. They load side by side: one core each is all they use."""
+    with contextlib.ExitStack() as running:
+        servers = {
+            made: running.enter_context(
+                kind.start(
+                    *FLAGS, "--convert", made, folder=tmp_path_factory.mktemp("pooler"), api_key=KEY, wait=False
+                ),
+            )
+            for made in OFFERED
+        }
+        for server in servers.values():
+            server.wait_ready(REAL_START_SECONDS)
+        yield servers
+
+
+@pytest.fixture
+def pooler(poolers: dict[str, EngineServer], converted: str) -> EngineServer:
     """A server whose model pools."""
-    with kind.start(*FLAGS, "--convert", converted, folder=tmp_path_factory.mktemp("pooler"), api_key=KEY) as server:
-        server.wait_ready(REAL_START_SECONDS)
-        yield server
+    return poolers[converted]
 
 
 def test_a_pooling_model_answers_numbers_under_its_paths_and_knows_no_others(
@@ -432,19 +447,30 @@ def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_
         assert server.wait_exit(15) == 0
 
 
-@pytest.mark.parametrize(
-    ("flags", "code", "text"),
-    [
-        (("--swap-space", "4"), 2, "unrecognized arguments: --swap-space 4"),
-        (("--max-model-len", "999999"), 1, "User-specified max_model_len (999999) is greater than the derived"),
-        (("--runner", "pooling", "--convert", "none"), 1, "This model does not support `--runner pooling`."),
-        (("--runner", "generate", "--convert", "embed"), 1, "Engine core initialization failed"),
-    ],
-)
-def test_a_wrong_flag_ends_the_start(kind: Kind, tmp_path: Path, flags: tuple[str, ...], code: int, text: str) -> None:
-    with kind.start(*flags, folder=tmp_path, wait=False) as server:
-        assert server.wait_exit(REAL_START_SECONDS) == code
-        assert text in server.log()
+WRONG: dict[tuple[str, ...], tuple[int, str]] = {
+    ("--swap-space", "4"): (2, "unrecognized arguments: --swap-space 4"),
+    ("--max-model-len", "999999"): (1, "User-specified max_model_len (999999) is greater than the derived"),
+    ("--runner", "pooling", "--convert", "none"): (1, "This model does not support `--runner pooling`."),
+    ("--runner", "generate", "--convert", "embed"): (1, "Engine core initialization failed"),
+}
+"""Flags with which no server starts, the exit code, and what its log says."""
+
+
+@pytest.fixture(scope="module")
+def wrong(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, ...], EngineServer]]:
+    """Servers that were started with wrong flags, by these. They end side by side."""
+    with contextlib.ExitStack() as running:
+        yield {
+            flags: running.enter_context(kind.start(*flags, folder=tmp_path_factory.mktemp("wrong"), wait=False))
+            for flags in WRONG
+        }
+
+
+@pytest.mark.parametrize("flags", WRONG, ids=" ".join)
+def test_a_wrong_flag_ends_the_start(wrong: dict[tuple[str, ...], EngineServer], flags: tuple[str, ...]) -> None:
+    code, text = WRONG[flags]
+    assert wrong[flags].wait_exit(REAL_START_SECONDS) == code
+    assert text in wrong[flags].log()
 
 
 @pytest.mark.real_vllm
