@@ -12,7 +12,7 @@ SEED ?=
 SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
 UNIT := not api_server and not node and not real_vllm
-SIDE_BY_SIDE ?= 4
+SIDE_BY_SIDE ?= 3
 
 .PHONY: help
 help: ## list the targets
