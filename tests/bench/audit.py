@@ -135,6 +135,13 @@ def stands_at(writes: Iterable[Write], owed: frozenset[Target]) -> float | None:
     return max(first.values()) if len(first) == len(owed) else None
 
 
+def lag_seconds(writes: Iterable[Write], first: Target, then: Target) -> float | None:
+    """From the answer to the first successful write of one object to that of another; None while one is missing."""
+    writes = list(writes)
+    began, stood = (stands_at(writes, frozenset({target})) for target in (first, then))
+    return None if began is None or stood is None else stood - began
+
+
 def counted(writes: Iterable[Write], user: str) -> list[Write]:
     """The writes that count for a user. Events are told apart: they are messages, not state."""
     return [write for write in writes if write.user == user and write.target.resource != "events"]

@@ -37,13 +37,22 @@ async def write_all(client: Client, works: Sequence[Work], concurrency: int) -> 
 
     async def follow(_: Work) -> None:
         work, model = await made.get()
-        for child in work.children_of(model.uid):
-            await client.apply(child, force=False)
-        await client.patch_status(model, work.status)
+        await _follow(client, work, model)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(_spread(works, concurrency, apply))
         group.create_task(_spread(works, concurrency, follow))
+
+
+async def write_one(client: Client, work: Work) -> None:
+    """Write one resource, then its children and its status, one after the other."""
+    await _follow(client, work, await client.apply(work.resource, force=True))
+
+
+async def _follow(client: Client, work: Work, model: LiveObject) -> None:
+    for child in work.children_of(model.uid):
+        await client.apply(child, force=False)
+    await client.patch_status(model, work.status)
 
 
 async def _spread(items: Iterable[T], concurrency: int, act: Callable[[T], Awaitable[None]]) -> None:

@@ -40,6 +40,17 @@ class Work:
         """Namespace of the resource and of its children."""
         return str(self.resource["metadata"]["namespace"])
 
+    @property
+    def made(self) -> Target:
+        """The resource itself, as a write is about it."""
+        return Target(PLURAL, self.namespace, self.name)
+
+    @property
+    def deployment(self) -> Target:
+        """Its Deployment, as a write is about it."""
+        [name] = [child["metadata"]["name"] for child in self.children if child["kind"] == "Deployment"]
+        return Target(kind_of("Deployment").plural, self.namespace, name)
+
     def children_of(self, uid: str) -> list[dict[str, Any]]:
         """The children of the resource that was made."""
         return [_owned(child, uid) for child in self.children]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_RATIO: Final = 1.3
 WANTED_RATIO: Final = 1.1
+DEPLOYMENT_GOAL_MS: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,16 @@ class Still:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Singles:
+    """Models that were made one at a time: from the answer to each one's create call until its Deployment stood."""
+
+    bare_seconds: Sequence[float]
+    """With the same writes one after the other, made by the harness."""
+    operated_seconds: Sequence[float]
+    """By the operator, which had nothing else to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Everything that was measured on one cluster."""
 
@@ -76,6 +87,7 @@ class Measured:
     children: int
     pairs: Sequence[tuple[Bare, Operated]]
     still: Still
+    singles: Singles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +108,13 @@ class Figures:
     failed_writes: int
     reconcile_failures: int
     unattributed_writes: int
+    deployment_p50_ms: float
+    """From the answer to one resource's create call until its Deployment stands; the operator is idle otherwise."""
+    deployment_p95_ms: float
+    bare_deployment_p50_ms: float
+    bare_deployment_p95_ms: float
+    deployment_ratio_to_bare_writes: float
+    """Of the two medians."""
     idle_writes: int
     restart_writes: int
     restart_stop_seconds: float
@@ -133,6 +152,10 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
     ratios = [phase.seconds / bare.seconds for bare, phase in pairs]
     cpu_ratios = [phase.used.own_seconds / bare.used.own_seconds for bare, phase in pairs]
     looks = _sum(phase.reconciles for phase in operated)
+    singles = measured.singles
+    deployment_p50, bare_deployment_p50 = (
+        percentile(seconds, 0.5) for seconds in (singles.operated_seconds, singles.bare_seconds)
+    )
 
     def per_resource(seconds: Sequence[float]) -> float:
         return statistics.median(seconds) * 1000 / number
@@ -151,6 +174,11 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
         failed_writes=sum(phase.failed_writes for phase in operated),
         reconcile_failures=sum(phase.failures for phase in operated),
         unattributed_writes=sum(phase.unattributed_writes for phase in operated),
+        deployment_p50_ms=deployment_p50 * 1000,
+        deployment_p95_ms=percentile(singles.operated_seconds, 0.95) * 1000,
+        bare_deployment_p50_ms=bare_deployment_p50 * 1000,
+        bare_deployment_p95_ms=percentile(singles.bare_seconds, 0.95) * 1000,
+        deployment_ratio_to_bare_writes=deployment_p50 / bare_deployment_p50,
         idle_writes=still.idle_writes,
         restart_writes=still.restart_writes,
         restart_stop_seconds=still.stop_seconds,
@@ -174,7 +202,7 @@ def verdicts(found: Figures, mode: ControllerManager) -> list[Verdict]:
     """Hold the figures against the goals.
 
     With the controller manager the Deployments' statuses move, and the resources' statuses follow them: the number of
-    writes is no goal there.
+    writes is no goal there. Nor is a single Deployment's time, as others write at the same moment.
     """
     ratio = found.ratio_to_bare_writes
     wanted = "reached" if ratio <= WANTED_RATIO else "not reached"
@@ -190,6 +218,9 @@ def verdicts(found: Figures, mode: ControllerManager) -> list[Verdict]:
         most = found.children_per_resource + 1
         text = f"{found.writes_per_resource:.2f} writes per resource, children + 1 = {most} allowed"
         goals.insert(1, Verdict(text, found.writes_per_resource <= most))
+        text = f"one resource to its Deployment in {found.deployment_p50_ms:.1f} ms (p50)"
+        reached = found.deployment_p50_ms < DEPLOYMENT_GOAL_MS
+        goals.append(Verdict(f"{text}, less than {DEPLOYMENT_GOAL_MS:.0f} ms is the goal", reached))
     return goals
 
 
@@ -207,6 +238,21 @@ def quantile(cumulative: Mapping[float, float], share: float) -> float:
             return below + (bound - below) * (rank - count_below) / (count - count_below)
         below, count_below = bound, count
     return below
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """A quantile of single values, interpolated between the two beside it.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("a percentile of no values")
+    ordered = sorted(values)
+    rank = share * (len(ordered) - 1)
+    below = int(rank)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
 
 
 def difference(after: Mapping[float, float], before: Mapping[float, float]) -> dict[float, float]:

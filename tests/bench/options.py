@@ -32,6 +32,8 @@ class Options:
     repetitions: int = 10
     """How many pairs of a bare and an operated phase; with an even number each is first as often. The figures
     are their medians."""
+    singles: int = 50
+    """How many models are made one at a time, bare and by the operator, to see when each has its Deployment."""
     concurrency: int = 16
     """Writers at work at once: the operator's workers, and the harness's own, in each of its two stages."""
     idle_seconds: float = 60.0
@@ -53,6 +55,7 @@ def parse(arguments: Sequence[str]) -> Options:
     add = parser.add_argument
     add("--resources", type=_positive, default=default.resources, help="models per phase")
     add("--repetitions", type=_positive, default=default.repetitions, help="pairs of phases")
+    add("--singles", type=_positive, default=default.singles, help="models made one at a time")
     add("--concurrency", type=_positive, default=default.concurrency, help="writers at work at once")
     add("--idle-seconds", type=float, default=default.idle_seconds, help="how long to watch for idle writes")
     add(

@@ -11,21 +11,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tests.bench import bare, bodies
-from tests.bench.audit import AuditLog, Write, counted, stands_at
+from tests.bench.audit import AuditLog, Write, counted, lag_seconds, stands_at
 from tests.bench.figures import Bare, Operated, Still, difference
 from tests.bench.process import OperatorProcess
 from tests.bench.site import HARNESS, OPERATOR, Site, user_name
 from vllm_operator.api.names import SHARED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from tests.bench.bodies import Work
     from tests.bench.options import Options
+    from vllm_operator.cluster.client import Client
 
 _SECONDS_PER_RESOURCE: Final = 0.5
 _LEAST_SECONDS: Final = 120.0
+_WARM_UP: Final = 3
+"""Models made one at a time that do not count: with the first come connections and what its namespace shares."""
+_BETWEEN_SECONDS: Final = 1.1
+"""Quiet between two of them: what follows a model within a second, its namespace's catalogue, is to meet no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,36 @@ class Phases:
             start_seconds=start_seconds,
         )
         return still, operator
+
+    async def one_by_one_bare(self, namespace: str) -> list[float]:
+        """The harness makes one model after the other, each with its children and status one after the other.
+
+        Returns the seconds from the answer to each model's own write to that of its Deployment.
+        """
+        return await self._one_by_one(namespace, bare.write_one)
+
+    async def one_by_one_operated(self, namespace: str) -> list[float]:
+        """The harness makes one model after the other, and the operator, idle until then, does the rest; as above."""
+
+        async def create(client: Client, work: Work) -> None:
+            await client.apply(work.resource, force=True)
+
+        return await self._one_by_one(namespace, create)
+
+    async def _one_by_one(self, namespace: str, make: Callable[[Client, Work], Awaitable[None]]) -> list[float]:
+        lags: list[float] = []
+        works = await self._begin(namespace, _WARM_UP + self.options.singles)
+        async with self.site.session() as session:
+            client = self.site.client(session)
+            for work in works:
+                self._log.forget()
+                await make(client, work)
+                await self._stand([work])
+                lag = lag_seconds(self._log.writes, work.made, work.deployment)
+                assert lag is not None
+                lags.append(lag)
+                await self._log.until_quiet(_BETWEEN_SECONDS, limit_seconds=self._limit_seconds)
+        return lags[_WARM_UP:]
 
     @property
     def _limit_seconds(self) -> float:

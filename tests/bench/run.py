@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench.bodies import works
-from tests.bench.figures import Measured
+from tests.bench.figures import Measured, Singles, percentile
 from tests.bench.options import ControllerManager
 from tests.bench.phases import Phases
 from tests.bench.site import prepare
@@ -44,7 +44,7 @@ class _Run:
     _count: int = 0
 
     async def all(self) -> Measured:
-        """Warm up, then pair after pair in changing order; after the last one, an idle minute and a restart.
+        """Warm up, then pair after pair in changing order; after the last one, an idle minute, a restart, and singles.
 
         A new cluster takes writes faster than one that has seen a thousand: a pair of full size goes before.
         """
@@ -69,7 +69,26 @@ class _Run:
             )
         assert still is not None
         children = len(works("any", 1)[0].children)
-        return Measured(resources=options.resources, children=children, pairs=pairs, still=still)
+        singles = await self._one_by_one()
+        return Measured(resources=options.resources, children=children, pairs=pairs, still=still, singles=singles)
+
+    async def _one_by_one(self) -> Singles:
+        """Make models one at a time: first all of them bare, then all of them with the operator."""
+        namespace = self._namespace("bare")
+        bare = await self.phases.one_by_one_bare(namespace)
+        self._say(f"bare writes, one resource to its Deployment: {percentile(bare, 0.5) * 1000:.1f} ms")
+        await self._clean(namespace)
+        namespace = self._namespace("operated")
+        operator = self.phases.start()
+        try:
+            await operator.wait_ready()
+            operated = await self.phases.one_by_one_operated(namespace)
+            self._say(f"operator, one resource to its Deployment: {percentile(operated, 0.5) * 1000:.1f} ms")
+            await operator.stop()
+        finally:
+            operator.kill()
+        await self._clean(namespace)
+        return Singles(bare_seconds=bare, operated_seconds=operated)
 
     async def _bare(self, resources: int) -> Bare:
         namespace = self._namespace("bare")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from tests.bench.audit import AuditLog, Target, Write, parse, stands_at
+from tests.bench.audit import AuditLog, Target, Write, lag_seconds, parse, stands_at
 from tests.bench.bodies import owed, works
-from tests.bench.figures import difference, quantile
+from tests.bench.figures import difference, percentile, quantile
 from tests.bench.site import written
 
 if TYPE_CHECKING:
@@ -49,6 +49,33 @@ def test_an_object_stands_from_its_first_successful_write() -> None:
     assert stands_at(read(refused, other), wanted) is None
     [write] = read(other)
     assert stands_at(read(refused, first, other, again), wanted) == write.answered
+
+
+def test_a_lag_runs_from_the_answer_to_the_first_write_of_one_to_that_of_the_other() -> None:
+    refused, made, follows, again = (
+        entry("a", second=1, resource="vllmmodels", code=500),
+        entry("a", second=2, resource="vllmmodels"),
+        entry("a", second=4, resource="deployments"),
+        entry("a", second=9, resource="deployments"),
+    )
+    follows["stageTimestamp"] = "2026-01-01T00:00:04.375000Z"
+    status, neighbour = entry("a", second=3, resource="vllmmodels/status"), entry("b", second=3, resource="deployments")
+    model, deployment = Target("vllmmodels", "here", "a"), Target("deployments", "here", "a")
+    found = lag_seconds(read(refused, made, status, neighbour, follows, again), model, deployment)
+    assert found == pytest.approx(2.125, abs=1e-6)
+
+
+def test_there_is_no_lag_before_both_stand() -> None:
+    model, deployment = Target("vllmmodels", "here", "a"), Target("deployments", "here", "a")
+    made, denied = entry("a", second=2, resource="vllmmodels"), entry("a", second=3, resource="deployments", code=403)
+    assert lag_seconds(read(made, denied), model, deployment) is None
+    assert lag_seconds(read(entry("a", second=3, resource="deployments")), model, deployment) is None
+
+
+def test_a_works_own_targets_are_among_what_is_owed() -> None:
+    [work] = works("here", 1)
+    assert {work.made, work.deployment} < owed([work])
+    assert (work.made.resource, work.deployment.resource) == ("vllmmodels", "deployments")
 
 
 def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
@@ -100,6 +127,20 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
 
 def test_a_quantile_of_nothing_is_zero() -> None:
     assert quantile({1.0: 0, float("inf"): 0}, 0.5) == 0.0
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 2.5), (0.95, 8.95), (1.0, 10.0)])
+def test_a_percentile_is_interpolated_between_the_values_beside_it(share: float, expected: float) -> None:
+    assert percentile([3.0, 10.0, 1.0, 2.0], share) == pytest.approx(expected)
+
+
+def test_a_percentile_of_one_value_is_that_value() -> None:
+    assert [percentile([7.0], share) for share in (0.5, 0.95)] == [7.0, 7.0]
+
+
+def test_a_percentile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
 
 
 def test_only_what_came_in_between_counts() -> None:

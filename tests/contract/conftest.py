@@ -16,6 +16,7 @@ from tests.support.engine_kinds import Kind
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.vllm_cpu import real_engine
+from tests.support.vllm_parser import RealParser, real_parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,13 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     if request.param == "real":
         real_engine().require()
     return Kind(real=request.param == "real")
+
+
+@pytest.fixture(scope="package")
+def parser() -> Iterator[RealParser]:
+    """The argument parser of vLLM itself: one process for all who ask it, since its start takes ten seconds."""
+    with real_parser() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.support.specs import setting, specs, value_at
-from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parser
+from tests.support.vllm_parser import ParserRefusalError, RealParser
 from vllm_operator.api.spec import VLLMModelSpec, parse_spec
 from vllm_operator.api.spec.arguments import (
     OWNED,
@@ -25,7 +25,7 @@ from vllm_operator.gates import serve
 from vllm_operator.render.command import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.real_vllm
@@ -40,13 +40,6 @@ TEMPLATE: Final = __file__
 UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 NEVER_GIVEN: Final = {"parallelism.nodes": "reserved: 1 is all that is taken, and vLLM's default"}
-
-
-@pytest.fixture(scope="module")
-def parser() -> Iterator[RealParser]:
-    """The parser, for all tests."""
-    with real_parser() as running:
-        yield running
 
 
 def words_of(raw: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ def start(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star
     """The server that most tests share, watched while it loads."""
     folder = tmp_path_factory.mktemp("engine")
     flags = (*FLAGS, *LIMITS, *UNLOGGED)
-    with kind.start(*flags, folder=folder, env=DEVELOPMENT, api_key=KEY, wait=False) as server:
+    with kind.start(*flags, folder=folder, env=DEVELOPMENT, api_key=KEY, wait=False, watched=True) as server:
         refused = 0
         deadline = time.monotonic() + REAL_START_SECONDS
         while not server.listening() and time.monotonic() < deadline and server.process.poll() is None:
@@ -245,11 +245,26 @@ def converted(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pooler(kind: Kind, converted: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+def poolers(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineServer]]:
+    """Servers whose models pool, by what they were made into. They load side by side: one core each is all they use."""
+    with contextlib.ExitStack() as running:
+        servers = {
+            made: running.enter_context(
+                kind.start(
+                    *FLAGS, "--convert", made, folder=tmp_path_factory.mktemp("pooler"), api_key=KEY, wait=False
+                ),
+            )
+            for made in OFFERED
+        }
+        for server in servers.values():
+            server.wait_ready(REAL_START_SECONDS)
+        yield servers
+
+
+@pytest.fixture
+def pooler(poolers: dict[str, EngineServer], converted: str) -> EngineServer:
     """A server whose model pools."""
-    with kind.start(*FLAGS, "--convert", converted, folder=tmp_path_factory.mktemp("pooler"), api_key=KEY) as server:
-        server.wait_ready(REAL_START_SECONDS)
-        yield server
+    return poolers[converted]
 
 
 def test_a_pooling_model_answers_numbers_under_its_paths_and_knows_no_others(
@@ -329,14 +344,15 @@ def test_a_prompt_that_takes_several_steps_moves_the_step_counter_only_with_its_
     assert server.metric("prompt_tokens_total") == read + BUDGET * 5
 
 
-def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(server: EngineServer) -> None:
+def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(kind: Kind, server: EngineServer) -> None:
     with ThreadPoolExecutor(SEATS + 3) as pool:
         calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(SEATS + 3)]
         assert eventually(lambda: in_flight(server) == (SEATS, 3))
         assert waiting_by_reason(server) == (3, 0)
         before = steps(server)
         assert eventually(lambda: steps(server) > before)
-        assert [call.result().status for call in calls] == [200] * (SEATS + 3)
+        with kind.hurried(server):
+            assert [call.result().status for call in calls] == [200] * (SEATS + 3)
     assert eventually(lambda: in_flight(server) == (0, 0))
 
 
@@ -468,7 +484,8 @@ def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind:
             assert server.request("GET", "/health").status == 200
             assert in_flight(server) == (3, 0)
             assert steps(server) == before
-        assert [call.result().status for call in calls] == [200] * 3
+        with kind.hurried(server):
+            assert [call.result().status for call in calls] == [200] * 3
 
 
 def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, server: EngineServer) -> None:
@@ -485,14 +502,14 @@ def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, s
 def test_an_engine_that_loads_ends_as_the_gate_ends_it(
     kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False) as server:
+    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False, watched=True) as server:
         assert eventually(lambda: kind.loads(server), seconds=REAL_START_SECONDS)
         monkeypatch.setattr(stop, "neighbours", lambda first: server.children() if first == server.process.pid else [])
         stop.end(server.process.pid)
         server.process.wait(timeout=10)
 
 
-def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:
+def test_sigterm_with_a_shutdown_timeout_drains(kind: Kind, server: EngineServer) -> None:
     """Uses up the shared server: keep it behind the tests that need it."""
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(2)]
@@ -500,11 +517,12 @@ def test_sigterm_with_a_shutdown_timeout_drains(server: EngineServer) -> None:
         server.terminate()
         assert eventually(lambda: server.complete().status == 500, seconds=20)
         assert server.request("GET", "/health").status == 200
-        for call in calls:
-            document = call.result().json()
-            assert document["choices"][0]["finish_reason"] == "length"
-            assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
-    assert server.wait_exit() == 0
+        with kind.hurried(server):
+            for call in calls:
+                document = call.result().json()
+                assert document["choices"][0]["finish_reason"] == "length"
+                assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
+            assert server.wait_exit() == 0
 
 
 def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(kind: Kind, tmp_path: Path) -> None:
@@ -520,19 +538,30 @@ def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_
         assert server.wait_exit(15) == 0
 
 
-@pytest.mark.parametrize(
-    ("flags", "code", "text"),
-    [
-        (("--swap-space", "4"), 2, "unrecognized arguments: --swap-space 4"),
-        (("--max-model-len", "999999"), 1, "User-specified max_model_len (999999) is greater than the derived"),
-        (("--runner", "pooling", "--convert", "none"), 1, "This model does not support `--runner pooling`."),
-        (("--runner", "generate", "--convert", "embed"), 1, "Engine core initialization failed"),
-    ],
-)
-def test_a_wrong_flag_ends_the_start(kind: Kind, tmp_path: Path, flags: tuple[str, ...], code: int, text: str) -> None:
-    with kind.start(*flags, folder=tmp_path, wait=False) as server:
-        assert server.wait_exit(REAL_START_SECONDS) == code
-        assert text in server.log()
+WRONG: dict[tuple[str, ...], tuple[int, str]] = {
+    ("--swap-space", "4"): (2, "unrecognized arguments: --swap-space 4"),
+    ("--max-model-len", "999999"): (1, "User-specified max_model_len (999999) is greater than the derived"),
+    ("--runner", "pooling", "--convert", "none"): (1, "This model does not support `--runner pooling`."),
+    ("--runner", "generate", "--convert", "embed"): (1, "Engine core initialization failed"),
+}
+"""Flags with which no server starts, the exit code, and what its log says."""
+
+
+@pytest.fixture(scope="module")
+def wrong(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, ...], EngineServer]]:
+    """Servers that were started with wrong flags, by these. They end side by side."""
+    with contextlib.ExitStack() as running:
+        yield {
+            flags: running.enter_context(kind.start(*flags, folder=tmp_path_factory.mktemp("wrong"), wait=False))
+            for flags in WRONG
+        }
+
+
+@pytest.mark.parametrize("flags", WRONG, ids=" ".join)
+def test_a_wrong_flag_ends_the_start(wrong: dict[tuple[str, ...], EngineServer], flags: tuple[str, ...]) -> None:
+    code, text = WRONG[flags]
+    assert wrong[flags].wait_exit(REAL_START_SECONDS) == code
+    assert text in wrong[flags].log()
 
 
 @pytest.mark.real_vllm

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from tests.support.vllm_parser import real_parser
 from tools.api_reference import examples
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.children import children
@@ -17,8 +16,6 @@ from vllm_operator.render.command import arguments
 from vllm_operator.render.gates import program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.namespace import Namespace
     from tests.support.vllm_parser import RealParser
     from vllm_operator.api.resource import VLLMModel
@@ -38,13 +35,6 @@ def model(sample: str, namespace: str = "default") -> VLLMModel:
     """A sample as the operator reads it."""
     raw = document(sample)
     return parse_resource(raw | {"metadata": raw["metadata"] | {"namespace": namespace, "uid": UID}})
-
-
-@pytest.fixture(scope="module")
-def parser() -> Iterator[RealParser]:
-    """The parser of vLLM itself."""
-    with real_parser() as running:
-        yield running
 
 
 def test_there_is_a_sample_for_each_way_of_serving() -> None:

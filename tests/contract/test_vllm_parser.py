@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.support.vllm_parser import ParserRefusalError, RealParser, real_parser
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.real_vllm
-
-
-@pytest.fixture(scope="module")
-def parser() -> Iterator[RealParser]:
-    """One process for all tests: its start takes seconds."""
-    with real_parser() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

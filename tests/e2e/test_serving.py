@@ -39,7 +39,7 @@ def test_the_real_vllm_gets_ready_answers_over_service_dns_rolls_and_goes(site: 
     (before,) = site.pods("tiny")
     assert site.ask("tiny", "say something")
     site.patch("tiny", {"engine": {"maxModelLen": 2048}})
-    site.until("the new engine serves alone", lambda: _replaced(site, "tiny", before), REAL_START_SECONDS)
+    site.until("the new engine serves alone", lambda: _replaced(site, "tiny", before), REAL_START_SECONDS, closely=True)
     site.wait_ready("tiny")
     (after,) = site.pods("tiny")
     assert _argument(after, "--max-model-len") == "2048"
@@ -80,7 +80,7 @@ def test_an_edited_length_rolls_the_engines_and_never_leaves_the_service_empty(s
     (before,) = site.pods("edited")
     site.patch("edited", {"engine": {"maxModelLen": 2048}})
 
-    site.until("the new engine serves alone", lambda: _replaced(site, "edited", before))
+    site.until("the new engine serves alone", lambda: _replaced(site, "edited", before), closely=True)
     site.wait_ready("edited")
     (after,) = site.pods("edited")
     assert _argument(after, "--max-model-len") == "2048"

@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.support.engine import Faults
 from tests.support.servers import EngineServer, real_server, stub_server
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOADING = {"STUB_LOAD_SECONDS": "2.5"}
+"""As long as a test needs to look at an engine that loads."""
+
 GRAMMAR_SECONDS = 1.5
 
 
@@ -32,11 +35,13 @@ class Kind:
         env: Mapping[str, str] | None = None,
         api_key: str | None = None,
         wait: bool = True,
+        watched: bool = False,
     ) -> AbstractContextManager[EngineServer]:
-        """A server of this kind."""
+        """A server of this kind. The real one always takes its time to load, the stub where its start is `watched`."""
         if self.real:
             return real_server(*flags, folder=folder, env=env, api_key=api_key, wait=wait)
-        return stub_server(*flags, folder=folder, env={**LOADING, **(env or {})}, api_key=api_key, wait=wait)
+        whole = {**(LOADING if watched else {}), **(env or {})}
+        return stub_server(*flags, folder=folder, env=whole, api_key=api_key, wait=wait)
 
     @contextlib.contextmanager
     def slow_grammars(self, server: EngineServer) -> Iterator[None]:
@@ -46,6 +51,22 @@ class Kind:
         yield
         if not self.real:
             server.faults(grammar_seconds=0.0)
+
+    @contextlib.contextmanager
+    def hurried(self, server: EngineServer) -> Iterator[None]:
+        """The stub's steps take no time during the block: what is in flight ends soon, token after token.
+
+        The real engine is as fast as it is.
+        """
+        if self.real:
+            yield
+            return
+        server.faults(step_seconds=0.0)
+        try:
+            yield
+        finally:
+            if server.process.poll() is None:
+                server.faults(step_seconds=Faults().step_seconds)
 
     def hung_engine(self, server: EngineServer) -> AbstractContextManager[None]:
         """The engine core stands still during the block."""

@@ -6,6 +6,7 @@ with stub_server("--served-model-name", "tiny") as server:
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import http.client
 import json
@@ -36,6 +37,10 @@ REAL_FLAGS = ("--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-b
 """Enough for the tiny model, and little memory."""
 LANGUAGE_FLAGS = ("--max-model-len", "2048", "--enforce-eager", "--kv-cache-memory-bytes", "268435456")
 """The same for the language model."""
+
+KEPT_PORTS = 100
+"""More than one test uses."""
+_KEEPERS: collections.deque[socket.socket] = collections.deque()
 
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 """The engine ends with the tests also where those are killed and no block ends it."""
@@ -210,10 +215,18 @@ def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback address that nobody uses now, and that nobody else is given for a while.
+
+    Tests run side by side, and the kernel would give the port away again before it is used. So a socket stays bound to
+    it that never listens: connections are refused, and a server may still bind the port with SO_REUSEADDR, as all do.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _KEEPERS.append(keeper)
+    if len(_KEEPERS) > KEPT_PORTS:
+        _KEEPERS.popleft().close()
+    return int(keeper.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -46,14 +46,14 @@ class Site(Namespace):
         """Change some fields of a spec."""
         self.kubectl("patch", kind, name, "--type", "merge", "--patch", json.dumps({"spec": spec}))
 
-    def until(self, what: str, look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
-        """Look until there is something true to see, and return it.
+    def until(self, what: str, look: Callable[[], T], seconds: float = PATIENCE_SECONDS, *, closely: bool = False) -> T:
+        """Look until there is something true to see, and return it; `closely` where each look also asserts something.
 
         Raises:
             AssertionError: nothing was seen in time; with what a person would look at then.
         """
         try:
-            return until(look, seconds=seconds, what=what)
+            return until(look, seconds=seconds, what=what, closely=closely)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.report()}") from None
 

@@ -10,19 +10,32 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+PAUSE_SHARE = 0.05
 
 
-def until(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, what: str = "it") -> T:
+def until(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, what: str = "it", closely: bool = False) -> T:
     """Look again and again until there is something true to see.
+
+    Most looks start kubectl, which takes half a core where they follow each other closely: as much as the engine that
+    is waited for misses then. So the pauses grow with the wait, of which they are a twentieth.
+
+    Args:
+        look: What is asked.
+        seconds: How long.
+        what: What is waited for, for the error.
+        closely: The pauses stay short, since each look also asserts what has to be true all the time.
 
     Raises:
         AssertionError: it did not come; the message holds what was seen last.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         seen = look()
         if seen:
             return seen
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"{what} did not come within {seconds:.0f} s; seen last: {seen!r}")
-        time.sleep(0.05)
+        pause = 0.0 if closely else min(LONGEST_PAUSE_SECONDS, waited * PAUSE_SHARE)
+        time.sleep(max(SHORTEST_PAUSE_SECONDS, pause))

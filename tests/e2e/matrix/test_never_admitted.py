@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -15,8 +16,9 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.command import command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from tests.e2e.matrix.fleet import Pair
     from tests.support.api import Api
     from tests.support.models import EngineChoice
     from tests.support.site import Site
@@ -26,29 +28,37 @@ pytestmark = pytest.mark.node
 ASK_SECONDS = 5.0
 
 
-def refused(place: Site, api: Api, model: Mapping[str, Any], reason: str) -> tuple[Seen, Seen]:
-    """What became of a fleet whose engine is to be refused for a reason, and of its plain twin."""
-    with pair(place, api, model) as found:
+class Started(NamedTuple):
+    """Fleets that were started at a moment of the monotonic clock, by the names of their models."""
+
+    pairs: Mapping[str, Pair]
+    since: float
+
+
+@pytest.fixture(scope="module")
+def started(place: Site, api: Api, real: EngineChoice, stub: EngineChoice) -> Iterator[Started]:
+    """The fleets of all tests. They load side by side: most of it is waiting for a gate that does not give up soon."""
+    doomed = (misnamed(real), failing(stub), locked(stub))
+    with contextlib.ExitStack() as running:
         since = time.monotonic()
-        place.until(reason, lambda: place.condition("Ready", model["metadata"]["name"]).get("reason") == reason, 420.0)
-        found.plain.wait_serving(1)
-        with found.plain.client() as client:
-            wait(ASK_SECONDS)
-            requests = client.requests()
-        plain = seen(found.plain.diary, "", since, requests, note="in")
-        names = [pod["metadata"]["name"] for pod in found.gated.pods()]
-        assert not any(change.routable for name in names for change in found.gated.diary.changes(name, since))
-        return Seen(note=f"never in: {reason}"), plain
+        pairs = {model["metadata"]["name"]: running.enter_context(pair(place, api, model)) for model in doomed}
+        yield Started(pairs, since)
 
 
-@pytest.mark.real_vllm
-def test_2_a_real_engine_under_another_name_is_never_admitted(
-    place: Site, api: Api, real: EngineChoice, report: Any
-) -> None:
-    model = started_with(models.model("misnamed", real), "--served-model-name", "other")
-    gated, plain = refused(place, api, model, "WrongModel")
-    report(2, gated, plain)
-    assert plain.lost == plain.requests > 0
+def misnamed(real: EngineChoice) -> dict[str, Any]:
+    """A real engine that serves under another name."""
+    return started_with(models.model("misnamed", real), "--served-model-name", "other")
+
+
+def failing(stub: EngineChoice) -> dict[str, Any]:
+    """An engine whose completions all fail."""
+    faults = json.dumps({"fail": {"status": 500, "message": "no template"}})
+    return models.model("failing", stub, engine={"env": [{"name": "STUB_FAULTS", "value": faults}]})
+
+
+def locked(stub: EngineChoice) -> dict[str, Any]:
+    """An engine whose server has another key than its pod."""
+    return started_with(models.model("locked", stub, auth={"generate": True}), "--api-key", "another")
 
 
 def started_with(model: dict[str, Any], *words: str) -> dict[str, Any]:
@@ -59,20 +69,36 @@ def started_with(model: dict[str, Any], *words: str) -> dict[str, Any]:
     return {**model, "spec": {**model["spec"], "pod": {"patch": patch}}}
 
 
-def test_3_an_engine_whose_completions_fail_is_never_admitted(
-    place: Site, api: Api, stub: EngineChoice, report: Any
-) -> None:
-    faults = json.dumps({"fail": {"status": 500, "message": "no template"}})
-    env = [{"name": "STUB_FAULTS", "value": faults}]
-    gated, plain = refused(place, api, models.model("failing", stub, engine={"env": env}), "CompletionsFail")
+def refused(place: Site, started: Started, name: str, reason: str) -> tuple[Seen, Seen]:
+    """What became of a fleet whose engine is to be refused for a reason, and of its plain twin."""
+    found, since = started.pairs[name], started.since
+    place.until(reason, lambda: place.condition("Ready", name).get("reason") == reason, 420.0)
+    found.plain.wait_serving(1)
+    with found.plain.client() as client:
+        wait(ASK_SECONDS)
+        requests = client.requests()
+    plain = seen(found.plain.diary, "", since, requests, note="in")
+    pods = [pod["metadata"]["name"] for pod in found.gated.pods()]
+    assert not any(change.routable for pod in pods for change in found.gated.diary.changes(pod, since))
+    return Seen(note=f"never in: {reason}"), plain
+
+
+@pytest.mark.real_vllm
+def test_2_a_real_engine_under_another_name_is_never_admitted(place: Site, started: Started, report: Any) -> None:
+    gated, plain = refused(place, started, "misnamed", "WrongModel")
+    report(2, gated, plain)
+    assert plain.lost == plain.requests > 0
+
+
+def test_3_an_engine_whose_completions_fail_is_never_admitted(place: Site, started: Started, report: Any) -> None:
+    gated, plain = refused(place, started, "failing", "CompletionsFail")
     report(3, gated, plain)
     assert plain.lost == plain.requests > 0
 
 
 def test_4_an_engine_with_another_key_than_the_pods_is_never_admitted(
-    place: Site, api: Api, stub: EngineChoice, report: Any
+    place: Site, started: Started, report: Any
 ) -> None:
-    model = started_with(models.model("locked", stub, auth={"generate": True}), "--api-key", "another")
-    gated, plain = refused(place, api, model, "Unauthorized")
+    gated, plain = refused(place, started, "locked", "Unauthorized")
     report(4, gated, plain)
     assert plain.lost == plain.requests > 0

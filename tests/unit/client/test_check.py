@@ -25,6 +25,12 @@ def test_a_model_that_answers_passes_every_check(capsys: pytest.CaptureFixture[s
     assert "5 answers, 2 at a time: median 0." in lines[4]
 
 
+@pytest.fixture
+def restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure that may pass is tried again as often as ever, but without the pauses, which grow to 8 s."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.0)
+
+
 def results(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     """What was printed as JSON, by the name of the check."""
     return {found["name"]: found for found in json.loads(capsys.readouterr().out)}
@@ -39,6 +45,7 @@ def results(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     ],
     ids=["another name", "completions fail", "empty answers"],
 )
+@pytest.mark.usefixtures("restless")
 def test_the_first_check_that_fails_says_why_and_the_later_ones_are_not_made(
     bound: EngineServer, capsys: pytest.CaptureFixture[str], faults: dict[str, Any], failed: str, told: str
 ) -> None:

@@ -464,15 +464,17 @@ def test_a_readiness_probe_waits_for_a_window_that_ends_soon(
     admitted: Pod, server: EngineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(looks, "PATIENCE_SECONDS", 4.0)
+    began, waits = time.monotonic(), [0.0]
+    monkeypatch.setattr(probe.Clock, "now", lambda _: began + sum(waits))
+    monkeypatch.setattr(probe.Clock, "sleep", lambda _, seconds: waits.append(seconds + 0.01))
     admitted.run("ready")
     server.faults(hang_engine=True)
     admitted.grow_older(judge.CANARY_INTERVAL_SECONDS)
-    began = time.monotonic()
     assert admitted.run("live")[0]
-    assert time.monotonic() - began < 1
+    assert sum(waits) == 0
     admitted.grow_older(judge.STALL_WINDOW_SECONDS - 3)
     assert not admitted.run("ready")[0]
-    assert time.monotonic() - began < 3
+    assert 0 < sum(waits) < 3
 
 
 def test_a_run_that_cannot_look_takes_the_word_of_the_one_that_does(

@@ -185,6 +185,7 @@ def test_a_queue_limit_answers_503(tmp_path: Path) -> None:
         refused = server.complete()
         assert (refused.status, refused.json()["error"]["type"]) == (503, "Service Unavailable")
         assert server.metric("admission_rejections_total", reason="max_num_queued_reqs") == 1
+        server.faults(step_seconds=0.0)
         assert first.result().status == 200
 
 
