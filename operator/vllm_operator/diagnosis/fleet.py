@@ -150,7 +150,8 @@ def is_too_late(seen: Fleet) -> Outcome | None:
     if not (seen.caught_up and seen.deadline_exceeded):
         return None
     late = f"{seen.count}, and no progress within the start-up budget"
-    message = _joined(late, seen.refusal, seen.sentences(EngineState.FAILING), story(seen.ended))
+    engines = seen.sentences(EngineState.FAILING) or seen.sentences(EngineState.STARTING)
+    message = _joined(late, seen.refusal, engines, story(seen.ended))
     return Outcome(ready=False, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message, stalled=True)
 
 
