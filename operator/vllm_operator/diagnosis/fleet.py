@@ -63,7 +63,7 @@ class Fleet:
         """Whether exactly the wanted engines exist and serve."""
         return self.caught_up and self.wanted == self.existing == self.current == self.serving
 
-    def told(self, state: EngineState) -> str:
+    def sentences(self, state: EngineState) -> str:
         """The sentences of the engines in a state; empty where there are none."""
         return summary(self.engines, state)
 
@@ -150,7 +150,8 @@ def is_too_late(seen: Fleet) -> Outcome | None:
     if not (seen.caught_up and seen.deadline_exceeded):
         return None
     late = f"{seen.count}, and no progress within the start-up budget"
-    message = _joined(late, seen.refusal, seen.told(EngineState.FAILING), story(seen.ended))
+    engines = seen.sentences(EngineState.FAILING) or seen.sentences(EngineState.STARTING)
+    message = _joined(late, seen.refusal, engines, story(seen.ended))
     return Outcome(ready=False, reason=Reason.PROGRESS_DEADLINE_EXCEEDED, message=message, stalled=True)
 
 
@@ -161,13 +162,13 @@ def pods_are_refused(seen: Fleet) -> Outcome | None:
     """
     if not (seen.caught_up and seen.refusal):
         return None
-    message = _joined(seen.count, seen.refusal, seen.told(EngineState.FAILING))
+    message = _joined(seen.count, seen.refusal, seen.sentences(EngineState.FAILING))
     return unfinished(Reason.PODS_REFUSED, message)
 
 
 def engines_fail(seen: Fleet) -> Outcome | None:
     """Some engine cannot start or does not stay up."""
-    failing = seen.told(EngineState.FAILING)
+    failing = seen.sentences(EngineState.FAILING)
     if not failing:
         return None
     reason = _common_reason(seen, EngineState.FAILING) or Reason.ENGINES_FAILING
@@ -184,7 +185,7 @@ def pods_keep_ending(seen: Fleet) -> Outcome | None:
 
 def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
     """Some engine has lost its traffic."""
-    withdrawn = seen.told(EngineState.WITHDRAWN)
+    withdrawn = seen.sentences(EngineState.WITHDRAWN)
     if not withdrawn:
         return None
     reason = _common_reason(seen, EngineState.WITHDRAWN) or Reason.ENGINES_WITHDRAWN
@@ -193,7 +194,7 @@ def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
 
 def is_on_its_way(seen: Fleet) -> Outcome:
     """Nothing is wrong, so a change is on its way."""
-    return unfinished(_way(seen), _joined(seen.count, seen.told(EngineState.STARTING), story(seen.ended)))
+    return unfinished(_way(seen), _joined(seen.count, seen.sentences(EngineState.STARTING), story(seen.ended)))
 
 
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (

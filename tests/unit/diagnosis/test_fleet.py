@@ -94,3 +94,12 @@ def test_a_lost_node_is_the_reason_where_it_is_the_only_one() -> None:
     hung = pod("qwen-2", container={"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}})
     assert judge(fleet(1, LOST)).reason is Reason.NODE_LOST
     assert judge(fleet(2, LOST, hung)).reason is Reason.ENGINES_WITHDRAWN
+
+
+def test_a_start_that_took_too_long_says_what_the_engine_still_waits_for() -> None:
+    fetching = {"name": "fetch", "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
+    waiting = {"state": {"waiting": {"reason": "PodInitializing"}}}
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    outcome = judge(fleet(1, pod(container=waiting, initContainerStatuses=[fetching]), conditions=(late,)))
+    assert outcome.reason is Reason.PROGRESS_DEADLINE_EXCEEDED
+    assert "qwen-1 waits for init container fetch, which runs since 2026-11-22T10:00:00Z" in outcome.message
