@@ -335,6 +335,14 @@ def test_an_operator_without_the_resource_ends_with_a_message(no_crd: OwnCluster
     assert "Traceback" not in operator.log()
 
 
+def test_an_operator_that_waits_for_the_resource_ends_when_it_is_told_to(no_crd: OwnCluster, tmp_path: Path) -> None:
+    operator = OperatorProcess(no_crd.kubeconfig, tmp_path)
+    operator.launch()
+    with operator_ended(operator):
+        until(lambda: "again in" in operator.log(), what="an operator that waits")
+        assert operator.get("/healthz") == "ok\n"
+
+
 def test_a_resource_that_comes_later_goes_and_comes_back_is_followed(no_crd: OwnCluster, tmp_path: Path) -> None:
     no_crd.kubectl("create", "namespace", "again")
     namespace = Namespace(no_crd, "again")
