@@ -335,6 +335,14 @@ def test_an_operator_without_the_resource_ends_with_a_message(no_crd: OwnCluster
     assert "Traceback" not in operator.log()
 
 
+def test_an_operator_that_waits_for_the_resource_ends_when_it_is_told_to(no_crd: OwnCluster, tmp_path: Path) -> None:
+    operator = OperatorProcess(no_crd.kubeconfig, tmp_path)
+    operator.launch()
+    with operator_ended(operator):
+        until(lambda: "again in" in operator.log(), what="an operator that waits")
+        assert operator.get("/healthz") == "ok\n"
+
+
 def test_a_resource_that_comes_later_goes_and_comes_back_is_followed(no_crd: OwnCluster, tmp_path: Path) -> None:
     no_crd.kubectl("create", "namespace", "again")
     namespace = Namespace(no_crd, "again")
@@ -428,6 +436,12 @@ def forcing_policy(namespace: Namespace) -> list[dict[str, Any]]:
             },
         },
     ]
+
+
+def replicas_as_made(namespace: Namespace) -> int:
+    """How many replicas a Deployment would have that somebody made now with one."""
+    made = namespace.kubectl("create", "deployment", "probe", "--image=probe", "--dry-run=server", "--output", "json")
+    return int(json.loads(made)["spec"]["replicas"])
 
 
 def test_a_field_that_a_policy_forces_is_told_written_seldom_and_mended_when_the_policy_is_gone(
