@@ -438,12 +438,6 @@ def forcing_policy(namespace: Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def replicas_as_made(namespace: Namespace) -> int:
-    """How many replicas a Deployment would have that somebody made now with one."""
-    made = namespace.kubectl("create", "deployment", "probe", "--image=probe", "--dry-run=server", "--output", "json")
-    return int(json.loads(made)["spec"]["replicas"])
-
-
 def test_a_field_that_a_policy_forces_is_told_written_seldom_and_mended_when_the_policy_is_gone(
     operator: OperatorProcess, namespace: Namespace
 ) -> None:
