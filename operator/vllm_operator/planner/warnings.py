@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
-from vllm_operator.render.environment import KEY_VARIABLE, environment
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -63,19 +62,6 @@ def keys_unreadable(subject: Subject) -> str | None:
 def keys_differ(subject: Subject) -> str | None:
     """Engines and clients that have different keys for a while."""
     return subject.keys.sentence or None
-
-
-def key_of_the_engine_alone(subject: Subject) -> str | None:
-    """An API key that comes to the engines by another way than spec.auth, so that the binding does not have it."""
-    spec = subject.model.spec
-    found = [one for one in subject.container.get("env", []) if one["name"] == KEY_VARIABLE]
-    known = [one for one in environment(spec, subject.model.instance) if one["name"] == KEY_VARIABLE]
-    if not found or (spec.auth and found == known):
-        return None
-    return (
-        f"{KEY_VARIABLE} is set by spec.pod.patch or spec.engine.env: no client learns that key by the binding, and "
-        "those without it are refused; name its Secret in spec.auth.keys"
-    )
 
 
 def second_scaler(subject: Subject) -> str | None:
@@ -311,7 +297,6 @@ def never_restarted(subject: Subject) -> str | None:
 CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     keys_unreadable,
     keys_differ,
-    key_of_the_engine_alone,
     second_scaler,
     nobody_allowed,
     heard_by_nobody,

@@ -68,13 +68,6 @@ CASES = [
         ("LoadBalancer", "ipBlock"),
     ),
     Case(
-        "key_of_the_engine_alone",
-        {"auth": {"generate": True}, **patch(env=[{"name": "VLLM_API_KEY", "value": "x", "valueFrom": None}])},
-        {"auth": {"generate": True}, **patch(env=[{"name": "OTHER", "value": "x"}])},
-        ("VLLM_API_KEY", "spec.auth.keys"),
-    ),
-    Case("key_of_the_engine_alone", env("VLLM_API_KEY", "x"), env("VLLM_API_KEYS", "x"), ("VLLM_API_KEY",)),
-    Case(
         "policy_without_effect",
         {"network": {"allowFrom": INSIDE}, "pod": {"patch": {"spec": {"hostNetwork": True}}}},
         {"pod": {"patch": {"spec": {"hostNetwork": True}}}},
