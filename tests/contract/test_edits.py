@@ -13,7 +13,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.planner.compare import holds
 from vllm_operator.render.children import children
-from vllm_operator.render.surroundings import Surroundings
+from vllm_operator.render.context import RenderContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.api_server
 
-SURROUNDINGS: Final = Surroundings(api_key="secret")
+SURROUNDINGS: Final = RenderContext(api_key="secret")
 NAMES = (f"edited-{number}" for number in itertools.count())
 
 IMMUTABLE: Final = "storage.cache.persistentVolumeClaim"

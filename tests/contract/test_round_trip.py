@@ -15,7 +15,7 @@ from tests.support.specs import field_paths, setting, specs
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner.compare import holds
 from vllm_operator.render.children import children
-from vllm_operator.render.surroundings import Surroundings
+from vllm_operator.render.context import RenderContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.api_server
 
 SAMPLES = sorted((Path(__file__).parent.parent.parent / "manifests" / "samples").glob("*.yaml"))
-SURROUNDINGS = Surroundings(api_key="secret")
+SURROUNDINGS = RenderContext(api_key="secret")
 NAMES = (f"model-{number}" for number in itertools.count())
 
 

@@ -18,7 +18,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.documents import read
 from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
-from vllm_operator.render.surroundings import KeyRecord, Surroundings
+from vllm_operator.render.context import KeyRecord, RenderContext
 
 FOLDER = Path(__file__).parent.parent / "data" / "render"
 EXPECTED = ".expected.yaml"
@@ -47,7 +47,7 @@ def rendered_children(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     model = parse_resource(raw)
     record = KeyRecord({"generated": "a-digest"}) if model.spec.auth else None
     key = "an-example" if model.spec.auth else ""
-    return children(model, Surroundings(api_key=key, key_record=record, pod_monitors=True))
+    return children(model, RenderContext(api_key=key, key_record=record, pod_monitors=True))
 
 
 def rendered(case: str) -> str:

@@ -60,11 +60,11 @@ class Queue:
         self._wakeup.set()
 
     def add_after(self, key: QueueKey, delay_seconds: float) -> None:
-        """Have a key looked at later. The latest word counts: it replaces an earlier appointment."""
-        self.forget_appointment(key)
+        """Have a key looked at later. The latest word counts: it replaces an earlier delay."""
+        self.cancel_delayed(key)
         self._timers[key] = asyncio.get_running_loop().call_later(delay_seconds, self._due, key)
 
-    def forget_appointment(self, key: QueueKey) -> None:
+    def cancel_delayed(self, key: QueueKey) -> None:
         """Drop what `add_after` arranged."""
         timer = self._timers.pop(key, None)
         if timer is not None:

@@ -35,7 +35,7 @@ async def wait_until_synced(client: Client, cache: Cache, *, patience_seconds: f
             await _wait_for(cache, kind, missing)
 
 
-async def ghosts(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
+async def stale_objects(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
     """Objects in the cache that no longer exist: their deletion fell into a gap between two watches.
 
     Raises:

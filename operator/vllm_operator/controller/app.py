@@ -21,7 +21,7 @@ from vllm_operator.cluster.kinds import CHILDREN, POD
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.session import open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
-from vllm_operator.controller.follow import Parts, follow, wait_until_served
+from vllm_operator.controller.follow import Components, follow, wait_until_served
 from vllm_operator.controller.handlers import register
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
@@ -139,17 +139,17 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     )
     async with connect() as session, connect([PatientWatch(watches)]) as watching, asyncio.TaskGroup() as group:
         client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds)
-        parts = Parts(settings, client, Cache(), Queue(), telemetry, watches)
-        telemetry.watch_queue(lambda: len(parts.queue))
+        components = Components(settings, client, Cache(), Queue(), telemetry, watches)
+        telemetry.watch_queue(lambda: len(components.queue))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
-        if await _served_before_stop(parts, stop):
-            tasks.append(group.create_task(follow(parts, telemetry.synced), name="follow"))
-            await _watch(configured, _registry(parts, info.server, watching), tasks, stop)
+        if await _served_before_stop(components, stop):
+            tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
+            await _watch(configured, _registry(components, info.server, watching), tasks, stop)
         for task in tasks:
             task.cancel()
 
 
-async def _served_before_stop(parts: Parts, stop: asyncio.Event) -> bool:
+async def _served_before_stop(components: Components, stop: asyncio.Event) -> bool:
     """Wait until the API server serves all that is watched; false where the operator shall stop before.
 
     kopf handles signals once it runs; until then this does: the first process of a container gets no default handlers.
@@ -161,7 +161,7 @@ async def _served_before_stop(parts: Parts, stop: asyncio.Event) -> bool:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    serving = asyncio.create_task(wait_until_served(parts), name="wait until served")
+    serving = asyncio.create_task(wait_until_served(components), name="wait until served")
     try:
         await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -213,9 +213,9 @@ async def _end_left_watches() -> None:
         await asyncio.wait(left, timeout=_END_SECONDS)
 
 
-def _registry(parts: Parts, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:
+def _registry(components: Components, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    register(registry, parts.intake)
+    register(registry, components.intake)
 
     async def share_session(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=server, aiohttp_session=session)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.sync import ghosts, listed, wait_until_synced
+from vllm_operator.cluster.sync import listed, stale_objects, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
@@ -40,7 +40,7 @@ _LIST_AGAIN_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """What the process is made of."""
 
     settings: Settings
@@ -56,20 +56,20 @@ class Parts:
         return Intake(self.cache, self.queue)
 
 
-async def wait_until_served(parts: Parts) -> None:
+async def wait_until_served(components: Components) -> None:
     """Wait until the API server serves all that is watched, and lets the operator list it.
 
     Raises:
         OperatorError: it does not within the time that the settings give it; with what to do.
     """
-    patience = parts.settings.start_timeout_seconds
+    patience = components.settings.start_timeout_seconds
     for kind in WATCHED:
-        attempt = functools.partial(parts.client.check_served, kind)
+        attempt = functools.partial(components.client.check_served, kind)
         try:
-            await patiently(attempt, seconds=patience, waiting=parts.telemetry.wait_for)
+            await patiently(attempt, seconds=patience, waiting=components.telemetry.wait_for)
         except ApiError as error:
             raise OperatorError(f"{error}{_advice(error, kind)}") from error
-    parts.telemetry.wait_for("")
+    components.telemetry.wait_for("")
 
 
 def _advice(error: ApiError, kind: Kind) -> str:
@@ -89,12 +89,14 @@ class Reconcilers:
     namespace: NamespaceReconciler
 
     @classmethod
-    def of(cls, parts: Parts) -> Reconcilers:
+    def of(cls, components: Components) -> Reconcilers:
         """Those of a process: they announce through the same announcer, so that nobody is told twice."""
-        announcer = Announcer(parts.client)
+        announcer = Announcer(components.client)
         return cls(
-            ModelReconciler(parts.client, parts.cache, announcer, parts.telemetry.engines, parts.queue.add),
-            NamespaceReconciler(parts.client, parts.cache, announcer),
+            ModelReconciler(
+                components.client, components.cache, announcer, components.telemetry.engines, components.queue.add
+            ),
+            NamespaceReconciler(components.client, components.cache, announcer),
         )
 
     async def reconcile(self, key: QueueKey) -> float | None:
@@ -108,23 +110,25 @@ class Reconcilers:
         return await self.model.reconcile(key)
 
 
-async def follow(parts: Parts, ready: asyncio.Event) -> None:
+async def follow(components: Components, ready: asyncio.Event) -> None:
     """Run the workers until cancelled. `ready` is set when every object that exists is known.
 
     Raises:
         OperatorError: the API server does not list what exists, or nobody watches it.
     """
-    await _wait_for_watches(parts.watches)
-    await wait_until_synced(parts.client, parts.cache, patience_seconds=parts.settings.start_timeout_seconds)
-    await _list_optional(parts)
-    parts.intake.everything()
+    await _wait_for_watches(components.watches)
+    await wait_until_synced(
+        components.client, components.cache, patience_seconds=components.settings.start_timeout_seconds
+    )
+    await _list_optional(components)
+    components.intake.everything()
     ready.set()
-    logger.info("following the cluster with %d workers", parts.settings.workers)
-    reconcilers = Reconcilers.of(parts)
+    logger.info("following the cluster with %d workers", components.settings.workers)
+    reconcilers = Reconcilers.of(components)
     async with asyncio.TaskGroup() as group:
-        for number in range(parts.settings.workers):
-            group.create_task(_work(parts, reconcilers), name=f"worker {number}")
-        group.create_task(_resync(parts), name="resync")
+        for number in range(components.settings.workers):
+            group.create_task(_work(components, reconcilers), name=f"worker {number}")
+        group.create_task(_resync(components), name="resync")
 
 
 async def _wait_for_watches(watches: Watches) -> None:
@@ -141,73 +145,77 @@ async def _wait_for_watches(watches: Watches) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _work(parts: Parts, reconcilers: Reconcilers) -> None:
+async def _work(components: Components, reconcilers: Reconcilers) -> None:
     """One worker: takes a key, reconciles it, gives it back, for ever."""
     while True:
-        key = await parts.queue.get()
+        key = await components.queue.get()
         started = time.monotonic()
         try:
-            await _reconcile(parts, reconcilers, key)
+            await _reconcile(components, reconcilers, key)
         finally:
-            parts.queue.done(key)
-        parts.telemetry.reconcile_seconds.observe(time.monotonic() - started)
+            components.queue.done(key)
+        components.telemetry.reconcile_seconds.observe(time.monotonic() - started)
 
 
-async def _reconcile(parts: Parts, reconcilers: Reconcilers, key: QueueKey) -> None:
+async def _reconcile(components: Components, reconcilers: Reconcilers, key: QueueKey) -> None:
     """One key. A failure costs this key a delay and leaves all others alone."""
-    parts.queue.forget_appointment(key)
+    components.queue.cancel_delayed(key)
     try:
         delay = await reconcilers.reconcile(key)
     except OperatorError as error:
         asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
-        delay = parts.queue.failed(key, at_least_seconds=asked)
+        delay = components.queue.failed(key, at_least_seconds=asked)
         logger.warning("%s: %s; again in %.1f s", key, error, delay)
-        parts.telemetry.failures.inc()
+        components.telemetry.failures.inc()
     except Exception:  # a mistake of ours with one model must not end the service of all others
-        logger.exception("%s: unexpected; again in %.1f s", key, parts.queue.failed(key))
-        parts.telemetry.failures.inc()
+        logger.exception("%s: unexpected; again in %.1f s", key, components.queue.failed(key))
+        components.telemetry.failures.inc()
     else:
-        parts.queue.succeeded(key)
+        components.queue.succeeded(key)
         if delay is not None:
-            parts.queue.add_after(key, delay)
+            components.queue.add_after(key, delay)
 
 
-async def _resync(parts: Parts) -> None:
+async def _resync(components: Components) -> None:
     """From time to time, and after a time without a watch, ask for what no watch brings."""
-    delay = parts.settings.resync_seconds
+    delay = components.settings.resync_seconds
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.watches.recovered.wait(), delay)
-        parts.watches.recovered.clear()
-        complete = await _lay_ghosts(parts)
-        await _list_optional(parts)
+            await asyncio.wait_for(components.watches.recovered.wait(), delay)
+        components.watches.recovered.clear()
+        complete = await _drop_stale(components)
+        await _list_optional(components)
         if complete:
-            parts.intake.everything()
-        delay = parts.settings.resync_seconds if complete else min(_LIST_AGAIN_SECONDS, parts.settings.resync_seconds)
+            components.intake.everything()
+        delay = (
+            components.settings.resync_seconds
+            if complete
+            else min(_LIST_AGAIN_SECONDS, components.settings.resync_seconds)
+        )
 
 
-async def _lay_ghosts(parts: Parts) -> bool:
+async def _drop_stale(components: Components) -> bool:
     """Find the deletions that a broken watch has lost. Returns whether the API server listed everything."""
     try:
-        found = await ghosts(parts.client, parts.cache)
+        found = await stale_objects(components.client, components.cache)
     except ApiError as error:
         logger.warning("cannot list what exists, tries again: %s", error)
         return False
     for kind, key, uid in found:
-        live = parts.cache.get(kind, key)
+        live = components.cache.get(kind, key)
         if live is not None and live.uid == uid:
             logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
-            parts.intake.deleted(kind, live)
+            components.intake.deleted(kind, live)
     return True
 
 
-async def _list_optional(parts: Parts) -> None:
+async def _list_optional(components: Components) -> None:
     """List the objects of kinds that need not exist. Where that fails, what was known before stays true."""
     for kind in OPTIONAL:
-        known = {live.uid for _, live in parts.cache.items(kind)}
+        known = {live.uid for _, live in components.cache.items(kind)}
         try:
-            found = await listed(parts.client, kind)
+            found = await listed(components.client, kind)
         except ApiError as error:
             logger.warning("cannot list %s, tries again later: %s", kind.plural, error)
             continue
-        parts.intake.listed(kind, found, known)
+        components.intake.listed(kind, found, known)

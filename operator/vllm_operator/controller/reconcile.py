@@ -18,7 +18,7 @@ from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.event_lookups import EventReader
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
-from vllm_operator.planner import keys
+from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
@@ -128,7 +128,7 @@ class ModelReconciler:
             attempts=self._attempts.get(key, {}),
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
-            fresh_key=secrets.token_urlsafe(_KEY_BYTES) if keys.is_generated(raw) else "",
+            fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
@@ -150,7 +150,7 @@ class ModelReconciler:
     async def _secrets(self, namespace: str, raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         """The user's Secrets that hold API keys: not ours, so not watched."""
         found: dict[str, Mapping[str, Any]] = {}
-        for name in keys.secrets_to_read(raw):
+        for name in api_keys.secrets_to_read(raw):
             try:
                 found[name] = (await self._client.get(SECRET, namespace, name)).body
             except (ApiNotFound, ApiRefused):

@@ -20,7 +20,7 @@ from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import judged_again_at, reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import changes, claims, keys, reasons, rollout, status
+from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
@@ -29,9 +29,9 @@ from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.warnings import Subject, warnings
 from vllm_operator.render.children import children
-from vllm_operator.render.promises import doubts
+from vllm_operator.render.context import RenderContext
+from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.service import url
-from vllm_operator.render.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,8 +103,8 @@ def _desired(model: VLLMModel, observation: Observation) -> list[Mapping[str, An
     Raises:
         InvalidSpec: the spec's patch of the pods does not fit them.
     """
-    standing = keys.standing(observation)
-    surroundings = Surroundings(
+    standing = api_keys.standing(observation)
+    context = RenderContext(
         api_key=standing.client_key,
         key_record=standing.record,
         keys_changed_at=standing.mark,
@@ -112,20 +112,20 @@ def _desired(model: VLLMModel, observation: Observation) -> list[Mapping[str, An
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
-    desired = _rendered(model, surroundings, observation)
-    rolling = standing.running_old or not keys.engines_are_current(observation)
+    desired = _rendered(model, context, observation)
+    rolling = standing.running_old or not api_keys.engines_are_current(observation)
     if not standing.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
         return desired
-    return _rendered(model, replace(surroundings, api_key=standing.next_key or ""), observation)
+    return _rendered(model, replace(context, api_key=standing.next_key or ""), observation)
 
 
 def _is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _rendered(model: VLLMModel, surroundings: Surroundings, observation: Observation) -> list[Mapping[str, Any]]:
+def _rendered(model: VLLMModel, context: RenderContext, observation: Observation) -> list[Mapping[str, Any]]:
     """The children as they are rendered, but for a strategy that ends a deadlock of the rollout."""
-    return [_unblocked(child, observation) for child in children(model, surroundings)]
+    return [_unblocked(child, observation) for child in children(model, context)]
 
 
 def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
@@ -206,16 +206,16 @@ def _warnings(model: VLLMModel, observation: Observation, desired: Sequence[Mapp
     subject = Subject(
         model=model,
         deployment=next(child for child in desired if child["kind"] == "Deployment"),
-        keys=keys.standing(observation),
+        keys=api_keys.standing(observation),
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
     )
-    return [*warnings(subject), *doubts(model), *claims.shared(observation), *claims.held(observation)]
+    return [*warnings(subject), *weakened_promises(model), *claims.shared(observation), *claims.held(observation)]
 
 
 def _with_keys(outcome: Outcome, observation: Observation) -> Outcome:
     """A model is not ready while an engine may refuse the key that its binding holds."""
-    sentence = keys.standing(observation).sentence if outcome.ready else ""
+    sentence = api_keys.standing(observation).sentence if outcome.ready else ""
     return fleet.unfinished(Reason.ROLLING_OUT, f"{outcome.message}; {sentence}") if sentence else outcome
 
 
@@ -241,6 +241,6 @@ def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None
 
 
 def _key_again_at(observation: Observation) -> datetime | None:
-    if not keys.secrets_to_read(observation.raw):
+    if not api_keys.secrets_to_read(observation.raw):
         return None
-    return observation.now + (REFUSED_AGAIN_AFTER if keys.standing(observation).problems else KEY_AGAIN_AFTER)
+    return observation.now + (REFUSED_AGAIN_AFTER if api_keys.standing(observation).problems else KEY_AGAIN_AFTER)

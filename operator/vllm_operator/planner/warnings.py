@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.planner.keys import Standing
+    from vllm_operator.planner.api_keys import Standing
 
 
 @dataclass(frozen=True, slots=True)

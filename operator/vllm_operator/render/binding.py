@@ -7,14 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
+from vllm_operator.render.context import KeyRecord
 from vllm_operator.render.environment import KEY_VARIABLE
 from vllm_operator.render.objects import child
 from vllm_operator.render.service import discovery, host, url
-from vllm_operator.render.surroundings import KeyRecord
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.render.surroundings import Surroundings
+    from vllm_operator.render.context import RenderContext
 
 
 def binding(model: VLLMModel) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def binding(model: VLLMModel) -> dict[str, Any]:
     return child(model, api_version="v1", kind="ConfigMap", name=name, component="client", data=data)
 
 
-def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, Any]:
+def binding_secret(model: VLLMModel, context: RenderContext) -> dict[str, Any]:
     """The same in the shape of the Service Binding specification, with the API key where there is one."""
     entries = {
         "type": "openai",
@@ -44,8 +44,8 @@ def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, An
         "model": model.spec.served_names[0],
     }
     annotations = {}
-    if surroundings.api_key:
-        entries[KEY_VARIABLE] = surroundings.api_key
+    if context.api_key:
+        entries[KEY_VARIABLE] = context.api_key
         generated = model.spec.auth is not None and model.spec.auth.generate
         annotations[names.KEY_ORIGIN] = "generated" if generated else "named"
     data = {name: base64.b64encode(text.encode()).decode() for name, text in entries.items()}
@@ -62,9 +62,9 @@ def binding_secret(model: VLLMModel, surroundings: Surroundings) -> dict[str, An
     )
 
 
-def key_record(model: VLLMModel, surroundings: Surroundings) -> tuple[dict[str, Any], ...]:
+def key_record(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
     """What the operator remembers of the API keys; no part of the binding, whose readers know only one of them."""
-    record = surroundings.key_record
+    record = context.key_record
     if record is None:
         return ()
     entries = {

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.render.binding import binding, binding_secret, key_record
+from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
 from vllm_operator.render.service import headless_service, service
 from vllm_operator.render.storage import claim
-from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
 
 
-def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
+def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
     """The objects that belong to the model, in the order in which they are written: what pods need comes first.
 
     Raises:
@@ -24,15 +24,15 @@ def children(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple
     """
     return (
         binding(model),
-        binding_secret(model, surroundings),
-        *key_record(model, surroundings),
+        binding_secret(model, context),
+        *key_record(model, context),
         *config(model),
         *service_account(model),
-        *claim(model, surroundings),
+        *claim(model, context),
         service(model),
         headless_service(model),
         *network_policy(model),
         *disruption_budget(model),
-        deployment(model, surroundings),
-        *pod_monitor(model, surroundings),
+        deployment(model, context),
+        *pod_monitor(model, context),
     )

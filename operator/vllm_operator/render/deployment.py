@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.claims import claims_of_pod
 from vllm_operator.render import storage
+from vllm_operator.render.context import NO_CLUSTER
 from vllm_operator.render.exclusive import one_per_node
 from vllm_operator.render.objects import child
 from vllm_operator.render.promises import finished_template
-from vllm_operator.render.surroundings import NO_CLUSTER
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.render.surroundings import Surroundings
+    from vllm_operator.render.context import RenderContext
 
 _PROGRESS_MARGIN_SECONDS: Final = 600
 """Time to schedule the pod and pull the image, on top of the engine's own start-up budget."""
 
 
-def deployment(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
+def deployment(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The Deployment.
 
     A rollout never takes an engine away before its replacement has completed a prompt. Only where two engines cannot
@@ -29,8 +29,8 @@ def deployment(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dic
     Raises:
         InvalidSpec: the user's patch of the pods does not fit them.
     """
-    template = finished_template(model, surroundings)
-    on_one_node = storage.on_one_node(model.spec.storage) or claims_of_pod(template) & surroundings.one_node_claims
+    template = finished_template(model, context)
+    on_one_node = storage.on_one_node(model.spec.storage) or claims_of_pod(template) & context.one_node_claims
     in_place = on_one_node or one_per_node(template)
     spec = {
         "replicas": model.spec.replicas,

@@ -8,11 +8,11 @@ from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.render import command, files, gates, storage
+from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
 from vllm_operator.render.service import PORT_NAME
 from vllm_operator.render.sources import Sources
-from vllm_operator.render.surroundings import NO_CLUSTER, Surroundings
 
 if TYPE_CHECKING:
     from vllm_operator.api.base import Model
@@ -33,9 +33,9 @@ _EXIT_MARGIN_SECONDS = 10
 _USER_ID = 2000
 
 
-def template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
+def template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The pod template, before the user's patch."""
-    pod, changed_at = model.spec.pod, surroundings.keys_changed_at
+    pod, changed_at = model.spec.pod, context.keys_changed_at
     metadata = {
         "labels": {**(pod.labels or {}), **names.labels(model.instance, "engine")},
         "annotations": {

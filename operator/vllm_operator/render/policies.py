@@ -10,7 +10,7 @@ from vllm_operator.render.service import PORT_NAME
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.render.surroundings import Surroundings
+    from vllm_operator.render.context import RenderContext
 
 
 def service_account(model: VLLMModel) -> tuple[dict[str, Any], ...]:
@@ -58,10 +58,10 @@ def disruption_budget(model: VLLMModel) -> tuple[dict[str, Any], ...]:
     return (_policy(model, "policy/v1", "PodDisruptionBudget", spec),)
 
 
-def pod_monitor(model: VLLMModel, surroundings: Surroundings) -> tuple[dict[str, Any], ...]:
+def pod_monitor(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
     """Who reads the engines' metrics, where the cluster knows the resource."""
     monitoring = model.spec.monitoring
-    if monitoring is None or not surroundings.pod_monitors:
+    if monitoring is None or not context.pod_monitors:
         return ()
     endpoint = {"port": PORT_NAME, "path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
     spec = {

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render import gates, pod
+from vllm_operator.render.context import NO_CLUSTER
 from vllm_operator.render.environment import KEY_VARIABLE, key_variables
 from vllm_operator.render.patch import PatchError, strategic_merge
 from vllm_operator.render.service import PORT_NAME
-from vllm_operator.render.surroundings import NO_CLUSTER
 from vllm_operator.render.types import type_faults
 from vllm_operator.render.untyped import items, named, part
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.render.surroundings import Surroundings
+    from vllm_operator.render.context import RenderContext
 
 _PATCH: Final = "spec.pod.patch"
 _CONTAINER: Final = f"{_PATCH}.spec.containers[{pod.CONTAINER_NAME}]"
@@ -39,13 +39,13 @@ _GATES: Final = {
 """What each probe is for, and the legal way to change it."""
 
 
-def finished_template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> dict[str, Any]:
+def finished_template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The template as the user wants it.
 
     Raises:
         InvalidSpec: the patch is none, or takes away what makes the pod an engine of this model.
     """
-    template, patch = pod.template(model, surroundings), model.spec.pod.patch
+    template, patch = pod.template(model, context), model.spec.pod.patch
     mistyped = list(_mistyped(model))
     if mistyped:
         raise InvalidSpec(mistyped)
@@ -61,7 +61,7 @@ def finished_template(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER)
     return patched
 
 
-def doubts(model: VLLMModel) -> list[str]:
+def weakened_promises(model: VLLMModel) -> list[str]:
     """What the user's patch weakens, a sentence for each.
 
     Raises:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.storage import ONE_NODE_MODES
+from vllm_operator.render.context import NO_CLUSTER
 from vllm_operator.render.environment import CACHE, HOME
 from vllm_operator.render.objects import child
 from vllm_operator.render.sources import CACHE_VOLUME
-from vllm_operator.render.surroundings import NO_CLUSTER
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.storage import Storage
-    from vllm_operator.render.surroundings import Surroundings
+    from vllm_operator.render.context import RenderContext
 
 _DEFAULT_MODES: Final = ("ReadWriteOnce",)
 _SHARED_MEMORY: Final = "2Gi"
@@ -24,7 +24,7 @@ _SHARED_MEMORY_OF_SEVERAL: Final = "8Gi"
 """Engines of several processes exchange tensors through it."""
 
 
-def claim(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
+def claim(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
     """The claim of the cache; nothing where the cache is something else.
 
     A claim that is to be kept, or that another model mounts too, has no owner, so that neither garbage collection nor
@@ -47,7 +47,7 @@ def claim(model: VLLMModel, surroundings: Surroundings = NO_CLUSTER) -> tuple[di
         kind="PersistentVolumeClaim",
         name=name,
         component="cache",
-        owned=not wanted.keep and name not in surroundings.claims_of_others,
+        owned=not wanted.keep and name not in context.claims_of_others,
         spec=spec,
     )
     return (body,)

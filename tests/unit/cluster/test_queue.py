@@ -72,7 +72,7 @@ async def test_failures_delay_more_and_more_up_to_a_bound_and_for_ever() -> None
         assert longest / 2 <= delay <= longest
     assert all(LONGEST_DELAY_SECONDS / 2 <= delay <= LONGEST_DELAY_SECONDS for delay in delays[20:])
     assert len(set(delays[20:])) > 100, "tries shall be spread"
-    queue.forget_appointment(A)
+    queue.cancel_delayed(A)
 
 
 async def test_a_success_forgets_the_failures() -> None:
@@ -81,7 +81,7 @@ async def test_a_success_forgets_the_failures() -> None:
         queue.failed(A)
     queue.succeeded(A)
     assert queue.failed(A) <= FIRST_DELAY_SECONDS
-    queue.forget_appointment(A)
+    queue.cancel_delayed(A)
 
 
 async def test_an_appointment_is_kept() -> None:
@@ -103,14 +103,14 @@ async def test_the_latest_appointment_replaces_the_one_before() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await queue.get()
-    queue.forget_appointment(B)
+    queue.cancel_delayed(B)
 
 
 async def test_a_dropped_appointment_does_not_come() -> None:
     queue = Queue()
     queue.add_after(A, 0)
-    queue.forget_appointment(A)
-    queue.forget_appointment(A)
+    queue.cancel_delayed(A)
+    queue.cancel_delayed(A)
     await asyncio.sleep(0.01)
     assert len(queue) == 0
 

@@ -75,5 +75,5 @@ async def test_ghosts_are_what_is_cached_and_no_longer_listed() -> None:
     cache = Cache()
     for name in ("qwen", "llama"):
         cache.put(MODEL, as_live(resource(name)))
-    found: list[Any] = await sync.ghosts(client(Lister("llama", "new")), cache)
+    found: list[Any] = await sync.stale_objects(client(Lister("llama", "new")), cache)
     assert found == [(MODEL, Key("team", "qwen"), "uid-of-qwen")]

@@ -77,17 +77,17 @@ class Fickle:
         return answer
 
 
-def parts(client: Nothing | None = None) -> follow.Parts:
+def parts(client: Nothing | None = None) -> follow.Components:
     """The parts of a process, without a cluster."""
     telemetry = Telemetry(asyncio.Event())
     settings = Settings(workers=1)
     watches = Watches()
     for kind in WATCHED:
         watches.succeeded(kind)
-    return follow.Parts(settings, cast("Client", client or Nothing()), Cache(), Queue(), telemetry, watches)
+    return follow.Components(settings, cast("Client", client or Nothing()), Cache(), Queue(), telemetry, watches)
 
 
-async def worked(made: follow.Parts, reconciler: Fickle) -> None:
+async def worked(made: follow.Components, reconciler: Fickle) -> None:
     """One worker, until all answers are given."""
     worker = asyncio.create_task(follow._work(made, cast("Reconcilers", reconciler)))  # noqa: SLF001 # the unit under test
     async with asyncio.timeout(60):
@@ -140,7 +140,7 @@ def monitor(version: int = 20) -> dict[str, Any]:
     return found
 
 
-async def queued(made: follow.Parts) -> set[QueueKey]:
+async def queued(made: follow.Components) -> set[QueueKey]:
     """What waits to be looked at; it is taken out."""
     found = set()
     while len(made.queue):
@@ -153,7 +153,7 @@ async def queued(made: follow.Parts) -> set[QueueKey]:
 QWEN, SHARED = Key("team", "qwen"), NamespaceKey("team")
 
 
-async def list_optional(made: follow.Parts) -> set[QueueKey]:
+async def list_optional(made: follow.Components) -> set[QueueKey]:
     """One look at the optional kinds, and which keys it put into the queue."""
     await follow._list_optional(made)  # noqa: SLF001 # the unit under test
     return await queued(made)
@@ -211,7 +211,7 @@ UNKNOWN = ApiNotFound("GET", "404 page not found")
 FORBIDDEN = ApiRefused("GET", "pods is forbidden")
 
 
-def impatient(client: Nothing, seconds: float) -> follow.Parts:
+def impatient(client: Nothing, seconds: float) -> follow.Components:
     """A process that waits so long for what it needs."""
     return replace(parts(client), settings=Settings(workers=1, start_timeout_seconds=seconds))
 
@@ -292,4 +292,4 @@ async def test_a_look_that_the_api_server_puts_off_is_not_taken_earlier() -> Non
     made.queue.add(QWEN)
     await worked(made, reconciler)
     assert made.queue._timers[QWEN].when() > asyncio.get_running_loop().time() + 90  # noqa: SLF001 # the appointment
-    made.queue.forget_appointment(QWEN)
+    made.queue.cancel_delayed(QWEN)

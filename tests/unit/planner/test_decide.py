@@ -28,7 +28,7 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet
-from vllm_operator.planner import keys, status
+from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import decide_namespace
@@ -36,7 +36,7 @@ from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Wri
 from vllm_operator.render import gates
 from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
-from vllm_operator.render.surroundings import Surroundings
+from vllm_operator.render.context import RenderContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -606,8 +606,8 @@ def test_nothing_is_deleted_while_a_name_is_taken_or_the_spec_is_invalid() -> No
 
 def serving(raw: dict[str, Any], **around: Any) -> Plan:
     """What is done about a model whose engines serve, once its children are written."""
-    standing = keys.standing(observation(raw, **around))
-    around_it = Surroundings(
+    standing = api_keys.standing(observation(raw, **around))
+    around_it = RenderContext(
         api_key=standing.client_key, key_record=standing.record, pod_monitors=around.get("pod_monitors", False)
     )
     found = {key_of(child): live(child) for child in children(parse_resource(raw), around_it)}

@@ -10,7 +10,7 @@ from tests.support.golden import cases, given
 from tests.support.resources import model
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import warnings as module
-from vllm_operator.planner.keys import Standing
+from vllm_operator.planner.api_keys import Standing
 from vllm_operator.planner.warnings import CHECKS, Subject, warnings
 from vllm_operator.render.deployment import deployment
 

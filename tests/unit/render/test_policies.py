@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.resources import model
+from vllm_operator.render.context import RenderContext
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
-from vllm_operator.render.surroundings import Surroundings
 
 SELECTOR = {"matchLabels": {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": "qwen"}}
 
@@ -46,19 +46,19 @@ def test_the_pods_have_an_account_without_rights_or_the_users() -> None:
 
 def test_metrics_are_collected_where_the_cluster_knows_how() -> None:
     wanted = model(monitoring={"intervalSeconds": 5, "labels": {"release": "prometheus"}})
-    (monitor,) = pod_monitor(wanted, Surroundings(pod_monitors=True))
+    (monitor,) = pod_monitor(wanted, RenderContext(pod_monitors=True))
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "http", "path": "/metrics", "interval": "5s"}]
     assert monitor["spec"]["selector"] == SELECTOR
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert pod_monitor(wanted, Surroundings()) == ()
+    assert pod_monitor(wanted, RenderContext()) == ()
 
 
 def test_labels_of_the_user_do_not_replace_those_by_which_the_operator_finds_its_own() -> None:
     wanted = model(monitoring={"labels": {"app.kubernetes.io/managed-by": "me"}})
-    (monitor,) = pod_monitor(wanted, Surroundings(pod_monitors=True))
+    (monitor,) = pod_monitor(wanted, RenderContext(pod_monitors=True))
     assert monitor["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "vllm-operator"
 
 
 def test_what_is_not_asked_for_is_not_there() -> None:
     assert network_policy(model()) == disruption_budget(model()) == ()
-    assert pod_monitor(model(), Surroundings(pod_monitors=True)) == ()
+    assert pod_monitor(model(), RenderContext(pod_monitors=True)) == ()

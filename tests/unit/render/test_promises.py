@@ -10,7 +10,7 @@ from tests.support.resources import as_desired, deployment_status, model, observ
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner.decide import decide
 from vllm_operator.render.deployment import deployment
-from vllm_operator.render.promises import doubts
+from vllm_operator.render.promises import weakened_promises
 
 ENGINE = "spec.pod.patch.spec.containers[vllm]"
 AUTH: dict[str, Any] = {"auth": {"generate": True}}
@@ -124,7 +124,7 @@ def test_who_has_a_probe_of_his_own_may_change_all_of_the_gate(name: str) -> Non
 @pytest.mark.parametrize(("patch", "told"), TOLD.values(), ids=TOLD)
 def test_a_patch_that_weakens_a_promise_is_followed_and_told(patch: dict[str, Any], told: str) -> None:
     raw = resource(pod={"patch": patch})
-    (doubt,) = doubts(model(pod={"patch": patch}))
+    (doubt,) = weakened_promises(model(pod={"patch": patch}))
     assert told in doubt
     plan = decide(observation(raw, as_desired(raw, **deployment_status(1)), pod(ready=True)))
     assert plan.status is not None
@@ -133,7 +133,7 @@ def test_a_patch_that_weakens_a_promise_is_followed_and_told(patch: dict[str, An
 
 @pytest.mark.parametrize("patch", FINE.values(), ids=FINE)
 def test_what_no_promise_rests_on_is_changed_without_a_word(patch: dict[str, Any]) -> None:
-    assert doubts(model(pod={"patch": patch})) == []
+    assert weakened_promises(model(pod={"patch": patch})) == []
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_what_no_promise_rests_on_is_changed_without_a_word(patch: dict[str, Any
 )
 def test_what_takes_away_whole_parts_is_left_to_the_api_server(patch: dict[str, Any]) -> None:
     assert deployment(model(pod={"patch": patch}, **OWN_PROBE))
-    doubts(model(pod={"patch": patch}, **OWN_PROBE))
+    weakened_promises(model(pod={"patch": patch}, **OWN_PROBE))

@@ -14,10 +14,10 @@ from tests.support.world import World
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.planner import keys
+from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide
 from vllm_operator.render.binding import binding_secret
-from vllm_operator.render.surroundings import Surroundings
+from vllm_operator.render.context import RenderContext
 
 if TYPE_CHECKING:
     from vllm_operator.planner.plan import Observation
@@ -59,14 +59,14 @@ def secret(text: str) -> dict[str, Any]:
 
 
 def test_a_model_without_auth_has_no_key_and_reads_no_secret() -> None:
-    assert keys.standing(look()) == keys.Standing()
-    assert keys.secrets_to_read(raw()) == ()
-    assert not keys.is_generated(raw())
+    assert api_keys.standing(look()) == api_keys.Standing()
+    assert api_keys.secrets_to_read(raw()) == ()
+    assert not api_keys.is_generated(raw())
 
 
 def test_a_generated_key_is_made_once_and_then_kept() -> None:
-    assert keys.standing(look(generate=True)).client_key == FRESH
-    assert keys.standing(look(binding(VLLM_API_KEY=encoded("first")), generate=True)).client_key == "first"
+    assert api_keys.standing(look(generate=True)).client_key == FRESH
+    assert api_keys.standing(look(binding(VLLM_API_KEY=encoded("first")), generate=True)).client_key == "first"
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,18 @@ def test_a_generated_key_is_made_once_and_then_kept() -> None:
     ids=["no key", "empty", "damaged", "somebody else's"],
 )
 def test_a_key_that_is_not_there_or_not_ours_is_made_anew(found: dict[str, Any]) -> None:
-    assert keys.standing(look(found, generate=True)).client_key == FRESH
+    assert api_keys.standing(look(found, generate=True)).client_key == FRESH
 
 
 def test_a_key_that_the_user_named_before_is_not_taken_for_a_generated_one() -> None:
     found = binding(VLLM_API_KEY=encoded("named"))
     found["metadata"]["annotations"] = {KEY_ORIGIN: "named"}
-    assert keys.standing(look(found, generate=True)).client_key == FRESH
+    assert api_keys.standing(look(found, generate=True)).client_key == FRESH
 
 
 def test_the_binding_says_whether_its_key_was_generated() -> None:
     def origin(**auth: Any) -> str | None:
-        rendered = binding_secret(parse_resource(raw(**auth)), Surroundings(api_key="k" if auth else ""))
+        rendered = binding_secret(parse_resource(raw(**auth)), RenderContext(api_key="k" if auth else ""))
         found: str | None = rendered["metadata"]["annotations"].get(KEY_ORIGIN)
         return found
 
@@ -101,12 +101,12 @@ def test_the_binding_says_whether_its_key_was_generated() -> None:
 
 
 def test_a_generated_key_comes_before_the_users_and_all_secrets_are_read() -> None:
-    assert keys.secrets_to_read(raw(generate=True, **READ)) == ("team-key", "other")
-    assert keys.standing(look(generate=True, **READ)).client_key == FRESH
+    assert api_keys.secrets_to_read(raw(generate=True, **READ)) == ("team-key", "other")
+    assert api_keys.standing(look(generate=True, **READ)).client_key == FRESH
 
 
 def test_the_first_of_the_users_keys_is_for_clients() -> None:
-    found = keys.standing(look(secrets={"team-key": secret("s3cret"), "other": secret("more")}, **READ))
+    found = api_keys.standing(look(secrets={"team-key": secret("s3cret"), "other": secret("more")}, **READ))
     assert (found.client_key, found.problems, found.sentence) == ("s3cret", (), "")
 
 
@@ -129,7 +129,7 @@ UNUSABLE = [
 def test_a_key_that_cannot_be_used_is_told_with_its_path_and_never_shown(
     unusable: dict[str, Any] | None, problem: str
 ) -> None:
-    found = keys.standing(look(secrets={"team-key": unusable} if unusable is not None else {}, **READ))
+    found = api_keys.standing(look(secrets={"team-key": unusable} if unusable is not None else {}, **READ))
     assert found.client_key == ""
     assert found.problems[0].startswith("spec.auth.keys[0]: ")
     assert problem in found.problems[0]
@@ -140,14 +140,14 @@ def test_a_key_that_cannot_be_used_is_told_with_its_path_and_never_shown(
 
 
 def test_a_key_that_cannot_be_read_any_more_stays_in_the_binding_as_it_stays_in_the_engines() -> None:
-    found = keys.standing(look(binding(VLLM_API_KEY=encoded("first")), **READ))
+    found = api_keys.standing(look(binding(VLLM_API_KEY=encoded("first")), **READ))
     assert (found.client_key, found.held) == ("first", False)
     assert found.problems[0].endswith(": clients get no other key through the binding")
 
 
 def test_no_key_shows_where_an_observation_is_printed() -> None:
     seen = look(secrets={"team-key": secret("s3cret")}, **READ)
-    found = keys.standing(seen)
+    found = api_keys.standing(seen)
     assert found.record is not None
     shown = repr((seen, found))
     for text in (FRESH, "s3cret", encoded("s3cret"), *filter(None, found.record.digests.values())):
@@ -406,4 +406,4 @@ def test_a_pod_that_never_runs_again_keeps_nobody_from_being_ready(gone: dict[st
         evicted["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
     fleet.revisions["evicted"] = repr(fleet.template())
     world.pods.append(evicted)
-    assert not keys.standing(observation(world.raw, world.children, *world.pods, secrets=world.secrets)).differ
+    assert not api_keys.standing(observation(world.raw, world.children, *world.pods, secrets=world.secrets)).differ

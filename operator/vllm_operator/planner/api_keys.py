@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT, binding_name, instance_name, key_record_name
 from vllm_operator.planner.owners import belongs
+from vllm_operator.render.context import KeyRecord
 from vllm_operator.render.environment import KEY_VARIABLE
-from vllm_operator.render.surroundings import KeyRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

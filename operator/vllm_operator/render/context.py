@@ -24,7 +24,7 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RenderContext:
     """What the cluster adds to a spec. The default is that of a file that is rendered without a cluster."""
 
     api_key: str = field(default="", repr=False)
@@ -41,5 +41,5 @@ class Surroundings:
     """Names of claims that the spec mounts and that pods on two nodes cannot use at the same time."""
 
 
-NO_CLUSTER: Final = Surroundings()
+NO_CLUSTER: Final = RenderContext()
 """What a file is rendered with."""
