@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from vllm_operator.planner.compare import holds
 from vllm_operator.planner.mend import disowned, in_the_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject, ObjectKey
@@ -129,36 +130,35 @@ class _Execution:
 
     async def release(self, live: LiveObject) -> None:
         """Hand a claim over to whoever mounts it; that it is gone already is no error."""
-        try:
-            changed = await self._client.patch(live, handing_over(live))
-        except (ApiEnding, ApiSilent):
-            raise
-        except ApiNotFound:
-            self._cache.remove(kind_of(live.kind), live)
-        except ApiRefused as refusal:
-            self._note_deletion(live, Outcome.REFUSED, refusal.message)
-        except ApiUnavailable as failure:
-            self._note_deletion(live, Outcome.UNAVAILABLE, failure.message)
-            self.result.failure = failure
-        else:
+        with self._noted(live):
+            try:
+                changed = await self._client.patch(live, handing_over(live))
+            except ApiNotFound:
+                self._cache.remove(kind_of(live.kind), live)
+                return
             self._cache.put(kind_of(live.kind), changed)
             logger.info("%s: handed over %s %s (a spec mounts it)", live.namespace, live.kind, live.name)
 
     async def delete(self, deletion: Deletion) -> None:
         """Try a deletion, and note what came of it."""
         live = deletion.live
-        try:
+        with self._noted(live):
             await self._client.delete(live)
-        except ApiSilent:
+            self._cache.remove(kind_of(live.kind), live)
+            logger.info("%s: deleted %s %s (%s)", live.namespace, live.kind, live.name, deletion.reason)
+
+    @contextlib.contextmanager
+    def _noted(self, live: LiveObject) -> Iterator[None]:
+        """Note that the API server does not let a live object go, where that can be told."""
+        try:
+            yield
+        except (ApiEnding, ApiSilent):
             raise
         except ApiRefused as refusal:
             self._note_deletion(live, Outcome.REFUSED, refusal.message)
         except ApiUnavailable as failure:
             self._note_deletion(live, Outcome.UNAVAILABLE, failure.message)
             self.result.failure = failure
-        else:
-            self._cache.remove(kind_of(live.kind), live)
-            logger.info("%s: deleted %s %s (%s)", live.namespace, live.kind, live.name, deletion.reason)
 
     async def _apply(self, write: Write) -> LiveObject:
         try:
