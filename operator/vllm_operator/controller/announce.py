@@ -1,4 +1,4 @@
-"""Kubernetes Events about models: best effort, and never the same cause again and again."""
+"""Kubernetes Events about models: best effort; which of them there shall be is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.errors import ApiError
-from vllm_operator.planner.news import QUIET, Memory, after_telling
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,20 +24,14 @@ _SUFFIX_BYTES: Final = 6
 
 
 class Announcer:
-    """Writes Events, each cause of a model at most once in a while."""
+    """Writes Events."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._memories: dict[str, Memory] = {}
         self._failed = False
 
     async def announce(self, model: LiveObject, news: News, now: datetime) -> None:
         """Tell news of a model. That it cannot be told is logged once, and stops nothing."""
-        memory = after_telling(self._memories.get(model.uid, Memory()), news, now)
-        if memory is None:
-            return
-        self._memories = {of: one for of, one in self._memories.items() if one.posted_at[-1] > now - QUIET}
-        self._memories[model.uid] = memory
         try:
             await self._client.post_event(event_of(model, news, now, secrets.token_hex(_SUFFIX_BYTES)))
         except ApiError as error:

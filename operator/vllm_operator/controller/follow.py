@@ -90,7 +90,7 @@ class Reconcilers:
 
     @classmethod
     def of(cls, components: Components) -> Reconcilers:
-        """Those of a process: they announce through the same announcer, so that nobody is told twice."""
+        """Those of a process."""
         announcer = Announcer(components.client)
         return cls(
             ModelReconciler(

@@ -13,7 +13,7 @@ from vllm_operator.controller.reconcile import MOST_ROUNDS, utc_now
 from vllm_operator.controller.turns import parse_in_turns
 from vllm_operator.errors import ApiEnding, OperatorError
 from vllm_operator.planner.namespace import catalog_again_at, decide_namespace, problems
-from vllm_operator.planner.news import News
+from vllm_operator.planner.news import NO_EVENTS, EventHistory, News, after_event, is_due
 from vllm_operator.planner.owners import is_managed
 from vllm_operator.planner.plan import NamespaceObservation
 
@@ -34,6 +34,7 @@ class _Memory:
     """What the next look at a namespace has to know of the one before."""
 
     attempts: Attempts = field(default_factory=dict)
+    events: EventHistory = NO_EVENTS
     catalog_judged_at: datetime | None = None
 
 
@@ -62,7 +63,6 @@ class NamespaceReconciler:
             return None  # what is made there would not last
         found = problems(observation)
         if found:
-            self._memories[key.namespace] = replace(self._memory(key.namespace), attempts={})
             await self._tell(observation, found[0])
             raise OperatorError(found[0].message)
         self._remember(observation)
@@ -102,10 +102,21 @@ class NamespaceReconciler:
             self._memories.pop(observation.namespace, None)
             return
         judged_at = observation.now if catalog_again_at(observation) is None else observation.catalog_judged_at
-        self._memories[observation.namespace] = _Memory(observation.attempts, judged_at)
+        memory = self._memory(observation.namespace)
+        self._memories[observation.namespace] = replace(
+            memory, attempts=observation.attempts, catalog_judged_at=judged_at
+        )
 
     async def _tell(self, observation: NamespaceObservation, problem: Problem) -> None:
-        """An Event about the first model: what is shared has no status."""
+        """An Event about the first model: what is shared has no status.
+
+        No attempt is remembered: the next look has to be one, or the queue would not back off.
+        """
+        memory, now = self._memory(observation.namespace), observation.now
+        news = News("Warning", problem.reason, problem.message)
         first = min(observation.models, key=lambda model: model.name, default=None)
-        if first is not None:
-            await self._announcer.announce(first, News("Warning", problem.reason, problem.message), observation.now)
+        due = first is not None and is_due(news, memory.events, now)
+        events = after_event(news, memory.events, now) if due else memory.events
+        self._memories[observation.namespace] = replace(memory, attempts={}, events=events)
+        if first is not None and due:
+            await self._announcer.announce(first, news, now)

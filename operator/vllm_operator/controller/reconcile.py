@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
+from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
 from vllm_operator.render.catalog import is_available
@@ -51,6 +52,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the next look at a model has to know of the ones before."""
+
+    uid: str
+    attempts: Attempts = field(default_factory=dict)
+    events: EventHistory = NO_EVENTS
+
+
 class ModelReconciler:
     """Brings one model to what is wanted of it.
 
@@ -77,7 +87,7 @@ class ModelReconciler:
         self._executor = PlanExecutor(client, cache)
         self._events = EventReader(client)
         self._autoscalers = AutoscalerLookup(client)
-        self._attempts: dict[Key, Attempts] = {}
+        self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Look at one model. Returns in how many seconds to look again, if nothing changes before.
@@ -89,7 +99,7 @@ class ModelReconciler:
             observation = await self._observe(key)
             self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
-            await self._tell(observation, plan)
+            await self._tell(key, observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
         if failure is not None:
@@ -116,8 +126,7 @@ class ModelReconciler:
     async def _observe(self, key: Key) -> Observation:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
         raw, children = model.body if model else {}, self._children(key)
-        if model is None:
-            self._attempts.pop(key, None)
+        memory = self._remembered(key, model)
         found = await self._events.read(key, pods if model else (), now)
         observation = Observation(
             model=model,
@@ -125,7 +134,8 @@ class ModelReconciler:
             autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
             pods=pods,
             now=now,
-            attempts=self._attempts.get(key, {}),
+            attempts=memory.attempts,
+            events=memory.events,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
@@ -136,10 +146,21 @@ class ModelReconciler:
 
     def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
         """The same model after its writes. What no watch had shown may be older than the cache takes in."""
-        self._attempts[key] = kept = {**before.attempts, **result.attempts}
+        kept = {**before.attempts, **result.attempts}
+        if before.model is not None:
+            self._memories[key] = _Memory(before.model.uid, kept, before.events)
         children = {**self._children(key), **result.found}
         again = replace(before, children=children, pods=self._pods(key), attempts=kept)
         return with_known_claims(self._cache, again)
+
+    def _remembered(self, key: Key, model: LiveObject | None) -> _Memory:
+        """What is known of this very model; a new one of its name begins anew."""
+        memory = self._memories.get(key)
+        if model is None:
+            self._memories.pop(key, None)
+        if model is None or memory is None or memory.uid != model.uid:
+            return _Memory(model.uid if model else "")
+        return memory
 
     def _children(self, key: Key) -> dict[ObjectKey, LiveObject]:
         return {live.key: live for live in self._cache.children(key.namespace, names.instance_name(key.name))}
@@ -157,7 +178,7 @@ class ModelReconciler:
                 continue  # the status tells it
         return found
 
-    async def _tell(self, observation: Observation, plan: Plan) -> None:
+    async def _tell(self, key: Key, observation: Observation, plan: Plan) -> None:
         """Write the status of the very model that was observed, and what is news of it."""
         model = observation.model
         if model is None or plan.status is None:
@@ -176,7 +197,9 @@ class ModelReconciler:
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", model.namespace, model.name, text)
         if plan.news is not None:
-            await self._announcer.announce(live, plan.news, observation.now)
+            memory, now = self._remembered(key, model), observation.now
+            self._memories[key] = replace(memory, events=after_event(plan.news, memory.events, now))
+            await self._announcer.announce(live, plan.news, now)
 
     def _forget(self, model: LiveObject) -> None:
         """A model that the API server no longer has: its watch may have lost the deletion, and would revive it."""

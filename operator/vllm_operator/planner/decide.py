@@ -24,7 +24,7 @@ from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, s
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
-from vllm_operator.planner.news import news_of
+from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.warnings import Subject, warnings
@@ -65,7 +65,7 @@ def decide(observation: Observation) -> Plan:
     taken = _foreign(model, desired, observation.children)
     if taken:
         told = _status(model, observation, desired, _outcome(taken), Changes((), (), {}))
-        return _telling(live, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
+        return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
         deletions=_no_longer_wanted(model, desired, observation),
@@ -75,7 +75,7 @@ def decide(observation: Observation) -> Plan:
     writes, deletions = wanted.due(observation.now)
     outcome = _outcome(wanted.problems) if wanted.problems else None
     told = _status(model, observation, desired, outcome, wanted)
-    plan = _telling(live, told, look_again_at=_look_again_at(observation, wanted))
+    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, wanted))
     return replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
 
 
@@ -90,11 +90,15 @@ def _bodies(observation: Observation) -> list[Mapping[str, Any]]:
     return [pod.body for pod in observation.pods]
 
 
-def _telling(live: LiveObject, status: Mapping[str, Any], look_again_at: datetime | None = None) -> Plan:
+def _telling(
+    live: LiveObject, observation: Observation, status: Mapping[str, Any], look_again_at: datetime | None = None
+) -> Plan:
     """The plan that says this in the status, and changes nothing else."""
     if live.status == status:
         return Plan(look_again_at=look_again_at)
-    return Plan(status=status, news=news_of(live.body, status), look_again_at=look_again_at)
+    news = news_of(live.body, status)
+    due = news is not None and is_due(news, observation.events, observation.now)
+    return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
 
 
 def _desired(model: VLLMModel, observation: Observation) -> list[Mapping[str, Any]]:
@@ -167,7 +171,8 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    return _telling(live, status.status_of(live.body, seen, outcome, address=address, now=observation.now))
+    told = status.status_of(live.body, seen, outcome, address=address, now=observation.now)
+    return _telling(live, observation, told)
 
 
 def _outcome(problems: Sequence[Problem]) -> Outcome:

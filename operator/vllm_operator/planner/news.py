@@ -62,29 +62,40 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class EventHistory:
     """The Events about one model in the last minutes."""
 
-    told: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
-    """When each reason and cause was told."""
+    causes: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    """When an Event last told each reason and cause."""
     posted_at: tuple[datetime, ...] = ()
 
-    def since(self, start: datetime) -> Memory:
+    def since(self, start: datetime) -> EventHistory:
         """What of it is newer."""
-        told = {what: when for what, when in self.told.items() if when > start}
-        return Memory(told, tuple(when for when in self.posted_at if when > start))
+        causes = {what: when for what, when in self.causes.items() if when > start}
+        return EventHistory(causes, tuple(when for when in self.posted_at if when > start))
 
 
-def after_telling(memory: Memory, news: News, now: datetime) -> Memory | None:
-    """What is remembered once an Event tells the news; None where there shall be none.
+NO_EVENTS: Final = EventHistory()
+"""Nothing has been told."""
+
+
+def is_due(news: News, history: EventHistory, now: datetime) -> bool:
+    """Whether there shall be an Event of the news.
 
     A cause that comes and goes is told once in QUIET, and of ever new causes so many that the namespace does not fill.
     """
-    recent = memory.since(now - QUIET)
-    causes = {(news.reason, cause) for cause in causes_in(news.message)}
-    if causes <= recent.told.keys() or len(recent.posted_at) >= MOST_EVENTS:
-        return None
-    return Memory({**recent.told, **dict.fromkeys(causes, now)}, (*recent.posted_at, now))
+    recent = history.since(now - QUIET)
+    return not _causes(news) <= recent.causes.keys() and len(recent.posted_at) < MOST_EVENTS
+
+
+def after_event(news: News, history: EventHistory, now: datetime) -> EventHistory:
+    """The history once an Event has told the news."""
+    recent = history.since(now - QUIET)
+    return EventHistory({**recent.causes, **dict.fromkeys(_causes(news), now)}, (*recent.posted_at, now))
+
+
+def _causes(news: News) -> set[tuple[str, str]]:
+    return {(news.reason, cause) for cause in causes_in(news.message)}
 
 
 def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.planner.claims import NO_CLAIMS, ClaimsSeen
+from vllm_operator.planner.news import NO_EVENTS, EventHistory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ class Observation:
     now: datetime
     attempts: Attempts = field(default_factory=dict)
     """What came of the last write or deletion of each child."""
+    events: EventHistory = NO_EVENTS
+    """What Events have told of the model in the last minutes."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -112,7 +115,7 @@ class Plan:
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
     news: News | None = None
-    """What the new status says that people want to be told in an Event."""
+    """What the new status says that an Event shall tell."""
     look_again_at: datetime | None = None
     """When to decide anew although nothing has changed."""
 

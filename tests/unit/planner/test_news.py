@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import NOW
-from vllm_operator.planner.news import MOST_EVENTS, QUIET, Memory, News, after_telling, news_of
+from vllm_operator.planner.news import MOST_EVENTS, NO_EVENTS, QUIET, News, after_event, is_due, news_of
 
 
 def status(ready: str, reason: str, message: str = "why") -> dict[str, Any]:
@@ -63,12 +63,12 @@ def test_a_message_is_no_longer_than_an_event_may_be() -> None:
 
 def told(messages: list[str], *, every_seconds: float, reason: str = "EnginesFailing") -> list[str]:
     """Which of the messages, one after the other, become Events."""
-    memory = Memory()
+    history = NO_EVENTS
     found: list[str] = []
     for number, message in enumerate(messages):
-        after = after_telling(memory, News("Warning", reason, message), NOW + timedelta(seconds=number * every_seconds))
-        if after is not None:
-            memory, found = after, [*found, message]
+        news, now = News("Warning", reason, message), NOW + timedelta(seconds=number * every_seconds)
+        if is_due(news, history, now):
+            history, found = after_event(news, history, now), [*found, message]
     return found
 
 
@@ -88,18 +88,17 @@ def test_of_ever_new_causes_a_model_makes_at_most_six_events_in_five_minutes() -
 
 
 def test_the_same_cause_under_another_reason_is_told() -> None:
-    first = after_telling(Memory(), News("Warning", "EnginesFailing", "a"), NOW)
-    assert first is not None
-    assert after_telling(first, News("Warning", "ProgressDeadlineExceeded", "a"), NOW) is not None
+    history = after_event(News("Warning", "EnginesFailing", "a"), NO_EVENTS, NOW)
+    assert is_due(News("Warning", "ProgressDeadlineExceeded", "a"), history, NOW)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abcdefghij")), max_size=80))
 def test_whatever_happens_events_are_bounded(steps: list[tuple[int, str]]) -> None:
-    memory, now = Memory(), NOW
+    history, now = NO_EVENTS, NOW
     posted: list[datetime] = []
     for seconds, cause in steps:
         now += timedelta(seconds=seconds)
-        after = after_telling(memory, News("Warning", "EnginesFailing", cause), now)
-        if after is not None:
-            memory, posted = after, [*posted, now]
+        news = News("Warning", "EnginesFailing", cause)
+        if is_due(news, history, now):
+            history, posted = after_event(news, history, now), [*posted, now]
     assert all(sum(now - QUIET < when <= now for when in posted) <= MOST_EVENTS for now in posted)
