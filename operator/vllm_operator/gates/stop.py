@@ -42,9 +42,8 @@ def main(words: list[str]) -> int:
         verdict = last_verdict(given["state"], probe.settings_of(given, os.uname().nodename))
         if verdict.kind in (judge.STARTING, judge.RESTART):
             leave_words(f"{judge.ENDED}: {verdict.sentence}")
-            end(
-                processes.first()
-            )  # which most often ends this program as well: until then kubelet's SIGTERM would only disturb it
+            # which most often ends this program as well: until then kubelet's SIGTERM would only disturb it
+            end(processes.first())
     except Exception as error:  # noqa: BLE001 # see above
         sys.stdout.write(f"the gate itself failed: {error!r}\n")
     time.sleep(leave)
