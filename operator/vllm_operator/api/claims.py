@@ -29,8 +29,11 @@ def claims_of_spec(spec: Any) -> frozenset[str]:
 
 
 def claims_of_pod(pod: Any) -> frozenset[str]:
-    """Names of the claims that a pod mounts, or will; none for one that has ended."""
+    """Names of the claims that a pod mounts, or will; none for one that has ended.
+
+    The pod may be a template of the user's that the API server will refuse: a volume that names no claim mounts none.
+    """
     if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
         return frozenset()
     sources = (volume.get("persistentVolumeClaim") for volume in pod.get("spec", {}).get("volumes") or ())
-    return frozenset(str(source["claimName"]) for source in sources if source)
+    return frozenset(str(source["claimName"]) for source in sources if source and source.get("claimName"))

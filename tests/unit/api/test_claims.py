@@ -45,3 +45,9 @@ def test_a_pod_mounts_its_claims_until_it_has_ended() -> None:
     assert claims_of_pod({**pod, "metadata": {"deletionTimestamp": "now"}, "status": {"phase": "Running"}}) == {"mine"}
     assert claims_of_pod({**pod, "status": {"phase": "Succeeded"}}) == set()
     assert claims_of_pod({"spec": {}}) == set()
+
+
+@pytest.mark.parametrize("source", [None, {}, {"readOnly": True}, {"claimName": ""}, {"claimName": None}])
+def test_a_volume_of_a_pod_that_names_no_claim_mounts_none(source: dict[str, Any] | None) -> None:
+    named = {"name": "y", "persistentVolumeClaim": {"claimName": "mine"}}
+    assert claims_of_pod({"spec": {"volumes": [{"name": "x", "persistentVolumeClaim": source}, named]}}) == {"mine"}
