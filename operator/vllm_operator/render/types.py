@@ -26,8 +26,12 @@ _WORDS: Final = {
 }
 
 
+_INT64: Final = range(-(2**63), 2**63)
+"""Whole numbers beyond it are no integers to the API server, whatever the width of the field."""
+
+
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
 
 
 def _is_number(value: Any) -> bool:

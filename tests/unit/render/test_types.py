@@ -41,6 +41,7 @@ def engine(**fields: Any) -> dict[str, Any]:
         ({"spec": {"priority": "1"}}, 'spec.priority: must be a whole number, not "1": leave the quotes out'),
         ({"spec": {"priority": 1.5}}, "spec.priority: must be a whole number, not 1.5"),
         ({"spec": {"priority": True}}, "spec.priority: must be a whole number, not true"),
+        ({"spec": {"priority": 2**63}}, f"spec.priority: must be a whole number, not {2**63}"),
         ({"spec": {"tolerations": {"a": 1}}}, "spec.tolerations: must be a list, not a map"),
         ({"spec": {"schedulerName": {"a": 1}}}, "spec.schedulerName: must be text, not a map"),
     ],
