@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
-from vllm_operator.cluster.client import Client, Identity
+from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identity
 from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
 from vllm_operator.errors import (
     ApiConflict,
@@ -319,3 +319,24 @@ async def test_an_event_is_created_in_its_namespace(client: Client, answers: Ans
     await client.post_event(event)
     (method, path, _, _, body) = answers.asked[0]
     assert (method, path, body) == ("POST", "/api/v1/namespaces/team/events", event)
+
+
+async def test_requests_beyond_a_few_wait_for_their_turn_and_their_deadline_begins_with_it() -> None:
+    running, most = 0, 0
+
+    async def slowly(_: web.Request) -> web.Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.9)
+        running -= 1
+        return web.json_response(live(CHILD))
+
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", slowly)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        client = Client(session, str(server.make_url("/")), timeout_seconds=2.0)
+        wanted = MOST_REQUESTS * 3  # which together take longer than one of them may
+        found = await asyncio.gather(*(client.get(DEPLOYMENT, "team", "qwen") for _ in range(wanted)))
+    assert len(found) == wanted
+    assert most == MOST_REQUESTS
