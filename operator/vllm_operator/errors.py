@@ -53,7 +53,7 @@ class ApiError(OperatorError):
 
 
 class ApiUnavailable(ApiError):  # noqa: N818 # named for the state, as the HTTP status is
-    """It did not answer, or asks to come back later."""
+    """The API server did not answer, or asks to come back later."""
 
     def __init__(self, what: str, message: str, *, retry_after_seconds: float = 0.0) -> None:
         super().__init__(what, message)
@@ -62,7 +62,7 @@ class ApiUnavailable(ApiError):  # noqa: N818 # named for the state, as the HTTP
 
 
 class ApiSilent(ApiUnavailable):
-    """It did not answer at all: whatever is asked next will most likely not be answered either."""
+    """The API server did not answer at all: what is asked next will most likely not be answered either."""
 
 
 class ApiConflict(ApiError):  # noqa: N818 # as above
@@ -78,7 +78,7 @@ class ApiNotServed(ApiNotFound):
 
 
 class ApiRefused(ApiError):  # noqa: N818 # as above
-    """It will not do it, whoever tries again: the message is the API server's own."""
+    """The API server will not do it, whoever tries again: the message is its own."""
 
 
 class ApiInvalid(ApiRefused):

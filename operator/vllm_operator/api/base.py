@@ -14,7 +14,7 @@ class Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
     def manifest(self) -> dict[str, Any]:
-        """It as it stands in YAML, without what is not set."""
+        """The value as it stands in YAML, without what is not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -53,17 +53,17 @@ class LiveObject:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Its labels; empty where it has none."""
+        """The object's labels; empty where it has none."""
         return self.body["metadata"].get("labels") or {}
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """Its annotations; empty where it has none."""
+        """The object's annotations; empty where it has none."""
         return self.body["metadata"].get("annotations") or {}
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """Its status; empty where it has none yet."""
+        """The object's status; empty where it has none yet."""
         return self.body.get("status") or {}
 
 

@@ -39,7 +39,7 @@ _ARITHMETIC: Final = Context(prec=1000, rounding=ROUND_UP, Emin=MIN_EMIN, Emax=1
 class _Parts(NamedTuple):
     text: str
     digits: str
-    """Those before the point, without leading zeros but one at least, and all behind it."""
+    """The digits before the point, without leading zeros but one at least, and all digits behind it."""
     places: int
     """How many digits are behind the point."""
     suffix: str

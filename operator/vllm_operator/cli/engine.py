@@ -79,7 +79,7 @@ class Engine:
     words: tuple[Text, ...]
     """The command line."""
     variables: Mapping[str, Text]
-    """Its environment."""
+    """The engine's environment."""
     sources: tuple[Source, ...]
     """Where further variables come from."""
 

@@ -50,7 +50,7 @@ class Engine:
     since: str
     sentence: str
     timeline: tuple[Mapping[str, Any], ...] = ()
-    """Its verdicts, the oldest first: time, verdict, cause and sentence of each change."""
+    """The gate's verdicts, the oldest first: time, verdict, cause and sentence of each change."""
     unread: str = ""
     """Why there is no time line."""
 

@@ -39,7 +39,7 @@ ONLY_IN_A_CONTAINER: Final = (
 
 
 def set_fields(model: VLLMModel, paths: Iterable[str]) -> list[str]:
-    """Those of the paths that the spec sets to something else than the default."""
+    """The paths, of those given, that the spec sets to something else than the default."""
     spec = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return [f"spec.{path}" for path in paths if _is_set(spec, path.split("."))]
 

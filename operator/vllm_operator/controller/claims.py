@@ -37,7 +37,7 @@ async def with_claims(client: Client, cache: Cache, observation: Observation) ->
 
 
 def with_known_claims(cache: Cache, observation: Observation) -> Observation:
-    """The same, as far as the cache knows it; what pods mount stays as it was asked."""
+    """The observation, with what the cache knows of claims; what pods mount stays as it was asked."""
     model = observation.model
     if model is None or model.leaving:
         return observation

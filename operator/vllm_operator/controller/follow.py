@@ -90,7 +90,7 @@ class Reconcilers:
 
     @classmethod
     def of(cls, components: Components) -> Reconcilers:
-        """Those of a process."""
+        """The two reconcilers of a process, with one writer of Events."""
         announcer = Announcer(components.client)
         return cls(
             ModelReconciler(

@@ -145,7 +145,7 @@ class ModelReconciler:
         return await with_claims(self._client, self._cache, observation)
 
     def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
-        """The same model after its writes. What no watch had shown may be older than the cache takes in."""
+        """Observe a model again after its writes. What no watch had shown may be older than the cache takes in."""
         kept = {**before.attempts, **result.attempts}
         if before.model is not None:
             self._memories[key] = _Memory(before.model.uid, kept, before.events)

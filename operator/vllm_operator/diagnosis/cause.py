@@ -16,13 +16,13 @@ class EngineState(StrEnum):
     """How far an engine has come."""
 
     SERVING = "serving"
-    """It passed its gate and takes traffic."""
+    """The engine passed its gate and takes traffic."""
     STARTING = "starting"
-    """It waits for a node, for its image or for what starts before it, or loads its model."""
+    """The engine waits for a node, for its image or for what starts before it, or loads its model."""
     WITHDRAWN = "withdrawn"
-    """It served before, and lost its traffic."""
+    """The engine served before, and lost its traffic."""
     FAILING = "failing"
-    """It cannot start, does not stay up, or has loaded and cannot be admitted."""
+    """The engine cannot start, does not stay up, or has loaded and cannot be admitted."""
 
 
 @dataclass(frozen=True, slots=True)

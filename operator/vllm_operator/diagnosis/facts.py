@@ -28,9 +28,9 @@ class Role(StrEnum):
 
     ENGINE = "engine"
     INIT = "init container"
-    """It has to end before the engine starts."""
+    """A container that has to end before the engine starts."""
     SIDECAR = "sidecar"
-    """It runs beside the engine: an init container that is always restarted, or a container that a patch adds."""
+    """A container beside the engine: an init container that is always restarted, or one that a patch adds."""
 
 
 @dataclass(frozen=True, slots=True)

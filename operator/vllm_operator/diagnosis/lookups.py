@@ -52,7 +52,7 @@ class PlannedLookup:
 
     at: datetime
     state: EngineState
-    """That of the pod as far as it tells by itself: one that lost its traffic goes before those that load."""
+    """The pod's state as far as it tells by itself: one that lost its traffic goes before those that load."""
     pod: Mapping[str, Any]
 
 

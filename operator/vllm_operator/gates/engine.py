@@ -54,7 +54,7 @@ TOKEN_COUNTERS = (b"vllm:prompt_tokens_total", b"vllm:generation_tokens_total")
 CACHE_GAUGE = b"vllm:kv_cache_usage_perc"
 IN_FLIGHT_GAUGES = (b"vllm:num_requests_running", b"vllm:num_requests_waiting")
 DEFERRED_GAUGE, DEFERRED_LABEL = b"vllm:num_requests_waiting_by_reason", b'reason="deferred"'
-"""Those of the waiting requests that wait for something else than room: a grammar, a KV cache, more input."""
+"""Waiting requests that wait for something else than room: a grammar, a KV cache, more input."""
 SLEEP_GAUGE, AWAKE_LABEL = b"vllm:engine_sleep_state", b'sleep_state="awake"'
 """0 from the moment at which the engine sleeps, at whatever level, until all of it is awake."""
 

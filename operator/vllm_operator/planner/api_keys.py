@@ -244,7 +244,7 @@ def _mark_of(live: Mapping[str, Any]) -> str:
 
 
 def _digest(uid: str, place: str, key: str) -> str:
-    """It goes into a Secret of the operator only, and never into a log, a status or an annotation."""
+    """The digest goes into a Secret of the operator only, and never into a log, a status or an annotation."""
     return hashlib.sha256("\0".join((uid, place, key)).encode()).hexdigest()
 
 

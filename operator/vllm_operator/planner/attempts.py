@@ -40,13 +40,13 @@ class Outcome(Enum):
     APPLIED = auto()
     """The answer holds what was desired."""
     OVERWRITTEN = auto()
-    """It went through, but the answer holds another value than desired."""
+    """The write went through, but the answer holds another value than desired."""
     REFUSED = auto()
     """The API server will not do it until somebody acts."""
     NAME_TAKEN = auto()
     """The name belongs to somebody else's object."""
     UNAVAILABLE = auto()
-    """It cannot be done now; the queue tries again by itself."""
+    """The API server cannot do it now; the queue tries again by itself."""
 
 
 _REASONS: Final = {

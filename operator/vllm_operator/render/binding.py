@@ -34,7 +34,7 @@ def binding(model: VLLMModel) -> dict[str, Any]:
 
 
 def binding_secret(model: VLLMModel, context: RenderContext) -> dict[str, Any]:
-    """The same in the shape of the Service Binding specification, with the API key where there is one."""
+    """The client binding in the shape of the Service Binding specification, with the API key where there is one."""
     entries = {
         "type": "openai",
         "provider": "vllm",

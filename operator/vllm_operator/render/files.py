@@ -55,7 +55,7 @@ def volumes(model: VLLMModel) -> list[dict[str, Any]]:
 
 
 def mounts(model: VLLMModel) -> list[dict[str, Any]]:
-    """Where the engine finds them."""
+    """Mounts of the files that the engine reads."""
     return [{"name": volume["name"], "mountPath": FOLDER, "readOnly": True} for volume in volumes(model)]
 
 

@@ -116,7 +116,10 @@ def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:
 
 
 def mounts(spec: VLLMModelSpec) -> list[dict[str, Any]]:
-    """Where the container finds them. The whole ConfigMap is mounted, so that a newer program reaches running pods."""
+    """Mounts of the gate's volumes in the engine's container.
+
+    The whole ConfigMap is mounted, so that a newer program reaches running pods.
+    """
     return [
         {"name": "gates", "mountPath": PROGRAM_FOLDER, "readOnly": True},
         {"name": "gates-state", "mountPath": STATE_FOLDER},

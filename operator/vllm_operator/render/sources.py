@@ -49,7 +49,7 @@ class Sources:
             yield {"name": f"image-{number}", "image": {"reference": image, "pullPolicy": pull_policy(image)}}
 
     def mounts(self) -> Iterator[dict[str, Any]]:
-        """Where the engine finds them; it has nothing to write there."""
+        """Mounts of what is brought, read-only: the engine has nothing to write there."""
         for number, claim in enumerate(self._claims):
             name = CACHE_VOLUME if claim == self._cache else f"claim-{number}"
             yield {"name": name, "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}

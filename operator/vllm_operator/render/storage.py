@@ -60,7 +60,7 @@ def on_one_node(storage: Storage) -> bool:
 
 
 def volumes(model: VLLMModel) -> list[dict[str, Any]]:
-    """They, as volumes of the pod."""
+    """Volumes of the pod that the engine writes to."""
     spec = model.spec
     several = spec.parallelism.world_size > 1
     shared = spec.storage.shared_memory or (_SHARED_MEMORY_OF_SEVERAL if several else _SHARED_MEMORY)
@@ -73,7 +73,7 @@ def volumes(model: VLLMModel) -> list[dict[str, Any]]:
 
 
 def mounts(model: VLLMModel) -> list[dict[str, Any]]:
-    """Where the engine finds them."""
+    """Mounts of those volumes in the engine's container."""
     return [
         {"name": "home", "mountPath": HOME},
         *({"name": volume["name"], "mountPath": CACHE} for volume in _cache(model)),

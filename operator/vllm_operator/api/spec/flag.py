@@ -24,7 +24,7 @@ class Flag:
     """An argument of `vllm serve`, as metadata of the field that sets it."""
 
     name: str
-    """Its full name: vLLM's parser accepts prefixes, and a newer version may make one ambiguous."""
+    """The argument's full name: vLLM's parser accepts prefixes, and a newer version may make one ambiguous."""
     default: str
     """vLLM's own default, as people read it."""
     since: str
@@ -45,7 +45,7 @@ class FlaggedField(NamedTuple):
     """A field with the argument that it becomes."""
 
     path: tuple[str, ...]
-    """Its path below `spec`, as in YAML."""
+    """The field's path below `spec`, as in YAML."""
     flag: Flag
     field: FieldInfo
 

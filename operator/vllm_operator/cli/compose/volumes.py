@@ -112,7 +112,7 @@ def config_name(engine: Engine) -> str:
 
 
 def config_mounts(engine: Engine) -> list[dict[str, Any]]:
-    """Where the engine finds the files."""
+    """Mounts of the files in the service of the engine."""
     own = {_AMX_CONFIG: f"{amx.FOLDER}/{amx.FILE}"}
     template = f"{files.FOLDER}/{files.TEMPLATE_FILE}"
     return [{"source": name, "target": own.get(name, template)} for name, _ in configs_of(engine)]
