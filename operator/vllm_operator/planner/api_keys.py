@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT, binding_name, instance_name, key_record_name
 from vllm_operator.planner.owners import belongs
+from vllm_operator.planner.rollout import is_through
 from vllm_operator.render.context import KeyRecord
 from vllm_operator.render.environment import KEY_VARIABLE
 
@@ -110,11 +111,9 @@ def standing(observation: Observation) -> Standing:
 
 
 def engines_are_current(observation: Observation) -> bool:
-    """Whether every engine that exists was started from the newest template, as the Deployment's controller saw it."""
-    deployment = _deployment(observation)
-    status = deployment.get("status", {})
-    seen = bool(deployment) and status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    return seen and status.get("replicas", 0) == status.get("updatedReplicas", 0)
+    """Whether there is a Deployment of the model's, and every engine was started from its newest template."""
+    live = observation.children.get(ObjectKey("Deployment", _instance(observation)))
+    return live is not None and belongs(observation.raw["metadata"]["name"], live) and is_through(live)
 
 
 def _auth(raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.claims import claims_of_pod, claims_of_spec
 from vllm_operator.api.names import DESIRED_HASH, INSTANCE, KEPT_FOR, cache_name, instance_name
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model
+from vllm_operator.planner.rollout import is_through
 from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
@@ -145,11 +146,5 @@ def _engines_are_replaced(observation: Observation) -> bool:
     deployments = [live for key, live in observation.children.items() if key.kind == "Deployment"]
     left = {live.name for live in _left(observation)}
     return bool(deployments) and all(
-        _caught_up(live) and not left & claims_of_pod(live.body["spec"]["template"]) for live in deployments
+        is_through(live) and not left & claims_of_pod(live.body["spec"]["template"]) for live in deployments
     )
-
-
-def _caught_up(deployment: LiveObject) -> bool:
-    status = deployment.status
-    seen = status.get("observedGeneration", 0) >= deployment.generation
-    return bool(seen and status.get("replicas", 0) == status.get("updatedReplicas", 0))

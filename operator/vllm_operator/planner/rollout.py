@@ -20,8 +20,17 @@ from vllm_operator.render.objects import hashed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vllm_operator.api.live import LiveObject
+
 REVISION: Final = "pod-template-hash"
 """Label that the Deployment's controller gives to the pods of one revision."""
+
+
+def is_through(deployment: LiveObject) -> bool:
+    """Whether every engine that exists is of the newest template, as the Deployment's controller has seen it."""
+    status = deployment.status
+    seen = status.get("observedGeneration", 0) >= deployment.generation
+    return bool(seen and status.get("replicas", 0) == status.get("updatedReplicas", 0))
 
 
 def unblocked(
