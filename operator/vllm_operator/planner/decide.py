@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Outcome
+    from vllm_operator.planner.api_keys import Standing
     from vllm_operator.planner.attempts import Problem
     from vllm_operator.planner.plan import Write
 
@@ -59,12 +60,14 @@ def decide(observation: Observation) -> Plan:
         return Plan()
     try:
         model = parse_resource(live.body)
-        desired = _desired(model, observation)
+        keys = api_keys.standing(observation)
+        desired = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
     taken = _foreign(model, desired, observation.children)
+    subject = _subject(model, observation, desired, keys)
     if taken:
-        told = _status(model, observation, desired, _outcome(taken), Changes((), (), {}))
+        told = _status(observation, subject, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
@@ -74,8 +77,8 @@ def decide(observation: Observation) -> Plan:
     )
     writes, deletions = wanted.due(observation.now)
     outcome = _outcome(wanted.problems) if wanted.problems else None
-    told = _status(model, observation, desired, outcome, wanted)
-    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, wanted))
+    told = _status(observation, subject, outcome, wanted)
+    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted))
     return replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
 
 
@@ -101,26 +104,25 @@ def _telling(
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
 
 
-def _desired(model: VLLMModel, observation: Observation) -> list[Mapping[str, Any]]:
+def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list[Mapping[str, Any]]:
     """The children; the binding goes on to the next API key once no engine is left that takes another.
 
     Raises:
         InvalidSpec: the spec's patch of the pods does not fit them.
     """
-    standing = api_keys.standing(observation)
     context = RenderContext(
-        api_key=standing.client_key,
-        key_record=standing.record,
-        keys_changed_at=standing.mark,
+        api_key=keys.client_key,
+        key_record=keys.record,
+        keys_changed_at=keys.mark,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
     desired = _rendered(model, context, observation)
-    rolling = standing.running_old or not api_keys.engines_are_current(observation)
-    if not standing.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
+    rolling = keys.running_old or not api_keys.engines_are_current(observation)
+    if not keys.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
         return desired
-    return _rendered(model, replace(context, api_key=standing.next_key or ""), observation)
+    return _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
 
 
 def _is_deployment(write: Write) -> bool:
@@ -186,41 +188,43 @@ def _outcome(problems: Sequence[Problem]) -> Outcome:
     return fleet.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
-def _status(
-    model: VLLMModel,
-    observation: Observation,
-    desired: Sequence[Mapping[str, Any]],
-    outcome: Outcome | None,
-    wanted: Changes,
-) -> dict[str, Any]:
+def _status(observation: Observation, subject: Subject, outcome: Outcome | None, wanted: Changes) -> dict[str, Any]:
     writes, _ = wanted.due(observation.now)
     rolling = any(map(_is_deployment, writes))
+    model = subject.model
     seen = _fleet(model.name, observation, wanted=model.spec.replicas, pending=rolling)
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(fleet.judge(seen), observation),
+        outcome or _with_keys(fleet.judge(seen), subject.keys),
         address=url(model),
-        warnings=[*_warnings(model, observation, desired), *wanted.fights],
+        warnings=[*_warnings(subject, observation), *wanted.fights],
         now=observation.now,
     )
 
 
-def _warnings(model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What does not stop the engines and should be known all the same."""
-    subject = Subject(
+def _subject(
+    model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]], keys: Standing
+) -> Subject:
+    """What warnings are about."""
+    return Subject(
         model=model,
         deployment=next(child for child in desired if child["kind"] == "Deployment"),
-        keys=api_keys.standing(observation),
+        keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
     )
-    return [*warnings(subject), *weakened_promises(model), *claims.shared(observation), *claims.held(observation)]
 
 
-def _with_keys(outcome: Outcome, observation: Observation) -> Outcome:
+def _warnings(subject: Subject, observation: Observation) -> list[str]:
+    """What does not stop the engines and should be known all the same."""
+    patched = weakened_promises(subject.model)
+    return [*warnings(subject), *patched, *claims.shared(observation), *claims.held(observation)]
+
+
+def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
     """A model is not ready while an engine may refuse the key that its binding holds."""
-    sentence = api_keys.standing(observation).sentence if outcome.ready else ""
+    sentence = keys.sentence if outcome.ready else ""
     return fleet.unfinished(Reason.ROLLING_OUT, f"{outcome.message}; {sentence}") if sentence else outcome
 
 
@@ -231,12 +235,12 @@ def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = 
     return fleet.observed(wanted, body, engines(observation), pending=pending, ended=ended)
 
 
-def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None:
+def _look_again_at(observation: Observation, keys: Standing, wanted: Changes) -> datetime | None:
     """When something may have changed that no watch reports, or a write that waits is due."""
     pods = _bodies(observation)
     times = (
         observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None,
-        _key_again_at(observation),
+        _key_again_at(observation, keys),
         observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None,
         judged_again_at(pods, observation.now),
         lookups.next_lookup(lookups.planned(pods, observation.lookups), observation.now, observation.lookup_turns),
@@ -245,7 +249,7 @@ def _look_again_at(observation: Observation, wanted: Changes) -> datetime | None
     return min((when for when in times if when is not None), default=None)
 
 
-def _key_again_at(observation: Observation) -> datetime | None:
+def _key_again_at(observation: Observation, keys: Standing) -> datetime | None:
     if not api_keys.secrets_to_read(observation.raw):
         return None
-    return observation.now + (REFUSED_AGAIN_AFTER if api_keys.standing(observation).problems else KEY_AGAIN_AFTER)
+    return observation.now + (REFUSED_AGAIN_AFTER if keys.problems else KEY_AGAIN_AFTER)
