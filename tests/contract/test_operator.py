@@ -86,13 +86,23 @@ def quiet(namespace: Namespace, operator: OperatorProcess) -> dict[str, int]:
 
 @pytest.fixture
 def made(operator: OperatorProcess, namespace: Namespace) -> Namespace:
-    """A namespace with a model whose children are there."""
+    """A namespace with a model whose children are there, and no other that is on its way out: writes are counted."""
+    until(lambda: not leaving_namespaces(namespace), what="the end of other tests' namespaces")
     assert operator.get("/healthz") == "ok\n"
     namespace.model(engine={"env": [{"name": "A", "value": "1"}]}, resources={"requests": {"cpu": "0.5"}})
     for kind, name in [*CHILDREN, ("configmap", "vllm-gates")]:
         namespace.wait_for(kind, name)
     namespace.wait_reason("EnginesStarting")
     return namespace
+
+
+def leaving_namespaces(namespace: Namespace) -> list[str]:
+    """Names of namespaces that are being deleted, into which the API server lets nobody write."""
+    return [
+        str(one["metadata"]["name"])
+        for one in json.loads(namespace.kubectl("get", "namespaces", "-o", "json"))["items"]
+        if one["status"]["phase"] == "Terminating"
+    ]
 
 
 @pytest.fixture(scope="module")
