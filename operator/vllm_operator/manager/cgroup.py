@@ -9,13 +9,13 @@ ROOT = "/sys/fs/cgroup"
 OWN = "/proc/self/cgroup"
 
 
-def oom_kills(root: str = ROOT, own: str = OWN) -> int | None:
+def oom_kills(root: str | None = None, own: str = OWN) -> int | None:
     """How many processes the kernel has killed since the container began; None where it does not say.
 
     `oom_kill` of memory.events in cgroup v2, and of memory.oom_control in v1. (memory.failcnt of v1 also counts what
     was cleared by giving up caches, so that it proves no death.)
     """
-    for path in _places(root, own):
+    for path in _places(root or ROOT, own):
         try:
             with open(path, encoding="ascii") as file:
                 return int(dict(line.split() for line in file)["oom_kill"])

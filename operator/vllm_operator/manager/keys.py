@@ -26,7 +26,7 @@ class NoKeysError(Exception):
     """The keys cannot be handed to the engine; says why and what to do."""
 
 
-def arguments(names: Sequence[str], environment: Mapping[str, str], folders: Sequence[str] = FOLDERS) -> list[str]:
+def arguments(names: Sequence[str], environment: Mapping[str, str], folders: Sequence[str]) -> list[str]:
     """What the engine's command line needs so that it takes the keys in these variables. An empty key is none.
 
     Raises:

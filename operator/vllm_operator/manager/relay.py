@@ -77,29 +77,24 @@ class Log:
                 os.close(self._pipe)
             self._pipe = None
 
-    def tail(self, most_bytes: int) -> str:
-        """The last lines of the output, for people."""
+    def tail(self) -> str:
+        """The end of the output, for people."""
         with self._lock:
-            text = bytes(self._kept[-most_bytes:])
-            cut = len(self._kept) > most_bytes
-        if cut and b"\n" in text[:-1]:
-            text = text[text.index(b"\n") + 1 :]
-        return text.decode("utf-8", "replace").strip()
+            return self._kept.decode("utf-8", "replace").strip()
 
 
-class Relay(threading.Thread):
+class Relay:
     """Copies one stream until its end, or until it is told to stop and the stream holds nothing more."""
 
     def __init__(self, source: int, target: int, stop: int | None, log: Log | None) -> None:
-        super().__init__(daemon=True)
         self._source, self._target, self._log = source, target, log
         self._stop = stop
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.relayed_bytes = 0
         self.trouble = ""
         """Why the target could not be written, for people."""
 
-    def run(self) -> None:
-        """Copy."""
+    def _run(self) -> None:
         poll = select.poll()
         poll.register(self._source, select.POLLIN)
         if self._stop is not None:

@@ -119,7 +119,7 @@ class Stem:
         listener = listening(given)
         if given.get("--keys"):
             try:
-                engine += keys.arguments(given["--keys"].split(","), environment)
+                engine += keys.arguments(given["--keys"].split(","), environment, keys.FOLDERS)
             except keys.NoKeysError as error:
                 raise CannotStartError(NO_KEYS, str(error)) from error
         self._began = utc()
@@ -180,7 +180,7 @@ class Stem:
         ]
         self._notes_relay = relay.Relay(notes_reading, 2, None, None)
         for one in (*self._relays, self._notes_relay):
-            one.start()
+            one.thread.start()
         return engine
 
     def _note(self, text: bytes) -> None:
@@ -201,9 +201,9 @@ class Stem:
 
     def _turn(self, ready: Mapping[int, int], now: float, gap: float) -> None:
         """One turn of the loop. The gap: how long this process itself did not run, in seconds."""
+        self._keeper.hear(now)  # before signals: whether the engine serves decides what SIGTERM means
         for number in self._signals.take():
             self._obey(number, now)
-        self._keeper.hear(now)
         self._reap(now)
         for message in self._keeper.messages:
             self._heed(message, now)
@@ -308,7 +308,7 @@ class Stem:
         relayed = sum(one.relayed_bytes for one in self._relays)
         if relayed != self._progress[0]:
             self._progress = (relayed, now)
-        return not any(one.is_alive() for one in self._relays) or now - self._progress[1] >= DRAIN_SECONDS
+        return not any(one.thread.is_alive() for one in self._relays) or now - self._progress[1] >= DRAIN_SECONDS
 
     def _finished(self, now: float) -> bool:
         if self._status is None:
@@ -322,12 +322,12 @@ class Stem:
     def _end(self) -> int:
         code, sentence = self._verdict()
         self._keeper.kill()
-        details = "" if code == 0 else self._last_words or self._log.tail(MOST_MESSAGE_BYTES)
+        details = "" if code == 0 else self._last_words or self._log.tail()
         trouble = leave_message(sentence, details, self._environment)
         if code != 0 or trouble:
             self._note(f"vllm-manager: {sentence}\n{trouble}".encode())
         os.close(self._notes)
-        self._notes_relay.join(LAST_WORDS_SECONDS)
+        self._notes_relay.thread.join(LAST_WORDS_SECONDS)
         return code
 
     def _verdict(self) -> tuple[int, str]:
@@ -442,17 +442,22 @@ def become_reaper() -> str:
 def leave_message(sentence: str, details: str, environment: Mapping[str, str]) -> str:
     """Write the container's termination message: a sentence, then what is known beside; what stood in the way."""
     path = environment.get("GATE_TERMINATION_LOG", TERMINATION_LOG)
-    head = sentence.strip()[:1000] + "\n"
-    room = MOST_MESSAGE_BYTES - len(head.encode("utf-8", "replace"))
-    message = (
-        head.encode("utf-8", "replace") + details.encode("utf-8", "replace")[-room:].decode("utf-8", "ignore").encode()
-    )
+    head = (sentence.strip()[:1000] + "\n").encode("utf-8", "replace")
+    message = head + last_lines(details.encode("utf-8", "replace"), MOST_MESSAGE_BYTES - len(head))
     try:
         with open(path, "wb") as file:
             file.write(message)
     except OSError as error:
         return f"vllm-manager: no termination message: {path}: {error.strerror}\n"
     return ""
+
+
+def last_lines(text: bytes, most_bytes: int) -> bytes:
+    """The end of a text, from the beginning of a line on where it is cut."""
+    if len(text) <= most_bytes:
+        return text
+    end = text[-most_bytes:]
+    return end[end.index(b"\n") + 1 :] if b"\n" in end[:-1] else end.decode("utf-8", "ignore").encode()
 
 
 if __name__ == "__main__":
