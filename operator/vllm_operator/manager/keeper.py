@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 5.0
 """Without a report for so long, the stem answers as well."""
 
+FIRST_REPORT_SECONDS = 2.0
+"""The same for a judge that has not reported at all: kubelet waits 5 s for /ready."""
+
 HUNG_SECONDS = 30.0
 """Without a report for so long, a judge is killed."""
 
@@ -129,7 +132,7 @@ class Keeper:
                 "GATE_MEMORY": str(lent[3]),
                 "GATE_ENGINE": str(engine),
                 "GATE_LEAVING": "1" if leaving else "",
-                "GATE_TROUBLE": self.trouble,
+                "GATE_TROUBLE": self.trouble.encode("ascii", "replace").decode(),  # whatever the locale
             }
             self.pid = spawn(self._command, environment, stdin=os.devnull, stdout=output, stderr=output)
         except (OSError, RuntimeError) as error:  # no room for files, processes or threads: the engine goes on
@@ -238,7 +241,11 @@ class Keeper:
 
     def silent(self, now: float) -> bool:
         """Whether somebody else has to answer."""
-        return self.pid is None or now - self._heard_at >= SILENT_SECONDS
+        return self.pid is None or now - self._heard_at >= self._patience
+
+    @property
+    def _patience(self) -> float:
+        return SILENT_SECONDS if self._reported else FIRST_REPORT_SECONDS
 
     def why_silent(self, now: float) -> str:
         """Why the stem has to answer, for people."""
@@ -249,7 +256,7 @@ class Keeper:
         """When something is due if nobody says anything."""
         if self.pid is None:
             return self._start_at
-        return self._heard_at + (HUNG_SECONDS if self.silent(now) else SILENT_SECONDS)
+        return self._heard_at + (HUNG_SECONDS if self.silent(now) else self._patience)
 
     def tell_leaving(self) -> None:
         """Say once that the engine's end was asked for, to a judge that has reported: it can take the signal then."""

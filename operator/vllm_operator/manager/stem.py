@@ -69,7 +69,7 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         stem = Stem(words, environment, signals)
     except CannotStartError as error:
-        os.write(2, f"vllm-manager: {error}\n".encode())
+        os.write(2, f"vllm-manager: {error}\n".encode("utf-8", "replace"))
         leave_message(str(error), "", environment)
         return error.code
     return stem.run()
@@ -325,7 +325,7 @@ class Stem:
         details = "" if code == 0 else self._last_words or self._log.tail()
         trouble = leave_message(sentence, details, self._environment)
         if code != 0 or trouble:
-            self._note(f"vllm-manager: {sentence}\n{trouble}".encode())
+            self._note(f"vllm-manager: {sentence}\n{trouble}".encode("utf-8", "replace"))
         os.close(self._notes)
         self._notes_relay.thread.join(LAST_WORDS_SECONDS)
         return code

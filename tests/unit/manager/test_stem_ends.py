@@ -122,6 +122,17 @@ def test_a_judge_that_gives_the_engine_up_ends_its_whole_group(stem: Stem) -> No
     assert not Path(f"/proc/{worker_pid}").exists()
 
 
+def test_words_of_a_judge_that_no_encoding_has_are_written_as_far_as_they_go(stem: Stem) -> None:
+    started(stem, DEAF)
+    (stem.manager / "program.py").write_text(
+        "import os, time\nos.write(int(os.environ['GATE_REPORT']), b'{\"end\": \"hung \\\\ud800\"}\\n')\ntime.sleep(9)",
+        encoding="utf-8",
+    )
+    os.kill(stem.life()["pid"], signal.SIGKILL)
+    assert stem.result()[0] == 1
+    assert stem.message.startswith("hung ?\n")
+
+
 @pytest.mark.parametrize("mode", ["crash", "speechless", "hang"])
 def test_without_words_of_a_judge_the_message_holds_the_end_of_the_log(stem: Stem, mode: str) -> None:
     stem.reports({}, mode=mode)

@@ -88,7 +88,7 @@ def test_startup_holds_its_refusal_back_and_lets_a_new_verdict_through(stem: Ste
 
 @pytest.mark.parametrize("mode", ["hang", "stuck"])
 def test_a_judge_that_hangs_is_answered_for_and_then_killed(stem: Stem, mode: str) -> None:
-    stem.constants = {"keeper.SILENT_SECONDS": 1.0, "keeper.HUNG_SECONDS": 4.0}
+    stem.constants = {"keeper.SILENT_SECONDS": 1.0, "keeper.FIRST_REPORT_SECONDS": 1.0, "keeper.HUNG_SECONDS": 4.0}
     stem.reports(SERVING, mode=mode)
     stem.start(SLEEP)
     if mode == "stuck":
