@@ -96,7 +96,7 @@ class Signals:
         """Those since the last call, each once."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self.wakes, 4096):
-                pass
+                continue
         taken = []
         while self._received:
             taken.append(self._received.pop(0))
@@ -107,7 +107,7 @@ class Stem:
     """One engine, from its start to its end."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], signals: Signals) -> None:
-        """Start all there is.
+        """Start the engine, and have all at hand to keep it company.
 
         Raises:
             CannotStartError: the engine does not run.
@@ -116,40 +116,29 @@ class Stem:
         given = dict(zip(options[::2], options[1::2]))  # noqa: B905 # strict= is new in 3.10
         self._environment, self._signals = environment, signals
         self._leave = seconds(given, "--leave", LEAVE_SECONDS)
-        listener = listening(given)
-        if given.get("--keys"):
-            try:
-                engine += keys.arguments(given["--keys"].split(","), environment, keys.FOLDERS)
-            except keys.NoKeysError as error:
-                raise CannotStartError(NO_KEYS, str(error)) from error
+        self._listener = listening(given)
+        engine += key_arguments(given, environment)
         self._began = utc()
         self._kills_before = cgroup.oom_kills()
         self._log = relay.Log()
         self._stop_reading, self._stop = os.pipe()
         trouble = become_reaper()
         self._engine = self._start_engine(engine)
-        with contextlib.suppress(OSError):  # then no judge starts, which is told, and the engine runs
-            os.chdir(os.path.dirname(FOLDER))
-        listener.set_inheritable(True)  # for judges: the engine runs already
-        self._listener = listener
-        self._fallback = fallback.Fallback(listener)
-        self._keeper = keeper.Keeper(
-            keeper.judge_command(FOLDER, options),
-            environment,
-            listener=listener.fileno(),
-            log=self._log,
-            note=self._note,
-        )
         if trouble:
             self._note(f"vllm-manager: {trouble}\n".encode())
-        self._asked_at = ""
-        """When the end was asked for (RFC 3339); empty: nobody has."""
+        with contextlib.suppress(OSError):  # then no judge starts, which is told, and the engine runs
+            os.chdir(os.path.dirname(FOLDER))
+        self._listener.set_inheritable(True)  # for judges: the engine runs already
+        self._fallback = fallback.Fallback(self._listener)
+        command, number = keeper.judge_command(FOLDER, options), self._listener.fileno()
+        self._keeper = keeper.Keeper(command, environment, listener=number, log=self._log, note=self._note)
+        self._asked_at = self._given_up = ""
+        """When the end was asked for (RFC 3339), and why the judge gave the engine up; empty: neither was."""
         self._terminate_at: float | None = None
         self._killed_at: float | None = None
-        self._given_up = ""
-        self._status: int | None = None
         self._ended_at: float | None = None
         self._log_ended_at: float | None = None
+        self._status: int | None = None
         self._last_words: str | None = None
         self._progress = (0, 0.0)
 
@@ -381,6 +370,20 @@ def seconds(given: Mapping[str, str], name: str, default: float) -> float:
         return float(given.get(name, default))
     except ValueError:
         raise CannotStartError(USAGE, f"{name} must be a number of seconds, and is {given[name]}") from None
+
+
+def key_arguments(given: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+    """What the engine's command line needs for several API keys.
+
+    Raises:
+        CannotStartError: they cannot be handed over.
+    """
+    if not given.get("--keys"):
+        return []
+    try:
+        return keys.arguments(given["--keys"].split(","), environment, keys.FOLDERS)
+    except keys.NoKeysError as error:
+        raise CannotStartError(NO_KEYS, str(error)) from error
 
 
 def listening(given: Mapping[str, str]) -> socket.socket:
