@@ -107,6 +107,7 @@ class Keeper:
         self._reported = self._told_leaving = False
         self._pause = FIRST_PAUSE_SECONDS
         self._faults = 0
+        self._killed_for = ""
 
     # -- the life of one judge
 
@@ -168,8 +169,9 @@ class Keeper:
             return
         if lived >= PROVEN_SECONDS and self._reported:
             self._pause = FIRST_PAUSE_SECONDS
+        how, self._killed_for = self._killed_for or told(status), ""
         last = self._last_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        self._fault(f"the judge {told(status)}" + (f": {last}" if last else ""), now)
+        self._fault(f"the judge {how}" + (f": {last}" if last else ""), now)
 
     def _fault(self, sentence: str, now: float) -> None:
         self._faults += 1
@@ -235,7 +237,7 @@ class Keeper:
         """Kill a judge that hangs. A gap in the stem's own time (seconds) says nothing about the judge."""
         self._heard_at += gap
         if self.pid is not None and now - self._heard_at >= HUNG_SECONDS:
-            self._trouble(f"the judge has not reported for {HUNG_SECONDS:.0f} s and is killed")
+            self._killed_for = f"did not report for {HUNG_SECONDS:.0f} s and was killed"
             self._heard_at = now  # it may take a moment to end
             self.kill()
 

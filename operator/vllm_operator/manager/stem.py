@@ -141,6 +141,7 @@ class Stem:
         self._status: int | None = None
         self._last_words: str | None = None
         self._progress = (0, 0.0)
+        self._told_loss = False
 
     def _start_engine(self, command: Sequence[str]) -> int:
         """The engine, and the threads that carry its output."""
@@ -209,6 +210,10 @@ class Stem:
             self._fallback.accept(now)
         self._fallback.serve(ready, self._state(now), now)
         self._close_log(now)
+        for one in self._relays:
+            if one.trouble and not self._told_loss:
+                self._told_loss = True
+                self._note(f"vllm-manager: {one.trouble}\n".encode("utf-8", "replace"))
 
     def _wait(self, timeout: float) -> dict[int, int]:
         """Whoever has something to say, at most so many seconds from now."""
