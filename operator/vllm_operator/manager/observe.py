@@ -142,8 +142,8 @@ def _steps_seen(before: Memory, now: Memory, look: Look) -> list[float]:
     found = []
     for name, rank in (look.ranks or {}).items():
         known = before.ranks.get(name)
-        if known is None or not _moved(known, rank) or known.working_since is None:
-            continue
+        if known is None or not _moved(known, rank) or known.working_since is None or rank.steps < known.steps:
+            continue  # a counter that fell was reset
         since = known.moved_at
         if known.working_since <= since and (now.seen_since or since) <= since and _undisturbed(now, since):
             found.append(look.at - since)
@@ -170,13 +170,13 @@ def _canaries_seen(before: Memory, now: Memory, look: Look) -> list[float]:
 
 def concluded(before: Memory, now: Memory, look: Look) -> Memory:
     """The memory with what follows from the look: admission, sleep, what speaks against the engine."""
-    if now.advanced and look.server in (REFUSES, SILENT, SAYS_DEAD):
-        look = replace(look, server=ANSWERS)  # it did at least while it was asked for its metrics
     completed = any(one.outcome == COMPLETED for one in look.canaries)
     if not now.admitted:
         admitted = completed and look.unserved == "" and look.server == ANSWERS
         cause, sentence = ("", "") if admitted else _waiting(before, look)
         return replace(now, admitted=admitted, waiting_cause=cause, waiting_sentence=sentence)
+    if now.advanced and look.server in (REFUSES, SILENT, SAYS_DEAD):
+        look = replace(look, server=ANSWERS)  # it did at least while it was asked for its metrics
     rest = _rest(before, look)
     if rest:
         after = next(after for cause, _, _, after in RESTS if cause == rest)
