@@ -54,6 +54,8 @@ class Canary:
     """One of the outcomes above; None while its answer is waited for."""
     sentence: str = ""
     """What went wrong, for people."""
+    cause: str = ""
+    """The same as a word for programs: a cause of `engine.EngineError`."""
     rank: str | None = None
     """The rank that was to complete it; None where the server chose one."""
 
