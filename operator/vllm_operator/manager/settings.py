@@ -41,7 +41,7 @@ class Settings:
     """The served name."""
     canary: str = "auto"
     """`auto` (completions, or chat where there is no completions endpoint, or what else the server serves),
-    `completions`, `chat`, `pooling`, `transcription`, or `command`."""
+    `completions`, `chat`, `pooling`, `embeddings`, `classify`, `transcription`, `realtime`, or `command`."""
     command: tuple[str, ...] = ()
     """The user's own canary, where `canary` is `command`: exit code 0 passes."""
     adapters: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,1 @@
+"""The manager of an engine's container."""
