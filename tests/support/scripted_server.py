@@ -1,7 +1,7 @@
 """A server that does to each connection what a test wants: answers, stalls, breaks off, or talks nonsense.
 
-with scripted_server(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
-    assert server.requests == 0
+with scripted_server(answers=lambda path, body: response("")) as server:
+    assert server.connections == 0
 """
 
 from __future__ import annotations

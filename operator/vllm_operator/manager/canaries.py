@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import io
 import json
 import os
@@ -42,6 +43,9 @@ SAMPLES_A_SECOND = 16000
 BOUNDARY = "vllm-gate-canary"
 OUTPUT_BYTES = 4096
 """So much is kept of what a command prints, from its end."""
+
+NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""Why a process cannot be started, whichever it is: no file descriptors, memory or process numbers are left."""
 
 
 def kinds_of(canary: str) -> tuple[str, ...]:
@@ -132,7 +136,7 @@ def run_command(command: Sequence[str], deadline: float, environment: Mapping[st
 
     Raises:
         EngineError: Refused (it cannot be started), Silent (it did not end in time), Failing (another exit code).
-        OSError: there is no process or file descriptor left for it.
+        OSError: nothing is left for it to run in, see NOTHING_LEFT.
     """
     if not command:
         raise EngineError("Refused", "there is no command to prove the engine with")
@@ -146,7 +150,9 @@ def run_command(command: Sequence[str], deadline: float, environment: Mapping[st
             env=dict(environment),
             start_new_session=True,
         )
-    except (FileNotFoundError, PermissionError, NotADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a word with a zero byte
+        if isinstance(error, OSError) and error.errno in NOTHING_LEFT:
+            raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise EngineError("Refused", f"the command {name} cannot be started: {reason}") from None
     began = time.monotonic()

@@ -430,8 +430,8 @@ class Engine:
         return document
 
     def _text(self, content: bytes) -> str:
-        """The beginning of an answer on one line: it becomes part of a sentence."""
-        text = self._redacted(content[:READ_OF_ERROR].decode("utf-8", "replace"))
+        """What an error says of itself, or its beginning, on one line: it becomes part of a sentence."""
+        text = self._redacted(_message(content) or content[:READ_OF_ERROR].decode("utf-8", "replace"))
         return " ".join(text.split())[:ERROR_TEXT_LENGTH]
 
     def _redacted(self, text: str) -> str:
@@ -462,19 +462,19 @@ def _names_a_model(content: bytes) -> bool:
 
     The framework says {"detail":"Not Found"}, or the same within vLLM's own shape of errors.
     """
+    return _message(content) not in ("", "Not Found")
+
+
+def _message(content: bytes) -> str:
+    """What vLLM's errors say; empty where it is no error of vLLM."""
     try:
         document = json.loads(content)
-    except ValueError:
-        return False
-    error = document.get("error") if isinstance(document, dict) else None
-    message = (
-        error.get("message")
-        if isinstance(error, dict)
-        else document.get("message")
-        if isinstance(document, dict)
-        else None
-    )
-    return isinstance(message, str) and message not in ("", "Not Found")
+    except (ValueError, RecursionError):
+        return ""
+    error = document.get("error", document) if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message", error.get("detail"))
+    return error if isinstance(error, str) else ""
 
 
 def _listed(names: list[str]) -> str:
