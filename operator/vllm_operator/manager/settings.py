@@ -30,6 +30,10 @@ LEAVE_SECONDS = 5.0
 
 NEVER = "never"
 
+POLLED_PATHS = ("/health", "/is_paused", "/metrics", "/metrics/")
+"""What the manager asks the server again and again: paths that its access log should leave out. Each is matched whole,
+and the manager reads /metrics/, with the slash, where the server can select metrics by their names."""
+
 
 @dataclass(frozen=True)
 class Settings:
