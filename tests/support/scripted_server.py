@@ -75,9 +75,10 @@ def scripted_server(
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family, backlog=64) as listener:
         server = ScriptedServer(listener.getsockname()[1])
+        opened: list[socket.socket] = []
 
         def serve(connection: socket.socket) -> None:
-            with connection, contextlib.suppress(ConnectionError, socket.timeout):
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(60)
                 if script is not None:
                     script(server, connection)
@@ -96,6 +97,7 @@ def scripted_server(
                 except OSError:
                     return
                 server.connections += 1
+                opened.append(connection)
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
         acceptor = threading.Thread(target=accept, daemon=True)
@@ -106,3 +108,6 @@ def scripted_server(
             server.ended.set()
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join(timeout=10)
+            for connection in opened:
+                with contextlib.suppress(OSError):  # it has ended before
+                    connection.shutdown(socket.SHUT_RDWR)

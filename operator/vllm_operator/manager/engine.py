@@ -277,13 +277,18 @@ class Engine:
                 that do not generate text, and a vLLM that does not know the header.
 
         Raises:
-            EngineError: it fails, is empty or does not come in time.
+            EngineError: it fails, is empty or does not come in time; or it is right and no client could have sent it
+                (LoopbackOnly).
         """
         deadline = time.monotonic() + timeout
-        self._check_reach()
         if self._settings.canary == canaries.COMMAND:
             self._run_command(deadline)
-            return
+        else:
+            self._complete_any(deadline, rank)
+        self._check_reach()
+
+    def _complete_any(self, deadline: float, rank: str | None) -> None:
+        """Complete a canary of the first kind that the server serves, and remember which it is."""
         for kind in self._kinds():
             try:
                 self._complete(kind, deadline, rank)

@@ -28,7 +28,10 @@ HEAD_END = b"\r\n\r\n"
 HTTP_OK = 200
 _READ = 1 << 17
 
-OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EACCES, errno.EPERM)
+OUR_OWN_TROUBLE = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS),  # no file descriptor, no memory
+    *(errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL),  # a firewall; no port of our own is left
+)
 """What stands in our own way when a connection is made; it says nothing of the server."""
 
 

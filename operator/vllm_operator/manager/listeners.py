@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 TABLES = ((socket.AF_INET, "/proc/self/net/tcp"), (socket.AF_INET6, "/proc/self/net/tcp6"))
 ROUTES, ADDRESSES6 = "/proc/self/net/route", "/proc/self/net/if_inet6"
 ESTABLISHED, LISTENS = "01", "0A"
+SEARCH_SECONDS = 5.0
+"""Between two searches of the tables, of which one may take the kernel 10 ms on a machine with much memory."""
+
 LOOPBACKS = ("127.0.0.1", "::1")
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound
 GLOBAL_SCOPE = "00"
 """Of an address in if_inet6."""
 
-NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT)
-"""What connecting says where IPv6 is switched off."""
+NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH)
+"""What connecting to ::1 says where IPv6 is switched off."""
 
 
 class Row:
@@ -76,40 +79,48 @@ class Places:
         """Local ports of our own connections, which are not counted."""
         self._address: str | None = None
         """The one that was right the last time."""
+        self._next_search = 0.0
+        """When the kernel's tables may be searched again for the address of a server that has not been found yet."""
 
     def connect(self, deadline: float) -> socket.socket:
         """A connection to the server.
 
-        Tried are the loopback of either family, then the addresses on which the kernel says that the port listens.
+        Tried are the loopbacks of both families, then the addresses on which the kernel says that the port listens,
+        until one was right.
 
         Raises:
             ConnectionRefusedError: nothing listens.
             OSError: no connection, or none in time (socket.timeout).
         """
-        known = self._address
-        tried = []
-        for address in self._candidates(known):
-            if address in tried:
-                continue
-            tried.append(address)
+        for address in self._candidates():
             try:
                 connection = connected(address, self.port, deadline)
             except ConnectionRefusedError:
                 continue
+            except OSError as error:
+                if error.errno in NO_SUCH_ADDRESS and address != self._address:
+                    continue
+                raise
             if connection is not None:
                 self._address = address
                 return connection
         raise ConnectionRefusedError
 
-    def _candidates(self, known: str | None) -> Iterator[str]:
-        if known is not None:
-            yield known
-        yield from LOOPBACKS
+    def _candidates(self) -> Iterator[str]:
+        if self._address is not None:
+            yield self._address
+        yield from (address for address in LOOPBACKS if address != self._address)
+        if self._address is None and time.monotonic() >= self._next_search:
+            self._next_search = time.monotonic() + SEARCH_SECONDS
+            yield from self._others()
+
+    def _others(self) -> list[str]:
+        """Addresses beside the loopbacks on which the port listens."""
         try:
             found = [row.address for row in rows(self.port) if row.state == LISTENS]
         except (OSError, ValueError, IndexError):
-            return  # the kernel does not say: then there are the loopbacks alone
-        yield from (address for address in found if address not in ANY_ADDRESS)
+            return []  # the kernel does not say: then there are the loopbacks alone
+        return [address for address in found if address not in (*ANY_ADDRESS, *LOOPBACKS)]
 
     def connections(self) -> int | None:
         """Open connections of others to the server; None where the kernel does not say.
@@ -135,7 +146,7 @@ class Places:
 
 
 def connected(address: str, port: int, deadline: float) -> socket.socket | None:
-    """A connection to one address; None where this machine has no such address.
+    """A connection to one address; None where this kernel does not know its family.
 
     Raises:
         OSError: it is refused, or not made in time (socket.timeout).
@@ -146,18 +157,16 @@ def connected(address: str, port: int, deadline: float) -> socket.socket | None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        if family == socket.AF_INET6:
-            return None  # this kernel has no IPv6
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:  # a kernel without this family
+            return None
         raise
     try:
         connection.settimeout(left)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.connect((address, port))
-    except BaseException as error:
+    except BaseException:
         connection.close()
-        if isinstance(error, OSError) and family == socket.AF_INET6 and error.errno in NO_SUCH_ADDRESS:
-            return None
         raise
     return connection
 

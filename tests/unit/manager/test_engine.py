@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -413,6 +414,32 @@ def test_a_lack_of_file_descriptors_of_our_own_is_held_against_nobody(monkeypatc
 def test_a_server_is_found_wherever_it_listens(address: str) -> None:
     with scripted_server(answers=lambda *_: response(METRICS % 1), address=address) as server:
         assert engine_at(server.port).sample(20).ranks is not None
+
+
+def test_a_server_on_one_address_is_found_though_it_refused_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vllm_operator.manager.listeners.SEARCH_SECONDS", 0.1)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.7", 0))
+        engine = engine_at(listener.getsockname()[1])
+        assert engine.sample(20).server == evidence.REFUSES
+        listener.listen()
+        until(lambda: engine.sample(0.5).server == evidence.SILENT, what="a connection that is taken")
+
+
+def test_a_server_that_ends_is_told_as_refusal_wherever_it_was() -> None:
+    with scripted_server(answers=lambda *_: response(METRICS % 1), address="127.0.0.7") as server:
+        engine = engine_at(server.port)
+        assert engine.sample(20).server == evidence.ANSWERS
+    until(lambda: engine.sample(20).server == evidence.REFUSES, what="a refusal")
+
+
+def test_canaries_and_samples_on_many_threads_do_not_meet(server: EngineServer) -> None:
+    engine = engine_at(server.port)
+    with ThreadPoolExecutor(8) as pool:
+        canaries = [pool.submit(engine.complete, 60, rank) for rank in ("0", "1", None) * 10]
+        while not all(canary.done() for canary in canaries):
+            assert engine.sample(60).ranks is not None
+    assert all(canary.exception() is None for canary in canaries)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
