@@ -146,10 +146,8 @@ class Connection:
         self._socket.setblocking(False)  # noqa: FBT003 # the socket's own signature
         try:
             self._socket.recv(1)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            pass
+        except OSError as error:
+            return not isinstance(error, (BlockingIOError, InterruptedError))
         return True
 
     def _exchange(self, path: str, request: bytes, deadline: float) -> Answer:
@@ -273,7 +271,7 @@ class Reader:
             count = self._number(self._line().partition(b";")[0], 16)
             if count == 0:
                 while self._line():
-                    pass
+                    continue
                 return b"".join(parts)
             size += count
             self._check_size(size)
