@@ -107,8 +107,8 @@ class Engine:
         self._places = Places(settings.engine_port)
         self._connection = Connection(self._places)
         self._metrics_path = FEW_METRICS
-        self._progress: tuple[tuple[str, float, float], ...] = ()
-        """Name, steps and cache use of each rank in the last sample."""
+        self._progress: dict[str, tuple[float, float]] = {}
+        """Steps and cache use of each rank in the last sample."""
         self._paused = False
         self._kind: str | None = None
         """What the server serves, once that is found out."""
@@ -127,8 +127,7 @@ class Engine:
         deadline = time.monotonic() + deadline_seconds
         ranks, trouble = self._read_ranks(time.monotonic() + METRICS_SHARE * deadline_seconds)
         if ranks is not None and self._advanced(ranks):
-            self._paused = False
-            return Sample(evidence.ANSWERS, ranks)
+            return Sample(evidence.ANSWERS, ranks, self._paused)
         server = _verdict(trouble) or self._opinion(deadline, trouble)
         if server == evidence.ANSWERS and self._development:
             self._ask_paused(deadline)
@@ -169,9 +168,14 @@ class Engine:
         return None
 
     def _advanced(self, ranks: dict[str, RankLook]) -> bool:
-        """Whether a rank has made a step since the last sample."""
-        progress = tuple((name, rank.steps, rank.kv_usage) for name, rank in ranks.items())
+        """Whether a rank has made a step since the last sample: one that makes a token ends a pause, too.
+
+        The cache's use alone tells of steps that read a long prompt, and of a pause that empties the cache.
+        """
+        progress = {name: (rank.steps, rank.kv_usage) for name, rank in ranks.items()}
         before, self._progress = self._progress, progress
+        if any(name in before and steps > before[name][0] for name, (steps, _) in progress.items()):
+            self._paused = False
         return bool(before) and progress != before
 
     def _opinion(self, deadline: float, trouble: EngineError | None) -> str:

@@ -357,6 +357,20 @@ def test_a_pause_is_told_in_development_mode_and_remembered_while_the_core_does_
     assert not engine.sample(20).paused
 
 
+def test_a_pause_that_empties_the_cache_is_not_taken_for_its_own_end() -> None:
+    usage = iter((0.5, 0.5, 0.0, 0.0))
+
+    def answer(path: str, _: bytes) -> bytes:
+        if path == "/is_paused":
+            return response({"is_paused": True})
+        cache = 'vllm:kv_cache_usage_perc{engine="0"} %f\n'
+        return response(METRICS % 1 + cache % next(usage) if "metrics" in path else "")
+
+    with scripted_server(answers=answer) as server:
+        engine = engine_at(server.port, {**ENVIRONMENT, "VLLM_SERVER_DEV_MODE": "1"})
+        assert [engine.sample(20).paused for _ in range(4)] == [True] * 4
+
+
 def test_connections_of_others_are_counted_where_the_metrics_do_not_come() -> None:
     with scripted_server(ScriptedServer.wait_for_end) as server:
         engine = engine_at(server.port)
