@@ -1,1 +1,1 @@
-"""Tests of vllm_operator.manager."""
+"""The manager of an engine's container."""
