@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LONGEST_EXCERPT_BYTES = 2000
 LONGEST_LINE_BYTES = 8192
-_LONGEST_KEPT_LINE = 600
+_LONGEST_KEPT_LINE, _LONGEST_SEARCHED = 600, 2000
 _FIRST_LINES, _LAST_LINES = 3, 16
 _FIRST_ERRORS, _LAST_ERRORS = 16, 8
 _OUTBURST_SECONDS = 60.0
@@ -74,7 +74,8 @@ _SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY|C
 _SECRET_FORM = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )[^\s'\"]+")
 _SHORT_SECRET = 6
 """Secrets that are shorter are taken out where they stand as words alone."""
-_LONGEST_AGE_SECONDS = 6 * 3600.0
+_SHORTEST_AGE_SECONDS, _LONGEST_AGE_SECONDS = 2.0, 6 * 3600.0
+"""Time stamps are in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class _Error:
             self.traceback = True
         elif not self.summary or _EXCEPTION.match(text):
             self.summary = kept
-        if not self.cause and any(pattern.search(text) for _, pattern in CAUSES):
+        if not self.cause and any(pattern.search(text, 0, _LONGEST_SEARCHED) for _, pattern in CAUSES):
             self.cause = kept
 
     @property
@@ -270,7 +271,7 @@ class Log:
         except (ValueError, OverflowError):
             return now
         age = wall - then
-        return now - age if 2.0 < age < _LONGEST_AGE_SECONDS else now
+        return now - age if _SHORTEST_AGE_SECONDS < age < _LONGEST_AGE_SECONDS else now
 
     def _warnings(self, words: list[bytes], at: float) -> None:
         if any(word in COMPILES for word in words):

@@ -83,7 +83,7 @@ WRAPPERS = re.compile(
     r"EngineCore failed to start|EngineCore encountered (?:an issue|a fatal error)|EngineDeadError|Executor failed|"
     r"AsyncLLM output_handler failed|Worker proc \S+ died unexpectedly|KeyboardInterrupt|SystemExit|"
     r"(?:^|\.)CancelledError|WorkerProc was terminated|WorkerProc hit an exception|"
-    r"API server process (?:died|failed)|Process \S+ \(PID: \d+\) died"
+    r"Dumping (?:input|scheduler)|API server process (?:died|failed)|Process \S+ \(PID: \d+\) died"
 )
 """Says that something has failed, and not why: looked for last."""
 
@@ -101,7 +101,7 @@ CAUSES = tuple(
         ("MemoryProfiling", "Error in memory profiling"),
         ("CpuMemory", "Available memory on node .* is less than"),
         ("MaxModelLen", "User-specified max_model_len .* greater than the derived"),
-        ("TrustRemoteCode", "trust_remote_code=True|--trust-remote-code"),
+        ("TrustRemoteCode", "`trust_remote_code=True`|`--trust-remote-code`"),
         ("GatedRepo", "You are trying to access a gated repo|Cannot access gated repo"),
         ("UnknownModel", "is not a local folder and is not a valid model identifier|Repository Not Found"),
         ("UnknownRevision", "is not a valid git identifier"),
@@ -113,11 +113,8 @@ CAUSES = tuple(
         ("TensorParallelSize", "Total number of attention heads .* must be divisible by tensor parallel size"),
         ("TooFewGpus", "World size .* larger than the number of available GPUs"),
         ("Bfloat16", "Bfloat16 is only supported on GPUs with compute capability"),
-        (
-            "Quantization",
-            "quantization method .* is not supported for the current GPU|Quantization scheme is not supported|"
-            "Unknown quantization method|does not match the quantization method specified",
-        ),
+        ("QuantizationOfGpu", "quantization method .* is not supported for the current GPU|Quantization scheme is not"),
+        ("Quantization", "Unknown quantization method|does not match the quantization method specified"),
         ("SharedMemory", "Insufficient space in /dev/shm"),
         ("Nccl", "NCCL error"),
         ("Driver", "NVIDIA driver on your system is too old|Found no NVIDIA driver|no kernel image"),
@@ -132,8 +129,7 @@ CAUSES = tuple(
         ("Tokenizer", "Couldn't instantiate the backend tokenizer"),
         (
             "Parser",
-            "invalid tool call parser|requires --tool-call-parser|Reasoning parser .* not found|"
-            "invalid reasoning parser",
+            "invalid (?:tool call|reasoning) parser|requires --tool-call-parser|Reasoning parser .* not found",
         ),
         (
             "BatchedTokens",
