@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 LONGEST_EXCERPT_BYTES = 2000
 LONGEST_LINE_BYTES = 8192
-_LONGEST_KEPT_LINE, _LONGEST_SEARCHED = 600, 2000
+_LONGEST_KEPT_LINE, _LONGEST_SHOWN_LINE = 2000, 600
+"""In characters. Secrets are taken out of what is kept before it is cut to what is shown, so none is cut in two."""
 _FIRST_LINES, _LAST_LINES = 3, 16
 _FIRST_ERRORS, _LAST_ERRORS = 16, 8
 _OUTBURST_SECONDS = 60.0
@@ -61,9 +62,11 @@ _PREFIX = re.compile(
 )
 """`(EngineCore pid=31) ERROR 11-25 23:40:13 [core.py:1512] ` before each line of a message."""
 _BARE_PREFIX = re.compile(r"^\((?P<process>[^()]{1,60} pid=\d+)\) ")
-_OTHER_PREFIX = re.compile(r"^(?:INFO|WARNING|DEBUG): |^\[?[IW]\d{4} ")
-"""Of uvicorn's and torch's own lines."""
+_OTHER_PREFIX = re.compile(r"^(?:INFO|WARNING|DEBUG): |^\[?[IW]\d{4} |^\S{1,200}:\d+: \w*Warning: ")
+"""Of uvicorn's and torch's own lines, and of Python's warnings."""
 _TRACEBACK = "Traceback (most recent call last):"
+_MARKS = re.compile(r"\s*[~^]+\s*")
+_PACKAGES = re.compile(r'(?<=File ")[^"]*/(?:site|dist)-packages/')
 _CHAINED = ("The above exception was the direct cause", "During handling of the above exception")
 _EXCEPTION = re.compile(r"(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning|Timeout)(?::|$)")
 _FAILURE = re.compile(
@@ -101,36 +104,40 @@ class _Error:
     traceback: bool = False
     summary: str = ""
     """The line with the exception; of several that follow from one another the last."""
-    cause: str = ""
-    """The first line that names a known cause."""
+    dropped_cause: str = ""
+    """The first of the lines not kept otherwise that names a known cause."""
 
     def add(self, text: str) -> None:
-        """One line more."""
+        """One line more; marks below a line of code say nothing to those who have no code at hand."""
+        if _MARKS.fullmatch(text):
+            return
         kept = text[:_LONGEST_KEPT_LINE]
         self.lines += 1
         if len(self.first) < _FIRST_LINES:
             self.first.append(kept)
         else:
+            if len(self.last) == _LAST_LINES and not self.dropped_cause and _names_cause(self.last[0]):
+                self.dropped_cause = self.last[0]
             self.last.append(kept)
         if text.startswith(_TRACEBACK):
             self.traceback = True
         elif not self.summary or _EXCEPTION.match(text):
             self.summary = kept
-        if not self.cause and any(pattern.search(text, 0, _LONGEST_SEARCHED) for _, pattern in CAUSES):
-            self.cause = kept
 
-    @property
+    def cause(self) -> str:
+        """The first line that names a known cause; empty where none does."""
+        lines = (*self.first, self.dropped_cause, *self.last)
+        return next((line for line in lines if line and _names_cause(line)), "")
+
     def wraps(self) -> bool:
         """Whether it only says that something else has failed."""
-        return not self.cause and WRAPPERS.search(self.summary) is not None
+        return WRAPPERS.search(self.summary) is not None and not self.cause()
 
     def texts(self) -> list[str]:
         """Its lines, as far as they are kept, with a mark where others stood."""
         left_out = self.lines - len(self.first) - len(self.last)
-        middle = ["..."] if left_out else []
-        if self.cause and left_out and self.cause not in (*self.first, *self.last):
-            middle = ["...", self.cause, "..."]
-        return [*self.first, *middle, *self.last]
+        middle = ["...", self.dropped_cause] if self.dropped_cause else []
+        return [*self.first, *middle, *(["..."] if left_out else []), *self.last]
 
 
 @dataclass
@@ -144,6 +151,8 @@ class _Open:
     """The number of the line with which it ends at the latest."""
     message_lines: int = -1
     """How many lines of its message may still come; -1 while the traceback itself goes on."""
+    chained: bool = False
+    """Whether the traceback that comes is of the exception that followed from this one."""
 
 
 class _Outburst:
@@ -165,9 +174,9 @@ class _Outburst:
     def root(self) -> _Error | None:
         """The error that the others follow from, as far as can be told."""
         errors = [*self.first, *self.last]
-        telling = [one for one in errors if not one.wraps]
+        telling = [one for one in errors if not one.wraps()]
         for candidates in (
-            [one for one in telling if one.cause],
+            [one for one in telling if one.cause()],
             [one for one in telling if one.traceback],
             telling,
         ):
@@ -196,6 +205,9 @@ class Log:
         self._phase: Phase | None = None
         self._compiled_at: float | None = None
         self._blocked_at: float | None = None
+        self._stamp, self._stamp_age = "", 0.0
+        self._age_seconds = 0.0
+        """Of the last line with a time stamp: those without one follow at once."""
         self._number = 0
         self._open: dict[str, _Open] = {}
         self._outburst, self._earlier = _Outburst(), _Outburst()
@@ -237,7 +249,7 @@ class Log:
         ended = list(dict.fromkeys((*outburst.ended_processes(), *self._outburst.ended_processes())))
         if root is None:
             root = next(iter(self._outburst.first), None)
-        texts = root.texts() if root else []
+        texts = [self._clean(text) for text in root.texts()] if root else []
         ended = [text for text in ended if not any(text in known for known in texts)]
         return _fitting(texts, ended)
 
@@ -253,25 +265,29 @@ class Log:
         self._number += 1
         text = _COLOUR.sub("", line.decode("utf-8", errors="replace"))
         prefix = _PREFIX.match(text)
+        if prefix:
+            self._age_seconds = self._age(prefix["stamp"])
         if words:
-            at = self._time(prefix["stamp"], now) if prefix else now
+            at = now - self._age_seconds if prefix else now
             self._warnings(words, at)
             self._progress(words, text, at)
-            now = at
-        self._errors(text, prefix, words, now)
+        self._errors(text, prefix, words, now - self._age_seconds)
 
-    def _time(self, stamp: str, now: float) -> float:
-        """When a line was written; a judge that was started later reads lines that are old already.
+    def _age(self, stamp: str) -> float:
+        """How long ago a line was written, in seconds; a judge that is started later reads lines that are old already.
 
         A time stamp has no year and may be of another time zone than ours: what cannot be right counts as now.
         """
-        wall = self._clock()
-        try:
-            then = time.mktime(time.strptime(f"{time.localtime(wall).tm_year}-{stamp}", "%Y-%m-%d %H:%M:%S"))
-        except (ValueError, OverflowError):
-            return now
-        age = wall - then
-        return now - age if _SHORTEST_AGE_SECONDS < age < _LONGEST_AGE_SECONDS else now
+        if stamp != self._stamp:
+            wall = self._clock()
+            self._stamp = stamp
+            try:
+                written = time.mktime(time.strptime(f"{time.localtime(wall).tm_year}-{stamp}", "%Y-%m-%d %H:%M:%S"))
+            except (ValueError, OverflowError):
+                written = wall
+            age = wall - written
+            self._stamp_age = age if _SHORTEST_AGE_SECONDS < age < _LONGEST_AGE_SECONDS else 0.0
+        return self._stamp_age
 
     def _warnings(self, words: list[bytes], at: float) -> None:
         if any(word in COMPILES for word in words):
@@ -301,7 +317,7 @@ class Log:
             if level in _LEVELS:
                 error = self._begin("json", "json", at)
                 for line in message.splitlines():
-                    error.add(self._clean(line))
+                    error.add(line)
             return
         bare = None if prefix else _BARE_PREFIX.match(text)
         process = (prefix["process"] if prefix else bare["process"] if bare else "") or ""
@@ -309,21 +325,24 @@ class Log:
         body = text[prefix.end() :] if prefix else text[bare.end() :] if bare else text
         going_on = self._open.get(process)
         if going_on is not None and going_on.head == head and (head or self._goes_on(going_on, body)):
-            going_on.error.add(self._clean(body))
+            going_on.error.add(body)
             going_on.until = self._number + _OPEN_LINES
             return
         if going_on is not None:
             del self._open[process]
         if self._is_error(prefix["level"] if prefix else "", body):
-            self._begin(process, head, at).add(self._clean(body))
+            self._begin(process, head, at).add(body)
 
     def _goes_on(self, one: _Open, body: str) -> bool:
         """Whether a line without the logger's prefix belongs to the traceback before it."""
         if _OTHER_PREFIX.match(body):
             return False
-        if body.startswith(_TRACEBACK) or body.startswith(_CHAINED):
+        if body.startswith(_CHAINED) or (body.startswith(_TRACEBACK) and (one.chained or not one.error.traceback)):
+            one.chained = not body.startswith(_TRACEBACK)
             one.message_lines = -1
             return True
+        if body.startswith(_TRACEBACK):
+            return False
         if not one.error.traceback or one.message_lines >= 0:
             one.message_lines = (one.message_lines if one.message_lines >= 0 else _MESSAGE_LINES) - 1
             return one.message_lines > 0
@@ -347,7 +366,13 @@ class Log:
         return error
 
     def _clean(self, text: str) -> str:
-        return _CONTROL.sub(" ", _SECRET_FORM.sub("***", self._secrets.sub("***", text) if self._secrets else text))
+        text = self._secrets.sub("***", text) if self._secrets else text
+        text = _PACKAGES.sub("", _SECRET_FORM.sub("***", text))
+        return _CONTROL.sub(" ", text)[:_LONGEST_SHOWN_LINE]
+
+
+def _names_cause(text: str) -> bool:
+    return any(pattern.search(text) for _, pattern in CAUSES)
 
 
 def _fitting(texts: list[str], ended: list[str]) -> str:
