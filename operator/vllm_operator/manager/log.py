@@ -35,6 +35,8 @@ _OUTBURST_SECONDS = 60.0
 _OPEN_LINES = 40
 """An error takes in further lines until so many others have come."""
 _MOST_OPEN = 16
+_ONE_ERROR_SECONDS = 10.0
+"""Lines of one error are written at once."""
 _MESSAGE_LINES = 8
 """So many lines of a message that follow the line with the exception's name."""
 
@@ -324,6 +326,9 @@ class Log:
         head = prefix["head"] if prefix else ""
         body = text[prefix.end() :] if prefix else text[bare.end() :] if bare else text
         going_on = self._open.get(process)
+        if going_on is not None and at - going_on.error.at > _ONE_ERROR_SECONDS:
+            del self._open[process]
+            going_on = None
         if going_on is not None and going_on.head == head and (head or self._goes_on(going_on, body)):
             going_on.error.add(body)
             going_on.until = self._number + _OPEN_LINES
