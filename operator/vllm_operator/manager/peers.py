@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -34,6 +35,7 @@ MEMORY_SECONDS = 600.0
 MOST_PEERS = 16
 _MOST_KNOWN = 64
 _LONGEST_ANSWER_BYTES = 64 * 1024
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?:\r\n|$)", re.IGNORECASE)
 _LOOK_SLACK_SECONDS = 0.5
 _NOT_THERE = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
@@ -227,7 +229,7 @@ def status_of(address: str, port: int, until: float) -> dict[str, object] | None
 
 
 def _all_of(connection: socket.socket, until: float) -> bytes:
-    """What the other side sends until it closes.
+    """What the other side sends, until it has sent as much as it said, or closes.
 
     Raises:
         OSError: It has not closed in time, or has sent too much.
@@ -236,10 +238,17 @@ def _all_of(connection: socket.socket, until: float) -> bytes:
     while len(answer) <= _LONGEST_ANSWER_BYTES:
         connection.settimeout(_left(until))
         piece = connection.recv(16384)
-        if not piece:
-            return answer
         answer += piece
+        if not piece or _is_whole(answer):
+            return answer
     raise OSError("the answer is too long")
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether the body is as long as the header says."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = _CONTENT_LENGTH.search(head) if end else None
+    return length is not None and len(body) >= int(length[1])
 
 
 def _left(until: float) -> float:

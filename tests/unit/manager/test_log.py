@@ -171,7 +171,7 @@ def test_a_stamp_of_another_time_zone_counts_as_now() -> None:
         (
             "no-adapter",
             "WorkerProc hit an exception.",
-            "ValueError: Loading lora a failed: No adapter found for /nowhere",
+            "Loading lora a failed: No adapter found for /nowhere",
         ),
     ],
 )
@@ -180,7 +180,7 @@ def test_the_root_cause_of_a_real_failure_is_found_under_what_wraps_it(name: str
     assert excerpt.startswith(first)
     assert last in excerpt
     assert "Traceback" in excerpt
-    assert excerpt.count("Traceback") == 1
+    assert "initialization failed" not in excerpt
     assert len(excerpt.encode()) <= LONGEST_EXCERPT_BYTES
 
 
