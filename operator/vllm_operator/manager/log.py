@@ -239,7 +239,7 @@ class Log:
             return
         line = self._partial + data[: min(first, LONGEST_LINE_BYTES)]
         self._partial = data[last + 1 : last + 1 + LONGEST_LINE_BYTES]
-        self._line(line[:LONGEST_LINE_BYTES], now)
+        self._lines(line[:LONGEST_LINE_BYTES] + b"\n", now)
         self._lines(data[first + 1 : last + 1], now)
 
     def excerpt(self) -> str:
@@ -256,12 +256,20 @@ class Log:
         return _fitting(texts, ended)
 
     def _lines(self, block: bytes, now: float) -> None:
-        if self._open or any(word in block for word in _WORDS):
+        words = [word for word in _WORDS if word in block]
+        if words or self._open:
             for line in block.split(b"\n")[:-1]:
-                self._line(line[:LONGEST_LINE_BYTES], now)
+                kept = line[:LONGEST_LINE_BYTES]
+                self._line(kept, [word for word in words if word in kept], now)
 
-    def _line(self, line: bytes, now: float) -> None:
-        words = [word for word in _WORDS if word in line]
+    def _line(self, line: bytes, words: list[bytes], now: float) -> None:
+        """One line.
+
+        Args:
+            line: Its bytes.
+            words: Which of the words looked for it holds.
+            now: On the monotonic clock.
+        """
         if not words and not self._open:
             return
         self._number += 1
@@ -313,7 +321,8 @@ class Log:
     def _errors(self, text: str, prefix: re.Match[str] | None, words: list[bytes], at: float) -> None:
         """Add the line to the error that it goes on with, or begin one."""
         if self._open:
-            self._open = {key: one for key, one in self._open.items() if one.until > self._number}
+            for key in [key for key, one in self._open.items() if one.until <= self._number]:
+                del self._open[key]
         if text.startswith("{") and words:
             level, message = _json_message(text)
             if level in _LEVELS:

@@ -87,7 +87,7 @@ WRAPPERS = re.compile(
 )
 """Says that something has failed, and not why: looked for last."""
 
-ENDED_PROCESSES = re.compile(r"Worker proc \S+ died unexpectedly \(exit code: -?\w+\)|Failed core proc\(s\): \{.+\}")
+ENDED_PROCESSES = re.compile(r"Worker proc \S+ died unexpectedly \(exit code: -?\d+\)|Failed core proc\(s\): \{.+\}")
 """Says how one of the engine's processes has ended: a signal shows nowhere else."""
 
 CAUSES = tuple(

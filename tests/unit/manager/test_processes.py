@@ -21,7 +21,7 @@ from tests.support.waiting import until
 from vllm_operator.manager.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vllm_operator.manager.evidence import ProcessesLook
 
@@ -133,7 +133,7 @@ def running(command: list[str], titles: int, port: int = 0) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def tree(*children: list[object]) -> Iterator[Engine]:
+def tree(*children: Sequence[object]) -> Iterator[Engine]:
     port = free_port()
     command = [sys.executable, "-S", "-c", TREE, json.dumps(children), str(port)]
     with running(command, 1 + json.dumps(children).count('"') // 2, port) as engine:
