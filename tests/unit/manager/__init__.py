@@ -1,1 +1,1 @@
-"""The manager of an engine's container."""
+"""Tests of vllm_operator.manager."""
