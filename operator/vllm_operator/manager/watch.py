@@ -36,6 +36,7 @@ CANARY_SECONDS = 60.0
 NAMES_PAUSE_SECONDS, ADMITTED_NAMES_PAUSE_SECONDS = 1.0, 5.0
 """Between two questions for the served names, before and after admission."""
 NAMES_YOUTH_SECONDS = 10.0
+MOST_TIMES = 16
 OVERDUE_SECONDS = 5.0
 """An engine that is still there so long after it was given up could not be ended by the stem."""
 PEERS_PAUSE_SECONDS = 1.0
@@ -50,6 +51,33 @@ READY_PHASE, FIRST_PHASE = "Ready", "Starting"
 def time_of_day(moment: float) -> str:
     """RFC 3339, UTC, of a moment of the monotonic clock."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - (time.monotonic() - moment)))
+
+
+class Times:
+    """Times of day of moments, each worked out once: clocks are corrected, and what is told must not move by itself."""
+
+    def __init__(self, stored: object) -> None:
+        self._known: dict[float, str] = {}
+        for moment, text in _pairs(stored):
+            if isinstance(moment, (int, float)) and isinstance(text, str):
+                self._known[moment] = text
+
+    def of(self, moment: float) -> str:
+        """RFC 3339, UTC."""
+        if moment not in self._known:
+            if len(self._known) >= MOST_TIMES:
+                self._known.pop(next(iter(self._known)))
+            self._known[moment] = time_of_day(moment)
+        return self._known[moment]
+
+    def as_list(self) -> list[list[object]]:
+        """For the next judge."""
+        return [list(pair) for pair in self._known.items()]
+
+
+def _pairs(stored: object) -> list[list[object]]:
+    found = stored if isinstance(stored, list) else []
+    return [pair for pair in found if isinstance(pair, list) and len(pair) == 2]  # noqa: PLR2004 # moment and text
 
 
 @dataclass
@@ -137,6 +165,7 @@ class Watch:
         self._ended_at: float | None = None
         self._counts = restored_counts(stored.get("counts"))
         self._loads_before = self._counts.adapter_loads
+        self._times = Times(stored.get("times"))
         self._phase = _restored_phase(stored.get("phase"), pod.born_at)
         self._canaries = Canaries(parts.engine)
         self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
@@ -350,7 +379,7 @@ class Watch:
     def _publication(self) -> Published:
         status = self._attempt("status", self._made_status) or self.published.status
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
-        stored["counts"] = self._counts.as_dict()
+        stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
         stored["judge"] = self._attempt(JUDGE, self._memory.as_dict)
         return Published(status, stored, time.monotonic())
 
@@ -364,10 +393,10 @@ class Watch:
             verdict=verdict.kind,
             cause=verdict.cause,
             sentence=verdict.sentence,
-            since=time_of_day(verdict.since),
+            since=self._times.of(max(verdict.since, self._pod.born_at)),
             phase=phase,
             phase_detail=detail,
-            phase_since=time_of_day(phase_since),
+            phase_since=self._times.of(phase_since),
             admitted=memory.admitted,
             stall_window=judge.stall_window(memory, settings),
             program=self._pod.program,
@@ -385,6 +414,8 @@ class Watch:
         )
 
     def _trouble(self) -> str:
-        parts = [self._pod.trouble, *self._faults.values(), *self._others.values(), self._parts.timeline.trouble]
+        # other threads add to both
+        told = (*tuple(self._faults.values()), *tuple(self._others.values()))
+        parts = [self._pod.trouble, *told, self._parts.timeline.trouble]
         parts += [self._canaries.trouble, self._names.trouble, self._asked_names.trouble, self._peers.trouble]
         return "; ".join(part for part in parts if part)[:TROUBLE_LENGTH]

@@ -384,8 +384,8 @@ def test_without_file_descriptors_connections_wait_and_nothing_spins(
         def fileno(self) -> int:
             return listener.fileno()
 
-        def setblocking(self, flag: bool) -> None:  # noqa: FBT001 # the socket's own form
-            listener.setblocking(flag)
+        def settimeout(self, seconds: float) -> None:
+            listener.settimeout(seconds)
 
     monkeypatch.setattr(answers, "PAUSE_SECONDS", 0.1)
     server.answers.stop()

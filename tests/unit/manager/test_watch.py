@@ -173,9 +173,21 @@ def test_the_next_judge_knows_what_this_one_knew(world: World) -> None:
     after = world.another(world.handed_on()).status
     assert (after.admitted, after.ready, after.verdict, after.phase) == (True, True, "serving", "Ready")
     assert after.counts == before.counts
+    assert (after.since, after.phase_since) == (before.since, before.phase_since)
     world.watch.look()
     assert world.watch.status.ready
     assert [entry.verdict for entry in world.watch.status.timeline].count("serving") == 1
+
+
+def test_what_is_told_of_the_past_does_not_move_when_clocks_are_corrected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.admitted()
+    before = world.watch.status
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    world.watch.look()
+    assert (world.watch.status.since, world.watch.status.phase_since) == (before.since, before.phase_since)
+    assert world.another(world.handed_on()).status.since == before.since
 
 
 def test_a_judge_that_cannot_read_what_it_is_handed_takes_nobodys_traffic(
@@ -190,7 +202,13 @@ def test_a_judge_that_cannot_read_what_it_is_handed_takes_nobodys_traffic(
 
 @pytest.mark.parametrize(
     "stored",
-    [{"judge": []}, {"judge": {"admitted": "yes"}}, {"phase": 7}, {"phase": ["x"], "counts": "y"}, {"admitted": True}],
+    [
+        {"judge": []},
+        {"judge": {"admitted": "yes"}},
+        {"phase": 7},
+        {"phase": ["x"], "counts": "y", "times": [1, ["x", 2], [3]]},
+        {"admitted": True},
+    ],
 )
 def test_what_another_version_has_handed_on_is_no_fault(world: World, stored: dict[str, Any]) -> None:
     assert not world.another(stored).faults
