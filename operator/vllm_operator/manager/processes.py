@@ -119,7 +119,7 @@ class Processes:
         self._foreign: set[int] = set()
         self._looks = 0
         self._sums = _Sums()
-        self._had_core = False
+        self._had_core = self._has_titles = False
 
     def look(self, now: float) -> ProcessesLook | None:
         """What the kernel shows now; None where it does not show the engine's first process, or that has ended."""
@@ -177,12 +177,16 @@ class Processes:
                 if parent is not None:
                     parent.credit_ticks += process.ticks + process.waited_ticks
         for number, stat in members.items():
-            self._known.setdefault(number, _Process(stat)).stat = stat
+            process = self._known.setdefault(number, _Process(stat))
+            if process.stat.name != stat.name:
+                process.reads = 0
+            process.stat = stat
 
     def _roles(self, members: Mapping[int, _Stat]) -> dict[int, str] | None:
         """What each is part of; None where cores and API servers cannot be told apart."""
         titled = {number: self._titled(stat) for number, stat in members.items()}
-        untitled_cores = set() if CORE in titled.values() else self._spawned_by_server(members, titled)
+        self._has_titles = self._has_titles or any(role not in {None, HELPER} for role in titled.values())
+        untitled_cores = set() if self._has_titles else self._spawned_by_server(members, titled)
         if len(untitled_cores) > 1:
             return None
         roles: dict[int, str] = {}
