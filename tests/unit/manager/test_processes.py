@@ -221,7 +221,8 @@ def children_seconds(pid: int) -> float:
     [
         ("nvcc", True), ("ptxas", True), ("cicc", True), ("cc1plus", True), ("ninja", True), ("nvlink", True),
         ("fatbinary", True), ("gcc-12", True), ("g++", True), ("x86_64-linux-gnu-g++-12", True), ("clang-18", True),
-        ("ptxas-blackwell", True), ("ld", True), ("ld.lld", True), ("as", True), ("collect2", True), ("python3", False), ("gccgo-helper", False), ("ninjas", False), ("sh", False),
+        ("ptxas-blackwell", True), ("ld", True), ("ld.lld", True), ("as", True), ("collect2", True),
+        ("python3", False), ("gccgo-helper", False), ("ninjas", False), ("sh", False),
     ],
 )  # fmt: skip
 def test_compilers_among_the_engines_processes_are_named(name: str, *, compiles: bool) -> None:
