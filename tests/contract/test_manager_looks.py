@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real_vllm
 
-LONG = {"model": "tiny", "prompt": "a b c", "max_tokens": 900, "ignore_eos": True}
+LONG = {"prompt": "a b c", "max_tokens": 900, "ignore_eos": True}
 
 
-def processes_of(title: str) -> list[int]:
+def numbers_of(title: str) -> list[int]:
     """Numbers of the processes whose name, as the kernel cuts it, is this one."""
     found = []
     for folder in Path("/proc").iterdir():
@@ -51,7 +51,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
         yield server
 
 
-def descendants(pid: int, title: str) -> int:
+def descendant(pid: int, title: str) -> int:
     """The one process with a title among those that a process has started, at any distance."""
 
     def belongs(number: int) -> bool:
@@ -65,7 +65,7 @@ def descendants(pid: int, title: str) -> int:
             return False
         return False
 
-    [found] = [number for number in processes_of(title) if belongs(number)]
+    [found] = [number for number in numbers_of(title) if belongs(number)]
     return found
 
 
@@ -88,14 +88,14 @@ def test_core_and_worker_are_told_apart_from_the_server(engine: EngineServer) ->
     assert before.stopped == ()
     wanted = before.core_cpu_seconds + 0.5
     for _ in range(3):
-        engine.request("POST", "/v1/completions", LONG, timeout=120)
+        assert engine.request("POST", "/v1/completions", LONG, timeout=120).status == 200
     assert (look_at(processes).core_cpu_seconds or 0) > wanted
 
 
 def test_a_stopped_worker_stands_still_with_its_core(engine: EngineServer) -> None:
     """A process that waits uses up to 0.8 % of a CPU as measured, one that computes 70 % and more."""
     processes = Processes(engine.process.pid, engine.port)
-    worker = descendants(engine.process.pid, "VLLM::Worker")
+    worker = descendant(engine.process.pid, "VLLM::Worker")
     request = threading.Thread(target=engine.request, args=("POST", "/v1/completions", LONG), kwargs={"timeout": 120})
     request.start()
     try:
@@ -124,7 +124,7 @@ def is_still(processes: Processes) -> bool:
 def test_a_killed_core_is_gone(engine: EngineServer) -> None:
     processes = Processes(engine.process.pid, engine.port)
     assert look_at(processes).core_alive
-    os.kill(descendants(engine.process.pid, "VLLM::EngineCor"), signal.SIGKILL)
+    os.kill(descendant(engine.process.pid, "VLLM::EngineCor"), signal.SIGKILL)
 
     def gone() -> bool:
         look = processes.look(time.monotonic())
