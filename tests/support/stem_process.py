@@ -18,7 +18,7 @@ from tests.support.waiting import until
 from vllm_operator import manager
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SOURCES = Path(manager.__path__[0])
 RUNNER = """
@@ -81,18 +81,18 @@ class Stem:
             partial.rename(self.judge / name)
 
     def start(self, engine: str, *arguments: str, **popen: Any) -> Stem:
-        """Run an engine that is this Python program."""
+        """Run an engine that is this Python program; see `start_command`."""
         return self.start_command([sys.executable, "-S", "-c", engine, *arguments], **popen)
 
-    def start_command(self, command: list[str], **popen: Any) -> Stem:
-        """Run an engine."""
+    def start_command(self, command: list[str], *, prefix: Sequence[str] = (), **popen: Any) -> Stem:
+        """Run an engine; the stem itself is run by the prefix, if there is one."""
         python = [sys.executable, "-S", "-E", "-B"]
         if self.constants:
             python += ["-c", RUNNER, str(self.manager), json.dumps(self.constants)]
         else:
             python.append(str(self.manager / "stem.py"))
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        words = [*python, *self.options, "--", *command]
+        words = [*prefix, *python, *self.options, "--", *command]
         self.process = subprocess.Popen(words, cwd=self.folder, env=self.environment, **{**streams, **popen})
         return self
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vllm_client.balance.policy import BalancePolicy
 
+SHORTEST_WAIT_SECONDS = 0.01
+"""Rounding must not make waiting for the budget a busy loop."""
+
 
 @dataclass(frozen=True)
 class RetryBudget:
@@ -39,6 +42,15 @@ def spent(budget: RetryBudget, now: float, policy: BalancePolicy) -> RetryBudget
     """The budget after a further attempt; None if there may be none."""
     grown = refilled(budget, now, policy)
     return replace(grown, attempts=grown.attempts - 1) if grown.attempts >= 1 else None
+
+
+def affordable_at(budget: RetryBudget, now: float, policy: BalancePolicy) -> float:
+    """When time alone has made room for a further attempt; requests may do so before."""
+    missing = 1 - refilled(budget, now, policy).attempts
+    if missing <= 0:
+        return now
+    rate = policy.retry_floor_per_second
+    return now + max(SHORTEST_WAIT_SECONDS, missing / rate) if rate else float("inf")
 
 
 def refilled(budget: RetryBudget, now: float, policy: BalancePolicy) -> RetryBudget:

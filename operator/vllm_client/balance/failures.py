@@ -21,6 +21,11 @@ NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
+MOST_COMPUTATIONS = 2
+"""How often one prompt may be computed, for one answer. A prompt can be what makes an engine stall or end: with a third
+one it would go through the whole fleet."""
+
+
 class Verdict(Enum):
     """What an answer's status means."""
 
@@ -34,6 +39,13 @@ def verdict(status: int) -> Verdict:
     if status in BUSY_STATUSES or status == FULL:
         return Verdict.BUSY
     return Verdict.ERROR if status >= SERVER_ERRORS else Verdict.ANSWER
+
+
+def untouched(outcome: httpx2.Response | httpx2.TransportError) -> bool:
+    """Whether the engine has surely not begun to compute the prompt: it was not there, or turned the request away."""
+    if isinstance(outcome, httpx2.Response):
+        return verdict(outcome.status_code) is Verdict.BUSY
+    return isinstance(outcome, (*NOBODY_THERE, httpx2.PoolTimeout))
 
 
 def retry_after(text: str | None) -> float:

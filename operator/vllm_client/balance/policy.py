@@ -25,10 +25,12 @@ class BalancePolicy:
         ejection_limit_seconds: The longest such time.
         stall_seconds: How long a withdrawn engine may keep an unanswered request before another is asked too.
             A withdrawn engine may still be finishing its requests, so the first answer counts. With 12 s until the
-            operator withdraws a hung engine and 5 s until DNS says so, an answer comes well within 30 s.
+            operator withdraws a hung engine and 5 s until DNS says so, an answer comes well within 30 s where the
+            budget of further attempts has room.
         hedge_seconds: After how long without an answer a second engine is asked too; None: never.
         retry_share: Further attempts per request, on average, so that they cannot multiply an outage. Moving away from
-            an engine that is ejected or withdrawn to one that is neither does not count.
+            an engine that is ejected to one that is not does not count; asking another engine beside one that is
+            withdrawn does, and waits for its turn.
         retry_floor_per_second: Further attempts that are always allowed.
         retry_burst: Further attempts that can be saved up.
         backoff_seconds: The wait once every engine has been tried; it doubles with each round.

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, NoReturn
 import httpx2
 
 from vllm_client.balance import budget, health
-from vllm_client.balance.failures import NEVER, NOBODY_THERE, Verdict, backoff, hedge_at, retry_after, stalled_at
+from vllm_client.balance.failures import (
+    MOST_COMPUTATIONS,
+    NEVER,
+    NOBODY_THERE,
+    Verdict,
+    backoff,
+    hedge_at,
+    retry_after,
+    stalled_at,
+    untouched,
+)
 from vllm_client.balance.fleet import Engine
 from vllm_client.tasks import end
 
@@ -54,6 +64,8 @@ class Race:
         self.deadline = deadline
         self.began = began
         self.retries_left = transport.max_retries
+        self.computed = 0
+        self.retry_at = 0.0
         self.rounds = 0
         self.hedged = False
         self.first: asyncio.Future[httpx2.Response] = asyncio.get_running_loop().create_future()
@@ -133,8 +145,7 @@ class Race:
         if self.over():
             return
         self.bell = asyncio.get_running_loop().create_future()
-        stalling = (self.stalled_at(engine) for engine in self.waiting_for())
-        self.fleet.lookout.expect(self.ring, min(self.deadline, self.hedge_at(), *stalling))
+        self.fleet.lookout.expect(self.ring, min(self.deadline, self.hedge_at(), self.resend_at()))
         try:
             await self.bell
         finally:
@@ -153,6 +164,12 @@ class Race:
         """When a withdrawn engine counts as one that will not answer."""
         return stalled_at(engine.absent_since, self.began, self.policy)
 
+    def resend_at(self) -> float:
+        """When to leave an engine that is withdrawn; where there is no other one, that has to come first."""
+        if not self.candidates():
+            return NEVER
+        return min((max(self.stalled_at(engine), self.retry_at) for engine in self.waiting_for()), default=NEVER)
+
     def hedge_at(self) -> float:
         """When to ask a second engine just in case."""
         return NEVER if self.hedged else hedge_at(self.began, self.policy)
@@ -169,6 +186,7 @@ class Race:
             if judged is Verdict.ANSWER and isinstance(outcome, httpx2.Response):
                 return outcome
             logger.debug("%s: %r", attempt.engine.url, outcome)
+            self.computed += not untouched(outcome)
             self.last, self.left = outcome, attempt.engine
         return None
 
@@ -182,20 +200,14 @@ class Race:
         now = self.transport.clock()
         if now >= self.deadline:
             raise httpx2.ReadTimeout("no engine has answered in time")
-        overdue = self.overdue(now)
+        hedging = now >= self.hedge_at()
+        self.hedged = self.hedged or hedging
+        stalled = [engine for engine in self.waiting_for() if now >= self.stalled_at(engine)]
         if not self.running:
             await self.next_round()
-        elif (failed or overdue) and self.candidates() and self.may_retry():
+        elif (failed or hedging or stalled) and self.candidates() and self.may_retry(resend=bool(stalled)):
+            self.passed_over.update(stalled)
             self.launch()
-
-    def overdue(self, now: float) -> bool:
-        """Whether another engine should be asked too, beside those that have not answered; said once for each cause."""
-        stalled = [engine for engine in self.waiting_for() if now >= self.stalled_at(engine)]
-        hedging = now >= self.hedge_at()
-        self.passed_over.update(stalled)
-        self.left = stalled[-1] if stalled else self.left
-        self.hedged = self.hedged or hedging
-        return hedging or bool(stalled)
 
     async def next_round(self) -> None:
         """Try again, after a wait if every engine has been tried; give up if that is not allowed."""
@@ -218,26 +230,33 @@ class Race:
         return max(news, self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
 
     def moves_away(self) -> bool:
-        """Whether the request leaves an engine that gets none any more, for one that does.
+        """Whether the request leaves an engine that is ejected for its failures, for one that is not.
 
-        That adds no load to the engines that work, however many requests the other one had.
+        That adds no load to the engines that work, however many requests the other one had. An engine that is only
+        withdrawn may still compute what it has, and what it has may be why it is slow.
         """
         now, left = self.transport.clock(), self.left
-        gone = left is not None and (left.absent_since is not None or not health.admitted(left.health, now))
-        return gone and any(health.admitted(engine.health, now) for engine in self.candidates())
+        ejected = left is not None and not health.admitted(left.health, now)
+        return ejected and any(health.admitted(engine.health, now) for engine in self.candidates())
 
-    def may_retry(self) -> bool:
-        """Take a further attempt from what is left to the request and, unless it moves away, to the client."""
-        if self.retries_left <= 0:
+    def may_retry(self, *, resend: bool = False) -> bool:
+        """Take a further attempt from what is left to the request and, unless it moves away, to the client.
+
+        Args:
+            resend: Whether it goes beside an attempt with a withdrawn engine, which may be computed still.
+        """
+        self.retry_at = NEVER
+        if self.retries_left <= 0 or self.computed + len(self.running) >= MOST_COMPUTATIONS:
             return False
-        if self.moves_away():
-            self.retries_left -= 1
-            return True
-        rest = budget.spent(self.transport.budget, self.transport.clock(), self.policy)
-        if rest is None:
-            logger.debug("the retry budget is spent")
-            return False
-        self.transport.budget = rest
+        if resend or not self.moves_away():
+            now = self.transport.clock()
+            rest = budget.spent(self.transport.budget, now, self.policy)
+            if rest is None:
+                logger.debug("the retry budget is spent")
+                self.retry_at = budget.affordable_at(self.transport.budget, now, self.policy)
+                return False
+            self.transport.budget = rest
+        self.retry_at = 0.0
         self.retries_left -= 1
         return True
 

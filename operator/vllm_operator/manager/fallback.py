@@ -73,13 +73,13 @@ def answer(path: str, state: State) -> tuple[int, str, str]:
     if path == "/status":
         return 200, "application/json", json.dumps(status(state))
     if path == "/metrics":
-        text = "# HELP vllm_gate_judge_up Whether a judge watches the engine.\n# TYPE vllm_gate_judge_up gauge\n"
-        return 200, "text/plain; version=0.0.4", text + "vllm_gate_judge_up 0\n"
+        header = "# HELP vllm_gate_judge_up Whether a judge watches the engine.\n# TYPE vllm_gate_judge_up gauge\n"
+        return 200, "text/plain; version=0.0.4", header + "vllm_gate_judge_up 0\n"
     if path not in ("/startup", "/ready", "/live"):
         return 404, "text/plain", "no such path\n"
     sentence = state.verdict.get("sentence") or state.verdict.get("kind")
-    told = f"{sentence} (last known; {state.trouble})" if state.trouble else f"{sentence} (last known)"
-    return (200 if state.passes(path) else 503), "text/plain; charset=utf-8", told + "\n"
+    text = f"{sentence} (last known; {state.trouble})" if state.trouble else f"{sentence} (last known)"
+    return (200 if state.passes(path) else 503), "text/plain; charset=utf-8", text + "\n"
 
 
 def status(state: State) -> dict[str, object]:
@@ -131,7 +131,7 @@ class Fallback:
         self._listener = listener
         self._connections: dict[int, Connection] = {}
 
-    def waits_for(self) -> list[int]:
+    def file_numbers(self) -> list[int]:
         """The clients that have something to send."""
         return list(self._connections)
 

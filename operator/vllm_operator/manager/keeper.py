@@ -68,7 +68,7 @@ def exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def told(status: int) -> str:
+def ending_text(status: int) -> str:
     """How a process has ended, for people."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
@@ -104,18 +104,19 @@ class Keeper:
         self._line = b""
         self._last_output = b""
         self._started_at = self._heard_at = self._start_at = 0.0
-        self._reported = self._told_leaving = False
+        self._reported = self._leaving_sent = False
         self._pause = FIRST_PAUSE_SECONDS
         self._faults = 0
+        self._killed_for = ""
 
     # -- the life of one judge
 
-    def start(self, now: float, engine: int, *, leaving: bool) -> None:
+    def start_if_due(self, now: float, engine: int, *, leaving: bool) -> None:
         """Start a judge if none runs and one is due."""
         if self.pid is not None or now < self._start_at:
             return
         self._started_at = self._heard_at = now
-        self._reported, self._told_leaving, self._line, self._last_output = False, leaving, b"", b""
+        self._reported, self._leaving_sent, self._line, self._last_output = False, leaving, b"", b""
         lent: list[int] = []
         try:
             self._reports, report = _pipe_from_judge(lent)
@@ -158,7 +159,7 @@ class Keeper:
 
     def ended(self, status: int, now: float) -> None:
         """The judge has ended: hear what it said last, and let the next one be due."""
-        self.hear(now)
+        self.read(now)
         self.kill()  # what it had started
         self.pid = None
         self._close()
@@ -168,8 +169,9 @@ class Keeper:
             return
         if lived >= PROVEN_SECONDS and self._reported:
             self._pause = FIRST_PAUSE_SECONDS
+        how, self._killed_for = self._killed_for or ending_text(status), ""
         last = self._last_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        self._fault(f"the judge {told(status)}" + (f": {last}" if last else ""), now)
+        self._fault(f"the judge {how}" + (f": {last}" if last else ""), now)
 
     def _fault(self, sentence: str, now: float) -> None:
         self._faults += 1
@@ -197,11 +199,11 @@ class Keeper:
 
     # -- what it says
 
-    def waits_for(self) -> list[int]:
+    def file_numbers(self) -> list[int]:
         """Where it says something."""
         return [number for number in (self._reports, self._output) if number is not None]
 
-    def hear(self, now: float) -> None:
+    def read(self, now: float) -> None:
         """Take what it has said: its reports, and what it has printed, which goes into the container's log."""
         self._output, printed = _drained(self._output)
         if printed:
@@ -210,12 +212,12 @@ class Keeper:
         self._reports, said = _drained(self._reports)
         *lines, self._line = (self._line + said).split(b"\n")
         for line in lines:
-            self._take(line, now)
+            self._handle_line(line, now)
         if len(self._line) > MOST_LINE_BYTES:
             self._line = b""
             self._trouble("the judge's report has no end")
 
-    def _take(self, line: bytes, now: float) -> None:
+    def _handle_line(self, line: bytes, now: float) -> None:
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
@@ -235,7 +237,7 @@ class Keeper:
         """Kill a judge that hangs. A gap in the stem's own time (seconds) says nothing about the judge."""
         self._heard_at += gap
         if self.pid is not None and now - self._heard_at >= HUNG_SECONDS:
-            self._trouble(f"the judge has not reported for {HUNG_SECONDS:.0f} s and is killed")
+            self._killed_for = f"did not report for {HUNG_SECONDS:.0f} s and was killed"
             self._heard_at = now  # it may take a moment to end
             self.kill()
 
@@ -258,10 +260,10 @@ class Keeper:
             return self._start_at
         return self._heard_at + (HUNG_SECONDS if self.silent(now) else self._patience)
 
-    def tell_leaving(self) -> None:
+    def notify_leaving(self) -> None:
         """Say once that the engine's end was asked for, to a judge that has reported: it can take the signal then."""
-        if self.pid is not None and self._reported and not self._told_leaving:
-            self._told_leaving = True
+        if self.pid is not None and self._reported and not self._leaving_sent:
+            self._leaving_sent = True
             os.kill(self.pid, signal.SIGUSR1)
 
 

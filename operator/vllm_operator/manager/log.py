@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -193,7 +194,7 @@ class _Outburst:
 
 
 class Log:
-    """What the log has said up to now.
+    """What the log has said up to now. One thread may feed it while others ask.
 
     Args:
         environment: Where keys and tokens are; the process's own if not given.
@@ -203,6 +204,7 @@ class Log:
     def __init__(self, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time) -> None:
         self._secrets = _secrets_pattern(os.environ if environment is None else environment)
         self._clock = clock
+        self._lock = threading.Lock()
         self._partial = b""
         self._phase: Phase | None = None
         self._compiled_at: float | None = None
@@ -230,6 +232,27 @@ class Log:
             data: The bytes that have come.
             now: On the monotonic clock.
         """
+        with self._lock:
+            self._feed(data, now)
+
+    def excerpt(self) -> str:
+        """The root cause of what has failed last, at most 2,000 bytes; empty where the log holds no error."""
+        with self._lock:
+            return self._excerpt()
+
+    def _excerpt(self) -> str:
+        outburst = self._outburst
+        root = outburst.root()
+        if root is None and self._earlier.root() is not None:
+            outburst, root = self._earlier, self._earlier.root()
+        ended = list(dict.fromkeys((*outburst.ended_processes(), *self._outburst.ended_processes())))
+        if root is None:
+            root = next(iter(self._outburst.first), None)
+        texts = [self._clean(text) for text in root.texts()] if root else []
+        ended = [text for text in ended if not any(text in known for known in texts)]
+        return _fitting(texts, ended)
+
+    def _feed(self, data: bytes, now: float) -> None:
         if self._phase is None:
             self._phase = Phase(PHASES[0], "", now)
         data = data.replace(b"\r", b"\n")  # progress bars end so
@@ -241,19 +264,6 @@ class Log:
         self._partial = data[last + 1 : last + 1 + LONGEST_LINE_BYTES]
         self._lines(line[:LONGEST_LINE_BYTES] + b"\n", now)
         self._lines(data[first + 1 : last + 1], now)
-
-    def excerpt(self) -> str:
-        """The root cause of what has failed last, at most 2,000 bytes; empty where the log holds no error."""
-        outburst = self._outburst
-        root = outburst.root()
-        if root is None and self._earlier.root() is not None:
-            outburst, root = self._earlier, self._earlier.root()
-        ended = list(dict.fromkeys((*outburst.ended_processes(), *self._outburst.ended_processes())))
-        if root is None:
-            root = next(iter(self._outburst.first), None)
-        texts = [self._clean(text) for text in root.texts()] if root else []
-        ended = [text for text in ended if not any(text in known for known in texts)]
-        return _fitting(texts, ended)
 
     def _lines(self, block: bytes, now: float) -> None:
         words = [word for word in _WORDS if word in block]

@@ -41,12 +41,13 @@ _HELPERS = re.compile(rb"multiprocessing\.(?:resource_tracker|forkserver)")
 _SPAWNED = re.compile(rb"multiprocessing\.spawn|--multiprocessing-fork")
 
 _COMPILERS = re.compile(
-    rb"(?:nvcc|cicc|ptxas(?:-\w+)?|fatbinary|nvlink|cudafe\+\+|hipcc|ninja|cc1|cc1plus|collect2|icpx|"
+    rb"(?:nvcc|cicc|ptxas(?:-\w+)?|fatbinary|nvlink|cudafe\+\+|hipcc|ninja|cc1|cc1plus|as|ld(?:\.\w+)?|collect2|icpx|"
     rb"(?:amd)?clang(?:\+\+)?(?:-[\d.]+)?|(?:[\w-]+-)?(?:gcc|g\+\+|c\+\+)(?:-[\d.]+)?|"
-    rb"(?:x86_64|aarch64)-linux-g.*|ld\.lld|tilelang\S*)"
+    rb"(?:x86_64|aarch64)-linux-g.*|tilelang\S*)"
 )
 """Names of compilers' processes, whole, as the kernel cuts them to 15 bytes: `x86_64-linux-gnu-g++` is
-`x86_64-linux-gn`. Triton compiles within the worker and calls ptxas; TileLang calls nvcc; Inductor calls g++."""
+`x86_64-linux-gn`. Triton compiles within the worker and calls ptxas; TileLang calls nvcc; Inductor calls g++ (seen with
+vLLM 0.32.0 on CPU with two workers: g++, collect2 and ld at the first prompt, while the workers used 3 % of a CPU)."""
 
 _FIRST_SIGHT_LOOKS = 20
 """So many looks long the words of a process that has no title yet are read: processes get them within seconds."""
@@ -119,7 +120,7 @@ class Processes:
         self._foreign: set[int] = set()
         self._looks = 0
         self._sums = _Sums()
-        self._had_core = False
+        self._had_core = self._has_titles = False
 
     def look(self, now: float) -> ProcessesLook | None:
         """What the kernel shows now; None where it does not show the engine's first process, or that has ended."""
@@ -177,12 +178,16 @@ class Processes:
                 if parent is not None:
                     parent.credit_ticks += process.ticks + process.waited_ticks
         for number, stat in members.items():
-            self._known.setdefault(number, _Process(stat)).stat = stat
+            process = self._known.setdefault(number, _Process(stat))
+            if process.stat.name != stat.name:
+                process.reads = 0
+            process.stat = stat
 
     def _roles(self, members: Mapping[int, _Stat]) -> dict[int, str] | None:
         """What each is part of; None where cores and API servers cannot be told apart."""
         titled = {number: self._titled(stat) for number, stat in members.items()}
-        untitled_cores = set() if CORE in titled.values() else self._spawned_by_server(members, titled)
+        self._has_titles = self._has_titles or any(role not in {None, HELPER} for role in titled.values())
+        untitled_cores = set() if self._has_titles else self._spawned_by_server(members, titled)
         if len(untitled_cores) > 1:
             return None
         roles: dict[int, str] = {}

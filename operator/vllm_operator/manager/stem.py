@@ -47,6 +47,10 @@ DRAIN_SECONDS = 10.0
 KILL_SECONDS = 30.0
 """A process that is killed and still there after so long is stuck in the kernel: the rest is up to the node."""
 
+LONGEST_WAIT_SECONDS, LONGEST_TURN_SECONDS = 5.0, 7.0
+"""A turn of the loop that took longer than the second one proves that this process itself did not run: a suspended
+machine, a frozen container."""
+
 USAGE, PORT_TAKEN, NO_KEYS, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 73, 126, 127
 """Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, and the last two as a shell has them."""
 
@@ -141,6 +145,7 @@ class Stem:
         self._status: int | None = None
         self._last_words: str | None = None
         self._progress = (0, 0.0)
+        self._loss_noted = False
 
     def _start_engine(self, command: Sequence[str]) -> int:
         """The engine, and the threads that carry its output."""
@@ -182,26 +187,26 @@ class Stem:
         before = time.monotonic()
         while not self._finished(before):
             timeout = self._next_at(before) - before
-            ready = self._wait(max(0.0, min(timeout, 5.0)))
+            ready = self._wait(max(0.0, min(timeout, LONGEST_WAIT_SECONDS)))
             now = time.monotonic()
-            self._turn(ready, now, gap=max(0.0, now - before - 7.0))
+            self._turn(ready, now, gap=max(0.0, now - before - LONGEST_TURN_SECONDS))
             before = now
         return self._end()
 
     def _turn(self, ready: Mapping[int, int], now: float, gap: float) -> None:
         """One turn of the loop. The gap: how long this process itself did not run, in seconds."""
-        self._keeper.hear(now)  # before signals: whether the engine serves decides what SIGTERM means
+        self._keeper.read(now)  # before signals: whether the engine serves decides what SIGTERM means
         for number in self._signals.take():
-            self._obey(number, now)
+            self._handle_signal(number, now)
         self._reap(now)
         for message in self._keeper.messages:
-            self._heed(message, now)
+            self._handle_message(message, now)
         self._keeper.messages.clear()
         self._keeper.check(now, gap)
         if self._status is None:
-            self._keeper.start(now, self._engine, leaving=bool(self._asked_at))
+            self._keeper.start_if_due(now, self._engine, leaving=bool(self._asked_at))
             if self._asked_at:
-                self._keeper.tell_leaving()
+                self._keeper.notify_leaving()
             if self._terminate_at is not None and now >= self._terminate_at:
                 self._terminate_at = None
                 os.kill(self._engine, signal.SIGTERM)
@@ -209,11 +214,15 @@ class Stem:
             self._fallback.accept(now)
         self._fallback.serve(ready, self._state(now), now)
         self._close_log(now)
+        for one in self._relays:
+            if one.trouble and not self._loss_noted:
+                self._loss_noted = True
+                self._note(f"vllm-manager: {one.trouble}\n".encode("utf-8", "replace"))
 
     def _wait(self, timeout: float) -> dict[int, int]:
         """Whoever has something to say, at most so many seconds from now."""
         poll = select.poll()
-        for number in (self._signals.wakes, *self._keeper.waits_for(), *self._fallback.waits_for()):
+        for number in (self._signals.wakes, *self._keeper.file_numbers(), *self._fallback.file_numbers()):
             poll.register(number, select.POLLIN)
         if self._keeper.silent(time.monotonic()) and not self._fallback.full:
             poll.register(self._listener.fileno(), select.POLLIN)
@@ -239,20 +248,20 @@ class Stem:
 
     # -- what is asked of it
 
-    def _obey(self, number: int, now: float) -> None:
+    def _handle_signal(self, number: int, now: float) -> None:
         if self._status is not None:
             return
         if number not in ASKING:
             os.kill(self._engine, number)
         elif not self._asked_at:
             self._asked_at = utc()
-            self._keeper.tell_leaving()
+            self._keeper.notify_leaving()
             if self._killed_at is None and self._keeper.report.get("serving") is True:
                 self._terminate_at = now + self._leave
             else:  # it has nothing to finish, and its GPUs are wanted; vLLM that loads does not hear SIGTERM
                 self._kill(now)
 
-    def _heed(self, message: Mapping[str, object], now: float) -> None:
+    def _handle_message(self, message: Mapping[str, object], now: float) -> None:
         """What the judge says beside its reports. What is not known here is for a later stem."""
         if "last_words" in message:
             self._last_words = str(message["last_words"])
@@ -323,7 +332,7 @@ class Stem:
         """The container's exit code, and why."""
         if self._status is None:
             return 1, f"{self._given_up or 'its end was asked for'}; the engine was killed and is still there"
-        how = keeper.told(self._status)
+        how = keeper.ending_text(self._status)
         kills = self._kills()
         memory = (
             f"the kernel killed {kills} of this container's processes for memory (cgroup oom_kill): " if kills else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -329,8 +330,9 @@ def test_any_bytes_in_any_pieces_give_the_same_result(data: bytes, cuts: list[in
         b'Traceback (most recent call last):\n  File "/x.py", line 3, in f\n    raise ValueError(3)\nValueError: 3\n'
         * 600,
         b"(A pid=%d) Traceback (most recent call last):\n" * 1000,
+        b"".join(CORE.encode().replace(b":13 [", b":%02d [" % (n % 60)) + b"z" * 9000 + b"\n" for n in range(60)),
     ],
-    ids=["no end", "access log", "errors", "tracebacks", "open tracebacks"],
+    ids=["no end", "access log", "errors", "tracebacks", "open tracebacks", "long lines"],
 )
 def test_memory_is_bounded_whatever_is_fed(line: bytes) -> None:
     log = Log({}, clock=wall_clock)
@@ -342,6 +344,22 @@ def test_memory_is_bounded_whatever_is_fed(line: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert kept < 1_000_000
+
+
+def test_one_thread_may_feed_while_another_asks() -> None:
+    log, ended = Log({}, clock=wall_clock), threading.Event()
+
+    def feed() -> None:
+        for number in range(300):
+            log.feed(b"Traceback (most recent call last):\n  File x\nValueError: no\n" * 20, number / 100)
+        ended.set()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    while not ended.is_set():
+        assert len(log.excerpt()) <= LONGEST_EXCERPT_BYTES
+    thread.join()
+    assert "ValueError: no" in log.excerpt()
 
 
 def test_a_hundred_megabytes_of_ordinary_log_are_read_in_seconds() -> None:

@@ -221,7 +221,8 @@ def children_seconds(pid: int) -> float:
     [
         ("nvcc", True), ("ptxas", True), ("cicc", True), ("cc1plus", True), ("ninja", True), ("nvlink", True),
         ("fatbinary", True), ("gcc-12", True), ("g++", True), ("x86_64-linux-gnu-g++-12", True), ("clang-18", True),
-        ("ptxas-blackwell", True), ("python3", False), ("gccgo-helper", False), ("ninjas", False), ("sh", False),
+        ("ptxas-blackwell", True), ("ld", True), ("ld.lld", True), ("as", True), ("collect2", True),
+        ("python3", False), ("gccgo-helper", False), ("ninjas", False), ("sh", False),
     ],
 )  # fmt: skip
 def test_compilers_among_the_engines_processes_are_named(name: str, *, compiles: bool) -> None:
@@ -253,6 +254,25 @@ def test_a_killed_core_is_not_alive_be_it_waited_for_or_not() -> None:
         engine.signal("VLLM::EngineCore", signal.SIGKILL)
         look = looked(processes, lambda look: not look.core_alive, "the end of the core")
         assert look.core_cpu_seconds is not None
+
+
+def test_a_child_without_a_title_does_not_stand_in_for_a_core_that_had_one() -> None:
+    with tree(["VLLM::EngineCore", []], ["loader", []]) as engine:
+        processes = engine.processes()
+        first(processes)
+        engine.signal("VLLM::EngineCore", signal.SIGKILL)
+        looked(processes, lambda look: not look.core_alive, "the end of the core")
+
+
+def test_titles_with_a_long_prefix_are_read_whole() -> None:
+    """The kernel's short name of such a process holds the prefix alone."""
+    title = "the-model-of-our-team::EngineCore"
+    program = "import sys, time; print(f'server {sys.argv[1]}', flush=True); time.sleep(600)"
+    core = f"import os, sys; os.execv(sys.executable, [{title!r}, '-c', 'import time; time.sleep(600)'])"
+    start = f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {core!r}])\n"
+    server = f"{start}sys.argv.append(str(os.getpid()))\n{program}"
+    with running([sys.executable, "-S", "-c", server], 1) as engine:
+        looked(engine.processes(), lambda look: look.core_cpu_seconds is not None, "the core's title")
 
 
 def test_an_engine_that_never_had_a_core_of_its_own_is_not_called_dead() -> None:

@@ -190,9 +190,10 @@ def test_the_judge_gets_its_four_files_and_the_engines_output(stem: Stem) -> Non
 def test_an_output_that_cannot_be_written_does_not_end_the_engine(stem: Stem) -> None:
     with Path("/dev/full").open("wb") as full:
         stem.start("print('lost', flush=True); open('went-on', 'w').close(); raise SystemExit(3)", stdout=full)
-        code, _, _ = stem.result()
+        code, _, err = stem.result()
     assert code == 3
     assert (stem.folder / "went-on").exists()
+    assert b"the engine's output is lost, since it cannot be written: No space left on device\n" in err
 
 
 def test_an_orphan_that_keeps_the_output_open_does_not_hold_up_the_end(stem: Stem) -> None:
@@ -204,6 +205,37 @@ def test_an_orphan_that_keeps_the_output_open_does_not_hold_up_the_end(stem: Ste
     assert stem.running.wait(30) == 3
     assert stem.running.stdout is not None
     os.kill(int(stem.running.stdout.readline()), signal.SIGKILL)
+
+
+def test_a_runtime_that_reads_nothing_holds_up_the_end_only_for_a_while(stem: Stem) -> None:
+    stem.constants = {"stem.DRAIN_SECONDS": 1.0}
+    reading, writing = os.pipe()
+    stem.start("import os; os.write(1, b'x' * 150_000); raise SystemExit(3)", stdout=writing, stderr=subprocess.DEVNULL)
+    os.close(writing)
+    assert os.read(reading, 65536)  # room for all but what fits into both pipes and the relay
+    assert stem.running.wait(30) == 3
+    os.close(reading)
+
+
+def test_it_is_process_1_of_a_container_and_reaps_there(stem: Stem) -> None:
+    engine = """
+import os, signal, subprocess
+subprocess.run(["sh", "-c", "sleep 0.1 & exit"])
+def ended(*_):
+    states = [open(f"/proc/{n}/stat").read().rpartition(")")[2].split()[0] for n in os.listdir("/proc") if n.isdigit()]
+    os.write(1, f"{os.getppid()} {states.count('Z')}".encode())
+    os._exit(0)
+signal.signal(signal.SIGUSR1, ended)
+open("ready", "w").close()
+while True: signal.pause()
+"""
+    stem.start(engine, prefix=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"])
+    until((stem.folder / "ready").exists, what="the engine")
+    stem.wait_reported()
+    first = Path(f"/proc/{stem.running.pid}/task/{stem.running.pid}/children").read_text(encoding="ascii")
+    os.kill(int(first), signal.SIGUSR1)
+    code, out, _ = stem.result()
+    assert (code, out) == (1, b"1 0")
 
 
 def test_python_is_the_one_that_runs_the_stem(stem: Stem) -> None:

@@ -121,6 +121,7 @@ async def test_all_requests_survive_one_killed_one_hung_and_one_rolled(
             hung.faults(hang_server=True)
             await asyncio.sleep(0.3)  # requests gather in the hung engine
             publish(names, [killed, rolled])
+            await until(lambda: f"{hung.url}/v1" not in fleet_of(client).engines)  # two failures are not survived
             await grown(20)
             killed.process.kill()
             publish(names, [rolled, new])

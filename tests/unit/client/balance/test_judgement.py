@@ -133,6 +133,13 @@ def test_a_spent_budget_recovers_with_time() -> None:
     spent = budget.RetryBudget(0, 100)
     assert budget.spent(spent, 101, POLICY) is None
     assert budget.spent(spent, 102, POLICY) == budget.RetryBudget(0, 102)
+    assert budget.affordable_at(spent, 101, POLICY) == 102
+
+
+def test_a_budget_that_time_does_not_fill_is_not_waited_for_and_rounding_is_no_busy_loop() -> None:
+    assert budget.affordable_at(budget.RetryBudget(0, 0), 5, BalancePolicy(retry_floor_per_second=0)) == float("inf")
+    assert budget.affordable_at(budget.RetryBudget(1, 0), 0, POLICY) == 0
+    assert budget.affordable_at(budget.RetryBudget(1 - 1e-12, 0), 0, POLICY) == budget.SHORTEST_WAIT_SECONDS
 
 
 @pytest.mark.parametrize(
