@@ -1,11 +1,14 @@
 """The judge: the program that the stem keeps alive beside the engine.
 
-    python3 -S -E -B -m manager.program OPTIONS            (see settings.py; the environment: see stem.py)
+    python3 -S -E -B -m manager.program OPTIONS            (see settings.py; the environment: see keeper.py)
     python3 -S -E -B -m manager.program --check OPTIONS    (what the running judge asks of a newer program)
 
 The main thread looks once a second. Others read the engine's log, answer over HTTP, report to the stem at least once a
 second, and wait for the word that the engine is asked to end. A thread that fails ends the whole process: the stem
 starts a new judge at once, with what this one has reported last, and answers meanwhile.
+
+GATE_STATE in the environment names another folder for the time line, and GATE_STAGGER_SECONDS another moment for newer
+programs than the one by the pod's name: for tests.
 
 Everything that is needed is loaded at the start: what is loaded later could come from a newer program.
 """

@@ -329,7 +329,7 @@ class Watch:
     def _unserved(self, now: float, server: str) -> str | None:
         """The sentence of names that are missing; None where nobody has asked lately."""
         admitted = self._memory.admitted
-        if server != ANSWERS or (admitted and not self._settings.adapters):
+        if server != ANSWERS or self._leaving_since is not None or (admitted and not self._settings.adapters):
             return None
         self._asked_names.run(now, ADMITTED_NAMES_PAUSE_SECONDS if admitted else NAMES_PAUSE_SECONDS)
         wait = 0.0 if admitted else BESIDE_SECONDS

@@ -291,11 +291,11 @@ def test_random_bytes_never_end_the_server(server: Server) -> None:
 def test_callers_who_send_nothing_are_dropped_and_keep_nobody_waiting(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(answers, "REQUEST_SECONDS", 3.0)
     silent = [server.connected() for _ in range(100)]
     began = time.monotonic()
     assert server.get("/ready")[0] == 200
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 2.5
     for caller in silent:
         with caller:
             assert caller.recv(1) == b""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KILLS = "--restart-window"
-
 
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Manager]:
@@ -95,7 +93,7 @@ def test_an_engine_that_serves_another_name_is_never_admitted_and_told(pod: Mana
 
 
 def test_a_hung_engine_loses_its_traffic_and_then_its_life_and_the_next_life_knows(tmp_path: Path) -> None:
-    with managed(tmp_path / "pod", KILLS, "12") as pod:
+    with managed(tmp_path / "pod", "--restart-window", "10") as pod:
         pod.run().wait_admitted()
         pod.engine.faults(hang_engine=True)
         withdrawn = pod.wait(ready=False)
@@ -225,17 +223,19 @@ def test_a_newer_program_takes_over_while_startup_waits(pod: Manager) -> None:
     assert (status["verdict"], status["trouble"]) == ("starting", "")
 
 
-def test_the_heartbeat_goes_on_while_the_server_answers_nothing(serving: Manager) -> None:
-    judge = serving.judge_pid()
-    serving.engine.faults(hang_server=True)
-    status = serving.wait(ready=False)
+def test_the_heartbeat_goes_on_while_the_server_answers_nothing(pod: Manager) -> None:
+    pod.options += ["--stall-window", "2"]
+    pod.run().wait_admitted()
+    judge = pod.judge_pid()
+    pod.engine.faults(hang_server=True)
+    status = pod.wait(ready=False)
     for _ in range(20):
-        seen = serving.status()
+        seen = pod.status()
         assert seen["answered_by"] == "judge"
         time.sleep(0.1)  # each look takes three seconds now
     assert status["cause"] in ("Silent", "ServerBusy")
-    assert serving.judge_pid() == judge
-    assert serving.status()["trouble"] == ""
+    assert pod.judge_pid() == judge
+    assert pod.status()["trouble"] == ""
 
 
 def test_an_adapter_that_is_gone_is_loaded_again_and_costs_no_traffic(tmp_path: Path) -> None:
