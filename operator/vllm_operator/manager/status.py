@@ -144,6 +144,7 @@ class Status:
         counts = self.counts
         verdict = {f'verdict="{_quoted(self.verdict)}",cause="{_quoted(self.cause)}"': 1}
         families: list[tuple[str, str, str, Mapping[str, float]]] = [
+            ("judge_up", "gauge", "Whether a judge watches the engine.", {"": 1}),
             ("ready", "gauge", "Whether the engine takes traffic.", {"": int(self.ready)}),
             ("verdict", "gauge", "The judge's verdict and its cause.", verdict),
             (

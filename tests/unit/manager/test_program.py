@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Self
@@ -14,6 +16,7 @@ import pytest
 
 from tests.support.manager_process import Manager, managed
 from tests.support.waiting import until
+from vllm_operator.manager import program
 from vllm_operator.manager.timeline import FILE
 
 if TYPE_CHECKING:
@@ -179,7 +182,7 @@ def test_a_judge_that_is_killed_refuses_nobody_and_forgets_nothing(serving: Mana
 def test_a_broken_newer_program_is_refused_and_the_running_one_goes_on(
     serving: Manager, name: str, old: str, new: str
 ) -> None:
-    before, program = serving.judge_pid(), serving.status()["program"]
+    before, digest = serving.judge_pid(), serving.status()["program"]
     with Callers(serving) as callers:
         serving.change(name, old, new)
         status = until(
@@ -187,7 +190,7 @@ def test_a_broken_newer_program_is_refused_and_the_running_one_goes_on(
             what="the refusal",
         )
     assert status is not None
-    assert (status["program"], status["ready"], serving.judge_pid()) == (program, True, before)
+    assert (status["program"], status["ready"], serving.judge_pid()) == (digest, True, before)
     assert (set(callers.codes), callers.refused, callers.cut) == ({200}, 0, 0)
 
 
@@ -280,6 +283,44 @@ def test_a_state_volume_that_takes_nothing_costs_the_time_line_of_the_next_life_
 def test_without_a_state_folder_the_engine_is_admitted_all_the_same(pod: Manager) -> None:
     pod.state.rmdir()
     assert "kept in memory alone" in pod.run().wait_admitted()["trouble"]
+
+
+def test_a_judge_that_is_stuck_in_a_look_is_replaced_and_costs_no_traffic(pod: Manager) -> None:
+    flag = pod.folder / "stuck"
+    pod.change("program.py", "STUCK_SECONDS = 60.0", "STUCK_SECONDS = 2.0")
+    stuck = f"        while os.path.exists({str(flag)!r}): time.sleep(0.1)\n"
+    pod.change("watch.py", "import sys\n", "import os\nimport sys\n")
+    pod.change("watch.py", "        self._faults.clear()\n", f"        self._faults.clear()\n{stuck}")
+    pod.constants = {"keeper.SILENT_SECONDS": 2, "keeper.HUNG_SECONDS": 4}
+    pod.run().wait_admitted()
+    before = pod.judge_pid()
+    with Callers(pod) as callers:
+        flag.touch()
+        pod.wait(answered_by="stem")
+        until(lambda: pod.judge_pid() not in (0, before), what="another judge")
+        flag.unlink()
+        pod.wait(answered_by="judge", ready=True)
+    assert (set(callers.codes), callers.refused) == ({200}, 0)
+
+
+NESTED = """
+import json, sys, threading
+threading.stack_size(int(sys.argv[1]))
+def parse():
+    for depth in (900, 9_000, 100_000):
+        try:
+            json.loads("[" * depth + "]" * depth)
+        except RecursionError:
+            continue
+thread = threading.Thread(target=parse)
+thread.start()
+thread.join()
+"""
+
+
+def test_what_others_send_cannot_end_the_judge_by_its_nesting() -> None:
+    done = subprocess.run([sys.executable, "-c", NESTED, str(program.STACK_BYTES)], check=False, timeout=60)
+    assert done.returncode == 0
 
 
 def test_a_judge_whose_stem_is_gone_ends_itself(serving: Manager) -> None:
