@@ -439,6 +439,14 @@ def exposition(ranks: list[Rank], model: str, rejected: int, prefix: str) -> str
     return "\n".join([*lines, ""])
 
 
+def selected(text: str, names: list[str] | None) -> str:
+    """The samples of these names; all of the text where none is asked for."""
+    if names is None:
+        return text
+    kept = [line for line in text.splitlines() if line.partition("{")[0] in names]
+    return "\n".join([*kept, ""])
+
+
 def base_name(name: str, kind: str) -> str:
     """The metric that a sample belongs to."""
     return re.sub(r"_(bucket|count|sum)$", "", name) if kind == "histogram" else name
@@ -1053,7 +1061,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_json(200, {"server_load": 0})
 
     def metrics(self) -> None:
-        """GET /metrics."""
+        """GET /metrics, and with a slash at its end those metrics alone that `name[]` asks for."""
         engine = self.server.engine
         faults = engine.faults
         time.sleep(faults.metrics_seconds)
@@ -1061,6 +1069,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_json(faults.metrics_status, {"detail": "metrics are broken on demand"})
             return
         text = exposition(engine.ranks, engine.names[0], engine.rejected, faults.metrics_prefix)
+        if self.plain_path == "/metrics/":
+            text = selected(text, urllib.parse.parse_qs(self.path.partition("?")[2]).get("name[]"))
         self.send_body(200, text.encode(), "text/plain; version=1.0.0; charset=utf-8")
 
     def models(self) -> None:
@@ -1394,6 +1404,7 @@ def routes_of(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], str]
         "/version": (get, "version_info"),
         "/load": (get, "load"),
         "/metrics": (get, "metrics"),
+        "/metrics/": (get, "metrics"),
         "/tokenize": (post, "tokenize"),
         "/v1/models": (get, "models"),
         "/stub/faults": (("GET", "POST", "DELETE"), "stub_faults"),
