@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 
-CANARY_SECONDS = 6.8
+CANARY_SECONDS = 6.5
 """An engine without work that does not complete a canary for so long hangs. A first prompt after hours of idling takes
 6 s, and a canary behind it as long; with the interval of canaries, looks and kubelet's two failures a hung one is out
 of the endpoints within 12 s of its last sign of life."""
@@ -294,7 +294,7 @@ class Failing(Policy):
         """See `Policy`: counted from when the canary was sent."""
         found = {}
         subjects = {canary.rank or "" for canary in look.canaries} | set(_of(before, self.name))
-        for subject in subjects:
+        for subject in sorted(subjects):
             finding = self._of_one(subject, before, now, look)
             if finding is not None:
                 found[subject] = finding
