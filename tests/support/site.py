@@ -12,7 +12,7 @@ from tests.support import images
 from tests.support.namespace import Namespace
 from tests.support.waiting import PATIENCE_SECONDS, until
 from vllm_operator.gates.memory import TIMELINE_FILE
-from vllm_operator.render.gates import STATE_FOLDER
+from vllm_operator.render.manager import STATE_FOLDER
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:

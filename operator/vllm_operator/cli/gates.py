@@ -20,7 +20,7 @@ from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.diagnosis.engines import needs_lookup, report
 from vllm_operator.diagnosis.events import latest_message
 from vllm_operator.diagnosis.facts import explained_from, is_dead, is_leaving
-from vllm_operator.render.gates import STATE_FOLDER
+from vllm_operator.render.manager import STATE_FOLDER
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
@@ -621,14 +621,14 @@ async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(n
 
 async def test_a_gate_program_of_ours_is_taken_back() -> None:
     control = Control(resource())
-    old = live(gates.program("team"))
+    old = live(manager.program("team"))
     old["data"] = {}
     control.have(old, cached=False)
     await control.reconcile(SHARED)
     assert ("ConfigMap", "vllm-gates", True) in control.server.writes
     found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
     assert found is not None
-    assert found.body["data"] == gates.program("team")["data"]
+    assert found.body["data"] == manager.program("team")["data"]
 
 
 def shown(control: Control) -> dict[str, Any]:
