@@ -39,6 +39,12 @@ KEYS_CHANGED_AT: Final = f"{GROUP}/api-keys-changed-at"
 """Annotation of the pods: when the API keys that they were started with last changed, so that changed keys roll the
 engines. A time, since a hash of a weak key could be guessed by everybody who may read pods."""
 
+OPERATOR_NAMESPACE: Final = "vllm-system"
+"""Namespace in which the operator runs, where nothing else is said: that of manifests/."""
+
+OPERATOR_POD_LABELS: Final = {"app.kubernetes.io/name": "vllm-operator"}
+"""Labels of the operator's own pods, in manifests/ and in the chart."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"

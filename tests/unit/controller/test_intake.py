@@ -73,7 +73,7 @@ async def test_a_child_that_is_relabelled_concerns_the_model_that_it_had() -> No
     assert await ways.keys() == {QWEN, Key("team", "llama")}
 
 
-async def test_the_gate_program_concerns_its_namespace() -> None:
+async def test_the_manager_concerns_its_namespace() -> None:
     ways = Ways()
     ways.intake.changed(CONFIG_MAP, as_live(live(manager.program("team"))))
     assert await ways.keys() == {SHARED}

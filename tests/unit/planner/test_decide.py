@@ -25,7 +25,7 @@ from tests.support.resources import (
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP, MANAGER_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet
 from vllm_operator.planner import api_keys, status
@@ -37,6 +37,7 @@ from vllm_operator.render import manager
 from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.objects import shared as rendered_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -746,8 +747,8 @@ def test_what_models_share_is_left_alone_while_it_is_current() -> None:
     assert around(touched, live_ones=found) == Plan()
 
 
-@pytest.mark.parametrize("name", ["judge.py", "probe.py"])
-def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None:
+@pytest.mark.parametrize("name", ["settings.py", "sitecustomize.py"])
+def test_an_outdated_or_damaged_manager_is_written_again(name: str) -> None:
     program = live(manager.program("team"))
     program["data"][name] = "raise SystemExit(1)"
     plan = around(resource(), live_ones=shared(program, live(catalog("team", [resource()]))))
@@ -761,7 +762,15 @@ def test_what_models_share_goes_with_the_last_one() -> None:
     for models in ((), (leaving,)):
         assert around(*models, live_ones=shared(program, shown)) == Plan(deletions=(deletion(program), deletion(shown)))
         assert around(*models) == Plan()
-    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {GATES_CONFIG_MAP, CATALOG_CONFIG_MAP}
+    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP}
+
+
+def test_the_programs_that_pods_of_an_earlier_version_run_are_left_as_they_are_until_the_last_model_goes() -> None:
+    """Their kubelet runs the probes out of that ConfigMap: without a file of it, every one of those engines is out."""
+    old = live(rendered_shared("team", GATES_CONFIG_MAP, component="gates", data={"probe.py": "as it was"}))
+    current = (live(manager.program("team")), live(catalog("team", [resource()])))
+    assert around(resource(), live_ones=shared(*current, old)) == Plan()
+    assert around(live_ones=shared(old)) == Plan(deletions=(deletion(old),))
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"models": [{}]}', '{"models": 1}'])
