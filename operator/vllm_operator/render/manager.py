@@ -42,7 +42,7 @@ STATE_FOLDER: Final = "/run/vllm-manager"
 
 STEM: Final = f"{PROGRAM_FOLDER}/stem.py"
 TELL: Final = f"{PROGRAM_FOLDER}/tell.py"
-"""Prints what the manager answers: `tell.py PORT [PATH]`."""
+"""Prints the manager's /status: `tell.py PORT`."""
 
 INTERPRETER: Final = ("python3", "-S", "-E", "-B")
 """The options keep its start short, free of the image's own settings, and its folder, which is read-only, as it is."""
