@@ -106,9 +106,9 @@ def test_a_volume_that_somebody_made_another_kind_of_is_repaired(made: Namespace
 
 
 def test_a_probe_that_somebody_replaced_is_repaired(made: Namespace) -> None:
-    edit(made, "deployment", f"{CONTAINER}/readinessProbe", {"httpGet": {"path": "/health", "port": 8000}})
-    until(lambda: "exec" in pod_spec(made)["containers"][0]["readinessProbe"], what="the gate")
-    assert "httpGet" not in pod_spec(made)["containers"][0]["readinessProbe"]
+    edit(made, "deployment", f"{CONTAINER}/readinessProbe", {"exec": {"command": ["true"]}})
+    until(lambda: "httpGet" in pod_spec(made)["containers"][0]["readinessProbe"], what="the manager's answer")
+    assert "exec" not in pod_spec(made)["containers"][0]["readinessProbe"]
 
 
 FALSE_OR_ZERO = (

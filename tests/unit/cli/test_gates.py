@@ -37,7 +37,7 @@ TIME_LINE = [
     {"time": "2026-11-22T10:00:30Z", "verdict": "serving", "cause": "Completed", "sentence": "completed a prompt"},
     {"time": "2026-11-22T11:00:00Z", "verdict": "withdrawn", "cause": "Stalled", "sentence": "no step for 9 s"},
 ]
-STATUS = {
+STATUS: dict[str, Any] = {
     "pod": "qwen-2",
     "verdict": "withdrawn",
     "cause": "Stalled",
