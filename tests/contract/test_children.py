@@ -76,7 +76,7 @@ def test_a_service_port_that_somebody_changed_is_repaired_and_a_foreign_one_stay
 def test_a_container_port_that_somebody_changed_is_repaired(made: Namespace) -> None:
     edit(made, "deployment", f"{CONTAINER}/ports/0/containerPort", 9000)
     until(
-        lambda: [port["containerPort"] for port in pod_spec(made)["containers"][0]["ports"]] == [8000],
+        lambda: [port["containerPort"] for port in pod_spec(made)["containers"][0]["ports"]] == [8000, 8480],
         what="port 8000",
     )
     made.wait_reason("EnginesStarting")
