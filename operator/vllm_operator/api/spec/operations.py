@@ -91,7 +91,8 @@ class Gates(Model):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=DEFAULT_GATE_PORT,
         description="Port on which the manager, process 1 of the engine's container, answers kubelet's probes, the "
-        "operator, the model's other engines (/status) and Prometheus (/metrics) in the pod.",
+        "operator, the model's other engines (/status) and Prometheus (/metrics). On the node's own network "
+        "(hostNetwork) each model needs a number of its own, as of spec.engine.port.",
     )
     startup_budget_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
         default=DEFAULT_STARTUP_BUDGET_SECONDS,
