@@ -39,6 +39,9 @@ KEYS_CHANGED_AT: Final = f"{GROUP}/api-keys-changed-at"
 """Annotation of the pods: when the API keys that they were started with last changed, so that changed keys roll the
 engines. A time, since a hash of a weak key could be guessed by everybody who may read pods."""
 
+ENGINE_CONTAINER: Final = "vllm"
+"""Name of the engine's container in its pod."""
+
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""
 

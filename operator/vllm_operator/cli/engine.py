@@ -13,7 +13,7 @@ from vllm_operator.api import names
 from vllm_operator.cli.podshape import shape_faults
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
-from vllm_operator.render.environment import KEY_VARIABLE, key_variables, of_the_pod
+from vllm_operator.render.environment import KEY_VARIABLE, key_variables, of_the_manager
 from vllm_operator.render.manager import alone
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -132,8 +132,9 @@ def engine_of(model: VLLMModel) -> Engine:
 
 
 def _of_a_pod_alone(model: VLLMModel) -> set[str]:
-    """Variables that the manager reads, and that the user has not made the engine's."""
-    return {variable["name"] for variable in of_the_pod()} - {one.name for one in model.spec.engine.env or []}
+    """Variables that the manager reads in a pod, and that the user has not made the engine's."""
+    given = {variable.name for variable in model.spec.engine.env or []}
+    return {variable["name"] for variable in of_the_manager(model.spec)} - given
 
 
 def expanded(text: str, variables: Mapping[str, Text], sources: Sequence[Source] = ()) -> Text:

@@ -30,6 +30,10 @@ LEAVE_SECONDS = 5.0
 
 NEVER = "never"
 
+POLLED_PATHS = ("/health", "/is_paused", "/metrics", "/metrics/")
+"""What the manager asks the server again and again: paths that its access log should leave out. Each is matched whole,
+and the manager reads /metrics/, with the slash, where the server can select metrics by their names."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,7 +45,7 @@ class Settings:
     """The served name."""
     canary: str = "auto"
     """`auto` (completions, or chat where there is no completions endpoint, or what else the server serves),
-    `completions`, `chat`, `pooling`, `transcription`, or `command`."""
+    `completions`, `chat`, `pooling`, `embeddings`, `classify`, `transcription`, `realtime`, or `command`."""
     command: tuple[str, ...] = ()
     """The user's own canary, where `canary` is `command`: exit code 0 passes."""
     adapters: tuple[tuple[str, str], ...] = ()

@@ -20,7 +20,7 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
 from vllm_operator.manager.settings import LEAVE_SECONDS as _LEAVE_SECONDS
-from vllm_operator.manager.settings import NEVER
+from vllm_operator.manager.settings import NEVER, POLLED_PATHS
 from vllm_operator.render import amx
 from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
@@ -54,12 +54,8 @@ STATE_VOLUME: Final = "manager-state"
 LEAVE_SECONDS: Final = int(_LEAVE_SECONDS)
 """Pause before the engine's SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
-_QUESTIONS: Final = ("/health", "/is_paused", "/metrics")
-"""What the manager asks every few seconds, and nobody reads a log of. Its canaries go to paths of which users want to
-see their own requests."""
-
 _NAMES: Final = "/v1/models"
-"""What it asks as often where there are adapters, which may get lost, and else only before the first prompt."""
+"""What the manager asks often where there are adapters, which may get lost; else before the first prompt only."""
 
 _SERVICE: Final = "--service"
 
@@ -132,8 +128,11 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
 
 
 def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
-    """Paths that fill the engine's access log with the manager's own requests."""
-    return (*_QUESTIONS, _NAMES) if spec.lora and spec.lora.adapters else _QUESTIONS
+    """Paths that fill the engine's access log with the manager's own requests, and of which nobody reads a log.
+
+    Its canaries go to paths of which users want to see their own requests.
+    """
+    return (*POLLED_PATHS, _NAMES) if spec.lora and spec.lora.adapters else POLLED_PATHS
 
 
 def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:

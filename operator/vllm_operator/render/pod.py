@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec.core import SecurityContext
     from vllm_operator.api.spec.pod import Scheduling
 
-CONTAINER_NAME: Final = "vllm"
+CONTAINER_NAME: Final = names.ENGINE_CONTAINER
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""

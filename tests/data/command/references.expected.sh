@@ -4,7 +4,7 @@ VLLM_NO_USAGE_STATS=1 \
 vllm serve Qwen/Qwen2.5-0.5B-Instruct \
   --served-model-name Qwen/Qwen2.5-0.5B-Instruct \
   --shutdown-timeout 30 \
-  --disable-access-log-for-endpoints /health,/is_paused,/metrics
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics,/metrics/
 
 # llama: pvc://weights/llama
 # POD_IP: field status.podIP of the pod. Set it before.
@@ -33,6 +33,6 @@ vllm serve /mnt/claims/weights/llama \
   --shutdown-timeout 30 \
   --lora-modules sql=/adapters/sql \
   --enable-lora \
-  --disable-access-log-for-endpoints /health,/is_paused,/metrics,/v1/models \
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics,/metrics/,/v1/models \
   --hf-overrides '{"a": "/it'"'"'s here"}' \
   '--download-dir=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'

@@ -21,7 +21,7 @@ from vllm_operator.cli.engine import Outside, engine_of
 from vllm_operator.cli.shell import script
 from vllm_operator.render import amx, manager
 from vllm_operator.render.command import command
-from vllm_operator.render.environment import HOME, environment, of_the_pod
+from vllm_operator.render.environment import HOME, environment, of_the_manager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,9 +48,6 @@ def kubelet_expanded(text: str, variables: Mapping[str, str]) -> str:
     return written
 
 
-POD_VARIABLES = {variable["name"] for variable in of_the_pod()}
-
-
 def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
     """Words and environment of the engine in a pod; `value of NAME` stands for what only a cluster knows.
 
@@ -61,7 +58,8 @@ def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
         given = f"value of {variable['name']}" if "valueFrom" in variable else variable.get("value", "")
         variables[variable["name"]] = given if "valueFrom" in variable else kubelet_expanded(given, variables)
     words = [kubelet_expanded(word, variables) for word in command(one.spec, manager.unlogged(one.spec))]
-    for name in POD_VARIABLES - {variable.name for variable in one.spec.engine.env or []}:
+    read_by_manager = {variable["name"] for variable in of_the_manager(one.spec)}
+    for name in read_by_manager - {variable.name for variable in one.spec.engine.env or []}:
         variables.pop(name)
     return words, variables
 

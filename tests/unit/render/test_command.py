@@ -99,7 +99,7 @@ def container_command(**sections: Any) -> list[str]:
 
 def test_the_access_log_of_an_engine_leaves_out_what_its_manager_asks() -> None:
     words = container_command()
-    assert words[words.index(UNLOGGED) + 1] == "/health,/is_paused,/metrics"
+    assert words[words.index(UNLOGGED) + 1] == "/health,/is_paused,/metrics,/metrics/"
     assert UNLOGGED not in args(), "without a pod there is no manager"
 
 

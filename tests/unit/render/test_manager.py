@@ -168,12 +168,34 @@ def test_the_manager_knows_its_pod_and_the_users_own_variable_of_that_name_wins(
     assert mine in container(engine={"env": [mine]})["env"]
 
 
+MESH: dict[str, Any] = {"name": "mesh", "image": "mesh:1"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "allowed"),
+    [
+        ({}, False),
+        ({"patch": {"spec": {"containers": [{"name": "vllm", "stdin": True}]}}}, False),
+        ({"sidecars": [MESH]}, True),
+        ({"patch": {"spec": {"containers": [MESH]}}}, True),
+    ],
+    ids=["alone", "a patch of the engine", "a sidecar", "a container by patch"],
+)
+def test_a_server_on_the_loopback_is_reached_where_another_container_can_hand_requests_on(
+    pod: dict[str, Any], *, allowed: bool
+) -> None:
+    containers = pod_spec(engine={"host": "127.0.0.1"}, pod=pod)["containers"]
+    (found,) = [one["env"] for one in containers if one["name"] == "vllm"]
+    assert ({"name": "GATE_LOOPBACK", "value": "allowed"} in found) is allowed
+    assert "GATE_LOOPBACK" not in str(pod_spec(pod=pod)), "a server that others reach needs nobody's leave"
+
+
 def test_what_the_manager_asks_all_the_time_is_not_in_the_access_log() -> None:
     def unlogged(**sections: Any) -> set[str]:
         words = container(**sections)["args"]
         return set(words[words.index("--disable-access-log-for-endpoints") + 1].split(","))
 
-    assert unlogged() == {"/health", "/is_paused", "/metrics"}
+    assert unlogged() == set(program_settings.POLLED_PATHS)
     assert "/v1/models" in unlogged(lora={"adapters": [{"name": "sql", "source": "a/b"}]}), "asked for lost adapters"
 
 
