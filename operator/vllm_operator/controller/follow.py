@@ -94,7 +94,12 @@ class Reconcilers:
         announcer = Announcer(components.client)
         return cls(
             ModelReconciler(
-                components.client, components.cache, announcer, components.telemetry.engines, components.queue.add
+                components.client,
+                components.cache,
+                announcer,
+                components.telemetry.engines,
+                components.queue.add,
+                operator_namespace=components.settings.namespace,
             ),
             NamespaceReconciler(components.client, components.cache, announcer),
         )

@@ -76,9 +76,11 @@ class ModelReconciler:
         engine_metrics: EngineMetrics,
         look_at: Callable[[QueueKey], None],
         *,
+        operator_namespace: str = names.OPERATOR_NAMESPACE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
+        self._operator_namespace = operator_namespace
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
@@ -136,6 +138,7 @@ class ModelReconciler:
             now=now,
             attempts=memory.attempts,
             events=memory.events,
+            operator_namespace=self._operator_namespace,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",

@@ -114,6 +114,7 @@ def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list
         api_key=keys.client_key,
         key_record=keys.record,
         keys_changed_at=keys.mark,
+        operator_namespace=observation.operator_namespace,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,

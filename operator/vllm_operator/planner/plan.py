@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.api.names import OPERATOR_NAMESPACE
 from vllm_operator.planner.claims import NO_CLAIMS, ClaimsSeen
 from vllm_operator.planner.news import NO_EVENTS, EventHistory
 
@@ -35,6 +36,8 @@ class Observation:
     """What came of the last write or deletion of each child."""
     events: EventHistory = NO_EVENTS
     """What Events have told of the model in the last minutes."""
+    operator_namespace: str = OPERATOR_NAMESPACE
+    """Namespace in which the operator runs."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)

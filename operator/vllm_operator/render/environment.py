@@ -21,6 +21,14 @@ KEY_VARIABLE: Final = "VLLM_API_KEY"
 """The variable in which vLLM and its clients look for the API key."""
 
 
+_POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
+
+
+def of_the_pod() -> list[dict[str, Any]]:
+    """Variables by which the manager knows its pod among those of the model's other engines."""
+    return [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _POD_FIELDS.items()]
+
+
 def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     """The variables of the engine's container, as in a pod; what the user sets wins."""
     engine = spec.engine
@@ -28,7 +36,8 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     plain |= dict(PROFILES[spec.accelerator.profile].environment)
     if engine.debug or engine.log_level:  # VLLM_DEBUG, which older guides name, does not exist
         plain["VLLM_LOGGING_LEVEL"] = engine.log_level or "DEBUG"
-    variables = {name: {"name": name, "value": value} for name, value in plain.items()}
+    variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_pod()}
+    variables |= {name: {"name": name, "value": value} for name, value in plain.items()}
     if spec.model.token_secret:
         variables["HF_TOKEN"] = _from_secret("HF_TOKEN", spec.model.token_secret)
     for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):

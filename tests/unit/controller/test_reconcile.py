@@ -43,7 +43,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
@@ -557,7 +557,7 @@ async def test_every_write_says_why(serving: Control, caplog: pytest.LogCaptureF
     edited["metadata"]["resourceVersion"] = "5000"
     serving.cache.put(MODEL, as_live(edited))
     await serving.reconcile()
-    assert "applied Deployment qwen (spec.template.spec.containers[vllm].command: nothing -> --max-model-len 512" in (
+    assert "applied Deployment qwen (spec.template.spec.containers[vllm].args: nothing -> --max-model-len 512" in (
         caplog.text
     )
 
@@ -572,10 +572,10 @@ async def test_what_models_share_comes_with_the_first_one_and_goes_with_the_last
     control = Control(resource())
     assert await control.reconcile(SHARED) is None
     assert await control.reconcile(SHARED) == 1
-    assert control.server.writes == [("ConfigMap", "vllm-gates", False), ("ConfigMap", "vllm-catalog", False)]
+    assert control.server.writes == [("ConfigMap", "vllm-manager", False), ("ConfigMap", "vllm-catalog", False)]
     control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     assert await control.reconcile(SHARED) is None
-    assert control.server.deleted == ["vllm-gates", "vllm-catalog"]
+    assert control.server.deleted == ["vllm-manager", "vllm-catalog"]
 
 
 async def test_models_that_come_together_cost_one_more_write_of_the_catalogue() -> None:
@@ -603,7 +603,7 @@ async def test_a_model_that_gets_ready_has_its_catalogue_looked_at_and_one_that_
     assert serving.looked_at == [SHARED]
 
 
-@pytest.mark.parametrize("name", ["vllm-gates", "vllm-catalog"])
+@pytest.mark.parametrize("name", ["vllm-manager", "vllm-catalog"])
 async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(name: str) -> None:
     control = Control(resource())
     foreign = {"kind": "ConfigMap", "metadata": {"name": name, "namespace": "team"}}
@@ -619,16 +619,16 @@ async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(n
     assert await control.reconcile(SHARED) is None
 
 
-async def test_a_gate_program_of_ours_is_taken_back() -> None:
+async def test_a_manager_of_ours_is_taken_back() -> None:
     control = Control(resource())
-    old = live(gates.program("team"))
+    old = live(manager.program("team"))
     old["data"] = {}
     control.have(old, cached=False)
     await control.reconcile(SHARED)
-    assert ("ConfigMap", "vllm-gates", True) in control.server.writes
-    found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
+    assert ("ConfigMap", "vllm-manager", True) in control.server.writes
+    found = control.cache.get(CONFIG_MAP, Key("team", "vllm-manager"))
     assert found is not None
-    assert found.body["data"] == gates.program("team")["data"]
+    assert found.body["data"] == manager.program("team")["data"]
 
 
 def shown(control: Control) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tests.support.resources import (
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP, MANAGER_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet
 from vllm_operator.planner import api_keys, status
@@ -33,10 +33,11 @@ from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.objects import shared as rendered_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -734,65 +735,73 @@ def listed_in(plan: Plan) -> list[dict[str, Any]]:
 
 
 def test_what_models_share_is_made_with_the_first_one() -> None:
-    made = (gates.program("team"), catalog("team", [resource()]))
+    made = (manager.program("team"), catalog("team", [resource()]))
     assert around(resource()) == Plan(writes=tuple(Write(desired, ours=False, reason="") for desired in made))
 
 
 def test_what_models_share_is_left_alone_while_it_is_current() -> None:
-    found = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource()])))
     assert around(resource(), live_ones=found) == Plan()
     touched = resource(generation=7)
     touched["metadata"]["annotations"] = {"example.com/touched": "yes"}
     assert around(touched, live_ones=found) == Plan()
 
 
-@pytest.mark.parametrize("name", ["judge.py", "probe.py"])
-def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None:
-    program = live(gates.program("team"))
+@pytest.mark.parametrize("name", ["settings.py", "sitecustomize.py"])
+def test_an_outdated_or_damaged_manager_is_written_again(name: str) -> None:
+    program = live(manager.program("team"))
     program["data"][name] = "raise SystemExit(1)"
     plan = around(resource(), live_ones=shared(program, live(catalog("team", [resource()]))))
-    assert plan == Plan(writes=(Write(gates.program("team"), ours=True, reason=""),))
+    assert plan == Plan(writes=(Write(manager.program("team"), ours=True, reason=""),))
 
 
 def test_what_models_share_goes_with_the_last_one() -> None:
-    program, shown = live(gates.program("team")), live(catalog("team", [resource()]))
+    program, shown = live(manager.program("team")), live(catalog("team", [resource()]))
     leaving = resource()
     leaving["metadata"]["deletionTimestamp"] = STAMP
     for models in ((), (leaving,)):
         assert around(*models, live_ones=shared(program, shown)) == Plan(deletions=(deletion(program), deletion(shown)))
         assert around(*models) == Plan()
-    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {GATES_CONFIG_MAP, CATALOG_CONFIG_MAP}
+    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP}
+
+
+def test_the_programs_that_pods_of_an_earlier_version_run_are_left_as_they_are_until_the_last_model_goes() -> None:
+    """Their kubelet runs the probes out of that ConfigMap: without a file of it, every one of those engines is out."""
+    old = live(rendered_shared("team", GATES_CONFIG_MAP, component="gates", data={"probe.py": "as it was"}))
+    current = (live(manager.program("team")), live(catalog("team", [resource()])))
+    assert around(resource(), live_ones=shared(*current, old)) == Plan()
+    assert around(live_ones=shared(old)) == Plan(deletions=(deletion(old),))
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"models": [{}]}', '{"models": 1}'])
 def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
     damaged = live(catalog("team", [resource()]))
     damaged["data"]["catalog.json"] = damage
-    plan = around(resource(), live_ones=shared(live(gates.program("team")), damaged))
+    plan = around(resource(), live_ones=shared(live(manager.program("team")), damaged))
     assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True, reason=""),))
 
 
 def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
     leaving = resource("llama")
     leaving["metadata"]["deletionTimestamp"] = STAMP
-    found = shared(live(gates.program("team")), live(catalog("team", [resource(), resource("llama")])))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource(), resource("llama")])))
     plan = around(available(resource(catalog={"tasks": ["chat"]})), leaving, live_ones=found)
     (shown,) = listed_in(plan)
     assert (shown["name"], shown["ready"], shown["tasks"]) == ("qwen", True, ["chat"])
-    unready = shared(live(gates.program("team")), live(catalog("team", [available(resource())])))
+    unready = shared(live(manager.program("team")), live(catalog("team", [available(resource())])))
     assert [one["ready"] for one in listed_in(around(available(resource(), "False"), live_ones=unready))] == [False]
 
 
 def test_a_model_whose_edit_cannot_be_followed_stays_in_the_catalogue_as_its_engines_stay() -> None:
     bad = resource(engine={"extraArgs": ["--seed", "1", "--see=1"]}, model={"source": "org/other"})
-    before = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    before = shared(live(manager.program("team")), live(catalog("team", [resource()])))
     (shown,) = listed_in(around(available(bad), live_ones=before))
     assert (shown["served_names"], shown["ready"]) == ([resource()["spec"]["model"]["source"]], True)
-    assert listed_in(around(bad, live_ones=shared(live(gates.program("team"))))) == []
+    assert listed_in(around(bad, live_ones=shared(live(manager.program("team"))))) == []
 
 
 def test_a_catalogue_that_was_just_judged_waits_so_that_many_changes_cost_one_write() -> None:
-    program = shared(live(gates.program("team")))
+    program = shared(live(manager.program("team")))
     just = NOW - timedelta(seconds=0.3)
     assert around(resource(), live_ones=program, catalog_judged_at=just) == Plan(
         look_again_at=just + timedelta(seconds=1)
