@@ -16,10 +16,14 @@ from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.api_keys import Standing
+
+MOST_TROUBLES: Final = 3
+"""Engines whose managers' troubles are told one by one: most often they have one cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ def warnings(subject: Subject) -> list[str]:
     """Everything that there is to tell, what cuts clients off first."""
     told = (check(subject) for check in CHECKS)
     return [sentence for sentence in told if sentence]
+
+
+def gate_troubles(engines: Iterable[EngineReport]) -> list[str]:
+    """What is wrong with managers themselves: their engines are judged as before, or go on as they were."""
+    told = [f"{one.pod}: its manager is in trouble: {one.trouble}" for one in engines if one.trouble]
+    more = len(told) - MOST_TROUBLES
+    return told[:MOST_TROUBLES] + ([f"and the managers of {more} more engines"] if more > 0 else [])
 
 
 def keys_unreadable(subject: Subject) -> str | None:

@@ -27,7 +27,8 @@ from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP, MANAGER_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.diagnosis import fleet
+from vllm_operator.diagnosis import fleet, lookups
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
@@ -679,6 +680,106 @@ def test_more_and_longer_warnings_than_the_schema_allows_are_cut() -> None:
     seen = fleet.observed(0, None, (), pending=False)
     told = status.status_of(resource(), seen, fleet.judge(seen), address="", warnings=["x" * 5000] * 20, now=NOW)
     assert [len(warning) for warning in told["warnings"]] == [1024] * 16
+
+
+# --- the engines, one by one
+
+RUNNING: Mapping[str, Any] = {"state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
+
+
+def test_each_engine_is_told_and_those_first_that_do_not_serve() -> None:
+    raw, found, _ = settled()
+    pods = [
+        pod("qwen-a", ready=True, container={"started": True, **RUNNING}),
+        pod("qwen-c", container={"started": True, **RUNNING}),
+        pod("qwen-b", container={"started": False, **RUNNING}),
+        pod("qwen-d", containerStatuses=[], conditions=()),
+    ]
+    loading = lookups.after_lookup(pods[2], None, EngineStatus("starting", "Loading", phase="Compiling"), NOW)
+    plan = decide(observation(raw, found, *pods, lookups={"uid-of-qwen-b": loading}))
+    assert told_by(plan)["engines"] == [
+        {
+            "pod": "qwen-b",
+            "state": "Starting",
+            "phase": "Compiling",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "compiles its kernels",
+        },
+        {
+            "pod": "qwen-c",
+            "state": "Withdrawn",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "served before, and takes no traffic since 2026-11-22T11:00:00Z",
+        },
+        {
+            "pod": "qwen-d",
+            "state": "Starting",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "waits for scheduler default-scheduler, which has said nothing of it",
+        },
+        {"pod": "qwen-a", "state": "Serving", "since": "2026-11-22T11:00:00Z"},
+    ]
+
+
+def test_of_many_engines_those_are_told_that_do_not_serve_and_the_status_stays_small() -> None:
+    raw, found, _ = settled()
+    serving = [pod(f"qwen-{number:03}", ready=True, container={"started": True, **RUNNING}) for number in range(200)]
+    trouble = {"state": {"waiting": {"reason": "ErrImagePull", "message": "x" * 5000}}, "started": False}
+    failing = [pod(f"qwen-z{number:03}", container=trouble) for number in range(20)]
+    status = told_by(decide(observation(raw, found, *serving, *failing)))
+    assert [one["state"] for one in status["engines"]] == ["Failing"] * 20 + ["Serving"] * 12
+    assert len(orjson.dumps(status)) < 40_000
+
+
+def test_a_model_without_engines_has_no_list_of_them() -> None:
+    raw, found, _ = settled()
+    assert "engines" not in told_by(decide(observation(raw, found)))
+
+
+def test_an_engine_that_sleeps_is_the_reason_where_it_is_the_only_one() -> None:
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    sleeper = pod(container={"started": True, **RUNNING})
+    told = EngineStatus("withdrawn", "Asleep", "asleep until it is woken up")
+    known = {"uid-of-qwen-1": lookups.after_lookup(sleeper, None, told, NOW)}
+    plan = decide(observation(raw, found, sleeper, lookups=known))
+    assert conditions(told_by(plan))["Ready"] == ("False", "Asleep")
+    assert condition(told_by(plan), "Ready")["message"] == (
+        "0 of 1 engines serve; qwen-1 takes no traffic since 2026-11-22T11:00:00Z: asleep until it is woken up"
+    )
+    assert plan.news is None, "somebody has put it to sleep"
+
+
+def test_the_event_of_an_engine_that_lost_its_traffic_waits_for_the_words_of_its_manager() -> None:
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    ports = [{"name": "gate", "containerPort": 8480}]
+    lost = pod(container={"started": True, **RUNNING}, podIP="10.0.0.5")
+    lost["spec"] = {"containers": [{"name": "vllm", "ports": ports}]}
+    first = decide(observation(raw, found, lost))
+    assert conditions(told_by(first))["Ready"] == ("False", "EnginesWithdrawn")
+    assert first.news is None
+    raw["status"] = told_by(first)
+    for told in (EngineStatus("withdrawn", "Stalled", "no step with work"), NoAnswer("its manager cannot be reached")):
+        known = {"uid-of-qwen-1": lookups.after_lookup(lost, None, told, NOW)}
+        news = decide(observation(raw, found, lost, lookups=known)).news
+        assert news is not None
+        assert told.sentence in news.message
+    lost["spec"] = {}
+    unmanaged = decide(observation({**raw, "status": {}}, found, lost)).news
+    assert unmanaged is not None, "nobody can be asked"
+
+
+def test_the_troubles_of_many_managers_are_a_few_warnings() -> None:
+    raw, found, _ = settled()
+    pods = [pod(f"qwen-{number}", container={"started": False, **RUNNING}) for number in range(5)]
+    trouble = EngineStatus("starting", "Loading", trouble="a newer program is refused")
+    known = {one["metadata"]["uid"]: lookups.after_lookup(one, None, trouble, NOW) for one in pods}
+    warnings = told_by(decide(observation(raw, found, *pods, lookups=known)))["warnings"]
+    assert warnings == [
+        *(f"qwen-{number}: its manager is in trouble: a newer program is refused" for number in range(3)),
+        "and the managers of 2 more engines",
+    ]
 
 
 # --- times
