@@ -21,7 +21,7 @@ from vllm_operator.api.spec.arguments import (
     refused_arguments,
 )
 from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
-from vllm_operator.gates import serve
+from vllm_operator.manager import keys
 from vllm_operator.render.command import arguments
 
 if TYPE_CHECKING:
@@ -186,8 +186,8 @@ def test_a_switch_that_is_on_by_default_can_be_turned_off(parser: RealParser) ->
 
 def test_several_api_keys_are_given_by_a_file(parser: RealParser, tmp_path: Path) -> None:
     raw = {"model": {"source": MODEL}, "auth": {"generate": True, "keys": [{"name": "old", "key": "k"}]}}
-    serve.write(str(tmp_path / serve.FILE), ["first", "second: 2"])
-    words = [*words_of(raw), "--config", str(tmp_path / serve.FILE)]
+    given = {"VLLM_API_KEY": "first", "API_KEY_2": "second: 2"}
+    words = [*words_of(raw), *keys.arguments(tuple(given), given, [str(tmp_path)])]
     assert parser.parse(words)["api_key"] == ["first", "second: 2"]
 
 

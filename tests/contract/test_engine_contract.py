@@ -18,9 +18,9 @@ import pytest
 from tests.support import engine as stub
 from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
-from vllm_operator.gates import stop
-from vllm_operator.gates.engine import Engine as ProbedEngine
-from vllm_operator.gates.engine import ProbeError, read_ranks
+from vllm_operator.manager.engine import Engine, EngineError
+from vllm_operator.manager.metrics import read_ranks
+from vllm_operator.manager.settings import POLLED_PATHS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ SEATS = 4
 BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
 LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
-UNLOGGED = ("--disable-access-log-for-endpoints", "/health,/is_paused,/metrics")
+UNLOGGED = ("--disable-access-log-for-endpoints", ",".join(POLLED_PATHS))
 DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 LONG: dict[str, Any] = {"max_tokens": 1800, "ignore_eos": True}
 """A request that is still in flight when the test looks for it, also on a machine several times as fast."""
@@ -70,6 +70,18 @@ def start(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star
 @pytest.fixture
 def server(start: Start) -> EngineServer:
     return start.server
+
+
+def seen_by_manager(server: EngineServer, canary: str = "completions") -> Engine:
+    """The manager's view of a server, which listens on the loopback alone in tests."""
+    environment = {"VLLM_API_KEY": KEY, "GATE_LOOPBACK": "allowed"}
+    return Engine(Settings(gate_port=1, engine_port=server.port, model="tiny", canary=canary), environment)
+
+
+def is_paused(server: EngineServer) -> bool:
+    """What the server says of it."""
+    found: bool = server.request("GET", "/is_paused").json()["is_paused"]
+    return found
 
 
 def steps(server: EngineServer) -> float:
@@ -283,9 +295,9 @@ def test_a_pooling_model_answers_numbers_under_its_paths_and_knows_no_others(
         assert document["usage"]["completion_tokens"] == 0
 
 
-def test_the_canaries_of_the_gate_are_answered(pooler: EngineServer, converted: str) -> None:
+def test_the_canaries_of_the_manager_are_answered(pooler: EngineServer, converted: str) -> None:
     for canary in CANARIES[converted]:
-        ProbedEngine(pooler.port, "tiny", KEY, canary).complete(20)
+        seen_by_manager(pooler, canary).complete(20)
 
 
 def test_only_the_pooling_paths_under_v1_ask_for_the_key(pooler: EngineServer, converted: str) -> None:
@@ -382,7 +394,7 @@ def test_a_request_that_waits_for_its_grammar_is_deferred_without_a_step_and_sta
         assert eventually(lambda: waiting_by_reason(server) == (0, 1))
         assert (in_flight(server), steps(server)) == ((0, 1), before)
         assert not read_ranks(server.request("GET", "/metrics").body)["0"].in_flight
-        ProbedEngine(server.port, "tiny", KEY, "completions").complete(9)
+        seen_by_manager(server).complete(9)
         assert steps(server) == before + 1
         assert waiting_by_reason(server) == (0, 1)
         assert call.result().status == 200
@@ -395,42 +407,41 @@ def test_a_request_that_waits_for_its_grammar_is_deferred_without_a_step_and_sta
 def test_an_engine_that_sleeps_or_is_paused_ends_what_it_has_and_completes_nothing(
     server: EngineServer, sleep: str, wake: str, awake: int
 ) -> None:
-    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
-    assert probed.paused() is False
+    engine = seen_by_manager(server)
+    assert is_paused(server) is False
     call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
     assert eventually(lambda: in_flight(server) == (1, 0))
     assert server.request("POST", sleep).status == 200
     assert call.result().json()["choices"][0]["finish_reason"] == "abort"
     before = steps(server)
-    assert (server.metric("engine_sleep_state", sleep_state="awake"), probed.paused()) == (awake, True)
+    assert (server.metric("engine_sleep_state", sleep_state="awake"), is_paused(server)) == (awake, True)
     assert server.request("GET", "/health").status == 200
-    with pytest.raises(ProbeError, match="does not answer"):
-        probed.complete(1)
+    with pytest.raises(EngineError) as failure:
+        engine.complete(1)
+    assert failure.value.cause == "Silent"
     assert read_ranks(server.request("GET", "/metrics").body)["0"].asleep is (awake == 0)
     assert (in_flight(server), steps(server)) == ((0, 0), before)
     assert server.request("POST", wake).status == 200
-    probed.complete(9)
-    assert (server.metric("engine_sleep_state", sleep_state="awake"), probed.paused()) == (1, False)
+    engine.complete(9)
+    assert (server.metric("engine_sleep_state", sleep_state="awake"), is_paused(server)) == (1, False)
 
 
 def test_a_pause_that_keeps_requests_freezes_their_gauges(kind: Kind, server: EngineServer) -> None:
-    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
     call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
     assert eventually(lambda: in_flight(server) == (1, 0))
     server.request("POST", "/pause?mode=keep")
     before = steps(server)
     time.sleep(0.5)
-    assert (in_flight(server), steps(server), probed.paused()) == ((1, 0), before, True)
+    assert (in_flight(server), steps(server), is_paused(server)) == ((1, 0), before, True)
     server.request("POST", "/resume")
     with kind.hurried(server):
         assert call.result().json()["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_hung_engine_does_not_say_whether_it_is_paused(kind: Kind, server: EngineServer) -> None:
-    probed = ProbedEngine(server.port, "tiny", KEY, "completions", development=True)
-    with kind.hung_engine(server):
-        assert probed.paused() is None
-    assert eventually(lambda: probed.paused() is False)
+    with kind.hung_engine(server), pytest.raises(TimeoutError):
+        server.request("GET", "/is_paused", timeout=1)
+    assert eventually(lambda: is_paused(server) is False)
 
 
 def test_the_access_log_leaves_out_the_paths_that_it_is_told_and_no_others(server: EngineServer) -> None:
@@ -460,17 +471,18 @@ def test_a_rank_that_hangs_while_idle_shows_in_nothing_but_a_completion_that_is_
     kind: Kind, tmp_path: Path
 ) -> None:
     flags = ("--served-model-name", "tiny", "--max-model-len", str(LENGTH), "--data-parallel-size", "2")
-    with kind.start(*flags, folder=tmp_path) as server:
-        probed = ProbedEngine(server.port, "tiny", None, "completions")
-        probed.complete(9, ["0", "1"])
+    with kind.start(*flags, folder=tmp_path) as server, contextlib.closing(seen_by_manager(server)) as engine:
+        assert engine.sample(20).ranks is not None, "which names the ranks"
+        engine.complete(9, "0")
+        engine.complete(9, "1")
         with kind.hung_rank(server, 1):
             for _ in range(3):
-                probed.complete(9, ["0"])
-                with pytest.raises(ProbeError) as failure:
-                    probed.complete(1.5, ["0", "1"])
-                assert (failure.value.cause, failure.value.rank) == ("Silent", "1")
+                engine.complete(9, "0")
+                with pytest.raises(EngineError) as failure:
+                    engine.complete(1.5, "1")
+                assert failure.value.cause == "Silent"
             assert in_flight(server) == (0, 0)
-        probed.complete(9, ["0", "1"])
+        engine.complete(9, "1")
 
 
 def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind: Kind, server: EngineServer) -> None:
@@ -498,16 +510,6 @@ def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, s
 
 
 # ------------------------------------------------------------------------------------------------------------------ end
-
-
-def test_an_engine_that_loads_ends_as_the_gate_ends_it(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with kind.start("--served-model-name", "tiny", folder=tmp_path, wait=False, watched=True) as server:
-        assert eventually(lambda: kind.loads(server), seconds=REAL_START_SECONDS)
-        monkeypatch.setattr(stop, "neighbours", lambda first: server.children() if first == server.process.pid else [])
-        stop.end(server.process.pid)
-        server.process.wait(timeout=10)
 
 
 def test_sigterm_with_a_shutdown_timeout_drains(kind: Kind, server: EngineServer) -> None:

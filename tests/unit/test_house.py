@@ -25,7 +25,7 @@ def test_the_folder_named_operator_does_not_shadow_the_standard_library() -> Non
 
 
 def test_the_walk_sees_the_sources() -> None:
-    assert {"decide.py", "probe.py", "client.py"} <= {path.name for path in SOURCES}
+    assert {"decide.py", "stem.py", "client.py"} <= {path.name for path in SOURCES}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -1,1 +1,0 @@
-"""Tests of vllm_operator.gates."""
