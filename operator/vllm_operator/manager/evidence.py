@@ -74,6 +74,9 @@ class ProcessesLook:
     core_processes: int = 1
     """How many processes `core_cpu_seconds` is about, compilers left out: a worker that waits polls, and uses up to
     0.8 % of a CPU so, as measured with vLLM 0.32.0."""
+    core_cpu_by_process: tuple[tuple[int, float], ...] = ()
+    """Number and CPU seconds of each of these, without what it has started. Where one of several workers hangs, the
+    others wait for it in a collective operation and use a whole CPU each: only the one that hangs uses none."""
     stopped: tuple[str, ...] = ()
     """Names of the processes that a signal or a debugger has stopped."""
     compilers: tuple[str, ...] = ()

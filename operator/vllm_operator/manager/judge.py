@@ -102,14 +102,14 @@ def observe(memory: Memory, look: Look, settings: Settings) -> Memory:
     """The memory after one more look."""
     before, look = without_gap(memory, look)
     now = concluded(before, progressed(before, look), look)
-    cases = [one for one in _cases(now, settings) if not one.proves]
+    cases = _cases(now, settings)
     suspected_since = None
     if any(one.announced for one in cases):
         suspected_since = look.ended_at if before.suspected_since is None else before.suspected_since
     now = replace(now, suspected_since=suspected_since)
     kind = _decided(now, settings)[0]
     left_since = None
-    if kind in (WITHDRAWN, RESTART) and any(one.overdue for one in cases):
+    if kind in (WITHDRAWN, RESTART) and any(one.overdue and not one.proves for one in cases):
         left_since = look.ended_at if before.left_since is None else before.left_since
     kind_since = before.kind_since if kind == before.kind and before.kind_since is not None else look.ended_at
     return replace(now, left_since=left_since, kind=kind, kind_since=kind_since)
@@ -230,7 +230,7 @@ def due_canaries(memory: Memory, look: Look, settings: Settings) -> tuple[str | 
     requests, and a hung one may have many without telling of them.
     """
     waiting = {canary.rank for canary in look.canaries if canary.ended_at is None}
-    if look.server != ANSWERS or None in waiting or memory.rest:
+    if look.server != ANSWERS or None in waiting or any(shows(look) for _, shows, _, _ in RESTS):
         return ()
     if not memory.admitted or memory.proof_ended:
         pause = 0.0 if memory.admitted else ADMISSION_RETRY_SECONDS

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NEVER = float("-inf")
 
-CANARY_SECONDS = 6.8
+CANARY_SECONDS = 6.5
 """An engine without work that does not complete a canary for so long hangs. A first prompt after hours of idling takes
 6 s, and a canary behind it as long; with the interval of canaries, looks and kubelet's two failures a hung one is out
 of the endpoints within 12 s of its last sign of life."""
@@ -294,7 +294,7 @@ class Failing(Policy):
         """See `Policy`: counted from when the canary was sent."""
         found = {}
         subjects = {canary.rank or "" for canary in look.canaries} | set(_of(before, self.name))
-        for subject in subjects:
+        for subject in sorted(subjects):
             finding = self._of_one(subject, before, now, look)
             if finding is not None:
                 found[subject] = finding
@@ -358,9 +358,15 @@ class Failing(Policy):
         return finding.detail != GUESSED and not self._computes(memory, finding)
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:
-        """See `Policy`. An engine that refuses a request answers, and would do so after a restart as well."""
-        if finding.detail == REFUSED:
+        """See `Policy`. An engine that refuses a request answers, and would do so after a restart as well.
+
+        A guess restarts nobody whose metrics can be read at other times: it may sleep. Where they never could
+        (`--disable-log-stats`), it has vLLM's own limit for a step.
+        """
+        if finding.detail == REFUSED or (finding.detail == GUESSED and memory.seen_at is not None):
             return None
+        if finding.detail == GUESSED:
+            return _restart_of_the_stalled(memory, settings, computed_at=memory.looked_at)
         if finding.detail not in WAITED:
             return settings.restart_window
         if _frozen_for(memory) >= FROZEN_SECONDS:

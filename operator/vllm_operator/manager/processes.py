@@ -135,11 +135,13 @@ class Processes:
         core_alive = roles is not None and any(roles[one.pid] == CORE for one in alive)
         self._had_core = self._had_core or core_alive
         servers = self._servers(alive, roles)
+        computing = sorted((one.pid, one.ticks / _TICKS_PER_SECOND) for one in alive if self._computes(one, roles))
         return ProcessesLook(
             server_cpu_seconds=self._sums.ticks[SERVER] / _TICKS_PER_SECOND,
             core_cpu_seconds=self._core_cpu_seconds() if self._had_core and roles else None,
             core_alive=core_alive or not self._had_core or roles is None,
-            core_processes=max(1, sum(self._computes(one, roles) for one in alive)),
+            core_processes=max(1, len(computing)),
+            core_cpu_by_process=tuple(computing),
             stopped=tuple(sorted(_text(one.name) for one in alive if one.state in {"T", "t"})),
             compilers=tuple(sorted({_text(one.name) for one in alive if _is_compiler(one.name)})),
             unread_since=self._unread.look(now, servers) if len(servers) > 1 else None,

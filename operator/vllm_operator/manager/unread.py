@@ -82,7 +82,8 @@ class Unread:
                 if len(fields) < 10 or not fields[1].endswith(self._local):  # noqa: PLR2004 # the inode is the tenth
                     continue
                 queue = fields[4].partition(b":")[2]
-                if fields[3] in {_ESTABLISHED, _CLOSE_WAIT} and queue.strip(b"0"):
+                accepted = fields[9] != b"0"
+                if accepted and fields[3] in {_ESTABLISHED, _CLOSE_WAIT} and queue.strip(b"0"):
                     yield fields[9], queue
 
     def _table(self, name: str) -> list[bytes]:

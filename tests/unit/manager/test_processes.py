@@ -173,6 +173,18 @@ def test_cpu_of_cores_and_workers_is_told_apart_from_the_servers(title: str) -> 
         assert after.core_alive
 
 
+def test_a_worker_that_uses_no_cpu_is_told_from_one_that_does() -> None:
+    with tree(["VLLM::EngineCore", [["VLLM::Worker_TP0", []], ["VLLM::Worker_TP1", []]]]) as engine:
+        processes = engine.processes()
+        before = dict(first(processes).core_cpu_by_process)
+        busy, idle = engine.numbers["VLLM::Worker_TP0"], engine.numbers["VLLM::Worker_TP1"]
+        assert before.keys() == {engine.numbers["VLLM::EngineCore"], busy, idle}
+        engine.signal("VLLM::Worker_TP0", signal.SIGUSR1)
+        wanted = before[busy] + 0.45
+        look = looked(processes, lambda look: dict(look.core_cpu_by_process)[busy] >= wanted, "CPU of the worker")
+        assert dict(look.core_cpu_by_process)[idle] == pytest.approx(before[idle], abs=0.1)
+
+
 def test_cpu_of_the_server_is_its_own() -> None:
     with tree(CORE) as engine:
         processes = engine.processes()
