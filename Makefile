@@ -77,8 +77,7 @@ demo-down: venv ## take the demo's cluster down
 	$(PY) -m tests.demo down
 
 .PHONY: bench
-bench: binaries ## measure a run of the gate program, and the operator against bare writes on a real API server (N=200 resources)
-	$(PY) -m tests.bench.gate
+bench: binaries ## measure the operator against bare writes on a real API server (N=200 resources)
 	$(PY) -m tests.bench --resources $(N)
 
 .PHONY: matrix

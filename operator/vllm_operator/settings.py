@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
+from vllm_operator.api.names import OPERATOR_NAMESPACE
 from vllm_operator.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Settings:
 
     listen_port: int = _within(8080, 1, 65535)
     """Port of /healthz, /readyz and /metrics."""
+
+    namespace: str = OPERATOR_NAMESPACE
+    """Namespace in which the operator runs, which manifests and chart set. A NetworkPolicy of a model lets the operator
+    in from there, to ask the engines' managers what is wrong."""
 
     log_level: str = _one_of("INFO", LOG_LEVELS)
     """DEBUG, INFO, WARNING or ERROR."""

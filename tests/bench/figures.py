@@ -41,7 +41,7 @@ class Operated:
     writes: Mapping[str, int]
     """The operator's, by resource, without what all models of a namespace share."""
     shared_writes: int
-    """Those of the gate program, once per namespace, and of the catalogue, at most once a second."""
+    """Those of the manager, once per namespace, and of the catalogue, at most once a second."""
     failed_writes: int
     """Refused ones among them all; they count too."""
     unattributed_writes: int

@@ -164,7 +164,7 @@ def test_a_foreign_config_map_is_left_alone_and_told(team: Namespace, running: O
     assert (event["type"], event["message"], event["involvedObject"]["name"]) == ("Warning", told, "qwen")
     assert f"namespace {team.name}: {told}" in running.log()
     assert team.get("configmap", "vllm-catalog")["data"] == {"mine": "1"}
-    assert team.get("configmap", "vllm-gates")
+    assert team.get("configmap", "vllm-manager")
     team.wait_reason("EnginesStarting")
     team.kubectl("delete", "configmap", "vllm-catalog")
     wait_listed(team, "qwen")

@@ -16,6 +16,7 @@ from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
+from vllm_operator.api.meta import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ def test_a_service_port_that_somebody_changed_is_repaired_and_a_foreign_one_stay
 def test_a_container_port_that_somebody_changed_is_repaired(made: Namespace) -> None:
     edit(made, "deployment", f"{CONTAINER}/ports/0/containerPort", 9000)
     until(
-        lambda: [port["containerPort"] for port in pod_spec(made)["containers"][0]["ports"]] == [8000],
+        lambda: [port["containerPort"] for port in pod_spec(made)["containers"][0]["ports"]] == [8000, 8480],
         what="port 8000",
     )
     made.wait_reason("EnginesStarting")
@@ -106,9 +107,42 @@ def test_a_volume_that_somebody_made_another_kind_of_is_repaired(made: Namespace
 
 
 def test_a_probe_that_somebody_replaced_is_repaired(made: Namespace) -> None:
-    edit(made, "deployment", f"{CONTAINER}/readinessProbe", {"httpGet": {"path": "/health", "port": 8000}})
-    until(lambda: "exec" in pod_spec(made)["containers"][0]["readinessProbe"], what="the gate")
-    assert "httpGet" not in pod_spec(made)["containers"][0]["readinessProbe"]
+    edit(made, "deployment", f"{CONTAINER}/readinessProbe", {"exec": {"command": ["true"]}})
+    until(lambda: "httpGet" in pod_spec(made)["containers"][0]["readinessProbe"], what="the manager's answer")
+    assert "exec" not in pod_spec(made)["containers"][0]["readinessProbe"]
+
+
+def as_an_earlier_version_made_it(live: dict[str, Any]) -> dict[str, Any]:
+    """The Deployment with probes, a hook and programs of the ConfigMap vllm-gates, as applied by the operator."""
+    pod = live["spec"]["template"]["spec"]
+    program = {"command": ["python3", "/opt/vllm-gates/probe.py"]}
+    (engine,) = pod["containers"]
+    own = ("manager", "manager-state")
+    old = {key: value for key, value in engine.items() if key not in ("args", "resources")}
+    old |= {"command": engine["args"], "lifecycle": {"preStop": {"exec": program}}}
+    old |= {probe: {"exec": program} for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    old["ports"] = [port for port in engine["ports"] if port["name"] == "http"]
+    old["env"] = [one for one in engine["env"] if not one["name"].startswith("POD_")]
+    mounts = [one for one in engine["volumeMounts"] if one["name"] not in own]
+    old["volumeMounts"] = [*mounts, {"name": "gates", "mountPath": "/opt/vllm-gates", "readOnly": True}]
+    volumes = [one for one in pod["volumes"] if one["name"] not in own]
+    pod = {**pod, "containers": [old], "volumes": [*volumes, {"name": "gates", "configMap": {"name": "vllm-gates"}}]}
+    kept = ("name", "namespace", "labels", "ownerReferences")
+    return {
+        "apiVersion": live["apiVersion"],
+        "kind": live["kind"],
+        "metadata": {key: live["metadata"][key] for key in kept},
+        "spec": {**live["spec"], "template": {"metadata": live["spec"]["template"]["metadata"], "spec": pod}},
+    }
+
+
+def test_the_engines_of_an_earlier_version_get_a_manager_and_keep_nothing_of_what_was_before(made: Namespace) -> None:
+    live = made.get("deployment", "qwen")
+    wanted, generation = pod_spec(made), live["metadata"]["generation"]
+    words = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}", "--filename", "-")
+    made.kubectl(*words, document=as_an_earlier_version_made_it(live))
+    until(lambda: made.get("deployment", "qwen")["metadata"]["generation"] >= generation + 2, what="the rollout")
+    until(lambda: pod_spec(made) == wanted, what="the manager alone")
 
 
 FALSE_OR_ZERO = (

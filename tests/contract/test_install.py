@@ -100,7 +100,9 @@ def test_the_chart_is_sound_and_takes_its_options(api_server: OwnCluster) -> Non
     pod = rendered["Deployment", "vllm-operator"]["spec"]["template"]["spec"]
     version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
     assert pod["containers"][0]["image"] == f"registry.example.com/vllm-operator:{version}"
-    assert pod["containers"][0]["env"] == [{"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"}]
+    variables = {one["name"]: one.get("value", one.get("valueFrom")) for one in pod["containers"][0]["env"]}
+    assert variables["VLLM_OPERATOR_LOG_LEVEL"] == "DEBUG"
+    assert variables["VLLM_OPERATOR_NAMESPACE"]["fieldRef"]["fieldPath"] == "metadata.namespace"
     assert pod["nodeSelector"] == {"pool": "cpu"}
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
     assert pod["tolerations"] == [{"operator": "Exists"}]
@@ -170,7 +172,7 @@ def test_the_role_is_enough_for_all_that_the_operator_does(
             namespace.wait_reason("ScaledToZero")
             namespace.kubectl("delete", "vllmmodel", "qwen")
             namespace.wait_gone("deployment", "qwen")
-            namespace.wait_gone("configmap", "vllm-gates")
+            namespace.wait_gone("configmap", "vllm-manager")
             log = limited.log()
     finally:
         operator.start()
@@ -198,8 +200,8 @@ def test_helm_installs_upgrades_and_uninstalls_and_the_models_stay(installed: Ow
     deployment = json.loads(
         installed.kubectl("get", "deployment", "vllm-operator", "--namespace", "vllm-system", "-o", "json")
     )
-    (variable,) = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert variable == {"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"}
+    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"} in variables
     helm(installed, "uninstall", "vllm-operator", "--namespace", "vllm-system")
     assert installed.kubectl("get", "clusterrole", "vllm-operator", "--ignore-not-found") == ""
     assert "vllmmodels.vllm.echo-roots.io" in installed.kubectl("get", "crd", "--output", "name")

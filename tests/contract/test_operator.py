@@ -90,7 +90,7 @@ def made(operator: OperatorProcess, namespace: Namespace) -> Namespace:
     until(lambda: not leaving_namespaces(namespace), what="the end of other tests' namespaces")
     assert operator.get("/healthz") == "ok\n"
     namespace.model(engine={"env": [{"name": "A", "value": "1"}]}, resources={"requests": {"cpu": "0.5"}})
-    for kind, name in [*CHILDREN, ("configmap", "vllm-gates")]:
+    for kind, name in [*CHILDREN, ("configmap", "vllm-manager")]:
         namespace.wait_for(kind, name)
     namespace.wait_reason("EnginesStarting")
     return namespace
@@ -197,7 +197,7 @@ def test_a_child_that_lost_the_operators_label_is_found_and_then_left_alone(
 
 
 def test_a_child_that_is_deleted_comes_back(made: Namespace) -> None:
-    for kind, name in [*CHILDREN, ("configmap", "vllm-gates")]:
+    for kind, name in [*CHILDREN, ("configmap", "vllm-manager")]:
         before = made.get(kind, name)["metadata"]["uid"]
         made.kubectl("delete", kind, name, "--wait=false")
         wait_for_another(made, kind, name, before)
@@ -293,9 +293,9 @@ def test_a_model_takes_its_children_with_it_and_the_last_one_the_gate_program(ma
     made.kubectl("delete", "vllmmodel", "qwen")
     for kind, name in CHILDREN:
         made.wait_gone(kind, name)
-    assert made.get("configmap", "vllm-gates")
+    assert made.get("configmap", "vllm-manager")
     made.kubectl("delete", "vllmmodel", "other")
-    made.wait_gone("configmap", "vllm-gates")
+    made.wait_gone("configmap", "vllm-manager")
 
 
 def test_a_model_that_is_deleted_and_made_again_at_once_is_whole(made: Namespace) -> None:

@@ -13,7 +13,7 @@ from tools.api_reference import examples
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.children import children
 from vllm_operator.render.command import arguments
-from vllm_operator.render.gates import program
+from vllm_operator.render.manager import program
 
 if TYPE_CHECKING:
     from tests.support.namespace import Namespace

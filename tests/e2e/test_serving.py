@@ -153,7 +153,7 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.wait_ready("gone")
     site.kubectl("delete", "vllmmodel", "gone")
     site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="gone"))
-    shared = [{"app.kubernetes.io/name": name} for name in ("vllm-gates", "vllm-catalog")]
+    shared = [{"app.kubernetes.io/name": name} for name in ("vllm-manager", "vllm-catalog")]
     site.until(
         "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
     )
@@ -172,7 +172,7 @@ def _replaced(site: Site, name: str, before: Mapping[str, Any]) -> bool:
 
 
 def _argument(pod: Mapping[str, Any], flag: str) -> str:
-    words: list[str] = pod["spec"]["containers"][0]["command"]
+    words: list[str] = pod["spec"]["containers"][0]["args"]
     return words[words.index(flag) + 1]
 
 

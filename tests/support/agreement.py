@@ -35,6 +35,9 @@ def agreeing(spec: Part) -> Part:
     _devices(spec)
     _pod(spec)
     _gates(spec.get("gates", {}))
+    port = spec.get("engine", {}).get("port", 8000)
+    if spec.get("gates", {}).get("port", 8480) == port:
+        spec.setdefault("gates", {})["port"] = port % 65535 + 1
     for part in _parts(spec):
         _requirement(part)
         _peer(part)
@@ -122,9 +125,6 @@ def _pod(spec: Part) -> None:
 def _gates(gates: Part) -> None:
     """Windows in their order: canary, stall, restart; none where nothing reads them."""
     windows = ("canaryIntervalSeconds", "stallWindowSeconds", "restartWindowSeconds")
-    if "probe" in gates:
-        for name in windows:
-            gates.pop(name, None)
     if gates.get("canary") == "Never":
         gates.pop("canaryIntervalSeconds", None)
     if gates.get("restart") == "Never":
@@ -136,6 +136,9 @@ def _gates(gates: Part) -> None:
             gates["restartWindowSeconds"] = longest + 1
     if gates.get("canaryIntervalSeconds", 0) > gates.get("stallWindowSeconds", defaults["stallWindowSeconds"]):
         gates["stallWindowSeconds"] = gates["canaryIntervalSeconds"]
+    if "longestStallWindowSeconds" in gates:
+        shortest = gates.get("stallWindowSeconds", defaults["stallWindowSeconds"])
+        gates["longestStallWindowSeconds"] = max(gates["longestStallWindowSeconds"], shortest)
 
 
 def _requirement(part: Part) -> None:

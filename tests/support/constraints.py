@@ -251,9 +251,9 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         Constraint(
             pod(volumes=[{"name": "mine", "emptyDir": {}}]),
             pod(volumes=[{"name": name, "emptyDir": {}}]),
-            "spec.pod.volumes: cache, config, gates",
+            "spec.pod.volumes: cache, config, home, manager",
         )
-        for name in ("cache", "shm", "claim-0", "image-12")
+        for name in ("cache", "manager", "shm", "claim-0", "image-12")
     ),
     Constraint(
         pod(serviceAccountAnnotations={"a": "b"}),
@@ -320,9 +320,20 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.gates.restartWindowSeconds says nothing where spec.gates.restart is Never",
     ),
     Constraint(
-        gates(probe=["curl", "--fail", "localhost:8000/health"], startupBudgetSeconds=60),
-        gates(probe=["true"], stallWindowSeconds=20),
-        "spec.gates.probe replaces the program that has the windows",
+        gates(probe=["true"], stallWindowSeconds=20, longestStallWindowSeconds=20),
+        gates(stallWindowSeconds=20, longestStallWindowSeconds=19),
+        "spec.gates.longestStallWindowSeconds must not be shorter than stallWindowSeconds",
+    ),
+    Constraint(
+        gates(longestStallWindowSeconds=6),
+        gates(longestStallWindowSeconds=5),
+        "spec.gates.longestStallWindowSeconds must not be shorter than stallWindowSeconds",
+    ),
+    *(
+        Constraint(
+            {**engine(port=8480), **gates(port=8000)}, wrong, "spec.gates.port must differ from spec.engine.port"
+        )
+        for wrong in (engine(port=8480), gates(port=8000), {**engine(port=9000), **gates(port=9000)})
     ),
     *(
         Constraint(words("--max-logprobs", "7"), words("--max-logprobs", word), message, FORBIDDEN)

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.documents import read
+from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
 from vllm_operator.render.context import KeyRecord, RenderContext
@@ -79,8 +81,11 @@ def printed_path(form: Form, case: str) -> Path:
 
 
 def printed(form: Form, case: str) -> str:
-    """What is printed."""
-    return rendered_text(read([str(FOLDER.parent / form / f"{case}.yaml")], "default", sys.stdin), form)
+    """What is printed. One line stands for the manager's files, which a Compose file holds as they are."""
+    models = read([str(FOLDER.parent / form / f"{case}.yaml")], "default", sys.stdin)
+    if form is Form.COMPOSE:
+        return compose_file([engine_of(model) for model in models], {"stem.py": "the manager"})
+    return rendered_text(models, form)
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from tests.cluster.paths import REPOSITORY
 from tests.support import images
 from tests.support.namespace import Namespace
 from tests.support.waiting import PATIENCE_SECONDS, until
-from vllm_operator.gates.memory import TIMELINE_FILE
-from vllm_operator.render.gates import STATE_FOLDER
+from vllm_operator.api.spec.operations import DEFAULT_GATE_PORT
+from vllm_operator.render import manager
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ class Site(Namespace):
         self.post(pod, "/stub/faults", wanted)
 
     def timeline(self, pod: str) -> Sequence[dict[str, Any]]:
-        """The time line of a pod's gate."""
-        program = f"print(open('{STATE_FOLDER}/{TIMELINE_FILE}').read())"
-        text = self.kubectl("exec", pod, "-c", CONTAINER_NAME, "--", "python3", "-c", program)
-        return [json.loads(line) for line in text.splitlines() if line]
+        """The time line of a pod's manager."""
+        words = (*manager.INTERPRETER, manager.TELL, str(DEFAULT_GATE_PORT))
+        status = json.loads(self.kubectl("exec", pod, "-c", CONTAINER_NAME, "--", *words))
+        found: Sequence[dict[str, Any]] = status["timeline"]
+        return found
 
     def post(self, pod: str, path: str, body: object) -> None:
         """Send JSON to the engine in a pod."""

@@ -16,6 +16,7 @@ GIVEN = {
     "resync_seconds": ("60", 60.0),
     "listen_host": ("127.0.0.1", "127.0.0.1"),
     "listen_port": ("9090", 9090),
+    "namespace": ("models", "models"),
     "log_level": ("DEBUG", "DEBUG"),
 }
 

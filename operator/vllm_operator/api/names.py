@@ -9,12 +9,15 @@ from typing import Final
 from vllm_operator.api.meta import GROUP
 
 MAX_LABEL_LENGTH: Final = 63
+MANAGER_CONFIG_MAP: Final = "vllm-manager"
+"""ConfigMap of the manager, process 1 of the engines' containers; one in each namespace that has models."""
 GATES_CONFIG_MAP: Final = "vllm-gates"
-"""ConfigMap of the gate program, one in each namespace that has models."""
+"""ConfigMap of the gate program of earlier versions of the operator. It is neither written nor, while there are models,
+deleted: pods that those versions made mount it, and their kubelet runs programs out of it."""
 CATALOG_CONFIG_MAP: Final = "vllm-catalog"
 """ConfigMap that says which models a namespace has and what they are good for."""
 
-SHARED: Final = (GATES_CONFIG_MAP, CATALOG_CONFIG_MAP)
+SHARED: Final = (MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP, GATES_CONFIG_MAP)
 """ConfigMaps that all models of a namespace share."""
 
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
@@ -35,6 +38,15 @@ in their repository (Argo CD's default until its version 3)."""
 KEYS_CHANGED_AT: Final = f"{GROUP}/api-keys-changed-at"
 """Annotation of the pods: when the API keys that they were started with last changed, so that changed keys roll the
 engines. A time, since a hash of a weak key could be guessed by everybody who may read pods."""
+
+ENGINE_CONTAINER: Final = "vllm"
+"""Name of the engine's container in its pod."""
+
+OPERATOR_NAMESPACE: Final = "vllm-system"
+"""Namespace in which the operator runs, where nothing else is said: that of manifests/."""
+
+OPERATOR_POD_LABELS: Final = {"app.kubernetes.io/name": "vllm-operator"}
+"""Labels of the operator's own pods, in manifests/ and in the chart."""
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
@@ -11,6 +12,9 @@ from vllm_operator.api.conditions import Condition
 
 MAX_WARNINGS: Final = 16
 MAX_WARNING_LENGTH: Final = 1024
+MAX_ENGINES: Final = 32
+MAX_PHASE_LENGTH: Final = 64
+MAX_SENTENCE_LENGTH: Final = 1024
 
 
 class Binding(Model):
@@ -22,6 +26,38 @@ class Binding(Model):
     )
     config_map: Annotated[str, StringConstraints(max_length=253)] = Field(
         description="ConfigMap with the connection data alone, for `envFrom` too."
+    )
+
+
+class EngineState(StrEnum):
+    """How far an engine is."""
+
+    SERVING = "Serving"
+    STARTING = "Starting"
+    WITHDRAWN = "Withdrawn"
+    FAILING = "Failing"
+
+
+class Engine(Model):
+    """One engine."""
+
+    pod: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of its pod.")
+    state: EngineState = Field(
+        description="Serving: it takes traffic. Starting: it waits, is set up or loads its model. Withdrawn: it "
+        "served, and takes no traffic now. Failing: it cannot start, does not stay up, or cannot be admitted."
+    )
+    phase: Annotated[str, StringConstraints(max_length=MAX_PHASE_LENGTH)] | None = Field(
+        default=None,
+        description="How far it has loaded, as its manager says: Starting, Downloading, LoadingWeights, Compiling, "
+        "KVCache, CapturingGraphs, Warmup or Ready. Left out where it serves, or nothing is known.",
+    )
+    since: str | None = Field(
+        default=None,
+        description="When it last became ready, or ceased to be; left out where kubelet has not reported it.",
+        json_schema_extra={"format": "date-time"},
+    )
+    sentence: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] | None = Field(
+        default=None, description="Why it does not serve; left out where it does."
     )
 
 
@@ -38,6 +74,12 @@ class VLLMModelStatus(Model):
         description="Base URL of the OpenAI-compatible API inside the cluster."
     )
     binding: Binding = Field(description="Where an application finds the connection data.")
+    engines: Annotated[list[Engine], Field(max_length=MAX_ENGINES)] | None = Field(
+        default=None,
+        description="The engines, those first that do not serve; left out where there are none. Of more than "
+        f"{MAX_ENGINES} the others are not listed: the numbers above count them.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
+    )
     warnings: (
         Annotated[
             list[Annotated[str, StringConstraints(max_length=MAX_WARNING_LENGTH)]], Field(max_length=MAX_WARNINGS)

@@ -6,15 +6,15 @@ Everything is read off the finished pod, so that a command line or a Compose fil
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vllm_operator.api import names
 from vllm_operator.cli.podshape import shape_faults
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
-from vllm_operator.render.environment import KEY_VARIABLE, key_variables
-from vllm_operator.render.gates import without_launcher
+from vllm_operator.render.environment import KEY_VARIABLE, key_variables, of_the_manager
+from vllm_operator.render.manager import alone
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ ONE_KEY_ALONE: Final = (
     "only the first key of spec.auth is used: vLLM takes several as arguments alone, where everybody who sees the "
     "processes of the machine can read them"
 )
-"""What to tell where several keys are asked for and there is no gate program to hide them."""
+"""What to tell where several keys are asked for and there is no manager to hide them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,10 @@ class Engine:
     model: VLLMModel
     pod: Mapping[str, Any]
     container: Mapping[str, Any]
+    stem: tuple[Text, ...]
+    """The manager's command line, up to where the engine's begins."""
     words: tuple[Text, ...]
-    """The command line."""
+    """The engine's command line."""
     variables: Mapping[str, Text]
     """The engine's environment."""
     sources: tuple[Source, ...]
@@ -88,10 +90,16 @@ class Engine:
         """Whether the spec asks for more API keys than one."""
         return len(key_variables(self.model.spec)) > 1
 
+    def bare(self) -> Engine:
+        """The engine as people start it by hand: without the manager, which alone can hide several API keys."""
+        hidden = key_variables(self.model.spec)[1:]
+        variables = {name: text for name, text in self.variables.items() if name not in hidden}
+        return replace(self, stem=(), variables=variables)
+
     @property
     def outside(self) -> tuple[Outside, ...]:
         """Variables that have to be set, each once."""
-        texts = [*self.variables.values(), *self.words]
+        texts = [*self.variables.values(), *self.stem, *self.words]
         return tuple(dict.fromkeys(part for text in texts for part in text if isinstance(part, Outside)))
 
 
@@ -102,25 +110,31 @@ def engine_of(model: VLLMModel) -> Engine:
         InvalidSpec: what the spec says of the pod itself cannot be followed.
     """
     pod: dict[str, Any] = deployment(model)["spec"]["template"]["spec"]
-    told = "; ".join(shape_faults(pod))
-    if told:
-        raise InvalidSpec([f"spec.pod makes a pod that no API server takes: {told}"])
+    faults = "; ".join(shape_faults(pod))
+    if faults:
+        raise InvalidSpec([f"spec.pod makes a pod that no API server takes: {faults}"])
     container = next(one for one in pod["containers"] if one["name"] == CONTAINER_NAME)
     sources = tuple(map(_source, container.get("envFrom", [])))
     variables: dict[str, Text] = {}
     for variable in container.get("env", []):
         variables[variable["name"]] = _value(variable, variables, sources, model)
-    for name in key_variables(model.spec)[1:]:
-        variables.pop(name, None)  # only the gate program can hand it on without showing it
-    words = [*without_launcher(container.get("command", [])), *container.get("args", [])]
+    told = {name: text for name, text in variables.items() if name not in _of_a_pod_alone(model)}
+    stem, words = (container.get(field, []) for field in ("command", "args"))
     return Engine(
         model=model,
         pod=pod,
         container=container,
+        stem=tuple(expanded(word, variables, sources) for word in alone(stem)),
         words=tuple(expanded(word, variables, sources) for word in words),
-        variables=variables,
+        variables=told,
         sources=sources,
     )
+
+
+def _of_a_pod_alone(model: VLLMModel) -> set[str]:
+    """Variables that the manager reads in a pod, and that the user has not made the engine's."""
+    given = {variable.name for variable in model.spec.engine.env or []}
+    return {variable["name"] for variable in of_the_manager(model.spec)} - given
 
 
 def expanded(text: str, variables: Mapping[str, Text], sources: Sequence[Source] = ()) -> Text:

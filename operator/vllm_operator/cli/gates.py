@@ -1,36 +1,38 @@
-"""`kubectl vllm gates`: what the gate of each engine says now, and what it said before.
+"""`kubectl vllm gates`: what the manager of each engine says now, and what it said before.
 
-What is read: pods, the Events of those that are not ready, and the time line that the gate keeps in the pod.
+The manager is asked inside its own pod, by `kubectl exec`: no network to the pods is needed. Of an engine whose
+container does not run, or whose manager does not answer, its pod's own status tells.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from vllm_operator.api import meta
 from vllm_operator.api.names import instance_name, selector_text
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
-from vllm_operator.diagnosis.engines import needs_lookup, report
-from vllm_operator.diagnosis.events import latest_message
-from vllm_operator.diagnosis.facts import explained_from, is_dead, is_leaving
-from vllm_operator.render.gates import STATE_FOLDER
+from vllm_operator.cli.outside import comment
+from vllm_operator.diagnosis.engines import report
+from vllm_operator.diagnosis.facts import is_dead, is_leaving
+from vllm_operator.render.manager import INTERPRETER, PORT_NAME, TELL
 from vllm_operator.render.pod import CONTAINER_NAME
+from vllm_operator.render.untyped import items, named, part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from vllm_operator.diagnosis.events import KubeletMessage
+    from collections.abc import Iterator, Mapping, Sequence
 
 WATCH_SECONDS: Final = 2.0
 _FAILED: Final = 1
-_READ_TIME_LINE: Final = f"print(open('{STATE_FOLDER}/timeline.jsonl', encoding='utf-8', errors='replace').read())"
+_SIDE_BY_SIDE: Final = 8
+"""Pods that are asked at the same time: each takes a kubectl of its own."""
 
 
 class Output(StrEnum):
@@ -42,17 +44,32 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine, as its pod and its gate tell it."""
+    """One engine, as its manager tells it; as its pod does, where no manager answers."""
 
     pod: str
     state: str
-    reason: str
+    """The manager's verdict, or what the operator makes of the pod alone."""
     since: str
     sentence: str
+    phase: str = ""
+    """How far it has come in loading: `LoadingWeights (3 of 8 shards)`."""
+    longest_step_seconds: float | None = None
+    """Longest step of the last hour."""
+    in_flight: float | None = None
+    """Requests that are computed or wait."""
     timeline: tuple[Mapping[str, Any], ...] = ()
-    """The gate's verdicts, the oldest first: time, verdict, cause and sentence of each change."""
+    """The manager's verdicts, the oldest first: time, verdict, cause and sentence of each change."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """All that the manager says; empty where none answers."""
     unread: str = ""
-    """Why there is no time line."""
+    """Why no manager answers."""
+
+
+class Line(NamedTuple):
+    """One line to print. While engines are watched, it is printed again only when what it is about has changed."""
+
+    text: str
+    about: tuple[str, ...]
 
 
 def gates(
@@ -63,15 +80,15 @@ def gates(
     output: Annotated[Output, typer.Option("--output", "-o", help="A table, or everything as data.")] = Output.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and print what is new.")] = False,
 ) -> None:
-    """Print what the gate of each engine of a VLLMModel says, and how that came about."""
+    """Print what the manager of each engine of a VLLMModel says, and how that came about."""
     kubectl = Kubectl(namespace, context)
-    printed: set[str] = set()
+    printed: set[tuple[str, ...]] = set()
     try:
         while True:
             for line in _lines(look(kubectl, name), output):
-                if line not in printed or not watch:
-                    typer.echo(line)
-                printed.add(line)
+                if line.about not in printed or not watch:
+                    typer.echo(line.text)
+                printed.add(line.about)
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
@@ -90,75 +107,106 @@ def look(kubectl: Kubectl, name: str) -> list[Engine]:
     """
     kubectl.run("get", f"{meta.PLURAL}.{meta.GROUP}", name)
     found = kubectl.get("pods", "--selector", selector_text(instance_name(name)))["items"]
-    return [
-        _engine(kubectl, pod)
-        for pod in sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
-        if not (is_leaving(pod) or is_dead(pod))
-    ]
+    living = (pod for pod in found if not (is_leaving(pod) or is_dead(pod)))
+    pods = sorted(living, key=lambda pod: str(pod["metadata"]["name"]))
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+        return list(threads.map(lambda pod: _engine(kubectl, pod), pods))
 
 
 def _engine(kubectl: Kubectl, pod: Mapping[str, Any]) -> Engine:
-    found = report(pod, _kubelet_message(kubectl, pod), now=datetime.now(UTC))
-    timeline, unread = _timeline(kubectl, found.pod)
-    return Engine(found.pod, found.state, found.reason, found.since, found.sentence, timeline, unread)
-
-
-def _kubelet_message(kubectl: Kubectl, pod: Mapping[str, Any]) -> KubeletMessage | None:
-    """What kubelet says of an engine that is not ready, as the operator reads it."""
-    since = explained_from(pod)
-    if since is None or not needs_lookup(pod):
-        return None
-    selector = f"involvedObject.uid={pod['metadata']['uid']},type=Warning"
-    return latest_message(kubectl.get("events", "--field-selector", selector)["items"], since)
-
-
-def _timeline(kubectl: Kubectl, pod: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    """The time line in a pod, or why it cannot be read: most often the container does not run."""
-    command = ("python3", "-S", "-E", "-c", _READ_TIME_LINE)
     try:
-        text = kubectl.run("exec", pod, "--container", CONTAINER_NAME, "--", *command)
+        return _told(pod["metadata"]["name"], _status(kubectl, pod))
     except KubectlError as error:
-        return (), str(error)
-    return tuple(_entries(text.splitlines())), ""
+        seen = report(pod, now=datetime.now(UTC))
+        return Engine(seen.pod, seen.state, seen.since, seen.sentence, unread=str(error))
 
 
-def _entries(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    """What can be read of a time line, which the pod may be writing at this moment."""
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            yield entry
+def _status(kubectl: Kubectl, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the manager in a pod says.
+
+    Raises:
+        KubectlError: it does not answer, most often because the container does not run.
+    """
+    container = named(items(pod, "spec", "containers"), CONTAINER_NAME)
+    port = named(items(container, "ports"), PORT_NAME).get("containerPort")
+    if port is None:
+        raise KubectlError("the pod was made by an earlier version of the operator, and has no manager")
+    if not part(named(items(pod, "status", "containerStatuses"), CONTAINER_NAME), "state", "running"):
+        raise KubectlError("the container does not run")
+    words = (*INTERPRETER, TELL, str(port))
+    text = kubectl.run("exec", pod["metadata"]["name"], "--container", CONTAINER_NAME, "--", *words)
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = None
+    if not isinstance(status, dict):
+        raise KubectlError(f"the manager's answer is no status: {comment(text)[:80]}")
+    return status
 
 
-def _lines(engines: Sequence[Engine], output: Output) -> list[str]:
-    if output is Output.JSON:
-        return [json.dumps([asdict(engine) for engine in engines])]
-    now = [(engine.pod, engine.state, engine.since or "-", engine.sentence or "-") for engine in engines]
-    return [*_table(("POD", "STATE", "SINCE", "SENTENCE"), now), "", *_table(_HISTORY, _history(engines))]
+def _told(pod: str, status: Mapping[str, Any]) -> Engine:
+    phase = part(status, "phase")
+    detail = f" ({phase['detail']})" if phase.get("detail") else ""
+    return Engine(
+        pod=pod,
+        state=str(status.get("verdict") or "unknown"),
+        since=str(status.get("since") or ""),
+        sentence=str(status.get("sentence") or ""),
+        phase=f"{phase.get('name') or ''}{detail}",
+        longest_step_seconds=_number(status, "longest_step_seconds"),
+        in_flight=_number(status, "in_flight"),
+        timeline=tuple(items(status, "timeline")),
+        status=status,
+    )
 
 
+def _number(status: Mapping[str, Any], name: str) -> float | None:
+    value = status.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+_NOW: Final = ("POD", "STATE", "PHASE", "SINCE", "LONGEST STEP", "IN FLIGHT", "SENTENCE")
+_MOVING: Final = ("LONGEST STEP", "IN FLIGHT")
 _HISTORY: Final = ("POD", "VERDICT", "TIME", "SENTENCE")
 
 
-def _history(engines: Sequence[Engine]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for engine in engines:
-        rows += [
-            (engine.pod, *(str(entry.get(key, "-")) for key in ("verdict", "time", "sentence")))
-            for entry in engine.timeline
-        ]
-        if engine.unread:
-            rows.append((engine.pod, "-", "-", f"no time line: {engine.unread}"))
-    return rows
+def _lines(engines: Sequence[Engine], output: Output) -> list[Line]:
+    if output is Output.JSON:
+        text = json.dumps([asdict(engine) for engine in engines])
+        return [Line(text, (text,))]
+    history = [row for engine in engines for row in _history(engine)]
+    return [*_table(_NOW, [_now(engine) for engine in engines]), Line("", ()), *_table(_HISTORY, history)]
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns of equal width; the last one, which holds sentences, is as long as it is."""
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads) - 1)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in (heads, *rows)
-    ]
+def _now(engine: Engine) -> tuple[str, ...]:
+    longest, flight = engine.longest_step_seconds, engine.in_flight
+    return (
+        engine.pod,
+        engine.state,
+        engine.phase,
+        engine.since,
+        "" if longest is None else f"{longest:.1f} s",
+        "" if flight is None else f"{flight:.0f}",
+        engine.sentence,
+    )
+
+
+def _history(engine: Engine) -> Iterator[tuple[str, ...]]:
+    for entry in engine.timeline:
+        yield (engine.pod, *(str(entry.get(key) or "") for key in ("verdict", "time", "sentence")))
+    if engine.status.get("trouble"):
+        yield (engine.pod, "", "", f"trouble of the manager itself: {engine.status['trouble']}")
+    if engine.unread:
+        yield (engine.pod, "", "", f"no word of a manager: {engine.unread}")
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:
+    """Columns of equal width; the last one, which holds sentences, is as long as it is.
+
+    What an engine's log has brought into them is printed as one line of what can be printed.
+    """
+    cells = [heads, *(tuple(comment(cell) or "-" for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads) - 1)]
+    for row in cells:
+        text = "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        yield Line(text, tuple(cell for head, cell in zip(heads, row, strict=True) if head not in _MOVING))

@@ -17,7 +17,7 @@ from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.gates import gates
 from vllm_operator.cli.shell import script
 from vllm_operator.render.children import children
-from vllm_operator.render.gates import program
+from vllm_operator.render.manager import program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.render import amx, files
-from vllm_operator.render.gates import PROGRAM_FOLDER, STATE_FOLDER
+from vllm_operator.render.manager import PROGRAM_FOLDER, STATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vllm_operator.cli.engine import Engine
 
 _OWN_STORAGE: Final = frozenset({"home", "cache", "shm"})
-_GATES: Final = frozenset({PROGRAM_FOLDER, STATE_FOLDER})
+_MANAGER: Final = frozenset({PROGRAM_FOLDER, STATE_FOLDER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Place:
 
 
 def mounts(engine: Engine) -> Iterator[Place]:
-    """Every mount that means something outside a cluster: the gate's own do not."""
+    """Every mount that means something outside a cluster: the manager's own do not."""
     volumes = {volume["name"]: volume for volume in engine.pod.get("volumes", [])}
     for mount in engine.container.get("volumeMounts", []):
-        if mount["mountPath"] not in _GATES:
+        if mount["mountPath"] not in _MANAGER:
             yield Place(mount["mountPath"], mount, volumes.get(mount["name"], {"name": mount["name"]}))
 
 
@@ -78,7 +78,7 @@ STARTUP: Final = "startup"
 
 _CONTENTS: Final = {
     INLINE: "the text of spec.model.chatTemplate.inline",
-    STARTUP: "the file of that name of the ConfigMap vllm-gates (--to manifests shows it)",
+    STARTUP: "the file of that name of the ConfigMap vllm-manager (--to manifests shows it)",
     "persistentVolumeClaim": "what the PersistentVolumeClaim {claimName} holds",
     "image": "the content of the image {reference}",
     "configMap": "the files of the ConfigMap {name}",

@@ -22,7 +22,7 @@ _SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def script(engines: Iterable[Engine]) -> str:
     """The command lines of all engines, each below comments that say what it needs."""
-    return "\n".join(_block(engine) for engine in engines)
+    return "\n".join(_block(engine.bare()) for engine in engines)
 
 
 def _block(engine: Engine) -> str:

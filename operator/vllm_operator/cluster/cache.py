@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import OrderedDict, defaultdict
 from dataclasses import replace
@@ -11,8 +12,10 @@ from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
 from vllm_operator.api.resource import forget_resource
 from vllm_operator.cluster.kinds import MODEL, POD
-from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER
+from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER, gate_port
 from vllm_operator.planner.owners import controlling_model
+from vllm_operator.render.manager import PORT_NAME
+from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -181,7 +184,8 @@ def _slim(kind: Kind, live: LiveObject) -> LiveObject:
 def _slim_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """What explains why a pod does not run: its node, its scheduler, its gates, and which init containers are sidecars.
 
-    For most pods that is the name of the node: 144 bytes (measured) beside a status of several thousand.
+    And where its manager answers. For most pods that is the name of the node and a port that all have in common: 144
+    bytes (measured) beside a status of several thousand.
     """
     sidecars = [
         {"name": container["name"], "restartPolicy": "Always"}
@@ -194,5 +198,12 @@ def _slim_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
         "schedulerName": scheduler if scheduler != DEFAULT_SCHEDULER else "",
         "schedulingGates": spec.get("schedulingGates"),
         "initContainers": sidecars,
+        "containers": _gate_alone(gate_port(spec)),
     }
     return {name: value for name, value in kept.items() if value}
+
+
+@functools.cache
+def _gate_alone(port: int) -> list[dict[str, Any]]:
+    """The engine's container with nothing but its gate port: one object for the pods of all models."""
+    return [{"name": CONTAINER_NAME, "ports": [{"name": PORT_NAME, "containerPort": port}]}] if port else []

@@ -17,6 +17,7 @@ from vllm_operator.api import json_text
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
+from vllm_operator.cluster.engine_status import engine_status_reader
 from vllm_operator.cluster.kinds import CHILDREN, POD
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.session import open_session
@@ -137,9 +138,14 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
     )
-    async with connect() as session, connect([PatientWatch(watches)]) as watching, asyncio.TaskGroup() as group:
+    async with (
+        connect() as session,
+        connect([PatientWatch(watches)]) as watching,
+        engine_status_reader() as managers,
+        asyncio.TaskGroup() as group,
+    ):
         client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds)
-        components = Components(settings, client, Cache(), Queue(), telemetry, watches)
+        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches)
         telemetry.watch_queue(lambda: len(components.queue))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
         if await _served_before_stop(components, stop):

@@ -23,6 +23,7 @@ from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailab
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
     from vllm_operator.cluster.watches import Watches
@@ -45,6 +46,7 @@ class Components:
 
     settings: Settings
     client: Client
+    managers: EngineStatusReader
     cache: Cache
     queue: Queue
     telemetry: Telemetry
@@ -94,7 +96,13 @@ class Reconcilers:
         announcer = Announcer(components.client)
         return cls(
             ModelReconciler(
-                components.client, components.cache, announcer, components.telemetry.engines, components.queue.add
+                components.client,
+                components.cache,
+                announcer,
+                components.telemetry.engines,
+                components.queue.add,
+                managers=components.managers,
+                operator_namespace=components.settings.namespace,
             ),
             NamespaceReconciler(components.client, components.cache, announcer),
         )
@@ -125,10 +133,13 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
     ready.set()
     logger.info("following the cluster with %d workers", components.settings.workers)
     reconcilers = Reconcilers.of(components)
-    async with asyncio.TaskGroup() as group:
-        for number in range(components.settings.workers):
-            group.create_task(_work(components, reconcilers), name=f"worker {number}")
-        group.create_task(_resync(components), name="resync")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(components.settings.workers):
+                group.create_task(_work(components, reconcilers), name=f"worker {number}")
+            group.create_task(_resync(components), name="resync")
+    finally:
+        await reconcilers.model.lookups.close()
 
 
 async def _wait_for_watches(watches: Watches) -> None:

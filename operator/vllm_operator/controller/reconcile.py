@@ -15,8 +15,8 @@ from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
-from vllm_operator.controller.event_lookups import EventReader
 from vllm_operator.controller.execute import PlanExecutor
+from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject, ObjectKey
     from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.queue import QueueKey
     from vllm_operator.controller.announce import Announcer
     from vllm_operator.controller.execute import Result
@@ -64,8 +65,8 @@ class _Memory:
 class ModelReconciler:
     """Brings one model to what is wanted of it.
 
-    `look_at` has another key looked at soon: a model's readiness is seen here first, and its namespace's catalogue
-    shows it.
+    `look_at` has a key looked at soon: a model's readiness is seen here first, and its namespace's catalogue shows it;
+    and what a lookup of a pod brings comes later than the pass that began it.
     """
 
     def __init__(
@@ -76,16 +77,19 @@ class ModelReconciler:
         engine_metrics: EngineMetrics,
         look_at: Callable[[QueueKey], None],
         *,
+        managers: EngineStatusReader,
+        operator_namespace: str = names.OPERATOR_NAMESPACE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
+        self._operator_namespace = operator_namespace
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
         self._look_at = look_at
         self._clock = clock
         self._executor = PlanExecutor(client, cache)
-        self._events = EventReader(client)
+        self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._memories: dict[Key, _Memory] = {}
 
@@ -127,7 +131,7 @@ class ModelReconciler:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
         raw, children = model.body if model else {}, self._children(key)
         memory = self._remembered(key, model)
-        found = await self._events.read(key, pods if model else (), now)
+        found = self.lookups.known(key, pods if model else (), now)
         observation = Observation(
             model=model,
             children=children,
@@ -136,6 +140,7 @@ class ModelReconciler:
             now=now,
             attempts=memory.attempts,
             events=memory.events,
+            operator_namespace=self._operator_namespace,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",

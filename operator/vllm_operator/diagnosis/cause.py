@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from vllm_operator.api.conditions import Reason
 
 _LONGEST_QUOTE: Final = 300
+_LONGEST_READ: Final = 8192
+"""Characters: more than any termination message or message of a condition has."""
 
 
 class EngineState(StrEnum):
@@ -25,6 +27,17 @@ class EngineState(StrEnum):
     """The engine cannot start, does not stay up, or has loaded and cannot be admitted."""
 
 
+class Lookup(StrEnum):
+    """Where else to look for what a pod does not say itself, and how urgently."""
+
+    EVENTS = "Events"
+    """Kubelet's Events about the pod: its containers do not run yet."""
+    LOADING = "manager of an engine that loads"
+    """`/status` of the manager in the pod."""
+    WITHDRAWN = "manager of an engine that lost its traffic"
+    """The same, of an engine that served before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why an engine is in its state."""
@@ -33,11 +46,12 @@ class Cause:
     reason: Reason
     sentence: str = ""
     """What to say after the pod's name; empty where the engine serves."""
-    needs_events: bool = False
-    """Whether kubelet's Events may say more."""
+    lookup: Lookup | None = None
+    """Where more may be said of it; None where the pod says enough."""
 
 
 def quoted(text: object) -> str:
-    """A text of somebody else's on one line, cut to 300 characters."""
-    flat = " ".join(str(text).split())
+    """A text of somebody else's on one line, without what does not print (colours, for one), cut to 300 characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[:_LONGEST_READ])
+    flat = " ".join(printable.split())
     return flat if len(flat) <= _LONGEST_QUOTE else f"{flat[: _LONGEST_QUOTE - 3]}..."

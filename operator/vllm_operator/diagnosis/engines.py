@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.diagnosis.cause import EngineState, Lookup
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.diagnosis.policies import cause_of
@@ -14,10 +16,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.conditions import Reason
-    from vllm_operator.diagnosis.cause import EngineState
-    from vllm_operator.diagnosis.events import KubeletMessage
+    from vllm_operator.diagnosis.facts import Finding, PodFacts
 
 _MOST_QUOTED: Final = 3
+_IPV6: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,35 @@ class EngineReport:
     sentence: str = ""
     since: str = ""
     """When its readiness last changed; empty where kubelet has not reported it yet."""
-    needs_events: bool = False
-    """Whether kubelet's Events may say more than its pod does."""
+    phase: str = ""
+    """How far it has loaded, as its manager names the phase; empty where it serves, and where that is not known."""
+    trouble: str = ""
+    """What is wrong with its manager; empty where nothing is known."""
+    unasked: bool = False
+    """Whether it lost its traffic, and its manager has not been asked yet: it may be asleep, for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeededLookup:
+    """A pod that does not say itself why it is not ready."""
+
+    kind: Lookup
+    since: datetime
+    """Since when it is so."""
 
 
 def reports(
     pods: Iterable[Mapping[str, Any]],
-    messages: Mapping[str, KubeletMessage | None] | None = None,
+    findings: Mapping[str, Finding | None] | None = None,
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
 ) -> tuple[EngineReport, ...]:
-    """One report for each living pod, by name. `messages` are kubelet's, by the pod's uid.
+    """One report for each living pod, by name. `findings` are what lookups brought, by the pod's uid.
 
     Pods on their way out are no engines any more, nor are dead ones: others have taken their place.
     """
-    found = messages or {}
+    found = findings or {}
     living = sorted(filter(_is_living, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return tuple(
         report(pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now) for pod in living
@@ -54,15 +69,24 @@ def reports(
 
 def report(
     pod: Mapping[str, Any],
-    message: KubeletMessage | None = None,
+    finding: Finding | None = None,
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
 ) -> EngineReport:
     """Read one pod: the first thing that stands in its way counts. Without `now` nothing takes too long."""
-    facts = pod_facts(pod, message, unbound_claims=unbound_claims, now=now)
-    cause = cause_of(facts)
-    return EngineReport(facts.name, cause.state, cause.reason, cause.sentence, facts.since, cause.needs_events)
+    facts = pod_facts(pod, finding, unbound_claims=unbound_claims, now=now)
+    cause, manager = cause_of(facts), facts.manager
+    return EngineReport(
+        pod=facts.name,
+        state=cause.state,
+        reason=cause.reason,
+        sentence=cause.sentence,
+        since=facts.since,
+        phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
+        trouble=manager.trouble if manager else "",
+        unasked=cause.lookup is Lookup.WITHDRAWN and finding is None and bool(manager_url(facts)),
+    )
 
 
 def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetime | None:
@@ -71,18 +95,26 @@ def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetim
     return min((when for when in ends if when is not None and when > now), default=None)
 
 
-def needs_lookup(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod has a node and is not ready, and its own status does not say why: its Events may."""
-    return needed_lookup(pod)[0] is not None
-
-
-def needed_lookup(pod: Mapping[str, Any]) -> tuple[EngineState | None, datetime | None]:
-    """The state of a pod whose Events may say more than itself, and since when it is so; None where they need not."""
+def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
+    """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked."""
     facts = pod_facts(pod)
     if facts.is_ready or not _is_living(pod):
-        return None, None
-    cause = cause_of(facts)
-    return (cause.state, timestamp(facts.since)) if cause.needs_events else (None, None)
+        return None
+    kind = cause_of(facts).lookup
+    since = timestamp(facts.engine.running_since if kind is Lookup.LOADING else facts.since)
+    if kind is None or since is None or (kind is not Lookup.EVENTS and not manager_url(facts)):
+        return None
+    return NeededLookup(kind, since)
+
+
+def manager_url(facts: PodFacts) -> str:
+    """Where the manager in a pod answers; empty where the pod has no address, or no gate port."""
+    try:
+        address = ipaddress.ip_address(facts.address)
+    except ValueError:
+        return ""
+    host = f"[{address}]" if address.version == _IPV6 else str(address)
+    return f"http://{host}:{facts.gate_port}/status" if facts.gate_port else ""
 
 
 def _is_living(pod: Mapping[str, Any]) -> bool:

@@ -7,14 +7,17 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.diagnosis.events import MessageKind, timestamp
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
+from vllm_operator.diagnosis.events import KubeletMessage, timestamp
+from vllm_operator.render.manager import PORT_NAME
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from vllm_operator.diagnosis.events import KubeletMessage
+Finding = KubeletMessage | EngineStatus | NoAnswer
+"""What a lookup brings: kubelet's words where the containers do not run, else those of the manager in the pod."""
 
 PATIENCE: Final = timedelta(minutes=5)
 """How long a pod may wait for a scheduler to look at it, or for a kubelet to take it, before that counts as a fault."""
@@ -81,8 +84,12 @@ class PodFacts:
     """Init containers, with the sidecars among them, in the order in which they start."""
     beside: tuple[ContainerFacts, ...]
     """Further containers that start together with the engine."""
-    kubelet: KubeletMessage | None = None
-    """The newest of kubelet's Events that explains the state; None where there is none, and where none was read."""
+    address: str = ""
+    """IP address of the pod; empty where it has none yet."""
+    gate_port: int = 0
+    """Port of the manager in the pod; 0 where there is none, as in a pod of an older template."""
+    finding: Finding | None = None
+    """What the newest lookup of this pod said; None where it said nothing, and where there was none."""
     unbound_claims: tuple[str, ...] = ()
     """Claims of its model that have no volume."""
     now: datetime | None = None
@@ -134,22 +141,33 @@ class PodFacts:
         return self.now is not None and ends is not None and self.now >= ends
 
     @property
-    def admission(self) -> MessageKind:
-        """The probe that the engine has to pass next."""
-        return MessageKind.READINESS if self.engine.started else MessageKind.STARTUP
+    def manager(self) -> EngineStatus | None:
+        """What the manager in the pod says; None where it was not asked, or did not answer."""
+        return self.finding if isinstance(self.finding, EngineStatus) else None
+
+    @property
+    def unanswered(self) -> str:
+        """Why the manager in the pod says nothing; empty where it was not asked."""
+        return self.finding.sentence if isinstance(self.finding, NoAnswer) else ""
+
+    @property
+    def kubelet_says(self) -> str:
+        """What keeps kubelet from starting the containers; empty where nothing is known."""
+        return self.finding.text if isinstance(self.finding, KubeletMessage) else ""
+
+    @property
+    def life(self) -> str:
+        """What a finding is about: one process of the engine, between two changes of its readiness."""
+        return f"{self.engine.running_since} {self.since}"
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """The pod's condition of a type; empty where nobody has reported it yet."""
         return self.conditions.get(kind, {})
 
-    def kubelet_says(self, kind: MessageKind) -> str:
-        """Kubelet's message of a kind; empty where its newest message is of another."""
-        return self.kubelet.text if self.kubelet is not None and self.kubelet.kind is kind else ""
-
 
 def pod_facts(
     pod: Mapping[str, Any],
-    kubelet: KubeletMessage | None = None,
+    finding: Finding | None = None,
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
@@ -176,7 +194,9 @@ def pod_facts(
         engine=_container(engine, Role.ENGINE),
         init=tuple(init),
         beside=tuple(_container(found, Role.SIDECAR) for found in main if found["name"] != CONTAINER_NAME),
-        kubelet=kubelet,
+        address=str(status.get("podIP", "")),
+        gate_port=gate_port(spec),
+        finding=finding,
         unbound_claims=tuple(unbound_claims),
         now=now,
     )
@@ -186,6 +206,13 @@ def unbound_claims(children: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Names of the claims among a model's children that have no volume."""
     claims = (child for child in children if child["kind"] == "PersistentVolumeClaim")
     return tuple(str(claim["metadata"]["name"]) for claim in claims if claim.get("status", {}).get("phase") != "Bound")
+
+
+def gate_port(spec: Mapping[str, Any]) -> int:
+    """Port of the manager as the spec of this very pod has it, and not the model's of today; 0 where there is none."""
+    engine = (container for container in spec.get("containers", []) if container.get("name") == CONTAINER_NAME)
+    ports = (port for container in engine for port in container.get("ports") or ())
+    return next((int(port["containerPort"]) for port in ports if port.get("name") == PORT_NAME), 0)
 
 
 def is_leaving(pod: Mapping[str, Any]) -> bool:
@@ -198,16 +225,9 @@ def is_dead(pod: Mapping[str, Any]) -> bool:
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
-def unready_since(pod: Mapping[str, Any]) -> datetime | None:
-    """Since when a pod is not ready; None where it is, and where kubelet has not reported it yet."""
-    found = pod_facts(pod)
-    return timestamp(found.since) if found.condition("Ready").get("status") == "False" else None
-
-
-def explained_from(pod: Mapping[str, Any]) -> datetime | None:
-    """From when on Events explain why a pod is not ready: those about an earlier run of its container do not."""
-    found = pod_facts(pod)
-    return unready_since(pod) if found.has_served else timestamp(found.engine.running_since) or unready_since(pod)
+def set_up_since(pod: Mapping[str, Any]) -> datetime | None:
+    """Since when kubelet makes what a pod's containers need; None where it has not reported the pod yet."""
+    return timestamp(pod_facts(pod).since)
 
 
 def _container(found: Mapping[str, Any], role: Role) -> ContainerFacts:

@@ -1,8 +1,10 @@
-"""When to read the Events of a pod: seldom, and only where the pod itself does not say why it is not ready. Pure.
+"""When to look up what a pod does not say itself: seldom, and at most so often for all models together. Pure.
 
-An API server finds Events by reading all of the namespace, so a lookup is not cheap. Kubelet on its side writes at
-first 25 Events for a pod and then one in five minutes (client-go's spam filter), so looking oftener than that finds
-nothing. And however many pods are not ready, all models together make no more lookups than a budget allows.
+There are two places to look. An API server finds Events by reading all of a namespace, so such a lookup is not cheap,
+and kubelet on its side writes at first 25 Events for a pod and then one in five minutes (client-go's spam filter):
+looking oftener than that finds nothing. The manager in a pod that runs answers from memory, and is asked as often as
+its engine's load phase may change. However many pods are not ready, all models together make no more lookups than a
+budget allows.
 """
 
 from __future__ import annotations
@@ -11,20 +13,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.diagnosis.cause import Lookup
 from vllm_operator.diagnosis.engines import needed_lookup
+from vllm_operator.diagnosis.facts import pod_facts
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-    from vllm_operator.diagnosis.events import KubeletMessage
+    from vllm_operator.diagnosis.facts import Finding
 
-_FIRST_AFTER: Final = {
-    EngineState.STARTING: timedelta(seconds=10),  # most engines are still loading, as they should
-    EngineState.WITHDRAWN: timedelta(seconds=2),  # kubelet may write the status before the Event
-}
-_SHORTEST_PAUSE: Final = timedelta(seconds=10)
-_LONGEST_PAUSE: Final = timedelta(minutes=5)
 _MOST_DOUBLINGS: Final = 5
 _AT_ONCE: Final = timedelta(seconds=1)
 
@@ -35,75 +32,6 @@ MOST_AT_ONCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class EventLookup:
-    """What the Events of one pod said when they were last read."""
-
-    version: str
-    """Resource version of the pod at that time."""
-    at: datetime
-    message: KubeletMessage | None = None
-    repeats: int = 0
-    """How often in a row there was nothing new."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedLookup:
-    """The next lookup of the Events of one pod."""
-
-    at: datetime
-    state: EngineState
-    """The pod's state as far as it tells by itself: one that lost its traffic goes before those that load."""
-    pod: Mapping[str, Any]
-
-
-def planned(found: Iterable[Mapping[str, Any]], known: Mapping[str, EventLookup]) -> tuple[PlannedLookup, ...]:
-    """The next lookup of each pod that needs one. `known` are the last ones, by the pod's uid."""
-    lookups = (planned_lookup(pod, known.get(uid(pod))) for pod in found)
-    return tuple(lookup for lookup in lookups if lookup is not None)
-
-
-def planned_lookup(pod: Mapping[str, Any], last: EventLookup | None) -> PlannedLookup | None:
-    """When to read the Events of a pod; None where it is ready, is leaving, or says itself why it is not ready."""
-    state, since = needed_lookup(pod)
-    if state is None or since is None:
-        return None
-    at = since + _FIRST_AFTER[state]
-    if last is not None and last.version != pod["metadata"]["resourceVersion"]:
-        at = max(at, last.at + _SHORTEST_PAUSE)
-    elif last is not None:
-        at = last.at + min(_SHORTEST_PAUSE * 2 ** min(last.repeats, _MOST_DOUBLINGS), _LONGEST_PAUSE)
-    return PlannedLookup(at, state, pod)
-
-
-def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
-    """What is to be read now: of pods that lost their traffic, and then of those that have waited longest."""
-    found = [lookup for lookup in lookups if lookup.at <= now]
-    found.sort(key=lambda lookup: (lookup.state is not EngineState.WITHDRAWN, lookup.at))
-    return tuple(found[:MOST_AT_ONCE])
-
-
-def next_lookup(
-    lookups: Iterable[PlannedLookup], now: datetime, turns: Mapping[EngineState, datetime]
-) -> datetime | None:
-    """When Events are to be read next; None where every pod says itself how it is.
-
-    `turns` are those that the budgets of lookups give to pods that are due, by their state.
-    """
-    at_once = now + _AT_ONCE
-    times = (max(one.at, turns.get(one.state, at_once) if one.at <= now else at_once) for one in lookups)
-    return min(times, default=None)
-
-
-def after_lookup(
-    pod: Mapping[str, Any], before: EventLookup | None, message: KubeletMessage | None, now: datetime
-) -> EventLookup:
-    """What is known of a pod after its Events were read."""
-    version = str(pod["metadata"]["resourceVersion"])
-    same = before is not None and (before.version, before.message) == (version, message)
-    return EventLookup(version, now, message, before.repeats + 1 if before is not None and same else 0)
-
-
-@dataclass(frozen=True, slots=True)
 class Rate:
     """How many lookups are allowed: one each interval, and some at once where none was made for a while."""
 
@@ -111,11 +39,112 @@ class Rate:
     burst: int
 
 
-RATES: Final = {
-    EngineState.STARTING: Rate(timedelta(seconds=0.6), burst=10),
-    EngineState.WITHDRAWN: Rate(timedelta(seconds=3), burst=10),
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the lookups of one kind are made."""
+
+    first_after: timedelta
+    """After the pod has come into its state."""
+    shortest_pause: timedelta
+    """Between two lookups of one pod. It doubles with each that finds nothing new."""
+    longest_pause: timedelta
+    rate: Rate
+    """For all models together."""
+
+
+SCHEDULES: Final = {
+    # most pods are still being set up, as they should; 100 a minute, and once ten more
+    Lookup.EVENTS: Schedule(
+        timedelta(seconds=10), timedelta(seconds=10), timedelta(minutes=5), Rate(timedelta(seconds=0.6), burst=10)
+    ),
+    # a manager listens a moment after its container's start; 10 a second, and once 20 more
+    Lookup.LOADING: Schedule(
+        timedelta(seconds=2), timedelta(seconds=10), timedelta(minutes=1), Rate(timedelta(seconds=0.1), burst=20)
+    ),
+    # a verdict may come back within seconds; 5 a second, and once 20 more
+    Lookup.WITHDRAWN: Schedule(
+        timedelta(seconds=2), timedelta(seconds=2), timedelta(minutes=1), Rate(timedelta(seconds=0.2), burst=20)
+    ),
 }
-"""For all models together: 100 and 20 lookups a minute, and once 20 more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodLookup:
+    """What the newest lookup of one pod said."""
+
+    version: str
+    """Resource version of the pod at that time."""
+    life: str
+    """Which process of the engine, and which change of its readiness it was about."""
+    at: datetime
+    finding: Finding | None = None
+    repeats: int = 0
+    """How often in a row there was nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLookup:
+    """The next lookup of one pod."""
+
+    at: datetime
+    kind: Lookup
+    pod: Mapping[str, Any]
+
+
+def planned(found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup]) -> tuple[PlannedLookup, ...]:
+    """The next lookup of each pod that needs one. `known` are the last ones, by the pod's uid."""
+    lookups = (planned_lookup(pod, known.get(uid(pod))) for pod in found)
+    return tuple(lookup for lookup in lookups if lookup is not None)
+
+
+def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None) -> PlannedLookup | None:
+    """When to look up a pod; None where it is ready, is leaving, or says itself why it is not ready."""
+    needed = needed_lookup(pod)
+    if needed is None:
+        return None
+    schedule = SCHEDULES[needed.kind]
+    at = needed.since + schedule.first_after
+    if last is not None and last.version != pod["metadata"]["resourceVersion"]:
+        at = max(at, last.at + schedule.shortest_pause)
+    elif last is not None:
+        doubled = schedule.shortest_pause * 2 ** min(last.repeats, _MOST_DOUBLINGS)
+        at = last.at + min(doubled, schedule.longest_pause)
+    return PlannedLookup(at, needed.kind, pod)
+
+
+def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:
+    """What is known of a pod now: what was said of an earlier process of its engine does not count."""
+    return last if last.life == pod_facts(pod).life else replace(last, finding=None)
+
+
+def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
+    """What is to be read now: of pods that lost their traffic, and then of those that have waited longest."""
+    found = [lookup for lookup in lookups if lookup.at <= now]
+    found.sort(key=lambda lookup: (lookup.kind is not Lookup.WITHDRAWN, lookup.at))
+    return tuple(found[:MOST_AT_ONCE])
+
+
+def next_lookup(lookups: Iterable[PlannedLookup], now: datetime, turns: Mapping[Lookup, datetime]) -> datetime | None:
+    """When pods are to be looked up next; None where every pod says itself how it is.
+
+    `turns` are those that the budgets give to pods that are due, by the kind of the lookup.
+    """
+    at_once = now + _AT_ONCE
+    times = (max(one.at, turns.get(one.kind, at_once) if one.at <= now else at_once) for one in lookups)
+    return min(times, default=None)
+
+
+def begun(pod: Mapping[str, Any], before: PodLookup | None, now: datetime) -> PodLookup:
+    """What is known of a pod while it is looked up: what was known before, as of now. So nobody begins it twice."""
+    repeats, finding = (before.repeats, before.finding) if before is not None else (0, None)
+    return PodLookup(_version(pod), pod_facts(pod).life, now, finding, repeats)
+
+
+def after_lookup(pod: Mapping[str, Any], before: PodLookup | None, finding: Finding | None, now: datetime) -> PodLookup:
+    """What is known of a pod after it was looked up."""
+    same = before is not None and (before.version, before.finding) == (_version(pod), finding)
+    repeats = before.repeats + 1 if before is not None and same else 0
+    return PodLookup(_version(pod), pod_facts(pod).life, now, finding, repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +191,7 @@ class LookupBudget:
 def uid(pod: Mapping[str, Any]) -> str:
     """Identity of a pod."""
     return str(pod["metadata"]["uid"])
+
+
+def _version(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"]["resourceVersion"])

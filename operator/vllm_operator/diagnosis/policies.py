@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.conditions import Reason
-from vllm_operator.diagnosis.cause import Cause, EngineState, quoted
-from vllm_operator.diagnosis.events import MessageKind
+from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
-from vllm_operator.diagnosis.signals import exit_hint, exit_signal, killed_process
-from vllm_operator.gates.judge import ENDED
+from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
+from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
+    from vllm_operator.diagnosis.engine_status import EngineStatus
     from vllm_operator.diagnosis.facts import ContainerFacts
 
 Policy = Callable[[PodFacts], Cause | None]
@@ -44,17 +44,46 @@ _IMAGE_REASONS: Final = frozenset(
 _BACK_OFF_PULLING: Final = re.compile(r'Back-off pulling image "[^"]*": (?P<reason>\w+): (?P<cause>.*)', re.DOTALL)
 """What kubelet says while it waits for the next pull. Told as it is, the sentence would change with every try."""
 
-_REFUSALS: Final = (
-    (re.compile(r"serves .*, not "), Reason.WRONG_MODEL),
-    (re.compile(r".*: 401 Unauthorized"), Reason.UNAUTHORIZED),
-    (re.compile(r".*: HTTP \d"), Reason.COMPLETIONS_FAIL),
-    (re.compile(r".*: a completion came back empty"), Reason.COMPLETIONS_FAIL),
-    (re.compile(r".*: the server has no such endpoint"), Reason.COMPLETIONS_FAIL),
-    (re.compile(r"the gate itself failed"), Reason.GATE_CANNOT_RUN),
-)
-"""What the gate says of an engine that has loaded and will not be admitted. Anything else may still be loading."""
+_REFUSALS: Final = {
+    "WrongModel": Reason.WRONG_MODEL,
+    "Unauthorized": Reason.UNAUTHORIZED,
+    "Failing": Reason.COMPLETIONS_FAIL,
+    "Failed": Reason.COMPLETIONS_FAIL,
+    "Refused": Reason.COMPLETIONS_FAIL,
+    "Empty": Reason.COMPLETIONS_FAIL,
+    "NoEndpoint": Reason.COMPLETIONS_FAIL,
+    "LoopbackOnly": Reason.ENGINES_FAILING,
+}
+"""Causes that a manager names of an engine that has loaded and will not be admitted. Others may still be loading."""
 
-_GATE_ADVICE: Final = "the image needs python3 on its path, or spec.gates.probe a command that it has"
+_SET_ASIDE: Final = {"Asleep": Reason.ASLEEP, "Paused": Reason.PAUSED, "Scaling": Reason.SCALING}
+"""Causes that a manager names of an engine that does what it was asked to, and takes no traffic meanwhile."""
+
+_PHASE_SAYS_IT: Final = frozenset({"Loading", "NotProven"})
+"""Causes of a manager that waits for its engine: the phase says more than the sentence."""
+
+_PHASES: Final = {
+    "Starting": "starts",
+    "Downloading": "downloads its model",
+    "LoadingWeights": "loads its weights",
+    "Compiling": "compiles its kernels",
+    "KVCache": "sizes its KV cache",
+    "CapturingGraphs": "captures CUDA graphs",
+    "Warmup": "warms up",
+    "Ready": "waits for its first completion",
+}
+"""What an engine does in a load phase, as its manager names it."""
+
+_NO_PYTHON: Final = re.compile(r'exec: "python3?":')
+"""What the container runtime says where the image has no interpreter for the manager."""
+
+_PYTHON_ADVICE: Final = "the engine's manager needs python3 (3.9 or newer) on the path of the image"
+
+
+_MEMORY_ADVICE: Final = "raise spec.resources.limits.memory, or let the engine use less"
+
+_KILLED: Final = 137
+"""Exit code of a process that was killed."""
 
 
 def serves(pod: PodFacts) -> Cause | None:
@@ -131,6 +160,14 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     return None
 
 
+def manager_cannot_start(pod: PodFacts) -> Cause | None:
+    """The image has no Python, so the manager cannot start, and no engine by it."""
+    texts = (str(pod.engine.waiting.get("message", "")), str(pod.engine.terminated.get("message", "")))
+    if pod.engine.started or not any(map(_NO_PYTHON.search, texts)):
+        return None
+    return Cause(EngineState.FAILING, Reason.GATE_CANNOT_RUN, f"cannot start: there is no python3: {_PYTHON_ADVICE}")
+
+
 def container_cannot_be_made(pod: PodFacts) -> Cause | None:
     """Kubelet cannot make a container: most often its configuration names what is not there."""
     for container in _containers(pod):
@@ -155,7 +192,9 @@ def sidecar_ended(pod: PodFacts) -> Cause | None:
 
 def engine_ended(pod: PodFacts) -> Cause | None:
     """The engine's process has ended, and has not passed its startup probe since."""
-    return _failing(_engine_end(pod.engine)) if _has_ended(pod.engine) else None
+    if not _has_ended(pod.engine):
+        return None
+    return _failing(_engine_end(pod), lookup=Lookup.LOADING if pod.engine.running_since else None)
 
 
 def container_keeps_crashing(pod: PodFacts) -> Cause | None:
@@ -178,27 +217,36 @@ def something_else_is_unready(pod: PodFacts) -> Cause | None:
     return _starting(sentence)
 
 
+def is_set_aside(pod: PodFacts) -> Cause | None:
+    """The engine sleeps, is paused or changes its number of ranks, because somebody asked for it."""
+    manager = pod.manager
+    if manager is None or not pod.has_served or manager.cause not in _SET_ASIDE:
+        return None
+    sentence = f"takes no traffic{_since(pod)}{_colon(manager.sentence or manager.cause)}"
+    return Cause(EngineState.WITHDRAWN, _SET_ASIDE[manager.cause], sentence)
+
+
 def is_withdrawn(pod: PodFacts) -> Cause | None:
     """The engine has served, and its readiness probe has failed since."""
     if not pod.has_served:
         return None
-    sentence = f"served before, and takes no traffic{_since(pod)}{_colon(pod.kubelet_says(MessageKind.READINESS))}"
-    return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence, needs_events=True)
+    why = _colon(pod.manager.sentence) if pod.manager and not pod.manager.ready else _unanswered(pod)
+    sentence = f"served before, and takes no traffic{_since(pod)}{why}"
+    return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence, lookup=Lookup.WITHDRAWN)
 
 
 def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
     """Kubelet cannot mount the pod's volumes or make its sandbox, so it starts no container."""
-    text = pod.kubelet_says(MessageKind.UNMOUNTED) or pod.kubelet_says(MessageKind.NO_SANDBOX)
-    if not text or _is_set_up(pod):
+    if not pod.kubelet_says or _is_set_up(pod):
         return None
-    return _failing(f"cannot start{_since(pod)}: {quoted(text)}")
+    return _failing(f"cannot start{_since(pod)}: {quoted(pod.kubelet_says)}")
 
 
 def is_being_set_up(pod: PodFacts) -> Cause | None:
     """Kubelet makes the pod's sandbox, with its volumes and its network."""
     if _is_set_up(pod):
         return None
-    return _starting(f"is being set up{_since(pod)}: volumes, network, image", needs_events=True)
+    return _starting(f"is being set up{_since(pod)}: volumes, network, image", lookup=Lookup.EVENTS)
 
 
 def init_container_runs(pod: PodFacts) -> Cause | None:
@@ -207,7 +255,7 @@ def init_container_runs(pod: PodFacts) -> Cause | None:
     if container is None or _has_run(pod.engine):
         return None
     if not container.running_since:
-        return _starting(f"waits for {container.role} {container.name}, whose image is pulled", needs_events=True)
+        return _starting(f"waits for {container.role} {container.name}, whose image is pulled", lookup=Lookup.EVENTS)
     if container.role is Role.SIDECAR:
         text = f"waits for sidecar {container.name}, which runs{_at(container.running_since)} and has not started up"
     else:
@@ -223,27 +271,25 @@ def pulls_its_image(pod: PodFacts) -> Cause | None:
     return _starting(f"pulls its image{_at(since)}")
 
 
-def gate_cannot_run(pod: PodFacts) -> Cause | None:
-    """Kubelet cannot run the gate's program, so nothing is known of the engine."""
-    text = pod.kubelet_says(MessageKind.ERRORED)
-    if not text:
+def is_refused(pod: PodFacts) -> Cause | None:
+    """The engine answers, and its answer is not what its manager has to see."""
+    manager = pod.manager
+    if manager is None or manager.cause not in _REFUSALS:
         return None
-    sentence = f"is not admitted{_since(pod)}: its gate cannot run: {quoted(text)}; {_GATE_ADVICE}"
-    return Cause(EngineState.FAILING, Reason.GATE_CANNOT_RUN, sentence)
-
-
-def gate_refuses(pod: PodFacts) -> Cause | None:
-    """The engine answers, and its answer is not what the gate has to see."""
-    text = pod.kubelet_says(pod.admission)
-    reason = next((reason for pattern, reason in _REFUSALS if pattern.match(text)), None)
-    if reason is None:
-        return None
-    return Cause(EngineState.FAILING, reason, f"is not admitted{_since(pod)}: {quoted(text)}")
+    sentence = f"is not admitted{_since(pod)}: {manager.sentence or manager.cause}"
+    return Cause(EngineState.FAILING, _REFUSALS[manager.cause], sentence)
 
 
 def loads(pod: PodFacts) -> Cause:
     """Nothing is wrong, so the engine loads its model."""
-    return _starting(f"loads its model{_since(pod)}{_colon(pod.kubelet_says(pod.admission))}", needs_events=True)
+    manager = pod.manager
+    if manager is None or not manager.phase:
+        text = f"loads its model{_since(pod)}{_colon(manager.sentence) if manager else _unanswered(pod)}"
+        return _starting(text, lookup=Lookup.LOADING)
+    if manager.ready:
+        return _starting("has completed a prompt, and kubelet has not let it in yet", lookup=Lookup.LOADING)
+    more = "" if manager.cause in _PHASE_SAYS_IT else _colon(manager.sentence)
+    return _starting(f"{_doing(manager)}{_at(manager.phase_since)}{more}", lookup=Lookup.LOADING)
 
 
 POLICIES: Final[tuple[Policy, ...]] = (
@@ -255,19 +301,20 @@ POLICIES: Final[tuple[Policy, ...]] = (
     waits_for_a_scheduler,
     waits_for_its_kubelet,
     image_is_missing,  # also where an earlier process has ended: the image is why there is no new one
+    manager_cannot_start,  # before what says so in the words of the container runtime
     container_cannot_be_made,
     init_container_fails,  # what starts first counts first
     sidecar_ended,
     engine_ended,  # the crash counts more than the back-off that follows it
     container_keeps_crashing,
     something_else_is_unready,  # before what is said of engines that are not ready
+    is_set_aside,  # what was asked for is no fault
     is_withdrawn,  # an engine that has served is past all that keeps one from being admitted
     pod_cannot_be_set_up,
     is_being_set_up,
     init_container_runs,
     pulls_its_image,
-    gate_cannot_run,
-    gate_refuses,
+    is_refused,
     loads,  # always finds a cause
 )
 
@@ -285,12 +332,12 @@ def end_of_pod(pod: PodFacts) -> str:
     return f"{reason}: {quoted(message)}" if message else str(reason)
 
 
-def _failing(sentence: str) -> Cause:
-    return Cause(EngineState.FAILING, Reason.ENGINES_FAILING, sentence)
+def _failing(sentence: str, *, lookup: Lookup | None = None) -> Cause:
+    return Cause(EngineState.FAILING, Reason.ENGINES_FAILING, sentence, lookup)
 
 
-def _starting(sentence: str, *, needs_events: bool = False) -> Cause:
-    return Cause(EngineState.STARTING, Reason.ENGINES_STARTING, sentence, needs_events=needs_events)
+def _starting(sentence: str, *, lookup: Lookup | None = None) -> Cause:
+    return Cause(EngineState.STARTING, Reason.ENGINES_STARTING, sentence, lookup)
 
 
 def _containers(pod: PodFacts) -> tuple[ContainerFacts, ...]:
@@ -334,23 +381,38 @@ def _colon(text: str) -> str:
     return f": {quoted(text)}" if text else ""
 
 
-def _engine_end(engine: ContainerFacts) -> str:
-    """How the engine's process ended, in words."""
-    message = str(engine.terminated.get("message", ""))
-    if message.startswith(ENDED):
-        return f"{quoted(message)} ({engine.restarts} restarts)"
-    return _end(engine)
+def _doing(manager: EngineStatus) -> str:
+    """What an engine does in its load phase, and how much of it is done; a phase that is not known is told as it is."""
+    doing = _PHASES.get(manager.phase, f"loads its model ({manager.phase})")
+    return f"{doing} ({manager.phase_detail})" if manager.phase_detail else doing
+
+
+def _unanswered(pod: PodFacts) -> str:
+    return f"; {pod.unanswered}" if pod.unanswered else ""
+
+
+def _engine_end(pod: PodFacts) -> str:
+    """How the engine's process ended, in words: those of its manager, where it had any."""
+    ended = pod.engine.terminated
+    sentence = managers_sentence(ended, managed=bool(pod.gate_port))
+    if not sentence:
+        return _end(pod.engine)
+    signal = exit_signal(ended.get("exitCode"))
+    hint = signal.hint if signal and signal is not exit_signal(_KILLED) else ""  # who killed it, its manager has seen
+    told = f"{quoted(sentence)} ({pod.engine.restarts} restarts)"
+    if sentence.startswith(OUT_OF_MEMORY):
+        return f"{told}: {_MEMORY_ADVICE}"
+    cause = cause_below(ended) or hint
+    return f"{told}: {cause}" if cause else told
 
 
 def _end(container: ContainerFacts) -> str:
     """How a container ended, in words: by which signal, if by one, and what its log says last."""
-    code = container.terminated.get("exitCode")
     how = _exit(container)
-    message = str(container.terminated.get("message", ""))
-    lines = [line for line in message.splitlines() if line.strip()]
-    words = killed_process(message) or (quoted(lines[-1]) if lines else "")
+    words = cause_in(str(container.terminated.get("message", "")))
     if words:
         return f"{how}: {words}"
+    code = container.terminated.get("exitCode")
     return f"{how}; {_ITS_LOG}" if code == 0 and container.role is Role.ENGINE else how
 
 

@@ -27,7 +27,7 @@ from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
-from vllm_operator.planner.warnings import Subject, warnings
+from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.promises import weakened_promises
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.fleet import Outcome
     from vllm_operator.planner.api_keys import Standing
     from vllm_operator.planner.attempts import Problem
+    from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Write
 
 KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
@@ -84,9 +85,9 @@ def decide(observation: Observation) -> Plan:
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
-    messages = {uid: lookup.message for uid, lookup in observation.lookups.items()}
+    findings = {uid: lookup.finding for uid, lookup in observation.lookups.items()}
     claims = unbound_claims(child.body for child in observation.children.values())
-    return reports(_bodies(observation), messages, unbound_claims=claims, now=observation.now)
+    return reports(_bodies(observation), findings, unbound_claims=claims, now=observation.now)
 
 
 def _bodies(observation: Observation) -> list[Mapping[str, Any]]:
@@ -100,8 +101,13 @@ def _telling(
     if live.status == status:
         return Plan(look_again_at=look_again_at)
     news = news_of(live.body, status)
-    due = news is not None and is_due(news, observation.events, observation.now)
+    due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
+
+
+def _premature(news: News, observation: Observation) -> bool:
+    """Whether an Event had better wait for the words of a manager, which come within seconds."""
+    return news.reason == Reason.ENGINES_WITHDRAWN and any(engine.unasked for engine in engines(observation))
 
 
 def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list[Mapping[str, Any]]:
@@ -114,6 +120,7 @@ def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list
         api_key=keys.client_key,
         key_record=keys.record,
         keys_changed_at=keys.mark,
+        operator_namespace=observation.operator_namespace,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
@@ -198,7 +205,7 @@ def _status(observation: Observation, subject: Subject, outcome: Outcome | None,
         seen,
         outcome or _with_keys(fleet.judge(seen), subject.keys),
         address=url(model),
-        warnings=[*_warnings(subject, observation), *wanted.fights],
+        warnings=[*_warnings(subject, observation, seen), *wanted.fights],
         now=observation.now,
     )
 
@@ -216,10 +223,11 @@ def _subject(
     )
 
 
-def _warnings(subject: Subject, observation: Observation) -> list[str]:
+def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> list[str]:
     """What does not stop the engines and should be known all the same."""
     patched = weakened_promises(subject.model)
-    return [*warnings(subject), *patched, *claims.shared(observation), *claims.held(observation)]
+    held = claims.held(observation)
+    return [*warnings(subject), *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:

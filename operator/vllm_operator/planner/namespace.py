@@ -1,4 +1,4 @@
-"""All judgement about what the models of a namespace share: the gate program and the catalogue. Pure."""
+"""All judgement about what the models of a namespace share: the manager and the catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vllm_operator.api.names import CATALOG_CONFIG_MAP
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan
-from vllm_operator.render import catalog, gates
+from vllm_operator.render import catalog, manager
 
 if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
@@ -20,7 +20,10 @@ CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
-    """What shall be done: what models share is there as long as a model is."""
+    """What shall be done: what models share is there as long as a model is.
+
+    So is what pods of earlier versions of the operator mount (`names.GATES_CONFIG_MAP`), as it was left.
+    """
     later = catalog_again_at(observation)
     wanted = _changes(observation, with_catalog=later is None)
     writes, deletions = wanted.due(observation.now)
@@ -37,7 +40,7 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
     if not models:
         gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in observation.shared.values())
         return Changes((), gone, observation.attempts)
-    desired = [gates.program(observation.namespace)]
+    desired = [manager.program(observation.namespace)]
     if with_catalog:
         live = observation.shared.get(ObjectKey("ConfigMap", CATALOG_CONFIG_MAP))
         desired.append(catalog.catalog(observation.namespace, models, live.body if live else None))

@@ -21,6 +21,8 @@ _ON_THE_WAY: Final = frozenset(
         Reason.SCALED_TO_ZERO,
         Reason.CHILD_NOT_WRITTEN,
         Reason.SCHEDULING_GATED,
+        Reason.ASLEEP,
+        Reason.PAUSED,
     }
 )
 """Reasons that come and go by themselves, or are what the user asked for."""

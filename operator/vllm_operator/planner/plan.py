@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.api.names import OPERATOR_NAMESPACE
 from vllm_operator.planner.claims import NO_CLAIMS, ClaimsSeen
 from vllm_operator.planner.news import NO_EVENTS, EventHistory
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject, ObjectKey
-    from vllm_operator.diagnosis.cause import EngineState
-    from vllm_operator.diagnosis.lookups import EventLookup
+    from vllm_operator.diagnosis.cause import Lookup
+    from vllm_operator.diagnosis.lookups import PodLookup
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.news import News
 
@@ -35,16 +36,18 @@ class Observation:
     """What came of the last write or deletion of each child."""
     events: EventHistory = NO_EVENTS
     """What Events have told of the model in the last minutes."""
+    operator_namespace: str = OPERATOR_NAMESPACE
+    """Namespace in which the operator runs."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)
     """A random key, used where `spec.auth` asks for one and there is none yet."""
-    lookups: Mapping[str, EventLookup] = field(default_factory=dict)
-    """What kubelet's Events said of pods that are not ready, by the pod's uid."""
-    lookup_turns: Mapping[EngineState, datetime] = field(default_factory=dict)
-    """When the budgets of lookups let more Events be read, by the state of the pods that wait for it."""
+    lookups: Mapping[str, PodLookup] = field(default_factory=dict)
+    """What lookups brought of pods that do not say themselves why they are not ready, by the pod's uid."""
+    lookup_turns: Mapping[Lookup, datetime] = field(default_factory=dict)
+    """When the budgets let more lookups be made, by the kind of those that wait for it."""
     claims: ClaimsSeen = NO_CLAIMS
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()

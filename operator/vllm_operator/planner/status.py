@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason
-from vllm_operator.api.status import MAX_WARNING_LENGTH, MAX_WARNINGS, Binding, VLLMModelStatus
+from vllm_operator.api.status import (
+    MAX_ENGINES,
+    MAX_PHASE_LENGTH,
+    MAX_SENTENCE_LENGTH,
+    MAX_WARNING_LENGTH,
+    MAX_WARNINGS,
+    Binding,
+    Engine,
+    VLLMModelStatus,
+)
+from vllm_operator.api.status import EngineState as ToldState
+from vllm_operator.diagnosis.cause import EngineState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Fleet, Outcome
 
 
@@ -28,12 +40,28 @@ def status_of(
         selector=names.selector_text(instance),
         url=address,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
+        engines=_engines(seen.engines) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
             for kind, told in _conditions(seen, outcome).items()
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _engines(reports: Iterable[EngineReport]) -> list[Engine]:
+    """The engines, those first that do not serve, then by name; so many as there is room for."""
+    by_need = sorted(reports, key=lambda report: (report.state is EngineState.SERVING, report.pod))
+    return [
+        Engine(
+            pod=report.pod,
+            state=ToldState(report.state.capitalize()),
+            phase=report.phase[:MAX_PHASE_LENGTH] or None,
+            since=report.since or None,
+            sentence=report.sentence[:MAX_SENTENCE_LENGTH] or None,
+        )
+        for report in by_need[:MAX_ENGINES]
+    ]
 
 
 def _condition(

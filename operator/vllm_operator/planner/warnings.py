@@ -16,10 +16,14 @@ from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.api_keys import Standing
+
+MOST_TROUBLES: Final = 3
+"""Engines whose managers' troubles are told one by one: most often they have one cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,13 @@ def warnings(subject: Subject) -> list[str]:
     """Everything that there is to tell, what cuts clients off first."""
     told = (check(subject) for check in CHECKS)
     return [sentence for sentence in told if sentence]
+
+
+def gate_troubles(engines: Iterable[EngineReport]) -> list[str]:
+    """What is wrong with managers themselves: their engines are judged as before, or go on as they were."""
+    told = [f"{one.pod}: its manager is in trouble: {one.trouble}" for one in engines if one.trouble]
+    more = len(told) - MOST_TROUBLES
+    return told[:MOST_TROUBLES] + ([f"and the managers of {more} more engines"] if more > 0 else [])
 
 
 def keys_unreadable(subject: Subject) -> str | None:
@@ -270,25 +281,25 @@ def cut_off_at_the_end(subject: Subject) -> str | None:
     )
 
 
-def gate_replaced(subject: Subject) -> str | None:
-    """A command of the user in place of the gate."""
+def prompt_replaced(subject: Subject) -> str | None:
+    """A command of the user in place of the manager's own prompts."""
     if not subject.model.spec.gates.probe:
         return None
     return (
-        "spec.gates.probe replaces the gate: that engines with traffic have completed a prompt and make progress is up "
-        "to this command; remove it where the image has python3"
+        "spec.gates.probe stands for a completed prompt: whether an engine gets traffic, and whether one without work "
+        "is well, is up to this command; remove it where the model serves prompts"
     )
 
 
 def idle_hangs_unseen(subject: Subject) -> str | None:
-    """A gate that does not try an idle engine."""
+    """A manager that does not try an idle engine."""
     if subject.model.spec.gates.canary != "Never":
         return None
     return "spec.gates.canary is Never: an engine that hangs without work keeps its traffic until its users find it"
 
 
 def never_restarted(subject: Subject) -> str | None:
-    """A gate that leaves an engine that hangs as it is."""
+    """A manager that leaves an engine that hangs as it is."""
     if subject.model.spec.gates.restart != "Never":
         return None
     return "spec.gates.restart is Never: an engine that hangs loses its traffic, and stays so until you delete its pod"
@@ -306,7 +317,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     secrets_on_the_command_line,
     secrets_in_the_clear,
     open_switches,
-    gate_replaced,
+    prompt_replaced,
     idle_hangs_unseen,
     never_restarted,
     one_place_for_all,

@@ -43,13 +43,13 @@ def source() -> str:
 def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:
     """The one file, as a volume of the pod.
 
-    As a volume of its own, a ConfigMap that has not got the file yet keeps the pod waiting; as a subPath of the gate's
-    volume, kubelet would make an empty folder of that name, and Python would find nothing and say nothing.
+    As a volume of its own, a ConfigMap that has not got the file yet keeps the pod waiting; as a subPath of the
+    manager's volume, kubelet would make an empty folder of that name, and Python would find nothing and say nothing.
     """
     if not wanted(spec):
         return []
     items = [{"key": FILE, "path": FILE}]
-    return [{"name": VOLUME, "configMap": {"name": names.GATES_CONFIG_MAP, "items": items}}]
+    return [{"name": VOLUME, "configMap": {"name": names.MANAGER_CONFIG_MAP, "items": items}}]
 
 
 def mounts(spec: VLLMModelSpec) -> list[dict[str, Any]]:

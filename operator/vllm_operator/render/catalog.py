@@ -16,7 +16,7 @@ from vllm_operator.api.conditions import ConditionType
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.render.gates import pools
+from vllm_operator.render.manager import pools
 from vllm_operator.render.objects import shared
 from vllm_operator.render.service import discovery, url
 

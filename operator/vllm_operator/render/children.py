@@ -31,7 +31,7 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         *claim(model, context),
         service(model),
         headless_service(model),
-        *network_policy(model),
+        *network_policy(model, context),
         *disruption_budget(model),
         deployment(model, context),
         *pod_monitor(model, context),

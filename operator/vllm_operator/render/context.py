@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from vllm_operator.api.names import OPERATOR_NAMESPACE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,6 +35,8 @@ class RenderContext:
     """What is to be remembered of all keys; None: nothing."""
     keys_changed_at: str = ""
     """When the keys changed, for the pods' annotation; empty: they have not since the engines were made."""
+    operator_namespace: str = OPERATOR_NAMESPACE
+    """Namespace in which the operator runs."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
     claims_of_others: frozenset[str] = frozenset()

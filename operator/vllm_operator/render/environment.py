@@ -8,6 +8,7 @@ from vllm_operator.api import names
 from vllm_operator.api.spec.core import SecretKey
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.render import amx
+from vllm_operator.render.untyped import items
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMModelSpec
@@ -21,6 +22,25 @@ KEY_VARIABLE: Final = "VLLM_API_KEY"
 """The variable in which vLLM and its clients look for the API key."""
 
 
+_POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
+"""By these the manager knows its pod among those of the model's other engines."""
+
+_LOOPBACK: Final = {"name": "GATE_LOOPBACK", "value": "allowed"}
+"""Tells the manager that a server on the loopback alone is reached: without it, such an engine gets no traffic."""
+
+
+def of_the_manager(spec: VLLMModelSpec) -> list[dict[str, Any]]:
+    """Variables that the manager alone reads."""
+    pod = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _POD_FIELDS.items()]
+    return [*pod, dict(_LOOPBACK)] if spec.engine.host == "127.0.0.1" and _has_company(spec) else pod
+
+
+def _has_company(spec: VLLMModelSpec) -> bool:
+    """Whether another container of the pod may hand requests on to the engine."""
+    patched = items(spec.pod.patch, "spec", "containers")
+    return bool(spec.pod.sidecars or [one for one in patched if one.get("name") != names.ENGINE_CONTAINER])
+
+
 def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     """The variables of the engine's container, as in a pod; what the user sets wins."""
     engine = spec.engine
@@ -28,7 +48,8 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     plain |= dict(PROFILES[spec.accelerator.profile].environment)
     if engine.debug or engine.log_level:  # VLLM_DEBUG, which older guides name, does not exist
         plain["VLLM_LOGGING_LEVEL"] = engine.log_level or "DEBUG"
-    variables = {name: {"name": name, "value": value} for name, value in plain.items()}
+    variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_manager(spec)}
+    variables |= {name: {"name": name, "value": value} for name, value in plain.items()}
     if spec.model.token_secret:
         variables["HF_TOKEN"] = _from_secret("HF_TOKEN", spec.model.token_secret)
     for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):

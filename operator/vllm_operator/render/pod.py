@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.profiles import PROFILES
-from vllm_operator.render import command, files, gates, storage
+from vllm_operator.render import command, files, manager, storage
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec.core import SecurityContext
     from vllm_operator.api.spec.pod import Scheduling
 
-CONTAINER_NAME: Final = "vllm"
+CONTAINER_NAME: Final = names.ENGINE_CONTAINER
 
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""
-
-LEAVE_SECONDS = 5
-"""Pause before SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
 _EXIT_MARGIN_SECONDS = 10
 _USER_ID = 2000
@@ -51,13 +48,13 @@ def template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str,
 def _spec(model: VLLMModel) -> dict[str, Any]:
     spec, pod = model.spec, model.spec.pod
     sources = Sources(spec)
-    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *gates.volumes(spec)]
+    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *manager.volumes(spec)]
     drain_seconds = spec.engine.shutdown_timeout_seconds
     body: dict[str, Any] = {
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
         "automountServiceAccountToken": pod.service_account_name is not None,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
-        "terminationGracePeriodSeconds": LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": manager.LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
         "securityContext": _pod_rights(spec),
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
@@ -76,20 +73,20 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": CONTAINER_NAME,
         "image": image(spec),
-        "command": gates.launched(spec, command.command(spec, gates.unlogged(spec))),
+        "command": manager.command(model),
+        "args": command.command(spec, manager.unlogged(spec)),
         "env": environment(spec, model.instance),
         "envFrom": _manifests(spec.engine.env_from),
-        "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}],
+        "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}, manager.port(spec)],
         "resources": _resources(spec),
         "securityContext": _rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "lifecycle": {"preStop": gates.pre_stop(spec, LEAVE_SECONDS)},
-        **gates.probes(spec),
+        **manager.probes(spec),
         "volumeMounts": [
             *storage.mounts(model),
             *sources.mounts(),
             *files.mounts(model),
-            *gates.mounts(spec),
+            *manager.mounts(spec),
             *_manifests(pod.volume_mounts),
         ],
     }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.render import manager
 from vllm_operator.render.objects import child
 from vllm_operator.render.service import PORT_NAME
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.render.context import RenderContext
+
+_NAMESPACE: Final = "kubernetes.io/metadata.name"
+"""Label that the API server gives each namespace: its name."""
 
 
 def service_account(model: VLLMModel) -> tuple[dict[str, Any], ...]:
@@ -31,16 +35,28 @@ def service_account(model: VLLMModel) -> tuple[dict[str, Any], ...]:
     return (body,)
 
 
-def network_policy(model: VLLMModel) -> tuple[dict[str, Any], ...]:
-    """Who may call the engines. The gate needs no leave: it asks inside the pod."""
+def network_policy(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
+    """Who may call the engines; and their managers, beside the model's other engines and the operator.
+
+    kubelet needs no leave: a node always reaches its own pods.
+    """
     network = model.spec.network
     if network is None:
         return ()
     peers = [peer.manifest() for peer in network.allow_from]
+    engines = {"matchLabels": names.selector_labels(model.instance)}
+    operator = {
+        "namespaceSelector": {"matchLabels": {_NAMESPACE: context.operator_namespace}},
+        "podSelector": {"matchLabels": dict(names.OPERATOR_POD_LABELS)},
+    }
+    gate = {
+        "from": [{"podSelector": engines}, operator],
+        "ports": [{"port": manager.PORT_NAME, "protocol": "TCP"}],
+    }
     spec = {
-        "podSelector": {"matchLabels": names.selector_labels(model.instance)},
+        "podSelector": engines,
         "policyTypes": ["Ingress"],
-        "ingress": [{"from": peers}] if peers else [],  # a rule without peers would let everybody in
+        "ingress": [*([{"from": peers}] if peers else []), gate],  # a rule without peers would let everybody in
     }
     return (_policy(model, "networking.k8s.io/v1", "NetworkPolicy", spec),)
 
@@ -59,14 +75,14 @@ def disruption_budget(model: VLLMModel) -> tuple[dict[str, Any], ...]:
 
 
 def pod_monitor(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
-    """Who reads the engines' metrics, where the cluster knows the resource."""
+    """Who reads the metrics of the engines and of their managers, where the cluster knows the resource."""
     monitoring = model.spec.monitoring
     if monitoring is None or not context.pod_monitors:
         return ()
-    endpoint = {"port": PORT_NAME, "path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
+    collected = {"path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
     spec = {
         "selector": {"matchLabels": names.selector_labels(model.instance)},
-        "podMetricsEndpoints": [endpoint],
+        "podMetricsEndpoints": [{"port": port, **collected} for port in (PORT_NAME, manager.PORT_NAME)],
     }
     return (_policy(model, "monitoring.coreos.com/v1", "PodMonitor", spec, labels=monitoring.labels),)
 

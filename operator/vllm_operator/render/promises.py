@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.render import gates, pod
+from vllm_operator.render import manager, pod
 from vllm_operator.render.context import NO_CLUSTER
 from vllm_operator.render.environment import KEY_VARIABLE, key_variables
 from vllm_operator.render.patch import PatchError, strategic_merge
@@ -28,15 +28,15 @@ _PATCH: Final = "spec.pod.patch"
 _CONTAINER: Final = f"{_PATCH}.spec.containers[{pod.CONTAINER_NAME}]"
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
 
-_GATES: Final = {
-    "startupProbe": "no engine takes traffic before it has completed a prompt: leave it, or set spec.gates.probe for a "
-    "command of your own",
-    "readinessProbe": "an engine that makes no progress loses its traffic by it: leave it, or set spec.gates.probe for "
-    "a command of your own",
-    "livenessProbe": "an engine that hangs is restarted by it: to have none restarted, set spec.gates.restart: Never; "
-    "for a command of your own, spec.gates.probe",
+_PROBES: Final = {
+    "startupProbe": "no engine takes traffic before it has completed a prompt: leave it, and set spec.gates.probe to "
+    "have a command of your own decide",
+    "readinessProbe": "an engine that makes no progress loses its traffic by it: leave it, and set spec.gates.probe to "
+    "have a command of your own decide",
+    "livenessProbe": "kubelet restarts by it an engine that its manager cannot end: leave it, and set "
+    "spec.gates.restart: Never to have none restarted",
 }
-"""What each probe is for, and the legal way to change it."""
+"""What each probe is for, and the legal way to change what it says."""
 
 
 def finished_template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
@@ -87,11 +87,13 @@ def _broken(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str,
     if not after:
         yield f"{_PATCH}.spec.containers: the engine's own container {pod.CONTAINER_NAME} must stay"
         return
-    yield from _port(model, patched, after)
+    yield from _port(after, PORT_NAME, model.spec.engine.port, "Services find the engine", "spec.engine.port")
+    yield from _port(after, manager.PORT_NAME, model.spec.gates.port, "kubelet finds the manager", "spec.gates.port")
+    yield from _ports_of_others(patched)
     yield from _keys(model, before, after)
-    if not model.spec.gates.probe:  # then all that the gates promise is the user's own affair
-        yield from _probes(before, after)
-        yield from _program(model, template, patched)
+    yield from _command(before, after)
+    yield from _probes(before, after)
+    yield from _program(model, template, patched)
 
 
 def _engine(template: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -106,13 +108,13 @@ def _labels(model: VLLMModel, patched: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_PATCH}.metadata.labels: the operator sees the engines by {names.MANAGED_BY}: leave it as it is"
 
 
-def _port(model: VLLMModel, patched: Mapping[str, Any], engine: Mapping[str, Any]) -> Iterator[str]:
-    port = named(items(engine, "ports"), PORT_NAME)
-    if (port.get("containerPort"), port.get("protocol", "TCP")) != (model.spec.engine.port, "TCP"):
-        yield (
-            f"{_CONTAINER}.ports: Services find the engine by its port {PORT_NAME}, {model.spec.engine.port}: "
-            "leave it, and set spec.engine.port for another number"
-        )
+def _port(engine: Mapping[str, Any], name: str, number: int, purpose: str, field: str) -> Iterator[str]:
+    port = named(items(engine, "ports"), name)
+    if (port.get("containerPort"), port.get("protocol", "TCP")) != (number, "TCP"):
+        yield f"{_CONTAINER}.ports: {purpose} by port {name}, {number}: leave it, and set {field} for another number"
+
+
+def _ports_of_others(patched: Mapping[str, Any]) -> Iterator[str]:
     for container in items(patched, "spec", "containers"):
         if container.get("name") != pod.CONTAINER_NAME and named(items(container, "ports"), PORT_NAME):
             name = container.get("name")
@@ -125,8 +127,18 @@ def _keys(model: VLLMModel, before: Mapping[str, Any], after: Mapping[str, Any])
             yield f"{_CONTAINER}.env[{variable}]: clients get the keys that spec.auth names: change them there"
 
 
+def _command(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    if before.get("command") != after.get("command"):
+        yield (
+            f"{_CONTAINER}.command: it is the manager, by which an engine is admitted, withdrawn and restarted: leave "
+            "it, and patch args, which is the command line that the manager starts"
+        )
+    if not after.get("args"):
+        yield f"{_CONTAINER}.args: it is the engine's command line: leave it, or name another program to start"
+
+
 def _probes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    for probe, purpose in _GATES.items():
+    for probe, purpose in _PROBES.items():
         if _handlers(part(before, probe)) != _handlers(part(after, probe)):
             yield f"{_CONTAINER}.{probe}: {purpose}"
 
@@ -136,22 +148,21 @@ def _handlers(probe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _program(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
-    """The gate's program and the folder of its memory."""
-    for volume in gates.volumes(model.spec):
+    """The manager's files and its folder in memory."""
+    for volume in manager.volumes(model.spec):
         if named(items(patched, "spec", "volumes"), volume["name"]) != named(
             items(template, "spec", "volumes"), volume["name"]
         ):
-            yield f"{_PATCH}.spec.volumes[{volume['name']}]: the gate needs it: leave it, or set spec.gates.probe"
+            yield f"{_PATCH}.spec.volumes[{volume['name']}]: the manager needs it: leave it"
     mounts = items(_engine(patched), "volumeMounts")
-    for mount in gates.mounts(model.spec):
+    for mount in manager.mounts(model.spec):
         if mount not in mounts:
-            path = mount["mountPath"]
-            yield f"{_CONTAINER}.volumeMounts[{path}]: the gate needs it: leave it, or set spec.gates.probe"
+            yield f"{_CONTAINER}.volumeMounts[{mount['mountPath']}]: the manager needs it: leave it"
 
 
 def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
     before, after = _engine(template), _engine(patched)
-    for probe in _GATES:
+    for probe in _PROBES:
         changed = sorted(
             key
             for key in {*part(before, probe), *part(after, probe)} - {*_HANDLERS}
@@ -160,8 +171,6 @@ def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterat
         if changed:
             fields = ", ".join(changed)
             yield f"{_CONTAINER}.{probe} changes {fields}: engines are admitted, withdrawn or restarted at other times"
-    if part(before, "lifecycle", "preStop") != part(after, "lifecycle", "preStop"):
-        yield f"{_CONTAINER}.lifecycle.preStop: an engine that goes no longer leaves its Services first: requests fail"
     yield from _weakened_pod(part(template, "spec"), part(patched, "spec"))
 
 
@@ -171,6 +180,11 @@ def _weakened_pod(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterat
         yield (
             f"{_PATCH}.spec.terminationGracePeriodSeconds: {given} s cut off what an engine still finishes within "
             f"{needed} s: set spec.engine.shutdownTimeoutSeconds instead"
+        )
+    elif given == needed and part(_engine({"spec": after}), "lifecycle", "preStop"):
+        yield (
+            f"{_CONTAINER}.lifecycle.preStop: its time comes off the {needed} s in which an engine leaves its Services "
+            "and finishes its requests: set terminationGracePeriodSeconds so much higher"
         )
     if after.get("enableServiceLinks") is not False:
         yield (

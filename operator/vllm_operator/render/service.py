@@ -40,9 +40,14 @@ def url(model: VLLMModel) -> str:
     return f"http://{host(model)}:{model.spec.service.port}/v1"
 
 
+def engines_host(model: VLLMModel) -> str:
+    """DNS name of the headless Service. It resolves by search path, as that of the Service."""
+    return f"{names.engines_name(model.instance)}.{model.namespace}.svc"
+
+
 def discovery(model: VLLMModel) -> str:
     """Name and port under which a client finds the single engines."""
-    return f"{names.engines_name(model.instance)}.{model.namespace}.svc:{model.spec.engine.port}"
+    return f"{engines_host(model)}:{model.spec.engine.port}"
 
 
 def _service(

@@ -4,13 +4,13 @@ VLLM_NO_USAGE_STATS=1 \
 vllm serve Qwen/Qwen2.5-0.5B-Instruct \
   --served-model-name Qwen/Qwen2.5-0.5B-Instruct \
   --shutdown-timeout 30 \
-  --disable-access-log-for-endpoints /health,/is_paused,/metrics
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics,/metrics/
 
 # llama: pvc://weights/llama
+# POD_IP: field status.podIP of the pod. Set it before.
 # HF_TOKEN: key token of Secret hub. Set it before.
 # VLLM_API_KEY: an API key of your choice, which in a cluster the operator makes. Set it before.
 # UNKNOWN: a key of Secret bucket. Set it before.
-# POD_IP: field status.podIP of the pod. Set it before.
 # EXTRA_KEY: key key of Secret extra. Set it if you want it.
 # Export the keys of Secret bucket, with AWS_ before each.
 # /mnt/claims/weights is there in a pod only: put what the PersistentVolumeClaim weights holds there.
@@ -19,11 +19,11 @@ vllm serve Qwen/Qwen2.5-0.5B-Instruct \
 # Only the first key of spec.auth is used: vLLM takes several as arguments alone, where everybody who sees the processes of the machine can read them.
 # Left to this machine, since a pod has a home of its own: HOME, TRITON_CACHE_DIR.
 # Without meaning for a single command: spec.replicas, spec.scheduling.
+POD_IP="${POD_IP:?}" \
 VLLM_NO_USAGE_STATS=1 \
 HF_TOKEN="${HF_TOKEN:?}" \
 VLLM_API_KEY="${VLLM_API_KEY:?}" \
 ROOT='/it'"'"'s here' \
-POD_IP="${POD_IP:?}" \
 env \
 OTHER.NAME='/it'"'"'s here/$(ROOT)/'"${UNKNOWN:?}"/"${HF_TOKEN:?}" \
 vllm serve /mnt/claims/weights/llama \
@@ -33,6 +33,6 @@ vllm serve /mnt/claims/weights/llama \
   --shutdown-timeout 30 \
   --lora-modules sql=/adapters/sql \
   --enable-lora \
-  --disable-access-log-for-endpoints /health,/is_paused,/metrics \
+  --disable-access-log-for-endpoints /health,/is_paused,/metrics,/metrics/,/v1/models \
   --hf-overrides '{"a": "/it'"'"'s here"}' \
   '--download-dir=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'

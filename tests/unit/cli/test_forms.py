@@ -19,9 +19,9 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.engine import Outside, engine_of
 from vllm_operator.cli.shell import script
-from vllm_operator.render import amx, gates
+from vllm_operator.render import amx, manager
 from vllm_operator.render.command import command
-from vllm_operator.render.environment import HOME, environment, key_variables
+from vllm_operator.render.environment import HOME, environment, of_the_manager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,15 +49,24 @@ def kubelet_expanded(text: str, variables: Mapping[str, str]) -> str:
 
 
 def kubelet_started(one: VLLMModel) -> tuple[list[str], dict[str, str]]:
-    """Words and environment of the engine in a pod; `value of NAME` stands for what only a cluster knows."""
+    """Words and environment of the engine in a pod; `value of NAME` stands for what only a cluster knows.
+
+    What the manager alone reads of its pod is left out.
+    """
     variables: dict[str, str] = {}
     for variable in environment(one.spec, one.instance):
         given = f"value of {variable['name']}" if "valueFrom" in variable else variable.get("value", "")
         variables[variable["name"]] = given if "valueFrom" in variable else kubelet_expanded(given, variables)
-    words = [kubelet_expanded(word, variables) for word in command(one.spec, gates.unlogged(one.spec))]
-    for name in key_variables(one.spec)[1:]:  # which only the program in the pod hands on
+    words = [kubelet_expanded(word, variables) for word in command(one.spec, manager.unlogged(one.spec))]
+    read_by_manager = {variable["name"] for variable in of_the_manager(one.spec)}
+    for name in read_by_manager - {variable.name for variable in one.spec.engine.env or []}:
         variables.pop(name)
     return words, variables
+
+
+def stem(one: VLLMModel) -> list[str]:
+    """What kubelet starts before the engine's words."""
+    return [kubelet_expanded(word, {}) for word in manager.command(one)]
 
 
 def outside(one: VLLMModel) -> dict[str, str]:
@@ -79,8 +88,8 @@ def shell_started(one: VLLMModel, folder: Path) -> tuple[list[str], dict[str, st
     return words.split("\0"), {pair[0]: pair[1] for pair in pairs}
 
 
-def compose_started(one: VLLMModel) -> list[tuple[list[str], dict[str, str]]]:
-    """Words and environment of every service, as Compose reads the file."""
+def compose_started(one: VLLMModel) -> list[tuple[list[str], list[str], dict[str, str]]]:
+    """The manager's words, the engine's and the environment of every service, as Compose reads the file."""
     values = outside(one)
 
     def read(text: str) -> str:
@@ -95,7 +104,8 @@ def compose_started(one: VLLMModel) -> list[tuple[list[str], dict[str, str]]]:
     for service in loaded["services"].values():
         pairs = [read(text).partition("=") for text in service["environment"]]
         variables = {name: value if equals else values[name] for name, equals, value in pairs}
-        started.append(([read(word) for word in service["entrypoint"] + service["command"]], variables))
+        entrypoint, words = ([read(word) for word in service[part]] for part in ("entrypoint", "command"))
+        started.append((entrypoint, words, variables))
     return started
 
 
@@ -129,7 +139,7 @@ def test_a_shell_starts_what_kubelet_would_whatever_is_in_the_texts(
 @given(one=ODD)
 @settings(max_examples=200, deadline=None)
 def test_compose_starts_what_kubelet_would_whatever_is_in_the_texts(one: VLLMModel) -> None:
-    assert compose_started(one) == [kubelet_started(one)]
+    assert compose_started(one) == [(manager.alone(stem(one)), *kubelet_started(one))]
 
 
 @given(spec=specs())
@@ -146,8 +156,9 @@ def test_every_valid_spec_starts_the_same_everywhere(
         started = compose_started(one)
     except UnsupportedError:
         return
-    assert {tuple(found) for found, _ in started} == {tuple(words)}
-    assert all(variables.items() <= found.items() for _, found in started)
+    assert {tuple(found) for _, found, _ in started} == {tuple(words)}
+    assert {tuple(found) for found, _, _ in started} == {tuple(manager.alone(stem(one)))}
+    assert all(variables.items() <= found.items() for _, _, found in started)
 
 
 def test_a_patch_of_the_pods_reaches_the_command_line_and_the_compose_file() -> None:
@@ -214,17 +225,28 @@ def test_outside_variables_are_told_once_each() -> None:
     env = [{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "t"}}} for name in ("A", "B")]
     found = engine_of(model(engine={"env": [*env, {"name": "C", "value": "$(A)$(A)"}]})).outside
     assert found == (Outside("A", "key t of Secret s"), Outside("B", "key t of Secret s"))
-    found = engine_of(model(auth={"keys": keys})).outside
-    assert found == (Outside("VLLM_API_KEY", "key a of Secret k"),)
+    engine = engine_of(model(auth={"keys": keys}))
+    first, second = (Outside("VLLM_API_KEY", "key a of Secret k"), Outside("API_KEY_2", "key b of Secret k"))
+    assert engine.outside == (first, second)
+    assert engine.bare().outside == (first,), "without the manager one key is used"
 
 
-@pytest.mark.parametrize("form", [script, compose_file])
-def test_no_key_stands_on_the_command_line_and_that_others_are_left_out_is_told(form: Any) -> None:
+def test_no_key_stands_on_the_command_line_and_that_others_are_left_out_is_told() -> None:
     one = engine_of(model(auth={"generate": True, "keys": [{"name": "k", "key": "a"}]}))
-    text = form([one])
+    text = script([one])
     assert "--api-key" not in text
     assert "API_KEY_2" not in text
     assert "nly the first key of spec.auth is used" in text
+
+
+def test_in_a_compose_file_the_manager_hands_on_every_key() -> None:
+    one = engine_of(model(auth={"generate": True, "keys": [{"name": "k", "key": "a"}]}))
+    text = compose_file([one])
+    (service,) = yaml.safe_load(text)["services"].values()
+    assert service["entrypoint"][-3:] == ["--keys", "VLLM_API_KEY,API_KEY_2", "--"]
+    assert [line.partition("=")[0] for line in service["environment"]][-2:] == ["VLLM_API_KEY", "API_KEY_2"]
+    assert "Set API_KEY_2 (in .env or in the shell): key a of Secret k." in text
+    assert "--api-key" not in text
 
 
 def test_a_key_does_not_stand_on_the_command_line_of_env_either() -> None:

@@ -30,7 +30,7 @@ def test_render_prints_the_objects_that_the_operator_would_make() -> None:
     result = render("-f", str(SAMPLE), "-n", "team")
     assert result.exit_code == 0
     rendered = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(result.stdout)}
-    assert {("ConfigMap", "vllm-gates"), ("ConfigMap", "qwen-client"), ("Deployment", "qwen")} <= set(rendered)
+    assert {("ConfigMap", "vllm-manager"), ("ConfigMap", "qwen-client"), ("Deployment", "qwen")} <= set(rendered)
     assert {one["metadata"]["namespace"] for one in rendered.values()} == {"team"}
     assert not any("ownerReferences" in one["metadata"] for one in rendered.values())
 

@@ -192,10 +192,15 @@ def test_bookkeeping_is_dropped_and_kinds_are_filled_in() -> None:
     assert "managedFields" in live["metadata"], "what was given stays as it was"
 
 
-def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_is_kept() -> None:
+def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_and_where_its_manager_answers_is_kept() -> None:
     cache = Cache()
+    gate = {"name": "gate", "containerPort": 8480}
+    http = {"name": "http", "containerPort": 8000, "protocol": "TCP"}
     spec = {
-        "containers": [{"name": "vllm"}],
+        "containers": [
+            {"name": "mesh", "image": "mesh:1", "ports": [{"name": "gate", "containerPort": 1}]},
+            {"name": "vllm", "image": "vllm:1", "ports": [http, {**gate, "protocol": "TCP"}]},
+        ],
         "initContainers": [{"name": "fetch"}, {"name": "mesh", "restartPolicy": "Always", "image": "mesh:1"}],
         "nodeName": "gpu-1",
         "schedulerName": "volcano",
@@ -206,6 +211,7 @@ def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_is_kept() 
         "schedulerName": "volcano",
         "schedulingGates": [{"name": "kueue.x-k8s.io/admission"}],
         "initContainers": [{"name": "mesh", "restartPolicy": "Always"}],
+        "containers": [{"name": "vllm", "ports": [gate]}],
     }
     cache.put(POD, as_live({**engine(1), "spec": spec}))
     assert cache.pods("team", "qwen")[0].body["spec"] == kept

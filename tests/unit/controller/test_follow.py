@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from vllm_operator.cluster.client import Client, Identity
+    from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.controller.follow import Reconcilers
 
@@ -84,7 +85,9 @@ def parts(client: Nothing | None = None) -> follow.Components:
     watches = Watches()
     for kind in WATCHED:
         watches.succeeded(kind)
-    return follow.Components(settings, cast("Client", client or Nothing()), Cache(), Queue(), telemetry, watches)
+    some = cast("Client", client or Nothing())
+    managers = cast("EngineStatusReader", None)  # no test here has a pod
+    return follow.Components(settings, some, managers, Cache(), Queue(), telemetry, watches)
 
 
 async def worked(made: follow.Components, reconciler: Fickle) -> None:

@@ -11,7 +11,7 @@ from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.controller.intake import Intake
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 
 SHARED, QWEN = NamespaceKey("team"), Key("team", "qwen")
 
@@ -73,9 +73,9 @@ async def test_a_child_that_is_relabelled_concerns_the_model_that_it_had() -> No
     assert await ways.keys() == {QWEN, Key("team", "llama")}
 
 
-async def test_the_gate_program_concerns_its_namespace() -> None:
+async def test_the_manager_concerns_its_namespace() -> None:
     ways = Ways()
-    ways.intake.changed(CONFIG_MAP, as_live(live(gates.program("team"))))
+    ways.intake.changed(CONFIG_MAP, as_live(live(manager.program("team"))))
     assert await ways.keys() == {SHARED}
 
 
@@ -106,7 +106,7 @@ async def test_a_deleted_model_concerns_its_namespace_so_that_what_is_shared_goe
 
 async def test_at_the_start_every_model_and_every_shared_program_is_looked_at() -> None:
     ways = Ways("qwen")
-    ways.intake.changed(CONFIG_MAP, as_live(live(gates.program("left-alone"))))
+    ways.intake.changed(CONFIG_MAP, as_live(live(manager.program("left-alone"))))
     await ways.keys()
     ways.intake.everything()
     assert await ways.keys() == {SHARED, QWEN, NamespaceKey("left-alone")}

@@ -32,6 +32,7 @@ from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.follow import Reconcilers
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -43,7 +44,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
+    from vllm_operator.diagnosis.facts import Finding
     from vllm_operator.errors import ApiError
 
 QWEN, SHARED = Key("team", "qwen"), NamespaceKey("team")
@@ -69,6 +72,7 @@ class Server:
         self.deleted: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
+        self.status: Finding = EngineStatus("starting", "Loading", phase="Downloading")
         self.errors: dict[str, Exception] = {}
         self.mounting: list[dict[str, Any]] = []
         self.version = 1000
@@ -146,6 +150,11 @@ class Server:
             raise self.errors["Event"]
         return self.said
 
+    async def read(self, url: str) -> Finding:
+        """What the manager in a pod says."""
+        self.reads.append(("status", url))
+        return self.status
+
     async def post_event(self, event: dict[str, Any]) -> None:
         """Keep an Event."""
         if "POST" in self.errors:
@@ -163,7 +172,10 @@ class Control:
         self.passed = timedelta()
         announcer = Announcer(client)
         look_at = self.looked_at.append
-        self.model = ModelReconciler(client, self.cache, announcer, self.engine_metrics, look_at, clock=self.now)
+        managers = cast("EngineStatusReader", self.server)
+        self.model = ModelReconciler(
+            client, self.cache, announcer, self.engine_metrics, look_at, managers=managers, clock=self.now
+        )
         self.namespace = NamespaceReconciler(client, self.cache, announcer, clock=self.now)
         self.reconcilers = Reconcilers(self.model, self.namespace)
         if raw is not None:
@@ -183,6 +195,16 @@ class Control:
     async def reconcile(self, key: QueueKey = QWEN) -> float | None:
         """One pass."""
         return await self.reconcilers.reconcile(key)
+
+    async def settle(self) -> float | None:
+        """Passes until no lookup brings anything new."""
+        delay = await self.reconcile()
+        await self.model.lookups.settled()
+        while QWEN in self.looked_at:
+            self.looked_at.remove(QWEN)
+            delay = await self.reconcile()
+            await self.model.lookups.settled()
+        return delay
 
 
 @pytest.fixture
@@ -557,7 +579,7 @@ async def test_every_write_says_why(serving: Control, caplog: pytest.LogCaptureF
     edited["metadata"]["resourceVersion"] = "5000"
     serving.cache.put(MODEL, as_live(edited))
     await serving.reconcile()
-    assert "applied Deployment qwen (spec.template.spec.containers[vllm].command: nothing -> --max-model-len 512" in (
+    assert "applied Deployment qwen (spec.template.spec.containers[vllm].args: nothing -> --max-model-len 512" in (
         caplog.text
     )
 
@@ -572,10 +594,10 @@ async def test_what_models_share_comes_with_the_first_one_and_goes_with_the_last
     control = Control(resource())
     assert await control.reconcile(SHARED) is None
     assert await control.reconcile(SHARED) == 1
-    assert control.server.writes == [("ConfigMap", "vllm-gates", False), ("ConfigMap", "vllm-catalog", False)]
+    assert control.server.writes == [("ConfigMap", "vllm-manager", False), ("ConfigMap", "vllm-catalog", False)]
     control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     assert await control.reconcile(SHARED) is None
-    assert control.server.deleted == ["vllm-gates", "vllm-catalog"]
+    assert control.server.deleted == ["vllm-manager", "vllm-catalog"]
 
 
 async def test_models_that_come_together_cost_one_more_write_of_the_catalogue() -> None:
@@ -603,7 +625,7 @@ async def test_a_model_that_gets_ready_has_its_catalogue_looked_at_and_one_that_
     assert serving.looked_at == [SHARED]
 
 
-@pytest.mark.parametrize("name", ["vllm-gates", "vllm-catalog"])
+@pytest.mark.parametrize("name", ["vllm-manager", "vllm-catalog"])
 async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(name: str) -> None:
     control = Control(resource())
     foreign = {"kind": "ConfigMap", "metadata": {"name": name, "namespace": "team"}}
@@ -619,16 +641,16 @@ async def test_a_foreign_config_map_under_a_shared_name_is_left_alone_and_told(n
     assert await control.reconcile(SHARED) is None
 
 
-async def test_a_gate_program_of_ours_is_taken_back() -> None:
+async def test_a_manager_of_ours_is_taken_back() -> None:
     control = Control(resource())
-    old = live(gates.program("team"))
+    old = live(manager.program("team"))
     old["data"] = {}
     control.have(old, cached=False)
     await control.reconcile(SHARED)
-    assert ("ConfigMap", "vllm-gates", True) in control.server.writes
-    found = control.cache.get(CONFIG_MAP, Key("team", "vllm-gates"))
+    assert ("ConfigMap", "vllm-manager", True) in control.server.writes
+    found = control.cache.get(CONFIG_MAP, Key("team", "vllm-manager"))
     assert found is not None
-    assert found.body["data"] == gates.program("team")["data"]
+    assert found.body["data"] == manager.program("team")["data"]
 
 
 def shown(control: Control) -> dict[str, Any]:
@@ -646,28 +668,33 @@ async def test_every_child_that_is_written_is_known_at_once() -> None:
         assert found.key == (kind, name)
 
 
-# --- what kubelet says, and what is told
+# --- what lookups bring, and what is told
 
 
 def silent(version: int = 31) -> dict[str, Any]:
     """A pod that has a node, and whose engine has not been admitted for a long time."""
     running = {"started": False, "state": {"running": {"startedAt": "2026-11-22T11:00:01Z"}}}
-    found = pod(container=running, conditions=({"type": "PodScheduled", "status": "True"},))
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    found = pod(container=running, conditions=(scheduled,), podIP="10.0.0.5")
     found["metadata"]["resourceVersion"] = str(version)
-    return found
+    ports = [{"name": "http", "containerPort": 8000}, {"name": "gate", "containerPort": 8480}]
+    return {**found, "spec": {"nodeName": "a", "containers": [{"name": "vllm", "ports": ports}]}}
 
 
-def said(text: str, *, after: str = "2026-11-22T11:00:05Z") -> dict[str, Any]:
-    """An Event of kubelet's."""
-    return {"reason": "Unhealthy", "lastTimestamp": after, "message": f"Startup probe failed: {text}\n"}
-
-
-async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_gate() -> None:
+def unready(*pods: dict[str, Any]) -> Control:
+    """A model with these pods, of which none is ready."""
     control = Control(resource())
     control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, as_live(silent()))
-    control.server.said = [said("serves other, not qwen")]
-    delay = await control.reconcile()
+    for found in pods:
+        control.cache.put(POD, as_live(found))
+    return control
+
+
+async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_manager() -> None:
+    control = unready(silent())
+    control.server.status = EngineStatus("starting", "WrongModel", "serves other, not qwen", phase="Ready")
+    delay = await control.settle()
+    assert control.server.reads == [("status", "http://10.0.0.5:8480/status")]
     told = condition(control.server.statuses[-1], "Ready")
     assert told["reason"] == "WrongModel"
     assert told["message"] == (
@@ -677,24 +704,82 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_gate()
     assert [event["reason"] for event in control.server.events] == ["WrongModel"]
 
 
-async def test_an_unready_pod_in_an_unchanged_world_costs_no_read_before_its_time_and_no_second_status() -> None:
-    control = Control(resource())
-    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, as_live(silent()))
-    control.server.said = [said("nothing listens on port 8000 yet: the model is still loading")]
-    for _ in range(20):
-        await control.reconcile()
-    assert control.server.reads == [("Event", "qwen-1")]
-    assert len(control.server.statuses) == 1
+async def test_the_load_phase_is_told_as_it_moves_and_costs_a_status_each_and_no_event() -> None:
+    control = unready(silent())
+    phases = [
+        ("Downloading", ""),
+        ("LoadingWeights", "3 of 8 shards"),
+        ("LoadingWeights", "8 of 8 shards"),
+        ("Ready", ""),
+    ]
+    for phase, detail in phases:
+        control.server.status = EngineStatus("starting", "Loading", phase=phase, phase_detail=detail)
+        for _ in range(3):
+            await control.settle()
+        control.passed += timedelta(seconds=10)
+    told = [status["engines"][0] for status in control.server.statuses]
+    assert [(one.get("phase"), one["sentence"]) for one in told] == [
+        (None, "loads its model since 2026-11-22T11:00:00Z"),
+        ("Downloading", "downloads its model"),
+        ("LoadingWeights", "loads its weights (3 of 8 shards)"),
+        ("LoadingWeights", "loads its weights (8 of 8 shards)"),
+        ("Ready", "waits for its first completion"),
+    ]
+    messages = [condition(status, "Reconciling")["message"] for status in control.server.statuses]
+    assert messages[2] == "0 of 1 engines serve; qwen-1 loads its weights (3 of 8 shards)"
     assert control.server.events == []
 
 
+async def test_an_unready_pod_in_an_unchanged_world_costs_no_question_before_its_time_and_no_second_status() -> None:
+    control = unready(silent())
+    for _ in range(20):
+        await control.settle()
+    assert control.server.reads == [("status", "http://10.0.0.5:8480/status")]
+    assert len(control.server.statuses) == 2, "one before its manager had answered"
+    for _ in range(20):
+        control.passed += timedelta(minutes=2)
+        await control.settle()
+    assert len(control.server.reads) == 21
+    assert len(control.server.statuses) == 2
+
+
+async def test_a_manager_that_does_not_answer_is_told_as_that_and_changes_nothing_else() -> None:
+    control = unready(silent())
+    await control.settle()
+    sentence = "its manager cannot be reached at 10.0.0.5:8480 (no answer within 2 s): a NetworkPolicy?"
+    control.server.status = NoAnswer(sentence)
+    control.passed += timedelta(seconds=10)
+    await control.settle()
+    told = control.server.statuses[-1]
+    assert condition(told, "Ready")["reason"] == "EnginesStarting"
+    assert condition(told, "Ready")["message"].endswith(f"loads its model since 2026-11-22T11:00:00Z; {sentence}")
+    assert (control.server.writes, control.server.events) == ([], [])
+
+
+async def test_the_trouble_of_a_manager_itself_is_a_warning() -> None:
+    control = unready(silent())
+    control.server.status = EngineStatus("starting", "Loading", trouble="its judge ended: SyntaxError")
+    await control.settle()
+    assert control.server.statuses[-1]["warnings"] == [
+        "qwen-1: its manager is in trouble: its judge ended: SyntaxError"
+    ]
+    assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
+
+
+async def test_why_a_pod_cannot_be_set_up_is_read_from_its_events() -> None:
+    creating = pod(container={"state": {"waiting": {"reason": "ContainerCreating"}}})
+    control = unready(creating)
+    text = 'configmap "vllm-manager" not found'
+    control.server.said = [{"reason": "FailedMount", "lastTimestamp": "2026-11-22T11:00:05Z", "message": text}]
+    await control.settle()
+    assert control.server.reads == [("Event", "qwen-1")]
+    assert text in condition(control.server.statuses[-1], "Ready")["message"]
+
+
 async def test_events_that_cannot_be_read_do_not_stop_the_status() -> None:
-    control = Control(resource())
-    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
-    control.cache.put(POD, as_live(silent()))
+    control = unready(pod(container={"state": {"waiting": {"reason": "ContainerCreating"}}}))
     control.server.errors["Event"] = ApiRefused("GET", "events is forbidden")
-    assert await control.reconcile() == 10
+    assert await control.settle() == 10
     assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
 
 

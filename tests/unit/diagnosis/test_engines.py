@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.resources import NOW, pod
 from vllm_operator.api.conditions import Reason
-from vllm_operator.diagnosis.cause import EngineState
-from vllm_operator.diagnosis.engines import judged_again_at, report, reports, summary
-from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
-from vllm_operator.diagnosis.facts import unbound_claims
+from vllm_operator.diagnosis.cause import EngineState, Lookup
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
+from vllm_operator.diagnosis.engines import (
+    NeededLookup,
+    judged_again_at,
+    manager_url,
+    needed_lookup,
+    report,
+    reports,
+    summary,
+)
+from vllm_operator.diagnosis.events import KubeletMessage
+from vllm_operator.diagnosis.facts import pod_facts, unbound_claims
 from vllm_operator.diagnosis.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from vllm_operator.diagnosis.facts import Finding
 
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
@@ -43,7 +55,12 @@ WORKER_LOG = """
 (APIServer pid=4286) INFO 11-25 23:40:14 [core_client.py:777] [shutdown] MPClient: complete
 """  # noqa: E501 # as vLLM 0.32.0 writes it
 KILLED_WORKER = f"worker process VllmWorker-0 was ended by {SIGNALS[4]}: {SIGNALS[4].hint}"
+FOR_MEMORY = "the kernel killed 1 of this container's processes for memory"
 LOG = "loading\nValueError: out of memory\n\n"
+NO_PYTHON = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    'unable to start container process: exec: "python3": executable file not found in $PATH'
+)
 
 CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
     ("ready", pod(ready=True, container={"started": True, "state": RUNNING}), EngineState.SERVING, ""),
@@ -140,6 +157,42 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "ended with exit code 1 (Error, 1 restarts): ValueError: out of memory",
     ),
     (
+        "ended by its manager",
+        pod(
+            container={
+                "state": terminated(1, "ended by its manager: no step with work\nloading\nTimeoutError: step\nbye"),
+                "restartCount": 1,
+            }
+        ),
+        EngineState.FAILING,
+        "ended by its manager: no step with work (1 restarts): TimeoutError: step",
+    ),
+    (
+        "ended by itself, as its manager tells",
+        pod(container={"state": terminated(1, f"the engine ended with exit code 0\n{WORKER_LOG}"), "restartCount": 2}),
+        EngineState.FAILING,
+        f"the engine ended with exit code 0 (2 restarts): {KILLED_WORKER}",
+    ),
+    (
+        "ended because the kernel wanted its memory",
+        pod(
+            container={
+                "state": terminated(
+                    137, "the kernel killed 1 of this container's processes for memory: b\nValueError: c"
+                ),
+                "restartCount": 1,
+            }
+        ),
+        EngineState.FAILING,
+        f"{FOR_MEMORY}: b (1 restarts): raise spec.resources.limits.memory, or let the engine use less",
+    ),
+    (
+        "ended by a signal, as its manager tells",
+        pod(container={"state": terminated(135, "the engine was ended by SIGBUS, which nobody had asked for\n")}),
+        EngineState.FAILING,
+        f"the engine was ended by SIGBUS, which nobody had asked for (0 restarts): {SIGNALS[7].hint}",
+    ),
+    (
         "evicted",
         pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
         EngineState.FAILING,
@@ -179,100 +232,222 @@ def test_a_few_engines_stand_for_many() -> None:
 LOADING = pod(container={"started": False, "state": RUNNING})
 WITHDRAWN = pod(container={"started": True, "state": RUNNING})
 CREATING = pod(container={"state": waiting("ContainerCreating")})
-ADVICE = "the image needs python3 on its path, or spec.gates.probe a command that it has"
-NO_PYTHON = 'exec: "python3": executable file not found in $PATH'
+UNREACHED = "its manager cannot be reached at 10.0.0.5:8480 (no answer within 2 s): a NetworkPolicy?"
+CRASHED_AND_BACK = pod(
+    container={"started": False, "state": RUNNING, "lastState": terminated(1, LOG), "restartCount": 1}
+)
+CRASH = "ended with exit code 1 (Error, 1 restarts): ValueError: out of memory"
+PHASE_SINCE = "2026-11-22T11:02:03Z"
+
+
+def loading(phase: str, detail: str = "", cause: str = "Loading", sentence: str = "", **more: Any) -> EngineStatus:
+    """What a manager says of an engine that loads."""
+    return EngineStatus("starting", cause, sentence, phase=phase, phase_detail=detail, phase_since=PHASE_SINCE, **more)
 
 
 @pytest.mark.parametrize(
-    ("found", "message", "state", "reason", "sentence"),
+    ("found", "finding", "state", "reason", "sentence"),
     [
         (
             LOADING,
-            KubeletMessage(MessageKind.STARTUP, "nothing listens on port 8000 yet: the model is still loading"),
+            loading("Downloading"),
             EngineState.STARTING,
             Reason.ENGINES_STARTING,
-            f"loads its model {SINCE}: nothing listens on port 8000 yet: the model is still loading",
+            f"downloads its model since {PHASE_SINCE}",
         ),
         (
             LOADING,
-            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
+            loading("LoadingWeights", "3 of 8 shards"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its weights (3 of 8 shards) since {PHASE_SINCE}",
+        ),
+        (
+            LOADING,
+            loading("OfALaterVersion"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model (OfALaterVersion) since {PHASE_SINCE}",
+        ),
+        (
+            LOADING,
+            loading("Ready", "", "Silent", "/v1/completions does not answer"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"waits for its first completion since {PHASE_SINCE}: /v1/completions does not answer",
+        ),
+        (
+            LOADING,
+            EngineStatus("serving", "Completed", "completed a prompt", ready=True, phase="Ready"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            "has completed a prompt, and kubelet has not let it in yet",
+        ),
+        (
+            LOADING,
+            EngineStatus("starting", "Loading", "nothing listens on port 8000"),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}: nothing listens on port 8000",
+        ),
+        (
+            LOADING,
+            NoAnswer(UNREACHED),
+            EngineState.STARTING,
+            Reason.ENGINES_STARTING,
+            f"loads its model {SINCE}; {UNREACHED}",
+        ),
+        (
+            LOADING,
+            loading("Ready", "", "WrongModel", "serves other, not qwen"),
             EngineState.FAILING,
             Reason.WRONG_MODEL,
             f"is not admitted {SINCE}: serves other, not qwen",
         ),
         (
             LOADING,
-            KubeletMessage(
-                MessageKind.STARTUP, "/v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key"
-            ),
+            loading("Ready", "", "Unauthorized", "/v1/models: 401 Unauthorized"),
             EngineState.FAILING,
             Reason.UNAUTHORIZED,
-            f"is not admitted {SINCE}: /v1/models: 401 Unauthorized: VLLM_API_KEY of this container is not a key",
+            f"is not admitted {SINCE}: /v1/models: 401 Unauthorized",
         ),
         (
             LOADING,
-            KubeletMessage(MessageKind.STARTUP, "/v1/completions: HTTP 500: no template"),
+            loading("Ready", "", "Failing", "/v1/completions: HTTP 500: no template"),
             EngineState.FAILING,
             Reason.COMPLETIONS_FAIL,
             f"is not admitted {SINCE}: /v1/completions: HTTP 500: no template",
         ),
         (
             LOADING,
-            KubeletMessage(MessageKind.STARTUP, "/v1/completions: a completion came back empty"),
+            loading("Ready", "", "Empty", ""),
             EngineState.FAILING,
             Reason.COMPLETIONS_FAIL,
-            f"is not admitted {SINCE}: /v1/completions: a completion came back empty",
-        ),
-        (
-            LOADING,
-            KubeletMessage(MessageKind.STARTUP, "/v1/completions does not answer within 9 s"),
-            EngineState.STARTING,
-            Reason.ENGINES_STARTING,
-            f"loads its model {SINCE}: /v1/completions does not answer within 9 s",
-        ),
-        (
-            LOADING,
-            KubeletMessage(MessageKind.ERRORED, NO_PYTHON),
-            EngineState.FAILING,
-            Reason.GATE_CANNOT_RUN,
-            f"is not admitted {SINCE}: its gate cannot run: {NO_PYTHON}; {ADVICE}",
+            f"is not admitted {SINCE}: Empty",
         ),
         (
             CREATING,
-            KubeletMessage(MessageKind.UNMOUNTED, 'configmap "vllm-gates" not found'),
+            KubeletMessage('configmap "vllm-manager" not found'),
             EngineState.FAILING,
             Reason.ENGINES_FAILING,
-            f'cannot start {SINCE}: configmap "vllm-gates" not found',
+            f'cannot start {SINCE}: configmap "vllm-manager" not found',
         ),
         (
             WITHDRAWN,
-            KubeletMessage(MessageKind.READINESS, "no progress with requests in flight (engine 0)"),
+            EngineStatus("withdrawn", "Stalled", "no step with 8 requests in flight (engine 0)"),
             EngineState.WITHDRAWN,
             Reason.ENGINES_WITHDRAWN,
-            f"served before, and takes no traffic {SINCE}: no progress with requests in flight (engine 0)",
+            f"served before, and takes no traffic {SINCE}: no step with 8 requests in flight (engine 0)",
         ),
         (
             WITHDRAWN,
-            KubeletMessage(MessageKind.STARTUP, "serves other, not qwen"),
+            EngineStatus("serving", "Completed", "completed a prompt", ready=True),
             EngineState.WITHDRAWN,
             Reason.ENGINES_WITHDRAWN,
             f"served before, and takes no traffic {SINCE}",
         ),
+        (
+            WITHDRAWN,
+            NoAnswer(UNREACHED),
+            EngineState.WITHDRAWN,
+            Reason.ENGINES_WITHDRAWN,
+            f"served before, and takes no traffic {SINCE}; {UNREACHED}",
+        ),
+        (
+            WITHDRAWN,
+            EngineStatus("withdrawn", "Asleep", "the engine is asleep (level 1)"),
+            EngineState.WITHDRAWN,
+            Reason.ASLEEP,
+            f"takes no traffic {SINCE}: the engine is asleep (level 1)",
+        ),
+        (
+            WITHDRAWN,
+            EngineStatus("withdrawn", "Paused"),
+            EngineState.WITHDRAWN,
+            Reason.PAUSED,
+            f"takes no traffic {SINCE}: Paused",
+        ),
+        (
+            WITHDRAWN,
+            EngineStatus("withdrawn", "Scaling", "the engine changes its number of ranks"),
+            EngineState.WITHDRAWN,
+            Reason.SCALING,
+            f"takes no traffic {SINCE}: the engine changes its number of ranks",
+        ),
+        (
+            CRASHED_AND_BACK,
+            loading("LoadingWeights", "3 of 8 shards"),
+            EngineState.FAILING,
+            Reason.ENGINES_FAILING,
+            CRASH,  # as it was before it was started again, which is no new cause; the phase is reported beside it
+        ),
     ],
 )
-def test_what_kubelet_says_of_the_gate_completes_the_sentence_and_names_the_reason_where_it_is_certain(
-    found: dict[str, Any], message: KubeletMessage, state: EngineState, reason: Reason, sentence: str
+def test_what_a_lookup_found_completes_the_sentence_and_names_the_reason_where_it_is_certain(
+    found: dict[str, Any], finding: Finding, state: EngineState, reason: Reason, sentence: str
 ) -> None:
-    told = report(found, message)
+    told = report(found, finding)
     assert (told.state, told.reason, told.sentence) == (state, reason, sentence)
 
 
-def test_what_a_pod_says_itself_counts_more_than_what_kubelet_says_of_its_gate() -> None:
-    told = report(
-        pod(container={"state": terminated(1, LOG)}), KubeletMessage(MessageKind.STARTUP, "serves other, not qwen")
-    )
+def test_what_a_pod_says_itself_counts_more_than_what_a_lookup_found() -> None:
+    told = report(pod(container={"state": terminated(1, LOG)}), loading("Ready", "", "WrongModel", "serves other"))
     assert "ended with exit code 1" in told.sentence
     assert told.reason is Reason.ENGINES_FAILING
+
+
+def test_phase_and_trouble_of_a_manager_are_reported_as_long_as_its_engine_is_not_ready() -> None:
+    found = loading("Compiling", trouble="its judge ended: SyntaxError")
+    told = report(LOADING, found)
+    assert (told.phase, told.trouble) == ("Compiling", "its judge ended: SyntaxError")
+    assert report(pod(ready=True), found).phase == ""
+    assert report(LOADING).phase == ""
+    assert report(CRASHED_AND_BACK, found).phase == "Compiling"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"state": terminated(128, NO_PYTHON, "StartError")},
+        {"state": waiting("RunContainerError", NO_PYTHON)},
+        {"state": waiting("CrashLoopBackOff"), "lastState": terminated(128, NO_PYTHON, "StartError")},
+    ],
+)
+def test_an_image_without_python_is_told_as_that(state: dict[str, Any]) -> None:
+    told = report(pod(container=state))
+    assert (told.state, told.reason) == (EngineState.FAILING, Reason.GATE_CANNOT_RUN)
+    assert told.sentence == (
+        "cannot start: there is no python3: the engine's manager needs python3 (3.9 or newer) on the path of the image"
+    )
+
+
+def asked(found: dict[str, Any], *, port: int | None = 8480, address: str = "10.0.0.5") -> dict[str, Any]:
+    """The pod with an address, and with a gate port."""
+    ports = [{"name": "http", "containerPort": 8000}]
+    ports += [{"name": "gate", "containerPort": port}] if port else []
+    containers = [
+        {"name": "mesh", "ports": [{"name": "gate", "containerPort": 1}]},
+        {"name": "vllm", "ports": ports},
+    ]
+    return {**found, "spec": {"containers": containers}, "status": {**found["status"], "podIP": address}}
+
+
+def test_a_manager_is_asked_at_its_pods_address_and_at_the_port_of_its_own_template() -> None:
+    assert manager_url(pod_facts(asked(LOADING))) == "http://10.0.0.5:8480/status"
+    assert manager_url(pod_facts(asked(LOADING, port=9000, address="fd00::5"))) == "http://[fd00::5]:9000/status"
+    for odd in (asked(LOADING, port=None), asked(LOADING, address=""), asked(LOADING, address="example.com"), LOADING):
+        assert manager_url(pod_facts(odd)) == ""
+
+
+def test_where_more_can_be_said_of_a_pod_follows_from_how_far_it_is() -> None:
+    started, changed = datetime(2026, 11, 22, 10, tzinfo=UTC), datetime(2026, 11, 22, 11, tzinfo=UTC)
+    assert needed_lookup(asked(LOADING)) == NeededLookup(Lookup.LOADING, started)
+    assert needed_lookup(asked(CRASHED_AND_BACK)) == NeededLookup(Lookup.LOADING, started)
+    assert needed_lookup(asked(WITHDRAWN)) == NeededLookup(Lookup.WITHDRAWN, changed)
+    assert needed_lookup(CREATING) == NeededLookup(Lookup.EVENTS, changed)
+    for nobody_to_ask in (LOADING, WITHDRAWN, asked(LOADING, port=None)):
+        assert needed_lookup(nobody_to_ask) is None
+    assert needed_lookup(asked(pod(ready=True))) is None
 
 
 # --- what happens before the engine runs, and beside it
@@ -500,7 +675,7 @@ def test_an_engine_that_is_ready_in_a_pod_that_is_not_is_told_with_what_is_missi
 
 
 def test_a_sandbox_that_cannot_be_made_is_told_until_it_is_there() -> None:
-    message = KubeletMessage(MessageKind.NO_SANDBOX, "Failed to create pod sandbox: no network")
+    message = KubeletMessage("Failed to create pod sandbox: no network")
     told = report(CREATING, message)
     assert (told.state, told.sentence) == (
         EngineState.FAILING,

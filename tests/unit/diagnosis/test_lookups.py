@@ -1,81 +1,127 @@
-"""When the Events of a pod are read: seldom, and ever more seldom."""
+"""When a pod is looked up: seldom, and ever more seldom."""
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import NOW, pod
-from vllm_operator.diagnosis.cause import EngineState
-from vllm_operator.diagnosis.events import KubeletMessage, MessageKind
+from vllm_operator.diagnosis.cause import Lookup
+from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.lookups import (
     MOST_AT_ONCE,
-    EventLookup,
     LookupBudget,
+    PodLookup,
     Rate,
     after_lookup,
+    begun,
     due,
     next_lookup,
     planned,
     planned_lookup,
+    still_true,
 )
+
+if TYPE_CHECKING:
+    from vllm_operator.diagnosis.facts import Finding
 
 SINCE = NOW - timedelta(hours=1)  # as the pods of the support module have it
 SCHEDULED = ({"type": "PodScheduled", "status": "True"},)
+GATE = {"containers": [{"name": "vllm", "ports": [{"name": "gate", "containerPort": 8480}]}]}
+WORDS = EngineStatus("starting", "Loading", phase="Downloading")
 
 
-def next_lookup_at(found: dict[str, Any], last: EventLookup | None) -> datetime | None:
-    """When the Events of a pod are read next."""
+def next_lookup_at(found: dict[str, Any], last: PodLookup | None) -> datetime | None:
+    """When a pod is looked up next."""
     lookup = planned_lookup(found, last)
     return None if lookup is None else lookup.at
 
 
-def silent(name: str = "qwen-1", *, started: bool = False, version: int = 30) -> dict[str, Any]:
-    """A pod that runs, is not ready and does not say why."""
-    running = {"started": started, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
-    found = pod(name, container=running, conditions=SCHEDULED)
+def silent(
+    name: str = "qwen-1", *, started: bool = False, version: int = 30, since: str = "2026-11-22T11:00:00Z"
+) -> dict[str, Any]:
+    """A pod whose engine runs since then, and loads; or one that lost its traffic at eleven."""
+    running = {"started": started, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z" if started else since}}}
+    found = pod(name, container=running, conditions=SCHEDULED, podIP="10.0.0.5")
+    found["metadata"]["resourceVersion"] = str(version)
+    return {**found, "spec": GATE}
+
+
+def creating(version: int = 30) -> dict[str, Any]:
+    """A pod whose containers are not there yet."""
+    found = pod(container={"state": {"waiting": {"reason": "ContainerCreating"}}}, conditions=SCHEDULED)
     found["metadata"]["resourceVersion"] = str(version)
     return found
 
 
-def reads(pod_versions: dict[int, int], minutes: int) -> int:
-    """How often the Events of a pod are read in so many minutes; its versions by the second of their change."""
-    known: EventLookup | None = None
-    count = version = 0
+def lookups_of(found: dict[str, Any], minutes: int, versions: dict[int, int] | None = None) -> list[int]:
+    """The seconds in which a pod is looked up; its versions by the second of their change."""
+    known: PodLookup | None = None
+    made = []
     for second in range(60 * minutes):
-        version = pod_versions.get(second, version)
-        found, now = silent(version=version), SINCE + timedelta(seconds=second)
+        found["metadata"]["resourceVersion"] = str((versions or {}).get(second, found["metadata"]["resourceVersion"]))
+        now = SINCE + timedelta(seconds=second)
         when = next_lookup_at(found, known)
         if when is not None and when <= now:
-            known, count = after_lookup(found, known, None, now), count + 1
-    return count
+            known = after_lookup(found, known, WORDS, now)
+            made.append(second)
+    return made
 
 
-def test_an_engine_that_loads_is_given_time_and_one_that_lost_its_traffic_is_asked_about_at_once() -> None:
-    assert next_lookup_at(silent(), None) == SINCE + timedelta(seconds=10)
-    assert next_lookup_at(silent(started=True), None) == SINCE + timedelta(seconds=2)
+def test_a_manager_is_asked_as_often_as_its_engine_may_have_come_further_and_then_once_a_minute() -> None:
+    assert lookups_of(silent(), 5) == [2, 12, 32, 72, 132, 192, 252]
+    assert lookups_of(silent(started=True), 3) == [2, 4, 8, 16, 32, 64, 124]
 
 
-def test_an_unchanged_pod_is_looked_up_seven_times_in_a_quarter_of_an_hour_and_then_every_five_minutes() -> None:
-    assert reads({}, 15) == 7
-    assert reads({}, 75) == 7 + 12
+def test_events_are_read_seven_times_in_a_quarter_of_an_hour_and_then_every_five_minutes() -> None:
+    assert len(lookups_of(creating(), 15)) == 7
+    assert len(lookups_of(creating(), 75)) == 7 + 12
 
 
-@given(st.dictionaries(st.integers(0, 299), st.integers(1, 9), max_size=100))
-def test_however_often_a_pod_changes_its_events_are_read_at_most_every_ten_seconds(versions: dict[int, int]) -> None:
-    assert reads(versions, 5) <= 30
+@pytest.mark.parametrize(("found", "pause"), [(silent(), 10), (creating(), 10), (silent(started=True), 2)])
+@given(versions=st.dictionaries(st.integers(0, 299), st.integers(1, 9), max_size=100))
+def test_however_often_a_pod_changes_it_is_looked_up_only_so_often(
+    found: dict[str, Any], pause: int, versions: dict[int, int]
+) -> None:
+    made = lookups_of(found, 5, versions)
+    assert all(later - earlier >= pause for earlier, later in itertools.pairwise(made))
 
 
 def test_other_words_and_another_version_shorten_the_pause_again() -> None:
-    message = KubeletMessage(MessageKind.STARTUP, "still loading")
-    first = after_lookup(silent(), None, message, NOW)
-    second = after_lookup(silent(), first, message, NOW)
+    first = after_lookup(silent(), None, WORDS, NOW)
+    second = after_lookup(silent(), first, WORDS, NOW)
     assert (first.repeats, second.repeats) == (0, 1)
-    assert after_lookup(silent(), second, KubeletMessage(MessageKind.STARTUP, "other"), NOW).repeats == 0
-    assert after_lookup(silent(version=31), second, message, NOW).repeats == 0
+    assert after_lookup(silent(), second, EngineStatus("starting", phase="KVCache"), NOW).repeats == 0
+    assert after_lookup(silent(version=31), second, WORDS, NOW).repeats == 0
+
+
+def test_a_lookup_that_was_begun_is_not_begun_again_and_what_was_known_stays_until_it_has_ended() -> None:
+    before = after_lookup(silent(), None, WORDS, NOW - timedelta(minutes=1))
+    running = begun(silent(), before, NOW)
+    assert running.finding == WORDS
+    assert due(planned([silent()], {"uid-of-qwen-1": running}), NOW + timedelta(seconds=9)) == ()
+    assert begun(silent(), None, NOW).finding is None
+
+
+@pytest.mark.parametrize(
+    ("later", "finding"),
+    [
+        (silent(version=31), WORDS),
+        (silent(since="2026-11-22T11:30:00Z"), None),  # started again
+        (silent(started=True), None),  # served, and lost its traffic
+    ],
+)
+def test_what_was_said_of_an_earlier_process_of_the_engine_is_forgotten(
+    later: dict[str, Any], finding: Finding | None
+) -> None:
+    known = after_lookup(silent(), None, WORDS, NOW)
+    assert still_true(later, known).finding == finding
+    assert still_true(later, known).at == NOW, "which gives no right to look up sooner"
 
 
 def test_many_silent_pods_take_turns() -> None:
@@ -94,15 +140,16 @@ def test_pods_that_need_no_explanation_are_never_looked_up() -> None:
     unreported: dict[str, Any] = {**silent(), "status": {}}
     crashed = pod(container={"state": {"terminated": {"exitCode": 1}}}, conditions=SCHEDULED)
     unscheduled = pod(containerStatuses=[])
-    found = [pod(ready=True, conditions=SCHEDULED), unscheduled, leaving, unreported, crashed]
-    assert [next_lookup_at(one, None) for one in found] == [None] * 5
+    without_manager = {**silent(), "spec": {}}
+    found = [pod(ready=True, conditions=SCHEDULED), unscheduled, leaving, unreported, crashed, without_manager]
+    assert [next_lookup_at(one, None) for one in found] == [None] * 6
     assert next_lookup(planned(found, {}), NOW, {}) is None
     assert isinstance(next_lookup(planned([silent()], {}), NOW, {}), datetime)
 
 
 # --- the budget of all models
 
-LOAD, LOST = EngineState.STARTING, EngineState.WITHDRAWN
+LOAD, LOST = Lookup.LOADING, Lookup.WITHDRAWN
 
 
 def turns(
@@ -156,10 +203,10 @@ def test_pods_that_wait_for_their_turn_have_the_model_looked_at_then_and_the_oth
     known = {"uid-of-qwen-2": after_lookup(lost, None, None, NOW)}
     turn = {LOAD: NOW + timedelta(minutes=2)}
     assert next_lookup(planned([loading], {}), NOW, turn) == NOW + timedelta(minutes=2)
-    assert next_lookup(planned([loading, lost], known), NOW, turn) == NOW + timedelta(seconds=10)
+    assert next_lookup(planned([loading, lost], known), NOW, turn) == NOW + timedelta(seconds=2)
 
 
 def test_pods_that_lost_their_traffic_are_looked_up_before_those_that_load() -> None:
     found = [*(silent(f"qwen-{number}") for number in range(MOST_AT_ONCE)), silent("qwen-9", started=True)]
     first = due(planned(found, {}), NOW)[0]
-    assert (first.pod["metadata"]["name"], first.state) == ("qwen-9", LOST)
+    assert (first.pod["metadata"]["name"], first.kind) == ("qwen-9", LOST)

@@ -184,7 +184,9 @@ class Fleet:
         made["metadata"]["annotations"] = template["metadata"]["annotations"]
         name = made["metadata"]["name"]
         references = [
-            one["valueFrom"]["secretKeyRef"] for one in template["spec"]["containers"][0]["env"] if "valueFrom" in one
+            one["valueFrom"]["secretKeyRef"]
+            for one in template["spec"]["containers"][0]["env"]
+            if "secretKeyRef" in one.get("valueFrom", ())
         ]
         self.accepted[name] = frozenset(self.value(one) for one in references)
         self.revisions[name] = repr(template)

@@ -25,18 +25,20 @@ from tests.support.resources import (
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
-from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP, MANAGER_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.diagnosis import fleet
+from vllm_operator.diagnosis import fleet, lookups
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
-from vllm_operator.render import gates
+from vllm_operator.render import manager
 from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.objects import shared as rendered_shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -680,6 +682,106 @@ def test_more_and_longer_warnings_than_the_schema_allows_are_cut() -> None:
     assert [len(warning) for warning in told["warnings"]] == [1024] * 16
 
 
+# --- the engines, one by one
+
+RUNNING: Mapping[str, Any] = {"state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
+
+
+def test_each_engine_is_told_and_those_first_that_do_not_serve() -> None:
+    raw, found, _ = settled()
+    pods = [
+        pod("qwen-a", ready=True, container={"started": True, **RUNNING}),
+        pod("qwen-c", container={"started": True, **RUNNING}),
+        pod("qwen-b", container={"started": False, **RUNNING}),
+        pod("qwen-d", containerStatuses=[], conditions=()),
+    ]
+    loading = lookups.after_lookup(pods[2], None, EngineStatus("starting", "Loading", phase="Compiling"), NOW)
+    plan = decide(observation(raw, found, *pods, lookups={"uid-of-qwen-b": loading}))
+    assert told_by(plan)["engines"] == [
+        {
+            "pod": "qwen-b",
+            "state": "Starting",
+            "phase": "Compiling",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "compiles its kernels",
+        },
+        {
+            "pod": "qwen-c",
+            "state": "Withdrawn",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "served before, and takes no traffic since 2026-11-22T11:00:00Z",
+        },
+        {
+            "pod": "qwen-d",
+            "state": "Starting",
+            "since": "2026-11-22T11:00:00Z",
+            "sentence": "waits for scheduler default-scheduler, which has said nothing of it",
+        },
+        {"pod": "qwen-a", "state": "Serving", "since": "2026-11-22T11:00:00Z"},
+    ]
+
+
+def test_of_many_engines_those_are_told_that_do_not_serve_and_the_status_stays_small() -> None:
+    raw, found, _ = settled()
+    serving = [pod(f"qwen-{number:03}", ready=True, container={"started": True, **RUNNING}) for number in range(200)]
+    trouble = {"state": {"waiting": {"reason": "ErrImagePull", "message": "x" * 5000}}, "started": False}
+    failing = [pod(f"qwen-z{number:03}", container=trouble) for number in range(20)]
+    status = told_by(decide(observation(raw, found, *serving, *failing)))
+    assert [one["state"] for one in status["engines"]] == ["Failing"] * 20 + ["Serving"] * 12
+    assert len(orjson.dumps(status)) < 40_000
+
+
+def test_a_model_without_engines_has_no_list_of_them() -> None:
+    raw, found, _ = settled()
+    assert "engines" not in told_by(decide(observation(raw, found)))
+
+
+def test_an_engine_that_sleeps_is_the_reason_where_it_is_the_only_one() -> None:
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    sleeper = pod(container={"started": True, **RUNNING})
+    told = EngineStatus("withdrawn", "Asleep", "asleep until it is woken up")
+    known = {"uid-of-qwen-1": lookups.after_lookup(sleeper, None, told, NOW)}
+    plan = decide(observation(raw, found, sleeper, lookups=known))
+    assert conditions(told_by(plan))["Ready"] == ("False", "Asleep")
+    assert condition(told_by(plan), "Ready")["message"] == (
+        "0 of 1 engines serve; qwen-1 takes no traffic since 2026-11-22T11:00:00Z: asleep until it is woken up"
+    )
+    assert plan.news is None, "somebody has put it to sleep"
+
+
+def test_the_event_of_an_engine_that_lost_its_traffic_waits_for_the_words_of_its_manager() -> None:
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    ports = [{"name": "gate", "containerPort": 8480}]
+    lost = pod(container={"started": True, **RUNNING}, podIP="10.0.0.5")
+    lost["spec"] = {"containers": [{"name": "vllm", "ports": ports}]}
+    first = decide(observation(raw, found, lost))
+    assert conditions(told_by(first))["Ready"] == ("False", "EnginesWithdrawn")
+    assert first.news is None
+    raw["status"] = told_by(first)
+    for told in (EngineStatus("withdrawn", "Stalled", "no step with work"), NoAnswer("its manager cannot be reached")):
+        known = {"uid-of-qwen-1": lookups.after_lookup(lost, None, told, NOW)}
+        news = decide(observation(raw, found, lost, lookups=known)).news
+        assert news is not None
+        assert told.sentence in news.message
+    lost["spec"] = {}
+    unmanaged = decide(observation({**raw, "status": {}}, found, lost)).news
+    assert unmanaged is not None, "nobody can be asked"
+
+
+def test_the_troubles_of_many_managers_are_a_few_warnings() -> None:
+    raw, found, _ = settled()
+    pods = [pod(f"qwen-{number}", container={"started": False, **RUNNING}) for number in range(5)]
+    trouble = EngineStatus("starting", "Loading", trouble="a newer program is refused")
+    known = {one["metadata"]["uid"]: lookups.after_lookup(one, None, trouble, NOW) for one in pods}
+    warnings = told_by(decide(observation(raw, found, *pods, lookups=known)))["warnings"]
+    assert warnings == [
+        *(f"qwen-{number}: its manager is in trouble: a newer program is refused" for number in range(3)),
+        "and the managers of 2 more engines",
+    ]
+
+
 # --- times
 
 
@@ -734,65 +836,73 @@ def listed_in(plan: Plan) -> list[dict[str, Any]]:
 
 
 def test_what_models_share_is_made_with_the_first_one() -> None:
-    made = (gates.program("team"), catalog("team", [resource()]))
+    made = (manager.program("team"), catalog("team", [resource()]))
     assert around(resource()) == Plan(writes=tuple(Write(desired, ours=False, reason="") for desired in made))
 
 
 def test_what_models_share_is_left_alone_while_it_is_current() -> None:
-    found = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource()])))
     assert around(resource(), live_ones=found) == Plan()
     touched = resource(generation=7)
     touched["metadata"]["annotations"] = {"example.com/touched": "yes"}
     assert around(touched, live_ones=found) == Plan()
 
 
-@pytest.mark.parametrize("name", ["judge.py", "probe.py"])
-def test_an_outdated_or_damaged_gate_program_is_written_again(name: str) -> None:
-    program = live(gates.program("team"))
+@pytest.mark.parametrize("name", ["settings.py", "sitecustomize.py"])
+def test_an_outdated_or_damaged_manager_is_written_again(name: str) -> None:
+    program = live(manager.program("team"))
     program["data"][name] = "raise SystemExit(1)"
     plan = around(resource(), live_ones=shared(program, live(catalog("team", [resource()]))))
-    assert plan == Plan(writes=(Write(gates.program("team"), ours=True, reason=""),))
+    assert plan == Plan(writes=(Write(manager.program("team"), ours=True, reason=""),))
 
 
 def test_what_models_share_goes_with_the_last_one() -> None:
-    program, shown = live(gates.program("team")), live(catalog("team", [resource()]))
+    program, shown = live(manager.program("team")), live(catalog("team", [resource()]))
     leaving = resource()
     leaving["metadata"]["deletionTimestamp"] = STAMP
     for models in ((), (leaving,)):
         assert around(*models, live_ones=shared(program, shown)) == Plan(deletions=(deletion(program), deletion(shown)))
         assert around(*models) == Plan()
-    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {GATES_CONFIG_MAP, CATALOG_CONFIG_MAP}
+    assert {program["metadata"]["name"], shown["metadata"]["name"]} == {MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP}
+
+
+def test_the_programs_that_pods_of_an_earlier_version_run_are_left_as_they_are_until_the_last_model_goes() -> None:
+    """Their kubelet runs the probes out of that ConfigMap: without a file of it, every one of those engines is out."""
+    old = live(rendered_shared("team", GATES_CONFIG_MAP, component="gates", data={"probe.py": "as it was"}))
+    current = (live(manager.program("team")), live(catalog("team", [resource()])))
+    assert around(resource(), live_ones=shared(*current, old)) == Plan()
+    assert around(live_ones=shared(old)) == Plan(deletions=(deletion(old),))
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"models": [{}]}', '{"models": 1}'])
 def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
     damaged = live(catalog("team", [resource()]))
     damaged["data"]["catalog.json"] = damage
-    plan = around(resource(), live_ones=shared(live(gates.program("team")), damaged))
+    plan = around(resource(), live_ones=shared(live(manager.program("team")), damaged))
     assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True, reason=""),))
 
 
 def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
     leaving = resource("llama")
     leaving["metadata"]["deletionTimestamp"] = STAMP
-    found = shared(live(gates.program("team")), live(catalog("team", [resource(), resource("llama")])))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource(), resource("llama")])))
     plan = around(available(resource(catalog={"tasks": ["chat"]})), leaving, live_ones=found)
     (shown,) = listed_in(plan)
     assert (shown["name"], shown["ready"], shown["tasks"]) == ("qwen", True, ["chat"])
-    unready = shared(live(gates.program("team")), live(catalog("team", [available(resource())])))
+    unready = shared(live(manager.program("team")), live(catalog("team", [available(resource())])))
     assert [one["ready"] for one in listed_in(around(available(resource(), "False"), live_ones=unready))] == [False]
 
 
 def test_a_model_whose_edit_cannot_be_followed_stays_in_the_catalogue_as_its_engines_stay() -> None:
     bad = resource(engine={"extraArgs": ["--seed", "1", "--see=1"]}, model={"source": "org/other"})
-    before = shared(live(gates.program("team")), live(catalog("team", [resource()])))
+    before = shared(live(manager.program("team")), live(catalog("team", [resource()])))
     (shown,) = listed_in(around(available(bad), live_ones=before))
     assert (shown["served_names"], shown["ready"]) == ([resource()["spec"]["model"]["source"]], True)
-    assert listed_in(around(bad, live_ones=shared(live(gates.program("team"))))) == []
+    assert listed_in(around(bad, live_ones=shared(live(manager.program("team"))))) == []
 
 
 def test_a_catalogue_that_was_just_judged_waits_so_that_many_changes_cost_one_write() -> None:
-    program = shared(live(gates.program("team")))
+    program = shared(live(manager.program("team")))
     just = NOW - timedelta(seconds=0.3)
     assert around(resource(), live_ones=program, catalog_judged_at=just) == Plan(
         look_again_at=just + timedelta(seconds=1)

@@ -29,7 +29,7 @@ def test_what_is_not_there_is_missing() -> None:
         (
             {"engine": {"maxModelLen": 4096}},
             {"engine": {"maxModelLen": 512}},
-            "spec.template.spec.containers[vllm].command: --max-model-len 4096 -> 512",
+            "spec.template.spec.containers[vllm].args: --max-model-len 4096 -> 512",
         ),
         (
             {"engine": {"image": "a:1"}},

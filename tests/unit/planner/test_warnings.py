@@ -111,7 +111,7 @@ CASES = [
     Case(
         "open_switches", env("VLLM_SERVER_DEV_MODE", "1"), env("VLLM_SERVER_DEV_MODE", "0"), ("VLLM_SERVER_DEV_MODE",)
     ),
-    Case("gate_replaced", {"gates": {"probe": ["true"]}}, {}, ("spec.gates.probe",)),
+    Case("prompt_replaced", {"gates": {"probe": ["true"]}}, {}, ("spec.gates.probe",)),
     Case("idle_hangs_unseen", {"gates": {"canary": "Never"}}, {"gates": {"canary": "IfIdle"}}, ("spec.gates.canary",)),
     Case("never_restarted", {"gates": {"restart": "Never"}}, {"gates": {"restart": "IfHung"}}, ("spec.gates.restart",)),
     Case(

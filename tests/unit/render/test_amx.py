@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.resources import model
-from vllm_operator.render import amx, gates
+from vllm_operator.render import amx, manager
 from vllm_operator.render.deployment import deployment
 
 CPU = {"accelerator": {"profile": "cpu"}}
@@ -29,10 +29,10 @@ def test_python_finds_the_file_where_it_is_mounted_and_nothing_else() -> None:
     (mount,) = [one for one in pod(**CPU)["containers"][0]["volumeMounts"] if one["mountPath"] == python_path(**CPU)]
     (volume,) = [one for one in pod(**CPU)["volumes"] if one["name"] == mount["name"]]
     source = volume["configMap"]
-    assert source["name"] == gates.program("team")["metadata"]["name"]
+    assert source["name"] == manager.program("team")["metadata"]["name"]
     assert source["items"] == [{"key": "sitecustomize.py", "path": "sitecustomize.py"}]
     assert "optional" not in source, "an engine that starts without the file dies at its first prompt"
-    assert gates.program("team")["data"][source["items"][0]["key"]] == amx.source()
+    assert manager.program("team")["data"][source["items"][0]["key"]] == amx.source()
 
 
 @pytest.mark.parametrize("profile", ["nvidia", "amd", "tpu"])

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import SOURCE, model
+from tests.support.resources import model
 from vllm_operator.api.names import DESIRED_HASH, instance_name
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.gates import judge
-from vllm_operator.render import amx, gates
+from vllm_operator.manager import settings
 from vllm_operator.render.deployment import deployment
 
 
@@ -56,18 +55,13 @@ def test_the_pod_has_no_token_and_no_privilege() -> None:
 
 
 def test_the_grace_period_holds_the_pause_and_the_drain() -> None:
-    words = container()["lifecycle"]["preStop"]["exec"]["command"]
-    pause = int(words[words.index("--leave") + 1])
-    drain = int(container()["command"][container()["command"].index("--shutdown-timeout") + 1])
+    drain = int(container()["args"][container()["args"].index("--shutdown-timeout") + 1])
     assert drain == 30
-    assert pod_spec()["terminationGracePeriodSeconds"] > pause + drain
+    assert pod_spec()["terminationGracePeriodSeconds"] > settings.LEAVE_SECONDS + drain
 
 
 def test_a_rollout_is_not_given_up_before_an_engine_may_have_started() -> None:
-    probe = container()["startupProbe"]
-    budget = judge.STARTUP_SECONDS * probe["failureThreshold"]
-    assert budget == 3600
-    assert deployment(model())["spec"]["progressDeadlineSeconds"] > budget
+    assert deployment(model())["spec"]["progressDeadlineSeconds"] > settings.STARTUP_BUDGET_SECONDS
 
 
 def test_a_rollout_takes_no_engine_away_before_its_replacement_serves() -> None:
@@ -100,49 +94,10 @@ def test_the_selector_holds_nothing_that_can_change(name: str) -> None:
         assert selector["matchLabels"].items() <= one["spec"]["template"]["metadata"]["labels"].items()
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [("startupProbe", "startup"), ("readinessProbe", "ready"), ("livenessProbe", "live")]
-)
-def test_each_probe_runs_the_program_out_of_the_config_map(name: str, mode: str) -> None:
-    engine = container(engine={"port": 9000}, model={"source": SOURCE, "servedNames": ["main", "other"]})
-    words = engine[name]["exec"]["command"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in engine["volumeMounts"]}
-    volumes = {volume["name"]: volume for volume in pod_spec()["volumes"]}
-    assert volumes["gates"]["configMap"] == {"name": gates.program("team")["metadata"]["name"]}
-    assert words[3].rpartition("/")[0] == mounts["gates"]
-    assert words[3].rpartition("/")[2] in gates.program("team")["data"]
-    assert words[4:] == [mode, "--port", "9000", "--model", "main", "--state", mounts["gates-state"]]
-
-
-def test_the_program_is_mounted_as_a_whole_so_that_a_newer_one_reaches_running_pods() -> None:
-    mount = next(mount for mount in container()["volumeMounts"] if mount["name"] == "gates")
-    assert mount["readOnly"] is True
-    assert "subPath" not in mount
-
-
-def test_a_restart_takes_several_verdicts_and_the_timeout_leaves_the_program_its_own_deadlines() -> None:
-    assert container()["livenessProbe"]["failureThreshold"] >= 3
-    assert container()["readinessProbe"]["failureThreshold"] == 1
-    for name in ("readinessProbe", "livenessProbe"):
-        assert container()[name]["timeoutSeconds"] == 15
-
-
-def test_an_engine_that_is_given_up_is_ended_soon_and_one_that_drains_is_not() -> None:
-    for name in ("startupProbe", "livenessProbe"):
-        assert container()[name]["terminationGracePeriodSeconds"] == 10
-    assert "terminationGracePeriodSeconds" not in container()["readinessProbe"]
-
-
 def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
     assert {volume["name"] for volume in pod_spec()["volumes"]} == {
         mount["name"] for mount in container()["volumeMounts"]
     }
-
-
-def test_the_program_belongs_to_no_single_model() -> None:
-    program = gates.program("team")
-    assert "ownerReferences" not in program["metadata"]
-    assert set(program["data"]) == {*gates.PROGRAM_FILES, amx.FILE}
 
 
 def test_the_hash_differs_whenever_anything_differs_also_by_leaving_out() -> None:

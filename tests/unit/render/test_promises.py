@@ -14,7 +14,6 @@ from vllm_operator.render.promises import weakened_promises
 
 ENGINE = "spec.pod.patch.spec.containers[vllm]"
 AUTH: dict[str, Any] = {"auth": {"generate": True}}
-OWN_PROBE: dict[str, Any] = {"gates": {"probe": ["/bin/check"]}}
 
 
 def engine(**fields: Any) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def labels(**changed: Any) -> dict[str, Any]:
 
 
 KEY = [{"name": "VLLM_API_KEY", "value": "other", "valueFrom": None}]
-HTTP = {"exec": None, "httpGet": {"path": "/health", "port": 8000}}
+HTTP = {"httpGet": {"path": "/health", "port": 8000}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no label of the watch": (labels(managed_by=None), "spec.pod.patch.metadata.labels: the operator sees the engines"),
     "another label of the watch": (labels(managed_by="helm"), "spec.pod.patch.metadata.labels"),
@@ -47,28 +46,39 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"spec": {"containers": [{"name": "mesh", "image": "x", "ports": [{"containerPort": 1, "name": "http"}]}]}},
         "spec.pod.patch.spec.containers[mesh].ports",
     ),
+    "another number of the manager's port": (
+        engine(ports=[{"containerPort": 9000, "name": "gate"}, {"containerPort": 8480, "$patch": "delete"}]),
+        "spec.gates.port",
+    ),
+    "no port of the manager": (engine(ports=[{"containerPort": 8480, "$patch": "delete"}]), f"{ENGINE}.ports"),
+    "another command": (engine(command=["vllm", "serve", "mine"]), "patch args"),
+    "no command": (engine(command=None), f"{ENGINE}.command"),
+    "nothing to start": (engine(args=None), f"{ENGINE}.args"),
     "no startup probe": (engine(startupProbe=None), f"{ENGINE}.startupProbe"),
-    "no readiness probe": (engine(readinessProbe=None), "spec.gates.probe"),
+    "no readiness probe": (engine(readinessProbe=None), "set spec.gates.probe"),
     "no liveness probe": (engine(livenessProbe=None), "spec.gates.restart: Never"),
     "another startup probe": (engine(startupProbe=HTTP), f"{ENGINE}.startupProbe"),
     "another readiness probe": (engine(readinessProbe=HTTP), f"{ENGINE}.readinessProbe"),
     "another liveness probe": (engine(livenessProbe=HTTP), f"{ENGINE}.livenessProbe"),
-    "another command": (engine(readinessProbe={"exec": {"command": ["true"]}}), f"{ENGINE}.readinessProbe"),
+    "a probe that is a command": (
+        engine(readinessProbe={"$patch": "replace", "exec": {"command": ["true"]}}),
+        f"{ENGINE}.readinessProbe",
+    ),
     "no program": (
-        {"spec": {"volumes": [{"name": "gates", "$patch": "delete"}]}},
-        "spec.pod.patch.spec.volumes[gates]",
+        {"spec": {"volumes": [{"name": "manager", "$patch": "delete"}]}},
+        "spec.pod.patch.spec.volumes[manager]",
     ),
     "another program": (
-        {"spec": {"volumes": [{"name": "gates", "configMap": {"name": "mine"}}]}},
-        "spec.pod.patch.spec.volumes[gates]",
+        {"spec": {"volumes": [{"name": "manager", "configMap": {"name": "mine"}}]}},
+        "spec.pod.patch.spec.volumes[manager]",
     ),
     "no memory": (
-        {"spec": {"volumes": [{"name": "gates-state", "$patch": "delete"}]}},
-        "spec.pod.patch.spec.volumes[gates-state]",
+        {"spec": {"volumes": [{"name": "manager-state", "$patch": "delete"}]}},
+        "spec.pod.patch.spec.volumes[manager-state]",
     ),
     "no mount": (
-        engine(volumeMounts=[{"mountPath": "/opt/vllm-gates", "$patch": "delete"}]),
-        f"{ENGINE}.volumeMounts[/opt/vllm-gates]",
+        engine(volumeMounts=[{"mountPath": "/opt/vllm-manager/manager", "$patch": "delete"}]),
+        f"{ENGINE}.volumeMounts[/opt/vllm-manager/manager]",
     ),
     "another key": (engine(env=KEY), f"{ENGINE}.env[VLLM_API_KEY]"),
     "no key": (engine(env=[{"name": "VLLM_API_KEY", "$patch": "delete"}]), "spec.auth"),
@@ -79,8 +89,10 @@ TOLD: dict[str, tuple[dict[str, Any], str]] = {
         engine(livenessProbe={"initialDelaySeconds": 600}),
         f"{ENGINE}.livenessProbe changes initialDelaySeconds",
     ),
-    "no pause before the end": (engine(lifecycle=None), f"{ENGINE}.lifecycle.preStop"),
-    "another pause": (engine(lifecycle={"preStop": {"exec": {"command": ["true"]}}}), f"{ENGINE}.lifecycle.preStop"),
+    "a pause out of the grace period": (
+        engine(lifecycle={"preStop": {"sleep": {"seconds": 20}}}),
+        f"{ENGINE}.lifecycle.preStop: its time comes off the 45 s",
+    ),
     "less grace": ({"spec": {"terminationGracePeriodSeconds": 5}}, "spec.engine.shutdownTimeoutSeconds"),
     "no grace of ours": ({"spec": {"terminationGracePeriodSeconds": None}}, "terminationGracePeriodSeconds: 30 s"),
     "links": ({"spec": {"enableServiceLinks": True}}, "spec.pod.patch.spec.enableServiceLinks"),
@@ -94,6 +106,14 @@ FINE: dict[str, dict[str, Any]] = {
     "a mount more": engine(volumeMounts=[{"name": "home", "mountPath": "/more"}]),
     "more grace": {"spec": {"terminationGracePeriodSeconds": 600}},
     "network of the node": {"spec": {"hostNetwork": True}},
+    "processes that are seen by the whole pod": {"spec": {"shareProcessNamespace": True}},
+    "another command line of the engine": engine(args=["bash", "-c", "prepare && exec vllm serve org/mine"]),
+    "a pause with grace of its own": {
+        "spec": {
+            "terminationGracePeriodSeconds": 65,
+            "containers": [{"name": "vllm", "lifecycle": {"preStop": {"sleep": {"seconds": 20}}}}],
+        }
+    },
 }
 
 
@@ -113,12 +133,10 @@ def test_a_key_that_clients_do_not_get_is_refused_without_auth_too() -> None:
         deployment(model(pod={"patch": engine(env=[{"name": "VLLM_API_KEY", "value": "x"}])}))
 
 
-@pytest.mark.parametrize("name", ["no startup probe", "another readiness probe", "no program", "no mount"])
-def test_who_has_a_probe_of_his_own_may_change_all_of_the_gate(name: str) -> None:
-    patch = REFUSED[name][0]
-    if name in {"no program", "no mount"}:
-        patch = {**patch, "spec": {**patch["spec"]}}
-    assert deployment(model(pod={"patch": patch}, **OWN_PROBE))
+@pytest.mark.parametrize("name", ["no startup probe", "another readiness probe", "no program", "another command"])
+def test_a_probe_of_the_users_own_is_run_by_the_manager_which_has_to_stay(name: str) -> None:
+    with pytest.raises(InvalidSpec):
+        deployment(model(pod={"patch": REFUSED[name][0]}, gates={"probe": ["/bin/check"]}))
 
 
 @pytest.mark.parametrize(("patch", "told"), TOLD.values(), ids=TOLD)
@@ -139,11 +157,11 @@ def test_what_no_promise_rests_on_is_changed_without_a_word(patch: dict[str, Any
 @pytest.mark.parametrize(
     "patch",
     [
-        {"spec": {"volumes": None, "securityContext": None}},
+        {"spec": {"securityContext": None}},
         {"metadata": {"annotations": None}},
         engine(lifecycle=None, resources=None, env=None),
     ],
 )
 def test_what_takes_away_whole_parts_is_left_to_the_api_server(patch: dict[str, Any]) -> None:
-    assert deployment(model(pod={"patch": patch}, **OWN_PROBE))
-    weakened_promises(model(pod={"patch": patch}, **OWN_PROBE))
+    assert deployment(model(pod={"patch": patch}))
+    weakened_promises(model(pod={"patch": patch}))

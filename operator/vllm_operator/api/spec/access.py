@@ -61,6 +61,6 @@ class Network(Model):
 
     allow_from: Annotated[list[NetworkPolicyPeer], Field(max_length=32)] = Field(
         description="Who may call the engines; everybody else may not, Prometheus included. An empty list means "
-        "nobody.",
+        "nobody. The managers' port (spec.gates.port) is also open for the model's other engines and for the operator.",
         json_schema_extra=ATOMIC,
     )

@@ -88,8 +88,8 @@ class Engine(Model):
     )
     host: Annotated[Literal["0.0.0.0", "::", "127.0.0.1"] | None, Flag("--host", "all addresses", "0.0.1")] = Field(  # noqa: S104 # names a choice
         default=None,
-        description="Address on which it listens. The gate asks it at 127.0.0.1; with that address only a sidecar "
-        "reaches it.",
+        description="Address on which it listens. With 127.0.0.1 only a sidecar reaches it: without one, it gets no "
+        "traffic.",
     )
     dtype: Annotated[
         Literal["auto", "bfloat16", "float16", "half", "float", "float32"] | None, Flag("--dtype", "auto", "0.0.1")

@@ -14,8 +14,11 @@ DEFAULT_STARTUP_BUDGET_SECONDS: Final = 3600
 DEFAULT_SCRAPE_SECONDS: Final = 15
 DEFAULT_CANARY_SECONDS: Final = 2
 DEFAULT_STALL_SECONDS: Final = 6
+DEFAULT_LONGEST_STALL_SECONDS: Final = 60
 DEFAULT_RESTART_SECONDS: Final = 180
-"""The windows of the gate program, which has them as well: a test holds them together."""
+"""The windows of the manager, which has them as well: a test holds them together."""
+
+DEFAULT_GATE_PORT: Final = 8480
 
 ProbeWord = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
@@ -51,7 +54,6 @@ class Monitoring(Model):
 _RESTART_WINDOW: Final = f"(has(self.restartWindowSeconds) ? self.restartWindowSeconds : {DEFAULT_RESTART_SECONDS})"
 _STALL_WINDOW: Final = f"(has(self.stallWindowSeconds) ? self.stallWindowSeconds : {DEFAULT_STALL_SECONDS})"
 _CANARY_INTERVAL: Final = f"(has(self.canaryIntervalSeconds) ? self.canaryIntervalSeconds : {DEFAULT_CANARY_SECONDS})"
-_WINDOWS: Final = ("canaryIntervalSeconds", "stallWindowSeconds", "restartWindowSeconds")
 
 
 class Gates(Model):
@@ -79,16 +81,23 @@ class Gates(Model):
                 "spec.gates.restartWindowSeconds says nothing where spec.gates.restart is Never: remove one of them",
             ),
             Rule(
-                f"!has(self.probe) || !({' || '.join(f'has(self.{name})' for name in _WINDOWS)})",
-                "spec.gates.probe replaces the program that has the windows: remove probe, or every window",
+                f"!has(self.longestStallWindowSeconds) || self.longestStallWindowSeconds >= {_STALL_WINDOW}",
+                "spec.gates.longestStallWindowSeconds must not be shorter than stallWindowSeconds",
+                field_path=".longestStallWindowSeconds",
             ),
         ),
     )
 
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=DEFAULT_GATE_PORT,
+        description="Port on which the manager, process 1 of the engine's container, answers kubelet's probes, the "
+        "operator, the model's other engines (/status) and Prometheus (/metrics). On the node's own network "
+        "(hostNetwork) each model needs a number of its own, as of spec.engine.port.",
+    )
     startup_budget_seconds: Annotated[int, Field(ge=30, le=86400)] = Field(
         default=DEFAULT_STARTUP_BUDGET_SECONDS,
-        description="How long an engine may load before it is restarted: large models take half an hour to download "
-        "and compile.",
+        description="How long an engine may load before it is ended and started anew: large models take half an hour "
+        "to download and compile.",
     )
     canary: Literal["IfIdle", "Never"] = Field(
         default="IfIdle",
@@ -98,32 +107,40 @@ class Gates(Model):
     )
     canary_interval_seconds: Annotated[int, Field(ge=1, le=300)] | None = Field(
         default=None,
-        description=f"How long an engine without work is believed ({DEFAULT_CANARY_SECONDS}). Kubelet asks every 5 s, "
-        "so each of its looks at an idle engine sends a canary, which takes 38 ms of a small engine on two cores; an "
-        "engine at work gets none. Each second more is one more until an idle engine that hangs leaves the Service.",
+        description=f"How long an engine without work is believed ({DEFAULT_CANARY_SECONDS}). Then it gets a canary, "
+        "which takes 38 ms of a small engine on two cores; an engine at work gets none. Each second more is one more "
+        "until an idle engine that hangs leaves the Service.",
     )
     stall_window_seconds: Annotated[int, Field(ge=5, le=3600)] | None = Field(
         default=None,
-        description=f"Without a step of the engine for so long, it loses its traffic ({DEFAULT_STALL_SECONDS}): the "
-        "longest window with which a hung engine leaves within 12 s, its last step, kubelet's period of 5 s and the "
-        "EndpointSlice included. Must be longer than the longest single step: a chunk of a long prompt on slow "
-        "hardware. A saturated engine was measured to make 2840 steps in 3 s while its own canary waited in the queue.",
+        description=f"Without a step for so long, an engine with work loses its traffic ({DEFAULT_STALL_SECONDS}), if "
+        "its steps are short. The window follows what the engine is seen to do: it is twice the longest step of the "
+        "last hour and a second more, within stallWindowSeconds and longestStallWindowSeconds. So a hung engine leaves "
+        "within 12 s where steps are short, and one that reads long prompts on slow hardware stays. Silence alone "
+        "never takes more than half of a model's ready engines, nor the last one.",
+    )
+    longest_stall_window_seconds: Annotated[int, Field(ge=5, le=3600)] | None = Field(
+        default=None,
+        description=f"So far the stall window follows the longest step ({DEFAULT_LONGEST_STALL_SECONDS}, or "
+        "stallWindowSeconds where that is longer). It is also the window while kernels are compiled, or while the "
+        "server's own process is busy and does not answer.",
     )
     restart_window_seconds: Annotated[int, Field(ge=10, le=7200)] | None = Field(
         default=None,
-        description=f"Without a step for so long, the liveness probe fails ({DEFAULT_RESTART_SECONDS}); each pod adds "
-        "up to a quarter of its own, so that a fleet does not restart at once. Kubelet restarts the container at the "
-        "third failure, 20 s later, and gives the hung process 10 s to end: 210 to 255 s after the last step. Sound "
-        "engines were reported to compile kernels for 30 to 70 s within one step, and vLLM gives a step 300 s; a "
-        "restart costs minutes with a large model. An engine that sleeps or is paused is not restarted.",
+        description=f"Without a step for so long, an engine is ended and started anew ({DEFAULT_RESTART_SECONDS}); "
+        "each pod adds up to a quarter of its own, and engines of one model restart one at a time. One whose processes "
+        "use no processor time at all is frozen, and restarted after 60 s, or after this window if it is shorter. One "
+        "that is seen to compute, to compile or to write is not restarted before vLLM's own limit for a step (300 s, "
+        "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS) is over, or this window if it is longer. An engine that sleeps, is paused "
+        "or scales is never restarted.",
     )
     restart: Literal["IfHung", "Never"] = Field(
         default="IfHung", description="Whether an engine that hangs is restarted, or only loses its traffic."
     )
     probe: Annotated[list[ProbeWord], Field(min_length=1, max_length=64)] | None = Field(
         default=None,
-        description="Command that kubelet runs in the engine's container as startup, readiness and liveness probe, "
-        "instead of the gate program: a way out for images without python3 3.9. Exit code 0 passes. It has 15 s, and "
-        "everything that is promised of the gates is then its own affair.",
+        description="Command that the manager runs in the engine's container in place of a prompt of its own: before "
+        "the engine gets traffic, and as its canary, where a model serves something that the manager cannot ask for. "
+        "Exit code 0 passes. It has 15 s, whatever the windows.",
         json_schema_extra=ATOMIC,
     )

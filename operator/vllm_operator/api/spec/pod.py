@@ -28,7 +28,7 @@ OPERATOR_LABELS: Final = (
     "app.kubernetes.io/part-of",
     "app.kubernetes.io/managed-by",
 )
-OPERATOR_VOLUMES: Final = ("cache", "config", "gates", "gates-state", "home", "shm", "startup", "tmp")
+OPERATOR_VOLUMES: Final = ("cache", "config", "home", "manager", "manager-state", "shm", "startup", "tmp")
 
 
 class Scheduling(Model):
@@ -137,6 +137,7 @@ class Pod(Model):
     ) = Field(
         default=None,
         description="Strategic merge patch of the finished pod template (metadata, spec), for what has no field. "
-        "The engine's container is called vllm. What the gate and the Services need stays: its probes, its port http, "
-        "their labels; a patch that takes them away is refused, and one that weakens them is told in the status.",
+        "The engine's container is called vllm. `args` is its command line, and `command` the manager that starts "
+        "it. What the manager and the Services need stays: the command, the probes, the ports http and gate, the "
+        "labels; a patch that takes them away is refused, and one that weakens them is told in the status.",
     )

@@ -68,6 +68,11 @@ _RULES: Final = (
         field_path=".engine.env",
     ),
     Rule(
+        "self.gates.port != self.engine.port",
+        "spec.gates.port must differ from spec.engine.port: the manager and the server both listen in the pod",
+        field_path=".gates.port",
+    ),
+    Rule(
         "!has(self.lora) || !has(self.model.runner) || self.model.runner != 'pooling'",
         "spec.lora: adapters are for models that generate, and spec.model.runner is pooling",
         field_path=".lora",

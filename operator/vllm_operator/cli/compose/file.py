@@ -12,14 +12,15 @@ import jinja2
 import yaml
 
 from vllm_operator.cli.compose.notes import notes_of
-from vllm_operator.cli.compose.service import HEALTH_CONFIG, service_of
+from vllm_operator.cli.compose.service import service_of
 from vllm_operator.cli.compose.slots import slots_of
-from vllm_operator.cli.compose.volumes import configs_of, escaped, volumes_of
+from vllm_operator.cli.compose.volumes import configs_of, program_configs, volumes_of
 from vllm_operator.cli.engine import names_outside
 from vllm_operator.cli.outside import comment
+from vllm_operator.render.manager import program_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vllm_operator.cli.engine import Engine
 
@@ -29,21 +30,21 @@ _BLOCK: Final = re.compile(r"(\S.*\n)(.*\n)*.*\S\n")
 """Texts of several lines that YAML can hold as they are, without saying how they begin and end."""
 
 
-def compose_file(engines: Sequence[Engine]) -> str:
-    """The file, for all models together.
+def compose_file(engines: Sequence[Engine], program: Mapping[str, str] | None = None) -> str:
+    """The file, for all models together. `program` are the manager's files by their names; this version's by default.
 
     Raises:
         UnsupportedError: a model cannot run so, or two of them want the same port or name.
     """
-    slots = slots_of(engines)
+    slots, program = slots_of(engines), program or program_sources()
     names = names_outside(variable for engine in engines for variable in engine.outside)
     volumes = {name: body for engine in engines for name, body in volumes_of(engine)}
     configs = {name: body for engine in engines for name, body in configs_of(engine)}
     text = _template().render(
         notes=[comment(note) for note in notes_of(engines, slots, names)],
-        services=[service_of(slot, names) for slot in slots],
+        services=[service_of(slot, names, tuple(program)) for slot in slots],
         volumes=volumes,
-        configs=configs | {HEALTH_CONFIG: {"content": escaped(_health_program())}},
+        configs=configs | program_configs(program),
     )
     return f"{text.rstrip()}\n"
 
@@ -54,10 +55,6 @@ def _template() -> jinja2.Template:
     environment.filters["yaml"] = as_yaml
     source = package_files("vllm_operator.cli.compose") / "templates" / "compose.yaml.j2"
     return environment.from_string(source.read_text(encoding="utf-8"))
-
-
-def _health_program() -> str:
-    return (package_files("vllm_operator.cli.compose") / "health.py").read_text(encoding="utf-8")
 
 
 def as_yaml(value: Any, indent: int = 0) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cli.compose.service import env_file
 from vllm_operator.cli.compose.slots import GPU_PROFILES
 from vllm_operator.cli.compose.volumes import config_name, is_there_already, mount_of, user_of
-from vllm_operator.cli.engine import ONE_KEY_ALONE
 from vllm_operator.cli.outside import ONLY_IN_A_CLUSTER, set_fields
 from vllm_operator.cli.places import mounts
 from vllm_operator.render import files
@@ -25,7 +24,8 @@ _ONLY_IN_PART: Final = ("pod.securityContext", "pod.containerSecurityContext", "
 
 def notes_of(engines: Sequence[Engine], slots: Sequence[Slot], names: Mapping[Outside, str]) -> Iterator[str]:
     """One line for each thing that whoever runs the file has to know or to do."""
-    yield "Compose restarts an engine that ends. One that hangs is only shown as unhealthy (docker compose ps)."
+    yield "Each engine has a manager, which ends one that hangs; Compose restarts what ends. docker compose ps shows as"
+    yield "unhealthy an engine that loads or does not serve, and docker compose logs why it was ended."
     for variable, name in names.items():
         wanted = ", if you want it" if variable.optional else ""
         yield f"Set {name} (in .env or in the shell){wanted}: {variable.origin}."
@@ -38,8 +38,6 @@ def _engine_notes(engine: Engine, slots: Sequence[Slot]) -> Iterator[str]:
     spec = engine.model.spec
     if len(slots) > 1:
         yield f"an engine for each replica, at ports {slots[0].port} to {slots[-1].port}: clients choose among them."
-    if engine.leaves_keys_out:
-        yield f"{ONE_KEY_ALONE}."
     if not spec.auth:
         yield "whoever reaches this machine may call it: set spec.auth, or publish the port at 127.0.0.1 only."
     if spec.accelerator.profile in GPU_PROFILES and not spec.device_count:

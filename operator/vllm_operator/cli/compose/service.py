@@ -6,36 +6,45 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.quantity import quantity
-from vllm_operator.cli.compose.volumes import config_mounts, escaped, mounts_of, user_of
+from vllm_operator.cli.compose.volumes import config_mounts, escaped, mounts_of, program_mounts, user_of
 from vllm_operator.cli.engine import Outside
 from vllm_operator.cli.outside import comment
 from vllm_operator.cli.places import mounts
+from vllm_operator.render import manager
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vllm_operator.cli.compose.slots import Slot
     from vllm_operator.cli.engine import Engine, Source, Text
 
-HEALTH_CONFIG: Final = "vllm-health"
-_HEALTH_FILE: Final = "/opt/vllm/health.py"
+_ASK_MANAGER: Final = """\
+import http.client
+connection = http.client.HTTPConnection("127.0.0.1", {port}, timeout=5)
+connection.request("GET", "/ready")
+answer = connection.getresponse()
+print(answer.read().decode())
+raise SystemExit(answer.status != 200)
+"""
 _AMD_DEVICES: Final = "HIP_VISIBLE_DEVICES"
 _UNITS: Final = (("g", 2**30), ("m", 2**20), ("k", 2**10))
 _DEFAULT_GRACE_SECONDS: Final = 30
 """What Kubernetes takes where a pod says nothing."""
 
 
-def service_of(slot: Slot, names: Mapping[Outside, str]) -> dict[str, Any]:
-    """What the template writes of one engine; every text is as Compose takes it, variables and all."""
+def service_of(slot: Slot, names: Mapping[Outside, str], program: Sequence[str]) -> dict[str, Any]:
+    """What the template writes of one engine; every text is as Compose takes it, variables and all.
+
+    `program` are the names of the manager's files.
+    """
     engine, spec = slot.engine, slot.engine.model.spec
-    command = [_text(word, names) for word in engine.words]
     return {
         "name": slot.name,
         "anchor": engine.model.instance if spec.replicas > 1 else "",
         "first": slot.number == 0,
         "image": escaped(engine.container.get("image", "")),
-        "entrypoint": command[:1],
-        "command": command[1:],
+        "entrypoint": [_text(word, names) for word in engine.stem],
+        "command": [_text(word, names) for word in engine.words],
         "environment": _environment(slot, names),
         "env_file": [{"path": env_file(one), "required": not one.optional} for one in engine.sources],
         "user": user_of(engine),
@@ -43,8 +52,8 @@ def service_of(slot: Slot, names: Mapping[Outside, str]) -> dict[str, Any]:
         "devices": _device_files(engine),
         "security": _security(engine),
         "shared_memory": _shared_memory(engine),
-        "volumes": [*mounts_of(engine)],
-        "configs": [*config_mounts(engine), {"source": HEALTH_CONFIG, "target": _HEALTH_FILE}],
+        "volumes": [*mounts_of(engine), {"type": "tmpfs", "target": manager.STATE_FOLDER}],
+        "configs": [*config_mounts(engine), *program_mounts(program)],
         "resources": _resources(slot),
         "health": _health(engine),
         "start_period": f"{spec.gates.startup_budget_seconds}s",
@@ -121,11 +130,6 @@ def _resources(slot: Slot) -> dict[str, Any]:
 
 
 def _health(engine: Engine) -> list[str]:
-    spec = engine.model.spec
-    paths = ["/v1/completions", "/pooling"]
-    if spec.model.runner == "pooling" or spec.model.convert in {"embed", "classify"}:
-        paths = paths[1:]
-    elif spec.model.runner == "generate":
-        paths = paths[:1]
-    words = ["python3", _HEALTH_FILE, str(spec.engine.port), spec.served_names[0], *paths]
-    return ["CMD", *map(escaped, words)]
+    """Asks the manager, by the image's own Python: not every image has curl."""
+    program = _ASK_MANAGER.format(port=engine.model.spec.gates.port)
+    return ["CMD", *map(escaped, (*manager.INTERPRETER, "-c", program))]

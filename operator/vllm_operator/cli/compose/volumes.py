@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.places import mounts
-from vllm_operator.render import amx, files
+from vllm_operator.render import amx, files, manager
 from vllm_operator.render.environment import CACHE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from vllm_operator.cli.engine import Engine
     from vllm_operator.cli.places import Place
 
 
 _AMX_CONFIG: Final = "vllm-startup"
+_PROGRAM_CONFIG: Final = "vllm-manager-"
+"""What the names of the manager's files begin with."""
 
 
 def escaped(text: str) -> str:
@@ -104,6 +106,16 @@ def configs_of(engine: Engine) -> Iterator[tuple[str, dict[str, Any]]]:
         yield config_name(engine), {"content": escaped(template.inline)}
     elif template and template.config_map_key_ref:
         yield config_name(engine), {"file": f"./{config_name(engine)}.jinja"}
+
+
+def program_configs(program: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The manager's files, which all services mount."""
+    return {f"{_PROGRAM_CONFIG}{name}": {"content": escaped(text)} for name, text in program.items()}
+
+
+def program_mounts(program: Iterable[str]) -> list[dict[str, str]]:
+    """Mounts of the manager's files, by their names."""
+    return [{"source": f"{_PROGRAM_CONFIG}{name}", "target": f"{manager.PROGRAM_FOLDER}/{name}"} for name in program]
 
 
 def config_name(engine: Engine) -> str:

@@ -1,0 +1,95 @@
+"""What the manager of one engine answers to `GET /status`, as far as it is told. Pure.
+
+The manager runs in the user's pod and may be of another version than the operator: every field may be missing or of
+another kind, every text is bounded, and nothing in it is more than words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from vllm_operator.diagnosis.cause import quoted
+
+_MOVING: Final = (
+    re.compile(r" for \d+(?:\.\d+)? ?s\b"),
+    re.compile(r"\b\d+ (?=requests?\b)"),
+    re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z "),
+    re.compile(r" \(fault \d+[^)]*\)"),
+)
+"""Ages, counts and times that move from look to look: told, the status would change by itself."""
+
+_LONGEST_WORD: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """One answer of a manager."""
+
+    verdict: str
+    """starting, serving, withdrawn, restart or leaving, in the words of the manager."""
+    cause: str = ""
+    """Why, as one word for programs: Loading, WrongModel, Stalled, Asleep, and so on."""
+    sentence: str = ""
+    """Why, for people."""
+    ready: bool = False
+    """Whether the manager would have its engine take traffic."""
+    phase: str = ""
+    """How far the engine has loaded: Downloading, LoadingWeights, and so on; empty where it is not said."""
+    phase_detail: str = ""
+    """How much of the phase is done, such as "3 of 8 shards"."""
+    phase_since: str = ""
+    """When the phase began, as the API server writes times."""
+    trouble: str = ""
+    """What is wrong with the manager itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """What came instead of an answer of a manager."""
+
+    sentence: str
+    """A clause for people that stands by itself."""
+
+
+def engine_status(document: object) -> EngineStatus | None:
+    """Read an answer; None where it is not a manager's. Fields that are unknown, missing or odd are passed over."""
+    if not isinstance(document, Mapping) or not _word(document.get("verdict")):
+        return None
+    phase = document.get("phase")
+    phase = phase if isinstance(phase, Mapping) else {}
+    return EngineStatus(
+        verdict=_word(document.get("verdict")),
+        cause=_word(document.get("cause")),
+        sentence=_text(document.get("sentence")),
+        ready=document.get("ready") is True,
+        phase=_word(phase.get("name")),
+        phase_detail=_word(phase.get("detail")),
+        phase_since=_moment(phase.get("since")),
+        trouble=_text(document.get("trouble")),
+    )
+
+
+def _text(value: Any) -> str:
+    """A text without what moves in it."""
+    text = quoted(value) if isinstance(value, str) else ""
+    for pattern in _MOVING:
+        text = pattern.sub("", text)
+    return text
+
+
+def _word(value: Any) -> str:
+    """A short text as it is: how much of a phase is done may move, since the phase does."""
+    return quoted(value)[:_LONGEST_WORD] if isinstance(value, str) else ""
+
+
+def _moment(value: Any) -> str:
+    """A time stamp in the API server's form; empty where it is none, or says no time zone."""
+    try:
+        when = datetime.fromisoformat(value)
+        return "" if when.tzinfo is None else f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (TypeError, ValueError, OverflowError):
+        return ""
