@@ -32,7 +32,8 @@ WRITING_BYTES = 512 * 1024
 
 def sampled(memory: Memory, look: Look) -> Memory:
     """The memory with what the kernel says of the processes, and the log of compilation."""
-    memory = replace(memory, compiled_at=_later(memory.compiled_at, look.log.compiled_at))
+    told = None if look.log.compiled_at is None else min(look.log.compiled_at, look.ended_at)
+    memory = replace(memory, compiled_at=_later(memory.compiled_at, told))
     seen = look.processes
     if seen is None:
         return replace(memory, cpu=(), still_since=None)

@@ -230,7 +230,7 @@ def due_canaries(memory: Memory, look: Look, settings: Settings) -> tuple[str | 
     requests, and a hung one may have many without telling of them.
     """
     waiting = {canary.rank for canary in look.canaries if canary.ended_at is None}
-    if look.server != ANSWERS or None in waiting or memory.rest:
+    if look.server != ANSWERS or None in waiting or any(shows(look) for _, shows, _, _ in RESTS):
         return ()
     if not memory.admitted or memory.proof_ended:
         pause = 0.0 if memory.admitted else ADMISSION_RETRY_SECONDS

@@ -34,6 +34,8 @@ def without_gap(memory: Memory, look: Look) -> tuple[Memory, Look]:
 
     So it is after a suspended machine and a judge that was replaced, and so it is with clocks that step.
     """
+    if any(canary.sent_at > look.ended_at for canary in look.canaries):
+        look = replace(look, canaries=tuple(_not_after(canary, look.ended_at) for canary in look.canaries))
     if memory.looked_at is None:
         return replace(memory, began_at=look.at, watched_since=look.at), look
     if look.ended_at - look.at > LONGEST_LOOK_SECONDS:
@@ -43,6 +45,12 @@ def without_gap(memory: Memory, look: Look) -> tuple[Memory, Look]:
         return memory, look
     later = shifted(memory, gap)
     return replace(later, watched_since=look.at, cpu=(), suspected_since=None, kind_since=memory.kind_since), look
+
+
+def _not_after(canary: Canary, moment: float) -> Canary:
+    """A canary that was sent by a clock which has stepped back since."""
+    ended_at = None if canary.ended_at is None else min(canary.ended_at, moment)
+    return replace(canary, sent_at=min(canary.sent_at, moment), ended_at=ended_at)
 
 
 def progressed(before: Memory, look: Look) -> Memory:
@@ -177,7 +185,7 @@ def concluded(before: Memory, now: Memory, look: Look) -> Memory:
         return replace(now, admitted=admitted, waiting_cause=cause, waiting_sentence=sentence)
     if now.advanced and look.server in (REFUSES, SILENT, SAYS_DEAD):
         look = replace(look, server=ANSWERS)  # it did at least while it was asked for its metrics
-    rest = _rest(before, look)
+    rest = _rest(before, look, completed=completed)
     if rest:
         after = next(after for cause, _, _, after in RESTS if cause == rest)
         return replace(now, rest=rest, proof_ended=after, findings={})
@@ -192,15 +200,17 @@ def concluded(before: Memory, now: Memory, look: Look) -> Memory:
     return replace(now, rest="", proof_ended=ended, findings=findings)
 
 
-def _rest(before: Memory, look: Look) -> str:
-    """Why it is to have no traffic though nothing is wrong. A rest lasts until a look can tell that it is over."""
+def _rest(before: Memory, look: Look, *, completed: bool) -> str:
+    """Why it is to have no traffic though nothing is wrong.
+
+    A rest lasts until a look with metrics does not show it any more, or a canary is completed: that nobody could ask
+    does not end it.
+    """
     if look.server in (REFUSES, SAYS_DEAD):
         return ""
     shown = next((cause for cause, shows, _, _ in RESTS if shows(look)), "")
-    if shown or not before.rest:
-        return shown
-    over = look.server == ANSWERS and (before.rest != "Asleep" or look.ranks is not None)
-    return "" if over else before.rest
+    over = look.server == ANSWERS and (look.ranks is not None or completed)
+    return shown or ("" if over else before.rest)
 
 
 WAITING = {

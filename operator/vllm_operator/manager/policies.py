@@ -358,9 +358,15 @@ class Failing(Policy):
         return finding.detail != GUESSED and not self._computes(memory, finding)
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:
-        """See `Policy`. An engine that refuses a request answers, and would do so after a restart as well."""
-        if finding.detail == REFUSED:
+        """See `Policy`. An engine that refuses a request answers, and would do so after a restart as well.
+
+        A guess restarts nobody whose metrics can be read at other times: it may sleep. Where they never could
+        (`--disable-log-stats`), it has vLLM's own limit for a step.
+        """
+        if finding.detail == REFUSED or (finding.detail == GUESSED and memory.seen_at is not None):
             return None
+        if finding.detail == GUESSED:
+            return _restart_of_the_stalled(memory, settings, computed_at=memory.looked_at)
         if finding.detail not in WAITED:
             return settings.restart_window
         if _frozen_for(memory) >= FROZEN_SECONDS:

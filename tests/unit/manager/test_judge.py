@@ -325,6 +325,16 @@ def test_without_metrics_and_with_cores_that_stand_still_a_canary_is_a_suspicion
     assert alone.until(WITHDRAWN, alone.outstanding(), most=30, connections=3) is None
 
 
+def test_without_metrics_a_guess_restarts_late_and_never_where_they_were_read_before() -> None:
+    watch = Watch(readable=False).admit()
+    waited = watch.until(RESTART, watch.outstanding(), connections=3)
+    assert waited is not None
+    assert waited > 320
+    watch = admitted()
+    watch.readable = False
+    assert watch.until(RESTART, watch.outstanding(), connections=3) is None
+
+
 def test_a_completed_canary_settles_it() -> None:
     watch = admitted(readable=False)
     watch.looks(5, watch.outstanding(), connections=0)
@@ -421,7 +431,7 @@ def test_an_engine_that_rests_has_no_traffic_and_is_never_restarted(cause: str) 
         assert (watch.look(sent, **shown).kind, watch.verdict.cause) == (WITHDRAWN, cause)
         assert watch.due == ()
     watch.rank = RankLook(steps=0)
-    assert (watch.look().kind, watch.verdict.cause) == (WITHDRAWN, "NotProven")
+    assert (watch.look(ranks={"0": watch.rank}).kind, watch.verdict.cause) == (WITHDRAWN, "NotProven")
     assert watch.due == (None,)
     assert watch.look(watch.completed()).kind == SERVING
 
@@ -444,12 +454,17 @@ def test_an_engine_that_does_not_wake_up_is_restarted() -> None:
     assert watch.until(RESTART, watch.outstanding()) is not None
 
 
-def test_metrics_that_cannot_be_read_do_not_end_a_sleep() -> None:
+@pytest.mark.parametrize("cause", ["Asleep", "Paused"])
+def test_metrics_that_cannot_be_read_do_not_end_a_rest_and_a_completed_prompt_does(cause: str) -> None:
     watch = admitted()
-    watch.rank = RankLook(steps=0, asleep=True)
-    watch.looks(3)
+    watch.rank = RankLook(steps=0, asleep=cause == "Asleep")
+    watch.looks(3, paused=cause == "Paused")
     watch.readable = False
-    assert {one.cause for one in watch.looks(60)} == {"Asleep"}
+    sent = watch.outstanding()
+    assert {one.cause for one in watch.looks(600, sent, connections=0)} == {cause}
+    watch.look(connections=0)
+    assert watch.due == (None,)
+    assert watch.look(watch.completed()).kind == SERVING
 
 
 # --- restarts
@@ -558,6 +573,15 @@ def test_a_clock_that_steps_back_changes_nothing() -> None:
     watch.until(WITHDRAWN)
     watch.now -= 900
     assert watch.look().kind == WITHDRAWN
+
+
+def test_a_canary_of_a_clock_that_has_stepped_back_leaves_no_finding_for_ever() -> None:
+    watch = admitted()
+    sent = watch.outstanding()
+    watch.look(sent)
+    watch.now -= 900
+    watch.looks(10, sent)
+    assert watch.works().memory.findings == {}
 
 
 def test_a_look_that_took_minutes_says_nothing() -> None:
