@@ -54,10 +54,10 @@ class Canary:
     """One of the outcomes above; None while its answer is waited for."""
     sentence: str = ""
     """What went wrong, for people."""
-    cause: str = ""
-    """The same as a word for programs: a cause of `engine.EngineError`."""
     rank: str | None = None
     """The rank that was to complete it; None where the server chose one."""
+    cause: str = ""
+    """What went wrong, as a word for programs: a cause of `engine.EngineError`."""
 
 
 @dataclass(frozen=True)

@@ -578,7 +578,6 @@ def test_a_clock_that_steps_back_changes_nothing() -> None:
 def test_a_canary_of_a_clock_that_has_stepped_back_leaves_no_finding_for_ever() -> None:
     watch = admitted()
     sent = watch.outstanding()
-    watch.look(sent)
     watch.now -= 900
     watch.looks(10, sent)
     assert watch.works().memory.findings == {}
