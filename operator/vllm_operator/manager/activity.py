@@ -15,7 +15,8 @@ COMPUTING_SHARE = 0.2
 """Of one core: what uses more of it computes."""
 
 STILL_SHARE = 0.02
-"""Of one core: what uses less of it does nothing. A hung vLLM uses none; answering a scrape a second uses 0.5 %."""
+"""Of one core, by process: what uses less of it does nothing. A hung vLLM uses none, an idle worker 0.5 to 1.1 % (measured
+on vLLM 0.32.0), and answering a scrape a second uses 0.5 % of the server's."""
 
 AVERAGE_SECONDS = 10.0
 """CPU is averaged over so long."""
@@ -47,7 +48,7 @@ def sampled(memory: Memory, look: Look) -> Memory:
         computed_at=look.at if core is not None and core >= COMPUTING_SHARE else memory.computed_at,
         server_computed_at=look.at if server is not None and server >= COMPUTING_SHARE else memory.server_computed_at,
         wrote_at=look.at if written is not None and written >= WRITING_BYTES else memory.wrote_at,
-        still_since=_still_since(memory, core),
+        still_since=_still_since(memory, core, seen.core_processes),
     )
 
 
@@ -55,8 +56,8 @@ def _later(one: float | None, other: float | None) -> float | None:
     return other if one is None else one if other is None else max(one, other)
 
 
-def _still_since(memory: Memory, core: float | None) -> float | None:
-    if core is not None and core >= STILL_SHARE:
+def _still_since(memory: Memory, core: float | None, processes: int) -> float | None:
+    if core is not None and core >= STILL_SHARE * processes:
         return None
     covered = memory.cpu[-1].taken_at - memory.cpu[0].taken_at
     if core is None or covered < STILL_SECONDS:

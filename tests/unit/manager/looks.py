@@ -42,6 +42,7 @@ class Watch:
     readable: bool = True
     server_cores: float | None = 0.05
     core_cores: float | None = 0.0
+    core_processes: int = 1
     written: float = 0.0
     server_cpu: float = 0.0
     core_cpu: float = 0.0
@@ -138,6 +139,7 @@ class Watch:
         return ProcessesLook(
             self.server_cpu,
             core,
+            core_processes=self.core_processes,
             compilers=self.compilers,
             unread_since=self.unread_since,
             written_bytes=self.bytes_written,

@@ -477,6 +477,14 @@ def test_a_frozen_engine_is_restarted_after_a_minute() -> None:
     assert 60 <= waited <= 63
 
 
+def test_idle_workers_that_each_use_a_little_cpu_are_frozen_with_the_core_that_hangs() -> None:
+    watch = admitted().works().hangs()
+    watch.core_processes, watch.core_cores = 3, 0.033
+    waited = watch.until(RESTART)
+    assert waited is not None
+    assert 60 <= waited <= 63
+
+
 def test_a_shorter_restart_window_holds_for_frozen_engines_too() -> None:
     watch = admitted(settings=replace(SETTINGS, restart_window=30)).works().hangs()
     waited = watch.until(RESTART)
