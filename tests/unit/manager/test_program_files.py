@@ -36,7 +36,8 @@ def only_for_types(node: ast.stmt) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_each_file_is_python_3_9_and_needs_the_standard_library_alone(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), path.name, feature_version=(3, 9))
-    assert imports(tree) <= set(sys.stdlib_module_names)
+    beside = {file.stem for file in FILES}  # the stem is run as a file, and finds the others beside it
+    assert imports(tree) <= set(sys.stdlib_module_names) | beside
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
