@@ -55,7 +55,7 @@ def timestamp(text: str | None) -> datetime | None:
 def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
     if event.get("reason") not in _SET_UP:
         return None
-    text = str(event.get("message", "")).removeprefix(_COMBINED)
+    text = str(event.get("message") or "").removeprefix(_COMBINED)
     return KubeletMessage(_RANDOM_ID.sub("...", text))
 
 

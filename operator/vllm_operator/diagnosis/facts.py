@@ -113,7 +113,7 @@ class PodFacts:
     @property
     def since(self) -> str:
         """When its readiness last changed; empty where kubelet has not reported it yet."""
-        return str(self.condition("Ready").get("lastTransitionTime", ""))
+        return str(self.condition("Ready").get("lastTransitionTime") or "")
 
     @property
     def has_served(self) -> bool:
@@ -183,7 +183,7 @@ def pod_facts(
     engine: Mapping[str, Any] = next((found for found in main if found["name"] == CONTAINER_NAME), {})
     return PodFacts(
         name=str(pod["metadata"]["name"]),
-        created_at=str(pod["metadata"].get("creationTimestamp", "")),
+        created_at=str(pod["metadata"].get("creationTimestamp") or ""),
         phase=status.get("phase", ""),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
@@ -194,7 +194,7 @@ def pod_facts(
         engine=_container(engine, Role.ENGINE),
         init=tuple(init),
         beside=tuple(_container(found, Role.SIDECAR) for found in main if found["name"] != CONTAINER_NAME),
-        address=str(status.get("podIP", "")),
+        address=str(status.get("podIP") or ""),
         gate_port=gate_port(spec),
         finding=finding,
         unbound_claims=tuple(unbound_claims),
@@ -240,5 +240,5 @@ def _container(found: Mapping[str, Any], role: Role) -> ContainerFacts:
         restarts=found.get("restartCount", 0),
         waiting=state.get("waiting", {}),
         terminated=state.get("terminated") or found.get("lastState", {}).get("terminated") or {},
-        running_since=str(state.get("running", {}).get("startedAt", "")),
+        running_since=str(state.get("running", {}).get("startedAt") or ""),
     )

@@ -118,7 +118,7 @@ def refusal_of(condition: Mapping[str, Any]) -> str:
     """
     if condition.get("status") != "True":
         return ""
-    text = _FORBIDDEN.sub("", str(condition.get("message", "")))
+    text = _FORBIDDEN.sub("", str(condition.get("message") or ""))
     if condition.get("reason") == "FailedDelete":
         return f"Kubernetes cannot delete pods: {quoted(text)}"
     advice = next((advice for pattern, advice in _REFUSALS if pattern.search(text)), _NO_ADVICE)

@@ -64,7 +64,7 @@ def cause_below(terminated: Mapping[str, Any]) -> str:
 
 def _lines(terminated: Mapping[str, Any]) -> tuple[str, str]:
     """The first line of a termination message, and the others."""
-    first, _, others = str(terminated.get("message", "")).lstrip().partition("\n")
+    first, _, others = str(terminated.get("message") or "").lstrip().partition("\n")
     return first.strip(), others
 
 

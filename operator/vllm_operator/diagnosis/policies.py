@@ -153,7 +153,7 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     """An image cannot be pulled, or has a name that is none."""
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
-            text = str(container.waiting.get("message", ""))
+            text = str(container.waiting.get("message") or "")
             pulling = _BACK_OFF_PULLING.match(text)
             reason, cause = (pulling["reason"], pulling["cause"]) if pulling else (container.waiting["reason"], text)
             return _failing(f"cannot start: {_before(container)}{reason}: {quoted(cause)}")
@@ -162,7 +162,7 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
 
 def manager_cannot_start(pod: PodFacts) -> Cause | None:
     """The image has no Python, so the manager cannot start, and no engine by it."""
-    texts = (str(pod.engine.waiting.get("message", "")), str(pod.engine.terminated.get("message", "")))
+    texts = (str(pod.engine.waiting.get("message") or ""), str(pod.engine.terminated.get("message") or ""))
     if pod.engine.started or not any(map(_NO_PYTHON.search, texts)):
         return None
     return Cause(EngineState.FAILING, Reason.GATE_CANNOT_RUN, f"cannot start: there is no python3: {_PYTHON_ADVICE}")
@@ -267,7 +267,7 @@ def pulls_its_image(pod: PodFacts) -> Cause | None:
     """All is there but the engine's container, so its image is pulled; kubelet reports a pull that fails by itself."""
     if _has_run(pod.engine):
         return None
-    since = pod.condition("PodReadyToStartContainers").get("lastTransitionTime", "")
+    since = pod.condition("PodReadyToStartContainers").get("lastTransitionTime") or ""
     return _starting(f"pulls its image{_at(since)}")
 
 
@@ -409,7 +409,7 @@ def _engine_end(pod: PodFacts) -> str:
 def _end(container: ContainerFacts) -> str:
     """How a container ended, in words: by which signal, if by one, and what its log says last."""
     how = _exit(container)
-    words = cause_in(str(container.terminated.get("message", "")))
+    words = cause_in(str(container.terminated.get("message") or ""))
     if words:
         return f"{how}: {words}"
     code = container.terminated.get("exitCode")

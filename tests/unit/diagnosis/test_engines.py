@@ -688,3 +688,15 @@ def test_a_sandbox_that_cannot_be_made_is_told_until_it_is_there() -> None:
 def test_dead_pods_are_no_engines() -> None:
     dead = [pod("qwen-0", phase="Failed", reason="Evicted"), pod("qwen-2", phase="Succeeded")]
     assert [told.pod for told in reports([*dead, pod("qwen-1")])] == ["qwen-1"]
+
+
+@pytest.mark.parametrize("ready", ["True", "False"])
+def test_times_and_texts_that_the_api_server_writes_as_null_are_not_known(ready: str) -> None:
+    found = pod(container={"ready": ready == "True", "started": True, "state": {"running": {"startedAt": None}}})
+    found["metadata"]["creationTimestamp"] = None
+    found["status"]["podIP"] = None
+    for condition in found["status"]["conditions"]:
+        condition |= {"status": ready, "lastTransitionTime": None, "message": None, "reason": None}
+    told = report(found, now=NOW)
+    assert told.since == ""
+    assert "None" not in told.sentence
