@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 
 class Part(StrEnum):
-    """A process of the engine, by how its command line begins."""
+    """A process of the container; those of the engine, but for its first, by how their command line begins."""
 
-    SERVER = "process 1"
+    MANAGER = "process 1"
+    SERVER = "the engine's first process"
+    ONE_SERVER = "VLLM::APIServer"
     CORE = "VLLM::EngineCore"
     WORKER = "VLLM::Worker"
 
 
 def process_of(pod: Mapping[str, Any], part: Part) -> Process:
-    """The process of a pod's engine.
+    """The process of a pod's engine; of several of that kind any one.
 
     Raises:
         ProcessLookupError: there is none.
@@ -47,11 +49,23 @@ def _of_container(container: str) -> Iterator[int]:
 
 
 def _is(folder: Path, part: Part) -> bool:
+    line = (folder / "cmdline").read_bytes()
+    if part is Part.MANAGER:
+        return _is_first(folder)
     if part is not Part.SERVER:
-        return (folder / "cmdline").read_bytes().startswith(part.encode())
-    status = (folder / "status").read_text(encoding="utf-8")
-    (names,) = [line for line in status.splitlines() if line.startswith("NSpid:")]
-    return names.split()[-1] == "1"
+        return line.startswith(part.encode())
+    parent = Path("/proc") / _status(folder, "PPid")
+    return b"\0manager.program\0" not in line and b"\0serve\0" in line and _is_first(parent)
+
+
+def _is_first(folder: Path) -> bool:
+    return _status(folder, "NSpid").split()[-1] == "1"
+
+
+def _status(folder: Path, name: str) -> str:
+    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+    (found,) = [line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")]
+    return found
 
 
 @contextlib.contextmanager

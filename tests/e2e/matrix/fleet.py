@@ -16,6 +16,7 @@ from tests.e2e.matrix.breaking import process_of
 from tests.e2e.matrix.diary import Diary
 from tests.support.site import INSTANCE
 from tests.support.waiting import until
+from vllm_operator.manager.settings import LEAVE_SECONDS
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -144,13 +145,18 @@ def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
 
 
 def plain_twin(deployment: Mapping[str, Any], service: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The same Deployment and Service under another name, with plain probes; the operator does not know them."""
+    """The same Deployment and Service under another name, with plain probes and without the manager.
+
+    The operator does not know them. They keep the pause before SIGTERM that the manager makes.
+    """
     name = f"{deployment['metadata']['name']}-plain"
     labels = {INSTANCE: name, "app.kubernetes.io/name": "plain"}
     spec = copy.deepcopy(dict(deployment["spec"]))
     spec["selector"] = {"matchLabels": labels}
     spec["template"]["metadata"]["labels"] = labels
     (container,) = [one for one in spec["template"]["spec"]["containers"] if one["name"] == CONTAINER_NAME]
+    container["command"] = container.pop("args")
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": int(LEAVE_SECONDS)}}}
     for probe, periods in PLAIN_PROBES.items():
         container[probe] = {"httpGet": {"path": "/health", "port": "http"}, **periods}
     ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]

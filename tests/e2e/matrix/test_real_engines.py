@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.breaking import Part, stopped
+from tests.e2e.matrix.conftest import WHOLE
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import wait
 from tests.support.site import OPERATOR_NAMESPACE
@@ -29,8 +29,6 @@ LOAD = ("--workers", "2", "--tokens", "32")
 PATIENT = ("--deadline", "20")
 """Where nothing may be lost: the machine itself may stand still for 5 s."""
 
-WHOLE = os.environ.get("MATRIX") == "whole"
-"""`make matrix` waits for every restart, two minutes each; `make test` for one with the operator and one without."""
 
 ALWAYS_RESTARTED = 5
 WITHDRAWN_SECONDS = 18.0
@@ -178,7 +176,7 @@ def test_14_and_15_a_restarted_container_is_back_only_after_a_completed_prompt_a
     site, name = serving.gated.site, serving.gated.pods()[-1]["metadata"]["name"]
     before = site.timeline(name)[-1]["container"]
     with cut_off(site):
-        found = kill(serving, Part.SERVER, lambda: None)
+        found = kill(serving, Part.MANAGER, lambda: None)
         assert (found[0].withdrawals, found[0].restarts) == (1, 1), "only the killed one"
     for number in (14, 15):
         report(number, *found)
