@@ -89,6 +89,12 @@ def real_engine_model() -> str:
     return f"{REAL_ENGINE_MOUNT}/{engine.model.relative_to(engine.root)}"
 
 
+def real_adapter() -> str:
+    """The path of the tiny model's adapter in such a pod."""
+    engine = real_engine()
+    return f"{REAL_ENGINE_MOUNT}/{engine.adapter.relative_to(engine.root)}"
+
+
 def real_language_model() -> str:
     """The language model's path in such a pod."""
     engine = real_engine()

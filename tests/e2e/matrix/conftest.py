@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.paths import REPOSITORY
 from tests.e2e.matrix.findings import Finding, Seen, written
 from tests.e2e.matrix.fleet import pair, wait
-from tests.support import models
+from tests.support import images, models
 from tests.support.api import Api
 from tests.support.site import Site
 
@@ -33,7 +33,7 @@ GATES = {"restartWindowSeconds": RESTART_WINDOW_SECONDS}
 UNRESTARTED_SECONDS = 75.0 if WHOLE else 40.0
 """So long lasts what must not lead to a restart: without a reason not to, there would be one in that time."""
 SQL = "sql"
-"""The adapter of the stub's fleets."""
+"""The adapter of the fleets."""
 
 
 @pytest.fixture(scope="package")
@@ -68,10 +68,22 @@ def place(operated: OwnCluster) -> Iterator[Site]:
     operated.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def engines(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
-    """Two real engines with our gates and two with plain probes; they load when a test gets them first."""
-    with pair(place, api, models.model("real", real, replicas=2, gates=GATES)) as found:
+    """Two real engines with our gates and two with plain probes; they load when a test gets them first.
+
+    They can be put to sleep, and have an adapter that can be unloaded and loaded.
+    """
+    allowed = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
+    model = models.model(
+        "real",
+        real,
+        replicas=2,
+        gates=GATES,
+        lora={"adapters": [{"name": SQL, "source": images.real_adapter()}]},
+        engine={"env": [{"name": name, "value": "1"} for name in allowed]},
+    )
+    with pair(place, api, model) as found:
         yield found
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cluster.processes import Process
-    from tests.e2e.matrix.breaking import Part
     from tests.support.api import Api
     from tests.support.site import Site
 
@@ -57,6 +56,10 @@ class Client:
     def requests(self) -> list[Request]:
         """Stop it, wait for what is under way, and return all that it asked."""
         self.process.terminate()
+        return self.all_requests()
+
+    def all_requests(self) -> list[Request]:
+        """Wait until it ends by itself, and return all that it asked."""
         output, errors = self.process.communicate(timeout=400)
         assert not errors, errors
         return [Request(**json.loads(line)) for line in output.splitlines()]
@@ -87,8 +90,8 @@ class Fleet:
         """Until an engine that was broken at a moment was out, and is in again."""
         self.site.until(f"{pod} is back", lambda: self.diary.admitted_at(pod, since), START_SECONDS)
 
-    def process(self, pod: str, part: Part) -> Process:
-        """A process of the engine in a pod."""
+    def process(self, pod: str, part: str) -> Process:
+        """A process of the engine in a pod: a `Part`, or how its title begins."""
         return process_of(self.site.get("pod", pod), part)
 
     def address(self) -> str:
