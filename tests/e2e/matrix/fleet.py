@@ -142,8 +142,8 @@ def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
     finally:
         for fleet in found.fleets():
             fleet.diary.close()
-        site.kubectl("delete", "vllmmodel", name)
-        site.kubectl("delete", "deployment,service", f"{name}-plain")
+        site.kubectl("delete", "vllmmodel", name, "--ignore-not-found")
+        site.kubectl("delete", "deployment,service", f"{name}-plain", "--ignore-not-found")
         until(lambda: not [*found.gated.pods(), *found.plain.pods()], what=f"the end of {name}")
 
 

@@ -228,6 +228,8 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
                 pairs[one.name].plain.wait_serving(one.replicas)
         wait(3)  # kube-proxy follows the EndpointSlices a moment later
         yield {one.name: pool.submit(one.act, pairs[one.name]) for one in ODDITIES}
+        place.kubectl("delete", "vllmmodels", *pairs, "--wait=false")
+        place.kubectl("delete", "deployments", *(f"{name}-plain" for name in pairs), "--wait=false")
 
 
 def unharmed(found: Both) -> None:
