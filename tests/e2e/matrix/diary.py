@@ -80,6 +80,10 @@ class Diary:
             return None
         return next((change.at for change in self.changes(pod, lost) if change.routable), None)
 
+    def routable_at(self, pod: str, since: float) -> float | None:
+        """When it first took traffic, after a moment."""
+        return next((change.at for change in self.changes(pod, since) if change.routable), None)
+
     def fewest(self, since: float) -> int:
         """The smallest number of engines that took traffic at a time, from a moment on."""
         with self._lock:

@@ -90,6 +90,12 @@ class Fleet:
         """Until an engine that was broken at a moment was out, and is in again."""
         self.site.until(f"{pod} is back", lambda: self.diary.admitted_at(pod, since), START_SECONDS)
 
+    def wait_restarted(self, pod: str, since: float) -> None:
+        """Until an engine that was broken at a moment was restarted, and is in again."""
+        self.site.until(f"{pod} is restarted", lambda: self.diary.restarted_at(pod, since), START_SECONDS)
+        restarted = self.diary.restarted_at(pod, since) or since
+        self.site.until(f"{pod} is in again", lambda: self.diary.routable_at(pod, restarted), START_SECONDS)
+
     def process(self, pod: str, part: str) -> Process:
         """A process of the engine in a pod: a `Part`, or how its title begins."""
         return process_of(self.site.get("pod", pod), part)
