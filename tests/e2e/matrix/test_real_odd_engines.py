@@ -14,6 +14,7 @@ from tests.e2e.matrix.breaking import Part, make_odd, stopped
 from tests.e2e.matrix.conftest import GATES, SQL, UNRESTARTED_SECONDS, WHOLE
 from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import pair, wait
+from tests.e2e.matrix.told import timelines
 from tests.support import images, models
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ WITHDRAWN_SECONDS = 18.0
 
 
 @pytest.fixture
-def serving(engines: Pair) -> Pair:
+def serving(engines: Pair) -> Iterator[Pair]:
     """The fleets, whole."""
     for fleet in engines.fleets():
         fleet.wait_serving(2)
-    return engines
+    yield engines
+    print(timelines(engines.gated))
 
 
 def everywhere(fleets: Pair, name: str, **wanted: Any) -> None:

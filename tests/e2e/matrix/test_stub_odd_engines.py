@@ -21,7 +21,7 @@ from tests.e2e.matrix.breaking import Part, stopped
 from tests.e2e.matrix.conftest import GATES, UNRESTARTED_SECONDS
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import pair, wait
-from tests.e2e.matrix.told import manager_status
+from tests.e2e.matrix.told import manager_status, timelines
 from tests.support import models
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.command import command
@@ -222,6 +222,8 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
                 pairs[one.name].plain.wait_serving(one.replicas)
         wait(3)  # kube-proxy follows the EndpointSlices a moment later
         yield {one.name: pool.submit(one.act, pairs[one.name]) for one in ODDITIES}
+        for found in pairs.values():
+            print(timelines(found.gated))
         place.kubectl("delete", "vllmmodels", *pairs, "--wait=false")
         place.kubectl("delete", "deployments", *(f"{name}-plain" for name in pairs), "--wait=false")
 

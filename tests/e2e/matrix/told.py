@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.cluster.errors import ClusterError
 from vllm_operator.api.spec.operations import DEFAULT_GATE_PORT
 from vllm_operator.render import manager
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
+    from tests.e2e.matrix.fleet import Fleet
     from tests.support.site import Site
 
 TOLD_SECONDS = 45.0
@@ -31,3 +34,14 @@ def wait_told(site: Site, model: str, pod: str, text: str) -> None:
         return any(text in one.get("sentence", "") for one in engines if one["pod"] == pod)
 
     site.until(f"the status of {model} says {text!r} of {pod}", look, TOLD_SECONDS)
+
+
+def timelines(fleet: Fleet) -> str:
+    """What the managers of a fleet have noted, a line each, for whoever wonders about a figure."""
+    lines = []
+    for pod in fleet.pods():
+        name = pod["metadata"]["name"]
+        with contextlib.suppress(ClusterError):  # it does not run just now
+            for one in manager_status(fleet.site, name)["timeline"]:
+                lines.append(f"{name} {one['time']} {one['verdict']} {one['cause']}: {one['sentence']}")
+    return "\n".join(lines)
