@@ -42,6 +42,6 @@ def timelines(fleet: Fleet) -> str:
     for pod in fleet.pods():
         name = pod["metadata"]["name"]
         with contextlib.suppress(ClusterError):  # it does not run just now
-            for one in manager_status(fleet.site, name)["timeline"]:
-                lines.append(f"{name} {one['time']} {one['verdict']} {one['cause']}: {one['sentence']}")
+            noted = manager_status(fleet.site, name)["timeline"]
+            lines += [f"{name} {one['time']} {one['verdict']} {one['cause']}: {one['sentence']}" for one in noted]
     return "\n".join(lines)
