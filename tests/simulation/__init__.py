@@ -1,5 +1,7 @@
-"""Fleets in virtual time: modelled engines, looked at by the real gate as kubelet would, for hours within seconds.
+"""Engines and fleets in virtual time: modelled engines, looked at once a second by the real judge, within seconds.
 
-Everything random comes from one seeded generator, so that a run can be repeated. What is modelled is the engine, the
-network of its pod and kubelet's periods; the questions, the judgement and the state are the program's own.
+Everything random comes from seeded generators, so that a run can be repeated. `world.py` models the engine: what could
+be seen of it at any moment, whoever looks. `resident.py` models the program around the judge and kubelet, `fleet.py`
+what engines see of each other, `rows.py` what sound engines do and how others break. `before/` holds the judge of
+commit 6afbc34, which fails in this world where it is known to: a world in which nobody can fail proves nothing.
 """

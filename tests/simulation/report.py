@@ -167,7 +167,7 @@ def _times(fault: Break, kind: type[Resident | Pod]) -> Times:
         if outcome.out_at is None:
             missed += 1
             continue
-        early += any(at < world.fault_at for at, _ in outcome.withdrawals)
+        early += any(world.counted_from <= at < world.fault_at for at, _ in outcome.withdrawals)
         out.append(outcome.out_at - world.last_sign_of_life())
         if outcome.restarted_at is not None:
             restarted.append(outcome.restarted_at - world.fault_at)

@@ -237,11 +237,12 @@ ROWS: Final = (
 def slow_fleet(random: Random) -> list[World]:
     """Row 31: one kind of request comes to every engine of a fleet within a second or two, and takes long each time."""
     worlds, at = [], random.uniform(20, 40)
-    work, seconds = random.choice([IDLE, BUSY]), random.uniform(15, 110)
+    work, longest, cores = random.choice([(IDLE, 110, 1.0), (BUSY, 110, 1.0), (BUSY, 45, 0.0)])
+    seconds = random.uniform(15, longest)
     for _ in range(random.randint(2, 6)):
         before = While(work, at + random.uniform(0, 2), step_seconds=0.2)
-        slow = step(seconds * random.uniform(0.8, 1.2), cores=1.0)
-        again = step(seconds * random.uniform(0.8, 1.2), cores=1.0)
+        slow = step(seconds * random.uniform(0.8, 1.2), cores=cores)
+        again = step(seconds * random.uniform(0.8, 1.2), cores=cores)
         worlds.append(World(random, [before, slow, While(BUSY, 5.0), again, While(BUSY, 20.0)]))
     return worlds
 
@@ -301,4 +302,6 @@ def broken(one: Break, random: Random) -> World:
     at = (
         random.uniform(20, 40) if len(whiles) == 1 else sum(each.seconds for each in whiles[:3]) + random.uniform(3, 12)
     )
-    return World(random, whiles, fault=one.fault, fault_at=at)
+    world = World(random, whiles, fault=one.fault, fault_at=at)
+    world.counted_from = 0.0 if len(whiles) == 1 else world.starts[3]
+    return world

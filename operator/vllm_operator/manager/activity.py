@@ -15,8 +15,8 @@ COMPUTING_SHARE = 0.2
 """Of one core: what uses more of it computes."""
 
 STILL_SHARE = 0.02
-"""Of one core, by process: what uses less of it does nothing. A hung vLLM uses none, an idle worker 0.5 to 1.1 % (measured
-on vLLM 0.32.0), and answering a scrape a second uses 0.5 % of the server's."""
+"""Of one core, by process: what uses less of it does nothing. A hung vLLM uses none, an idle worker 0.5 to 1.1 %
+(measured on vLLM 0.32.0), and answering a scrape a second uses 0.5 % of the server's."""
 
 AVERAGE_SECONDS = 10.0
 """CPU is averaged over so long."""

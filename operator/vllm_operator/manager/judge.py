@@ -8,9 +8,9 @@ vLLM's own /health answers 200 while the engine hangs, so its yes counts for not
     verdict(memory, settings)         what becomes of the engine
     due_canaries(...)                 which ranks are to complete a canary now
 
-What may speak against an engine stands in `policies.py`, what the other engines allow in `fleet.py`, what the CPU time
-of the processes says in `activity.py`. Uncertainty never evicts: what is not seen neither clears a finding nor makes it
-older. All times are seconds of the machine's monotonic clock.
+What may speak against an engine stands in `policies.py`, how long that is borne in `windows.py`, what the other engines
+allow in `fleet.py`, what the CPU time of the processes says in `activity.py`. Uncertainty never evicts: what is not
+seen neither clears a finding nor makes it older. All times are seconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from . import fleet
 from .evidence import ANSWERS
 from .memory import Finding, Memory, Span, restored
 from .observe import concluded, progressed, without_gap
-from .policies import POLICIES, RESTS, longest_step, stall_window
+from .policies import POLICIES
+from .rests import RESTS
+from .windows import longest_step, stall_window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ class Memory:
     """Whether the last look saw a step of every rank."""
     ranks: Mapping[str, RankMemory] = field(default_factory=lambda: NOTHING)
     rest: str = ""
-    """Why the engine has no traffic though nothing is wrong with it: a name of `policies.RESTS`. Empty: it is awake."""
+    """Why the engine has no traffic though nothing is wrong with it: a cause of `rests.RESTS`. Empty: it is awake."""
     proof_ended: str = ""
     """Why its last proof does not count any more, so that it has to complete another prompt; empty: it counts."""
     long_steps: tuple[LongStep, ...] = ()

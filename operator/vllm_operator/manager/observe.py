@@ -7,7 +7,9 @@ from dataclasses import replace
 from .activity import sampled
 from .evidence import ANSWERS, COMPLETED, REFUSES, SAYS_DEAD, SCALING, SILENT
 from .memory import LongStep, Memory, RankMemory, SentCanary, shifted
-from .policies import BACK, POLICIES, RESTS, STEP_MEMORY_SECONDS
+from .policies import POLICIES
+from .rests import BACK, RESTS
+from .windows import STEP_MEMORY_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ only one after the other.
 from __future__ import annotations
 
 from .activity import COMPUTING_SHARE, STILL_SHARE, core_share, server_share
-from .evidence import ANSWERS, COMPLETED, FAILED, REFUSED, REFUSES, SAYS_DEAD, SCALING, SILENT, UNANSWERED
+from .evidence import ANSWERS, COMPLETED, FAILED, REFUSED, REFUSES, SAYS_DEAD, SILENT, UNANSWERED
 from .memory import Finding, Span
+from .windows import capped, frozen_for, longest_window, patient_window, recent, restart_of_the_stalled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,70 +43,6 @@ WAITED = (None, UNANSWERED, GUESSED)
 
 UNSEEN_SECONDS = 60.0
 """What was seen of the steps is forgotten when the metrics could not be read for so long."""
-
-RECENT_SECONDS = 60.0
-"""Who computed so recently is not called frozen: compilation pauses while it reads and writes."""
-
-MARGIN_SECONDS = 20.0
-"""Between vLLM's own limit for a step, when it ends by itself, and ours."""
-
-WRITING_LIMIT_SECONDS = 3600.0
-"""A profiler writes for ten minutes and more."""
-
-STEP_MEMORY_SECONDS = 3600.0
-"""So long the length of a step is remembered."""
-
-
-# --- windows that several policies share
-
-
-def longest_step(memory: Memory) -> float | None:
-    """Seconds of the longest step of the last hour; None: none was seen yet."""
-    now = memory.looked_at or 0.0
-    known = [one.seconds for one in memory.long_steps if now - one.begun_at <= STEP_MEMORY_SECONDS]
-    return max(known) if known else None
-
-
-def stall_window(memory: Memory, settings: Settings) -> float:
-    """Seconds without a step after which this engine is suspected: its steps may get twice as long as they were."""
-    wanted = 2 * (longest_step(memory) or 0.0) + 1.0
-    return min(max(wanted, settings.stall_window), max(settings.longest_stall_window, settings.stall_window))
-
-
-def _longest_window(settings: Settings) -> float:
-    return max(settings.longest_stall_window, settings.stall_window)
-
-
-def _patient_window(memory: Memory, finding: Finding, settings: Settings) -> float:
-    """The stall window, or the longest one where kernels were compiled since about when the engine stopped."""
-    compiled = memory.compiled_at is not None and memory.compiled_at >= finding.span.since - RECENT_SECONDS
-    return _longest_window(settings) if compiled else stall_window(memory, settings)
-
-
-def _recent(memory: Memory, moment: float | None) -> bool:
-    return moment is not None and memory.looked_at is not None and memory.looked_at - moment <= RECENT_SECONDS
-
-
-def _restart_of_the_stalled(memory: Memory, settings: Settings, *, computed_at: float | None) -> float | None:
-    """Seconds after which an engine that makes no step is restarted: by what its processes do meanwhile."""
-    if settings.restart_window is None:
-        return None
-    limit = max(settings.restart_window, settings.step_limit) + MARGIN_SECONDS
-    if _recent(memory, memory.wrote_at):
-        return max(limit, WRITING_LIMIT_SECONDS)
-    if _recent(memory, computed_at) or _recent(memory, memory.compiled_at):
-        return limit
-    return settings.restart_window
-
-
-def _frozen_for(memory: Memory) -> float:
-    """Seconds for which cores and workers have used no CPU."""
-    if memory.still_since is None or memory.looked_at is None:
-        return 0.0
-    return memory.looked_at - memory.still_since
-
-
-# --- the policies
 
 
 class Policy:
@@ -144,10 +81,6 @@ class Policy:
         return memory.findings.get(f"{self.name}/{subject}")
 
 
-def _capped(seconds: float, settings: Settings) -> float | None:
-    return None if settings.restart_window is None else min(seconds, settings.restart_window)
-
-
 class Gone(Policy):
     """Nothing listens on the port any more, or the server says itself that its engine is dead."""
 
@@ -172,7 +105,7 @@ class Gone(Policy):
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
         """The process may take a while to end by itself."""
-        return _capped(GONE_SECONDS, settings)
+        return capped(GONE_SECONDS, settings)
 
 
 class Silent(Policy):
@@ -202,7 +135,7 @@ class Silent(Policy):
 
     def window(self, memory: Memory, finding: Finding, settings: Settings) -> float:
         """See `Policy`."""
-        return _longest_window(settings) if self._computes(memory, finding) else settings.stall_window
+        return longest_window(settings) if self._computes(memory, finding) else settings.stall_window
 
     def proves(self, memory: Memory, finding: Finding) -> bool:
         """See `Policy`."""
@@ -210,9 +143,9 @@ class Silent(Policy):
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:
         """See `Policy`."""
-        if self._computes(memory, finding) or _recent(memory, memory.server_computed_at):
-            return _restart_of_the_stalled(memory, settings, computed_at=memory.server_computed_at)
-        return _capped(FROZEN_SECONDS, settings)
+        if self._computes(memory, finding) or recent(memory, memory.server_computed_at):
+            return restart_of_the_stalled(memory, settings, computed_at=memory.server_computed_at)
+        return capped(FROZEN_SECONDS, settings)
 
 
 class OneServerSilent(Policy):
@@ -236,7 +169,7 @@ class OneServerSilent(Policy):
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
         """See `Policy`."""
-        return _capped(FROZEN_SECONDS, settings)
+        return capped(FROZEN_SECONDS, settings)
 
 
 class Stalled(Policy):
@@ -267,7 +200,7 @@ class Stalled(Policy):
 
     def window(self, memory: Memory, finding: Finding, settings: Settings) -> float:
         """See `Policy`."""
-        return _patient_window(memory, finding, settings)
+        return patient_window(memory, finding, settings)
 
     def proves(self, memory: Memory, finding: Finding) -> bool:  # noqa: ARG002
         """Never: a long step looks the same."""
@@ -275,9 +208,9 @@ class Stalled(Policy):
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
         """See `Policy`."""
-        if _frozen_for(memory) >= FROZEN_SECONDS:
-            return _capped(FROZEN_SECONDS, settings)
-        return _restart_of_the_stalled(memory, settings, computed_at=memory.computed_at)
+        if frozen_for(memory) >= FROZEN_SECONDS:
+            return capped(FROZEN_SECONDS, settings)
+        return restart_of_the_stalled(memory, settings, computed_at=memory.computed_at)
 
 
 class Failing(Policy):
@@ -351,7 +284,7 @@ class Failing(Policy):
         """See `Policy`."""
         if finding.detail not in WAITED:
             return settings.stall_window
-        return max(CANARY_SECONDS, _patient_window(memory, finding, settings))
+        return max(CANARY_SECONDS, patient_window(memory, finding, settings))
 
     def proves(self, memory: Memory, finding: Finding) -> bool:
         """See `Policy`."""
@@ -366,12 +299,12 @@ class Failing(Policy):
         if finding.detail == REFUSED or (finding.detail == GUESSED and memory.seen_at is not None):
             return None
         if finding.detail == GUESSED:
-            return _restart_of_the_stalled(memory, settings, computed_at=memory.looked_at)
+            return restart_of_the_stalled(memory, settings, computed_at=memory.looked_at)
         if finding.detail not in WAITED:
             return settings.restart_window
-        if _frozen_for(memory) >= FROZEN_SECONDS:
-            return _capped(FROZEN_SECONDS, settings)
-        return _restart_of_the_stalled(memory, settings, computed_at=memory.computed_at)
+        if frozen_for(memory) >= FROZEN_SECONDS:
+            return capped(FROZEN_SECONDS, settings)
+        return restart_of_the_stalled(memory, settings, computed_at=memory.computed_at)
 
 
 class WrongModel(Policy):
@@ -431,32 +364,3 @@ def _completed_at(canaries: list[Canary]) -> float:
 def _told(canary: Canary, subject: str) -> str:
     where = f" (engine {subject})" if subject else ""
     return f"a canary does not complete{where}{': ' + canary.sentence if canary.sentence else ''}"
-
-
-# --- no fault, and no traffic
-
-
-def _asleep(look: Look) -> bool:
-    return any(rank.asleep for rank in (look.ranks or {}).values())
-
-
-RESTS = (
-    ("Asleep", _asleep, "asleep until it is woken up", "awake again, and has not completed a prompt since then"),
-    (
-        "Paused",
-        lambda look: look.paused,
-        "paused until it is resumed",
-        "resumed, and has not completed a prompt since then",
-    ),
-    (
-        "Scaling",
-        lambda look: look.server == SCALING,
-        "ranks are being added or removed",
-        "scaled, and has not completed a prompt since then",
-    ),
-)
-"""Why an engine has no traffic though nothing is wrong with it: cause, how a look shows it, what is told, and what is
-told afterwards, until it has completed a prompt."""
-
-BACK = "listens again, and has not completed a prompt since then"
-"""The same for a server that had ended and listens again in the same container."""

@@ -297,7 +297,7 @@ def check(words: Sequence[str], environment: Mapping[str, str], handed: Mapping[
     log = Log()
     log.feed(b"INFO: Application startup complete.\n", time.monotonic())
     engine, peers = CannedEngine(handed.get("ranks") or {}), Peers(settings, ())
-    parts = Parts(engine, CannedProcesses(), log, peers, TimeLine("", ""))
+    parts = Parts(engine, CannedProcesses(), log, peers, TimeLine(os.devnull, ""))  # nothing is written there
     watch = Watch(settings, parts, pod_of({**environment, "GATE_ENGINE": "self"}, ""), handed.get("memory") or {})
     faults = dict(watch.faults)
     watch.look()

@@ -207,6 +207,7 @@ def test_a_newer_program_takes_over_without_refusing_anybody(serving: Manager) -
     assert (status["admitted"], status["trouble"]) == (True, "")
     assert (set(callers.codes), callers.refused, callers.cut) == ({200}, 0, 0)
     assert serving.status()["timeline"] == before["timeline"]
+    assert [path.name for path in serving.manager.parent.iterdir()] == ["manager"]  # the check has written nothing
     metrics = serving.get("/metrics")[1]
     assert "vllm_gate_judge_updates_total 1\n" in metrics
     assert "vllm_gate_judge_restarts_total 0\n" in metrics
