@@ -32,6 +32,8 @@ answers even while the server hangs. Fields of `Faults` below are the names; fur
     "reset_metrics": true  all counters begin again from 0
     "block_server": N      the server's event loop is blocked for N seconds, and computes; cores make steps meanwhile
     "profile": N           each core writes a profile for N seconds: it computes, writes, and makes no step
+    "flood": N             N megabytes of lines go to the log as fast as they are taken, and then `the flood is over`
+    "allocate": N          each core takes N megabytes of memory, and keeps them
     "lose_adapter": NAME   the adapter is gone; "find_adapter": {"name": NAME, "path": PATH} has it back
 """
 
@@ -69,7 +71,21 @@ GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 DEAD_SECONDS = 4.0
 """How long /health answers 503 after the engine's death, before the process exits with 0."""
 BACKLOG = 2048
-ACTIONS = ("kill_engine", "exit", "log", "reset_metrics", "block_server", "profile", "lose_adapter", "find_adapter")
+ACTIONS = (
+    "log",
+    "kill_engine",
+    "exit",
+    "reset_metrics",
+    "block_server",
+    "profile",
+    "flood",
+    "allocate",
+    "lose_adapter",
+    "find_adapter",
+)
+FLOOD_LINE = b"INFO the flood goes on and on".ljust(127, b".") + b"\n"
+FOREVER_SECONDS = 1e6
+FLOOD_END = "the flood is over"
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 BUSY = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
@@ -305,6 +321,14 @@ def log(text: str, *, source: str = "api_server.py:1", process: str = "APIServer
     write_log(f"({process} pid={os.getpid()}) {level} {time.strftime('%m-%d %H:%M:%S')} [{source}] {text}")
 
 
+def flood(megabytes: int) -> None:
+    """Write lines as fast as they are taken, as another process of the engine does: nobody waits for it meanwhile."""
+    chunk = FLOOD_LINE * (select.PIPE_BUF // len(FLOOD_LINE))  # written whole, so that the lines of others stay whole
+    for _ in range(megabytes * 1_000_000 // len(chunk)):
+        os.write(1, chunk)
+    write_log(FLOOD_END)
+
+
 @dataclasses.dataclass
 class Faults:
     """What is wrong with this engine; every field can be set at run time."""
@@ -381,6 +405,9 @@ class Work:
     """The name of a compiler that runs as its child meanwhile, and uses a processor."""
     writes: bool = False
     """Whether it writes to a file."""
+    megabytes: int = 0
+    """Memory that it takes meanwhile."""
+    hoard: list[bytes] = dataclasses.field(default_factory=list)
 
 
 class CoreDiedError(Exception):
@@ -484,6 +511,7 @@ def compiler(work: Work) -> int:
 def perform(work: Work, parent: int) -> None:
     """Compute, write or sleep for the time of the work, or until the parent is gone."""
     until = time.monotonic() + work.seconds
+    work.hoard.extend(b"x" * (1 << 20) for _ in range(work.megabytes))
     if not (work.computes or work.writes):
         while (left := until - time.monotonic()) > 0 and os.getppid() == parent:
             time.sleep(min(left, 0.5))
@@ -989,6 +1017,17 @@ class Engine:
         """Have every core write a profile."""
         for rank in self.ranks:
             rank.tasks.put(Work(seconds, computes=True, writes=True))
+
+    def allocate(self, megabytes: int) -> None:
+        """Have every core take that much memory, and keep it."""
+        for rank in self.ranks:
+            rank.tasks.put(Work(FOREVER_SECONDS, megabytes=megabytes))
+
+    def reset_metrics(self) -> None:
+        """Have all counters begin again from 0."""
+        for rank in self.ranks:
+            level, rank.statistics = rank.statistics.sleep_level, Statistics()
+            rank.statistics.sleep_level = level
 
     def watch(self) -> None:
         """Notice the death of a core. Only one thread may do so."""
@@ -1626,25 +1665,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def act(self, actions: dict[str, Any]) -> None:
         """Do what is done once."""
-        if "log" in actions:
-            write_log(str(actions["log"]))
-        if "exit" in actions:
-            os._exit(int(actions["exit"]))
-        if actions.get("kill_engine"):
-            self.server.engine.kill()
-        if "block_server" in actions:
-            self.server.engine.block_server(float(actions["block_server"]))
-        if "profile" in actions:
-            self.server.engine.profile(float(actions["profile"]))
-        if "lose_adapter" in actions:
-            self.server.engine.adapters.pop(str(actions["lose_adapter"]), None)
-        if "find_adapter" in actions:
-            found = actions["find_adapter"]
-            self.server.engine.adapters[found["name"]] = found["path"]
-        if actions.get("reset_metrics"):
-            for rank in self.server.engine.ranks:
-                level, rank.statistics = rank.statistics.sleep_level, Statistics()
-                rank.statistics.sleep_level = level
+        engine = self.server.engine
+        deeds: dict[str, Callable[[Any], object]] = {
+            "log": write_log,
+            "exit": os._exit,
+            "kill_engine": lambda _: engine.kill(),
+            "block_server": engine.block_server,
+            "profile": engine.profile,
+            "flood": lambda size: threading.Thread(target=flood, args=(size,), daemon=True).start(),
+            "allocate": engine.allocate,
+            "lose_adapter": lambda name: engine.adapters.pop(name, None),
+            "find_adapter": lambda found: engine.adapters.update({found["name"]: found["path"]}),
+            "reset_metrics": lambda _: engine.reset_metrics(),
+        }
+        for name, wanted in actions.items():
+            if wanted is not False:
+                deeds[name](wanted)
 
     # --- bodies
 

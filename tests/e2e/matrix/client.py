@@ -1,11 +1,12 @@
 """A client as applications are: one request after the other through the Service, each with a deadline.
 
     python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N --pause SECONDS
-        [--extra JSON] [--keep]
+        [--extra JSON [--fresh]] [--keep]
 
 has a new connection for each request, unless it is to keep one for as long as requests are answered, and prints a line
-of JSON for each as it ends. It stops by itself after --seconds, and on SIGTERM after the requests that are under way.
-Standard library only: it runs with any Python in the cluster's network.
+of JSON for each as it ends. With --fresh, each FRESH in the extra fields becomes a word that no request has had before:
+a server that keeps the grammars of schemas has to make each anew. It stops by itself after --seconds, and on SIGTERM
+after the requests that are under way. Standard library only: it runs with any Python in the cluster's network.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from urllib.parse import urlsplit
 
 END = threading.Event()
@@ -32,7 +34,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--prompt-words", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--extra", type=json.loads, default={})
+    parser.add_argument("--extra", default="{}")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--seconds", type=float, default=400.0)
     options = parser.parse_args()
@@ -72,7 +75,8 @@ def connection_of(options: argparse.Namespace) -> http.client.HTTPConnection:
 def ask(options: argparse.Namespace, connection: http.client.HTTPConnection) -> str:
     """What went wrong with one request; empty where it was answered."""
     prompt = " ".join(["word"] * options.prompt_words)
-    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True, **options.extra}
+    extra = json.loads(options.extra.replace("FRESH", uuid.uuid4().hex) if options.fresh else options.extra)
+    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True, **extra}
     try:
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
