@@ -3,10 +3,11 @@
     python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N --pause SECONDS
         [--extra JSON [--fresh]] [--keep]
 
-has a new connection for each request, unless it is to keep one for as long as requests are answered, and prints a line
-of JSON for each as it ends. With --fresh, each FRESH in the extra fields becomes a word that no request has had before:
-a server that keeps the grammars of schemas has to make each anew. It stops by itself after --seconds, and on SIGTERM
-after the requests that are under way. Standard library only: it runs with any Python in the cluster's network.
+has a new connection for each request, unless it is to keep one for as long as requests are answered. At its end it
+prints a line of JSON for each: nobody reads a pipe for 20 minutes, and one that is full would stop the requests. With
+--fresh, each FRESH in the extra fields becomes a word that no request has had before: a server that keeps the grammars
+of schemas has to make each anew. It stops by itself after --seconds, and on SIGTERM after the requests that are under
+way. Standard library only: it runs with any Python in the cluster's network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import uuid
 from urllib.parse import urlsplit
 
 END = threading.Event()
+ENDED: list[str] = []
+"""The lines of the requests that have ended."""
 
 
 def main() -> None:
@@ -46,6 +49,7 @@ def main() -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    sys.stdout.writelines(ENDED)
 
 
 def work(options: argparse.Namespace, until: float) -> None:
@@ -57,9 +61,7 @@ def work(options: argparse.Namespace, until: float) -> None:
         if trouble or not options.keep:
             connection.close()
             connection = connection_of(options)
-        line = json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble})
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        ENDED.append(json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble}) + "\n")
         if trouble:
             END.wait(0.2)  # a refused connection fails at once, and would be counted thousands of times
         END.wait(options.pause)

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.breaking import make_odd
+from tests.e2e.matrix.conftest import GATES
 from tests.e2e.matrix.findings import both_seen
-from tests.e2e.matrix.fleet import wait
+from tests.e2e.matrix.fleet import Fleet, wait
+from tests.support import models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.e2e.matrix.findings import Seen
-    from tests.e2e.matrix.fleet import Client, Fleet, Pair, Request
+    from tests.e2e.matrix.fleet import Client, Pair, Request
+    from tests.support.api import Api
+    from tests.support.models import EngineChoice
+    from tests.support.site import Site
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
@@ -57,14 +62,25 @@ LIGHT = ("--workers", "2", "--pause", "0.5", "--deadline", "120", "--seconds", s
 LONG = ("--prompt-words", "6000", "--tokens", "1", "--deadline", "300", "--seconds", "1")
 
 
+@pytest.fixture
+def nappers(place: Site, api: Api, real: EngineChoice) -> Iterator[Fleet]:
+    """Two real engines that can be put to sleep."""
+    development = {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}
+    place.apply(models.model("nappers", real, replicas=2, engine=development, gates=GATES))
+    fleet = Fleet(place, api, "nappers", "nappers")
+    fleet.wait_serving(2)
+    yield fleet
+    fleet.diary.close()
+    place.kubectl("delete", "vllmmodel", "nappers")
+
+
 def test_10_a_saturated_engine_stays_in_though_a_short_request_does_not_come_through(
-    slow: Pair, engines: Pair, report: Any
+    slow: Pair, nappers: Fleet, report: Any
 ) -> None:
     for fleet in slow.fleets():
         for pod in fleet.pods():
             make_odd(fleet.site, pod["metadata"]["name"], "grammar", seconds=GRAMMAR_SECONDS)
-    engines.gated.wait_serving(2)
-    found, short = loaded(slow, MIXED, SATURATED_SECONDS, beside=engines.gated)
+    found, short = loaded(slow, MIXED, SATURATED_SECONDS, beside=nappers)
     report(10, *found)
     assert short, "a client with a deadline of 5 s got an answer: the engine was not saturated"
     assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)

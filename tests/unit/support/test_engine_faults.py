@@ -271,6 +271,29 @@ def written_bytes(process: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
 
 
+def test_a_flood_of_lines_goes_to_the_log_whole_and_requests_are_answered_meanwhile(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        server.faults(flood=2)
+        assert server.complete().status == 200
+        assert eventually(lambda: "the flood is over" in server.log())
+        flood = [line for line in server.log().splitlines() if "the flood goes on" in line]
+    assert len(flood) * 128 == pytest.approx(2_000_000, rel=0.01)
+    assert {len(line) for line in flood} == {127}
+
+
+def test_a_core_takes_as_much_memory_as_it_is_told(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        core = server.child("VLLM::EngineCore")
+        server.faults(allocate=64)
+        assert eventually(lambda: resident_megabytes(core) > 64)
+
+
+def resident_megabytes(process: int) -> float:
+    """The memory that a process uses."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
 def test_while_the_engine_scales_every_path_answers_503_with_its_words(server: EngineServer) -> None:
     server.faults(scaling=True)
     for method, path in (("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models"), ("POST", "/v1/completions")):
