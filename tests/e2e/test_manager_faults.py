@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -228,15 +228,9 @@ def engines(operated: OwnCluster, stub: EngineChoice, taken_port: Callable[[], N
     operated.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
-class Ends(NamedTuple):
-    """Engines that have been made to end, by their models' names."""
-
-    pods: dict[str, str]
-
-
 @pytest.fixture(scope="module")
-def ends(engines: Engines) -> Ends:
-    """Three engines that end at about the same time: by themselves, hung, and for want of memory."""
+def ends(engines: Engines) -> dict[str, str]:
+    """Pods of three engines that end at about the same time: by themselves, hung, and for want of memory."""
     pods = {name: engines.pod(name) for name in ("zero", "hung", "hungry")}
     for name in pods:
         engines[name].wait_serving(1)
@@ -245,7 +239,7 @@ def ends(engines: Engines) -> Ends:
     site.faults(pods["hungry"], allocate=TOO_MUCH_MEGABYTES)
     with contextlib.suppress(AssertionError):  # it ends before it answers
         site.faults(pods["zero"], exit=0)
-    return Ends(pods)
+    return pods
 
 
 @contextlib.contextmanager
@@ -392,16 +386,18 @@ def parent_of(process: Process) -> Process:
 # ------------------------------------------------------------------------------------------------------------ the ends
 
 
-def test_an_engine_that_ends_by_itself_with_0_has_crashed(engines: Engines, ends: Ends) -> None:
-    ended = engines.wait_restarts(ends.pods["zero"], 1)
+def test_an_engine_that_ends_by_itself_with_0_has_crashed(engines: Engines, ends: dict[str, str]) -> None:
+    ended = engines.wait_restarts(ends["zero"], 1)
     assert (ended["exitCode"], ended["reason"]) == (1, "Error")
     assert ended["message"].splitlines()[0] == "the engine ended with exit code 0, which nobody had asked for"
     told = engines.told("zero", "the engine ended with exit code 0, which nobody had asked for (1 restarts)")
     assert "200 OK" not in told, "an answered request is no cause"
 
 
-def test_an_engine_that_the_kernel_has_killed_for_memory_is_told_as_that(engines: Engines, ends: Ends) -> None:
-    ended = engines.wait_restarts(ends.pods["hungry"], 1)
+def test_an_engine_that_the_kernel_has_killed_for_memory_is_told_as_that(
+    engines: Engines, ends: dict[str, str]
+) -> None:
+    ended = engines.wait_restarts(ends["hungry"], 1)
     assert ended["exitCode"] == 1
     first = ended["message"].splitlines()[0]
     assert first.startswith(
@@ -412,8 +408,8 @@ def test_an_engine_that_the_kernel_has_killed_for_memory_is_told_as_that(engines
     )
 
 
-def test_a_hung_engine_is_ended_by_its_manager_with_its_reason(engines: Engines, ends: Ends) -> None:
-    ended = engines.wait_restarts(ends.pods["hung"], 1)
+def test_a_hung_engine_is_ended_by_its_manager_with_its_reason(engines: Engines, ends: dict[str, str]) -> None:
+    ended = engines.wait_restarts(ends["hung"], 1)
     assert (ended["exitCode"], ended["reason"]) == (1, "Error")
     assert ended["message"].splitlines()[0] == "a canary does not complete"
     engines.told("hung", "ended by its manager: a canary does not complete")
