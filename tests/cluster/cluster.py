@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-STOP_SECONDS = 30.0
+STOP_SECONDS = 90.0
 KUBECTL_SECONDS = 180.0
 
 

@@ -6,17 +6,19 @@ If a test fails for the real engine only, vLLM has changed: mend the stub and wh
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import engine as stub
-from tests.support.servers import REAL_START_SECONDS, EngineServer, eventually
+from tests.support.servers import REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.manager.engine import Engine, EngineError
 from vllm_operator.manager.metrics import read_ranks
@@ -24,7 +26,6 @@ from vllm_operator.manager.settings import POLLED_PATHS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.engine_kinds import Kind
 
@@ -450,6 +451,133 @@ def test_the_access_log_leaves_out_the_paths_that_it_is_told_and_no_others(serve
     assert eventually(lambda: 'GET /v1/models HTTP/1.1" 200 OK' in server.log())
     assert 'GET /ping HTTP/1.1" 200 OK' in server.log()
     assert not [line for line in server.log().splitlines() if re.search("GET /(health|metrics|is_paused)", line)]
+
+
+LONG_STEP_SECONDS = 2.0
+SPIN_SECONDS = 1.5
+"""A core that waits for its worker spins for a second before it sleeps."""
+
+
+def cores_and_workers(server: EngineServer) -> list[int]:
+    """The processes in which the engine computes."""
+    found = []
+    for number in server.children():
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{number}/cmdline").read_bytes()
+            found += [number] if title.startswith((b"VLLM::EngineCore", b"VLLM::Worker")) else []
+    return found
+
+
+def child_named(server: EngineServer, name: str) -> bool:
+    """Whether a program of that name runs among the engine's processes."""
+    for number in server.children():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{number}/comm").read_text(encoding="utf-8").strip() == name:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("computes", [True, False], ids=["computing", "waiting"])
+def test_a_long_step_shows_in_no_counter_and_its_cpu_time_tells_whether_it_computes(
+    kind: Kind, server: EngineServer, *, computes: bool
+) -> None:
+    kind.slow_step(server, SPIN_SECONDS + LONG_STEP_SECONDS, computes=computes)
+    before, processes = steps(server), cores_and_workers(server)
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+    time.sleep(SPIN_SECONDS)
+    used = cpu_seconds(*processes)
+    time.sleep(LONG_STEP_SECONDS / 2)
+    assert (cpu_seconds(*processes) - used > LONG_STEP_SECONDS / 8) is computes
+    assert (in_flight(server), steps(server)) == ((0, 0), before), "a request is in no gauge before its first step ends"
+    assert server.request("GET", "/health").status == 200
+    assert call.result().status == 200
+    assert eventually(lambda: steps(server) == before + 1)
+
+
+def test_a_compilation_while_serving_shows_as_a_compiler_among_the_processes_and_in_the_log(
+    kind: Kind, server: EngineServer
+) -> None:
+    kind.slow_step(server, LONG_STEP_SECONDS, computes=True, compiler="ptxas")
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+    assert eventually(lambda: child_named(server, "ptxas"))
+    assert call.result().status == 200
+    assert re.search(r"\(Worker.* WARNING .* kernel JIT compilation during inference: \w+\. This causes", server.log())
+    assert not child_named(server, "ptxas")
+
+
+def test_the_first_step_after_idling_can_take_long(kind: Kind, server: EngineServer) -> None:
+    server.complete()
+    kind.slow_first_step(server, LONG_STEP_SECONDS, after=0.5)
+    time.sleep(0.6)
+    began = time.monotonic()
+    assert server.complete().status == 200
+    assert time.monotonic() - began >= LONG_STEP_SECONDS
+    assert server.complete().status == 200
+
+
+def test_a_blocked_event_loop_answers_nothing_and_computes_while_the_core_makes_steps(
+    kind: Kind, server: EngineServer
+) -> None:
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+    assert eventually(lambda: in_flight(server) == (1, 0))
+    before, used = steps(server), cpu_seconds(server.process.pid)
+    kind.block_server(server, LONG_STEP_SECONDS)
+    assert eventually(lambda: is_silent(server))
+    assert eventually(lambda: not is_silent(server))
+    assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
+    assert steps(server) > before + 5
+    with kind.hurried(server):
+        assert call.result().status == 200
+
+
+def is_silent(server: EngineServer) -> bool:
+    """Whether it leaves a plain question unanswered."""
+    try:
+        return server.request("GET", "/version", timeout=0.5).status != 200
+    except TimeoutError:
+        return True
+
+
+def test_a_server_without_statistics_has_no_metrics_of_its_engine_and_several_servers_share_the_clients(
+    kind: Kind, tmp_path: Path
+) -> None:
+    flags = ("--served-model-name", "tiny", "--max-model-len", str(LENGTH), "--disable-log-stats")
+    with kind.start(*flags, "--api-server-count", "2", folder=tmp_path) as server:
+        assert server.complete(model="tiny").status == 200
+        metrics = server.request("GET", "/metrics")
+        assert metrics.status == 200
+        assert "vllm:num_requests_running" not in metrics.text
+        assert "vllm:iteration_tokens_total_count" not in metrics.text
+        with contextlib.ExitStack() as kept:
+            clients = [kept.enter_context(kept_connection(server)) for _ in range(8)]
+            for client in clients:
+                assert asked(client) == 200
+            for number in (0, 1):
+                with kind.hung_api_server(server, number):
+                    clients = [client for client in clients if asked(client) == 200]
+                    assert server.complete(model="tiny").status == 200, "a new connection is taken by the other one"
+            assert clients == [], "each belongs to one of the two"
+
+
+@contextlib.contextmanager
+def kept_connection(server: EngineServer) -> Iterator[http.client.HTTPConnection]:
+    """A connection that lasts for several requests."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def asked(connection: http.client.HTTPConnection) -> int | None:
+    """The status of a plain question; None where it is not answered."""
+    try:
+        connection.request("GET", "/version")
+        answer = connection.getresponse()
+        answer.read()
+    except TimeoutError:
+        return None
+    return answer.status
 
 
 # ---------------------------------------------------------------------------------------------------------------- hangs

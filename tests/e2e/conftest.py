@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.models import EngineChoice
 
 
-GPUS = 24
+GPUS = 80
 """Enough for the fleets of the failure modes, whose pods of an earlier test may still be on their way out."""
 
 

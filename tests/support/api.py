@@ -57,7 +57,7 @@ class Watch:
         try:
             for line in self._response:
                 yield json.loads(line)
-        except (OSError, ValueError, http.client.HTTPException):
+        except (OSError, ValueError, AttributeError, http.client.HTTPException):  # the last but one: closed meanwhile
             if not self._closed:
                 raise
 

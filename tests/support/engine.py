@@ -8,6 +8,10 @@ One file, standard library only, Python 3.9 or newer, so that it can be dropped 
 It is measured against vLLM 0.32.0; tests/contract runs the same tests against both. A token is a byte of the prompt and
 a word of the answer. The answer is deterministic: the served name, then the prompt.
 
+Its processes are those of vLLM, under the same titles: the server; a `VLLM::EngineCore` for each rank (with `_DP0`,
+`_DP1`, ... where there are several), in which steps are computed, so that SIGSTOP hangs it, SIGKILL ends it, and its
+CPU time tells whether it computes; and with --api-server-count a `VLLM::APIServer_0`, ... for each of them.
+
 Environment (all optional):
     STUB_LOAD_SECONDS      how long it loads: connections are refused and SIGTERM is ignored meanwhile (0)
     STUB_START_FAILURE     text of an error: the start fails in the engine core with it, as vLLM does: the cause, then
@@ -15,6 +19,9 @@ Environment (all optional):
     STUB_EXIT_CODE         exit code of that failure (1)
     STUB_MAX_MODEL_LEN     the longest context that the model can do (131072)
     STUB_KV_TOKENS         size of the KV cache in tokens, for vllm:kv_cache_usage_perc (65536)
+    STUB_TASK              what the model does where it is no pooling model: `generate` (the default), `chat` (no
+                           /v1/completions), or `transcription` (/v1/audio/transcriptions alone, as Whisper)
+    STUB_IPV6_ONLY         1: an IPv6 address given as --host takes no IPv4
     STUB_FAULTS            JSON of faults that hold from the start
 
 Faults: GET /stub/faults shows them, POST /stub/faults changes those named in the JSON body, DELETE ends all. The path
@@ -23,12 +30,18 @@ answers even while the server hangs. Fields of `Faults` below are the names; fur
     "exit": N              the process ends at once with that code
     "log": "text"          the text goes to the log
     "reset_metrics": true  all counters begin again from 0
+    "block_server": N      the server's event loop is blocked for N seconds, and computes; cores make steps meanwhile
+    "profile": N           each core writes a profile for N seconds: it computes, writes, and makes no step
+    "flood": N             N megabytes of lines go to the log as fast as they are taken, and then `the flood is over`
+    "allocate": N          each core takes N megabytes of memory, and keeps them
+    "lose_adapter": NAME   the adapter is gone; "find_adapter": {"name": NAME, "path": PATH} has it back
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import hmac
 import http.server
@@ -39,8 +52,10 @@ import re
 import select
 import signal
 import socket
+import socketserver
 import ssl
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -56,10 +71,29 @@ GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 DEAD_SECONDS = 4.0
 """How long /health answers 503 after the engine's death, before the process exits with 0."""
 BACKLOG = 2048
-ACTIONS = ("kill_engine", "exit", "log", "reset_metrics")
+ACTIONS = (
+    "log",
+    "kill_engine",
+    "exit",
+    "reset_metrics",
+    "block_server",
+    "profile",
+    "flood",
+    "allocate",
+    "lose_adapter",
+    "find_adapter",
+)
+FLOOD_LINE = b"INFO the flood goes on and on".ljust(127, b".") + b"\n"
+FOREVER_SECONDS = 1e6
+FLOOD_END = "the flood is over"
 FINISHED_REASONS = ("stop", "length", "abort", "error", "repetition")
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 BUSY = "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."
+SCALES = "The model is currently scaling. Please try again later."
+COMPILES = (
+    "Triton kernel JIT compilation during inference: fused_moe_kernel. This causes a latency spike; consider extending "
+    "warmup to cover this shape/config."
+)
 SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0)
 TOKEN_BUCKETS = tuple(float(2**power) for power in (0, *range(3, 15)))
 
@@ -287,6 +321,14 @@ def log(text: str, *, source: str = "api_server.py:1", process: str = "APIServer
     write_log(f"({process} pid={os.getpid()}) {level} {time.strftime('%m-%d %H:%M:%S')} [{source}] {text}")
 
 
+def flood(megabytes: int) -> None:
+    """Write lines as fast as they are taken, as another process of the engine does: nobody waits for it meanwhile."""
+    chunk = FLOOD_LINE * (select.PIPE_BUF // len(FLOOD_LINE))  # written whole, so that the lines of others stay whole
+    for _ in range(megabytes * 1_000_000 // len(chunk)):
+        os.write(1, chunk)
+    write_log(FLOOD_END)
+
+
 @dataclasses.dataclass
 class Faults:
     """What is wrong with this engine; every field can be set at run time."""
@@ -301,8 +343,21 @@ class Faults:
     """The text of every answer; "" makes empty completions."""
     grammar_seconds: float = 0.0
     """A request with a `response_format` waits so long for its grammar: the scheduler puts it off meanwhile."""
+    remote_kv_seconds: float = 0.0
+    """A request with `kv_transfer_params` waits so long for its KV cache from elsewhere: it is put off meanwhile."""
     step_seconds: float = 0.005
     """Duration of an engine step, which makes one token for each running request."""
+    slow_step: Any = None
+    """{"seconds": 8, "computes": true, "compiler": "ptxas", "word": TEXT, "once": true}: steps take so long. They sleep
+    unless told that they compute; a compiler runs as a child of that name, and the log tells of a compilation; with a
+    word only those steps that begin a prompt with it; `once`: only the next one."""
+    first_step: Any = None
+    """{"after": 3, "seconds": 6, "computes": true, "once": true}: so long takes the first step after so many seconds
+    without one; `once`: only the next such step."""
+    hang_computes: bool = False
+    """A core that hangs by `hang_engine` uses a whole processor meanwhile."""
+    scaling: bool = False
+    """Elastic expert parallelism adds or removes ranks: every path answers 503 with its words."""
     served_names: Any = None
     """Serve under these names instead."""
     metrics_seconds: float = 0.0
@@ -334,6 +389,190 @@ class Faults:
     def stuck(self, rank: int) -> bool:
         """Whether that engine core makes no step."""
         return rank in self.hang_engine if isinstance(self.hang_engine, list) else bool(self.hang_engine)
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+@dataclasses.dataclass
+class Work:
+    """What a core does for a while."""
+
+    seconds: float
+    computes: bool = False
+    """Whether it uses a processor; it sleeps otherwise."""
+    compiler: str = ""
+    """The name of a compiler that runs as its child meanwhile, and uses a processor."""
+    writes: bool = False
+    """Whether it writes to a file."""
+    megabytes: int = 0
+    """Memory that it takes meanwhile."""
+    hoard: list[bytes] = dataclasses.field(default_factory=list)
+
+
+class CoreDiedError(Exception):
+    """The core's process has ended."""
+
+
+class Core:
+    """The process of an engine core: does what it is told, one thing after the other, and says when it is done."""
+
+    def __init__(self, title: str) -> None:
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._orders)
+            os.close(self._answers)
+            run_as(title, lambda: obey(orders, answers))
+        os.close(orders)
+        os.close(answers)
+
+    def do(self, work: Work, ended: threading.Event) -> None:
+        """Have it done, and wait for that, or until the engine is ended.
+
+        Raises:
+            CoreDiedError: The process is no more.
+        """
+        try:
+            os.write(self._orders, json.dumps(dataclasses.asdict(work)).encode())
+        except BrokenPipeError:
+            raise CoreDiedError from None
+        while not ended.is_set():
+            if select.select([self._answers], [], [], 0.1)[0]:
+                if not os.read(self._answers, 1):
+                    raise CoreDiedError
+                return
+
+    def stopped(self) -> bool:
+        """Whether the process is stopped by a signal."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        except OSError:  # it has ended
+            return False
+        return state == b"T"
+
+    def alive(self) -> bool:
+        """Whether the process is there. Only one thread may ask."""
+        if self.pid and os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.pid = 0
+        return bool(self.pid)
+
+
+def run_as(title: str, program: Callable[[], None]) -> None:
+    """Be another program from here on, in a forked process, until it ends."""
+    code = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        set_title(title)
+        program()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def set_title(title: str) -> None:
+    """Be shown under that title, in place of the command line, as setproctitle does for vLLM."""
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    begin, end = int(fields[45]), int(fields[46])
+    memory = os.open("/proc/self/mem", os.O_WRONLY)
+    os.pwrite(memory, title.encode()[: end - begin].ljust(end - begin, b"\0"), begin)
+    os.close(memory)
+    Path("/proc/self/comm").write_text(title[:15], encoding="ascii")
+
+
+def obey(orders: int, answers: int) -> None:
+    """The life of a core's process: it ends with the server, whose end of the pipe closes then."""
+    server = os.getppid()
+    while os.getppid() == server:
+        if not select.select([orders], [], [], 1.0)[0]:
+            continue
+        order = os.read(orders, 4096)  # whole: there is one at a time, and it is short enough to be written at once
+        if not order:
+            return
+        work = Work(**json.loads(order))
+        child = compiler(work) if work.compiler else 0
+        perform(work, server)
+        if child:
+            os.waitpid(child, 0)
+        os.write(answers, b".")
+
+
+def compiler(work: Work) -> int:
+    """Start a compiler; it ends with the work."""
+    core = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        run_as(work.compiler, lambda: perform(Work(work.seconds, computes=True), core))
+    return pid
+
+
+def perform(work: Work, parent: int) -> None:
+    """Compute, write or sleep for the time of the work, or until the parent is gone."""
+    until = time.monotonic() + work.seconds
+    work.hoard.extend(b"x" * (1 << 20) for _ in range(work.megabytes))
+    if not (work.computes or work.writes):
+        while (left := until - time.monotonic()) > 0 and os.getppid() == parent:
+            time.sleep(min(left, 0.5))
+        return
+    with tempfile.TemporaryFile() as file:
+        while time.monotonic() < until and os.getppid() == parent:
+            if work.writes:
+                file.seek(0)
+                file.write(bytes(1 << 20))
+                file.flush()
+                time.sleep(0.01)
+            sum(range(10_000))
+
+
+class Front:
+    """One of several API server processes: takes clients from the socket that all share, and serves them.
+
+    It hands bytes on to the one server that knows the engine. What its clients notice of it is what matters here: while
+    it is stopped, nothing that they send is read.
+    """
+
+    def __init__(self, number: int, public: socket.socket, inner: tuple[str, int]) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            run_as(f"VLLM::APIServer_{number}", lambda: take_clients(public, inner))
+
+    def end(self) -> None:
+        """End it, also where it is stopped."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def take_clients(public: socket.socket, inner: tuple[str, int]) -> None:
+    """Accept for as long as the server lives."""
+    server = os.getppid()
+    public.settimeout(0)
+    while os.getppid() == server:
+        if not select.select([public], [], [], 0.5)[0]:
+            continue
+        try:
+            client, _ = public.accept()
+        except BlockingIOError:  # another one was quicker
+            continue
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=hand_on, args=(client, inner), daemon=True).start()
+
+
+def hand_on(client: socket.socket, inner: tuple[str, int]) -> None:
+    """Bytes in both directions until either side ends."""
+    with client, socket.create_connection(inner) as server:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        towards = {client: server, server: client}
+        while True:
+            for one in select.select(list(towards), [], [])[0]:
+                try:
+                    data = one.recv(1 << 16)
+                    towards[one].sendall(data)
+                except OSError:
+                    return
+                if not data:
+                    return
 
 
 # -------------------------------------------------------------------------------------------------------------- metrics
@@ -476,7 +715,9 @@ class Request:
     aborted: bool = False
     pooled: bool = False
     ready_at: float = 0.0
-    """When its grammar is compiled; until then the scheduler puts it off."""
+    """When its grammar is compiled, or its KV cache there; until then the scheduler puts it off."""
+    text: str = ""
+    """The prompt."""
 
     @property
     def unread(self) -> int:
@@ -491,10 +732,14 @@ class Rank(threading.Thread):
     a request that arrives meanwhile is in no gauge.
     """
 
-    def __init__(self, number: int, faults: Faults, *, max_num_seqs: int, max_batched_tokens: int) -> None:
+    def __init__(
+        self, number: int, faults: Faults, *, max_num_seqs: int, max_batched_tokens: int, core: Core | None = None
+    ) -> None:
         super().__init__(daemon=True, name=f"engine-{number}")
         self.number = number
         self.faults = faults
+        self.core = core
+        """The process that computes the steps; without one, steps only take their time."""
         self.max_num_seqs = max_num_seqs
         self.max_batched_tokens = max_batched_tokens
         self.kv_tokens = int(os.environ.get("STUB_KV_TOKENS", "65536"))
@@ -505,22 +750,67 @@ class Rank(threading.Thread):
         self.pause: str | None = None
         """The mode in which it was paused: abort, wait or keep."""
         self.ended = threading.Event()
+        self.tasks: queue.Queue[Work] = queue.Queue()
+        """What it is to do between two steps."""
+        self.last_step = time.monotonic()
 
     def run(self) -> None:
-        """Until the engine is ended."""
-        while not self.ended.is_set():
-            if not self.running and not self.waiting:
-                try:
-                    self.waiting.append(self.inbox.get(timeout=0.05))
-                except queue.Empty:
-                    continue
+        """Until the engine is ended, or its process has ended."""
+        try:
+            while not self.ended.is_set():
+                self.turn()
+        except CoreDiedError:
+            return
+
+    def turn(self) -> None:
+        """A step, if there is anything to do."""
+        if not self.running and not self.waiting:
+            with contextlib.suppress(queue.Empty):
+                self.waiting.append(self.inbox.get(timeout=0.05))
+        while not self.tasks.empty():
+            self.compute(self.tasks.get())
+        if self.running or self.waiting:
             self.wait_while_stuck()
             self.step()
 
     def wait_while_stuck(self) -> None:
         """A hung core stands still here."""
         while (self.faults.stuck(self.number) or self.idles()) and not self.ended.is_set():
-            time.sleep(0.01)
+            if self.faults.hang_computes and not self.idles():
+                self.compute(Work(0.1, computes=True))
+            else:
+                time.sleep(0.02)
+
+    def stopped(self) -> bool:
+        """Whether its process is stopped by a signal."""
+        return self.core is not None and self.core.stopped()
+
+    def compute(self, work: Work) -> None:
+        """Have the core's process do it.
+
+        Raises:
+            CoreDiedError: It has ended.
+        """
+        if self.core is None:
+            time.sleep(work.seconds)
+        else:
+            self.core.do(work, self.ended)
+
+    def work_of(self, batch: list[tuple[Request, int]]) -> Work:
+        """What the next step is: one as all others, or one that the faults make long."""
+        idle, slow, first = time.monotonic() - self.last_step, self.faults.slow_step, self.faults.first_step
+        begun = [request.text for request, _ in batch if request.computed == 0]
+        if batch and slow and ("word" not in slow or any(slow["word"] in text for text in begun)):
+            if slow.get("once"):
+                self.faults.slow_step = None
+            if slow.get("compiler"):
+                log(COMPILES, source="jit_monitor.py:138", process="Worker", level="WARNING")
+            return Work(slow["seconds"], computes=bool(slow.get("computes")), compiler=slow.get("compiler", ""))
+        if batch and first and idle >= first["after"]:
+            if first.get("once"):
+                self.faults.first_step = None
+            return Work(first["seconds"], computes=bool(first.get("computes")))
+        return Work(self.faults.step_seconds)
 
     def idles(self) -> bool:
         """Whether it is paused and finishes nothing: what comes meanwhile is in no gauge."""
@@ -530,10 +820,11 @@ class Rank(threading.Thread):
         """Admit, compute for the duration of a step, hand out one token to each request whose prompt is done."""
         self.admit()
         batch = self.schedule()
-        time.sleep(self.faults.step_seconds)
+        self.compute(self.work_of(batch))
         self.wait_while_stuck()
         if self.ended.is_set():
             return
+        self.last_step = time.monotonic() if batch else self.last_step
         prompt = made = 0
         for request, count in batch:
             read_now = request.unread > 0
@@ -616,7 +907,9 @@ class Engine:
         self.names = served_names(args)
         self.adapters = adapters_of(args)
         self.max_model_len = self.longest(args)
-        self.ranks = [self.rank(number) for number in range(args.data_parallel_size)]
+        self.ranks = [self.rank(number) for number in rank_numbers(args)]
+        self.blocked_until = 0.0
+        """Until when the server's event loop is blocked."""
         self.lock = threading.Lock()
         self.in_flight = 0
         self.rejected = 0
@@ -633,9 +926,11 @@ class Engine:
 
     def rank(self, number: int) -> Rank:
         """One engine core with the flags' limits, or the CPU build's defaults."""
+        title = "VLLM::EngineCore" + (f"_DP{number}" if self.args.data_parallel_size > 1 else "")
         return Rank(
             number,
             self.faults,
+            core=Core(title),
             max_num_seqs=self.args.max_num_seqs or 128,
             max_batched_tokens=self.args.max_num_batched_tokens or 2048,
         )
@@ -650,6 +945,7 @@ class Engine:
         Raises:
             HttpError: The server is dead, draining or full, or there is no such rank.
         """
+        # As vLLM: a rank's place among those of this server, whatever its number in the metrics is.
         rank = int(wanted) if wanted is not None and wanted.isdecimal() else None
         if rank is not None and rank >= len(self.ranks):
             raise HttpError(400, f"data_parallel_rank {rank} is out of range [0, {len(self.ranks)}).")
@@ -703,16 +999,57 @@ class Engine:
 
     def paused(self) -> bool:
         """Whether nothing is scheduled; the cores themselves say so, and a hung one does not."""
-        while any(self.faults.stuck(rank.number) for rank in self.ranks):
-            time.sleep(0.01)
+        while any(self.faults.stuck(rank.number) or rank.stopped() for rank in self.ranks):
+            time.sleep(0.05)
         return any(rank.pause is not None for rank in self.ranks)
+
+    def block_server(self, seconds: float) -> None:
+        """Block the event loop: nothing is answered, and the server's process computes."""
+        self.blocked_until = time.monotonic() + seconds
+
+        def work() -> None:
+            while time.monotonic() < self.blocked_until:
+                sum(range(10_000))
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def profile(self, seconds: float) -> None:
+        """Have every core write a profile."""
+        for rank in self.ranks:
+            rank.tasks.put(Work(seconds, computes=True, writes=True))
+
+    def allocate(self, megabytes: int) -> None:
+        """Have every core take that much memory, and keep it."""
+        for rank in self.ranks:
+            rank.tasks.put(Work(FOREVER_SECONDS, megabytes=megabytes))
+
+    def reset_metrics(self) -> None:
+        """Have all counters begin again from 0."""
+        for rank in self.ranks:
+            level, rank.statistics = rank.statistics.sleep_level, Statistics()
+            rank.statistics.sleep_level = level
+
+    def watch(self) -> None:
+        """Notice the death of a core. Only one thread may do so."""
+        if not self.dead and not all(rank.core is None or rank.core.alive() for rank in self.ranks):
+            self.kill()
 
     def kill(self) -> None:
         """The death of the engine core: requests in flight fail, new ones too, /health answers 503."""
         with self.lock:
             self.dead = True
+        for rank in self.ranks:
+            if rank.core and rank.core.pid:
+                os.kill(rank.core.pid, signal.SIGKILL)
         log(f"vllm.v1.engine.exceptions.EngineDeadError: {DEAD}", source="async_llm.py:906", level="ERROR")
         self.end("error", DEAD)
+
+
+def rank_numbers(args: argparse.Namespace) -> range:
+    """The numbers of the ranks of this server: those of one node of several where load balancing is hybrid."""
+    local = args.data_parallel_size_local or args.data_parallel_size
+    start = (args.data_parallel_start_rank or 0) if args.data_parallel_hybrid_lb else 0
+    return range(start, start + local) if args.data_parallel_hybrid_lb else range(args.data_parallel_size)
 
 
 # ------------------------------------------------------------------------------------------------------- HTTP: requests
@@ -905,8 +1242,9 @@ def requests_of(engine: Engine, call: Call) -> list[Request]:
     for at, length in enumerate(call.prompt_tokens):
         tokens, reason = answer_tokens(engine, call, at)
         wait = engine.faults.grammar_seconds if call.body.get("response_format") else 0.0
-        ready_at = time.monotonic() + wait
-        found.append(Request(prompt_tokens=length, tokens=tokens, reason=reason, ready_at=ready_at))
+        wait = engine.faults.remote_kv_seconds if call.body.get("kv_transfer_params") else wait
+        ready_at, text = time.monotonic() + wait, call.prompts[at]
+        found.append(Request(prompt_tokens=length, tokens=tokens, reason=reason, ready_at=ready_at, text=text))
     return found
 
 
@@ -1019,6 +1357,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not path.startswith("/stub/"):
             self.server.wait_while_hung()
         try:
+            if self.server.engine.faults.scaling and not path.startswith("/stub/"):
+                self.send_json(503, {"error": SCALES})
+                return
             if path.startswith(GUARDED) and not self.authorized():
                 self.send_json(401, {"error": "Unauthorized"})
                 return
@@ -1068,7 +1409,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if faults.metrics_status != 200:
             self.send_json(faults.metrics_status, {"detail": "metrics are broken on demand"})
             return
-        text = exposition(engine.ranks, engine.names[0], engine.rejected, faults.metrics_prefix)
+        text = "# TYPE process_open_fds gauge\nprocess_open_fds 30.0\n"
+        if not engine.args.disable_log_stats:
+            text += exposition(engine.ranks, engine.names[0], engine.rejected, faults.metrics_prefix)
         if self.plain_path == "/metrics/":
             text = selected(text, urllib.parse.parse_qs(self.path.partition("?")[2]).get("name[]"))
         self.send_body(200, text.encode(), "text/plain; version=1.0.0; charset=utf-8")
@@ -1248,6 +1591,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         document = {"id": f"{kind}-{uuid.uuid4().hex[:16]}", "object": "list", "created": int(time.time())}
         self.send_json(200, {**document, "model": model, "data": data, "usage": usage})
 
+    # --- transcription
+
+    def transcribe(self) -> None:
+        """POST /v1/audio/transcriptions: a form with a file; every one says the same."""
+        if b'name="file"' not in self.raw:
+            raise invalid("body.file", "Field required", None)
+        named = re.search(rb'name="model"\r\n\r\n([^\r\n]*)', self.raw)
+        self.fail_on_demand()
+        engine = self.server.engine
+        name = {"model": named[1].decode()} if named else {}
+        if answered_name(engine, name) is None:
+            raise HttpError(404, f"The model `{name['model']}` does not exist.", "NotFoundError", param="model")
+        request = Request(prompt_tokens=1, tokens=[" silence"], reason="stop")
+        engine.submit([request], self.headers.get("X-data-parallel-rank"))
+        try:
+            words = [text for kind, text in self.events(request) if kind == "token"]
+        finally:
+            engine.done([request])
+        self.send_json(200, {"text": "".join(words), "usage": {"type": "duration", "seconds": 1}})
+
     # --- development mode
 
     def pause(self) -> None:
@@ -1302,16 +1665,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def act(self, actions: dict[str, Any]) -> None:
         """Do what is done once."""
-        if "log" in actions:
-            write_log(str(actions["log"]))
-        if "exit" in actions:
-            os._exit(int(actions["exit"]))
-        if actions.get("kill_engine"):
-            self.server.engine.kill()
-        if actions.get("reset_metrics"):
-            for rank in self.server.engine.ranks:
-                level, rank.statistics = rank.statistics.sleep_level, Statistics()
-                rank.statistics.sleep_level = level
+        engine = self.server.engine
+        deeds: dict[str, Callable[[Any], object]] = {
+            "log": write_log,
+            "exit": os._exit,
+            "kill_engine": lambda _: engine.kill(),
+            "block_server": engine.block_server,
+            "profile": engine.profile,
+            "flood": lambda size: threading.Thread(target=flood, args=(size,), daemon=True).start(),
+            "allocate": engine.allocate,
+            "lose_adapter": lambda name: engine.adapters.pop(name, None),
+            "find_adapter": lambda found: engine.adapters.update({found["name"]: found["path"]}),
+            "reset_metrics": lambda _: engine.reset_metrics(),
+        }
+        for name, wanted in actions.items():
+            if wanted is not False:
+                deeds[name](wanted)
 
     # --- bodies
 
@@ -1379,10 +1748,19 @@ class Server(http.server.ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, Handler)
+        self.fronts: list[Front] = []
         self.engine = engine
         self.keys = api_keys(engine.args)
         self.routes = routes_of(engine.args)
         self.closing = False
+
+    def server_bind(self) -> None:
+        """As inherited, for one family alone where that is wanted, and without asking DNS for the own name."""
+        if self.address_family == socket.AF_INET6:
+            only = os.environ.get("STUB_IPV6_ONLY") == "1"
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A broken connection is no news; anything else is shown."""
@@ -1391,8 +1769,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     def wait_while_hung(self) -> None:
         """A stopped server answers nobody."""
-        while self.engine.faults.hang_server:
-            time.sleep(0.02)
+        while self.engine.faults.hang_server or time.monotonic() < self.engine.blocked_until:
+            time.sleep(0.1)  # seldom: a stopped process computes nothing
 
 
 def routes_of(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -1423,7 +1801,11 @@ def routes_of(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], str]
 def inference_paths(args: argparse.Namespace) -> dict[str, str]:
     """Path -> the handler's method, for what the model does: generate, embed or classify."""
     if args.runner != "pooling" and args.convert not in CONVERTED:
-        return {"/v1/completions": "completions", "/v1/chat/completions": "chat_completions"}
+        paths = {"/v1/completions": "completions", "/v1/chat/completions": "chat_completions"}
+        transcription = {"/v1/audio/transcriptions": "transcribe"}
+        chat = {"/v1/chat/completions": "chat_completions"}
+        task = os.environ.get("STUB_TASK", "generate")
+        return {"generate": paths, "chat": chat, "transcription": transcription}[task]
     if args.convert == "classify":
         return {"/classify": "classify", "/pooling": "pooling"}
     return {"/v1/embeddings": "embeddings", "/pooling": "pooling"}
@@ -1506,8 +1888,11 @@ def make_server(args: argparse.Namespace, engine: Engine) -> Server:
         StartError: The address is in use.
     """
     host = args.host or "0.0.0.0"  # noqa: S104 - as the real one
+    count = args.api_server_count or 1
     try:
         server = Server((host, args.port), engine)
+        if count > 1:
+            server = with_fronts(server, engine, count)
     except OSError as error:
         raise StartError(f"[Errno {error.errno}] Address already in use" if error.errno == 98 else str(error)) from None
     if args.ssl_certfile:
@@ -1522,6 +1907,15 @@ def make_server(args: argparse.Namespace, engine: Engine) -> Server:
     return server
 
 
+def with_fronts(public: Server, engine: Engine, count: int) -> Server:
+    """A server behind so many processes that take the clients from the public one's socket."""
+    inner = Server(("127.0.0.1", 0), engine)
+    place = ("127.0.0.1", int(inner.server_address[1]))
+    inner.fronts = [Front(number, public.socket, place) for number in range(count)]
+    public.socket.close()
+    return inner
+
+
 def shut_down(server: Server) -> None:
     """Abort or drain what is in flight, as --shutdown-timeout says. /health stays 200 while draining."""
     engine = server.engine
@@ -1534,6 +1928,8 @@ def shut_down(server: Server) -> None:
         time.sleep(0.05)
     server.closing = True
     engine.end("end", "abort")
+    for front in server.fronts:
+        front.end()
     server.shutdown()
     server.server_close()
     for _ in range(100):
@@ -1559,11 +1955,12 @@ def serve(args: argparse.Namespace) -> int:
         return fail_start(failure)
     for rank in engine.ranks:
         rank.start()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     signals.loaded()
     died: float | None = None
     while faults.hang_server or not signals.asked:
-        time.sleep(0.02)
+        time.sleep(0.05)
+        engine.watch()
         if engine.dead:
             died = time.monotonic() if died is None else died
             if time.monotonic() - died >= DEAD_SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from dataclasses import dataclass
@@ -52,6 +53,32 @@ class Kind:
         if not self.real:
             server.faults(grammar_seconds=0.0)
 
+    def slow_step(self, server: EngineServer, seconds: float, **how: object) -> None:
+        """The next step takes so long; `how` says whether it `computes`, and which `compiler` runs meanwhile."""
+        self._odd(server, "step", {"seconds": seconds, "once": True, **how}, "slow_step")
+
+    def slow_first_step(self, server: EngineServer, seconds: float, after: float) -> None:
+        """The next step that follows so many seconds without one takes so long."""
+        self._odd(server, "idle", {"seconds": seconds, "after": after, "once": True}, "first_step")
+
+    def _odd(self, server: EngineServer, name: str, wanted: dict[str, object], fault: str) -> None:
+        if not self.real:
+            server.faults(**{fault: wanted})
+            return
+        folder = server.log_path.parent / "odd-engine"
+        folder.mkdir(exist_ok=True)
+        written = folder / f"{name}.new"
+        written.write_text(json.dumps(wanted), encoding="utf-8")
+        written.rename(folder / name)
+
+    def block_server(self, server: EngineServer, seconds: float) -> None:
+        """The server's event loop stands still for so long and computes; the real one needs a request to do so."""
+        if not self.real:
+            server.faults(block_server=seconds)
+            return
+        self._odd(server, "block", {"seconds": seconds, "computes": True, "once": True}, "")
+        server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+
     @contextlib.contextmanager
     def hurried(self, server: EngineServer) -> Iterator[None]:
         """The stub's steps take no time during the block: what is in flight ends soon, token after token.
@@ -70,32 +97,19 @@ class Kind:
 
     def hung_engine(self, server: EngineServer) -> AbstractContextManager[None]:
         """The engine core stands still during the block."""
-        return self._hung(server, "VLLM::EngineCore", hang_engine=True)
+        return stopped(server.child("VLLM::EngineCore"))
 
     def hung_rank(self, server: EngineServer, rank: int) -> AbstractContextManager[None]:
         """One rank of data parallelism stands still during the block."""
-        return self._hung(server, f"VLLM::EngineCore_DP{rank}", hang_engine=[rank])
+        return stopped(server.child(f"VLLM::EngineCore_DP{rank}"))
 
     def hung_server(self, server: EngineServer) -> AbstractContextManager[None]:
         """The HTTP server stands still during the block."""
-        return self._hung(server, None, hang_server=True)
+        return stopped(server.process.pid)
 
-    @contextlib.contextmanager
-    def _hung(self, server: EngineServer, title: str | None, **fault: object) -> Iterator[None]:
-        """The real engine's process of that title, or its first one, is stopped; the stub gets the fault."""
-        if not self.real:
-            server.faults(**fault)
-            try:
-                yield
-            finally:
-                server.faults(**dict.fromkeys(fault, False))
-            return
-        process = server.process.pid if title is None else server.child(title)
-        os.kill(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(process, signal.SIGCONT)
+    def hung_api_server(self, server: EngineServer, number: int) -> AbstractContextManager[None]:
+        """One of several API server processes stands still during the block."""
+        return stopped(server.child(f"VLLM::APIServer_{number}"))
 
     def loads(self, server: EngineServer) -> bool:
         """Whether its start is well under way."""
@@ -107,7 +121,14 @@ class Kind:
 
     def kill_engine(self, server: EngineServer) -> None:
         """End the engine core, not the server."""
-        if self.real:
-            os.kill(server.child("VLLM::EngineCore"), signal.SIGKILL)
-        else:
-            server.faults(kill_engine=True)
+        os.kill(server.child("VLLM::EngineCore"), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """A process is stopped during the block."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)

@@ -15,7 +15,7 @@ from tests.cluster.files import atomic_folder, locked
 from tests.cluster.images import Entry, ImageConfig, base_layer, build_image, files_layer, folder_layer
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.servers import ENGINE
-from tests.support.vllm_cpu import find_uv, real_engine
+from tests.support.vllm_cpu import ODD_ENGINE, find_uv, real_engine
 from vllm_operator.render import amx
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ CLIENT = "docker.io/library/vllm-client:dev"
 
 REAL_ENGINE_MOUNT = "/opt/vllm"
 """Where pods of the real engine mount it. Its own path will not do: the way there may be closed to a non-root user."""
+ODD_ENGINE_FOLDER = "/tmp/odd-engine"  # noqa: S108 - in the engine's own container
+"""Files in it make a real engine in a pod odd (tests/support/odd_engine)."""
+PLUG_INS = "/opt/odd-engine"
 PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 """Where Debian's Python looks for packages that are not Debian's."""
 PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
@@ -58,14 +61,17 @@ def real_engine_image() -> Path:
     )
     start = Entry(mode=0o755, content=script.encode())
     program = files_layer({"usr/local/bin/vllm": start, f"{amx.FOLDER}/{amx.FILE}": amx.source().encode()})
+    plug_in = folder_layer(ODD_ENGINE, PLUG_INS, exclude=("__pycache__", "__init__.py"))
     env = {
         "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": amx.FOLDER,  # as for `profile: cpu`: most pods of it stand for an engine on GPUs
+        "ODD_ENGINE": ODD_ENGINE_FOLDER,
+        # The first as for `profile: cpu`: most pods of it stand for an engine on GPUs.
+        "PYTHONPATH": f"{amx.FOLDER}:{PLUG_INS}",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_TARGET_DEVICE": "cpu",
     }
     config = ImageConfig(entrypoint=["vllm", "serve"], env={**PYTHON_ENV, **env})
-    return build_image(REAL_ENGINE, layers=[base_layer(), program], config=config)
+    return build_image(REAL_ENGINE, layers=[base_layer(), program, plug_in], config=config)
 
 
 def real_engine_root() -> Path:
@@ -81,6 +87,12 @@ def real_engine_model() -> str:
     """The tiny model's path in such a pod."""
     engine = real_engine()
     return f"{REAL_ENGINE_MOUNT}/{engine.model.relative_to(engine.root)}"
+
+
+def real_adapter() -> str:
+    """The path of the tiny model's adapter in such a pod."""
+    engine = real_engine()
+    return f"{REAL_ENGINE_MOUNT}/{engine.adapter.relative_to(engine.root)}"
 
 
 def real_language_model() -> str:

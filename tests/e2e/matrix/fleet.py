@@ -16,13 +16,13 @@ from tests.e2e.matrix.breaking import process_of
 from tests.e2e.matrix.diary import Diary
 from tests.support.site import INSTANCE
 from tests.support.waiting import until
+from vllm_operator.manager.settings import LEAVE_SECONDS
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tests.cluster.processes import Process
-    from tests.e2e.matrix.breaking import Part
     from tests.support.api import Api
     from tests.support.site import Site
 
@@ -56,6 +56,10 @@ class Client:
     def requests(self) -> list[Request]:
         """Stop it, wait for what is under way, and return all that it asked."""
         self.process.terminate()
+        return self.all_requests()
+
+    def all_requests(self) -> list[Request]:
+        """Wait until it ends by itself, and return all that it asked."""
         output, errors = self.process.communicate(timeout=400)
         assert not errors, errors
         return [Request(**json.loads(line)) for line in output.splitlines()]
@@ -86,8 +90,14 @@ class Fleet:
         """Until an engine that was broken at a moment was out, and is in again."""
         self.site.until(f"{pod} is back", lambda: self.diary.admitted_at(pod, since), START_SECONDS)
 
-    def process(self, pod: str, part: Part) -> Process:
-        """A process of the engine in a pod."""
+    def wait_restarted(self, pod: str, since: float) -> None:
+        """Until an engine that was broken at a moment was restarted, and is in again."""
+        self.site.until(f"{pod} is restarted", lambda: self.diary.restarted_at(pod, since), START_SECONDS)
+        restarted = self.diary.restarted_at(pod, since) or since
+        self.site.until(f"{pod} is in again", lambda: self.diary.routable_at(pod, restarted), START_SECONDS)
+
+    def process(self, pod: str, part: str) -> Process:
+        """A process of the engine in a pod: a `Part`, or how its title begins."""
         return process_of(self.site.get("pod", pod), part)
 
     def address(self) -> str:
@@ -138,19 +148,24 @@ def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
     finally:
         for fleet in found.fleets():
             fleet.diary.close()
-        site.kubectl("delete", "vllmmodel", name)
-        site.kubectl("delete", "deployment,service", f"{name}-plain")
+        site.kubectl("delete", "vllmmodel", name, "--ignore-not-found")
+        site.kubectl("delete", "deployment,service", f"{name}-plain", "--ignore-not-found")
         until(lambda: not [*found.gated.pods(), *found.plain.pods()], what=f"the end of {name}")
 
 
 def plain_twin(deployment: Mapping[str, Any], service: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The same Deployment and Service under another name, with plain probes; the operator does not know them."""
+    """The same Deployment and Service under another name, with plain probes and without the manager.
+
+    The operator does not know them. They keep the pause before SIGTERM that the manager makes.
+    """
     name = f"{deployment['metadata']['name']}-plain"
     labels = {INSTANCE: name, "app.kubernetes.io/name": "plain"}
     spec = copy.deepcopy(dict(deployment["spec"]))
     spec["selector"] = {"matchLabels": labels}
     spec["template"]["metadata"]["labels"] = labels
     (container,) = [one for one in spec["template"]["spec"]["containers"] if one["name"] == CONTAINER_NAME]
+    container["command"] = container.pop("args")
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": int(LEAVE_SECONDS)}}}
     for probe, periods in PLAIN_PROBES.items():
         container[probe] = {"httpGet": {"path": "/health", "port": "http"}, **periods}
     ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]

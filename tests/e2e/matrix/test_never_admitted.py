@@ -65,7 +65,7 @@ def started_with(model: dict[str, Any], *words: str) -> dict[str, Any]:
     """The model with more words at the end of its engines' command line than its gate knows of: the last one wins."""
     metadata = {"namespace": "any", "uid": "any", **model["metadata"]}
     line = [*command(parse_resource({**model, "metadata": metadata}).spec), *words]
-    patch = {"spec": {"containers": [{"name": "vllm", "command": line}]}}
+    patch = {"spec": {"containers": [{"name": "vllm", "args": line}]}}
     return {**model, "spec": {**model["spec"], "pod": {"patch": patch}}}
 
 

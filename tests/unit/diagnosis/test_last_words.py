@@ -64,3 +64,12 @@ def test_a_pod_without_a_manager_has_only_the_words_that_its_gate_left() -> None
 def test_the_root_cause_is_found_without_what_differs_from_start_to_start(message: str, cause: str) -> None:
     assert cause_in(message) == cause
     assert cause_below(ended(f"the engine ended with exit code 1\n{message}")) == cause
+
+
+def test_a_request_that_was_answered_last_is_no_cause() -> None:
+    log = (
+        "(APIServer pid=7) INFO 11-26 04:08:36 [entry.py:140] Starting vLLM server\n"
+        'INFO:     127.0.0.1:53626 - "POST /v1/completions HTTP/1.1" 200 OK'
+    )
+    assert cause_below(ended(f"the engine ended with exit code 0, which nobody had asked for\n{log}")) == ""
+    assert cause_below(ended(f"the engine was ended by SIGBUS\nno space in /dev/shm\n{log}")) == "no space in /dev/shm"

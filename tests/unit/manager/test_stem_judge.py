@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.stem_process import LOADING, SERVING
 from tests.support.waiting import until
+from vllm_operator.manager import keeper, relay
 
 if TYPE_CHECKING:
     from tests.support.stem_process import Stem
@@ -223,3 +224,14 @@ def test_slow_clients_hold_up_nobody(loading: Stem) -> None:
     for client in clients:
         client.close()
     assert loading.running.poll() is None
+
+
+@pytest.mark.parametrize(("lived_seconds", "told"), [(10.0, "the judge crashed"), (61.0, "")])
+def test_what_has_ended_earlier_judges_is_forgotten_once_one_has_lived_for_long(
+    lived_seconds: float, told: str
+) -> None:
+    found = keeper.Keeper((), {}, listener=0, log=relay.Log(), note=lambda _: None)
+    found.trouble = "the judge crashed"
+    found._handle_line(b'{"verdict": {}}', 0.0)  # noqa: SLF001 # as it comes out of the pipe
+    found.ended(keeper.REPLACE << 8, lived_seconds)
+    assert found.trouble == told

@@ -145,6 +145,17 @@ def test_a_part_that_fails_for_thirty_looks_evicts_nobody_and_is_told(
     assert f"{part} is broken" in " ".join(world.watch.faults.values())
 
 
+def test_what_befell_earlier_judges_is_told_until_this_one_has_proved_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.another({}, pod=replace(POD, trouble="the judge was ended by SIGKILL"))
+    world.admitted()
+    assert world.watch.status.trouble == "the judge was ended by SIGKILL"
+    monkeypatch.setattr(watch, "EARLIER_TROUBLE_SECONDS", 0.0)
+    world.watch.look()
+    assert world.watch.status.trouble == ""
+
+
 def test_a_part_that_works_again_ends_the_trouble_and_the_engine_is_judged_again(world: World) -> None:
     world.admitted()
     world.processes.fault = RuntimeError("broken")

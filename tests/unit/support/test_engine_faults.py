@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+import http.client
+import json
+import re
+import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.servers import ENGINE, EngineServer, eventually, stub_server
+from tests.support.servers import ENGINE, EngineServer, cpu_seconds, eventually, stub_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 NAMES = ("--served-model-name", "tiny")
 BUSY_BODY = {"max_tokens": 500, "ignore_eos": True}
@@ -212,3 +218,167 @@ def test_the_stub_is_one_file_of_the_standard_library_for_older_pythons() -> Non
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert "argparse" in imported
     assert {name.partition(".")[0] for name in imported} <= {*sys.stdlib_module_names, "__future__"}
+
+
+def test_a_request_whose_kv_cache_is_elsewhere_is_deferred_and_stands_in_nobodys_way(server: EngineServer) -> None:
+    server.faults(remote_kv_seconds=1.5)
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1, "kv_transfer_params": {}})
+    assert call.result().status == 200, "without parameters nothing is elsewhere"
+    body = {"prompt": "a", "max_tokens": 1, "kv_transfer_params": {"do_remote_prefill": True}}
+    call = server.request_later("POST", "/v1/completions", body)
+    assert eventually(lambda: server.metric("num_requests_waiting_by_reason", reason="deferred") == 1)
+    assert server.complete().status == 200
+    assert not call.done()
+    assert call.result().status == 200
+
+
+def test_only_prompts_with_the_word_make_a_step_slow(server: EngineServer) -> None:
+    server.faults(slow_step={"seconds": 1.0, "word": "huge"})
+    assert seconds_of(lambda: server.complete("small")) < 0.8
+    assert seconds_of(lambda: server.complete("a huge one")) >= 1.0
+
+
+def seconds_of(act: Callable[[], object]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
+def test_a_hung_core_can_compute(server: EngineServer) -> None:
+    cores = [server.child(f"VLLM::EngineCore_DP{rank}") for rank in (0, 1)]
+    server.faults(hang_engine=[1], hang_computes=True)
+    call = server.request_later("POST", "/v1/completions", {"prompt": "a"})
+    other = server.request_later("POST", "/v1/completions", {"prompt": "a"})
+    used = [cpu_seconds(core) for core in cores]
+    assert eventually(lambda: cpu_seconds(cores[1]) > used[1] + 0.3)
+    assert cpu_seconds(cores[0]) < used[0] + 0.3
+    server.faults(hang_engine=False)
+    assert (call.result().status, other.result().status) == (200, 200)
+
+
+def test_a_profile_is_written_for_a_while_in_which_no_step_is_made(server: EngineServer) -> None:
+    core = server.child("VLLM::EngineCore_DP0")
+    before = written_bytes(core)
+    server.faults(profile=1.5)
+    assert seconds_of(server.complete) > 1.0
+    assert written_bytes(core) > before + (1 << 20)
+    assert server.request("GET", "/health").status == 200
+
+
+def written_bytes(process: int) -> int:
+    """What a process has written to files and sockets."""
+    lines = Path(f"/proc/{process}/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
+
+
+def test_a_flood_of_lines_goes_to_the_log_whole_and_requests_are_answered_meanwhile(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        server.faults(flood=2)
+        assert server.complete().status == 200
+        assert eventually(lambda: "the flood is over" in server.log())
+        flood = [line for line in server.log().splitlines() if "the flood goes on" in line]
+    assert len(flood) * 128 == pytest.approx(2_000_000, rel=0.01)
+    assert {len(line) for line in flood} == {127}
+
+
+def test_a_core_takes_as_much_memory_as_it_is_told(tmp_path: Path) -> None:
+    with stub_server(folder=tmp_path) as server:
+        core = server.child("VLLM::EngineCore")
+        server.faults(allocate=64)
+        assert eventually(lambda: resident_megabytes(core) > 64)
+
+
+def resident_megabytes(process: int) -> float:
+    """The memory that a process uses."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+
+
+def test_while_the_engine_scales_every_path_answers_503_with_its_words(server: EngineServer) -> None:
+    server.faults(scaling=True)
+    for method, path in (("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models"), ("POST", "/v1/completions")):
+        answer = server.request(method, path, {} if method == "POST" else None)
+        assert answer.status == 503
+        assert answer.json() == {"error": "The model is currently scaling. Please try again later."}
+    server.faults(scaling=False)
+    assert server.complete().status == 200
+
+
+def test_an_adapter_that_is_lost_can_be_loaded_again_where_that_is_allowed(tmp_path: Path) -> None:
+    allowed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    with stub_server(*NAMES, "--enable-lora", "--lora-modules", "sql=org/sql", folder=tmp_path, env=allowed) as server:
+        server.faults(lose_adapter="sql")
+        assert server.complete(model="sql").status == 404
+        again = {"lora_name": "sql", "lora_path": "org/sql"}
+        assert server.request("POST", "/v1/load_lora_adapter", again).status == 200
+        assert server.complete(model="sql").status == 200
+
+
+HYBRID = (
+    *("--data-parallel-size", "8", "--data-parallel-size-local", "4", "--data-parallel-start-rank", "4"),
+    "--data-parallel-hybrid-lb",
+)
+
+
+def test_ranks_of_a_hybrid_node_keep_their_numbers_in_the_metrics_and_are_addressed_by_their_place(
+    tmp_path: Path,
+) -> None:
+    with stub_server(*NAMES, *HYBRID, folder=tmp_path) as server:
+        body = {"prompt": "a", "max_tokens": 1}
+        for place, label in enumerate("4567"):
+            headers = {"X-data-parallel-rank": str(place)}
+            assert server.request("POST", "/v1/completions", body, headers=headers).status == 200
+            assert eventually(lambda name=label: server.metric("generation_tokens_total", engine=name) == 1)  # type: ignore[misc]
+            assert server.child(f"VLLM::EngineCore_DP{label}")
+        answer = server.request("POST", "/v1/completions", body, headers={"X-data-parallel-rank": "4"})
+        assert answer.json()["error"]["message"] == "data_parallel_rank 4 is out of range [0, 4)."
+
+
+def test_a_model_that_transcribes_knows_no_completions(tmp_path: Path) -> None:
+    with stub_server(*NAMES, folder=tmp_path, env={"STUB_TASK": "transcription"}) as server:
+        assert server.complete().status == 404
+        answers = [transcribed(server, form) for form in (form_of("tiny"), form_of("nobody"), b"")]
+        assert answers[0] == (200, " silence")
+        assert [status for status, _ in answers] == [200, 404, 400]
+        assert server.metric("generation_tokens_total") == 1
+
+
+def form_of(model: str) -> bytes:
+    """A form with a second of nothing."""
+    parts = (f'name="model"\r\n\r\n{model}', 'name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\nRIFF')
+    lines = [f"--edge\r\nContent-Disposition: form-data; {part}\r\n" for part in parts]
+    return "".join([*lines, "--edge--\r\n"]).encode()
+
+
+def transcribed(server: EngineServer, form: bytes) -> tuple[int, str]:
+    """Status and text of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("POST", "/v1/audio/transcriptions", form, {"Content-Type": "multipart/form-data; boundary=edge"})
+    answer = connection.getresponse()
+    document = json.loads(answer.read())
+    connection.close()
+    return answer.status, document.get("text", "")
+
+
+def test_a_model_that_only_chats_has_chat_alone(tmp_path: Path) -> None:
+    with stub_server(*NAMES, folder=tmp_path, env={"STUB_TASK": "chat"}) as server:
+        body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+        assert server.request("POST", "/v1/chat/completions", body).status == 200
+        assert server.complete().status == 404
+
+
+def test_a_server_can_listen_on_ipv6_alone() -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(ENGINE), "serve", "org/tiny", "--host", "::", "--port", "0"],
+        stdout=subprocess.PIPE,
+        env={"STUB_IPV6_ONLY": "1", "PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        port = next(int(found[1]) for line in process.stdout if (found := re.search(r"http://:::(\d+)", line)))
+        with socket.create_connection(("::1", port), timeout=5):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        process.kill()

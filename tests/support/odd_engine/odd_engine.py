@@ -1,0 +1,115 @@
+"""A plug-in of the real vLLM that makes it odd on demand: slow steps, a blocked event loop, slow grammars.
+
+vLLM loads it in each of its processes by the entry point in the folder beside this file, if this file's folder is on
+PYTHONPATH. What is odd is told by files in the folder that ODD_ENGINE names (/tmp/odd-engine), each a JSON object:
+
+    step      {"seconds": 8, ...}: a step of the engine takes so long; "longer_than": N: only one that begins a
+              prompt of more than N tokens; "compiler": "ptxas": a program of that name runs as the worker's child
+              meanwhile, and vLLM's log tells of a compilation
+    idle      {"seconds": 6, "after": 3, ...}: the first step after so many seconds without one takes so long
+    grammar   {"seconds": 3, ...}: a grammar takes so long to compile
+    block     {"seconds": 8, ...}: the server's event loop stands still so long when a request is taken
+
+All take "computes": true, which uses a processor meanwhile (otherwise it sleeps), and "once": true, which takes the
+file away before the first one. Such things happen with models, processors and inputs that no test has.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDER = Path(os.environ.get("ODD_ENGINE", "/tmp/odd-engine"))  # noqa: S108 - of the engine's own container
+BURN = "import sys, time\nuntil = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < until: pass"
+"""The program of a compiler that only uses a processor."""
+
+_last_step = time.monotonic()
+
+
+def register() -> None:
+    """Called by vLLM in each process; which of these classes are used there is its own matter."""
+    from vllm.v1.engine.input_processor import (  # type: ignore[import-not-found] # noqa: PLC0415 # only in the engine
+        InputProcessor,
+    )
+    from vllm.v1.structured_output import (  # type: ignore[import-not-found] # noqa: PLC0415 # as above
+        StructuredOutputManager,
+    )
+    from vllm.v1.worker.worker_base import (  # type: ignore[import-not-found] # noqa: PLC0415 # as above
+        WorkerWrapperBase,
+    )
+
+    _before(WorkerWrapperBase, "execute_model", before_step)
+    _before(StructuredOutputManager, "_create_grammar", lambda *_, **__: spend(told("grammar")))
+    _before(InputProcessor, "process_inputs", lambda *_, **__: spend(told("block")))
+
+
+def _before(owner: type, name: str, act: Callable[..., None]) -> None:
+    whole = getattr(owner, name)
+
+    @functools.wraps(whole)
+    def both(self: Any, *args: Any, **kwargs: Any) -> Any:
+        act(*args, **kwargs)
+        return whole(self, *args, **kwargs)
+
+    setattr(owner, name, both)
+
+
+def before_step(scheduled: Any) -> None:
+    """Make a step long, if it has something to compute."""
+    global _last_step  # noqa: PLW0603 - a process has one worker, whose class is not ours
+    if not scheduled.total_num_scheduled_tokens:
+        return
+    longest = max((len(new.prompt_token_ids or ()) for new in scheduled.scheduled_new_reqs), default=0)
+    idle = time.monotonic() - _last_step
+    spend(told("step", lambda wanted: longest > wanted.get("longer_than", -1)))
+    spend(told("idle", lambda wanted: idle >= wanted["after"]))
+    _last_step = time.monotonic()
+
+
+def told(name: str, applies: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any] | None:
+    """What a file wants now; None where there is none, it does not apply, or another process has taken it."""
+    path = FOLDER / name
+    try:
+        wanted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not applies(wanted):
+            return None
+        if wanted.get("once"):
+            path.unlink()
+    except FileNotFoundError:
+        return None
+    return wanted
+
+
+def spend(wanted: dict[str, Any] | None) -> None:
+    """Take the time."""
+    if wanted is None:
+        return
+    if wanted.get("compiler"):
+        compile_kernel(wanted["compiler"], wanted["seconds"])
+        return
+    until = time.monotonic() + wanted["seconds"]
+    while time.monotonic() < until:
+        if not wanted.get("computes"):
+            time.sleep(max(0.0, until - time.monotonic()))
+
+
+def compile_kernel(name: str, seconds: float) -> None:
+    """Run a program of that name, and have vLLM tell of the compilation in its own words."""
+    from vllm.utils import jit_monitor  # type: ignore[import-not-found] # noqa: PLC0415 # only in the engine
+
+    kernel = f"kernel_{time.monotonic_ns()}"
+    jit_monitor._handle_jit_event(backend="Triton", event="kernel JIT compilation", fn_name=kernel)  # noqa: SLF001 - no other way
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / name
+        program.symlink_to(sys.executable)
+        subprocess.run([str(program), "-S", "-E", "-c", BURN, str(seconds)], check=True)
