@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import threading
 
@@ -20,6 +21,9 @@ COPY_BYTES = 262144
 
 CHUNK_BYTES = 65536
 """Room in a pipe by default: so much comes at once at most."""
+
+ANSWERED = re.compile(r'"[A-Z]+ \S+ HTTP/1\.[01]" 2\d\d')
+"""What the server's access log (uvicorn's) says of a request that it has answered well."""
 
 SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ; the fcntl module knows it since Python 3.10."""
@@ -78,9 +82,10 @@ class Log:
             self._pipe = None
 
     def tail(self) -> str:
-        """The end of the output, for people."""
+        """The end of the output, for people, without the requests that were answered: they say nothing of an end."""
         with self._lock:
-            return self._kept.decode("utf-8", "replace").strip()
+            kept = self._kept.decode("utf-8", "replace").strip()
+        return "\n".join(line for line in kept.split("\n") if not ANSWERED.search(line))
 
 
 class Relay:

@@ -146,6 +146,18 @@ def test_without_words_of_a_judge_the_message_holds_the_end_of_the_log(stem: Ste
     assert len(stem.message.encode()) <= program.MOST_MESSAGE_BYTES
 
 
+def test_the_message_leaves_out_requests_that_were_answered_and_keeps_those_that_failed(stem: Stem) -> None:
+    stem.reports({}, mode="crash")
+    line = 'INFO:     127.0.0.1:1234 - "POST /v1/completions HTTP/1.1" {}'
+    failed = line.format("500 Internal Server Error")
+    stem.start(f"print('worker lost'); print({failed!r})\nfor n in range(50): print({line.format('200 OK')!r})\n1 / 0")
+    assert stem.result()[0] == 1
+    lines = stem.message.splitlines()
+    assert "ZeroDivisionError: division by zero" in lines
+    assert {"worker lost", failed} <= set(lines)
+    assert line.format("200 OK") not in lines
+
+
 def test_what_the_kernel_killed_for_memory_is_told_as_that(stem: Stem) -> None:
     group = stem.folder / "cgroup"
     group.mkdir()
