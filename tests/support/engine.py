@@ -71,6 +71,9 @@ GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 DEAD_SECONDS = 4.0
 """How long /health answers 503 after the engine's death, before the process exits with 0."""
 BACKLOG = 2048
+BURST_SECONDS = 0.02
+WRITTEN_BYTES = 1 << 18
+"""So much is written after each burst of computing: more than 10 MB a second."""
 ACTIONS = (
     "log",
     "kill_engine",
@@ -520,10 +523,11 @@ def perform(work: Work, parent: int) -> None:
         while time.monotonic() < until and os.getppid() == parent:
             if work.writes:
                 file.seek(0)
-                file.write(bytes(1 << 20))
+                file.write(bytes(WRITTEN_BYTES))
                 file.flush()
-                time.sleep(0.01)
-            sum(range(10_000))
+            paused = time.monotonic() + BURST_SECONDS
+            while time.monotonic() < paused:
+                sum(range(1_000))
 
 
 class Front:

@@ -261,7 +261,7 @@ def test_a_profile_is_written_for_a_while_in_which_no_step_is_made(server: Engin
     before = written_bytes(core)
     server.faults(profile=1.5)
     assert seconds_of(server.complete) > 1.0
-    assert written_bytes(core) > before + (1 << 20)
+    assert written_bytes(core) > before + (1 << 20), "as a profiler does"
     assert server.request("GET", "/health").status == 200
 
 
