@@ -30,7 +30,7 @@ WHOLE = os.environ.get("MATRIX") == "whole"
 RESTART_WINDOW_SECONDS = 35 if WHOLE else 12
 GATES = {"restartWindowSeconds": RESTART_WINDOW_SECONDS}
 """Rows that end with a restart take minutes with the default of 180 s, and would show nothing else."""
-UNRESTARTED_SECONDS = 75.0 if WHOLE else 40.0
+UNRESTARTED_SECONDS = 75.0 if WHOLE else 28.0
 """So long lasts what must not lead to a restart: without a reason not to, there would be one in that time."""
 SQL = "sql"
 """The adapter of the fleets."""
