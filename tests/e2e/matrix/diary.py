@@ -94,7 +94,7 @@ class Diary:
             routable = routable | {change.pod} if change.routable else routable - {change.pod}
             counts.append((change.at, len(routable)))
         before = [count for at, count in counts if at < since]
-        return min([*before[-1:], *(count for at, count in counts if at >= since)])
+        return min([*(before[-1:] or [0]), *(count for at, count in counts if at >= since)])
 
     def withdrawals(self, since: float) -> int:
         """How often any pod that stays lost its traffic, from a moment on."""
