@@ -252,5 +252,5 @@ def test_34_an_engine_of_which_one_api_server_hangs_is_found_by_the_clients_that
     report(34, *found)
     assert found[0].withdrawn_seconds is not None
     assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
-    assert found[0].restarts == int(WHOLE)
+    assert not WHOLE or found[0].restarts == 1
     assert found[1].withdrawals == 0
