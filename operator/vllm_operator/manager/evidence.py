@@ -62,7 +62,11 @@ class Canary:
 
 @dataclass(frozen=True)
 class ProcessesLook:
-    """What the kernel says of the engine's processes. Each CPU time is the sum since the engine's start."""
+    """What the kernel says of the engine's processes. Each CPU time is the sum since the engine's start.
+
+    Time for which a process was ready to run and got no processor counts as CPU time: on a crowded machine a process
+    that computes gets little of it, and must not look like one that does nothing.
+    """
 
     server_cpu_seconds: float
     """Of the API server's processes."""

@@ -55,6 +55,9 @@ _FIRST_SIGHT_LOOKS = 20
 _FOREIGN_LOOKS = 10
 """So many looks long a process of others stays known as that: with `hostPID` there are thousands."""
 
+_SCHEDSTAT_WORDS = 3
+"""/proc/PID/schedstat: nanoseconds on a processor, nanoseconds ready to run without one, and a count."""
+
 _TICKS_PER_SECOND = float(os.sysconf("SC_CLK_TCK"))
 _LONGEST_FILE_BYTES = 4096
 
@@ -87,6 +90,8 @@ class _Process:
     stat: _Stat
     ticks: int = 0
     """CPU time that has been added to the sum of its role."""
+    queued_ticks: int = 0
+    """Time for which its first thread was ready to run and had no processor, as far as it is in the sum."""
     waited_ticks: int = 0
     credit_ticks: int = 0
     """CPU time of children that have gone, which is in the sum and which the kernel will add to `waited_ticks`."""
@@ -234,12 +239,24 @@ class Processes:
             stat = process.stat
             self._sums.ticks[role] += max(0, stat.ticks - process.ticks)
             process.ticks = max(stat.ticks, process.ticks)
+            self._count_queued(process, role)
             waited = max(0, stat.waited_ticks - process.waited_ticks)
             if role in {CORE, WORKER}:  # of compilers that live shorter than the time between looks only this tells
                 self._sums.ticks[role] += max(0, waited - process.credit_ticks)
             process.credit_ticks = max(0, process.credit_ticks - waited)
             process.waited_ticks += waited
             self._count_written(process)
+
+    def _count_queued(self, process: _Process, role: str) -> None:
+        """Add what it would have computed, had it got a processor: where many want one, its CPU time says little."""
+        if role == HELPER or process.stat.ended:
+            return
+        words = self._read(process.stat.pid, "schedstat").split()
+        if len(words) < _SCHEDSTAT_WORDS or not words[1].isdigit():  # a kernel without CONFIG_SCHED_INFO
+            return
+        queued = int(int(words[1]) / 1e9 * _TICKS_PER_SECOND)
+        self._sums.ticks[role] += max(0, queued - process.queued_ticks)
+        process.queued_ticks = max(queued, process.queued_ticks)
 
     def _count_written(self, process: _Process) -> None:
         if process.written is None or process.stat.ended:

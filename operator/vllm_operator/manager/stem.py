@@ -320,7 +320,8 @@ class Stem:
     def _end(self) -> int:
         code, sentence = self._verdict()
         self._keeper.kill()
-        details = "" if code == 0 else self._last_words or self._log.tail()
+        unexplained = code != 0 and not self._given_up
+        details = "" if code == 0 else self._last_words or (self._log.tail() if unexplained else "")
         trouble = leave_message(sentence, details, self._environment)
         if code != 0 or trouble:
             self._note(f"vllm-manager: {sentence}\n{trouble}".encode("utf-8", "replace"))

@@ -195,6 +195,22 @@ def test_cpu_of_the_server_is_its_own() -> None:
         assert after.core_cpu_seconds == pytest.approx(before.core_cpu_seconds, abs=0.1)
 
 
+def test_a_server_that_gets_little_of_a_crowded_processor_is_seen_to_want_it() -> None:
+    with tree(CORE) as engine, contextlib.ExitStack() as stack:
+        one = {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(engine.pid, one)
+        for _ in range(4):
+            rival = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+            stack.callback(rival.wait)
+            stack.callback(rival.kill)
+            os.sched_setaffinity(rival.pid, one)
+        processes = engine.processes()
+        before = first(processes)
+        engine.signal("server", signal.SIGUSR1)
+        wanted = before.server_cpu_seconds + 1.0
+        looked(processes, lambda look: look.server_cpu_seconds >= wanted, "more than the half second that it computes")
+
+
 def test_cpu_of_what_has_ended_stays_in_the_sum_and_is_not_counted_twice() -> None:
     with tree(CORE) as engine:
         processes = engine.processes()
