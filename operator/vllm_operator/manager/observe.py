@@ -132,9 +132,11 @@ def _proven(now: Memory, name: str, rank: RankMemory, look: Look) -> RankMemory:
 def _long_steps(before: Memory, now: Memory, look: Look) -> tuple[LongStep, ...]:
     """What is known of long steps, with those that this look saw end.
 
-    A step counts where the rank had work all the time, no kernel was compiled, and nothing was hidden meanwhile.
+    A step counts where the rank had work all the time, no kernel was compiled, and nothing was hidden meanwhile. What
+    was long because nobody computed is no step: a hang that ends by itself must not make the next one look usual.
     """
-    longest = max((*_steps_seen(before, now, look), *_canaries_seen(before, now, look)), default=0.0)
+    seen = (*_steps_seen(before, now, look), *_canaries_seen(before, now, look))
+    longest = 0.0 if before.still_since is not None else max(seen, default=0.0)
     kept = [one for one in now.long_steps if look.at - one.begun_at <= STEP_MEMORY_SECONDS]
     if longest <= 0:
         return tuple(kept)

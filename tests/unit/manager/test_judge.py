@@ -133,14 +133,25 @@ def test_counters_that_fall_were_reset() -> None:
 
 def test_the_window_follows_the_longest_step_that_the_engine_has_made() -> None:
     watch = admitted().works().hangs()
+    watch.core_cores = 0.9
     watch.looks(5)
     watch.steps["0"] += 1
     watch.look()
+    watch.core_cores = 0.0
     longest = judge.longest_step(watch.memory)
     assert longest is not None
     assert 5 <= longest <= 6
     assert judge.stall_window(watch.memory, SETTINGS) == 2 * longest + 1
     assert watch.until(WITHDRAWN) == 13
+
+
+def test_a_hang_that_ends_by_itself_teaches_nothing() -> None:
+    watch = admitted().beside(*OTHERS).works()
+    watch.core_cores = 0.9
+    watch.looks(12)
+    watch.hangs().looks(30)
+    watch.works()
+    assert judge.stall_window(watch.memory, SETTINGS) == SETTINGS.stall_window
 
 
 def test_the_longest_step_is_forgotten_after_an_hour() -> None:
