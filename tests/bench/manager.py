@@ -243,12 +243,11 @@ def node_share(seconds: float) -> float:
 
 
 def unwatch(deployment: dict[str, Any]) -> None:
-    """Take the manager and its probes away from the engine's container of a Deployment."""
+    """Take the probes away from the engine's container of a Deployment."""
     containers = deployment["spec"]["template"]["spec"]["containers"]
     (engine,) = [container for container in containers if container["name"] == CONTAINER_NAME]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         del engine[probe]
-    engine["command"] = engine.pop("args")
 
 
 def node_cpu(cluster: OwnCluster, site: Site, name: str, seconds: float) -> float:

@@ -67,8 +67,10 @@ def _is(folder: Path, part: str) -> bool:
         return _is_first(folder)
     if part is not Part.SERVER:
         return line.startswith(part.encode())
-    parent = Path("/proc") / _status(folder, "PPid")
-    return b"\0manager.program\0" not in line and b"\0serve\0" in line and _is_first(parent)
+    if b"\0serve\0" not in line or b"manager.program\0" in line or b"/stem.py\0" in line:
+        return False
+    # without a manager it is process 1 itself
+    return _is_first(folder) or _is_first(Path("/proc") / _status(folder, "PPid"))
 
 
 def _is_first(folder: Path) -> bool:
