@@ -32,8 +32,9 @@ DNS_SECONDS = 2.0
 PEER_SECONDS = 1.0
 """A peer's manager is given so long for all of its answer; all are asked side by side."""
 MEMORY_SECONDS = 600.0
-MOST_PEERS = 16
-_MOST_KNOWN = 64
+MOST_PEERS = 64
+"""More would cost a suspected engine more than they tell it: half of 128 engines are still seen to stay."""
+_MOST_KNOWN = 256
 _LONGEST_ANSWER_BYTES = 64 * 1024
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,9})(?:\r\n|$)", re.IGNORECASE)
 _LOOK_SLACK_SECONDS = 0.5

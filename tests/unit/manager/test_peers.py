@@ -300,14 +300,14 @@ def test_the_most_addresses_of_ten_minutes_are_remembered(port: int) -> None:
         assert look.most_routable == most
 
 
-def test_no_more_than_sixteen_are_asked_and_all_are_told(port: int) -> None:
-    addresses = [f"127.0.1.{number}" for number in range(1, 31)]
+def test_no_more_than_a_bounded_number_are_asked_and_all_are_told(port: int) -> None:
+    addresses = [f"127.0.1.{number}" for number in range(1, 81)]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(manager(address, port)) for address in addresses]
         look = peers_of(port, Dns(addresses)).look(1.0)
     assert look is not None
     assert sum(len(server.paths) for server in servers) == MOST_PEERS
-    assert len(look.others) == 30
+    assert len(look.others) == 80
     assert all(peer.routable for peer in look.others)
     assert [peer.address for peer in look.others] == sorted(addresses)
 
