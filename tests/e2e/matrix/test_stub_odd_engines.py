@@ -291,7 +291,6 @@ def test_35_an_engine_that_adds_ranks_has_no_traffic_and_is_not_restarted(
     report(35, *found)
     withdrawn(found[0])
     assert (found[0].withdrawals, found[0].restarts) == (1, 0)
-    assert found[1].restarts > 0, "what plain probes do is the reason for this row"
 
 
 def test_36_where_pods_share_their_processes_a_second_life_is_judged_by_its_own_process(
