@@ -144,7 +144,7 @@ def test_an_engine_that_is_deleted_while_it_loads_does_not_keep_its_gpus_for_its
 
 
 def test_a_model_too_large_for_the_node_says_that_it_cannot_be_scheduled(site: Site, stub: EngineChoice) -> None:
-    site.apply(models.model("huge", stub, parallelism={"tensor": 32}))
+    site.apply(models.model("huge", stub, parallelism={"tensor": 64, "pipeline": 2}))
     assert "Insufficient nvidia.com/gpu" in site.wait_reason("EnginesFailing", "huge")["message"]
 
 
