@@ -232,7 +232,7 @@ def node_share(seconds: float) -> float:
         site.wait_ready("cost", 300)
         gated = node_cpu(cluster, site, "cost", seconds)
         deployment, service = site.get("deployment", "cost"), site.get("service", "cost")
-        site.kubectl("delete", "vllmmodel", "cost")
+        site.patch("cost", {"replicas": 0})  # its service account is the others' too
         site.until("the end of the pods", lambda: not site.list("pods", instance="cost"), 120)
         bare = plain_twin(deployment, service)[0]
         unwatch(bare)
@@ -253,7 +253,7 @@ def unwatch(deployment: dict[str, Any]) -> None:
 def node_cpu(cluster: OwnCluster, site: Site, name: str, seconds: float) -> float:
     """CPU of kubelet, of the runtime and of all processes of the pods, as a share of a core."""
     time.sleep(SETTLE_SECONDS)
-    pids = [cluster.process("kubelet").pid, cluster.process("containerd").pid]
+    pids = [cluster.process("kubelet@node-1").pid, cluster.process("containerd@node-1").pid]
     pods = {pod["metadata"]["uid"] for pod in site.list("pods", instance=name)}
     before, began = sum(map(cpu_seconds, pids)) + pods_cpu(pods), time.monotonic()
     time.sleep(2 * seconds)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -21,7 +22,6 @@ from vllm_operator.manager.timeline import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -325,9 +325,12 @@ def test_what_others_send_cannot_end_the_judge_by_its_nesting() -> None:
 
 
 def test_a_judge_whose_stem_is_gone_ends_itself(serving: Manager) -> None:
-    judge = serving.judge_pid()
+    judge, stem = serving.judge_pid(), serving.running.pid
+    words = Path(f"/proc/{stem}/task/{stem}/children").read_text(encoding="ascii").split()
+    (engine,) = (int(word) for word in words if int(word) != judge)
     serving.running.kill()
     serving.running.wait(30)
+    os.killpg(engine, signal.SIGKILL)  # nobody else ends it now
 
     def ended() -> bool:
         with contextlib.suppress(ProcessLookupError):
