@@ -58,7 +58,6 @@ class Settings:
     restart_window: float | None = RESTART_WINDOW_SECONDS
     step_limit: float = STEP_LIMIT_SECONDS
     startup_budget: float = STARTUP_BUDGET_SECONDS
-    leave: float = LEAVE_SECONDS
 
 
 def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
@@ -91,7 +90,6 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         restart_window=_seconds(given, "restart-window", RESTART_WINDOW_SECONDS),
         step_limit=float(environment.get("VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS") or STEP_LIMIT_SECONDS),
         startup_budget=float(given.get("startup-budget", STARTUP_BUDGET_SECONDS)),
-        leave=float(given.get("leave", LEAVE_SECONDS)),
     )
 
 

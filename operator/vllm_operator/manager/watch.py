@@ -7,9 +7,8 @@ makes no verdict worse.
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from . import judge
 from .errands import Canaries, Errand
@@ -85,14 +84,13 @@ def _pairs(stored: object) -> list[list[object]]:
 
 @dataclass
 class Parts:
-    """What a watch looks with. The log is fed by another thread."""
+    """What a watch looks with. The log is fed by another thread, which it allows."""
 
     engine: Engine
     processes: Processes
     log: Log
     peers: Peers
     timeline: TimeLine
-    log_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True)
@@ -284,16 +282,12 @@ class Watch:
             canaries=self._canaries.seen(),
             unserved=self._unserved(now, sample.server),
             processes=self._attempt("processes", lambda: self._parts.processes.look(now)),
-            log=self._attempt("log", self._log_look) or LogLook(),
+            log=self._attempt("log", self._parts.log.look) or LogLook(),
             connections=sample.connections,
             peers=self._attempt("peers", lambda: self._peers_look(now)),
             trouble=sample.trouble,
             ended_at=time.monotonic(),
         )
-
-    def _log_look(self) -> LogLook:
-        with self._parts.log_lock:
-            return self._parts.log.look()
 
     def _peers_look(self, now: float) -> Any:
         if not judge.wants_peers(self._memory, self._settings):
@@ -372,13 +366,8 @@ class Watch:
         return found
 
     def _log_phase(self) -> tuple[str, str, float]:
-        with self._parts.log_lock:
-            phase = self._parts.log.phase
+        phase = self._parts.log.phase
         return phase.name, phase.detail, phase.since
-
-    def _excerpt(self) -> str:
-        with self._parts.log_lock:
-            return self._parts.log.excerpt()
 
     def _publication(self) -> Published:
         status = self._attempt("status", self._made_status) or self.published.status
@@ -412,7 +401,7 @@ class Watch:
             longest_step=judge.longest_step(memory),
             ranks=ranks,
             timeline=self._parts.timeline.entries,
-            excerpt=self._attempt("log", self._excerpt) or "" if troubled else "",
+            excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
             trouble=self._trouble(),
             counts=self._counts,
         )

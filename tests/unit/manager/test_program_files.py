@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import vllm_operator
+from vllm_operator.manager import settings, stem
 
 FILES = sorted((Path(vllm_operator.__file__).parent / "manager").glob("*.py"))
 MAY_BE_MISSING = {"TYPE_CHECKING"}
@@ -56,3 +57,8 @@ def test_no_file_uses_what_came_after_3_9(path: Path) -> None:
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             newer = {"zip": {"strict"}, "dataclass": {"slots", "kw_only"}, "Popen": {"process_group"}}
             assert not words & newer.get(called, set()), f"{path.name}:{node.lineno}"
+
+
+def test_the_stem_waits_as_long_before_sigterm_as_the_pods_grace_leaves_room_for() -> None:
+    """It imports no settings, since the module of dataclasses takes memory beside every engine."""
+    assert stem.LEAVE_SECONDS == settings.LEAVE_SECONDS
