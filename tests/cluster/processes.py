@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -62,10 +63,10 @@ class Process:
         return Process.of(self.pid) == self
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send the signal if the process still runs."""
+        """Send the signal if the process still runs; with SIGSTOP, return once it stands still."""
         if self.alive():
             try:
-                os.kill(self.pid, number)
+                stop(self.pid) if number == signal.SIGSTOP else os.kill(self.pid, number)
             except ProcessLookupError:
                 return
 
@@ -77,6 +78,31 @@ class Process:
                 return False
             time.sleep(0.02)
         return True
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and return once each of its threads stands still.
+
+    SIGSTOP reaches one thread first, and the others when that one runs: until then they go on, and may answer a client
+    although the signal is sent.
+
+    Raises:
+        TimeoutError: A thread still runs after ten seconds.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while not _thread_states(pid) <= {"T", "t", "Z", "X"}:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} still runs after SIGSTOP: its threads are {_thread_states(pid)}")
+        time.sleep(0.005)
+
+
+def _thread_states(pid: int) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found.add(path.read_text(encoding="utf-8").rpartition(")")[2].split()[_STATE])
+    return found
 
 
 def in_namespace_of(member: Process, pids: Iterable[int]) -> dict[int, Process]:

@@ -9,6 +9,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.cluster.processes import stop
 from tests.support.engine import Faults
 from tests.support.servers import EngineServer, real_server, stub_server
 
@@ -127,7 +128,7 @@ class Kind:
 @contextlib.contextmanager
 def stopped(process: int) -> Iterator[None]:
     """A process is stopped during the block."""
-    os.kill(process, signal.SIGSTOP)
+    stop(process)
     try:
         yield
     finally:

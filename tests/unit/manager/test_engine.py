@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.processes import stop
 from tests.support.scripted_server import ScriptedServer, response, scripted_server
 from tests.support.servers import EngineServer, free_port, stub_server
 from tests.support.waiting import until
@@ -175,7 +176,7 @@ def test_a_server_that_takes_the_connection_and_never_answers_is_silent_within_t
 def test_a_stopped_process_is_silent_though_the_kernel_takes_its_connections(server: EngineServer) -> None:
     engine = engine_at(server.port)
     assert engine.sample(20).server == evidence.ANSWERS
-    os.kill(server.process.pid, signal.SIGSTOP)
+    stop(server.process.pid)
     try:
         assert engine.sample(1.0).server == evidence.SILENT
     finally:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cluster.processes import stop
 from tests.support.waiting import until
 from vllm_operator.manager.processes import Processes
 
@@ -101,7 +102,7 @@ class Engine:
 
     def signal(self, title: str, number: signal.Signals) -> None:
         """Send a signal to one of its processes."""
-        os.kill(self.numbers[title], number)
+        stop(self.numbers[title]) if number == signal.SIGSTOP else os.kill(self.numbers[title], number)
 
     def processes(self) -> Processes:
         """What looks at it."""
@@ -429,7 +430,7 @@ def test_one_of_several_servers_that_leaves_a_client_unread_is_seen(*, closes: b
         for connection in connections.values():
             stack.enter_context(connection)
         assert first(processes).unread_since is None
-        os.kill(numbers[0], signal.SIGSTOP)
+        stop(numbers[0])
         began = time.monotonic()
         if closes:  # a client that has lost its patience
             connections[numbers[0]].close()

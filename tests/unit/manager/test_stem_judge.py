@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.processes import stop
 from tests.support.stem_process import LOADING, SERVING
 from tests.support.waiting import until
 from vllm_operator.manager import keeper, relay
@@ -94,7 +95,7 @@ def test_a_judge_that_hangs_is_answered_for_and_then_killed(stem: Stem, mode: st
     stem.start(SLEEP)
     if mode == "stuck":
         stem.wait_reported()
-        os.kill(stem.life()["pid"], signal.SIGSTOP)
+        stop(stem.life()["pid"])
     first = until(lambda: judge_of(stem), what="a judge")
     status = stem.wait_answered_by_stem()
     assert "the judge runs and does not report" in status["trouble"]
