@@ -19,6 +19,12 @@ SURROUNDINGS: Final = RenderContext(api_key="secret", pod_monitors=True)
 
 WITHOUT_EFFECT: Final = {
     "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",
+    "rollout.strategy": "the planner reads it",
+    "rollout.minAvailable": "the planner reads it",
+    "rollout.surgeTimeoutSeconds": "the planner reads it",
+    "rollout.paused": "the planner reads it",
+    "rollout.templateUpdates": "the planner reads it",
+    "rollout.revisionHistoryLimit": "the planner reads it",
     "accelerator.memory": "estimates are made with it; it places nothing",
 }
 

@@ -19,6 +19,7 @@ from vllm_operator.api.spec.model import ModelSource
 from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
 from vllm_operator.api.spec.pod import Pod, Scheduling
 from vllm_operator.api.spec.profiles import PROFILES
+from vllm_operator.api.spec.rollout import Rollout
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.spec.storage import Storage
 from vllm_operator.errors import InvalidSpec
@@ -115,6 +116,7 @@ class VLLMModelSpec(Model):
     disruption: Disruption | None = Field(
         default=None, description="How many engines a drain of nodes leaves: a PodDisruptionBudget."
     )
+    rollout: Rollout = Field(default_factory=Rollout, description="How engines are replaced when the spec changes.")
     gates: Gates = Field(default_factory=Gates, description="The gates that decide which engines get traffic.")
     monitoring: Monitoring | None = Field(
         default=None, description="Have Prometheus collect the engines' metrics: a PodMonitor."
