@@ -15,12 +15,13 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.revisions import KIND as REVISION
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import judged_again_at, reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, status
+from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, status, template
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
     from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Write
+    from vllm_operator.planner.template import Choice
 
 KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
 """How long engines may run with an API key that the user has replaced: the operator does not watch foreign Secrets."""
@@ -62,17 +64,17 @@ def decide(observation: Observation) -> Plan:
     try:
         model = parse_resource(live.body)
         keys = api_keys.standing(observation)
-        desired = _desired(model, observation, keys)
+        desired, choice = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
     taken = _foreign(model, desired, observation.children)
-    subject = _subject(model, observation, desired, keys)
+    subject = _subject(model, observation, desired, keys, choice)
     if taken:
         told = _status(observation, subject, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
-        deletions=_no_longer_wanted(model, desired, observation),
+        deletions=_no_longer_wanted(model, desired, observation, choice),
         attempts=observation.attempts,
         releases=claims.to_hand_over(observation),
     )
@@ -110,8 +112,10 @@ def _premature(news: News, observation: Observation) -> bool:
     return news.reason == Reason.ENGINES_WITHDRAWN and any(engine.unasked for engine in engines(observation))
 
 
-def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list[Mapping[str, Any]]:
-    """The children; the binding goes on to the next API key once no engine is left that takes another.
+def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> tuple[list[Mapping[str, Any]], Choice]:
+    """The children, and the pods that were chosen for them.
+
+    The binding goes on to the next API key once no engine is left that takes another.
 
     Raises:
         InvalidSpec: the spec's patch of the pods does not fit them.
@@ -125,10 +129,10 @@ def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
-    desired = _rendered(model, context, observation)
+    desired, choice = _rendered(model, context, observation)
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
     if not keys.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
-        return desired
+        return desired, choice
     return _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
 
 
@@ -136,9 +140,14 @@ def _is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _rendered(model: VLLMModel, context: RenderContext, observation: Observation) -> list[Mapping[str, Any]]:
-    """The children as they are rendered, but for a strategy that ends a deadlock of the rollout."""
-    return [_unblocked(child, observation) for child in children(model, context)]
+def _rendered(
+    model: VLLMModel, context: RenderContext, observation: Observation
+) -> tuple[list[Mapping[str, Any]], Choice]:
+    """The children as they are rendered, but for pods that are kept, and a strategy that ends a deadlock."""
+    rendered = children(model, context)
+    choice = template.chosen(model, observation, rendered)
+    found = template.with_chosen(model, rendered, choice)
+    return [_unblocked(child, observation) for child in found], choice
 
 
 def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
@@ -157,22 +166,23 @@ def _foreign(
 
 
 def _no_longer_wanted(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation, choice: Choice
 ) -> tuple[Deletion, ...]:
     """Children of this very model that its spec does not ask for any more, and orphans of an earlier one of its name.
 
-    What has an earlier model for its owner is for garbage collection; claims are judged by themselves.
+    What has an earlier model for its owner is for garbage collection; claims and revisions are judged by themselves.
     """
     wanted = set(map(key_of, desired))
     left_over = (live for key, live in sorted(observation.children.items()) if key not in wanted)
     doomed = [
         child
         for child in left_over
-        if child.kind != claims.CLAIM
+        if child.kind not in {claims.CLAIM, REVISION}
         and (controlled_by(model.uid, child) or is_orphan(model.name, child))
         and not child.leaving
     ]
-    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in (*doomed, *claims.to_delete(observation)))
+    wanted_by_nobody = (*doomed, *claims.to_delete(observation), *choice.superseded)
+    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in wanted_by_nobody)
 
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
@@ -180,7 +190,7 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    told = status.status_of(live.body, seen, outcome, address=address, now=observation.now)
+    told = status.status_of(live.body, seen, outcome, address=address, pending_template=None, now=observation.now)
     return _telling(live, observation, told)
 
 
@@ -206,12 +216,17 @@ def _status(observation: Observation, subject: Subject, outcome: Outcome | None,
         outcome or _with_keys(fleet.judge(seen), subject.keys),
         address=url(model),
         warnings=[*_warnings(subject, observation, seen), *wanted.fights],
+        pending_template=subject.pending_template,
         now=observation.now,
     )
 
 
 def _subject(
-    model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]], keys: Standing
+    model: VLLMModel,
+    observation: Observation,
+    desired: Sequence[Mapping[str, Any]],
+    keys: Standing,
+    choice: Choice,
 ) -> Subject:
     """What warnings are about."""
     return Subject(
@@ -220,6 +235,8 @@ def _subject(
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        restart_warning=choice.warning,
+        pending_template=choice.pending,
     )
 
 
