@@ -42,7 +42,9 @@ class OperatorProcess:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
-        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **self.settings}
+        # the Lease needs a namespace, and not every cluster of a test has that of the manifests
+        given = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", "NAMESPACE": "default"}
+        settings = {**given, **self.settings}
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.kubeconfig),
