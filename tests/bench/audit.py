@@ -51,7 +51,7 @@ class Write:
 
 
 class AuditLog:
-    """Reads the log as it grows. Leases are told apart: they are heartbeats, that of the operator as the API server's."""
+    """Reads the log as it grows. Leases are told apart: they are heartbeats, the operator's as the API server's."""
 
     def __init__(self, path: Path) -> None:
         self.writes: list[Write] = []
