@@ -42,6 +42,10 @@ _WATCHER: Final = "watcher for "
 
 _END_SECONDS: Final = 3.0
 
+_NEVER_SECONDS: Final = 1e8
+"""kopf's own limit of a quiet watch runs on while kopf hands events on: where it ends then, it cancels the task that
+watches, and the kind is watched no more. `cluster/stream.py` has the limit that works."""
+
 
 class NothingRemembered(kopf.DiffBaseStorage):
     """kopf's memory of earlier states, which only its change handlers read: constant, since we register none.
@@ -93,6 +97,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 64
     configured.queueing.idle_timeout = 0.01
     configured.watching.chunk_size = 500
+    configured.watching.inactivity_timeout = _NEVER_SECONDS
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
     for kind in (*CHILDREN, POD):
@@ -133,7 +138,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
     watches = Watches()
-    telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles)
+    telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles, lambda: watches.silent)
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
