@@ -75,17 +75,19 @@ def chosen(model: VLLMModel, observation: Observation, rendered: Sequence[Mappin
     pods = now if asked else _pods(kept) or adopted or now
     if kept is not None and not _same(pods, _pods(kept)):
         kept = history.newest(spec, pods)
-    if kept is not None:
-        pods = _pods(kept) or pods
+    pods = _pods(kept) or pods
     annotations = {CHANGE_CAUSE: _cause(observation, kept), RESTARTED_AT: restart.at}
-    current = _revision(model, history, kept, revisions.data_of(spec, pods.template, pods.config), annotations)
-    name = current["metadata"]["name"]
+    if kept is not None:
+        name, data = kept.name, history.objects[kept.name].body["data"]
+    else:
+        data = revisions.data_of(spec, pods.template, pods.config)
+        name = revisions.revision_name(model.instance, data)
     keys_changed_at = _annotation(_template(rendered), KEYS_CHANGED_AT)
     return Choice(
         pods=pods,
         marks={KEYS_CHANGED_AT: keys_changed_at, RESTARTED_AT: restart.at},
-        spec_hash=revisions.written_hash(current["data"]["spec"]),
-        revisions=(current, *history.orphans(model, name)),
+        spec_hash=revisions.written_hash(data["spec"]),
+        revisions=(revision(model, name, data, history.number(kept), annotations), *history.orphans(model, name)),
         superseded=history.superseded(name, model.spec.rollout.revision_history_limit),
         pending=_difference(pods, now),
         warning=restart.warning,
@@ -193,18 +195,6 @@ class _History:
                 annotations = {CHANGE_CAUSE: entry.cause, RESTARTED_AT: entry.restarted_at}
                 data = self.objects[entry.name].body["data"]
                 yield revision(model, entry.name, data, entry.number, annotations)
-
-
-def _revision(
-    model: VLLMModel,
-    history: _History,
-    kept: Revision | None,
-    data: Mapping[str, Any],
-    annotations: Mapping[str, str],
-) -> dict[str, Any]:
-    name = revisions.revision_name(model.instance, data) if kept is None else kept.name
-    data = data if kept is None else history.objects[name].body["data"]
-    return revision(model, name, data, history.number(kept), annotations)
 
 
 def _cause(observation: Observation, kept: Revision | None) -> str:
