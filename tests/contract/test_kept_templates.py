@@ -15,6 +15,7 @@ from vllm_operator.api import revisions
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.planner.adoption import applied_template
 from vllm_operator.planner.compare import same
+from vllm_operator.planner.reasons import differences
 
 if TYPE_CHECKING:
     from tests.support.namespace import Namespace
@@ -28,7 +29,8 @@ def examples() -> list[dict[str, Any]]:
     """The resources of the golden tests."""
     paths = [path for path in sorted(EXAMPLES.glob("*.yaml")) if ".expected." not in path.name]
     found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-    return [raw for raw in found if raw["kind"] == "VLLMModel"]
+    models = [raw for raw in found if raw["kind"] == "VLLMModel"]
+    return [{**raw, "metadata": {"name": f"model-{number}"}} for number, raw in enumerate(models)]
 
 
 def applied(quiet: Namespace, *documents: dict[str, Any], manager: str = FIELD_MANAGER) -> None:
@@ -39,7 +41,8 @@ def applied(quiet: Namespace, *documents: dict[str, Any], manager: str = FIELD_M
 
 def in_namespace(quiet: Namespace, raw: dict[str, Any], kind: str) -> dict[str, Any]:
     """A child of a model, without an owner: the model itself is not there."""
-    metadata = {**raw["metadata"], "namespace": quiet.name, "generation": 1}
+    identity = {"namespace": quiet.name, "uid": "u", "resourceVersion": "1", "generation": 1}
+    metadata = {**raw["metadata"], **identity}
     found = next(one for one in desired({**raw, "metadata": metadata}) if one["kind"] == kind)
     return {**found, "metadata": {key: part for key, part in found["metadata"].items() if key != "ownerReferences"}}
 
@@ -55,7 +58,8 @@ def test_the_template_that_was_applied_is_found_again_among_what_others_added(qu
         live = quiet.get("deployment", before["metadata"]["name"])
         assert "INJECTED" in str(live["spec"]["template"])
         found = applied_template(live)
-        assert same({"spec": {"template": found}}, {"spec": {"template": before["spec"]["template"]}})
+        one, other = ({"spec": {"template": part}} for part in (found, before["spec"]["template"]))
+        assert same(one, other), differences(one, other) + differences(other, one)
         assert "INJECTED" not in str(found)
         assert revisions.restart_of(found) == ""
         assert revisions.restart_of(live["spec"]["template"])
@@ -75,7 +79,7 @@ def test_the_data_of_a_revision_come_back_as_they_were_and_never_change(quiet: N
     applied(quiet, {**before, "revision": 7})
     again = quiet.get("controllerrevision", before["metadata"]["name"])
     assert (again["revision"], again["data"]) == (7, before["data"])
-    quiet.kubectl("label", "controllerrevision", before["metadata"]["name"], "app.kubernetes.io/component=changed")
+    quiet.kubectl("label", "controllerrevision", before["metadata"]["name"], "changed=by-hand")
     (found,) = revisions.revisions_of([again])
     assert revisions.same_pods(found.spec, spec)
     changed = copy.deepcopy(before)

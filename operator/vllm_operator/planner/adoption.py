@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import FIELD_MANAGER
-from vllm_operator.planner.compare import without_atomic_defaults
+from vllm_operator.planner.compare import without_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ def _owned(live: Any, fields: Mapping[str, Any]) -> Any:
     """What of a live part these fields name. A part that has none inside is owned as a whole."""
     inside = {path: deeper for path, deeper in fields.items() if path != _ITSELF}
     if not inside:
-        return without_atomic_defaults(live)
+        return without_defaults(live)
     if isinstance(live, dict):
         named = ((path.removeprefix("f:"), deeper) for path, deeper in inside.items())
         return {name: _owned(live[name], deeper) for name, deeper in named if name in live}

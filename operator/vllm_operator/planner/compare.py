@@ -64,14 +64,17 @@ def identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
 
 def same(one: Any, other: Any, place: Place = _TOP) -> bool:
     """Whether two desired parts ask for the same: neither has a field that the other lacks or wants otherwise."""
-    return bool(one == other) or (holds(one, other, place) and holds(other, one, place))
+    if one == other:
+        return True
+    one, other = without_defaults(one), without_defaults(other)
+    return holds(one, other, place) and holds(other, one, place)
 
 
-def without_atomic_defaults(part: Any) -> Any:
-    """A part that has one owner, without what the API server has added to it."""
+def without_defaults(part: Any) -> Any:
+    """A part without the defaults that the API server adds inside of atomic parts."""
     if isinstance(part, dict):
-        return {key: without_atomic_defaults(value) for key, value in part.items() if not _is_default(key, value)}
-    return [without_atomic_defaults(item) for item in part] if isinstance(part, list) else part
+        return {key: without_defaults(value) for key, value in part.items() if not _is_default(key, value)}
+    return [without_defaults(item) for item in part] if isinstance(part, list) else part
 
 
 def _is(place: Place, table: frozenset[str]) -> bool:
