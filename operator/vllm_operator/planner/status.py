@@ -14,6 +14,7 @@ from vllm_operator.api.status import (
     MAX_WARNINGS,
     Binding,
     Engine,
+    RolloutProgress,
     VLLMModelStatus,
 )
 from vllm_operator.api.status import EngineState as ToldState
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    raw: Mapping[str, Any], seen: Fleet, outcome: Outcome, *, address: str, warnings: Iterable[str] = (), now: datetime
+    raw: Mapping[str, Any],
+    seen: Fleet,
+    outcome: Outcome,
+    *,
+    address: str,
+    rollout: RolloutProgress | None = None,
+    warnings: Iterable[str] = (),
+    now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL. What is empty is left out where it may be."""
     instance = names.instance_name(raw["metadata"]["name"])
@@ -37,9 +45,11 @@ def status_of(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
         ready_replicas=seen.serving,
+        updated_replicas=seen.current,
         selector=names.selector_text(instance),
         url=address,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
+        rollout=rollout,
         engines=_engines(seen.engines) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
