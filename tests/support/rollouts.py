@@ -276,9 +276,8 @@ def _scaled(world: World) -> World:
     if len(active) <= 1:
         only = active[0] if active else newest or (world.sets[-1] if world.sets else None)
         return _resized(world, {only.template: numbers.replicas}) if only else world
-    saturated = (
-        newest is not None
-        and newest.size == newest.desired == numbers.replicas == _available(world, newest.template)
+    saturated = newest is not None and newest.size == newest.desired == numbers.replicas == _available(
+        world, newest.template
     )
     if saturated:
         return _resized(world, {one.template: 0 for one in active if one is not newest})
@@ -378,11 +377,15 @@ def make_and_delete(world: World) -> World:
     return replace(world, pods=tuple(sorted(pods)))
 
 
+def free(world: World) -> int:
+    """Places that no pod holds."""
+    return world.places - sum(pod.state not in _PLACELESS for pod in world.pods)
+
+
 def schedule(world: World) -> Iterator[World]:
     """A pod gets a place; where there is none, the scheduler says so of all."""
-    free = world.places - sum(pod.state not in _PLACELESS for pod in world.pods)
     waiting = {pod for pod in world.pods if pod.state in _PLACELESS}
-    if free > 0:
+    if free(world) > 0:
         for pod in waiting:
             yield _turned(world, pod, LOADS)
     elif any(pod.state == NEW for pod in waiting):
@@ -402,8 +405,9 @@ def get_on(world: World) -> Iterator[World]:
 
 
 def pass_time(world: World) -> Iterator[World]:
-    """SurgeTimeoutSeconds are over, and nothing else has happened."""
-    if any(pod.state == WAITS for pod in world.pods) and not any(pod.state in (LEAVES, NEW) for pod in world.pods):
+    """surgeTimeoutSeconds are over, and nothing else has happened: a scheduler is quicker than that."""
+    waits = any(pod.state == WAITS for pod in world.pods)
+    if waits and free(world) <= 0 and not any(pod.state in (LEAVES, NEW) for pod in world.pods):
         pods = (replace(pod, state=WAITED) if pod.state == WAITS else pod for pod in world.pods)
         yield replace(world, pods=tuple(sorted(pods)))
 

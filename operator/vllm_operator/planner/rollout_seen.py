@@ -150,7 +150,7 @@ class Seen:
     @property
     def single(self) -> bool:
         """Whether the newest ReplicaSet alone has pods, and exactly those that it shall have."""
-        counted = self.updated == self.status.get("replicas", 0) == len(self.pods) == self.told_total
+        counted = self.updated == self.status.get("replicas", 0) == self.told_total
         return bool(self.observed and counted and len(self.sizes) <= 1)
 
     @property
