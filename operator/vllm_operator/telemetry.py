@@ -40,6 +40,10 @@ class EngineMetrics(Collector):
         else:
             self._engines.pop(model, None)
 
+    def clear(self) -> None:
+        """Forget every model: another replica counts them now."""
+        self._engines.clear()
+
     def collect(self) -> Iterator[Metric]:
         """The metric, when it is asked for."""
         family = GaugeMetricFamily("vllm_operator_engines", "Engines by state and reason.", labels=["state", "reason"])
@@ -51,12 +55,22 @@ class EngineMetrics(Collector):
 class Telemetry:
     """What the operator measures of itself."""
 
-    def __init__(self, synced: asyncio.Event, troubles: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(
+        self,
+        synced: asyncio.Event,
+        troubles: Callable[[], Mapping[str, str]] = dict,
+        election_trouble: Callable[[], str] = str,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.synced = synced
         self._waiting_for = ""
         self.troubles = troubles
         """Kinds that cannot be watched now, and why."""
+        self.election_trouble = election_trouble
+        """Why this process cannot be elected; empty where it can, be it the leader or not."""
+        self.leader = Gauge(
+            "vllm_operator_leader", "1 while this replica is the one that writes, else 0.", registry=self.registry
+        )
         self.reconcile_seconds = Histogram(
             "vllm_operator_reconcile_seconds", "One look at one model.", buckets=_BUCKETS, registry=self.registry
         )
@@ -72,10 +86,12 @@ class Telemetry:
         self._waiting_for = what
 
     def unready(self) -> str:
-        """Why the operator does not follow the cluster now; empty where it does."""
+        """Why the operator does not follow the cluster now; empty where it does, also while another replica leads."""
         if not self.synced.is_set():
             return self._waiting_for or "still listing what exists"
-        return "; ".join(f"cannot watch {kind}: {message}" for kind, message in self.troubles().items())
+        found = [f"cannot watch {kind}: {message}" for kind, message in self.troubles().items()]
+        election = self.election_trouble()
+        return "; ".join([*found, *([f"cannot be elected: {election}"] if election else [])])
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Report how many keys wait."""
