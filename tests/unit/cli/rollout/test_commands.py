@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.cluster.paths import REPOSITORY
 from vllm_operator.api.names import labels
 from vllm_operator.api.revisions import RESTARTED_AT
 from vllm_operator.cli.main import app
 from vllm_operator.cli.rollout import waiting
+from vllm_operator.cli.rollout.commands import app as rollout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -475,3 +479,14 @@ def test_without_a_model_there_is_an_error(kubectl: FakeKubectl, words: tuple[st
     done = run("restart", *words)
     assert done.exit_code == 1
     assert f"error: {error}" in done.stderr
+
+
+def test_the_page_names_every_command_and_option() -> None:
+    page = (REPOSITORY / "docs" / "rollout-commands.md").read_text(encoding="utf-8")
+    group = get_command(rollout)
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        assert f"## {name}" in page or f", {name}\n" in page, name
+        for option in command.params:
+            if option.param_type_name == "option":
+                assert any(word in page for word in (*option.opts, *option.secondary_opts)), (name, option.opts)
