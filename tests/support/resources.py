@@ -66,10 +66,13 @@ def as_live(raw: Mapping[str, Any], kind: str = "") -> LiveObject:
 
 def deployment_status(replicas: int, *, ready: int | None = None, updated: int | None = None) -> dict[str, Any]:
     """Status of a Deployment whose controller has seen its first generation."""
+    serving = replicas if ready is None else ready
     counts = {
         "replicas": replicas,
         "updatedReplicas": replicas if updated is None else updated,
-        "readyReplicas": replicas if ready is None else ready,
+        "readyReplicas": serving,
+        "availableReplicas": serving,
+        "unavailableReplicas": replicas - serving,
     }
     return {"observedGeneration": 1, **{name: count for name, count in counts.items() if count}}
 

@@ -133,6 +133,7 @@ class World:
                 wanted = found["spec"]["replicas"]
                 serving = wanted if ready is None else ready
                 counts = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": serving}
+                counts |= {"availableReplicas": serving, "unavailableReplicas": wanted - serving}
                 found["status"] = {"observedGeneration": found["metadata"]["generation"]} | {
                     name: count for name, count in counts.items() if count
                 }

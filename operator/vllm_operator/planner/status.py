@@ -14,6 +14,7 @@ from vllm_operator.api.status import (
     MAX_WARNINGS,
     Binding,
     Engine,
+    RolloutProgress,
     VLLMModelStatus,
 )
 from vllm_operator.api.status import EngineState as ToldState
@@ -33,6 +34,7 @@ def status_of(
     outcome: Outcome,
     *,
     address: str,
+    rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
     now: datetime,
@@ -48,9 +50,11 @@ def status_of(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
         ready_replicas=seen.serving,
+        updated_replicas=seen.current,
         selector=names.selector_text(instance),
         url=address,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
+        rollout=rollout,
         engines=_engines(seen.engines) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[

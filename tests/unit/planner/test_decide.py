@@ -100,6 +100,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
         "observedGeneration": 1,
         "replicas": 0,
         "readyReplicas": 0,
+        "updatedReplicas": 0,
         "selector": "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm",
         "url": "http://qwen.team.svc:8000/v1",
         "binding": {"name": "qwen-binding", "configMap": "qwen-client"},
