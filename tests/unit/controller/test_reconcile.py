@@ -856,7 +856,7 @@ def without_history() -> Control:
     deployment = child_of(resource(engine={"image": "x:1"}), "Deployment")
     before = live(deployment, **deployment_status(1))
     before["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
-    image = {'k:{"name":"vllm"}': {"f:name": {}, "f:image": {}}}
+    image: dict[str, Any] = {'k:{"name":"vllm"}': {"f:name": {}, "f:image": {}}}
     fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": image}}}}
     before["metadata"]["managedFields"] = [{"manager": "vllm-operator", "operation": "Apply", "fieldsV1": fields}]
     control.have(before)
