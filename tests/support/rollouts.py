@@ -103,6 +103,8 @@ class World:
     excluded: str = ""
     seen_serving: int = 0
     """How many engines the operator has seen serve when it last looked."""
+    fewest: int = 0
+    """The smallest number of replicas that is ever wanted."""
 
     __hash__ = None  # type: ignore[assignment] # `key` stands for it
 
@@ -134,7 +136,20 @@ def at_rest(
     pods = tuple(Pod(0, state if place < places else WAITED) for place in range(replicas))
     sets = (ReplicaSet(0, replicas, replicas, replicas + 1),)
     unsound = frozenset(one.template for one in (wanted, *edits) if not one.sound)
-    world = World(places, settings, wanted, edits, resting, Status(), sets, tuple(sorted(pods)), unsound, excluded)
+    fewest = min(one.replicas for one in (wanted, *edits))
+    world = World(
+        places=places,
+        rollout=settings,
+        wanted=wanted,
+        edits=edits,
+        numbers=resting,
+        status=Status(),
+        sets=sets,
+        pods=tuple(sorted(pods)),
+        unsound=unsound,
+        excluded=excluded,
+        fewest=fewest,
+    )
     return settled(world)
 
 
@@ -339,9 +354,11 @@ def _cleaned(world: World) -> World:
     if room <= 0 or not sizes:
         return world
     for template, size in sizes.items():
-        idle = min(room, max(size - _available(world, template), 0))
+        idle = min(room, size - _available(world, template))
+        if room and idle < 0:
+            return world  # "got invalid request to scale down": a ReplicaSet has pods that it shall not have any more
         sizes[template], room = size - idle, room - idle
-    spare = sum(_available(world, one.template) for one in world.sets) - least
+    spare = sum(_available(world, template) for template in (*sizes, newest.template)) - least
     for template, size in sizes.items():
         taken = min(max(spare, 0), size)
         sizes[template], spare = size - taken, spare - taken
