@@ -422,7 +422,7 @@ def get_on(world: World) -> Iterator[World]:
 
 
 def pass_time(world: World) -> Iterator[World]:
-    """surgeTimeoutSeconds are over, and nothing else has happened: a scheduler is quicker than that."""
+    """SurgeTimeoutSeconds are over, and nothing else has happened: a scheduler is quicker than that."""
     waits = any(pod.state == WAITS for pod in world.pods)
     if waits and free(world) <= 0 and not any(pod.state in (LEAVES, NEW) for pod in world.pods):
         pods = (replace(pod, state=WAITED) if pod.state == WAITS else pod for pod in world.pods)

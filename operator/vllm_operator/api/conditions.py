@@ -23,6 +23,8 @@ class ConditionType(StrEnum):
     """The operator or the cluster is still on the way to what the spec asks for."""
     STALLED = "Stalled"
     """Nothing will change until somebody acts; the message says how."""
+    TEMPLATE_UPDATE_PENDING = "TemplateUpdatePending"
+    """This version of the operator would render other pods from the same spec; the engines keep theirs until asked."""
 
 
 class Reason(StrEnum):
@@ -83,6 +85,8 @@ class Reason(StrEnum):
     """The API server refuses a child; the message is its own."""
     CHILD_NOT_WRITTEN = "ChildNotWritten"
     """The API server cannot write a child now; the message is its own, and the operator tries again by itself."""
+    NEWER_TEMPLATE = "NewerTemplate"
+    """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     AS_DESIRED = "AsDesired"
     """Nothing is left to do."""
 

@@ -15,12 +15,13 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.revisions import KIND as REVISION
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import judged_again_at, reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, rollout_told, status
+from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, rollout_told, status, template
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
     from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Write
+    from vllm_operator.planner.template import Choice
 
 KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
 """How long engines may run with an API key that the user has replaced: the operator does not watch foreign Secrets."""
@@ -65,17 +67,17 @@ def decide(observation: Observation) -> Plan:
     try:
         model = parse_resource(live.body)
         keys = api_keys.standing(observation)
-        desired, view = _desired(model, observation, keys)
+        desired, choice, view = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
     taken = _foreign(model, desired, observation.children)
-    subject = _subject(model, observation, desired, keys)
+    subject = _subject(model, observation, desired, keys, choice)
     if taken:
         told = _status(observation, subject, view, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
-        deletions=_no_longer_wanted(model, desired, observation),
+        deletions=_no_longer_wanted(model, desired, observation, choice),
         attempts=observation.attempts,
         releases=claims.to_hand_over(observation),
     )
@@ -115,8 +117,8 @@ def _premature(news: News, observation: Observation) -> bool:
 
 def _desired(
     model: VLLMModel, observation: Observation, keys: Standing
-) -> tuple[list[Mapping[str, Any]], RolloutView]:
-    """The children, and how the engines are replaced.
+) -> tuple[list[Mapping[str, Any]], Choice, RolloutView]:
+    """The children, the pods that were chosen for them, and how the engines are replaced.
 
     The binding goes on to the next API key once no engine is left that takes another.
 
@@ -132,33 +134,42 @@ def _desired(
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
-    rendered = children(model, context)
-    view = _rollout(model, rendered, observation)
+    rendered, choice = _rendered(model, context, observation)
+    view = _rollout(model, rendered, choice, observation)
     desired = [_led(child, view) for child in rendered]
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
     if not keys.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
-        return desired, view
-    rendered = children(model, replace(context, api_key=keys.next_key or ""))
-    return [_led(child, view) for child in rendered], view
+        return desired, choice, view
+    rendered, choice = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
+    return [_led(child, view) for child in rendered], choice, view
 
 
 def _is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _rollout(model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation) -> RolloutView:
+def _rendered(
+    model: VLLMModel, context: RenderContext, observation: Observation
+) -> tuple[list[Mapping[str, Any]], Choice]:
+    """The children as they are rendered, but for pods that are kept."""
+    rendered = children(model, context)
+    choice = template.chosen(model, observation, rendered)
+    return template.with_chosen(model, rendered, choice), choice
+
+
+def _rollout(
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
+) -> RolloutView:
     """How the engines are replaced, if they are to be."""
     deployment = next(child for child in desired if child["kind"] == "Deployment")
     live = observation.children.get(key_of(deployment))
     seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
-    revisions = [child for child in observation.children.values() if child.kind == "ControllerRevision"]
-    newest = max(revisions, key=lambda one: int(one.body.get("revision", 0)), default=None)
     excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
     return RolloutView(
         model=model.name,
         planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
         seen=seen,
-        revision=newest.name if newest else "",
+        revision=choice.revisions[0]["metadata"]["name"],
         told=observation.raw.get("status", {}).get("rollout"),
     )
 
@@ -177,22 +188,23 @@ def _foreign(
 
 
 def _no_longer_wanted(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation, choice: Choice
 ) -> tuple[Deletion, ...]:
     """Children of this very model that its spec does not ask for any more, and orphans of an earlier one of its name.
 
-    What has an earlier model for its owner is for garbage collection; claims are judged by themselves.
+    What has an earlier model for its owner is for garbage collection; claims and revisions are judged by themselves.
     """
     wanted = set(map(key_of, desired))
     left_over = (live for key, live in sorted(observation.children.items()) if key not in wanted)
     doomed = [
         child
         for child in left_over
-        if child.kind != claims.CLAIM
+        if child.kind not in {claims.CLAIM, REVISION}
         and (controlled_by(model.uid, child) or is_orphan(model.name, child))
         and not child.leaving
     ]
-    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in (*doomed, *claims.to_delete(observation)))
+    wanted_by_nobody = (*doomed, *claims.to_delete(observation), *choice.superseded)
+    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in wanted_by_nobody)
 
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
@@ -200,7 +212,7 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    told = status.status_of(live.body, seen, outcome, address=address, now=observation.now)
+    told = status.status_of(live.body, seen, outcome, address=address, pending_template=None, now=observation.now)
     return _telling(live, observation, told)
 
 
@@ -229,12 +241,17 @@ def _status(
         address=url(model),
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *wanted.fights],
+        pending_template=subject.pending_template,
         now=observation.now,
     )
 
 
 def _subject(
-    model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]], keys: Standing
+    model: VLLMModel,
+    observation: Observation,
+    desired: Sequence[Mapping[str, Any]],
+    keys: Standing,
+    choice: Choice,
 ) -> Subject:
     """What warnings are about."""
     return Subject(
@@ -243,6 +260,8 @@ def _subject(
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        restart_warning=choice.warning,
+        pending_template=choice.pending,
     )
 
 

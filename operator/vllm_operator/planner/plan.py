@@ -52,6 +52,9 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    applied_template: Mapping[str, Any] | None = None
+    """The pod template that the operator has applied to the live Deployment, without what others added; None where
+    nobody asked for it."""
 
     @property
     def raw(self) -> Mapping[str, Any]:
