@@ -1,8 +1,8 @@
 """A Deployment, its controllers and a node with places for its pods, as a machine whose every event can be taken.
 
 The arithmetic is that of Kubernetes 1.37: pkg/controller/deployment (rolling.go, recreate.go, `scale` in sync.go,
-`GetReplicaSetProportion` in util/deployment_util.go) and the order in which pkg/controller/replicaset deletes pods. What
-it leaves out: the lag between the pods and the status of their ReplicaSet.
+`GetReplicaSetProportion` in util/deployment_util.go) and the order in which pkg/controller/replicaset deletes pods.
+What it leaves out: the lag between the pods and the status of their ReplicaSet.
 """
 
 from __future__ import annotations
@@ -178,15 +178,15 @@ def look(world: World) -> World:
 
 def decision(world: World) -> DeploymentStrategy:
     """What the planner says."""
-    return _decision(
-        world.rollout.model_dump_json(), world.wanted, world.numbers, world.status, world.pods, world.excluded
-    )
+    user = (world.rollout.model_dump_json(), world.wanted, world.excluded)
+    return _decision(user, world.numbers, world.status, world.pods)
 
 
 @functools.cache
 def _decision(
-    rollout: str, wanted: Wanted, numbers: Numbers, status: Status, pods: tuple[Pod, ...], excluded: str
+    user: tuple[str, Wanted, str], numbers: Numbers, status: Status, pods: tuple[Pod, ...]
 ) -> DeploymentStrategy:
+    rollout, wanted, excluded = user
     bodies = [_body(number, pod) for number, pod in enumerate(pods)]
     seen = Seen.of(_deployment(numbers, status), bodies, reports(bodies, now=NOW))
     desired = {"spec": {"replicas": wanted.replicas, "template": _template(wanted.template)}}
@@ -263,7 +263,14 @@ def sync(world: World) -> World:
     live = [pod for pod in world.pods if pod.state != LEAVES]
     updated = sum(pod.template == numbers.template for pod in live)
     total = sum(one.size for one in after.sets)
-    status = Status(True, len(live), updated, world.serving, max(total - world.serving, 0), numbers.template)
+    status = Status(
+        observed=True,
+        replicas=len(live),
+        updated=updated,
+        ready=world.serving,
+        unavailable=max(total - world.serving, 0),
+        newest=numbers.template,
+    )
     return replace(after, status=status)
 
 
