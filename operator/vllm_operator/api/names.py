@@ -23,6 +23,10 @@ SHARED: Final = (MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP, GATES_CONFIG_MAP)
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""
 
+DELETION_COST: Final = f"{GROUP}/deletion-cost"
+"""Annotation of a pod: the `controller.kubernetes.io/pod-deletion-cost` that the operator has given it. A cost that
+differs from it is somebody else's."""
+
 KEY_ORIGIN: Final = f"{GROUP}/api-key"
 """Annotation of the binding Secret: whether its API key was generated, or is one that the spec names."""
 

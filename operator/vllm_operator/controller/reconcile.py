@@ -18,6 +18,7 @@ from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
+from vllm_operator.controller.requests import requests_of
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
@@ -91,6 +92,7 @@ class ModelReconciler:
         self._look_at = look_at
         self._clock = clock
         self._executor = PlanExecutor(client, cache)
+        self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._memories: dict[Key, _Memory] = {}
@@ -121,7 +123,7 @@ class ModelReconciler:
         """
         ours = functools.partial(belongs, key.name)
         for _ in range(MOST_ROUNDS):
-            plan = decide(observation)
+            observation, plan = await self._decide(observation)
             if not plan.changes:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
@@ -129,6 +131,14 @@ class ModelReconciler:
             if result.failure is not None:
                 return decide(observation), result.failure
         return replace(decide(observation), look_again_at=observation.now), None
+
+    async def _decide(self, observation: Observation) -> tuple[Observation, Plan]:
+        """Decide, and once more where it depends on how much the engines have to do at this moment."""
+        plan = decide(observation)
+        if not plan.to_ask:
+            return observation, plan
+        asked = replace(observation, requests=await requests_of(self._managers, plan.to_ask))
+        return asked, decide(asked)
 
     async def _observe(self, key: Key) -> Observation:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()

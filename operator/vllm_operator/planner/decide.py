@@ -21,7 +21,17 @@ from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import judged_again_at, reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, rollout_told, status, template
+from vllm_operator.planner import (
+    api_keys,
+    changes,
+    claims,
+    deletion_costs,
+    reasons,
+    rollout,
+    rollout_told,
+    status,
+    template,
+)
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
@@ -85,7 +95,20 @@ def decide(observation: Observation) -> Plan:
     outcome = _outcome(wanted.problems) if wanted.problems else None
     told = _status(observation, subject, view, outcome, wanted)
     plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted, view))
-    return replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
+    plan = replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
+    return _sparing_the_busy(plan, observation)
+
+
+def _sparing_the_busy(plan: Plan, observation: Observation) -> Plan:
+    """The plan, with what makes a write of the Deployment take the engines away first that have the least to do."""
+    write = next(filter(_is_deployment, plan.writes), None)
+    live = observation.children.get(key_of(write.desired)) if write else None
+    if write is None or live is None:
+        return plan
+    if observation.requests is None:
+        return replace(plan, to_ask=deletion_costs.to_ask(write.desired, live.body, observation.pods))
+    costs = deletion_costs.deletion_costs(write.desired, live.body, observation.pods, observation.requests)
+    return replace(plan, costs=costs)
 
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
