@@ -184,10 +184,10 @@ def _rollout(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
-    deployment = next(child for child in desired if child["kind"] == "Deployment")
+    deployment = _deployment(desired)
     live = observation.children.get(key_of(deployment))
     seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
-    excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
+    excluded = _excluded(model, deployment, observation)
     return RolloutView(
         model=model.name,
         planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
@@ -195,6 +195,15 @@ def _rollout(
         revision=choice.revisions[0]["metadata"]["name"],
         told=observation.raw.get("status", {}).get("rollout"),
     )
+
+
+def _deployment(desired: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(child for child in desired if child["kind"] == "Deployment")
+
+
+def _excluded(model: VLLMModel, deployment: Mapping[str, Any], observation: Observation) -> str:
+    """What keeps two engines of it from being there at the same time."""
+    return exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
 
 
 def _led(child: Mapping[str, Any], view: RolloutView) -> Mapping[str, Any]:
@@ -277,12 +286,14 @@ def _subject(
     choice: Choice,
 ) -> Subject:
     """What warnings are about."""
+    deployment = _deployment(desired)
     return Subject(
         model=model,
-        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        deployment=deployment,
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        excluded=_excluded(model, deployment, observation),
         restart_warning=choice.warning,
         pending_template=choice.pending,
     )
