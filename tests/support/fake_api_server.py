@@ -114,14 +114,14 @@ class FakeApiServer:
     async def _stream(self, request: web.Request, kind: Kind) -> web.StreamResponse:
         stream: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
         self._streams[kind].append(stream)
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         while request.transport is not None and not request.transport.is_closing():
             with contextlib.suppress(TimeoutError):
                 event = await asyncio.wait_for(stream.get(), _LOOK_SECONDS)
                 if event is None:
                     break
-                await response.write(json.dumps(event).encode() + b"\n")
+                await response.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
         return response
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_UNAUTHORIZED: Final = 401
+_ERROR, _UNAUTHORIZED = 400, 401
 _SEND_BUFFER_BYTES: Final = 2**20
 
 
@@ -59,8 +59,17 @@ class AnyDepthResponse(aiohttp.ClientResponse):
     """A response whose JSON is read however deep it is: kopf lists what it watches by it."""
 
     async def json(self, **options: Any) -> Any:
-        """The document in it."""
-        return await super().json(**{"loads": json_text.loads, **options})
+        """The document in it.
+
+        Raises:
+            aiohttp.ClientPayloadError: it is none, or cut off: kopf tries again what broke, and ends otherwise.
+        """
+        try:
+            return await super().json(**{"loads": json_text.loads, **options})
+        except ValueError as error:
+            if self.status < _ERROR:
+                raise aiohttp.ClientPayloadError(f"no JSON: {error}") from error
+            raise  # kopf takes the text of an error as it is
 
 
 class RotatingToken:

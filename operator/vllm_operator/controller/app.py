@@ -44,6 +44,10 @@ _WATCHER: Final = "watcher for "
 
 _END_SECONDS: Final = 3.0
 
+_NEVER_SECONDS: Final = 1e8
+"""kopf's own limit of a quiet watch runs on while kopf hands events on: where it ends then, it cancels the task that
+watches, and the kind is watched no more. `cluster/stream.py` has the limit that works."""
+
 
 class NothingRemembered(kopf.DiffBaseStorage):
     """kopf's memory of earlier states, which only its change handlers read: constant, since we register none.
@@ -95,6 +99,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 64
     configured.queueing.idle_timeout = 0.01
     configured.watching.chunk_size = 500
+    configured.watching.inactivity_timeout = _NEVER_SECONDS
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
     for kind in (*CHILDREN, POD):
@@ -147,7 +152,12 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     ):
         client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds, fence=fence)
         elector = _elector(settings, session, info.server, fence)
-        telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles, lambda: elector.trouble)
+        telemetry = Telemetry(
+            ready or asyncio.Event(),
+            lambda: watches.troubles,
+            election_trouble=lambda: elector.trouble,
+            silent=lambda: watches.silent,
+        )
         components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence)
         telemetry.watch_queue(lambda: len(components.queue))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]

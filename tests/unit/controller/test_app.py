@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.fake_api_server import GONE, FakeApiServer, fake_api_server
 from tests.support.servers import free_port
-from vllm_operator.cluster import patience, watches
+from vllm_operator.cluster import patience, stream, watches
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.controller import app
 from vllm_operator.errors import OperatorError
@@ -58,6 +58,11 @@ class Running:
                     await self.task
                     raise AssertionError("the operator has ended")
                 await asyncio.sleep(0.01)
+
+    async def health(self) -> str:
+        """What /healthz says."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/healthz") as answer:
+            return await answer.text()
 
     async def unready(self) -> str:
         """What /readyz says against it; empty where it is ready."""
@@ -151,16 +156,6 @@ async def test_a_resource_that_never_comes_ends_it_with_what_to_do(server: FakeA
     assert raised.group_contains(OperatorError, match="install the CustomResourceDefinition")
 
 
-async def test_a_watch_that_fails_for_good_ends_the_whole_operator_at_once(server: FakeApiServer) -> None:
-    operator = Running(server)
-    await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
-    server.send(MODEL, {"type": "ERROR", "object": {"code": 500, "message": "etcdserver: corrupt"}})
-    async with asyncio.timeout(END_SECONDS):
-        with pytest.raises(ExceptionGroup) as raised:
-            await operator.task
-    assert raised.group_contains(OperatorError, match="the watches have ended.*corrupt")
-
-
 def held_by(holder: str, version: int) -> dict[str, Any]:
     """A Lease that lasts for an hour."""
     metadata = {"name": "vllm-operator", "namespace": "vllm-system", "uid": "u", "resourceVersion": str(version)}
@@ -206,3 +201,48 @@ async def test_a_leader_that_loses_the_lease_stands_by_and_leads_again_in_the_sa
         assert not await operator.unready()
         server.lease = held_by("", int(server.lease["metadata"]["resourceVersion"]) + 1)
         await operator.wait_leads()
+
+
+@pytest.mark.parametrize("code", [410, 500, 504])
+async def test_an_error_inside_a_watch_ends_nothing_and_has_the_kind_listed_anew(
+    server: FakeApiServer, code: int
+) -> None:
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+        asked = len(server.asked)
+        server.send(MODEL, {"type": "ERROR", "object": {"code": code, "message": "etcdserver: corrupt"}})
+        await operator.wait(lambda: (MODEL, "watch") in server.asked[asked:])
+        assert (MODEL, "list") in server.asked[asked:]
+
+
+async def test_what_is_no_event_ends_nothing(server: FakeApiServer) -> None:
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+        asked = len(server.asked)
+        server.send(MODEL, {"error": "upstream timed out"})
+        await operator.wait(lambda: (MODEL, "watch") in server.asked[asked:])
+
+
+async def test_a_watch_that_ends_at_once_is_asked_for_again_after_a_pause(server: FakeApiServer) -> None:
+    """Left alone, kopf asks some hundred times a second."""
+    server.failures[MODEL, "watch"] = [(200, {"Content-Type": "application/json"}, b"")] * 6
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and not server.failures[MODEL, "watch"])
+        await operator.wait(lambda: not server.failures[MODEL, "watch"])
+        assert await operator.unready() == "cannot watch vllmmodels: the watch ended at once\n"
+
+
+async def test_a_watch_that_kopf_has_lost_without_a_word_is_told_by_its_health(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(watches, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(watches, "SILENT_SECONDS", 0.5)
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+        await asyncio.sleep(1)
+        assert await operator.health() == "ok\n"
+        watching = [task for task in asyncio.all_tasks() if task.get_name().startswith("watcher for vllmmodels")]
+        watching[0].cancel()
+        await asyncio.sleep(1)
+        assert "no sign of the watch of vllmmodels for" in await operator.health()
