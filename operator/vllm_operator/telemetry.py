@@ -77,6 +77,15 @@ class Telemetry:
             return self._waiting_for or "still listing what exists"
         return "; ".join(f"cannot watch {kind}: {message}" for kind, message in self.troubles().items())
 
+    def watch_namespaces(self, unfollowed: Callable[[], int]) -> None:
+        """Report how many namespaces of the list cannot be followed."""
+        gauge = Gauge(
+            "vllm_operator_namespaces_unfollowed",
+            "Namespaces of the list that do not exist (yet), or where the operator lacks its rights.",
+            registry=self.registry,
+        )
+        gauge.set_function(unfollowed)
+
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Report how many keys wait."""
         gauge = Gauge("vllm_operator_queue_length", "Models that wait to be looked at.", registry=self.registry)

@@ -73,6 +73,10 @@ class VLLMModelStatus(Model):
     url: Annotated[str, StringConstraints(max_length=1024)] = Field(
         description="Base URL of the OpenAI-compatible API inside the cluster."
     )
+    operator: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        default=None,
+        description="Name of the operator's release that follows the model; left out for the default one.",
+    )
     binding: Binding = Field(description="Where an application finds the connection data.")
     engines: Annotated[list[Engine], Field(max_length=MAX_ENGINES)] | None = Field(
         default=None,

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 
@@ -42,9 +43,21 @@ _PASSING: Final = frozenset({401, 403, 404, 429})
 would send the same one for ever."""
 
 
+class Place(NamedTuple):
+    """What one watch is about."""
+
+    kind: Kind
+    namespace: str = ""
+    """Empty for all of them."""
+
+    def __str__(self) -> str:
+        """As logs have it."""
+        return f"{self.kind.plural} in {self.namespace}" if self.namespace else self.kind.plural
+
+
 @dataclass(slots=True)
 class _Failing:
-    """A kind whose last list or watch failed; times are in seconds of the monotonic clock."""
+    """A place whose last list or watch failed; times are in seconds of the monotonic clock."""
 
     since: float
     count: int = 0
@@ -59,34 +72,34 @@ class Watches:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failing: dict[Kind, _Failing] = {}
-        self._begun: set[Kind] = set()
+        self._failing: dict[Place, _Failing] = {}
+        self._begun: set[Place] = set()
         self.recovered = asyncio.Event()
         """Set when a kind can be watched again that could not be for a while: deletions may have been missed."""
 
     @property
     def troubles(self) -> Mapping[str, str]:
-        """Plurals of the kinds that cannot be watched now, and what the API server says."""
-        found = sorted(self._failing.items(), key=lambda item: item[0].plural)
-        return {kind.plural: failing.message for kind, failing in found if failing.count >= _TROUBLE_FROM}
+        """What cannot be watched now, and what the API server says."""
+        found = sorted(self._failing.items(), key=lambda item: str(item[0]))
+        return {str(place): failing.message for place, failing in found if failing.count >= _TROUBLE_FROM}
 
     def has_begun(self, kind: Kind) -> bool:
         """Whether a list or a watch of the kind was ever asked for."""
-        return kind in self._begun
+        return any(place.kind is kind for place in self._begun)
 
-    def succeeded(self, kind: Kind) -> None:
-        """Take in that a list or a watch of the kind was answered."""
-        self._begun.add(kind)
-        failing = self._failing.pop(kind, None)
+    def succeeded(self, place: Place) -> None:
+        """Take in that a list or a watch was answered."""
+        self._begun.add(place)
+        failing = self._failing.pop(place, None)
         if failing is not None and failing.count >= _TROUBLE_FROM:
-            logger.info("%s can be watched again after %.0f s", kind.plural, self._clock() - failing.since)
+            logger.info("%s can be watched again after %.0f s", place, self._clock() - failing.since)
             self.recovered.set()
 
-    def failed(self, kind: Kind, message: str, *, retry_after: float = 0.0) -> float:
+    def failed(self, place: Place, message: str, *, retry_after: float = 0.0) -> float:
         """Take in that one failed, and say in how many seconds to try again."""
-        self._begun.add(kind)
+        self._begun.add(place)
         now = self._clock()
-        failing = self._failing.setdefault(kind, _Failing(since=now))
+        failing = self._failing.setdefault(place, _Failing(since=now))
         first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
         delay = delay_seconds(failing.count, first=first, longest=longest, at_least=retry_after)
         failing.count += 1
@@ -94,7 +107,7 @@ class Watches:
         news = message != failing.told or now >= failing.told_at + TELL_AGAIN_SECONDS
         if failing.count >= _TROUBLE_FROM and news:
             failing.told, failing.told_at = message, now
-            logger.warning("cannot watch %s, tries again until it can: %s", kind.plural, message)
+            logger.warning("cannot watch %s, tries again until it can: %s", place, message)
         return delay
 
 
@@ -112,8 +125,8 @@ class PatientWatch:
         Raises:
             aiohttp.ClientPayloadError: a list or a watch was answered with an error, or its connection broke.
         """
-        kind = watched_kind(request.url.path)
-        if kind is None:
+        place = watched_place(request.url.path)
+        if place is None:
             return await handler(request)
         try:
             response = await handler(request)
@@ -121,13 +134,13 @@ class PatientWatch:
             message, retry_after = str(error) or repr(error), 0.0
         else:
             if response.status < _ERROR:
-                self._watches.succeeded(kind)
+                self._watches.succeeded(place)
             if response.status < _ERROR or not _passes(request, response.status):
                 return response
             message = f"{_words(await response.text(errors='replace'))} (HTTP {response.status})"
             retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-        await asyncio.sleep(self._watches.failed(kind, message, retry_after=retry_after))
-        raise aiohttp.ClientPayloadError(f"{kind.plural}: {message}")
+        await asyncio.sleep(self._watches.failed(place, message, retry_after=retry_after))
+        raise aiohttp.ClientPayloadError(f"{place}: {message}")
 
 
 def _words(text: str) -> str:
@@ -142,6 +155,11 @@ def _passes(request: aiohttp.ClientRequest, status: int) -> bool:
     return "watch" not in request.url.query or status in _PASSING or status >= _SERVER_ERROR
 
 
-def watched_kind(path: str) -> Kind | None:
-    """The kind that is listed or watched under this path of the API server, which may stand behind a prefix."""
-    return next((kind for kind in WATCHED if path.endswith(kind.path())), None)
+def watched_place(path: str) -> Place | None:
+    """What is listed or watched under this path of the API server, which may stand behind a prefix."""
+    for kind in WATCHED:
+        root, _, plural = kind.path().rpartition("/")
+        found = re.search(rf"{re.escape(root)}(?:/namespaces/([^/]+))?/{re.escape(plural)}$", path)
+        if found:
+            return Place(kind, found[1] or "")
+    return None

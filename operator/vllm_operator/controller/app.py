@@ -14,15 +14,15 @@ import kopf
 from kopf._cogs.clients import api as kopf_requests
 
 from vllm_operator.api import json_text
-from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.engine_status import engine_status_reader
-from vllm_operator.cluster.kinds import CHILDREN, POD
+from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.cluster.queue import Queue
+from vllm_operator.cluster.scope import Scope, not_waiting
 from vllm_operator.cluster.session import open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
-from vllm_operator.controller.follow import Components, follow, wait_until_served
+from vllm_operator.controller.follow import Components, Followed, follow, wait_until_served
 from vllm_operator.controller.handlers import register
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
@@ -84,6 +84,7 @@ class NoProgress(kopf.ProgressStorage):
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """Use kopf as a pure watcher: it writes nothing, posts nothing, and looks only at what carries our label."""
+    scope = Scope.of(settings)
     configured = kopf.OperatorSettings()
     configured.scanning.disabled = True
     configured.peering.standalone = True
@@ -95,9 +96,10 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.watching.chunk_size = 500
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
-    for kind in (*CHILDREN, POD):
+    for kind in WATCHED:
         group, _, version = kind.api_version.rpartition("/")
-        configured.watching.label_selectors[group, version, kind.plural] = MANAGED_SELECTOR
+        if selector := scope.selector(kind):
+            configured.watching.label_selectors[group, version, kind.plural] = selector
     return configured
 
 
@@ -132,8 +134,8 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     read_events_of_any_depth()
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
-    watches = Watches()
-    telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles)
+    watches, scope, followed = Watches(), Scope.of(settings), Followed()
+    telemetry = Telemetry(ready or asyncio.Event(), lambda: not_waiting(watches.troubles, scope, followed.namespaces))
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
@@ -144,13 +146,14 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         engine_status_reader() as managers,
         asyncio.TaskGroup() as group,
     ):
-        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds)
-        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches)
+        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds, scope=scope)
+        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, scope, followed)
         telemetry.watch_queue(lambda: len(components.queue))
+        telemetry.watch_namespaces(lambda: len(components.unfollowed))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
         if await _served_before_stop(components, stop):
             tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
-            await _watch(configured, _registry(components, info.server, watching), tasks, stop)
+            await _watch(configured, _registry(components, info.server, watching), scope, tasks, stop)
         for task in tasks:
             task.cancel()
 
@@ -181,6 +184,7 @@ async def _served_before_stop(components: Components, stop: asyncio.Event) -> bo
 async def _watch(
     configured: kopf.OperatorSettings,
     registry: kopf.OperatorRegistry,
+    scope: Scope,
     tasks: Sequence[asyncio.Task[None]],
     stop: asyncio.Event,
 ) -> None:
@@ -198,7 +202,13 @@ async def _watch(
 
     kopf.on.cleanup(registry=registry)(end_all)
     try:
-        await kopf.operator(registry=registry, settings=configured, clusterwide=True, stop_flag=stop)
+        await kopf.operator(
+            registry=registry,
+            settings=configured,
+            clusterwide=scope.is_clusterwide,
+            namespaces=scope.namespaces,
+            stop_flag=stop,
+        )
     except OperatorError:
         raise
     except Exception as error:

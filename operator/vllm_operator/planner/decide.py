@@ -27,6 +27,7 @@ from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.plan import Deletion, Observation, Plan
+from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
@@ -57,7 +58,7 @@ _MOST_PROBLEMS_TOLD: Final = 3
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
     live = observation.model
-    if live is None or live.leaving:
+    if live is None or live.leaving or is_anothers(live, observation.release):
         return Plan()
     try:
         model = parse_resource(live.body)
@@ -65,7 +66,7 @@ def decide(observation: Observation) -> Plan:
         desired = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
-    taken = _foreign(model, desired, observation.children)
+    taken = _foreign(model, desired, observation)
     subject = _subject(model, observation, desired, keys)
     if taken:
         told = _status(observation, subject, _outcome(taken), Changes((), (), {}))
@@ -77,6 +78,9 @@ def decide(observation: Observation) -> Plan:
         releases=claims.to_hand_over(observation),
     )
     writes, deletions = wanted.due(observation.now)
+    if followed_elsewhere(observation, wanted):
+        news = events_elsewhere(observation, wanted)
+        return Plan(writes, news=news, look_again_at=wanted.next_due(observation.now))
     outcome = _outcome(wanted.problems) if wanted.problems else None
     told = _status(observation, subject, outcome, wanted)
     plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted))
@@ -121,6 +125,7 @@ def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list
         key_record=keys.record,
         keys_changed_at=keys.mark,
         operator_namespace=observation.operator_namespace,
+        release=observation.release,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
@@ -148,11 +153,10 @@ def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[st
     return rollout.unblocked(child, live.body if live else None, _bodies(observation))
 
 
-def _foreign(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]
-) -> list[Problem]:
+def _foreign(model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation) -> list[Problem]:
     """The first of the model's names that somebody else's object has."""
-    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key]))
+    live, release = observation.children, observation.release
+    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key], release))
     return [changes.name_taken(key) for key in found][:1]
 
 
@@ -169,7 +173,7 @@ def _no_longer_wanted(
         child
         for child in left_over
         if child.kind != claims.CLAIM
-        and (controlled_by(model.uid, child) or is_orphan(model.name, child))
+        and (controlled_by(model.uid, child) or is_orphan(model.name, child, observation.release))
         and not child.leaving
     ]
     return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in (*doomed, *claims.to_delete(observation)))
@@ -177,10 +181,14 @@ def _no_longer_wanted(
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
+    if told_by_another(observation):
+        return Plan()
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    told = status.status_of(live.body, seen, outcome, address=address, now=observation.now)
+    told = status.status_of(
+        live.body, seen, outcome, address=address, operator=observation.release, now=observation.now
+    )
     return _telling(live, observation, told)
 
 
@@ -205,6 +213,7 @@ def _status(observation: Observation, subject: Subject, outcome: Outcome | None,
         seen,
         outcome or _with_keys(fleet.judge(seen), subject.keys),
         address=url(model),
+        operator=observation.release,
         warnings=[*_warnings(subject, observation, seen), *wanted.fights],
         now=observation.now,
     )

@@ -28,9 +28,19 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    raw: Mapping[str, Any], seen: Fleet, outcome: Outcome, *, address: str, warnings: Iterable[str] = (), now: datetime
+    raw: Mapping[str, Any],
+    seen: Fleet,
+    outcome: Outcome,
+    *,
+    address: str,
+    operator: str = "",
+    warnings: Iterable[str] = (),
+    now: datetime,
 ) -> dict[str, Any]:
-    """The whole status; `address` is the model's base URL. What is empty is left out where it may be."""
+    """The whole status; `address` is the model's base URL, `operator` the release that tells it.
+
+    What is empty is left out where it may be.
+    """
     instance = names.instance_name(raw["metadata"]["name"])
     before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
     return VLLMModelStatus(
@@ -39,6 +49,7 @@ def status_of(
         ready_replicas=seen.serving,
         selector=names.selector_text(instance),
         url=address,
+        operator=operator or None,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         engines=_engines(seen.engines) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from tests.support.servers import free_port
 from vllm_operator.cluster import watches
 from vllm_operator.cluster.kinds import MODEL, POD
-from vllm_operator.cluster.watches import PatientWatch, Watches, watched_kind
+from vllm_operator.cluster.watches import PatientWatch, Place, Watches, watched_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,34 +32,34 @@ class Clock:
 
 def test_one_failure_is_no_trouble_and_a_second_one_is_until_it_is_over() -> None:
     found = Watches(Clock())
-    found.failed(MODEL, "429")
+    found.failed(Place(MODEL), "429")
     assert found.troubles == {}
-    found.failed(MODEL, "404")
-    found.failed(POD, "403")
+    found.failed(Place(MODEL), "404")
+    found.failed(Place(POD), "403")
     assert found.troubles == {"vllmmodels": "404"}
-    found.succeeded(MODEL)
+    found.succeeded(Place(MODEL))
     assert found.troubles == {}
 
 
 def test_only_after_a_time_without_a_watch_deletions_may_be_lost() -> None:
     found = Watches(Clock())
-    found.failed(MODEL, "410")
-    found.succeeded(MODEL)
+    found.failed(Place(MODEL), "410")
+    found.succeeded(Place(MODEL))
     assert not found.recovered.is_set()
     for _ in range(2):
-        found.failed(MODEL, "404")
-    found.succeeded(MODEL)
+        found.failed(Place(MODEL), "404")
+    found.succeeded(Place(MODEL))
     assert found.recovered.is_set()
 
 
 def test_tries_get_rarer_and_begin_anew_after_a_success() -> None:
     found = Watches(Clock())
-    delays = [found.failed(MODEL, "404") for _ in range(20)]
+    delays = [found.failed(Place(MODEL), "404") for _ in range(20)]
     assert delays[0] <= watches.FIRST_DELAY_SECONDS
     assert watches.LONGEST_DELAY_SECONDS / 2 <= delays[-1] <= watches.LONGEST_DELAY_SECONDS
-    assert found.failed(MODEL, "429", retry_after=30) >= 30
-    found.succeeded(MODEL)
-    assert found.failed(MODEL, "404") <= watches.FIRST_DELAY_SECONDS
+    assert found.failed(Place(MODEL), "429", retry_after=30) >= 30
+    found.succeeded(Place(MODEL))
+    assert found.failed(Place(MODEL), "404") <= watches.FIRST_DELAY_SECONDS
 
 
 def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
@@ -67,11 +67,11 @@ def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.Lo
     clock = Clock()
     found = Watches(clock)
     for _ in range(10):
-        found.failed(MODEL, "404")
-    found.failed(MODEL, "503")
+        found.failed(Place(MODEL), "404")
+    found.failed(Place(MODEL), "503")
     clock.now += watches.TELL_AGAIN_SECONDS
-    found.failed(MODEL, "503")
-    found.succeeded(MODEL)
+    found.failed(Place(MODEL), "503")
+    found.succeeded(Place(MODEL))
     assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
         "404",
         "503",
@@ -81,18 +81,20 @@ def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "place"),
     [
-        ("/api/v1/pods", POD),
-        ("/k8s/clusters/c-1/api/v1/pods", POD),
-        (MODEL.path(), MODEL),
+        ("/api/v1/pods", Place(POD)),
+        ("/k8s/clusters/c-1/api/v1/pods", Place(POD)),
+        ("/api/v1/namespaces/team/pods", Place(POD, "team")),
+        (MODEL.path(), Place(MODEL)),
+        (MODEL.path("team"), Place(MODEL, "team")),
         ("/api/v1", None),
         ("/apis", None),
         ("/api/v1/namespaces/team/pods/one", None),
     ],
 )
-def test_lists_and_watches_are_known_by_their_path(path: str, kind: object) -> None:
-    assert watched_kind(path) is kind
+def test_lists_and_watches_are_known_by_their_path(path: str, place: object) -> None:
+    assert watched_place(path) == place
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
-from vllm_operator.cluster.watches import Watches
+from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
 from vllm_operator.settings import Settings
@@ -38,7 +38,7 @@ class Nothing:
         self.listed = 0
         self.monitors: Exception | list[dict[str, Any]] | None = None
 
-    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
+    async def objects(self, kind: Kind, _: str | None = None) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
         assert kind is POD_MONITOR
         if self.monitors is None:
@@ -48,12 +48,12 @@ class Nothing:
         for found in self.monitors:
             yield live_object(found, kind="PodMonitor")
 
-    async def check_served(self, kind: Kind) -> None:
+    async def check_served(self, kind: Kind, _: str | None = None) -> None:
         """The next error, if it is about this kind."""
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
         await self.check_served(kind)
@@ -84,7 +84,7 @@ def parts(client: Nothing | None = None) -> follow.Components:
     settings = Settings(workers=1)
     watches = Watches()
     for kind in WATCHED:
-        watches.succeeded(kind)
+        watches.succeeded(Place(kind))
     some = cast("Client", client or Nothing())
     managers = cast("EngineStatusReader", None)  # no test here has a pod
     return follow.Components(settings, some, managers, Cache(), Queue(), telemetry, watches)
@@ -269,8 +269,8 @@ async def test_after_a_time_without_a_watch_lost_deletions_are_looked_for_at_onc
     await asyncio.sleep(0.01)
     assert made.cache.get(MODEL, QWEN)
     for _ in range(2):
-        made.watches.failed(MODEL, "HTTP 404")
-    made.watches.succeeded(MODEL)
+        made.watches.failed(Place(MODEL), "HTTP 404")
+    made.watches.succeeded(Place(MODEL))
     async with asyncio.timeout(60):
         while made.cache.get(MODEL, QWEN):  # noqa: ASYNC110 # the fake has no event
             await asyncio.sleep(0.005)
