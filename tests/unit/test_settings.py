@@ -20,6 +20,11 @@ GIVEN = {
     "namespaces": ("team-a,team-b", "team-a,team-b"),
     "name": ("blue", "blue"),
     "model_selector": ("shard in (1,2),!spare", "shard in (1,2),!spare"),
+    "pod": ("vllm-operator-1", "vllm-operator-1"),
+    "lease_name": ("other", "other"),
+    "lease_duration_seconds": ("30", 30),
+    "renew_deadline_seconds": ("8", 8.0),
+    "retry_period_seconds": ("1.5", 1.5),
     "log_level": ("DEBUG", "DEBUG"),
 }
 
@@ -84,3 +89,16 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, val
 )
 def test_selectors_are_taken_as_the_api_server_takes_them(selector: str) -> None:
     assert from_environment({"VLLM_OPERATOR_MODEL_SELECTOR": selector}).model_selector == selector
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "wanted"),
+    [
+        ("LEASE_DURATION_SECONDS", "10", "LEASE_DURATION_SECONDS=10 has to be more than the renew deadline of 10 s"),
+        ("RENEW_DEADLINE_SECONDS", "20", "LEASE_DURATION_SECONDS=15 has to be more than the renew deadline of 20 s"),
+        ("RETRY_PERIOD_SECONDS", "6", "RETRY_PERIOD_SECONDS=6 has to be at most half of the renew deadline of 10 s"),
+    ],
+)
+def test_times_of_the_lease_that_do_not_fit_to_each_other_are_refused(variable: str, value: str, wanted: str) -> None:
+    with pytest.raises(SettingsError, match=wanted):
+        from_environment({f"VLLM_OPERATOR_{variable}": value})

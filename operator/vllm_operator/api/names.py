@@ -53,6 +53,10 @@ engines. A time, since a hash of a weak key could be guessed by everybody who ma
 ENGINE_CONTAINER: Final = "vllm"
 """Name of the engine's container in its pod."""
 
+POD_SPEC_HASH: Final = f"{GROUP}/pod-spec-hash"
+"""Annotation of the Deployment: digest of what the spec asked of the pods when its pod template was made. It tells that
+a template is the current spec's where the revision that would say so was deleted."""
+
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""
 

@@ -14,10 +14,13 @@ import kopf
 from kopf._cogs.clients import api as kopf_requests
 
 from vllm_operator.api import json_text
+from vllm_operator.api.names import prefixed
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.engine_status import engine_status_reader
+from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import WATCHED
+from vllm_operator.cluster.lease import Candidate, LeaderElector, Timing
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.scope import Scope, not_waiting
 from vllm_operator.cluster.session import open_session
@@ -41,6 +44,10 @@ _WATCHER: Final = "watcher for "
 """How the names of kopf's tasks begin that list and watch a kind."""
 
 _END_SECONDS: Final = 3.0
+
+_NEVER_SECONDS: Final = 1e8
+"""kopf's own limit of a quiet watch runs on while kopf hands events on: where it ends then, it cancels the task that
+watches, and the kind is watched no more. `cluster/stream.py` has the limit that works."""
 
 
 class NothingRemembered(kopf.DiffBaseStorage):
@@ -94,6 +101,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 64
     configured.queueing.idle_timeout = 0.01
     configured.watching.chunk_size = 500
+    configured.watching.inactivity_timeout = _NEVER_SECONDS
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
     for kind in WATCHED:
@@ -134,28 +142,66 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     read_events_of_any_depth()
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
-    watches, scope, followed = Watches(), Scope.of(settings), Followed()
-    telemetry = Telemetry(ready or asyncio.Event(), lambda: not_waiting(watches.troubles, scope, followed.namespaces))
+    watches, fence, scope, followed = Watches(), _fence(settings), Scope.of(settings), Followed()
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
     )
     async with (
-        connect() as session,
+        connect(unacknowledged_seconds=fence.unacknowledged_seconds) as session,
         connect([PatientWatch(watches)]) as watching,
         engine_status_reader() as managers,
         asyncio.TaskGroup() as group,
     ):
-        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds, scope=scope)
-        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, scope, followed)
+        timeout = settings.request_timeout_seconds
+        client = Client(session, info.server, timeout_seconds=timeout, fence=fence, scope=scope)
+        elector = _elector(settings, session, info.server, fence)
+        telemetry = Telemetry(
+            ready or asyncio.Event(),
+            lambda: not_waiting(watches.troubles, scope, followed.namespaces),
+            election_trouble=lambda: elector.trouble,
+            silent=lambda: watches.silent,
+        )
+        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence, followed)
         telemetry.watch_queue(lambda: len(components.queue))
         telemetry.watch_namespaces(lambda: len(components.unfollowed))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
         if await _served_before_stop(components, stop):
             tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
-            await _watch(configured, _registry(components, info.server, watching), scope, tasks, stop)
+            tasks.append(group.create_task(_stand(elector, telemetry.synced), name="election"))
+            try:
+                registry = _registry(components, info.server, watching)
+                await _watch(configured, registry, elector, tasks, stop, scope=scope)
+            finally:
+                await elector.stand_down()  # where kopf was cancelled, it calls nobody
         for task in tasks:
             task.cancel()
+
+
+def _fence(settings: Settings) -> LeaseFence:
+    return LeaseFence(lease_duration=settings.lease_duration_seconds, renew_deadline=settings.renew_deadline_seconds)
+
+
+def _elector(settings: Settings, session: aiohttp.ClientSession, server: str, fence: LeaseFence) -> LeaderElector:
+    """Who stands for election: by a client of its own, since a renewal must not wait for other requests.
+
+    A renewal that gets no answer is given up while there is time for another one.
+    """
+    timing = Timing(settings.lease_duration_seconds, settings.renew_deadline_seconds, settings.retry_period_seconds)
+    return LeaderElector(
+        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 3),
+        fence,
+        namespace=settings.namespace,
+        name=prefixed(settings.name, settings.lease_name),
+        candidate=Candidate.of(settings.pod),
+        timing=timing,
+    )
+
+
+async def _stand(elector: LeaderElector, synced: asyncio.Event) -> None:
+    """Stand for election as soon as every object that exists is known: a leader decides at once."""
+    await synced.wait()
+    await elector.run()
 
 
 async def _served_before_stop(components: Components, stop: asyncio.Event) -> bool:
@@ -184,9 +230,11 @@ async def _served_before_stop(components: Components, stop: asyncio.Event) -> bo
 async def _watch(
     configured: kopf.OperatorSettings,
     registry: kopf.OperatorRegistry,
-    scope: Scope,
+    elector: LeaderElector,
     tasks: Sequence[asyncio.Task[None]],
     stop: asyncio.Event,
+    *,
+    scope: Scope,
 ) -> None:
     """Run kopf until it is told to stop; `tasks` end with it.
 
@@ -196,6 +244,7 @@ async def _watch(
 
     async def end_all(**_: Any) -> None:
         stop.set()  # kopf would wait 5 s for its own task that waits for this
+        await elector.stand_down()  # before the tasks are cancelled: what was sent is to be answered
         for task in tasks:  # kopf would wait 5 s for our workers, which never end
             task.cancel()
         await _end_left_watches()

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster.backoff import delay_seconds
+from vllm_operator.cluster.fence import Fence
 from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.sync import listed, stale_objects, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
+    from vllm_operator.cluster.scope import Scope
     from vllm_operator.cluster.watches import Watches
     from vllm_operator.settings import Settings
     from vllm_operator.telemetry import Telemetry
@@ -78,8 +79,14 @@ class Components:
     queue: Queue
     telemetry: Telemetry
     watches: Watches
-    scope: Scope = EVERYTHING
+    fence: Fence = field(default_factory=Fence)
+    """Says when this process leads; that of the client."""
     followed: Followed = field(default_factory=Followed)
+
+    @property
+    def scope(self) -> Scope:
+        """What of the cluster is followed; that of the client."""
+        return self.client.scope
 
     @property
     def unfollowed(self) -> list[str]:
@@ -158,7 +165,9 @@ class Reconcilers:
 
 
 async def follow(components: Components, ready: asyncio.Event) -> None:
-    """Run the workers until cancelled. `ready` is set when every object that exists is known.
+    """Keep the cache whole until cancelled, and work while this process leads.
+
+    `ready` is set when every object that exists is known: one that stands by is as ready as the leader.
 
     Raises:
         OperatorError: the API server does not list what exists, or nobody watches it.
@@ -166,18 +175,36 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
     await _wait_for_watches(components.watches)
     await _sync(components)
     await _list_optional(components)
-    components.intake.everything()
     if components.scope.is_clusterwide or components.followed.namespaces:
         ready.set()
-    logger.info("following the cluster with %d workers", components.settings.workers)
+    logger.info("following the cluster")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_resync(components), name="resync")
+        group.create_task(_join(components, ready), name="join")
+        while True:
+            over = await components.fence.term()
+            await _lead(components, over)
+
+
+async def _lead(components: Components, over: asyncio.Event) -> None:
+    """Look at everything that exists, and then at whatever changes, until this process leads no longer.
+
+    What an earlier term remembers of its writes is forgotten: another leader may have made others meanwhile.
+    """
     reconcilers = Reconcilers.of(components)
+    components.intake.everything()
+    components.telemetry.leader.set(1)
+    logger.info("leading with %d workers", components.settings.workers)
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(components.settings.workers):
-                group.create_task(_work(components, reconcilers), name=f"worker {number}")
-            group.create_task(_resync(components), name="resync")
-            group.create_task(_join(components, ready), name="join")
+            names = [f"worker {number}" for number in range(components.settings.workers)]
+            workers = [group.create_task(_work(components, reconcilers), name=name) for name in names]
+            await over.wait()
+            for worker in workers:
+                worker.cancel()
     finally:
+        components.telemetry.leader.set(0)
+        components.telemetry.engines.clear()
         await reconcilers.model.lookups.close()
 
 
@@ -270,6 +297,9 @@ async def _reconcile(components: Components, reconcilers: Reconcilers, key: Queu
         return  # it is looked at when its namespace can be
     try:
         delay = await reconcilers.reconcile(key)
+    except NotLeading as error:
+        logger.debug("%s: %s", key, error)
+        components.queue.failed(key)  # its term may go on: the Lease was renewed late, and nobody had taken it
     except OperatorError as error:
         asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
         delay = components.queue.failed(key, at_least_seconds=asked)
