@@ -124,7 +124,10 @@ def test_an_operator_of_some_namespaces_needs_no_rights_elsewhere_and_waits_for_
     assert not may(home, "list", "secrets")
     assert not may(home, "list", "secrets", foreign.name)
     with OperatorProcess(
-        account(home, tmp_path / "kubeconfig"), tmp_path, NAMESPACES=f"{here.name},{later.name}"
+        account(home, tmp_path / "kubeconfig"),
+        tmp_path,
+        NAMESPACE=HOME,
+        NAMESPACES=f"{here.name},{later.name}",
     ) as limited:
         for space in (here, foreign):
             space.model()
@@ -149,7 +152,9 @@ def test_a_namespace_that_is_deleted_and_made_again_is_followed_again(home: OwnC
     kept, remade = make(unmade(home)), make(unmade(home))
     grant(home, kept, remade)
     config = account(home, tmp_path / "kubeconfig")
-    with OperatorProcess(config, tmp_path, NAMESPACES=f"{kept.name},{remade.name}", RESYNC_SECONDS="2") as limited:
+    with OperatorProcess(
+        config, tmp_path, NAMESPACE=HOME, NAMESPACES=f"{kept.name},{remade.name}", RESYNC_SECONDS="2"
+    ) as limited:
         remade.model()
         wait_made(remade)
         home.kubectl("delete", "namespace", remade.name)
