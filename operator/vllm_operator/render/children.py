@@ -37,4 +37,4 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         deployment(model, context),
         *pod_monitor(model, context),
     )
-    return tuple(child_of(context.release, child) for child in found) if context.release else found
+    return tuple(child_of(context.release, child) for child in found)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def child_of(release: str, desired: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's child as this release makes it."""
-    if not release:
-        return dict(desired)
+    """A model's child as this release makes it; one that is so already stays as it is."""
     found = _labelled(release, desired)
     if desired["kind"] == "Deployment":
         found["spec"] = {**desired["spec"], "template": template_of(release, desired["spec"]["template"])}
+    if found == desired:
+        return found
     # its first hash, which is one of the annotations, knows which data may be told
     return hashed(found, frozenset(desired.get("data", ())))
 
@@ -33,7 +33,7 @@ def template_of(release: str, template: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = _labelled(release, template)
     spec = template["spec"]
-    if "volumes" in spec:
+    if spec.get("volumes"):
         found["spec"] = {**spec, "volumes": [_volume_of(release, volume) for volume in spec["volumes"]]}
     return found
 
@@ -50,7 +50,7 @@ def shared_of(release: str, desired: Mapping[str, Any]) -> dict[str, Any]:
 
 def _labelled(release: str, desired: Mapping[str, Any]) -> dict[str, Any]:
     metadata = desired["metadata"]
-    others = {key: value for key, value in metadata["labels"].items() if key != names.OPERATOR_LABEL}
+    others = {key: value for key, value in (metadata.get("labels") or {}).items() if key != names.OPERATOR_LABEL}
     return {**desired, "metadata": {**metadata, "labels": {**others, **names.release_labels(release)}}}
 
 
