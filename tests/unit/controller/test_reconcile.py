@@ -581,7 +581,7 @@ async def test_what_pods_need_is_written_side_by_side_and_before_the_deployment(
 
     control.server.apply = slowly  # type: ignore[method-assign] # the test's own fake
     await control.reconcile()
-    assert most == len(CHILDREN) - 1
+    assert most == len(CHILDREN) - 2, "all but the first one and the Deployment"
     assert control.server.writes[-1][0] == "Deployment"
 
 
