@@ -53,6 +53,8 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    told_at: datetime | None = None
+    """When the last status of this model was written; None where this process has written none."""
     requests: Mapping[str, float] | None = None
     """Requests that each engine works on, by its pod's uid, as far as its manager says; None where nobody was asked."""
 
