@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "VLLM_OPERATOR_"
+_TRIES: Final = 2
+"""Renewals that there has to be time for, one of which may fail."""
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -54,6 +56,25 @@ class Settings:
     """Namespace in which the operator runs, which manifests and chart set. A NetworkPolicy of a model lets the operator
     in from there, to ask the engines' managers what is wrong."""
 
+    pod: str = ""
+    """Name of the pod in which the operator runs, which manifests and chart set; empty outside of one. A process that
+    comes back in the pod of one that crashed goes on with its Lease at once. No two that run may have the same."""
+
+    lease_name: str = "vllm-operator"
+    """Name of the Lease, in the namespace of the operator, that says which replica writes. Two releases that shall both
+    work need two names."""
+
+    lease_duration_seconds: int = _within(15, 2, 3600)
+    """How long a replica that waits leaves a Lease to its holder that is no longer renewed: a leader that is cut off is
+    replaced after this time. Times of client-go."""
+
+    renew_deadline_seconds: float = _within(10.0, 0.5, 3600)
+    """How long a leader goes on to write after it last renewed the Lease. It has to be less than the lease's duration:
+    half of what lies between is for writes that are under way, and half for clocks that do not run equally fast."""
+
+    retry_period_seconds: float = _within(2.0, 0.1, 3600)
+    """How often the leader renews the Lease; those who wait look at it twice as often."""
+
     log_level: str = _one_of("INFO", LOG_LEVELS)
     """DEBUG, INFO, WARNING or ERROR."""
 
@@ -77,7 +98,24 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
             raise SettingsError(f"{variable}={value!r} is not of type {kind.__name__}: correct or unset it") from None
         if not _allowed(option.metadata, given[option.name]):
             raise SettingsError(f"{variable}={value!r} has to be {_wanted(option.metadata)}: correct or unset it")
-    return Settings(**given)
+    return _consistent(Settings(**given))
+
+
+def _consistent(settings: Settings) -> Settings:
+    """The settings, if those of the Lease fit to each other.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    most = settings.renew_deadline_seconds
+    if settings.lease_duration_seconds <= most:
+        variable, wanted = "LEASE_DURATION_SECONDS", f"more than the renew deadline of {most:g} s"
+    elif settings.retry_period_seconds * _TRIES > most:
+        variable, wanted = "RETRY_PERIOD_SECONDS", f"at most half of the renew deadline of {most:g} s"
+    else:
+        return settings
+    value = getattr(settings, variable.lower())
+    raise SettingsError(f"{PREFIX}{variable}={value:g} has to be {wanted}: correct or unset it")
 
 
 def _allowed(limits: Mapping[str, Any], value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, WATCHED, Kind
+from vllm_operator.cluster.kinds import LEASE, MODEL, POD_MONITOR, WATCHED, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -37,6 +37,9 @@ class FakeApiServer:
         """Answers to the next requests for a kind, by `check`, `list` and `watch`; None breaks the connection."""
         self.asked: list[tuple[Kind, str]] = []
         self.address = ""
+        self.lease: dict[str, Any] | None = None
+        self.lease_failures: list[Failure] = []
+        """Answers to the next requests for the Lease."""
         self._streams: defaultdict[Kind, list[asyncio.Queue[Mapping[str, Any] | None]]] = defaultdict(list)
 
     def send(self, kind: Kind, event: Mapping[str, Any] | None) -> None:
@@ -71,6 +74,22 @@ class FakeApiServer:
         metadata = {"resourceVersion": "1"}
         return web.json_response({"kind": f"{kind.kind}List", "metadata": metadata, "items": []})
 
+    async def handle_lease(self, request: web.Request) -> web.Response:
+        """The one Lease, in whatever namespace; a write that names another version than the last is refused."""
+        if self.lease_failures:
+            status, headers, content = self.lease_failures.pop(0)
+            return web.Response(status=status, headers=headers, body=content)
+        if request.method != "GET":
+            body = await request.json()
+            last = self.lease and self.lease["metadata"]["resourceVersion"]
+            if body["metadata"].get("resourceVersion") != last:
+                return web.json_response({"message": "the object has been modified"}, status=409)
+            metadata = {**body["metadata"], "uid": "u", "resourceVersion": str(int(last or 0) + 1)}
+            self.lease = {**body, "metadata": metadata}
+        if self.lease is None:
+            return web.json_response({"message": "not found", "details": {"name": "vllm-operator"}}, status=404)
+        return web.json_response(self.lease)
+
     def _discovery(self, path: str) -> dict[str, Any]:
         if path == "/api":
             return {"versions": ["v1"]}
@@ -95,14 +114,14 @@ class FakeApiServer:
     async def _stream(self, request: web.Request, kind: Kind) -> web.StreamResponse:
         stream: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
         self._streams[kind].append(stream)
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         while request.transport is not None and not request.transport.is_closing():
             with contextlib.suppress(TimeoutError):
                 event = await asyncio.wait_for(stream.get(), _LOOK_SECONDS)
                 if event is None:
                     break
-                await response.write(json.dumps(event).encode() + b"\n")
+                await response.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
         return response
 
 
@@ -111,6 +130,7 @@ async def fake_api_server() -> AsyncIterator[FakeApiServer]:
     """One on loopback, ended with the block."""
     fake = FakeApiServer()
     application = web.Application()
+    application.router.add_route("*", f"{LEASE.root}/{{tail:.+}}", fake.handle_lease)
     application.router.add_route("*", "/{tail:.*}", fake.handle)
     async with TestServer(application) as server:
         fake.address = str(server.make_url("/")).rstrip("/")

@@ -42,7 +42,10 @@ class OperatorProcess:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
-        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **self.settings}
+        # the Lease needs a namespace, and not every cluster of a test has that of the manifests; one that is started
+        # again after a kill is the next process of the same pod
+        lease = {"NAMESPACE": "default", "POD": f"operator-{self.port}"}
+        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **lease, **self.settings}
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.kubeconfig),
@@ -59,6 +62,22 @@ class OperatorProcess:
         process = self.launch()
         until(lambda: self.get("/readyz") or process.poll() is not None, what="the operator")
         assert process.poll() is None, self.log()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it as a node does that loses its power."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def leads(self) -> bool:
+        """Whether it answers that it is the one that writes."""
+        return re.search(r"^vllm_operator_leader 1\.0$", self.get("/metrics"), re.MULTILINE) is not None
 
     def stop(self) -> int:
         """End it, and return its exit code."""

@@ -17,6 +17,11 @@ GIVEN = {
     "listen_host": ("127.0.0.1", "127.0.0.1"),
     "listen_port": ("9090", 9090),
     "namespace": ("models", "models"),
+    "pod": ("vllm-operator-1", "vllm-operator-1"),
+    "lease_name": ("other", "other"),
+    "lease_duration_seconds": ("30", 30),
+    "renew_deadline_seconds": ("8", 8.0),
+    "retry_period_seconds": ("1.5", 1.5),
     "log_level": ("DEBUG", "DEBUG"),
 }
 
@@ -67,3 +72,16 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, val
     with pytest.raises(SettingsError) as caught:
         from_environment({variable: value})
     assert str(caught.value) == f"{variable}={value!r} {wanted}: correct or unset it"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "wanted"),
+    [
+        ("LEASE_DURATION_SECONDS", "10", "LEASE_DURATION_SECONDS=10 has to be more than the renew deadline of 10 s"),
+        ("RENEW_DEADLINE_SECONDS", "20", "LEASE_DURATION_SECONDS=15 has to be more than the renew deadline of 20 s"),
+        ("RETRY_PERIOD_SECONDS", "6", "RETRY_PERIOD_SECONDS=6 has to be at most half of the renew deadline of 10 s"),
+    ],
+)
+def test_times_of_the_lease_that_do_not_fit_to_each_other_are_refused(variable: str, value: str, wanted: str) -> None:
+    with pytest.raises(SettingsError, match=wanted):
+        from_environment({f"VLLM_OPERATOR_{variable}": value})

@@ -46,6 +46,10 @@ engines. A time, since a hash of a weak key could be guessed by everybody who ma
 ENGINE_CONTAINER: Final = "vllm"
 """Name of the engine's container in its pod."""
 
+POD_SPEC_HASH: Final = f"{GROUP}/pod-spec-hash"
+"""Annotation of the Deployment: hash of what the spec asked of the pods for which its pod template was made. It tells
+whether that is the spec of now where the revision that would say so was deleted."""
+
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""
 

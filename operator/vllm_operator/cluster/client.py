@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
+from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
 from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
@@ -26,6 +28,7 @@ from vllm_operator.errors import (
     ApiRefused,
     ApiSilent,
     ApiUnavailable,
+    NotLeading,
 )
 
 if TYPE_CHECKING:
@@ -58,12 +61,18 @@ class Identity:
 
 
 class Client:
-    """Calls to the API server. Every error is an ApiError; nothing is tried again here."""
+    """Calls to the API server. Every error is an ApiError; nothing is tried again here.
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, *, timeout_seconds: float) -> None:
+    Every write passes the fence: it raises NotLeading, and sends nothing, where this process may not write.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, server: str, *, timeout_seconds: float, fence: Fence = UNGUARDED
+    ) -> None:
         self._session = session
         self._server = server.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._fence = fence
         self._slots = asyncio.Semaphore(MOST_REQUESTS)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> LiveObject:
@@ -120,6 +129,25 @@ class Client:
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
         return live_object(await self._call("PATCH", path, body=body, content_type=content_type, parameters=parameters))
+
+    async def create(self, kind: Kind, body: Mapping[str, Any]) -> LiveObject:
+        """Create an object.
+
+        Raises:
+            ApiConflict: there is one of that name.
+        """
+        return live_object(
+            await self._call("POST", kind.path(body["metadata"]["namespace"]), body=body, content_type=_JSON)
+        )
+
+    async def replace(self, kind: Kind, body: Mapping[str, Any]) -> LiveObject:
+        """Replace an object whole, as it was when it had the resource version in the body.
+
+        Raises:
+            ApiConflict: it has changed meanwhile.
+        """
+        path = kind.path(body["metadata"]["namespace"], body["metadata"]["name"])
+        return live_object(await self._call("PUT", path, body=body, content_type=_JSON))
 
     async def delete(self, live: LiveObject) -> None:
         """Delete this very object; that it is gone already is no error."""
@@ -220,15 +248,31 @@ class Client:
         accept: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
-        data = None if body is None else json_text.dumps(body)
-        url = self._server + path
+        async with self._slots:  # the deadline is that of the request, and not of waiting for others
+            if body is None:
+                return await self._send(method, path, None, headers, parameters, seconds=self._timeout_seconds)
+            data = FencedBody(json_text.dumps(body), self._fence)
+            with self._fence.writing() as left:
+                seconds = min(left, self._timeout_seconds)
+                # the API server gives up by itself too: a request of its outlives the connection it came by
+                bound = {} if left == math.inf else {"timeout": f"{max(1, int(seconds * 1000))}ms"}
+                return await self._send(method, path, data, headers, {**(parameters or {}), **bound}, seconds=seconds)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        data: FencedBody | None,
+        headers: Mapping[str, str],
+        parameters: Mapping[str, str] | None,
+        *,
+        seconds: float,
+    ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with (
-                self._slots,  # the deadline is that of the request, and not of waiting for others
-                self._session.request(
-                    method, url, params=parameters, data=data, headers=headers, timeout=self._timeout
-                ) as response,
-            ):
+            async with self._session.request(
+                method, self._server + path, params=parameters, data=data, headers=headers, timeout=timeout
+            ) as response:
                 content = await response.read()
                 if response.ok:
                     answer: dict[str, Any] = _parsed(content)
@@ -236,6 +280,8 @@ class Client:
                 retry_after = retry_after_seconds(response.headers.get("Retry-After"))
                 raise _error(f"{method} {path}", response.status, content, retry_after)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if data is not None and data.held_back:
+                raise NotLeading(f"{method} {path} was not sent: another replica may be the leader by now") from error
             raise ApiSilent(f"{method} {path}", repr(error)) from error
 
 

@@ -2,23 +2,27 @@
 
 kopf ends its whole operator, and hangs while it does, when a list or a watch is answered with 404 (the
 CustomResourceDefinition was deleted), 401 or 410, or for a minute with 403 or 5xx. It goes on, from a new list where
-that is needed, when the connection breaks. So every error is made into a broken connection, after a pause.
+that is needed, when the connection breaks. So every error is made into a broken connection, after a pause. What comes
+inside a watch is handled in `stream.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 
 from vllm_operator.cluster.backoff import delay_seconds, retry_after_seconds
 from vllm_operator.cluster.kinds import WATCHED
+from vllm_operator.cluster.stream import QUIET_SECONDS, WatchStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,70 +36,168 @@ LONGEST_DELAY_SECONDS: Final = 5.0
 TELL_AGAIN_SECONDS: Final = 60.0
 """How often a list or watch that goes on failing for the same reason is logged."""
 
+ANSWER_SECONDS: Final = 30.0
+"""How long the API server may take to begin a watch. It sends the head of its answer before the first event, and kopf
+would wait for ever: what accepts connections and never answers (a load balancer without backends) is no API server."""
+
+SILENT_SECONDS: Final = 300.0
+"""From how long without a sign of life on a kind is taken for not watched any more. A watch that lives shows one at
+least every `stream.QUIET_SECONDS`: an event, a bookmark, or another try."""
+
+CALM_SECONDS: Final = 60.0
+"""How long a watch has to work before the pauses after its failures begin anew."""
+
 _TROUBLE_FROM: Final = 2
 """Failures in a row from which on a kind counts as not watched: single ones (429, 410) are how API servers work."""
 
 _LONGEST_MESSAGE: Final = 300
+_LONGEST_BODY: Final = 65536
+_JSON: Final = "application/json"
 _ERROR, _SERVER_ERROR = 400, 500
 _PASSING: Final = frozenset({401, 403, 404, 429})
 """Answers to a watch that may be others a moment later. Any other error says that the request itself is wrong, and kopf
 would send the same one for ever."""
 
 
+class Place(NamedTuple):
+    """What one watch is about."""
+
+    kind: Kind
+    namespace: str = ""
+    """Empty for all of them."""
+
+    def __str__(self) -> str:
+        """As logs have it."""
+        return f"{self.kind.plural} in {self.namespace}" if self.namespace else self.kind.plural
+
+
 @dataclass(slots=True)
 class _Failing:
-    """A kind whose last list or watch failed; times are in seconds of the monotonic clock."""
+    """Where the last list or watch failed; times are in seconds of the monotonic clock."""
 
     since: float
     count: int = 0
+    """Failures in a row."""
+    tries: int = 0
+    """Failures in a row, or soon after each other: what the next pause is reckoned by."""
     message: str = ""
+    over_at: float | None = None
+    """Since when it works again."""
     told: str = ""
     """The message that was logged last."""
     told_at: float = 0.0
 
 
 class Watches:
-    """Which kinds cannot be listed or watched now, and why."""
+    """What cannot be listed or watched now, and why; and what nobody watches any more."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failing: dict[Kind, _Failing] = {}
-        self._begun: set[Kind] = set()
+        self._failing: dict[Place, _Failing] = {}
+        self._signs: dict[Place, float] = {}
+        """When each showed its last sign of life, or is to show the next one where that is later."""
+        self._followed: set[Place] = set()
+        """What a watch was opened for at least once."""
         self.recovered = asyncio.Event()
-        """Set when a kind can be watched again that could not be for a while: deletions may have been missed."""
+        """Set when deletions may have been missed: a kind was listed anew, or can be watched again after a while."""
 
     @property
     def troubles(self) -> Mapping[str, str]:
-        """Plurals of the kinds that cannot be watched now, and what the API server says."""
-        found = sorted(self._failing.items(), key=lambda item: item[0].plural)
-        return {kind.plural: failing.message for kind, failing in found if failing.count >= _TROUBLE_FROM}
+        """What cannot be watched now, and what the API server says."""
+        found = {str(place): failing for place, failing in self._failing.items() if failing.over_at is None}
+        return {name: failing.message for name, failing in sorted(found.items()) if failing.count >= _TROUBLE_FROM}
+
+    @property
+    def silent(self) -> Mapping[str, float]:
+        """Whose watch has ended without a word, and for how many seconds.
+
+        kopf leaves a kind unwatched, for good and without an error, when the task that watches it is cancelled by
+        mistake. An API server that does not answer makes no kind silent: trying again is a sign of life.
+        """
+        ages = {str(place): self._clock() - at for place, at in self._signs.items()}
+        return {name: age for name, age in sorted(ages.items()) if age > SILENT_SECONDS}
 
     def has_begun(self, kind: Kind) -> bool:
         """Whether a list or a watch of the kind was ever asked for."""
-        return kind in self._begun
+        return any(place.kind is kind for place in self._signs)
 
-    def succeeded(self, kind: Kind) -> None:
-        """Take in that a list or a watch of the kind was answered."""
-        self._begun.add(kind)
-        failing = self._failing.pop(kind, None)
-        if failing is not None and failing.count >= _TROUBLE_FROM:
-            logger.info("%s can be watched again after %.0f s", kind.plural, self._clock() - failing.since)
+    def alive(self, place: Place, *, for_seconds: float = 0.0) -> None:
+        """Take in that it is still being watched, and will say so again after this time at the latest."""
+        self._signs[place] = self._clock() + for_seconds
+
+    def listed(self, place: Place) -> None:
+        """Take in that a list was answered.
+
+        It does not end a row of failures of the watch: one that fails at once after every list would otherwise be tried
+        again without ever a longer pause.
+        """
+        if place in self._followed:
+            self.alive(place)
+            self.recovered.set()
+        else:
+            self.succeeded(place)
+
+    def opened(self, place: Place) -> None:
+        """Take in that a watch was answered."""
+        self.alive(place)
+        self._followed.add(place)
+
+    def succeeded(self, place: Place) -> None:
+        """Take in that a list or a watch works."""
+        self.alive(place)
+        failing = self._failing.get(place)
+        if failing is None or failing.over_at is not None:
+            return
+        failing.over_at = self._clock()
+        if failing.count >= _TROUBLE_FROM:
+            logger.info("%s can be watched again after %.0f s", place, failing.over_at - failing.since)
             self.recovered.set()
 
-    def failed(self, kind: Kind, message: str, *, retry_after: float = 0.0) -> float:
-        """Take in that one failed, and say in how many seconds to try again."""
-        self._begun.add(kind)
+    def failed(self, place: Place, message: str, *, retry_after: float = 0.0) -> float:
+        """Take in that a list or a watch failed, and say in how many seconds to try again."""
         now = self._clock()
-        failing = self._failing.setdefault(kind, _Failing(since=now))
+        failing = self._begun(place, now)
         first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
-        delay = delay_seconds(failing.count, first=first, longest=longest, at_least=retry_after)
+        delay = delay_seconds(failing.tries, first=first, longest=longest, at_least=retry_after)
+        self.alive(place, for_seconds=delay)
         failing.count += 1
+        failing.tries += 1
         failing.message = message
         news = message != failing.told or now >= failing.told_at + TELL_AGAIN_SECONDS
         if failing.count >= _TROUBLE_FROM and news:
             failing.told, failing.told_at = message, now
-            logger.warning("cannot watch %s, tries again until it can: %s", kind.plural, message)
+            logger.warning("cannot watch %s, tries again until it can: %s", place, message)
         return delay
+
+    def _begun(self, place: Place, now: float) -> _Failing:
+        """The row of failures that one more belongs to."""
+        failing = self._failing.get(place)
+        if failing is None or (failing.over_at is not None and now >= failing.over_at + CALM_SECONDS):
+            failing = self._failing[place] = _Failing(since=now)
+        elif failing.over_at is not None:
+            failing.since, failing.count, failing.over_at = now, 0, None
+        return failing
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """How one watch fares, for those who need not know which it is."""
+
+    watches: Watches
+    place: Place
+
+    def alive(self) -> None:
+        """Something came."""
+        self.watches.alive(self.place, for_seconds=QUIET_SECONDS)
+
+    def succeeded(self) -> None:
+        """It works."""
+        self.watches.succeeded(self.place)
+        self.alive()
+
+    def failed(self, message: str, *, retry_after: float = 0.0) -> float:
+        """It does not; returns in how many seconds to try again."""
+        return self.watches.failed(self.place, message, retry_after=retry_after)
 
 
 class PatientWatch:
@@ -112,22 +214,39 @@ class PatientWatch:
         Raises:
             aiohttp.ClientPayloadError: a list or a watch was answered with an error, or its connection broke.
         """
-        kind = watched_kind(request.url.path)
-        if kind is None:
+        place = watched_place(request.url.path)
+        if place is None:
             return await handler(request)
+        self._watches.alive(place, for_seconds=ANSWER_SECONDS)
         try:
-            response = await handler(request)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await handler(request)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            message, retry_after = str(error) or repr(error), 0.0
+            message, retry_after = str(error) or f"no answer within {ANSWER_SECONDS:.0f} s", 0.0
         else:
-            if response.status < _ERROR:
-                self._watches.succeeded(kind)
-            if response.status < _ERROR or not _passes(request, response.status):
+            if response.status < _ERROR and response.content_type == _JSON:
+                return self._taken(place, request, response)
+            if response.status >= _ERROR and not _passes(request, response.status):
                 return response
-            message = f"{_words(await response.text(errors='replace'))} (HTTP {response.status})"
+            shape = "" if response.status >= _ERROR else f", {response.content_type}"
+            message = f"{_words(await _text(response))} (HTTP {response.status}{shape})"
             retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-        await asyncio.sleep(self._watches.failed(kind, message, retry_after=retry_after))
-        raise aiohttp.ClientPayloadError(f"{kind.plural}: {message}")
+            response.close()
+        await asyncio.sleep(self._watches.failed(place, message, retry_after=retry_after))
+        raise aiohttp.ClientPayloadError(f"{place}: {message}")
+
+    def _taken(
+        self, place: Place, request: aiohttp.ClientRequest, response: aiohttp.ClientResponse
+    ) -> aiohttp.ClientResponse:
+        """An answer for kopf; a watch is read through what keeps the operator alive."""
+        if "watch" not in request.url.query:
+            self._watches.listed(place)
+            return response
+        self._watches.opened(place)
+        lists = request.url.query.get("sendInitialEvents") == "true"
+        stream = WatchStream(response.content, _Fate(self._watches, place), lists=lists)
+        response.content = stream  # type: ignore[assignment] # kopf calls its `iter_chunked` alone
+        return response
 
 
 def _words(text: str) -> str:
@@ -137,11 +256,25 @@ def _words(text: str) -> str:
     return " ".join(text.split())[:_LONGEST_MESSAGE]
 
 
+async def _text(response: aiohttp.ClientResponse) -> str:
+    """The beginning of a body that is no list and no watch; nothing where it breaks off or takes too long."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return (await response.content.read(_LONGEST_BODY)).decode(errors="replace")
+    return ""
+
+
 def _passes(request: aiohttp.ClientRequest, status: int) -> bool:
     """Whether trying again helps: always with a list, which begins anew."""
     return "watch" not in request.url.query or status in _PASSING or status >= _SERVER_ERROR
 
 
-def watched_kind(path: str) -> Kind | None:
-    """The kind that is listed or watched under this path of the API server, which may stand behind a prefix."""
-    return next((kind for kind in WATCHED if path.endswith(kind.path())), None)
+@functools.lru_cache(maxsize=1024)
+def watched_place(path: str) -> Place | None:
+    """What is listed or watched under this path of the API server, which may stand behind a prefix."""
+    for kind in WATCHED:
+        root, _, plural = kind.path().rpartition("/")
+        found = re.search(rf"{re.escape(root)}(?:/namespaces/([^/]+))?/{re.escape(plural)}$", path)
+        if found:
+            return Place(kind, found[1] or "")
+    return None

@@ -18,7 +18,9 @@ from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.engine_status import engine_status_reader
+from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import CHILDREN, POD
+from vllm_operator.cluster.lease import Candidate, LeaderElector, Timing
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.session import open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
@@ -41,6 +43,10 @@ _WATCHER: Final = "watcher for "
 """How the names of kopf's tasks begin that list and watch a kind."""
 
 _END_SECONDS: Final = 3.0
+
+_NEVER_SECONDS: Final = 1e8
+"""kopf's own limit of a quiet watch runs on while kopf hands events on: where it ends then, it cancels the task that
+watches, and the kind is watched no more. `cluster/stream.py` has the limit that works."""
 
 
 class NothingRemembered(kopf.DiffBaseStorage):
@@ -93,6 +99,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 64
     configured.queueing.idle_timeout = 0.01
     configured.watching.chunk_size = 500
+    configured.watching.inactivity_timeout = _NEVER_SECONDS
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
     for kind in (*CHILDREN, POD):
@@ -132,27 +139,63 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     read_events_of_any_depth()
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
-    watches = Watches()
-    telemetry = Telemetry(ready or asyncio.Event(), lambda: watches.troubles)
+    watches, fence = Watches(), _fence(settings)
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
     )
     async with (
-        connect() as session,
+        connect(unacknowledged_seconds=fence.unacknowledged_seconds) as session,
         connect([PatientWatch(watches)]) as watching,
         engine_status_reader() as managers,
         asyncio.TaskGroup() as group,
     ):
-        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds)
-        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches)
+        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds, fence=fence)
+        elector = _elector(settings, session, info.server, fence)
+        telemetry = Telemetry(
+            ready or asyncio.Event(),
+            lambda: watches.troubles,
+            election_trouble=lambda: elector.trouble,
+            silent=lambda: watches.silent,
+        )
+        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence)
         telemetry.watch_queue(lambda: len(components.queue))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
         if await _served_before_stop(components, stop):
             tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
-            await _watch(configured, _registry(components, info.server, watching), tasks, stop)
+            tasks.append(group.create_task(_stand(elector, telemetry.synced), name="election"))
+            try:
+                await _watch(configured, _registry(components, info.server, watching), elector, tasks, stop)
+            finally:
+                await elector.stand_down()  # where kopf was cancelled, it calls nobody
         for task in tasks:
             task.cancel()
+
+
+def _fence(settings: Settings) -> LeaseFence:
+    return LeaseFence(lease_duration=settings.lease_duration_seconds, renew_deadline=settings.renew_deadline_seconds)
+
+
+def _elector(settings: Settings, session: aiohttp.ClientSession, server: str, fence: LeaseFence) -> LeaderElector:
+    """Who stands for election: by a client of its own, since a renewal must not wait for other requests.
+
+    A renewal that gets no answer is given up while there is time for another one.
+    """
+    timing = Timing(settings.lease_duration_seconds, settings.renew_deadline_seconds, settings.retry_period_seconds)
+    return LeaderElector(
+        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 3),
+        fence,
+        namespace=settings.namespace,
+        name=settings.lease_name,
+        candidate=Candidate.of(settings.pod),
+        timing=timing,
+    )
+
+
+async def _stand(elector: LeaderElector, synced: asyncio.Event) -> None:
+    """Stand for election as soon as every object that exists is known: a leader decides at once."""
+    await synced.wait()
+    await elector.run()
 
 
 async def _served_before_stop(components: Components, stop: asyncio.Event) -> bool:
@@ -181,6 +224,7 @@ async def _served_before_stop(components: Components, stop: asyncio.Event) -> bo
 async def _watch(
     configured: kopf.OperatorSettings,
     registry: kopf.OperatorRegistry,
+    elector: LeaderElector,
     tasks: Sequence[asyncio.Task[None]],
     stop: asyncio.Event,
 ) -> None:
@@ -192,6 +236,7 @@ async def _watch(
 
     async def end_all(**_: Any) -> None:
         stop.set()  # kopf would wait 5 s for its own task that waits for this
+        await elector.stand_down()  # before the tasks are cancelled: what was sent is to be answered
         for task in tasks:  # kopf would wait 5 s for our workers, which never end
             task.cancel()
         await _end_left_watches()

@@ -7,9 +7,10 @@ import contextlib
 import functools
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cluster.fence import Fence
 from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
@@ -18,7 +19,7 @@ from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
@@ -51,6 +52,8 @@ class Components:
     queue: Queue
     telemetry: Telemetry
     watches: Watches
+    fence: Fence = field(default_factory=Fence)
+    """Says when this process leads; that of the client."""
 
     @property
     def intake(self) -> Intake:
@@ -119,7 +122,9 @@ class Reconcilers:
 
 
 async def follow(components: Components, ready: asyncio.Event) -> None:
-    """Run the workers until cancelled. `ready` is set when every object that exists is known.
+    """Keep the cache whole until cancelled, and work while this process leads.
+
+    `ready` is set when every object that exists is known: one that stands by is as ready as the leader.
 
     Raises:
         OperatorError: the API server does not list what exists, or nobody watches it.
@@ -129,16 +134,34 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
         components.client, components.cache, patience_seconds=components.settings.start_timeout_seconds
     )
     await _list_optional(components)
-    components.intake.everything()
     ready.set()
-    logger.info("following the cluster with %d workers", components.settings.workers)
+    logger.info("following the cluster")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_resync(components), name="resync")
+        while True:
+            over = await components.fence.term()
+            await _lead(components, over)
+
+
+async def _lead(components: Components, over: asyncio.Event) -> None:
+    """Look at everything that exists, and then at whatever changes, until this process leads no longer.
+
+    What an earlier term remembers of its writes is forgotten: another leader may have made others meanwhile.
+    """
     reconcilers = Reconcilers.of(components)
+    components.intake.everything()
+    components.telemetry.leader.set(1)
+    logger.info("leading with %d workers", components.settings.workers)
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(components.settings.workers):
-                group.create_task(_work(components, reconcilers), name=f"worker {number}")
-            group.create_task(_resync(components), name="resync")
+            names = [f"worker {number}" for number in range(components.settings.workers)]
+            workers = [group.create_task(_work(components, reconcilers), name=name) for name in names]
+            await over.wait()
+            for worker in workers:
+                worker.cancel()
     finally:
+        components.telemetry.leader.set(0)
+        components.telemetry.engines.clear()
         await reconcilers.model.lookups.close()
 
 
@@ -173,6 +196,9 @@ async def _reconcile(components: Components, reconcilers: Reconcilers, key: Queu
     components.queue.cancel_delayed(key)
     try:
         delay = await reconcilers.reconcile(key)
+    except NotLeading as error:
+        logger.debug("%s: %s", key, error)
+        components.queue.failed(key)  # its term may go on: the Lease was renewed late, and nobody had taken it
     except OperatorError as error:
         asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
         delay = components.queue.failed(key, at_least_seconds=asked)

@@ -13,6 +13,7 @@ from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.execute import PlanExecutor
@@ -24,6 +25,7 @@ from vllm_operator.planner.decide import decide, engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
+from vllm_operator.planner.template import is_pending
 from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
@@ -107,6 +109,7 @@ class ModelReconciler:
             observation = await self._observe(key)
             self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
+            self._engine_metrics.count_pending(key, pending=is_pending(observation, plan))
             await self._tell(key, observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
@@ -160,6 +163,7 @@ class ModelReconciler:
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
+        observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 
     def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:

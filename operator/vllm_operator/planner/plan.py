@@ -55,6 +55,9 @@ class Observation:
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
+    applied_template: Mapping[str, Any] | None = None
+    """The pod template that the operator has applied to the live Deployment, without what others added; None where
+    nobody asked for it."""
     requests: Mapping[str, float] | None = None
     """Requests that each engine works on, by its pod's uid, as far as its manager says; None where nobody was asked."""
 

@@ -13,10 +13,13 @@ from aiohttp.test_utils import TestServer
 from tests.support.servers import free_port
 from vllm_operator.cluster import watches
 from vllm_operator.cluster.kinds import MODEL, POD
-from vllm_operator.cluster.watches import PatientWatch, Watches, watched_kind
+from vllm_operator.cluster.watches import PatientWatch, Place, Watches, watched_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+MODELS, PODS = Place(MODEL), Place(POD)
 
 
 class Clock:
@@ -32,34 +35,74 @@ class Clock:
 
 def test_one_failure_is_no_trouble_and_a_second_one_is_until_it_is_over() -> None:
     found = Watches(Clock())
-    found.failed(MODEL, "429")
+    found.failed(MODELS, "429")
     assert found.troubles == {}
-    found.failed(MODEL, "404")
-    found.failed(POD, "403")
+    found.failed(MODELS, "404")
+    found.failed(PODS, "403")
     assert found.troubles == {"vllmmodels": "404"}
-    found.succeeded(MODEL)
+    found.succeeded(MODELS)
     assert found.troubles == {}
 
 
 def test_only_after_a_time_without_a_watch_deletions_may_be_lost() -> None:
     found = Watches(Clock())
-    found.failed(MODEL, "410")
-    found.succeeded(MODEL)
+    found.failed(MODELS, "410")
+    found.succeeded(MODELS)
     assert not found.recovered.is_set()
     for _ in range(2):
-        found.failed(MODEL, "404")
-    found.succeeded(MODEL)
+        found.failed(MODELS, "404")
+    found.succeeded(MODELS)
     assert found.recovered.is_set()
 
 
-def test_tries_get_rarer_and_begin_anew_after_a_success() -> None:
-    found = Watches(Clock())
-    delays = [found.failed(MODEL, "404") for _ in range(20)]
+def test_tries_get_rarer_and_begin_anew_only_when_all_has_been_well_for_a_while() -> None:
+    clock = Clock()
+    found = Watches(clock)
+    delays = [found.failed(MODELS, "404") for _ in range(20)]
     assert delays[0] <= watches.FIRST_DELAY_SECONDS
     assert watches.LONGEST_DELAY_SECONDS / 2 <= delays[-1] <= watches.LONGEST_DELAY_SECONDS
-    assert found.failed(MODEL, "429", retry_after=30) >= 30
-    found.succeeded(MODEL)
-    assert found.failed(MODEL, "404") <= watches.FIRST_DELAY_SECONDS
+    assert found.failed(MODELS, "429", retry_after=30) >= 30
+    found.succeeded(MODELS)
+    assert found.failed(MODELS, "404") >= watches.LONGEST_DELAY_SECONDS / 2, "a watch that ends after every list"
+    assert not found.troubles
+    found.succeeded(MODELS)
+    clock.now += watches.CALM_SECONDS
+    assert found.failed(MODELS, "404") <= watches.FIRST_DELAY_SECONDS
+
+
+def test_a_list_does_not_end_the_row_of_failures_of_the_watch_that_follows_it() -> None:
+    found = Watches(Clock())
+    found.listed(MODELS)
+    found.opened(MODELS)
+    for _ in range(2):
+        found.failed(MODELS, "the watch ended at once")
+        found.listed(MODELS)
+        found.opened(MODELS)
+    assert found.troubles == {"vllmmodels": "the watch ended at once"}
+    found.succeeded(MODELS)
+    assert not found.troubles
+
+
+def test_a_new_list_says_that_deletions_may_be_lost_and_the_first_one_does_not() -> None:
+    found = Watches(Clock())
+    found.listed(MODELS)
+    assert not found.recovered.is_set()
+    found.opened(MODELS)
+    found.listed(MODELS)
+    assert found.recovered.is_set()
+
+
+def test_a_watch_is_silent_when_it_shows_no_sign_and_was_not_to_wait_longer() -> None:
+    clock = Clock()
+    found = Watches(clock)
+    found.succeeded(MODELS)
+    found.failed(PODS, "429", retry_after=200)
+    clock.now += watches.SILENT_SECONDS + 1
+    assert found.silent == {"vllmmodels": watches.SILENT_SECONDS + 1}
+    found.alive(MODELS)
+    assert not found.silent
+    clock.now += 300
+    assert list(found.silent) == ["pods"]
 
 
 def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
@@ -67,11 +110,11 @@ def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.Lo
     clock = Clock()
     found = Watches(clock)
     for _ in range(10):
-        found.failed(MODEL, "404")
-    found.failed(MODEL, "503")
+        found.failed(MODELS, "404")
+    found.failed(MODELS, "503")
     clock.now += watches.TELL_AGAIN_SECONDS
-    found.failed(MODEL, "503")
-    found.succeeded(MODEL)
+    found.failed(MODELS, "503")
+    found.succeeded(MODELS)
     assert [record.message.rpartition(": ")[2] for record in caplog.records] == [
         "404",
         "503",
@@ -81,18 +124,19 @@ def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"),
+    ("path", "place"),
     [
-        ("/api/v1/pods", POD),
-        ("/k8s/clusters/c-1/api/v1/pods", POD),
-        (MODEL.path(), MODEL),
+        ("/api/v1/pods", PODS),
+        ("/k8s/clusters/c-1/api/v1/pods", PODS),
+        ("/api/v1/namespaces/team/pods", Place(POD, "team")),
+        (MODEL.path(), MODELS),
         ("/api/v1", None),
         ("/apis", None),
         ("/api/v1/namespaces/team/pods/one", None),
     ],
 )
-def test_lists_and_watches_are_known_by_their_path(path: str, kind: object) -> None:
-    assert watched_kind(path) is kind
+def test_lists_and_watches_are_known_by_their_path(path: str, place: Place | None) -> None:
+    assert watched_place(path) == place
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
-from vllm_operator.cluster.watches import Watches
+from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
 from vllm_operator.settings import Settings
@@ -84,7 +84,7 @@ def parts(client: Nothing | None = None) -> follow.Components:
     settings = Settings(workers=1)
     watches = Watches()
     for kind in WATCHED:
-        watches.succeeded(kind)
+        watches.succeeded(Place(kind))
     some = cast("Client", client or Nothing())
     managers = cast("EngineStatusReader", None)  # no test here has a pod
     return follow.Components(settings, some, managers, Cache(), Queue(), telemetry, watches)
@@ -269,8 +269,8 @@ async def test_after_a_time_without_a_watch_lost_deletions_are_looked_for_at_onc
     await asyncio.sleep(0.01)
     assert made.cache.get(MODEL, QWEN)
     for _ in range(2):
-        made.watches.failed(MODEL, "HTTP 404")
-    made.watches.succeeded(MODEL)
+        made.watches.failed(Place(MODEL), "HTTP 404")
+    made.watches.succeeded(Place(MODEL))
     async with asyncio.timeout(60):
         while made.cache.get(MODEL, QWEN):  # noqa: ASYNC110 # the fake has no event
             await asyncio.sleep(0.005)

@@ -18,13 +18,13 @@ from tests.support.resources import (
     child_of,
     condition,
     deployment_status,
+    desired,
     live,
     pod,
     resource,
 )
 from vllm_operator.api.live import LiveObject, key_of, live_object
 from vllm_operator.api.names import MANAGED_BY
-from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
 from vllm_operator.cluster.queue import NamespaceKey, QueueKey
@@ -46,7 +46,6 @@ from vllm_operator.errors import (
 )
 from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
-from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
 if TYPE_CHECKING:
@@ -238,7 +237,7 @@ def cached(control: Control, kind: Kind) -> dict[str, Any]:
     return copy.deepcopy(dict(found.body))
 
 
-CHILDREN = [*map(key_of, children(parse_resource(resource())))]
+CHILDREN = [*map(key_of, desired(resource()))]
 
 
 async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_then_nothing() -> None:
@@ -836,13 +835,14 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, pending = serving.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, _ = serving.engine_metrics.collect()
     assert family.samples == []
 
 
