@@ -37,6 +37,7 @@ from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
+from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
@@ -132,6 +133,9 @@ def _telling(
     """The plan that says this in the status, and changes nothing else."""
     if live.status == status:
         return Plan(look_again_at=look_again_at)
+    later = told_again_at(live.status, status, observation.told_at, observation.now)
+    if later is not None:
+        return Plan(look_again_at=min(later, look_again_at or later))
     news = news_of(live.body, status)
     due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
