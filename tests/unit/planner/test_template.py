@@ -19,7 +19,7 @@ from vllm_operator.api.revisions import CHANGE_CAUSE, RESTARTED_AT
 from vllm_operator.planner import template
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.plan import Plan
-from vllm_operator.render import children, files, pod
+from vllm_operator.render import children, environment, files, pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,7 +256,7 @@ def test_keys_that_change_reach_kept_pods_without_another_template(upgrade: Call
 def test_whatever_the_spec_another_version_replaces_no_engine_with_history_or_without(spec: dict[str, Any]) -> None:
     fleet = Fleet(**{**spec, "rollout": {}})
     before = copy.deepcopy(fleet.template)
-    variables = pod.environment
+    variables = environment.environment
     with mock.patch.object(pod, "environment", lambda *of: [*variables(*of), {"name": "NEW", "value": "1"}]):
         assert fleet.look() == []
         assert fleet.pending[0] == "True"
