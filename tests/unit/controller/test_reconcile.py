@@ -44,6 +44,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
+from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
 from vllm_operator.telemetry import EngineMetrics
 
@@ -210,11 +211,12 @@ class Control:
         return await self.reconcilers.reconcile(key)
 
     async def settle(self) -> float | None:
-        """Passes until no lookup brings anything new."""
+        """Passes until no lookup brings anything new, with the pause between two statuses."""
         delay = await self.reconcile()
         await self.model.lookups.settled()
         while QWEN in self.looked_at:
             self.looked_at.remove(QWEN)
+            self.passed += PAUSE
             delay = await self.reconcile()
             await self.model.lookups.settled()
         return delay
@@ -357,6 +359,7 @@ async def test_a_child_that_cannot_be_written_now_is_told_once_and_tried_again_b
     assert condition(status, "Reconciling")["message"].startswith(f"Service qwen: {error.message}; Service qwen-eng")
     assert ("Deployment", "qwen") in control.server.objects
     control.server.errors.clear()
+    control.passed += PAUSE
     assert await control.reconcile() is None
     assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
 
@@ -581,7 +584,7 @@ async def test_what_pods_need_is_written_side_by_side_and_before_the_deployment(
 
     control.server.apply = slowly  # type: ignore[method-assign] # the test's own fake
     await control.reconcile()
-    assert most == len(CHILDREN) - 1
+    assert most == len(CHILDREN) - 2, "all but the first one and the Deployment"
     assert control.server.writes[-1][0] == "Deployment"
 
 
@@ -713,7 +716,7 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_manage
     assert told["message"] == (
         "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen"
     )
-    assert delay == 10
+    assert delay == 9
     assert [event["reason"] for event in control.server.events] == ["WrongModel"]
 
 
@@ -1029,6 +1032,27 @@ async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) 
     scale(serving, 5)
     await serving.reconcile()
     assert ("Deployment", "qwen", True) in serving.server.writes
+
+
+# --- how often it is told
+
+
+async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_it_ended() -> None:
+    control = Control(resource())
+    await control.reconcile()
+    for replicas in (1, 2, 1):
+        deployment = cached(control, DEPLOYMENT)
+        deployment["status"] = deployment_status(replicas, ready=0)
+        deployment["metadata"]["resourceVersion"] = str(int(deployment["metadata"]["resourceVersion"]) + 1)
+        control.cache.put(DEPLOYMENT, as_live(deployment))
+        control.passed += PAUSE / 10
+        delay = await control.reconcile()
+        assert delay is not None
+    assert delay == pytest.approx(0.7)
+    assert len(control.server.statuses) == 1
+    control.passed += timedelta(seconds=delay)
+    await control.reconcile()
+    assert [status["replicas"] for status in control.server.statuses] == [0, 1]
 
 
 # --- which engines go first
