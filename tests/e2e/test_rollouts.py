@@ -55,9 +55,10 @@ def edit(site: Site, name: str, length: int, **engine: Any) -> None:
     site.patch(name, {"engine": {"maxModelLen": length, **engine}})
 
 
-def lengths(site: Site, name: str) -> list[str]:
-    """What the engines that stay were started with."""
-    found = [pod["spec"]["containers"][0]["args"] for pod in site.pods(name)]
+def lengths(site: Site, name: str, phase: str = "") -> list[str]:
+    """What the engines that stay were started with; those in a phase, where one is named."""
+    pods = [pod for pod in site.pods(name) if phase in ("", pod["status"].get("phase"))]
+    found = [pod["spec"]["containers"][0]["args"] for pod in pods]
     return [words[words.index("--max-model-len") + 1] for words in found]
 
 
@@ -168,7 +169,7 @@ def test_a_revision_that_fails_stops_while_the_old_engines_serve_and_undo_is_the
 def test_a_change_during_a_rollout_does_not_wait_for_the_one_before_it(site: Site, stub: EngineChoice) -> None:
     serve(site, "twice", stub, accelerator=gpus(site, 3), replicas=2)
     edit(site, "twice", 2048, env=[FOR_EVER])
-    site.until("an engine of the first change", lambda: "2048" in lengths(site, "twice"))
+    site.until("an engine of the first change that loads", lambda: "2048" in lengths(site, "twice", phase="Running"))
     edit(site, "twice", 4096, env=None)
     rolled(site, "twice", fewest=2)
     assert lengths(site, "twice") == ["4096", "4096"]
