@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, PERSISTENT_VOLUME_CLAIM, POD
+from vllm_operator.cluster.kinds import MODEL, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.queue import NamespaceKey
 
 if TYPE_CHECKING:
@@ -27,13 +27,15 @@ class Intake:
 
     def changed(self, kind: Kind, live: LiveObject) -> None:
         """An object is there, or is another than before. Its labels may have named another model until now."""
-        before = self._cache.get(kind, Key(live.namespace, live.name))
+        key = Key(live.namespace, live.name)
+        before = None if kind is MODEL else self._cache.model_at(kind, key)
+        mounted = self._cache.claims_of(key) if kind is MODEL else frozenset()
         if self._cache.put(kind, live):
             self._enqueue(kind, live, ahead=kind is MODEL)
             if before is not None:
-                self._enqueue(kind, before, ahead=kind is MODEL)
+                self._queue.add(before)
             if kind is MODEL:
-                self._enqueue_owners(live, _claims(live) ^ _claims(before))
+                self._enqueue_owners(live, _claims(live) ^ mounted)
 
     def deleted(self, kind: Kind, live: LiveObject) -> None:
         """An object is gone."""
@@ -59,14 +61,18 @@ class Intake:
         if self._cache.set_served(kind, served=found is not None):
             self.everything()
 
-    def everything(self) -> None:
-        """Have every model looked at, and every namespace that holds a model or what models share.
+    def everything(self, namespace: str | None = None) -> None:
+        """Have every model looked at, and every namespace that holds a model or what models share; or one of them.
 
         Most of them need nothing: what changes meanwhile goes ahead.
         """
-        for kind in (MODEL, *CHILDREN, *OPTIONAL):
-            for _, live in self._cache.items(kind):
-                self._enqueue(kind, live, ahead=False)
+        models = [key for key, _ in self._cache.items(MODEL) if namespace in (None, key.namespace)]
+        shared = {key.namespace for key in models} | self._cache.namespaces_left()
+        for key in models:
+            self._queue.add(key)
+        for name in sorted(shared):
+            if namespace in (None, name):
+                self._queue.add(NamespaceKey(name))
 
     def _enqueue_owners(self, live: LiveObject, claims: AbstractSet[str]) -> None:
         """A claim that a model begins, or ceases, to mount by its name may be that of another model."""
@@ -92,6 +98,6 @@ class Intake:
             yield NamespaceKey(live.namespace)
 
 
-def _claims(live: LiveObject | None) -> AbstractSet[str]:
+def _claims(live: LiveObject) -> AbstractSet[str]:
     """The claims that a model mounts by their names."""
-    return claims_of_spec(live.body.get("spec")) if live else frozenset()
+    return claims_of_spec(live.body.get("spec"))
