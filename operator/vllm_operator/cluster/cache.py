@@ -59,6 +59,7 @@ class Cache:
         self._parts_by_instance: defaultdict[Key, dict[tuple[Kind, str], None]] = defaultdict(dict)
         self._models_by_claim: defaultdict[Key, set[str]] = defaultdict(set)
         self._served: set[Kind] = set()
+        self._listed: set[tuple[Kind, str | None]] = set()
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
     def put(self, kind: Kind, live: LiveObject) -> bool:
@@ -132,6 +133,14 @@ class Cache:
         news = served is not self.serves(kind)
         (self._served.add if served else self._served.discard)(kind)
         return news
+
+    def is_listed(self, kind: Kind, namespace: str | None) -> bool:
+        """Whether everything is here that there was of a kind, in one namespace or in all, when it was last listed."""
+        return (kind, namespace) in self._listed
+
+    def set_listed(self, kind: Kind, namespace: str | None, *, listed: bool) -> None:
+        """Remember that; it is not so from the beginning of a list to its end."""
+        (self._listed.add if listed else self._listed.discard)((kind, namespace))
 
     def model_of(self, live: LiveObject) -> Key | None:
         """The model that a child or a pod belongs to; None where there is none (any more)."""

@@ -25,7 +25,7 @@ from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.session import open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
 from vllm_operator.controller.follow import Components, follow, wait_until_served
-from vllm_operator.controller.handlers import register
+from vllm_operator.controller.handlers import register, take_in
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
@@ -266,7 +266,8 @@ async def _end_left_watches() -> None:
 
 def _registry(components: Components, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    register(registry, components.intake)
+    register(registry)
+    take_in(components.intake)
 
     async def share_session(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=server, aiohttp_session=session)

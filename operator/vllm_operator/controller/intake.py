@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.claims import claims_of_spec
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
+
+logger = logging.getLogger(__name__)
 
 
 class Intake:
@@ -61,6 +64,10 @@ class Intake:
         if self._cache.set_served(kind, served=found is not None):
             self.everything()
 
+    def listing(self, kind: Kind, namespace: str | None) -> Listing:
+        """Begin to take in a list of all objects of a kind, in one namespace or in all."""
+        return Listing(self, self._cache, kind, namespace)
+
     def everything(self, namespace: str | None = None) -> None:
         """Have every model looked at, and every namespace that holds a model or what models share; or one of them.
 
@@ -96,6 +103,32 @@ class Intake:
             yield model
         elif kind is not POD:
             yield NamespaceKey(live.namespace)
+
+
+class Listing:
+    """One list of a watched kind, from before it is asked for until all of it is in the cache."""
+
+    def __init__(self, intake: Intake, cache: Cache, kind: Kind, namespace: str | None) -> None:
+        self._intake = intake
+        self._cache = cache
+        self._place = (kind, namespace)
+        self._unseen = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
+        cache.set_listed(*self._place, listed=False)
+
+    def seen(self, live: LiveObject) -> None:
+        """Take in that the list holds an object."""
+        self._unseen.pop(live.uid, None)
+
+    def end(self) -> None:
+        """Take in that the list is over: what was known before it began and is not in it was deleted meanwhile."""
+        kind, _ = self._place
+        for uid, key in self._unseen.items():
+            live = self._cache.get(kind, key)
+            if live is not None and live.uid == uid:
+                logger.info("%s %s is gone, and no watch said so", kind.kind, key)
+                self._intake.deleted(kind, live)
+        self._unseen = {}
+        self._cache.set_listed(*self._place, listed=True)
 
 
 def _claims(live: LiveObject) -> AbstractSet[str]:
