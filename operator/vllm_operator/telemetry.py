@@ -27,13 +27,15 @@ _BUCKETS: Final = tuple(round(0.0005 * 1.3**step, 6) for step in range(40))
 
 
 class EngineMetrics(Collector):
-    """How many engines are in which state, and why, as the operator last saw each model.
+    """How many engines are in which state, and why, and how many models wait for a new pod template.
 
-    The labels are state and reason, two small sets of words: what is wrong with which model its status says.
+    Both as the operator last saw each model. The labels are state and reason, two small sets of words: what is wrong
+    with which model its status says.
     """
 
     def __init__(self) -> None:
         self._engines: dict[Hashable, collections.Counter[tuple[str, str]]] = {}
+        self._pending: set[Hashable] = set()
 
     def count(self, model: Hashable, engines: Iterable[EngineReport]) -> None:
         """The engines of one model, instead of what was counted of it before."""
@@ -43,16 +45,23 @@ class EngineMetrics(Collector):
         else:
             self._engines.pop(model, None)
 
+    def count_pending(self, model: Hashable, *, pending: bool) -> None:
+        """Whether the engines of one model keep a pod template that this version of the operator renders otherwise."""
+        (self._pending.add if pending else self._pending.discard)(model)
+
     def clear(self) -> None:
         """Forget every model: another replica counts them now."""
         self._engines.clear()
+        self._pending.clear()
 
     def collect(self) -> Iterator[Metric]:
-        """The metric, when it is asked for."""
+        """The metrics, when they are asked for."""
         family = GaugeMetricFamily("vllm_operator_engines", "Engines by state and reason.", labels=["state", "reason"])
         for labels, number in sorted(sum(self._engines.values(), collections.Counter()).items()):
             family.add_metric(labels, number)
         yield family
+        help_text = "Models whose engines keep a pod template that this version of the operator renders otherwise."
+        yield GaugeMetricFamily("vllm_operator_template_updates_pending", help_text, value=len(self._pending))
 
 
 class Telemetry:

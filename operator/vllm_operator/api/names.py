@@ -23,6 +23,10 @@ SHARED: Final = (MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP, GATES_CONFIG_MAP)
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""
 
+DELETION_COST: Final = f"{GROUP}/deletion-cost"
+"""Annotation of a pod: the `controller.kubernetes.io/pod-deletion-cost` that the operator has given it. A cost that
+differs from it is somebody else's."""
+
 KEY_ORIGIN: Final = f"{GROUP}/api-key"
 """Annotation of the binding Secret: whether its API key was generated, or is one that the spec names."""
 
@@ -43,8 +47,8 @@ ENGINE_CONTAINER: Final = "vllm"
 """Name of the engine's container in its pod."""
 
 POD_SPEC_HASH: Final = f"{GROUP}/pod-spec-hash"
-"""Annotation of the Deployment: digest of what the spec asked of the pods when its pod template was made. It tells that
-a template is the current spec's where the revision that would say so was deleted."""
+"""Annotation of the Deployment: hash of what the spec asked of the pods for which its pod template was made. It tells
+whether that is the spec of now where the revision that would say so was deleted."""
 
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""

@@ -127,6 +127,11 @@ def pod_digest(spec: Mapping[str, Any]) -> str:
     return known
 
 
+def written_hash(spec: Mapping[str, Any]) -> str:
+    """Hash of what a spec asks of the pods, as it is written down; 16 hex digits."""
+    return hashlib.sha256(json_text.dumps(_comparable(spec), sort_keys=True)).hexdigest()[:16]
+
+
 def data_of(spec: Mapping[str, Any], template: Mapping[str, Any], config: Mapping[str, str]) -> dict[str, Any]:
     """The data of the revision of a spec (a whole one), its pod template and the files that the pods read."""
     kept = pod_spec(spec)
@@ -200,7 +205,7 @@ def _time(text: str) -> datetime | None:
 def _read(body: Mapping[str, Any]) -> Iterator[Revision]:
     """The revision that an object holds, if it holds one."""
     data, metadata = body.get("data"), body["metadata"]
-    if not isinstance(data, dict) or nesting_fault(data):
+    if not isinstance(data, dict):
         return
     spec, template = data.get("spec"), data.get("template")
     if not (isinstance(spec, dict) and isinstance(template, dict) and isinstance(template.get("spec"), dict)):
@@ -237,7 +242,7 @@ def _normal(spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Fields that this version does not know are left out: they cannot shape its pods.
     """
-    for _ in range(2):
+    for _ in range(0 if nesting_fault(spec) else 2):
         try:
             return _comparable(VLLMModelSpec.model_validate(spec, by_alias=True, by_name=False).manifest())
         except ValidationError as error:

@@ -49,7 +49,10 @@ class _Kept(NamedTuple):
 
 
 class Cache:
-    """Live objects by kind, namespace and name. Objects in it are never changed, only replaced."""
+    """Live objects by kind, namespace and name. Objects in it are never changed, only replaced.
+
+    They are kept packed (see `packed.py`) and given out as copies that are unpacked when they are read.
+    """
 
     def __init__(self) -> None:
         self._objects: defaultdict[Kind, dict[Key, _Kept]] = defaultdict(dict)

@@ -106,6 +106,15 @@ class Client:
         body = {**changes, "metadata": {**changes.get("metadata", {}), **guard}}
         return await self._merge(kind_of(live.kind).path(live.namespace, live.name), body)
 
+    async def annotate(self, live: LiveObject, annotations: Mapping[str, str | None]) -> LiveObject:
+        """Set annotations of this very object, or take out those that are None, in whatever state it is by now.
+
+        Raises:
+            ApiConflict: a new object has its name.
+        """
+        path = kind_of(live.kind).path(live.namespace, live.name)
+        return await self._merge(path, {"metadata": {"uid": live.uid, "annotations": dict(annotations)}})
+
     async def patch_status(self, model: LiveObject, status: Mapping[str, Any]) -> LiveObject:
         """Replace the status of this very model: what it holds beside `status` is taken out.
 

@@ -60,6 +60,7 @@ CHILDREN: Final = (
     PERSISTENT_VOLUME_CLAIM,
     NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
+    CONTROLLER_REVISION,
 )
 """What the operator makes, and repairs when somebody else changes it."""
 

@@ -34,7 +34,7 @@ def open_session(
     What the other side does not acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
     """
     tokens = (RotatingToken(token_file),) if token_file else ()
-    sockets = None if unacknowledged_seconds is None else functools.partial(_bounded_socket, unacknowledged_seconds)
+    sockets = None if unacknowledged_seconds is None else functools.partial(bounded_socket, unacknowledged_seconds)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets),
         headers={**headers, "User-Agent": "vllm-operator"},
@@ -43,7 +43,7 @@ def open_session(
     )
 
 
-def _bounded_socket(seconds: float, address: tuple[Any, ...]) -> socket.socket:
+def bounded_socket(seconds: float, address: tuple[Any, ...]) -> socket.socket:
     """A socket whose data the kernel gives up by itself, also while this process is frozen.
 
     It takes a whole request at once, where its limits allow that: none is to be continued after a freeze.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.cluster.kinds import kind_of
+from vllm_operator.cluster.kinds import POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -25,6 +25,7 @@ from vllm_operator.planner.attempts import Outcome
 from vllm_operator.planner.claims import handing_over
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.mend import disowned, in_the_way
+from vllm_operator.planner.plan import Wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.attempts import Attempt, Attempts
+    from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.plan import Deletion, Plan, Write
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ class PlanExecutor:
         execution = _Execution(self._client, self._cache, before, now, ours)
         await _side_by_side(execution.release(live) for live in plan.releases)
         for wave in sorted({write.wave for write in plan.writes}):
+            if wave is Wave.ENGINES:
+                await _side_by_side(execution.set_cost(cost) for cost in plan.costs)
             await _side_by_side(execution.write(write) for write in plan.writes if write.wave is wave)
             if execution.result.name_taken:
                 break  # half a model beside somebody else's object helps nobody
@@ -127,6 +131,17 @@ class _Execution:
             sticks = live.leaving or holds(live.body, write.desired)
             self._note(write, Outcome.APPLIED if sticks else Outcome.OVERWRITTEN)
             logger.info("%s: applied %s %s (%s)", live.namespace, live.kind, live.name, write.reason)
+
+    async def set_cost(self, cost: DeletionCost) -> None:
+        """Set what a pod costs. It is a wish: where it fails, the Deployment is written all the same."""
+        try:
+            live = await self._client.annotate(cost.pod, cost.annotations)
+        except ApiNotFound:
+            return
+        except ApiError as error:
+            logger.warning("%s: cannot set the deletion cost of %s: %s", cost.pod.namespace, cost.pod.name, error)
+        else:
+            self._cache.put(POD, live)
 
     async def release(self, live: LiveObject) -> None:
         """Hand a claim over to whoever mounts it; that it is gone already is no error."""

@@ -13,16 +13,19 @@ from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
+from vllm_operator.controller.requests import requests_of
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
+from vllm_operator.planner.template import is_pending
 from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
@@ -89,6 +92,7 @@ class ModelReconciler:
         self._look_at = look_at
         self._clock = clock
         self._executor = PlanExecutor(client, cache)
+        self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._memories: dict[Key, _Memory] = {}
@@ -103,6 +107,7 @@ class ModelReconciler:
             observation = await self._observe(key)
             self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
+            self._engine_metrics.count_pending(key, pending=is_pending(observation, plan))
             await self._tell(key, observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
@@ -118,7 +123,7 @@ class ModelReconciler:
         """
         ours = functools.partial(belongs, key.name)
         for _ in range(MOST_ROUNDS):
-            plan = decide(observation)
+            observation, plan = await self._decide(observation)
             if not plan.changes:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
@@ -126,6 +131,14 @@ class ModelReconciler:
             if result.failure is not None:
                 return decide(observation), result.failure
         return replace(decide(observation), look_again_at=observation.now), None
+
+    async def _decide(self, observation: Observation) -> tuple[Observation, Plan]:
+        """Decide, and once more where it depends on how much the engines have to do at this moment."""
+        plan = decide(observation)
+        if not plan.to_ask:
+            return observation, plan
+        asked = replace(observation, requests=await requests_of(self._managers, plan.to_ask))
+        return asked, decide(asked)
 
     async def _observe(self, key: Key) -> Observation:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
@@ -147,6 +160,7 @@ class ModelReconciler:
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
+        observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 
     def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:

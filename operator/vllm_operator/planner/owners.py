@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.api import revisions
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import (
     DESIRED_HASH,
@@ -62,8 +63,12 @@ def is_orphan(name: str, live: LiveObject) -> bool:
     """
     labels = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
     marked = DESIRED_HASH in live.annotations and labels.items() <= live.labels.items()
-    named = live.name in child_names(instance_name(name))
+    named = live.name in child_names(instance_name(name)) or _is_revision(name, live)
     return marked and named and live.kind != _KEPT_KIND and live.controller is None
+
+
+def _is_revision(name: str, live: LiveObject) -> bool:
+    return live.kind == revisions.KIND and revisions.is_revision_name(instance_name(name), live.name)
 
 
 def controlled_by(uid: str, live: LiveObject) -> bool:

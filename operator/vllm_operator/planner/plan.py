@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.cause import Lookup
     from vllm_operator.diagnosis.lookups import PodLookup
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.news import News
 
 
@@ -52,6 +53,11 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    applied_template: Mapping[str, Any] | None = None
+    """The pod template that the operator has applied to the live Deployment, without what others added; None where
+    nobody asked for it."""
+    requests: Mapping[str, float] | None = None
+    """Requests that each engine works on, by its pod's uid, as far as its manager says; None where nobody was asked."""
 
     @property
     def raw(self) -> Mapping[str, Any]:
@@ -110,6 +116,11 @@ class Deletion:
 class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
+    to_ask: tuple[LiveObject, ...] = ()
+    """Engines whose managers are to be asked how much they have to do, before anything else: with their answers is
+    decided anew."""
+    costs: tuple[DeletionCost, ...] = ()
+    """What pods shall cost, right before the Deployment is written: its controllers take the cheapest away first."""
     writes: tuple[Write, ...] = ()
     releases: tuple[LiveObject, ...] = ()
     """Claims to hand over to whoever mounts them: they lose their owner, and nothing else."""

@@ -38,6 +38,10 @@ class Subject:
     """Whether the API server serves PodMonitor."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
+    restart_warning: str = ""
+    """What is wrong with the restart that the model's annotation asks for; empty where nothing is."""
+    pending_template: str = ""
+    """In what the pod template differs that waits for the user; empty where none waits."""
 
     @property
     def pod(self) -> Mapping[str, Any]:
@@ -84,6 +88,11 @@ def second_scaler(subject: Subject) -> str | None:
         f"to spec.replicas each time: let its target be {KIND} {subject.model.name} ({API_VERSION}), which has a scale "
         "subresource"
     )
+
+
+def restart_unread(subject: Subject) -> str | None:
+    """A restart that the user asked for in words that are no time."""
+    return subject.restart_warning or None
 
 
 def nobody_allowed(subject: Subject) -> str | None:
@@ -309,6 +318,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     keys_unreadable,
     keys_differ,
     second_scaler,
+    restart_unread,
     nobody_allowed,
     heard_by_nobody,
     outside_shut_out,

@@ -236,6 +236,15 @@ async def test_a_patch_is_for_this_very_object_as_it_was_seen(client: Client, an
     assert body == {"metadata": {"managedFields": [], **guard}, "spec": {"ports": []}}
 
 
+async def test_annotations_are_for_this_very_object_in_whatever_state(client: Client, answers: Answers) -> None:
+    answers.reply(200, live(CHILD))
+    await client.annotate(as_live(live(CHILD)), {"a": "1", "b": None})
+    ((method, path, _, kind, body),) = answers.asked
+    assert (method, path) == ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen")
+    assert kind == "application/merge-patch+json"
+    assert body == {"metadata": {"uid": "uid-of-Deployment", "annotations": {"a": "1", "b": None}}}
+
+
 async def test_a_status_is_for_this_very_object(client: Client, answers: Answers) -> None:
     answers.reply(200, resource())
     model = as_live({**resource(), "status": {"replicas": 7, "warnings": ["an old one"]}})

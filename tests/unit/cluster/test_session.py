@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 
-from vllm_operator.cluster.session import open_session
+from vllm_operator.cluster.session import bounded_socket, open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +125,15 @@ async def test_a_listing_is_read_however_deep_one_of_its_objects_is() -> None:
     ):
         found = await response.json()  # as kopf reads it
         assert found["items"][0]["metadata"] == {"name": "a"}
+
+
+def test_what_the_other_side_does_not_acknowledge_is_given_up_by_the_kernel_and_a_request_fits_into_it() -> None:
+    with bounded_socket(2.5, (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as made:
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 128 * 1024
+
+
+async def test_a_session_whose_data_is_given_up_works_as_any_other() -> None:
+    guard = Guard("x")
+    async with guard.server() as server, open_session(plain_tls(), {}, unacknowledged_seconds=2.5) as session:
+        assert (await session.get(server.make_url("/"))).status == 401

@@ -18,13 +18,13 @@ from tests.support.resources import (
     child_of,
     condition,
     deployment_status,
+    desired,
     live,
     pod,
     resource,
 )
 from vllm_operator.api.live import LiveObject, key_of, live_object
 from vllm_operator.api.names import MANAGED_BY
-from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
 from vllm_operator.cluster.queue import NamespaceKey, QueueKey
@@ -45,7 +45,6 @@ from vllm_operator.errors import (
     OperatorError,
 )
 from vllm_operator.render import manager
-from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ class Server:
         self.events: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
         self.status: Finding = EngineStatus("starting", "Loading", phase="Downloading")
+        self.busy: dict[str, EngineStatus] = {}
+        """What managers answer by their URLs, where it is not `status`."""
         self.errors: dict[str, Exception] = {}
         self.mounting: list[dict[str, Any]] = []
         self.version = 1000
@@ -125,6 +126,16 @@ class Server:
         self.version += 1
         return live_object({**found.body, "metadata": {**metadata, "resourceVersion": str(self.version)}})
 
+    async def annotate(self, found: LiveObject, annotations: dict[str, str | None]) -> LiveObject:
+        """Keep annotations of a pod."""
+        if "annotate" in self.errors:
+            raise self.errors["annotate"]
+        self.writes.append(("Pod", found.name, False))
+        kept = {key: value for key, value in annotations.items() if value is not None}
+        self.version += 1
+        metadata = {**found.body["metadata"], "annotations": kept, "resourceVersion": str(self.version)}
+        return live_object({**found.body, "metadata": metadata})
+
     async def pods(self, namespace: str) -> list[dict[str, Any]]:
         """Pods of a namespace."""
         self.reads.append(("Pod", namespace))
@@ -153,7 +164,7 @@ class Server:
     async def read(self, url: str) -> Finding:
         """What the manager in a pod says."""
         self.reads.append(("status", url))
-        return self.status
+        return self.busy.get(url) or self.status
 
     async def post_event(self, event: dict[str, Any]) -> None:
         """Keep an Event."""
@@ -224,7 +235,7 @@ def cached(control: Control, kind: Kind) -> dict[str, Any]:
     return copy.deepcopy(dict(found.body))
 
 
-CHILDREN = [*map(key_of, children(parse_resource(resource())))]
+CHILDREN = [*map(key_of, desired(resource()))]
 
 
 async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_then_nothing() -> None:
@@ -821,13 +832,14 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, pending = serving.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, _ = serving.engine_metrics.collect()
     assert family.samples == []
 
 
@@ -962,3 +974,42 @@ async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) 
     scale(serving, 5)
     await serving.reconcile()
     assert ("Deployment", "qwen", True) in serving.server.writes
+
+
+# --- which engines go first
+
+
+def fleet(**requests: float) -> Control:
+    """A model of three engines that has just been told to have two; `requests` are those of its engines by name."""
+    control = Control(resource(replicas=2))
+    control.have(*as_desired(resource(replicas=3), **deployment_status(3)).values())
+    for number, (name, count) in enumerate(requests.items()):
+        found = {**pod(name, ready=True, podIP=f"10.0.0.{number}"), "spec": silent()["spec"]}
+        control.cache.put(POD, as_live(found))
+        url = f"http://10.0.0.{number}:8480/status"
+        control.server.busy[url] = EngineStatus("serving", ready=True, requests=count)
+    return control
+
+
+async def test_the_engine_with_the_least_work_is_marked_right_before_the_deployment_is_scaled_down() -> None:
+    control = fleet(a=3, b=0, c=5)
+    await control.reconcile()
+    assert control.server.writes == [("Pod", "b", False), ("Deployment", "qwen", True)]
+    assert len([url for kind, url in control.server.reads if kind == "status"]) == 3
+    marked = control.cache.get(POD, Key("team", "b"))
+    assert marked is not None
+    assert marked.annotations["controller.kubernetes.io/pod-deletion-cost"] == "-1"
+
+
+@pytest.mark.parametrize("error", [ApiRefused("PATCH", "forbidden"), ApiNotFound("PATCH", "gone")])
+async def test_a_mark_that_cannot_be_set_does_not_keep_the_deployment_from_being_scaled_down(error: ApiError) -> None:
+    control = fleet(a=3, b=0, c=5)
+    control.server.errors["annotate"] = error
+    assert await control.reconcile() is None
+    assert control.server.writes == [("Deployment", "qwen", True)]
+
+
+async def test_engines_with_equal_work_are_scaled_down_without_a_mark() -> None:
+    control = fleet(a=0, b=0, c=0)
+    await control.reconcile()
+    assert control.server.writes == [("Deployment", "qwen", True)]
