@@ -53,6 +53,10 @@ class Nothing:
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
+    async def check_listable(self, kind: Kind, _namespace: str | None) -> None:
+        """The next error, if it is about this kind."""
+        await self.check_served(kind)
+
     async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
@@ -83,11 +87,13 @@ def parts(client: Nothing | None = None) -> follow.Components:
     telemetry = Telemetry(asyncio.Event())
     settings = Settings(workers=1)
     watches = Watches()
+    cache = Cache()
     for kind in WATCHED:
         watches.succeeded(Place(kind))
+        cache.set_listed(kind, None, listed=True)
     some = cast("Client", client or Nothing())
     managers = cast("EngineStatusReader", None)  # no test here has a pod
-    return follow.Components(settings, some, managers, Cache(), Queue(), telemetry, watches)
+    return follow.Components(settings, some, managers, cache, Queue(), telemetry, watches)
 
 
 async def worked(made: follow.Components, reconciler: Fickle) -> None:
@@ -248,10 +254,16 @@ async def test_what_the_start_lacks_for_a_moment_is_waited_for_and_told(
 
 @pytest.mark.parametrize("error", [FORBIDDEN, ApiUnavailable("GET", "429")], ids=["forbidden", "down"])
 async def test_one_failed_request_of_the_first_listing_does_not_end_the_start(error: ApiError) -> None:
-    made = impatient(Nothing(error), 60)
+    client = Nothing(error)
+    made = impatient(client, 60)
+    made.cache.set_listed(MODEL, None, listed=False)
     ready = asyncio.Event()
     task = asyncio.create_task(follow.follow(made, ready))
     async with asyncio.timeout(60):
+        while client.errors:  # noqa: ASYNC110 # the fake has no event
+            await asyncio.sleep(0.005)
+        assert not ready.is_set()
+        made.cache.set_listed(MODEL, None, listed=True)
         await ready.wait()
     task.cancel()
 
