@@ -123,7 +123,7 @@ async def test_a_kind_that_goes_and_comes_back_makes_it_unready_and_is_followed_
     async with running(server) as operator:
         await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
         async with asyncio.timeout(SECONDS):
-            while await operator.unready():  # until it knows who leads
+            while await operator.unready():  # noqa: ASYNC110 # until it knows who leads, which it says there alone
                 await asyncio.sleep(0.01)
         server.drop(MODEL)
         asked = len(server.asked)
