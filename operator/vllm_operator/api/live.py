@@ -59,6 +59,20 @@ class LiveObject:
             object.__setattr__(self, "content", self.content())
         return self.content  # type: ignore[return-value] # what reads it is gone
 
+    def copy(self) -> LiveObject:
+        """The same object, whose reader unpacks a copy of its own."""
+        return LiveObject(
+            self.kind,
+            self.namespace,
+            self.name,
+            self.uid,
+            self.resource_version,
+            self.generation,
+            self.leaving,
+            self.controller,
+            self.content,
+        )
+
     @property
     def key(self) -> ObjectKey:
         """Kind and name."""

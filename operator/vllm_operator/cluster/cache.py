@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.claims import claims_of_spec
+from vllm_operator.api.live import Controller
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
 from vllm_operator.api.resource import forget_resource
 from vllm_operator.cluster.kinds import MODEL, POD
@@ -67,7 +68,7 @@ class Cache:
 
     def put(self, kind: Kind, live: LiveObject) -> bool:
         """Take in an object, unless what is here is as new. Returns whether anything changed."""
-        key = Key(live.namespace, live.name)
+        key = _key(live.namespace, live.name)
         known = self._objects[kind].get(key)
         if live.resource_version <= self._deleted.get(live.uid, 0):
             return False
@@ -76,7 +77,15 @@ class Cache:
                 return False
             self._unindex(kind, key, known)  # its labels may say another model than before
         packed = self._packers[kind].pack(_slim(kind, live.body))
-        kept = self._objects[kind][key] = _Kept(replace(live, content=packed), _places(kind, live))
+        head = replace(
+            live,
+            kind=kind.kind,
+            namespace=key.namespace,
+            name=key.name,
+            controller=_interned(live.controller),
+            content=packed,
+        )
+        kept = self._objects[kind][key] = _Kept(head, _places(kind, live))
         self._index(kind, key, kept)
         return True
 
@@ -103,7 +112,7 @@ class Cache:
     def get(self, kind: Kind, key: Key) -> LiveObject | None:
         """One object."""
         kept = self._objects[kind].get(key)
-        return replace(kept.live) if kept else None
+        return kept.live.copy() if kept else None
 
     def has(self, kind: Kind, key: Key, uid: str) -> bool:
         """Whether this very object is here, or known to be deleted."""
@@ -112,7 +121,7 @@ class Cache:
 
     def items(self, kind: Kind) -> Iterator[tuple[Key, LiveObject]]:
         """All objects of a kind, as they are now."""
-        return ((key, replace(kept.live)) for key, kept in list(self._objects[kind].items()))
+        return ((key, kept.live.copy()) for key, kept in list(self._objects[kind].items()))
 
     def pods(self, namespace: str, instance: str) -> tuple[LiveObject, ...]:
         """Pods of one model's engines."""
@@ -125,7 +134,7 @@ class Cache:
     def _parts(self, namespace: str, instance: str, *, pods: bool) -> Iterator[LiveObject]:
         for kind, name in self._parts_by_instance.get(Key(namespace, instance), ()):
             if (kind is POD) is pods:
-                yield replace(self._objects[kind][Key(namespace, name)].live)
+                yield self._objects[kind][Key(namespace, name)].live.copy()
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knew an optional kind when it was last asked."""
@@ -161,7 +170,7 @@ class Cache:
     def models(self, namespace: str) -> tuple[LiveObject, ...]:
         """Models of a namespace, in no order."""
         known = self._objects[MODEL]
-        return tuple(replace(known[Key(namespace, name)].live) for name in self._models_by_namespace.get(namespace, ()))
+        return tuple(known[Key(namespace, name)].live.copy() for name in self._models_by_namespace.get(namespace, ()))
 
     def has_models(self, namespace: str) -> bool:
         """Whether there is a model in a namespace."""
@@ -210,8 +219,20 @@ class Cache:
                 del self._parts_by_instance[instance]
 
 
+def _key(namespace: str, name: str) -> Key:
+    """A key of texts that all that is called so have in common: each object comes with its own of all of them."""
+    return Key(sys.intern(namespace), sys.intern(name))
+
+
+def _interned(controller: Controller | None) -> Controller | None:
+    """A child's owner, of the texts that its siblings have too."""
+    if controller is None:
+        return None
+    return Controller(sys.intern(controller.kind), sys.intern(controller.name), sys.intern(controller.uid))
+
+
 def _instance(live: LiveObject) -> Key:
-    return Key(live.namespace, live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR, ""))
+    return _key(live.namespace, live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR, ""))
 
 
 def _places(kind: Kind, live: LiveObject) -> tuple[Key, ...]:
@@ -219,7 +240,7 @@ def _places(kind: Kind, live: LiveObject) -> tuple[Key, ...]:
     if kind is MODEL:
         return tuple(Key(live.namespace, claim) for claim in sorted(claims_of_spec(live.body.get("spec"))))
     named, owner = _instance(live), controlling_model(live)
-    owned = Key(live.namespace, instance_name(owner)) if owner else named
+    owned = _key(live.namespace, instance_name(owner)) if owner else named
     return (named,) if owned == named else (named, owned)
 
 
