@@ -31,33 +31,36 @@ async def wait_until_synced(
         ApiError: the API server does not list the objects of a kind, and did not for `patience_seconds`.
     """
     for kind in WATCHED:
+        check = functools.partial(client.check_listable, kind, namespace)
+        if namespace is not None:  # one that was listed may be gone since, or the rights there
+            await patiently(check, seconds=patience_seconds)
         while not cache.is_listed(kind, namespace):
-            await patiently(functools.partial(client.check_listable, kind, namespace), seconds=patience_seconds)
+            await patiently(check, seconds=patience_seconds)
             await _wait_for_list(cache, kind, namespace)
 
 
-async def stale_objects(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
-    """Objects in the cache that no longer exist: their deletion fell into a gap between two watches.
+async def stale_objects(client: Client, cache: Cache, namespace: str | None = None) -> list[tuple[Kind, Key, str]]:
+    """Objects in the cache, of one namespace or of all, that no longer exist: no watch brought their deletion.
 
     Raises:
         ApiError: the API server does not list the objects.
     """
     found = []
     for kind in WATCHED:
-        before = {live.uid: key for key, live in cache.items(kind)}
-        living = {identity.uid async for identity in client.identities(kind)}
+        before = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
+        living = {identity.uid async for identity in client.identities(kind, namespace)}
         found += [(kind, key, uid) for uid, key in before.items() if uid not in living]
     return found
 
 
-async def listed(client: Client, kind: Kind) -> list[LiveObject] | None:
-    """Our objects of an optional kind; None where the API server does not serve it.
+async def listed(client: Client, kind: Kind, namespace: str | None = None) -> list[LiveObject] | None:
+    """Our objects of an optional kind, in one namespace or in all; None where the API server does not serve it.
 
     Raises:
         ApiError: the API server does not say.
     """
     try:
-        return [live async for live in client.objects(kind)]
+        return [live async for live in client.objects(kind, namespace)]
     except ApiNotFound:
         return None
 

@@ -29,7 +29,7 @@ class Lister:
         self.refusal: ApiError | None = None
         self.asked: list[Kind] = []
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
         """What exists."""
         for name in self.models if kind is MODEL else ():
             yield Identity("team", name, f"uid-of-{name}")
