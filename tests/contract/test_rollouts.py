@@ -80,6 +80,16 @@ def numbers(namespace: Namespace) -> dict[str, Any]:
     return found
 
 
+def wait_numbers(namespace: Namespace, wanted: dict[str, Any]) -> None:
+    """Until the Deployment has this strategy."""
+    until(lambda: numbers(namespace) == wanted, what=f"the strategy {wanted}")
+
+
+def wait_pods(namespace: Namespace, count: int) -> None:
+    """Until there are so many engines."""
+    until(lambda: len(pods(namespace)) == count, what=f"{count} engines")
+
+
 def wait_followed(namespace: Namespace, replicas: int, tokens: int) -> None:
     """Until the operator has written these, the controller has followed, and the numbers are those of rest again."""
 
@@ -108,9 +118,9 @@ def test_an_engine_that_serves_outlives_quick_edits_of_the_pods_and_of_replicas(
         namespace.model(replicas=replicas, **length(tokens))
         if pace == "one after the other":
             wait_followed(namespace, replicas, tokens)
-            until(lambda wanted=replicas + 1: len(pods(namespace)) == wanted, what="the pods of this edit")
+            wait_pods(namespace, replicas + 1)
     wait_followed(namespace, 1, 1027)
-    until(lambda: len(pods(namespace)) == 2, what="the one that serves, and its successor")
+    wait_pods(namespace, 2)
     assert serving in uids(namespace)
     wait_ready(namespace)
     assert serving not in uids(namespace)
@@ -140,9 +150,7 @@ def test_an_engine_goes_first_where_the_next_one_finds_no_node_and_the_numbers_g
     assert numbers(namespace)["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     wait_ready(namespace)
     assert old.isdisjoint(uids(namespace))
-    until(
-        lambda: numbers(namespace)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}, what="the numbers of rest"
-    )
+    wait_numbers(namespace, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
     assert "rollout" not in namespace.get("vllmmodel", "qwen")["status"]
 
 
@@ -153,14 +161,14 @@ def test_each_strategy_is_taken_by_the_api_server_after_each_other_one(
     namespace.model()
     namespace.wait_for("deployment", "qwen")
     wait_ready(namespace)
-    expected = {
+    expected: dict[str, dict[str, Any]] = {
         "Recreate": {"type": "Recreate"},
         "InPlace": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
         "Surge": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
     }
     for strategy in ("Recreate", "InPlace", "Recreate", "Surge", "InPlace", "Surge"):
         namespace.model(rollout={"strategy": strategy})
-        until(lambda wanted=expected[strategy]: numbers(namespace) == wanted, what=strategy)
+        wait_numbers(namespace, expected[strategy])
 
 
 def test_paused_the_pods_stay_as_they_are_while_replicas_change_and_go_on_when_resumed(
@@ -173,7 +181,7 @@ def test_paused_the_pods_stay_as_they_are_while_replicas_change_and_go_on_when_r
     wait_ready(namespace)
     old = uids(namespace)
     namespace.model(replicas=2, rollout=paused, **length(1025))
-    until(lambda: len(pods(namespace)) == 2, what="one engine more")
+    wait_pods(namespace, 2)
     serve_all(namespace)
     namespace.wait_reason("RolloutPaused")
     assert old <= uids(namespace)
