@@ -268,7 +268,11 @@ class Client:
                 seconds = min(left, self._timeout_seconds)
                 # the API server gives up by itself too: a request of its outlives the connection it came by
                 bound = {} if left == math.inf else {"timeout": f"{max(1, int(seconds * 1000))}ms"}
-                return await self._send(method, path, data, headers, {**(parameters or {}), **bound}, seconds=seconds)
+                where = {**(parameters or {}), **bound}
+                try:
+                    return await self._send(method, path, data, headers, where, seconds=seconds)
+                finally:
+                    data.hang_up()
 
     async def _send(
         self,
@@ -286,6 +290,8 @@ class Client:
                 method, self._server + path, params=parameters, data=data, headers=headers, timeout=timeout
             ) as response:
                 content = await response.read()
+                if data is not None:
+                    data.answered()
                 if response.ok:
                     answer: dict[str, Any] = _parsed(content)
                     return answer

@@ -185,11 +185,11 @@ def _fence(settings: Settings) -> LeaseFence:
 def _elector(settings: Settings, session: aiohttp.ClientSession, server: str, fence: LeaseFence) -> LeaderElector:
     """Who stands for election: by a client of its own, since a renewal must not wait for other requests.
 
-    A renewal that gets no answer is given up while there is time for another one.
+    A renewal that gets no answer is given up while there is time for another one, as client-go does it.
     """
     timing = Timing(settings.lease_duration_seconds, settings.renew_deadline_seconds, settings.retry_period_seconds)
     return LeaderElector(
-        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 3),
+        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 2),
         fence,
         namespace=settings.namespace,
         name=prefixed(settings.name, settings.lease_name),

@@ -64,6 +64,8 @@ class _Memory:
     uid: str
     attempts: Attempts = field(default_factory=dict)
     events: EventHistory = NO_EVENTS
+    told_at: datetime | None = None
+    """When the last status was written."""
 
 
 class ModelReconciler:
@@ -156,6 +158,7 @@ class ModelReconciler:
             now=now,
             attempts=memory.attempts,
             events=memory.events,
+            told_at=memory.told_at,
             operator_namespace=self._operator_namespace,
             release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
@@ -171,7 +174,7 @@ class ModelReconciler:
         """Observe a model again after its writes. What no watch had shown may be older than the cache takes in."""
         kept = {**before.attempts, **result.attempts}
         if before.model is not None:
-            self._memories[key] = _Memory(before.model.uid, kept, before.events)
+            self._memories[key] = replace(self._remembered(key, before.model), attempts=kept)
         children = {**self._children(key), **result.found}
         again = replace(before, children=children, pods=self._pods(key), attempts=kept)
         return with_known_claims(self._cache, again)
@@ -217,6 +220,7 @@ class ModelReconciler:
             self._forget(model)
             return
         self._cache.put(MODEL, live)
+        self._memories[key] = replace(self._remembered(key, model), told_at=self._clock())
         if is_available(live.body) != is_available(model.body):
             self._look_at(NamespaceKey(model.namespace))
         told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)

@@ -37,6 +37,7 @@ from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
+from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
@@ -132,6 +133,9 @@ def _telling(
     """The plan that says this in the status, and changes nothing else."""
     if live.status == status:
         return Plan(look_again_at=look_again_at)
+    later = told_again_at(live.status, status, observation.told_at, observation.now)
+    if later is not None:
+        return Plan(look_again_at=min(later, look_again_at or later))
     news = news_of(live.body, status)
     due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
@@ -189,10 +193,10 @@ def _rollout(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
-    deployment = next(child for child in desired if child["kind"] == "Deployment")
+    deployment = _deployment(desired)
     live = observation.children.get(key_of(deployment))
     seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
-    excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
+    excluded = _excluded(model, deployment, observation)
     return RolloutView(
         model=model.name,
         planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
@@ -200,6 +204,15 @@ def _rollout(
         revision=choice.revisions[0]["metadata"]["name"],
         told=observation.raw.get("status", {}).get("rollout"),
     )
+
+
+def _deployment(desired: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(child for child in desired if child["kind"] == "Deployment")
+
+
+def _excluded(model: VLLMModel, deployment: Mapping[str, Any], observation: Observation) -> str:
+    """What keeps two engines of it from being there at the same time."""
+    return exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
 
 
 def _led(child: Mapping[str, Any], view: RolloutView) -> Mapping[str, Any]:
@@ -292,12 +305,14 @@ def _subject(
     choice: Choice,
 ) -> Subject:
     """What warnings are about."""
+    deployment = _deployment(desired)
     return Subject(
         model=model,
-        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        deployment=deployment,
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        excluded=_excluded(model, deployment, observation),
         restart_warning=choice.warning,
         pending_template=choice.pending,
     )

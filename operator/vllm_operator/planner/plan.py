@@ -55,6 +55,8 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    told_at: datetime | None = None
+    """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None
     """The pod template that the operator has applied to the live Deployment, without what others added; None where
     nobody asked for it."""

@@ -13,12 +13,13 @@ from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.client import Identity
+from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
@@ -299,6 +300,63 @@ async def test_a_look_that_the_api_server_puts_off_is_not_taken_earlier() -> Non
     await worked(made, reconciler)
     assert made.queue._timers[QWEN].when() > asyncio.get_running_loop().time() + 90  # noqa: SLF001 # the appointment
     made.queue.cancel_delayed(QWEN)
+
+
+async def test_a_look_that_may_not_write_any_more_is_no_failure_and_is_taken_again() -> None:
+    made = parts()
+    reconciler = Fickle(NotLeading("another one leads"), None)
+    made.queue.add(QWEN)
+    await worked(made, reconciler)
+    assert reconciler.keys == [QWEN] * 2
+    assert made.telemetry.failures._value.get() == 0  # noqa: SLF001 # prometheus_client offers no other way
+
+
+async def test_one_that_stands_by_is_ready_and_looks_at_nothing_until_it_leads_and_at_everything_in_each_term(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fence = LeaseFence(lease_duration=15, renew_deadline=10, clock=lambda: 0.0)
+    made = replace(parts(), fence=fence)
+    made.cache.put(MODEL, as_live(resource()))
+    terms: list[list[QueueKey]] = []
+
+    def begin(_: object) -> Reconcilers:
+        terms.append([])
+        return cast("Reconcilers", Noting(terms[-1]))
+
+    monkeypatch.setattr(follow.Reconcilers, "of", begin)
+    ready = asyncio.Event()
+    task = asyncio.create_task(follow.follow(made, ready))
+    async with asyncio.timeout(60):
+        await ready.wait()
+        assert terms == []
+        for number in (1, 2):
+            fence.renewed(0.0)
+            while len(terms) < number or set(terms[-1]) != {QWEN, SHARED}:  # noqa: ASYNC110 # the fake has no event
+                await asyncio.sleep(0.005)
+            assert made.telemetry.leader._value.get() == 1  # noqa: SLF001 # as above
+            fence.lost()
+            while made.telemetry.leader._value.get():  # noqa: ASYNC110, SLF001 # as above
+                await asyncio.sleep(0.005)
+        made.queue.add(Key("team", "late"))
+        await asyncio.sleep(0.01)
+    assert Key("team", "late") not in terms[-1], "nobody works while another one leads"
+    task.cancel()
+
+
+class Noting:
+    """Reconcilers of a term that note what they look at."""
+
+    def __init__(self, looked: list[QueueKey]) -> None:
+        self.looked = looked
+        self.model = self
+        self.lookups = self
+
+    async def reconcile(self, key: QueueKey) -> None:
+        """One look."""
+        self.looked.append(key)
+
+    async def close(self) -> None:
+        """The end of the term's lookups."""
 
 
 class Spaces(Nothing):

@@ -44,6 +44,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
+from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
 from vllm_operator.telemetry import EngineMetrics
 
@@ -84,6 +85,8 @@ class Server:
         self.reads.append((kind.kind, name))
         if kind.kind in self.errors and kind.kind == "Secret":
             raise self.errors[kind.kind]
+        if (kind.kind, name) not in self.objects:
+            raise ApiNotFound("GET", "not found")
         return as_live(self.objects[kind.kind, name])
 
     async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
@@ -208,11 +211,12 @@ class Control:
         return await self.reconcilers.reconcile(key)
 
     async def settle(self) -> float | None:
-        """Passes until no lookup brings anything new."""
+        """Passes until no lookup brings anything new, with the pause between two statuses."""
         delay = await self.reconcile()
         await self.model.lookups.settled()
         while QWEN in self.looked_at:
             self.looked_at.remove(QWEN)
+            self.passed += PAUSE
             delay = await self.reconcile()
             await self.model.lookups.settled()
         return delay
@@ -355,6 +359,7 @@ async def test_a_child_that_cannot_be_written_now_is_told_once_and_tried_again_b
     assert condition(status, "Reconciling")["message"].startswith(f"Service qwen: {error.message}; Service qwen-eng")
     assert ("Deployment", "qwen") in control.server.objects
     control.server.errors.clear()
+    control.passed += PAUSE
     assert await control.reconcile() is None
     assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
 
@@ -711,7 +716,7 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_manage
     assert told["message"] == (
         "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen"
     )
-    assert delay == 10
+    assert delay == 9
     assert [event["reason"] for event in control.server.events] == ["WrongModel"]
 
 
@@ -841,6 +846,59 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     family, _ = serving.engine_metrics.collect()
     assert family.samples == []
+
+
+# --- pods that are kept
+
+
+def without_history() -> Control:
+    """A model that serves, whose Deployment an operator made that kept no revisions, and somebody changed."""
+    raw = resource(engine={"image": "x:2"})
+    raw["status"] = {"observedGeneration": 1, "conditions": []}
+    control = Control(raw)
+    deployment = child_of(resource(engine={"image": "x:1"}), "Deployment")
+    before = live(deployment, **deployment_status(1))
+    before["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
+    image: dict[str, Any] = {'k:{"name":"vllm"}': {"f:name": {}, "f:image": {}}}
+    fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": image}}}}
+    before["metadata"]["managedFields"] = [{"manager": "vllm-operator", "operation": "Apply", "fieldsV1": fields}]
+    control.have(before)
+    return control
+
+
+async def test_a_deployment_without_history_keeps_the_pods_that_were_applied_and_is_asked_for_them_once() -> None:
+    control = without_history()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert revision["data"]["template"]["spec"]["containers"] == [{"name": "vllm", "image": "x:1"}]
+    assert ("Deployment", "qwen") in control.server.reads
+    assert condition(control.server.statuses[-1], "TemplateUpdatePending")["status"] == "True"
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [1]
+    control.server.reads.clear()
+    await control.reconcile()
+    assert control.server.reads == []
+
+
+async def test_a_deployment_that_is_gone_by_the_time_it_is_asked_for_its_pods_is_made_anew() -> None:
+    control = without_history()
+    control.server.objects.clear()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert "x:2" in str(revision["data"]["template"])
+
+
+async def test_who_waits_for_new_pods_is_forgotten_with_the_model_and_with_the_leadership() -> None:
+    control = without_history()
+    await control.reconcile()
+    control.engine_metrics.clear()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
+    await control.reconcile()
+    control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
+    await control.reconcile()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
 
 
 # --- claims
@@ -974,6 +1032,27 @@ async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) 
     scale(serving, 5)
     await serving.reconcile()
     assert ("Deployment", "qwen", True) in serving.server.writes
+
+
+# --- how often it is told
+
+
+async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_it_ended() -> None:
+    control = Control(resource())
+    await control.reconcile()
+    for replicas in (1, 2, 1):
+        deployment = cached(control, DEPLOYMENT)
+        deployment["status"] = deployment_status(replicas, ready=0)
+        deployment["metadata"]["resourceVersion"] = str(int(deployment["metadata"]["resourceVersion"]) + 1)
+        control.cache.put(DEPLOYMENT, as_live(deployment))
+        control.passed += PAUSE / 10
+        delay = await control.reconcile()
+        assert delay is not None
+    assert delay == pytest.approx(0.7)
+    assert len(control.server.statuses) == 1
+    control.passed += timedelta(seconds=delay)
+    await control.reconcile()
+    assert [status["replicas"] for status in control.server.statuses] == [0, 1]
 
 
 # --- which engines go first
