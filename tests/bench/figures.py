@@ -62,6 +62,8 @@ class Still:
     """What the operator did while there was nothing to do."""
 
     idle_writes: int
+    idle_renewals: int
+    """Renewals of the Lease meanwhile: one in each retry period."""
     idle_cpu_seconds: float
     restart_writes: int
     stop_seconds: float
@@ -116,6 +118,8 @@ class Figures:
     deployment_ratio_to_bare_writes: float
     """Of the two medians."""
     idle_writes: int
+    idle_renewals_per_minute: float
+    """Of the Lease; they are no part of the idle writes."""
     restart_writes: int
     restart_stop_seconds: float
     restart_ready_seconds: float
@@ -180,6 +184,7 @@ def figures(measured: Measured, idle_seconds: float) -> Figures:
         bare_deployment_p95_ms=percentile(singles.bare_seconds, 0.95) * 1000,
         deployment_ratio_to_bare_writes=deployment_p50 / bare_deployment_p50,
         idle_writes=still.idle_writes,
+        idle_renewals_per_minute=still.idle_renewals * 60 / idle_seconds,
         restart_writes=still.restart_writes,
         restart_stop_seconds=still.stop_seconds,
         restart_ready_seconds=still.start_seconds,

@@ -111,6 +111,7 @@ class Phases:
         self._log.read()
         after = await operator.read()
         idle_writes = len(counted(self._log.writes, user_name(OPERATOR)))
+        idle_renewals = self._log.renewals[user_name(OPERATOR)]
         self._log.forget()
         stop_seconds = await operator.stop()
         operator = self.start()
@@ -122,6 +123,7 @@ class Phases:
             raise
         still = Still(
             idle_writes=idle_writes,
+            idle_renewals=idle_renewals,
             idle_cpu_seconds=after.cpu_seconds - before.cpu_seconds,
             restart_writes=len(counted(self._log.writes, user_name(OPERATOR))),
             stop_seconds=stop_seconds,

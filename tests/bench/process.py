@@ -54,6 +54,7 @@ class OperatorProcess:
             "VLLM_OPERATOR_LISTEN_HOST": "127.0.0.1",
             "VLLM_OPERATOR_LISTEN_PORT": str(self._port),
             "VLLM_OPERATOR_WORKERS": str(workers),
+            "VLLM_OPERATOR_NAMESPACE": "default",  # every cluster has it: the Lease lies there
         }
         if source is not None:
             environment["PYTHONPATH"] = str(source.resolve())

@@ -48,6 +48,7 @@ _ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("  p95", lambda found: f"{found.bare_deployment_p95_ms:.1f} ms"),
     ("  ratio of the two p50", lambda found: f"{found.deployment_ratio_to_bare_writes:.2f}"),
     ("idle writes", lambda found: f"{found.idle_writes}"),
+    ("  renewals of the Lease, per minute", lambda found: f"{found.idle_renewals_per_minute:.0f}"),
     ("restart writes", lambda found: f"{found.restart_writes}"),
     ("  stopped after", lambda found: f"{found.restart_stop_seconds:.2f} s"),
     ("  ready after", lambda found: f"{found.restart_ready_seconds:.2f} s"),

@@ -34,8 +34,15 @@ def read(*entries: dict[str, object]) -> list[Write]:
     return [write for one in entries if (write := parse(one)) is not None]
 
 
-def test_leases_are_no_writes() -> None:
-    assert read(entry("a", second=1, resource="leases")) == []
+def test_renewals_of_leases_are_counted_apart_by_user(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(orjson.dumps(entry("a", second=1, resource="leases")) + b"\n")
+    log = AuditLog(path)
+    log.read()
+    assert (log.writes, log.renewals) == ([], {"operator": 1})
+    log.forget()
+    log.close()
+    assert not log.renewals
 
 
 def test_an_object_stands_from_its_first_successful_write() -> None:

@@ -160,7 +160,7 @@ def test_the_role_is_enough_for_all_that_the_operator_does(
     as_service_account(installed, tmp_path / "kubeconfig")
     operator.stop()
     try:
-        with OperatorProcess(tmp_path / "kubeconfig", tmp_path) as limited:
+        with OperatorProcess(tmp_path / "kubeconfig", tmp_path, NAMESPACE="vllm-system") as limited:
             namespace.model(**EVERY_CHILD)
             namespace.wait_reason("EnginesStarting")
             for kind in ("networkpolicy", "poddisruptionbudget"):

@@ -106,7 +106,8 @@ def install_operator(cluster: Cluster) -> None:
             cluster.kubectl("get", "deployment", "vllm-operator", "--namespace", "vllm-system", "-o", "json")
         )
         available = found.get("status", {}).get("availableReplicas", 0)
-        return available == 1, f"operator: {available} of 1 available"
+        wanted = found["spec"]["replicas"]
+        return available == wanted, f"operator: {available} of {wanted} available"
 
     wait(OPERATOR_SECONDS, "the operator", look)
 

@@ -459,7 +459,7 @@ def program(engines: Engines) -> Iterator[Program]:
     engines["fleet"].wait_serving(2)
     scale_operator(engines.site.cluster, 0)
     yield Program(engines)
-    scale_operator(engines.site.cluster, 1)
+    scale_operator(engines.site.cluster, 2)
 
 
 def scale_operator(cluster: OwnCluster, count: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, WATCHED, Kind
+from vllm_operator.cluster.kinds import LEASE, MODEL, POD_MONITOR, WATCHED, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -37,6 +37,9 @@ class FakeApiServer:
         """Answers to the next requests for a kind, by `check`, `list` and `watch`; None breaks the connection."""
         self.asked: list[tuple[Kind, str]] = []
         self.address = ""
+        self.lease: dict[str, Any] | None = None
+        self.lease_failures: list[Failure] = []
+        """Answers to the next requests for the Lease."""
         self._streams: defaultdict[Kind, list[asyncio.Queue[Mapping[str, Any] | None]]] = defaultdict(list)
 
     def send(self, kind: Kind, event: Mapping[str, Any] | None) -> None:
@@ -70,6 +73,22 @@ class FakeApiServer:
             return await self._stream(request, kind)
         metadata = {"resourceVersion": "1"}
         return web.json_response({"kind": f"{kind.kind}List", "metadata": metadata, "items": []})
+
+    async def handle_lease(self, request: web.Request) -> web.Response:
+        """The one Lease, in whatever namespace; a write that names another version than the last is refused."""
+        if self.lease_failures:
+            status, headers, content = self.lease_failures.pop(0)
+            return web.Response(status=status, headers=headers, body=content)
+        if request.method != "GET":
+            body = await request.json()
+            last = self.lease and self.lease["metadata"]["resourceVersion"]
+            if body["metadata"].get("resourceVersion") != last:
+                return web.json_response({"message": "the object has been modified"}, status=409)
+            metadata = {**body["metadata"], "uid": "u", "resourceVersion": str(int(last or 0) + 1)}
+            self.lease = {**body, "metadata": metadata}
+        if self.lease is None:
+            return web.json_response({"message": "not found", "details": {"name": "vllm-operator"}}, status=404)
+        return web.json_response(self.lease)
 
     def _discovery(self, path: str) -> dict[str, Any]:
         if path == "/api":
@@ -111,6 +130,7 @@ async def fake_api_server() -> AsyncIterator[FakeApiServer]:
     """One on loopback, ended with the block."""
     fake = FakeApiServer()
     application = web.Application()
+    application.router.add_route("*", f"{LEASE.root}/{{tail:.+}}", fake.handle_lease)
     application.router.add_route("*", "/{tail:.*}", fake.handle)
     async with TestServer(application) as server:
         fake.address = str(server.make_url("/")).rstrip("/")

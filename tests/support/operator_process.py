@@ -15,6 +15,7 @@ from tests.support.servers import free_port
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 PROGRAM = Path(sys.executable).with_name("vllm-operator")
@@ -24,7 +25,9 @@ EXIT_SECONDS = 60.0
 class OperatorProcess:
     """Started by `start` or by a `with` block, and ended again by its process id."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, **settings: str) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, *, program: Sequence[str] = (), **settings: str) -> None:
+        self.program = program or (str(PROGRAM),)
+        """The command; an operator of another version has another one."""
         self.kubeconfig = kubeconfig
         self.settings = settings
         self.log_path = folder / "operator.log"
@@ -42,7 +45,10 @@ class OperatorProcess:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
-        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **self.settings}
+        # the Lease needs a namespace, and not every cluster of a test has that of the manifests; one that is started
+        # again after a kill is the next process of the same pod
+        lease = {"NAMESPACE": "default", "POD": f"operator-{self.port}"}
+        settings = {"LISTEN_HOST": "127.0.0.1", "LISTEN_PORT": str(self.port), "WORKERS": "4", **lease, **self.settings}
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self.kubeconfig),
@@ -50,7 +56,7 @@ class OperatorProcess:
         }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAM)], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.program, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         return self._process
 
@@ -59,6 +65,22 @@ class OperatorProcess:
         process = self.launch()
         until(lambda: self.get("/readyz") or process.poll() is not None, what="the operator")
         assert process.poll() is None, self.log()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it as a node does that loses its power."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def leads(self) -> bool:
+        """Whether it answers that it is the one that writes."""
+        return re.search(r"^vllm_operator_leader 1\.0$", self.get("/metrics"), re.MULTILINE) is not None
 
     def stop(self) -> int:
         """End it, and return its exit code."""

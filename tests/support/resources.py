@@ -10,7 +10,9 @@ from vllm_operator.api.live import ObjectKey, key_of, live_object
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.resource import VLLMModel, parse_resource
 from vllm_operator.planner.plan import Observation
+from vllm_operator.planner.template import chosen, with_chosen
 from vllm_operator.render.children import children
+from vllm_operator.render.context import NO_CLUSTER, RenderContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,20 +66,26 @@ def as_live(raw: Mapping[str, Any], kind: str = "") -> LiveObject:
 
 def deployment_status(replicas: int, *, ready: int | None = None, updated: int | None = None) -> dict[str, Any]:
     """Status of a Deployment whose controller has seen its first generation."""
+    serving = replicas if ready is None else ready
     counts = {
         "replicas": replicas,
         "updatedReplicas": replicas if updated is None else updated,
-        "readyReplicas": replicas if ready is None else ready,
+        "readyReplicas": serving,
+        "availableReplicas": serving,
+        "unavailableReplicas": replicas - serving,
     }
     return {"observedGeneration": 1, **{name: count for name, count in counts.items() if count}}
 
 
+def desired(raw: Mapping[str, Any], context: RenderContext = NO_CLUSTER) -> tuple[Mapping[str, Any], ...]:
+    """All children of a model as they are wanted where there is none yet."""
+    model, rendered = parse_resource(raw), children(parse_resource(raw), context)
+    return tuple(with_chosen(model, rendered, chosen(model, observation(raw), rendered)))
+
+
 def as_desired(raw: Mapping[str, Any], **status: Any) -> dict[ObjectKey, dict[str, Any]]:
     """All children of a model, live; `status` is that of the Deployment."""
-    return {
-        key_of(child): live(child, **(status if child["kind"] == "Deployment" else {}))
-        for child in children(parse_resource(raw))
-    }
+    return {key_of(child): live(child, **(status if child["kind"] == "Deployment" else {})) for child in desired(raw)}
 
 
 LOADING = {"started": False, "state": {"running": {"startedAt": "2026-11-22T11:00:00Z"}}}

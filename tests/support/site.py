@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "vllm-system"
 T = TypeVar("T")
 
-CHILDREN = "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets"
+CHILDREN = (
+    "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,controllerrevisions"
+)
 INSTANCE = "app.kubernetes.io/instance"
 
 

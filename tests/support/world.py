@@ -7,6 +7,7 @@ that tempts an operator to write again.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from vllm_operator.api.live import key_of
 from vllm_operator.api.quantity import quantity
 from vllm_operator.planner.claims import ClaimsSeen
 from vllm_operator.planner.decide import decide
+from vllm_operator.planner.template import needs_managed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +65,8 @@ class World:
         self.now = NOW
         self.fresh_key = "made-a-moment-ago"
         self.version = 100
+        self.applied_template: Mapping[str, Any] | None = None
+        """The pod template that was last applied, as `managedFields` would tell it."""
 
     def decide(self) -> Plan:
         """What would be done now."""
@@ -72,7 +76,10 @@ class World:
             "secrets": self.secrets,
             "claims": ClaimsSeen(mounted_by={}),
         }
-        return decide(observation(self.raw, self.children, *self.pods, now=self.now, **around))
+        seen = observation(self.raw, self.children, *self.pods, now=self.now, **around)
+        if needs_managed_fields(seen):
+            seen = replace(seen, applied_template=self.applied_template)
+        return decide(seen)
 
     def carry_out(self, plan: Plan) -> None:
         """Write children and status, and delete what is no longer wanted."""
@@ -89,6 +96,8 @@ class World:
         key = key_of(desired)
         before = self.children.get(key, {"metadata": {}})
         found: dict[str, Any] = stored(copy.deepcopy(dict(desired)))
+        if key.kind == "ControllerRevision":
+            found["data"] = copy.deepcopy(desired["data"])  # of whatever kind they are, the API server looks at none
         changed = before.get("spec") != found.get("spec")
         generation = before["metadata"].get("generation", 0) + (1 if changed else 0)
         found["metadata"] |= {"uid": f"uid-{key}", "resourceVersion": str(self.version), "generation": generation}
@@ -96,6 +105,7 @@ class World:
         if key.kind == "Service":
             found["spec"] |= {"sessionAffinity": "None", "ipFamilies": ["IPv4"], "clusterIPs": ["10.0.0.1"]}
         if key.kind == "Deployment":
+            self.applied_template = copy.deepcopy(desired["spec"]["template"])
             self.default_pods(found["spec"]["template"]["spec"])
             found["status"] = before.get("status", {})
         self.children[key] = found
@@ -123,6 +133,7 @@ class World:
                 wanted = found["spec"]["replicas"]
                 serving = wanted if ready is None else ready
                 counts = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": serving}
+                counts |= {"availableReplicas": serving, "unavailableReplicas": wanted - serving}
                 found["status"] = {"observedGeneration": found["metadata"]["generation"]} | {
                     name: count for name, count in counts.items() if count
                 }

@@ -23,6 +23,8 @@ class ConditionType(StrEnum):
     """The operator or the cluster is still on the way to what the spec asks for."""
     STALLED = "Stalled"
     """Nothing will change until somebody acts; the message says how."""
+    TEMPLATE_UPDATE_PENDING = "TemplateUpdatePending"
+    """This version of the operator would render other pods from the same spec; the engines keep theirs until asked."""
 
 
 class Reason(StrEnum):
@@ -58,6 +60,15 @@ class Reason(StrEnum):
     """The engine's manager cannot be started, and so no engine: its image has no python3."""
     ROLLING_OUT = "RollingOut"
     """A changed spec is on its way to the engines."""
+    ROLLOUT_WAITS = "RolloutWaits"
+    """The next engine of a rollout has found no node for longer than surgeTimeoutSeconds, and spec.rollout lets no old
+    one go for it, or that would not help. The message says what would."""
+    ROLLOUT_BLOCKED = "RolloutBlocked"
+    """A changed spec cannot reach the engines: spec.rollout lets none go, and none come beside them."""
+    ROLLOUT_PAUSED = "RolloutPaused"
+    """A changed spec waits: spec.rollout.paused holds it, or somebody holds the Deployment."""
+    REVISION_FAILS = "RevisionFails"
+    """Engines of the newest spec cannot start or do not stay up. The rollout stops there, and those before go on."""
     SCALING = "Scaling"
     """The number of engines is on its way to spec.replicas, or an engine's number of ranks to what was asked for."""
     SCALED_TO_ZERO = "ScaledToZero"
@@ -70,10 +81,14 @@ class Reason(StrEnum):
     """The spec cannot be followed; the children stay as they are."""
     NAME_TAKEN = "NameTaken"
     """A child's name belongs to an object that the operator did not make; it is left alone."""
+    OTHER_OPERATOR = "OtherOperator"
+    """A child's name belongs to an object of another release of the operator, which follows the model too, or did."""
     CHILD_REFUSED = "ChildRefused"
     """The API server refuses a child; the message is its own."""
     CHILD_NOT_WRITTEN = "ChildNotWritten"
     """The API server cannot write a child now; the message is its own, and the operator tries again by itself."""
+    NEWER_TEMPLATE = "NewerTemplate"
+    """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     AS_DESIRED = "AsDesired"
     """Nothing is left to do."""
 

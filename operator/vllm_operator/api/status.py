@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -61,19 +61,45 @@ class Engine(Model):
     )
 
 
+class RolloutProgress(Model):
+    """How far a changed spec has reached the engines."""
+
+    strategy: Literal["Surge", "InPlace", "Recreate"] = Field(
+        description="How engines are replaced now; Auto has become one of these."
+    )
+    reason: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] = Field(
+        description="Why by this strategy, and what the rollout waits for where somebody has to act."
+    )
+    revision: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="Name of the ControllerRevision that the engines are brought to."
+    )
+    updated: Annotated[int, Field(ge=0)] = Field(description="Engines of the newest template, ready or not.")
+    wanted: Annotated[int, Field(ge=0)] = Field(description="Engines that are to be of it.")
+
+
 class VLLMModelStatus(Model):
     """What the operator last saw."""
 
     observed_generation: Annotated[int, Field(ge=0)] = Field(description="Generation of the spec that was judged.")
     replicas: Annotated[int, Field(ge=0)] = Field(description="Engines that exist, ready or not.")
     ready_replicas: Annotated[int, Field(ge=0)] = Field(description="Engines that take traffic.")
+    updated_replicas: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Engines of the newest template, ready or not."
+    )
     selector: Annotated[str, StringConstraints(max_length=1024)] = Field(
         description="Label selector of the engines' pods, for autoscalers."
     )
     url: Annotated[str, StringConstraints(max_length=1024)] = Field(
         description="Base URL of the OpenAI-compatible API inside the cluster."
     )
+    operator: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        default=None,
+        description="Name of the operator's release that follows the model; left out for the default one.",
+    )
     binding: Binding = Field(description="Where an application finds the connection data.")
+    rollout: RolloutProgress | None = Field(
+        default=None, description="How far a changed spec has come; left out where no engine is to be replaced."
+    )
     engines: Annotated[list[Engine], Field(max_length=MAX_ENGINES)] | None = Field(
         default=None,
         description="The engines, those first that do not serve; left out where there are none. Of more than "
@@ -91,6 +117,6 @@ class VLLMModelStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        description="Ready, Available, Reconciling and Stalled.",
+        description="Ready, Available, Reconciling, Stalled and TemplateUpdatePending.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -20,6 +20,7 @@ from vllm_operator.api import meta
 from vllm_operator.api.names import instance_name, selector_text
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.cli.outside import comment
+from vllm_operator.cli.table import aligned, cells_of
 from vllm_operator.diagnosis.engines import report
 from vllm_operator.diagnosis.facts import is_dead, is_leaving
 from vllm_operator.render.manager import INTERPRETER, PORT_NAME, TELL
@@ -201,12 +202,7 @@ def _history(engine: Engine) -> Iterator[tuple[str, ...]]:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:
-    """Columns of equal width; the last one, which holds sentences, is as long as it is.
-
-    What an engine's log has brought into them is printed as one line of what can be printed.
-    """
-    cells = [heads, *(tuple(comment(cell) or "-" for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(heads) - 1)]
-    for row in cells:
-        text = "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+    """A table, each line with what it is about."""
+    cells = cells_of([heads, *rows])
+    for text, row in zip(aligned(cells), cells, strict=True):
         yield Line(text, tuple(cell for head, cell in zip(heads, row, strict=True) if head not in _MOVING))

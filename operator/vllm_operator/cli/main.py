@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from vllm_operator.cli.ask import chat, check
 from vllm_operator.cli.compose.file import compose_file
@@ -15,7 +14,9 @@ from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.gates import gates
+from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
+from vllm_operator.cli.yaml_text import yaml_text
 from vllm_operator.render.children import children
 from vllm_operator.render.manager import program
 
@@ -50,6 +51,7 @@ def callback() -> None:
 app.command()(gates)
 app.command()(chat)
 app.command()(check)
+app.add_typer(rollout, name="rollout")
 
 
 @app.command()
@@ -94,15 +96,4 @@ def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:
         return compose_file([engine_of(model) for model in models])
     namespaces = dict.fromkeys(model.namespace for model in models)
     objects = [*map(program, namespaces), *(child for model in models for child in children(model))]
-    return yaml.dump_all(objects, Dumper=_Readable, sort_keys=False)
-
-
-class _Readable(yaml.SafeDumper):
-    """Writes text of several lines as it is."""
-
-
-def _text(dumper: _Readable, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Readable.add_representer(str, _text)
+    return yaml_text(objects)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import sys
+import zlib
 from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from vllm_operator.api import json_text
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.api.names import INSTANCE, KEPT_FOR, instance_name
 from vllm_operator.api.resource import forget_resource
-from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.cluster.kinds import CONTROLLER_REVISION, MODEL, POD
 from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER, gate_port
 from vllm_operator.planner.owners import controlling_model
 from vllm_operator.render.manager import PORT_NAME
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.kinds import Kind
 
 _REMEMBERED_DELETIONS: Final = 4096
+_COMPRESSION: Final = 6
+"""Level of zlib for what is kept as compressed text."""
 
 
 class Key(NamedTuple):
@@ -38,7 +42,10 @@ class Key(NamedTuple):
 
 
 class Cache:
-    """Live objects by kind, namespace and name. Objects in it are never changed, only replaced."""
+    """Live objects by kind, namespace and name. Objects in it are never changed, only replaced.
+
+    `get` and `items` give revisions with their data as compressed text, as they are kept; `children` gives them whole.
+    """
 
     def __init__(self) -> None:
         self._objects: defaultdict[Kind, dict[Key, LiveObject]] = defaultdict(dict)
@@ -92,6 +99,10 @@ class Cache:
         known = self._objects[kind].get(key)
         return uid in self._deleted or (known is not None and known.uid == uid)
 
+    def has_any(self, kind: Kind, namespace: str) -> bool:
+        """Whether there is an object of a kind in a namespace: asked only where there is hardly any left."""
+        return any(key.namespace == namespace for key in self._objects[kind])
+
     def items(self, kind: Kind) -> Iterator[tuple[Key, LiveObject]]:
         """All objects of a kind, as they are now."""
         return iter(list(self._objects[kind].items()))
@@ -104,7 +115,7 @@ class Cache:
     def children(self, namespace: str, instance: str) -> tuple[LiveObject, ...]:
         """Objects that belong to one model by their label or by their owner."""
         parts = self._parts_by_instance.get(Key(namespace, instance), {})
-        return tuple(live for (kind, _), live in parts.items() if kind is not POD)
+        return tuple(_unpacked(kind, live) for (kind, _), live in parts.items() if kind is not POD)
 
     def serves(self, kind: Kind) -> bool:
         """Whether the API server knew an optional kind when it was last asked."""
@@ -178,7 +189,20 @@ def _slim(kind: Kind, live: LiveObject) -> LiveObject:
     rest = {name: value for name, value in live.body.items() if name != "metadata"}
     if kind is POD:
         rest["spec"] = _slim_pod_spec(live.body.get("spec", {}))
+    if kind is CONTROLLER_REVISION and "data" in rest:
+        rest["data"] = zlib.compress(json_text.dumps(rest["data"]), _COMPRESSION)
     return replace(live, body={"apiVersion": kind.api_version, "kind": kind.kind, **rest, "metadata": metadata})
+
+
+def _unpacked(kind: Kind, live: LiveObject) -> LiveObject:
+    """A child as the API server has it. The data of a revision are kept as compressed text.
+
+    Most looks at a model read one revision, and as objects of Python it would take twenty times the memory.
+    """
+    data = live.body.get("data")
+    if kind is not CONTROLLER_REVISION or not isinstance(data, bytes):
+        return live
+    return replace(live, body={**live.body, "data": json_text.loads(zlib.decompress(data))})
 
 
 def _slim_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,10 +13,11 @@ import orjson
 from vllm_operator.api import json_text
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
-from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
+from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
 from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
+from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -26,6 +28,7 @@ from vllm_operator.errors import (
     ApiRefused,
     ApiSilent,
     ApiUnavailable,
+    NotLeading,
 )
 
 if TYPE_CHECKING:
@@ -58,12 +61,25 @@ class Identity:
 
 
 class Client:
-    """Calls to the API server. Every error is an ApiError; nothing is tried again here."""
+    """Calls to the API server. Every error is an ApiError; nothing is tried again here.
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, *, timeout_seconds: float) -> None:
+    Every write passes the fence: it raises NotLeading, and sends nothing, where this process may not write.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: str,
+        *,
+        timeout_seconds: float,
+        fence: Fence = UNGUARDED,
+        scope: Scope = EVERYTHING,
+    ) -> None:
+        self.scope = scope
         self._session = session
         self._server = server.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._fence = fence
         self._slots = asyncio.Semaphore(MOST_REQUESTS)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> LiveObject:
@@ -97,6 +113,15 @@ class Client:
         body = {**changes, "metadata": {**changes.get("metadata", {}), **guard}}
         return await self._merge(kind_of(live.kind).path(live.namespace, live.name), body)
 
+    async def annotate(self, live: LiveObject, annotations: Mapping[str, str | None]) -> LiveObject:
+        """Set annotations of this very object, or take out those that are None, in whatever state it is by now.
+
+        Raises:
+            ApiConflict: a new object has its name.
+        """
+        path = kind_of(live.kind).path(live.namespace, live.name)
+        return await self._merge(path, {"metadata": {"uid": live.uid, "annotations": dict(annotations)}})
+
     async def patch_status(self, model: LiveObject, status: Mapping[str, Any]) -> LiveObject:
         """Replace the status of this very model: what it holds beside `status` is taken out.
 
@@ -111,6 +136,25 @@ class Client:
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
         return live_object(await self._call("PATCH", path, body=body, content_type=content_type, parameters=parameters))
+
+    async def create(self, kind: Kind, body: Mapping[str, Any]) -> LiveObject:
+        """Create an object.
+
+        Raises:
+            ApiConflict: there is one of that name.
+        """
+        return live_object(
+            await self._call("POST", kind.path(body["metadata"]["namespace"]), body=body, content_type=_JSON)
+        )
+
+    async def replace(self, kind: Kind, body: Mapping[str, Any]) -> LiveObject:
+        """Replace an object whole, as it was when it had the resource version in the body.
+
+        Raises:
+            ApiConflict: it has changed meanwhile.
+        """
+        path = kind.path(body["metadata"]["namespace"], body["metadata"]["name"])
+        return live_object(await self._call("PUT", path, body=body, content_type=_JSON))
 
     async def delete(self, live: LiveObject) -> None:
         """Delete this very object; that it is gone already is no error."""
@@ -145,16 +189,21 @@ class Client:
         path = EVENT.path(event["metadata"]["namespace"])
         await self._call("POST", path, body=event, content_type=_JSON, parameters={"fieldManager": FIELD_MANAGER})
 
-    async def check_served(self, kind: Kind) -> None:
+    async def check_served(self, kind: Kind, namespace: str | None = None) -> None:
         """Make sure that a kind can be listed, and that those who look for the kinds that there are find it.
 
-        The lists of groups and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
+        That one namespace lets nobody list it says nothing of the kind: it may not even exist yet. The lists of groups
+        and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
 
         Raises:
             ApiNotServed: the API server does not serve the kind, or does not say so yet.
             ApiError: it cannot be listed.
         """
-        await self._call("GET", kind.path(), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+        try:
+            await self._call("GET", kind.path(namespace), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+        except ApiRefused:
+            if namespace is None:
+                raise
         group, _, _ = kind.api_version.rpartition("/")
         if group:
             groups = await self._call("GET", "/apis")
@@ -164,19 +213,19 @@ class Client:
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
             raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
-        """All objects of a kind that concern the operator, by their metadata alone."""
-        async for item in self._items(kind, accept=_METADATA_ONLY):
+    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
+        """All objects of a kind that concern the operator, by their metadata alone; of one namespace, or of all."""
+        async for item in self._items(kind, namespace, accept=_METADATA_ONLY):
             metadata = item["metadata"]
             yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
 
-    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
-        """All objects of a kind that concern the operator, whole.
+    async def objects(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[LiveObject]:
+        """All objects of a kind that concern the operator, whole; of one namespace, or of all.
 
         Raises:
             ApiNotFound: the API server does not serve the kind.
         """
-        async for item in self._items(kind, accept=_JSON):
+        async for item in self._items(kind, namespace, accept=_JSON):
             yield live_object(item, kind=kind.kind)
 
     async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
@@ -184,15 +233,15 @@ class Client:
         page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
         return page["items"] or []
 
-    async def _items(self, kind: Kind, *, accept: str) -> AsyncIterator[dict[str, Any]]:
+    async def _items(self, kind: Kind, namespace: str | None, *, accept: str) -> AsyncIterator[dict[str, Any]]:
         """Page by page, so that no answer grows with the cluster."""
-        parameters = {"limit": str(_PAGE_SIZE)}
-        if kind is not MODEL:
-            parameters["labelSelector"] = MANAGED_SELECTOR
+        path, parameters = kind.path(namespace), {"limit": str(_PAGE_SIZE)}
+        if selector := self.scope.selector(kind):
+            parameters["labelSelector"] = selector
         while True:
-            page = await self._call("GET", kind.path(), parameters=parameters, accept=accept)
+            page = await self._call("GET", path, parameters=parameters, accept=accept)
             if "items" not in page:
-                raise ApiUnavailable(f"GET {kind.path()}", f"the answer is no list but {page.get('kind')!r}")
+                raise ApiUnavailable(f"GET {path}", f"the answer is no list but {page.get('kind')!r}")
             for item in page["items"] or ():  # null where there is nothing
                 yield item
             token = page.get("metadata", {}).get("continue")
@@ -211,22 +260,46 @@ class Client:
         accept: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
-        data = None if body is None else json_text.dumps(body)
-        url = self._server + path
+        async with self._slots:  # the deadline is that of the request, and not of waiting for others
+            if body is None:
+                return await self._send(method, path, None, headers, parameters, seconds=self._timeout_seconds)
+            data = FencedBody(json_text.dumps(body), self._fence)
+            with self._fence.writing() as left:
+                seconds = min(left, self._timeout_seconds)
+                # the API server gives up by itself too: a request of its outlives the connection it came by
+                bound = {} if left == math.inf else {"timeout": f"{max(1, int(seconds * 1000))}ms"}
+                where = {**(parameters or {}), **bound}
+                try:
+                    return await self._send(method, path, data, headers, where, seconds=seconds)
+                finally:
+                    data.hang_up()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        data: FencedBody | None,
+        headers: Mapping[str, str],
+        parameters: Mapping[str, str] | None,
+        *,
+        seconds: float,
+    ) -> dict[str, Any]:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with (
-                self._slots,  # the deadline is that of the request, and not of waiting for others
-                self._session.request(
-                    method, url, params=parameters, data=data, headers=headers, timeout=self._timeout
-                ) as response,
-            ):
+            async with self._session.request(
+                method, self._server + path, params=parameters, data=data, headers=headers, timeout=timeout
+            ) as response:
                 content = await response.read()
+                if data is not None:
+                    data.answered()
                 if response.ok:
                     answer: dict[str, Any] = _parsed(content)
                     return answer
                 retry_after = retry_after_seconds(response.headers.get("Retry-After"))
                 raise _error(f"{method} {path}", response.status, content, retry_after)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if data is not None and data.held_back:
+                raise NotLeading(f"{method} {path} was not sent: another replica may be the leader by now") from error
             raise ApiSilent(f"{method} {path}", repr(error)) from error
 
 

@@ -44,6 +44,9 @@ CONTROLLER_REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerre
 POD: Final = Kind("v1", "Pod", "pods")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+"""Says which of several operators writes; neither watched nor of any model."""
+
 EVENT: Final = Kind("v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 """Neither made nor watched: looked for where somebody else sets the replicas of a Deployment."""
@@ -57,6 +60,7 @@ CHILDREN: Final = (
     PERSISTENT_VOLUME_CLAIM,
     NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
+    CONTROLLER_REVISION,
 )
 """What the operator makes, and repairs when somebody else changes it."""
 

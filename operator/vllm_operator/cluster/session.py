@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ _MOST_CONNECTIONS: Final = 32
 """More than are ever open at once."""
 
 _ERROR, _UNAUTHORIZED = 400, 401
+_SEND_BUFFER_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,34 @@ def open_session(
     headers: Mapping[str, str],
     token_file: Path | None = None,
     first: Sequence[aiohttp.ClientMiddlewareType] = (),
+    unacknowledged_seconds: float | None = None,
     certificates: CertificateFiles | None = None,
 ) -> aiohttp.ClientSession:
-    """A session with the credentials in `headers` or in files that change; `first` sees every request first."""
+    """A session with the credentials in `headers` or in files that change; `first` sees every request first.
+
+    What the other side does not acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
+    """
     tokens = (RotatingToken(token_file),) if token_file else ()
     rotating = (RotatingCertificates(tls, certificates),) if certificates else ()
+    sockets = None if unacknowledged_seconds is None else functools.partial(bounded_socket, unacknowledged_seconds)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets),
         headers={**headers, "User-Agent": "vllm-operator"},
         response_class=AnyDepthResponse,
         middlewares=(*first, *rotating, *tokens),
     )
+
+
+def bounded_socket(seconds: float, address: tuple[Any, ...]) -> socket.socket:
+    """A socket whose data the kernel gives up by itself, also while this process is frozen.
+
+    It takes a whole request at once, where its limits allow that: none is to be continued after a freeze.
+    """
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, int(seconds * 1000)))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    return made
 
 
 class AnyDepthResponse(aiohttp.ClientResponse):

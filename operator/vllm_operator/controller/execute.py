@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.cluster.kinds import kind_of
+from vllm_operator.cluster.kinds import POD, kind_of
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -25,6 +25,8 @@ from vllm_operator.planner.attempts import Outcome
 from vllm_operator.planner.claims import handing_over
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.mend import disowned, in_the_way
+from vllm_operator.planner.owners import is_of_another_release
+from vllm_operator.planner.plan import Wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.attempts import Attempt, Attempts
+    from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.plan import Deletion, Plan, Write
 
 logger = logging.getLogger(__name__)
@@ -58,15 +61,17 @@ class Result:
     @property
     def name_taken(self) -> bool:
         """Whether a name turned out to be somebody else's."""
-        return any(attempt.outcome is Outcome.NAME_TAKEN for attempt in self.attempts.values())
+        taken = (Outcome.NAME_TAKEN, Outcome.OTHER_OPERATOR)
+        return any(attempt.outcome in taken for attempt in self.attempts.values())
 
 
 class PlanExecutor:
     """Carries out plans."""
 
-    def __init__(self, client: Client, cache: Cache) -> None:
+    def __init__(self, client: Client, cache: Cache, release: str = "") -> None:
         self._client = client
         self._cache = cache
+        self._release = release
 
     async def execute(
         self, plan: Plan, before: Attempts, now: datetime, *, ours: Callable[[LiveObject], bool]
@@ -83,9 +88,11 @@ class PlanExecutor:
             ApiEnding: the namespace is being deleted.
             ApiError: the API server is not there, or somebody else changes an object at the same time.
         """
-        execution = _Execution(self._client, self._cache, before, now, ours)
+        execution = _Execution(self._client, self._cache, before, now, ours, release=self._release)
         await _side_by_side(execution.release(live) for live in plan.releases)
         for wave in sorted({write.wave for write in plan.writes}):
+            if wave is Wave.ENGINES:
+                await _side_by_side(execution.set_cost(cost) for cost in plan.costs)
             await _side_by_side(execution.write(write) for write in plan.writes if write.wave is wave)
             if execution.result.name_taken:
                 break  # half a model beside somebody else's object helps nobody
@@ -98,13 +105,21 @@ class _Execution:
     """One plan on its way."""
 
     def __init__(
-        self, client: Client, cache: Cache, before: Attempts, now: datetime, ours: Callable[[LiveObject], bool]
+        self,
+        client: Client,
+        cache: Cache,
+        before: Attempts,
+        now: datetime,
+        ours: Callable[[LiveObject], bool],
+        *,
+        release: str,
     ) -> None:
         self._client = client
         self._cache = cache
         self._before = before
         self._now = now
         self._ours = ours
+        self._release = release
         self.result = Result()
 
     async def write(self, write: Write) -> None:
@@ -127,6 +142,17 @@ class _Execution:
             sticks = live.leaving or holds(live.body, write.desired)
             self._note(write, Outcome.APPLIED if sticks else Outcome.OVERWRITTEN)
             logger.info("%s: applied %s %s (%s)", live.namespace, live.kind, live.name, write.reason)
+
+    async def set_cost(self, cost: DeletionCost) -> None:
+        """Set what a pod costs. It is a wish: where it fails, the Deployment is written all the same."""
+        try:
+            live = await self._client.annotate(cost.pod, cost.annotations)
+        except ApiNotFound:
+            return
+        except ApiError as error:
+            logger.warning("%s: cannot set the deletion cost of %s: %s", cost.pod.namespace, cost.pod.name, error)
+        else:
+            self._cache.put(POD, live)
 
     async def release(self, live: LiveObject) -> None:
         """Hand a claim over to whoever mounts it; that it is gone already is no error."""
@@ -189,8 +215,10 @@ class _Execution:
         if self._ours(live):
             self._cache.put(kind_of(live.kind), live)
             self.result.found[live.key] = live
+        elif is_of_another_release(live, self._release):
+            self._note(write, Outcome.OTHER_OPERATOR, changes.of_another_release(live, self._release).message)
         else:
-            self._note(write, Outcome.NAME_TAKEN)
+            self._note(write, Outcome.NAME_TAKEN, changes.name_taken(live.key).message)
 
     async def _get(self, desired: Mapping[str, Any]) -> LiveObject:
         metadata = desired["metadata"]
@@ -198,10 +226,8 @@ class _Execution:
 
     def _note(self, write: Write, outcome: Outcome, message: str = "") -> None:
         key = key_of(write.desired)
-        if outcome is Outcome.NAME_TAKEN:
-            told = changes.name_taken(key).message
-        else:
-            told = f"{key.kind} {key.name}: {message}" if message else ""
+        taken = outcome in (Outcome.NAME_TAKEN, Outcome.OTHER_OPERATOR)
+        told = f"{key.kind} {key.name}: {message}" if message and not taken else message
         self._keep(key, changes.attempt_of(write, self._now, outcome, told))
 
     def _note_deletion(self, live: LiveObject, outcome: Outcome, message: str) -> None:

@@ -13,16 +13,19 @@ from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
+from vllm_operator.controller.requests import requests_of
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide, engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
+from vllm_operator.planner.template import is_pending
 from vllm_operator.render.catalog import is_available
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from vllm_operator.controller.execute import Result
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Plan
     from vllm_operator.telemetry import EngineMetrics
 
@@ -60,6 +64,8 @@ class _Memory:
     uid: str
     attempts: Attempts = field(default_factory=dict)
     events: EventHistory = NO_EVENTS
+    told_at: datetime | None = None
+    """When the last status was written."""
 
 
 class ModelReconciler:
@@ -79,16 +85,19 @@ class ModelReconciler:
         *,
         managers: EngineStatusReader,
         operator_namespace: str = names.OPERATOR_NAMESPACE,
+        release: str = "",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
+        self._release = release
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
         self._look_at = look_at
         self._clock = clock
-        self._executor = PlanExecutor(client, cache)
+        self._executor = PlanExecutor(client, cache, release)
+        self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._memories: dict[Key, _Memory] = {}
@@ -103,6 +112,7 @@ class ModelReconciler:
             observation = await self._observe(key)
             self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
+            self._engine_metrics.count_pending(key, pending=is_pending(observation, plan))
             await self._tell(key, observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
@@ -116,9 +126,9 @@ class ModelReconciler:
         After a write the answers are judged, not what was there before: no watch reports an answer once more, and a
         write that rolls nothing out (a label was mended) must not leave the model waiting for a rollout.
         """
-        ours = functools.partial(belongs, key.name)
+        ours = functools.partial(belongs, key.name, release=self._release)
         for _ in range(MOST_ROUNDS):
-            plan = decide(observation)
+            observation, plan = await self._decide(observation)
             if not plan.changes:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
@@ -126,6 +136,14 @@ class ModelReconciler:
             if result.failure is not None:
                 return decide(observation), result.failure
         return replace(decide(observation), look_again_at=observation.now), None
+
+    async def _decide(self, observation: Observation) -> tuple[Observation, Plan]:
+        """Decide, and once more where it depends on how much the engines have to do at this moment."""
+        plan = decide(observation)
+        if not plan.to_ask:
+            return observation, plan
+        asked = replace(observation, requests=await requests_of(self._managers, plan.to_ask))
+        return asked, decide(asked)
 
     async def _observe(self, key: Key) -> Observation:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
@@ -140,20 +158,23 @@ class ModelReconciler:
             now=now,
             attempts=memory.attempts,
             events=memory.events,
+            told_at=memory.told_at,
             operator_namespace=self._operator_namespace,
+            release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
+        observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 
     def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
         """Observe a model again after its writes. What no watch had shown may be older than the cache takes in."""
         kept = {**before.attempts, **result.attempts}
         if before.model is not None:
-            self._memories[key] = _Memory(before.model.uid, kept, before.events)
+            self._memories[key] = replace(self._remembered(key, before.model), attempts=kept)
         children = {**self._children(key), **result.found}
         again = replace(before, children=children, pods=self._pods(key), attempts=kept)
         return with_known_claims(self._cache, again)
@@ -186,7 +207,10 @@ class ModelReconciler:
     async def _tell(self, key: Key, observation: Observation, plan: Plan) -> None:
         """Write the status of the very model that was observed, and what is news of it."""
         model = observation.model
-        if model is None or plan.status is None:
+        if model is None:
+            return
+        if plan.status is None:
+            await self._announce(key, model, plan.news, observation.now)
             return
         try:
             live = await self._client.patch_status(model, plan.status)
@@ -196,15 +220,20 @@ class ModelReconciler:
             self._forget(model)
             return
         self._cache.put(MODEL, live)
+        self._memories[key] = replace(self._remembered(key, model), told_at=self._clock())
         if is_available(live.body) != is_available(model.body):
             self._look_at(NamespaceKey(model.namespace))
         told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", model.namespace, model.name, text)
-        if plan.news is not None:
-            memory, now = self._remembered(key, model), observation.now
-            self._memories[key] = replace(memory, events=after_event(plan.news, memory.events, now))
-            await self._announcer.announce(live, plan.news, now)
+        await self._announce(key, live, plan.news, observation.now)
+
+    async def _announce(self, key: Key, model: LiveObject, news: News | None, now: datetime) -> None:
+        """Have an Event tell the news, if there are any."""
+        if news is not None:
+            memory = self._remembered(key, model)
+            self._memories[key] = replace(memory, events=after_event(news, memory.events, now))
+            await self._announcer.announce(model, news, now)
 
     def _forget(self, model: LiveObject) -> None:
         """A model that the API server no longer has: its watch may have lost the deletion, and would revive it."""

@@ -6,9 +6,10 @@ another kind, every text is bounded, and nothing in it is more than words.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -45,6 +46,9 @@ class EngineStatus:
     """When the phase began, as the API server writes times."""
     trouble: str = ""
     """What is wrong with the manager itself."""
+    requests: float | None = field(default=None, compare=False)
+    """Requests that the engine has, whether a step is due for them or not; None where it does not say. It moves from
+    look to look, and two answers that differ in it alone say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,18 @@ def engine_status(document: object) -> EngineStatus | None:
         phase_detail=_word(phase.get("detail")),
         phase_since=_moment(phase.get("since")),
         trouble=_text(document.get("trouble")),
+        requests=_requests(document),
     )
+
+
+def _requests(document: Mapping[str, Any]) -> float | None:
+    """What is in flight, and what the scheduler has put off, which `in_flight` does not count."""
+    ranks = document.get("ranks")
+    found = list(ranks.values()) if isinstance(ranks, Mapping) else []
+    counts = [document.get("in_flight"), *(rank.get("deferred", 0) for rank in found if isinstance(rank, Mapping))]
+    known = all(isinstance(count, (int, float)) and not isinstance(count, bool) and count >= 0 for count in counts)
+    total = float(sum(counts)) if known else math.inf
+    return total if math.isfinite(total) else None
 
 
 def _text(value: Any) -> str:

@@ -62,6 +62,21 @@ def identity(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...]:
     return tuple(item.get(key, schema.KEY_DEFAULTS.get(key)) for key in keys)
 
 
+def same(one: Any, other: Any, place: Place = _TOP) -> bool:
+    """Whether two desired parts ask for the same: neither has a field that the other lacks or wants otherwise."""
+    if one == other:
+        return True
+    one, other = without_defaults(one), without_defaults(other)
+    return holds(one, other, place) and holds(other, one, place)
+
+
+def without_defaults(part: Any) -> Any:
+    """A part without the defaults that the API server adds inside of atomic parts."""
+    if isinstance(part, dict):
+        return {key: without_defaults(value) for key, value in part.items() if not _is_default(key, value)}
+    return [without_defaults(item) for item in part] if isinstance(part, list) else part
+
+
 def _is(place: Place, table: frozenset[str]) -> bool:
     return place[1] in table or ".".join(place) in table
 

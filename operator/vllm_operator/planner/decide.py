@@ -15,22 +15,38 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.names import instance_name
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.revisions import KIND as REVISION
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import judged_again_at, reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, changes, claims, reasons, rollout, status
+from vllm_operator.planner import (
+    api_keys,
+    changes,
+    claims,
+    deletion_costs,
+    reasons,
+    rollout,
+    rollout_told,
+    status,
+    template,
+)
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.news import is_due, news_of
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
+from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
+from vllm_operator.planner.rollout_seen import Seen
+from vllm_operator.planner.rollout_told import RolloutView, judged, progress
+from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.promises import weakened_promises
+from vllm_operator.render.rollout import exclusion
 from vllm_operator.render.service import url
 
 if TYPE_CHECKING:
@@ -44,6 +60,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
     from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Write
+    from vllm_operator.planner.template import Choice
 
 KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
 """How long engines may run with an API key that the user has replaced: the operator does not watch foreign Secrets."""
@@ -57,30 +74,46 @@ _MOST_PROBLEMS_TOLD: Final = 3
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
     live = observation.model
-    if live is None or live.leaving:
+    if live is None or live.leaving or is_anothers(live, observation.release):
         return Plan()
     try:
         model = parse_resource(live.body)
         keys = api_keys.standing(observation)
-        desired = _desired(model, observation, keys)
+        desired, choice, view = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
-    taken = _foreign(model, desired, observation.children)
-    subject = _subject(model, observation, desired, keys)
+    taken = _foreign(model, desired, observation)
+    subject = _subject(model, observation, desired, keys, choice)
     if taken:
-        told = _status(observation, subject, _outcome(taken), Changes((), (), {}))
+        told = _status(observation, subject, view, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
     wanted = Changes(
         writes=changes.writes(desired, observation.children),
-        deletions=_no_longer_wanted(model, desired, observation),
+        deletions=_no_longer_wanted(model, desired, observation, choice),
         attempts=observation.attempts,
         releases=claims.to_hand_over(observation),
     )
     writes, deletions = wanted.due(observation.now)
+    if followed_elsewhere(observation, wanted):
+        news = events_elsewhere(observation, wanted)
+        return Plan(writes=writes, news=news, look_again_at=wanted.next_due(observation.now))
     outcome = _outcome(wanted.problems) if wanted.problems else None
-    told = _status(observation, subject, outcome, wanted)
-    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted))
-    return replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
+    told = _status(observation, subject, view, outcome, wanted)
+    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted, view))
+    plan = replace(plan, writes=writes, deletions=deletions, releases=wanted.due_releases(observation.now))
+    return _sparing_the_busy(plan, observation)
+
+
+def _sparing_the_busy(plan: Plan, observation: Observation) -> Plan:
+    """The plan, with what makes a write of the Deployment take the engines away first that have the least to do."""
+    write = next(filter(_is_deployment, plan.writes), None)
+    live = observation.children.get(key_of(write.desired)) if write else None
+    if write is None or live is None:
+        return plan
+    if observation.requests is None:
+        return replace(plan, to_ask=deletion_costs.to_ask(write.desired, live.body, observation.pods))
+    costs = deletion_costs.deletion_costs(write.desired, live.body, observation.pods, observation.requests)
+    return replace(plan, costs=costs)
 
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
@@ -100,6 +133,9 @@ def _telling(
     """The plan that says this in the status, and changes nothing else."""
     if live.status == status:
         return Plan(look_again_at=look_again_at)
+    later = told_again_at(live.status, status, observation.told_at, observation.now)
+    if later is not None:
+        return Plan(look_again_at=min(later, look_again_at or later))
     news = news_of(live.body, status)
     due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
@@ -110,8 +146,12 @@ def _premature(news: News, observation: Observation) -> bool:
     return news.reason == Reason.ENGINES_WITHDRAWN and any(engine.unasked for engine in engines(observation))
 
 
-def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list[Mapping[str, Any]]:
-    """The children; the binding goes on to the next API key once no engine is left that takes another.
+def _desired(
+    model: VLLMModel, observation: Observation, keys: Standing
+) -> tuple[list[Mapping[str, Any]], Choice, RolloutView]:
+    """The children, the pods that were chosen for them, and how the engines are replaced.
+
+    The binding goes on to the next API key once no engine is left that takes another.
 
     Raises:
         InvalidSpec: the spec's patch of the pods does not fit them.
@@ -121,66 +161,108 @@ def _desired(model: VLLMModel, observation: Observation, keys: Standing) -> list
         key_record=keys.record,
         keys_changed_at=keys.mark,
         operator_namespace=observation.operator_namespace,
+        release=observation.release,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
-    desired = _rendered(model, context, observation)
+    rendered, choice = _rendered(model, context, observation)
+    view = _rollout(model, rendered, choice, observation)
+    desired = [_led(child, view) for child in rendered]
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
     if not keys.held or rolling or any(map(_is_deployment, changes.writes(desired, observation.children))):
-        return desired
-    return _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
+        return desired, choice, view
+    rendered, choice = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
+    return [_led(child, view) for child in rendered], choice, view
 
 
 def _is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _rendered(model: VLLMModel, context: RenderContext, observation: Observation) -> list[Mapping[str, Any]]:
-    """The children as they are rendered, but for a strategy that ends a deadlock of the rollout."""
-    return [_unblocked(child, observation) for child in children(model, context)]
+def _rendered(
+    model: VLLMModel, context: RenderContext, observation: Observation
+) -> tuple[list[Mapping[str, Any]], Choice]:
+    """The children as they are rendered, but for pods that are kept."""
+    rendered = children(model, context)
+    choice = template.chosen(model, observation, rendered)
+    return template.with_chosen(model, rendered, choice, observation.release), choice
 
 
-def _unblocked(child: Mapping[str, Any], observation: Observation) -> Mapping[str, Any]:
-    if child["kind"] != "Deployment":
-        return child
-    live = observation.children.get(key_of(child))
-    return rollout.unblocked(child, live.body if live else None, _bodies(observation))
+def _rollout(
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
+) -> RolloutView:
+    """How the engines are replaced, if they are to be."""
+    deployment = _deployment(desired)
+    live = observation.children.get(key_of(deployment))
+    seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
+    excluded = _excluded(model, deployment, observation)
+    return RolloutView(
+        model=model.name,
+        planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
+        seen=seen,
+        revision=choice.revisions[0]["metadata"]["name"],
+        told=observation.raw.get("status", {}).get("rollout"),
+    )
 
 
-def _foreign(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]
-) -> list[Problem]:
+def _deployment(desired: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(child for child in desired if child["kind"] == "Deployment")
+
+
+def _excluded(model: VLLMModel, deployment: Mapping[str, Any], observation: Observation) -> str:
+    """What keeps two engines of it from being there at the same time."""
+    return exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
+
+
+def _led(child: Mapping[str, Any], view: RolloutView) -> Mapping[str, Any]:
+    """A child as it is rendered, but for the numbers by which the Deployment's controller is led."""
+    return rollout.applied(child, view.planned) if child["kind"] == "Deployment" else child
+
+
+def _foreign(model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation) -> list[Problem]:
     """The first of the model's names that somebody else's object has."""
-    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key]))
+    live, release = observation.children, observation.release
+    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key], release))
     return [changes.name_taken(key) for key in found][:1]
 
 
 def _no_longer_wanted(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation
+    model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation, choice: Choice
 ) -> tuple[Deletion, ...]:
     """Children of this very model that its spec does not ask for any more, and orphans of an earlier one of its name.
 
-    What has an earlier model for its owner is for garbage collection; claims are judged by themselves.
+    What has an earlier model for its owner is for garbage collection; claims and revisions are judged by themselves.
     """
     wanted = set(map(key_of, desired))
     left_over = (live for key, live in sorted(observation.children.items()) if key not in wanted)
     doomed = [
         child
         for child in left_over
-        if child.kind != claims.CLAIM
-        and (controlled_by(model.uid, child) or is_orphan(model.name, child))
+        if child.kind not in {claims.CLAIM, REVISION}
+        and (controlled_by(model.uid, child) or is_orphan(model.name, child, observation.release))
         and not child.leaving
     ]
-    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in (*doomed, *claims.to_delete(observation)))
+    wanted_by_nobody = (*doomed, *claims.to_delete(observation), *choice.superseded)
+    return tuple(Deletion(child, reasons.NO_LONGER_WANTED) for child in wanted_by_nobody)
 
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
+    if told_by_another(observation):
+        return Plan()
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    told = status.status_of(live.body, seen, outcome, address=address, now=observation.now)
+    told = status.status_of(
+        live.body,
+        seen,
+        outcome,
+        address=address,
+        operator=observation.release,
+        pending_template=None,
+        now=observation.now,
+    )
     return _telling(live, observation, told)
 
 
@@ -195,7 +277,9 @@ def _outcome(problems: Sequence[Problem]) -> Outcome:
     return fleet.unfinished(Reason.CHILD_NOT_WRITTEN, message)
 
 
-def _status(observation: Observation, subject: Subject, outcome: Outcome | None, wanted: Changes) -> dict[str, Any]:
+def _status(
+    observation: Observation, subject: Subject, view: RolloutView, outcome: Outcome | None, wanted: Changes
+) -> dict[str, Any]:
     writes, _ = wanted.due(observation.now)
     rolling = any(map(_is_deployment, writes))
     model = subject.model
@@ -203,23 +287,34 @@ def _status(observation: Observation, subject: Subject, outcome: Outcome | None,
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(fleet.judge(seen), subject.keys),
+        outcome or _with_keys(judged(fleet.judge(seen), view, observation.now), subject.keys),
         address=url(model),
+        operator=observation.release,
+        rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *wanted.fights],
+        pending_template=subject.pending_template,
         now=observation.now,
     )
 
 
 def _subject(
-    model: VLLMModel, observation: Observation, desired: Sequence[Mapping[str, Any]], keys: Standing
+    model: VLLMModel,
+    observation: Observation,
+    desired: Sequence[Mapping[str, Any]],
+    keys: Standing,
+    choice: Choice,
 ) -> Subject:
     """What warnings are about."""
+    deployment = _deployment(desired)
     return Subject(
         model=model,
-        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        deployment=deployment,
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        excluded=_excluded(model, deployment, observation),
+        restart_warning=choice.warning,
+        pending_template=choice.pending,
     )
 
 
@@ -243,7 +338,7 @@ def _fleet(name: str, observation: Observation, *, wanted: int, pending: bool = 
     return fleet.observed(wanted, body, engines(observation), pending=pending, ended=ended)
 
 
-def _look_again_at(observation: Observation, keys: Standing, wanted: Changes) -> datetime | None:
+def _look_again_at(observation: Observation, keys: Standing, wanted: Changes, view: RolloutView) -> datetime | None:
     """When something may have changed that no watch reports, or a write that waits is due."""
     pods = _bodies(observation)
     times = (
@@ -251,6 +346,8 @@ def _look_again_at(observation: Observation, keys: Standing, wanted: Changes) ->
         _key_again_at(observation, keys),
         observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None,
         judged_again_at(pods, observation.now),
+        view.planned.look_again_at,
+        rollout_told.judged_again_at(view, observation.now),
         lookups.next_lookup(lookups.planned(pods, observation.lookups), observation.now, observation.lookup_turns),
         wanted.next_due(observation.now),
     )

@@ -17,6 +17,7 @@ _ON_THE_WAY: Final = frozenset(
     {
         Reason.ENGINES_STARTING,
         Reason.ROLLING_OUT,
+        Reason.ROLLOUT_PAUSED,
         Reason.SCALING,
         Reason.SCALED_TO_ZERO,
         Reason.CHILD_NOT_WRITTEN,

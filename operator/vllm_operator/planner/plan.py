@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.cause import Lookup
     from vllm_operator.diagnosis.lookups import PodLookup
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.news import News
 
 
@@ -38,6 +39,8 @@ class Observation:
     """What Events have told of the model in the last minutes."""
     operator_namespace: str = OPERATOR_NAMESPACE
     """Namespace in which the operator runs."""
+    release: str = ""
+    """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -52,6 +55,13 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    told_at: datetime | None = None
+    """When the last status of this model was written; None where this process has written none."""
+    applied_template: Mapping[str, Any] | None = None
+    """The pod template that the operator has applied to the live Deployment, without what others added; None where
+    nobody asked for it."""
+    requests: Mapping[str, float] | None = None
+    """Requests that each engine works on, by its pod's uid, as far as its manager says; None where nobody was asked."""
 
     @property
     def raw(self) -> Mapping[str, Any]:
@@ -71,6 +81,10 @@ class NamespaceObservation:
     now: datetime
     attempts: Attempts = field(default_factory=dict)
     """What came of the last write or deletion of each."""
+    release: str = ""
+    """Name of the operator's release; empty for the default one."""
+    engines_left: bool = False
+    """Whether a Deployment that the operator made is there, with or without its model."""
     catalog_judged_at: datetime | None = None
     """When the catalogue was last compared with the models; None where it was not since the operator started."""
 
@@ -78,11 +92,14 @@ class NamespaceObservation:
 class Wave(IntEnum):
     """Writes of one wave go out side by side; the next wave begins when all of them are through."""
 
-    NEEDED = 0
+    FIRST = 0
+    """The one child that is made before all others: where two operators follow one model, one of them gets it, and the
+    other one has made nothing yet."""
+    NEEDED = 1
     """What pods need to start, and the Services, whose names may be somebody else's."""
-    ENGINES = 1
+    ENGINES = 2
     """The Deployment."""
-    REST = 2
+    REST = 3
     """What selects or watches pods that exist."""
 
 
@@ -110,6 +127,11 @@ class Deletion:
 class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
+    to_ask: tuple[LiveObject, ...] = ()
+    """Engines whose managers are to be asked how much they have to do, before anything else: with their answers is
+    decided anew."""
+    costs: tuple[DeletionCost, ...] = ()
+    """What pods shall cost, right before the Deployment is written: its controllers take the cheapest away first."""
     writes: tuple[Write, ...] = ()
     releases: tuple[LiveObject, ...] = ()
     """Claims to hand over to whoever mounts them: they lose their owner, and nothing else."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.names import DESIRED_HASH
+from vllm_operator.api.names import DESIRED_HASH, POD_SPEC_HASH
 from vllm_operator.planner.compare import holds, list_keys
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ MISSING: Final = "missing"
 NO_LONGER_WANTED: Final = "no longer wanted"
 REMOVED_FIELD: Final = "a field is no longer wanted"
 """The hash of what was desired differs, and everything that is desired now is there."""
+
+_HASHES: Final = frozenset({DESIRED_HASH, POD_SPEC_HASH})
+"""They change with what is told anyway."""
 
 _MOST_TOLD: Final = 4
 _LONGEST_VALUE: Final = 60
@@ -57,7 +60,7 @@ def _differences(live: Any, desired: Any, place: Place, path: str) -> Iterator[s
 
 def _in_map(live: Mapping[str, Any], desired: Mapping[str, Any], place: Place, path: str) -> Iterator[str]:
     inside = [key for key in desired if not holds(_only(live, key), _only(desired, key), place)]
-    told = [found for key in inside if key != DESIRED_HASH for found in _member(live, desired, key, place, path)]
+    told = [found for key in inside if key not in _HASHES for found in _member(live, desired, key, place, path)]
     if told or inside:
         yield from told
     else:

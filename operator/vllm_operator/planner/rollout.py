@@ -1,29 +1,78 @@
-"""When a rollout may give up engines that do not serve: where they keep out the ones that replace them. Pure.
+"""How the Deployment's controller is led through a rollout: which numbers it is given, and when. Pure.
 
-With maxUnavailable 0, the Deployment's controller scales no pod of an older revision down before a pod of the newest
-one is available, crashing ones included (`reconcileOldReplicaSets` in kubernetes/pkg/controller/deployment/rolling.go).
-A revision that crashes and holds the last GPUs then keeps the corrected one Pending for ever. A larger maxUnavailable
-lets that controller clean up: it takes unavailable pods first, and available ones only as far as more of them are
-there than replicas - maxUnavailable. So the number is chosen such that all that serve now are needed.
+The operator controls no ReplicaSet. It writes R (replicas), S (maxSurge), U (maxUnavailable) and `paused`, and knows
+what the controller makes of them (kubernetes/pkg/controller/deployment of 1.37). T are the pods that its ReplicaSets
+shall have together, N those of the newest one:
+
+- `rolling.go` grows the newest one to min(R, N + R + S - T); takes from the older ones first what is not available, at
+  most T - (R - U) - (N not available), then what is, as long as more than R - U are available.
+- `scale` in `sync.go`, where R has changed, and at every look while it is paused: with one ReplicaSet that has pods, it
+  gets R. With several, T - (R + S) pods go, from all of them by their size, of equals from the oldest: whichever serve.
+  Three quick edits with R = 1, 2, 1 leave three ReplicaSets of one pod each; the oldest alone serves, and it pays.
+
+So the numbers are, with F the fewest engines that `spec.rollout` lets serve (`minAvailable`, else R - 1):
+
+    Surge     S = 1                 U = 0
+    InPlace   S = 0                 U = R - F; 0 while more than R exist and none waits for a place
+    Recreate  the type of this name; with a minAvailable InPlace, which then takes all but F at once
+    Auto      InPlace where two engines exclude each other, or where the additional one has found no node for
+              surgeTimeoutSeconds although one would be free if an engine went; from then on until the rollout is
+              through, or until it finds a node after all. Else Surge.
+
+and on top of any of them
+    U >= R - (engines that serve)   where engines that do not serve hold what another revision waits for: they go
+    S >= T - R                      where R is changed while there may be several ReplicaSets: `scale` takes none,
+                                    and `rolling.go` does it, which takes first what does not serve
+    S =  T - R                      while paused
+
+Invariants, which tests hold over all orders of events of up to four engines:
+1. The controller never takes an engine that serves while no more than R - U do; so with Surge, and in any change of R,
+   no engine goes that serves and is needed, and with InPlace F of them stay.
+2. A revision that fails stops there: as many engines of the one before go on as the strategy leaves.
+3. A revision that is sound gets through, whatever failed before it, where there is room for R engines.
+4. The numbers depend on what is seen alone, and once a rollout is through they are those of a Deployment at rest.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from vllm_operator.diagnosis.cause import EngineState
-from vllm_operator.diagnosis.engines import report
-from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
-from vllm_operator.render.deployment import strategy
+from vllm_operator.planner.compare import holds
+from vllm_operator.planner.places import a_place_would_help
 from vllm_operator.render.objects import hashed
+from vllm_operator.render.rollout import Strategy, expendable, fewest_available, manifest, resting_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from datetime import datetime
 
     from vllm_operator.api.live import LiveObject
+    from vllm_operator.api.spec.rollout import Rollout
+    from vllm_operator.planner.rollout_seen import Seen
 
-REVISION: Final = "pod-template-hash"
-"""Label that the Deployment's controller gives to the pods of one revision."""
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStrategy:
+    """What goes into the Deployment, and why."""
+
+    strategy: Strategy
+    """The one in effect."""
+    replicas: int
+    max_surge: int = 0
+    max_unavailable: int = 0
+    """0 and 0 with Recreate, which has no numbers."""
+    paused: bool = False
+    reason: str = ""
+    """Why this strategy, in words for people."""
+    held: str = ""
+    """Why nothing moves until somebody acts, and what to do; empty where something does."""
+    wanting: str = ""
+    """What the next engine waits for, and what would help it; empty where it waits for nothing."""
+    look_again_at: datetime | None = None
+    """When something will have changed that no watch reports."""
 
 
 def is_through(deployment: LiveObject) -> bool:
@@ -33,68 +82,198 @@ def is_through(deployment: LiveObject) -> bool:
     return bool(seen and status.get("replicas", 0) == status.get("updatedReplicas", 0))
 
 
-def unblocked(
-    desired: Mapping[str, Any], live: Mapping[str, Any] | None, engine_pods: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """The desired Deployment, with a strategy that ends a deadlock where there is one.
-
-    It depends on what is seen and on nothing that was decided before, and goes back by itself: once the pods in the
-    way are gone, there is no deadlock.
-    """
-    expendable = may_be_unavailable(desired["spec"]["replicas"], live or {}, engine_pods)
-    rolling = desired["spec"]["strategy"]["rollingUpdate"]
-    if expendable <= rolling["maxUnavailable"]:
+def applied(desired: Mapping[str, Any], planned: DeploymentStrategy) -> Mapping[str, Any]:
+    """The desired Deployment with these numbers."""
+    numbers = manifest(planned.strategy, surge=planned.max_surge, unavailable=planned.max_unavailable)
+    changed = {"replicas": planned.replicas, "strategy": numbers, **({"paused": True} if planned.paused else {})}
+    if changed.items() <= desired["spec"].items():
         return desired
-    spec = {**desired["spec"], "strategy": strategy(surge=rolling["maxSurge"], unavailable=expendable)}
-    return hashed({**desired, "spec": spec})
+    return hashed({**desired, "spec": {**desired["spec"], **changed}})
 
 
-def may_be_unavailable(replicas: int, live: Mapping[str, Any], engine_pods: Sequence[Mapping[str, Any]]) -> int:
-    """How many engines a rollout may do without; 0 where nothing has to give way.
+def planned(
+    desired: Mapping[str, Any], seen: Seen | None, wanted: Rollout, *, excluded: str, now: datetime
+) -> DeploymentStrategy:
+    """The numbers for a Deployment, of which nothing is seen before it is made.
 
-    An engine that has served and is withdrawn for a moment may come back, and the controller knows no difference
-    between it and one that crashes: as long as there is one, everything stays.
+    `excluded` says what keeps two engines apart; empty where nothing does.
     """
-    status = live.get("status", {})
-    living = [pod for pod in engine_pods if not is_leaving(pod)]
-    states = [report(pod).state for pod in living]
-    if status.get("updatedReplicas", 0) == status.get("replicas", 0) or EngineState.WITHDRAWN in states:
-        return 0
-    if not _blocked(status, living):
-        return 0
-    serving: int = max(status.get("readyReplicas", 0), states.count(EngineState.SERVING))
-    return max(replicas - serving, 0)
+    replicas = int(desired["spec"]["replicas"])
+    resting = _resting(wanted, replicas, excluded)
+    if seen is None:
+        return resting
+    if seen.at_rest and seen.replicas == replicas and not wanted.paused and not _may_be_held(resting):
+        return resting
+    changed = not holds(seen.spec.get("template", {}), desired["spec"]["template"])
+    chosen = resting if changed and not seen.in_place else _chosen(resting, seen, wanted, now)
+    roomy = _with_room(chosen, seen, wanted)
+    held = _held(roomy, seen) if changed or seen.rolling else roomy
+    return _kept_whole(held, seen, paused=wanted.paused)
 
 
-def _blocked(status: Mapping[str, Any], living: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether engines that do not serve hold what a pod of another revision waits for: a place, or the quota."""
-    holders = {_revision(pod) for pod in living if _holds_a_node(pod) and not _serves(pod)}
-    if holders and _replicas_refused(status):
+def _resting(wanted: Rollout, replicas: int, excluded: str) -> DeploymentStrategy:
+    strategy = resting_strategy(wanted, excluded)
+    return DeploymentStrategy(
+        strategy=strategy,
+        replicas=replicas,
+        max_surge=int(strategy is Strategy.SURGE),
+        max_unavailable=expendable(strategy, wanted, replicas),
+        reason=_why(strategy, wanted, excluded),
+    )
+
+
+def _why(strategy: Strategy, wanted: Rollout, excluded: str) -> str:
+    if wanted.strategy == strategy:
+        return "spec.rollout.strategy says so"
+    if wanted.strategy == "Recreate":
+        return "spec.rollout.minAvailable keeps some engines of a strategy that takes all"
+    return f"two engines cannot be there at the same time: {excluded}" if excluded else "so far there is room for it"
+
+
+def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datetime) -> DeploymentStrategy:
+    """The strategy of the rollout on its way: what has shown that there is no room decides."""
+    if resting.strategy is not Strategy.SURGE:
+        return resting
+    in_place = replace(
+        resting,
+        strategy=Strategy.IN_PLACE,
+        max_surge=0,
+        max_unavailable=expendable(Strategy.IN_PLACE, wanted, resting.replicas),
+        reason="no node had room for one engine more",
+    )
+    may_go = wanted.strategy == "Auto" and in_place.max_unavailable > 0
+    if may_go and seen.in_place:
+        return in_place
+    shortage = _shortage(seen)
+    if shortage is None:
+        return resting
+    due = shortage.since + timedelta(seconds=wanted.surge_timeout_seconds)
+    if now < due:
+        return replace(resting, look_again_at=due)
+    if may_go and shortage.a_place_would_help:
+        return in_place
+    return replace(resting, wanting=_advice(wanted, shortage))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortage:
+    """The additional engine of a rollout has no place."""
+
+    since: datetime
+    a_place_would_help: bool
+
+
+def _shortage(seen: Seen) -> _Shortage | None:
+    """What the newest engines wait for; None where they do not, or places become free by themselves.
+
+    An engine that has just become ready lets an older one go, which may take its time to end.
+    """
+    if not (seen.rolling and seen.observed):
+        return None
+    newest = [pod for pod in seen.pods if pod.revision == seen.newest]
+    waiting = [(pod.waits_since, pod.waits_for) for pod in newest if pod.waits_since]
+    full_since = seen.quota_full_since
+    times = [*(since for since, _ in waiting), *([full_since] if full_since else [])]
+    if not times:
+        return None
+    grace = timedelta(seconds=seen.spec["template"]["spec"].get("terminationGracePeriodSeconds", 30))
+    relieved = [pod.ready_since + grace for pod in newest if pod.ready_since]
+    helps = bool(full_since) or any(a_place_would_help(words) for _, words in waiting)
+    return _Shortage(max([min(times), *relieved, *seen.places_free_by]), helps)
+
+
+def _advice(wanted: Rollout, shortage: _Shortage) -> str:
+    if not shortage.a_place_would_help:
+        return (
+            "the new engine would find no node if an old one went, so none goes: change what it asks for, or add a "
+            "node for it"
+        )
+    if wanted.strategy == "Surge":
+        return (
+            "spec.rollout.strategy Surge needs room for one engine more: make some, or set Auto or InPlace, with which "
+            "an old engine goes first"
+        )
+    return (
+        "spec.rollout.minAvailable lets no engine go, so there has to be room for one more: make some, or lower "
+        "minAvailable"
+    )
+
+
+def _with_room(planned: DeploymentStrategy, seen: Seen, wanted: Rollout) -> DeploymentStrategy:
+    """U such that no engine that does not serve is in the way, and no more that serve go than have to."""
+    if planned.strategy is Strategy.RECREATE or not planned.replicas:
+        return planned
+    idle = max(planned.replicas - seen.serving, 0)
+    if seen.rolling and _blocked(seen):
+        return replace(planned, max_unavailable=max(planned.max_unavailable, idle))
+    if planned.strategy is Strategy.SURGE:
+        return planned
+    if fewest_available(wanted, planned.replicas) >= planned.replicas or _has_excess(seen, planned.replicas):
+        return replace(planned, max_unavailable=idle)
+    return planned
+
+
+def _has_excess(seen: Seen, replicas: int) -> bool:
+    """Whether the next engines have their places already, so that none has to go before they serve."""
+    waiting = any(pod.waits_since for pod in seen.pods) or seen.quota_full_since is not None
+    placed = any(pod.placed and not pod.serves and pod.revision == seen.newest for pod in seen.pods)
+    return seen.rolling and max(seen.told_total, len(seen.pods)) > replicas and placed and not waiting
+
+
+def _blocked(seen: Seen) -> bool:
+    """Whether engines that do not serve hold what a pod of another revision waits for: a place, or the quota.
+
+    One that has served and is withdrawn for a moment may come back, and the controller knows no difference between it
+    and one that crashes: as long as there is one, everything stays.
+    """
+    if any(pod.state is EngineState.WITHDRAWN for pod in seen.pods):
+        return False
+    holders = {pod.revision for pod in seen.pods if pod.placed and not pod.serves}
+    if holders and seen.pods_refused:
         return True
-    waiting = {_revision(pod) for pod in living if _scheduled(pod) == "False"}
+    waiting = {pod.revision for pod in seen.pods if pod.waits_since}
     return any(one != other for one in waiting for other in holders)
 
 
-def _replicas_refused(status: Mapping[str, Any]) -> bool:
-    """Whether a pod cannot be made at all, and none of the newest revision is there."""
-    failing = any(
-        condition["type"] == "ReplicaFailure" and condition["status"] == "True"
-        for condition in status.get("conditions", [])
+def _may_be_held(planned: DeploymentStrategy) -> bool:
+    """Whether nothing may be added and nothing taken away."""
+    return planned.strategy is Strategy.IN_PLACE and planned.replicas > 0 and planned.max_unavailable == 0
+
+
+def _held(planned: DeploymentStrategy, seen: Seen) -> DeploymentStrategy:
+    """A rollout in place that may take no engine away cannot begin."""
+    excess = _has_excess(seen, planned.replicas)
+    if not _may_be_held(planned) or excess or not seen.status.get("observedGeneration"):
+        return planned
+    return replace(
+        planned,
+        paused=True,
+        held="spec.rollout.minAvailable lets no engine go, and in place one has to go first: lower minAvailable, raise "
+        "spec.replicas, or set the strategy to Surge",
     )
-    return failing and not status.get("updatedReplicas", 0)
 
 
-def _holds_a_node(pod: Mapping[str, Any]) -> bool:
-    return not is_dead(pod) and _scheduled(pod) == "True"
+def _kept_whole(planned: DeploymentStrategy, seen: Seen, *, paused: bool) -> DeploymentStrategy:
+    """S such that `scale` takes away no engine that serves: `rolling.go` does it then, and looks at who serves."""
+    created = bool(seen.status.get("observedGeneration"))  # before that, nothing would be made at all
+    planned = replace(planned, paused=planned.paused or (paused and created))
+    if seen.single or not planned.replicas:
+        return planned
+    changes = planned.replicas != seen.replicas
+    if planned.strategy is Strategy.RECREATE:
+        return _recreated(planned, seen) if changes or not seen.observed else planned
+    surplus = max(seen.most - planned.replicas, 0)
+    if planned.paused or seen.paused:
+        some = planned.max_unavailable or int(not surplus)  # no engine is taken by it while paused
+        return replace(planned, max_surge=surplus, max_unavailable=some)
+    if changes:
+        return replace(planned, max_surge=max(planned.max_surge, surplus))
+    return planned if seen.observed else replace(planned, max_surge=max(planned.max_surge, seen.surge))
 
 
-def _scheduled(pod: Mapping[str, Any]) -> str:
-    return str(pod_facts(pod).condition("PodScheduled").get("status", ""))
-
-
-def _serves(pod: Mapping[str, Any]) -> bool:
-    return report(pod).state is EngineState.SERVING
-
-
-def _revision(pod: Mapping[str, Any]) -> str:
-    return str(pod["metadata"].get("labels", {}).get(REVISION, ""))
+def _recreated(planned: DeploymentStrategy, seen: Seen) -> DeploymentStrategy:
+    """Recreate knows no `scale` of several ReplicaSets, and would wait for it for ever: R changes when one is left."""
+    if seen.observed:
+        return replace(planned, replicas=seen.replicas)
+    surplus = max(seen.most - planned.replicas, 0)
+    return replace(planned, strategy=Strategy.SURGE, max_surge=max(1, surplus), max_unavailable=0)

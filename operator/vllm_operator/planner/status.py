@@ -14,6 +14,7 @@ from vllm_operator.api.status import (
     MAX_WARNINGS,
     Binding,
     Engine,
+    RolloutProgress,
     VLLMModelStatus,
 )
 from vllm_operator.api.status import EngineState as ToldState
@@ -28,23 +29,42 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    raw: Mapping[str, Any], seen: Fleet, outcome: Outcome, *, address: str, warnings: Iterable[str] = (), now: datetime
+    raw: Mapping[str, Any],
+    seen: Fleet,
+    outcome: Outcome,
+    *,
+    address: str,
+    operator: str = "",
+    rollout: RolloutProgress | None = None,
+    warnings: Iterable[str] = (),
+    pending_template: str | None = "",
+    now: datetime,
 ) -> dict[str, Any]:
-    """The whole status; `address` is the model's base URL. What is empty is left out where it may be."""
+    """The whole status; `address` is the model's base URL, `operator` the release that tells it.
+
+    What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
+    operator would render: empty where in nothing, None where the spec cannot be rendered.
+    """
     instance = names.instance_name(raw["metadata"]["name"])
     before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
         ready_replicas=seen.serving,
+        updated_replicas=seen.current,
         selector=names.selector_text(instance),
         url=address,
+        operator=operator or None,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
+        rollout=rollout,
         engines=_engines(seen.engines) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
-            for kind, told in _conditions(seen, outcome).items()
+            for kind, told in {
+                **_conditions(seen, outcome),
+                ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
+            }.items()
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -96,6 +116,16 @@ def _conditions(seen: Fleet, outcome: Outcome) -> dict[ConditionType, tuple[str,
         ConditionType.RECONCILING: as_desired if settled else (str(not outcome.stalled), *why),
         ConditionType.STALLED: ("True", *why) if outcome.stalled else as_desired,
     }
+
+
+def _pending(name: str, difference: str | None) -> tuple[str, Reason, str]:
+    if difference is None:
+        return "Unknown", Reason.INVALID_SPEC, "the spec cannot be followed, so no pods are rendered from it"
+    if not difference:
+        return "False", Reason.AS_DESIRED, ""
+    way = f"`kubectl vllm rollout restart {name}` asks for it"
+    told = f"this version of the operator renders other pods: the engines keep theirs until the spec changes or {way}"
+    return "True", Reason.NEWER_TEMPLATE, f"{told}: {difference}"
 
 
 def _transition_time(before: Mapping[str, Any] | None, status: str, now: datetime) -> str:

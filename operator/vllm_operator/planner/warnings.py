@@ -38,6 +38,12 @@ class Subject:
     """Whether the API server serves PodMonitor."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
+    excluded: str = ""
+    """What keeps two engines from being there at the same time; empty where nothing does."""
+    restart_warning: str = ""
+    """What is wrong with the restart that the model's annotation asks for; empty where nothing is."""
+    pending_template: str = ""
+    """In what the pod template differs that waits for the user; empty where none waits."""
 
     @property
     def pod(self) -> Mapping[str, Any]:
@@ -84,6 +90,11 @@ def second_scaler(subject: Subject) -> str | None:
         f"to spec.replicas each time: let its target be {KIND} {subject.model.name} ({API_VERSION}), which has a scale "
         "subresource"
     )
+
+
+def restart_unread(subject: Subject) -> str | None:
+    """A restart that the user asked for in words that are no time."""
+    return subject.restart_warning or None
 
 
 def nobody_allowed(subject: Subject) -> str | None:
@@ -234,9 +245,7 @@ def _of(share: int | str, whole: int) -> int:
 
 def taken_away_by_rollouts(subject: Subject) -> str | None:
     """A rollout that has to end the only engine before it starts the next one."""
-    strategy = subject.deployment["spec"].get("strategy", {})
-    in_place = strategy.get("type") == "Recreate" or strategy.get("rollingUpdate", {}).get("maxSurge") == 0
-    if not in_place or subject.model.spec.replicas != 1:
+    if not subject.excluded or subject.model.spec.rollout.strategy != "Auto" or subject.model.spec.replicas != 1:
         return None
     return (
         "two engines cannot be there at the same time (a cache for one node, or what they take of a node), so each "
@@ -309,6 +318,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     keys_unreadable,
     keys_differ,
     second_scaler,
+    restart_unread,
     nobody_allowed,
     heard_by_nobody,
     outside_shut_out,

@@ -10,6 +10,8 @@ from vllm_operator.api.meta import GROUP
 from vllm_operator.render.objects import child
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.api.spec.model import ChatTemplate
 
@@ -29,11 +31,13 @@ def template_path(template: ChatTemplate | None) -> str | None:
 def config(model: VLLMModel) -> tuple[dict[str, Any], ...]:
     """The ConfigMap with the files that stand in the spec; nothing where there are none."""
     text = _inline(model)
-    if text is None:
-        return ()
+    return () if text is None else (config_of(model, {TEMPLATE_FILE: text}),)
+
+
+def config_of(model: VLLMModel, data: Mapping[str, str]) -> dict[str, Any]:
+    """The ConfigMap with these files: also those of a pod template that an earlier version of the operator rendered."""
     name = names.config_name(model.instance)
-    data = {TEMPLATE_FILE: text}
-    return (child(model, api_version="v1", kind="ConfigMap", name=name, component="engine", data=data),)
+    return child(model, api_version="v1", kind="ConfigMap", name=name, component="engine", data=dict(data))
 
 
 def pod_annotations(model: VLLMModel) -> dict[str, str]:

@@ -241,7 +241,7 @@ def operator_down(site: Site) -> Iterator[None]:
     try:
         yield
     finally:
-        operator_kubectl(site, "scale", "deployment/vllm-operator", "--replicas", "1")
+        operator_kubectl(site, "scale", "deployment/vllm-operator", "--replicas", "2")
         operator_kubectl(site, "wait", "--for=condition=Available", "deployment/vllm-operator", "--timeout", "90s")
 
 

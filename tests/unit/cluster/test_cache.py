@@ -6,11 +6,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.resources import as_live, pod, resource
+from tests.support.resources import as_live, desired, live, pod, resource
 from vllm_operator.api.live import live_object
 from vllm_operator.api.names import KEPT_FOR, instance_name
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, PERSISTENT_VOLUME_CLAIM, POD, POD_MONITOR
+from vllm_operator.cluster.kinds import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    MODEL,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POD_MONITOR,
+)
 
 KEY = Key("team", "qwen")
 
@@ -218,6 +226,21 @@ def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_and_where_
     plain = {"containers": [{"name": "vllm"}], "nodeName": "gpu-1", "schedulerName": "default-scheduler"}
     cache.put(POD, as_live({**engine(2), "spec": plain}))
     assert cache.pods("team", "qwen")[0].body["spec"] == {"nodeName": "gpu-1"}
+
+
+def test_revisions_come_back_whole_however_they_are_kept() -> None:
+    cache = Cache()
+    (before,) = (one for one in desired(resource()) if one["kind"] == "ControllerRevision")
+    cache.put(CONTROLLER_REVISION, live_object(live(before)))
+    (found,) = cache.children("team", "qwen")
+    assert (found.body["data"], found.body["revision"]) == (before["data"], 1)
+    assert found.labels == before["metadata"]["labels"]
+    without = live(before)
+    del without["data"]
+    without["metadata"]["resourceVersion"] = "21"
+    cache.put(CONTROLLER_REVISION, live_object(without))
+    (found,) = cache.children("team", "qwen")
+    assert "data" not in found.body
 
 
 def test_kinds_do_not_meet() -> None:

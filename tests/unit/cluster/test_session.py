@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from vllm_operator.cluster import session as session_module
-from vllm_operator.cluster.session import CertificateFiles, open_session
+from vllm_operator.cluster.session import CertificateFiles, bounded_socket, open_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -245,3 +246,15 @@ async def test_a_listing_is_read_however_deep_one_of_its_objects_is() -> None:
     ):
         found = await response.json()  # as kopf reads it
         assert found["items"][0]["metadata"] == {"name": "a"}
+
+
+def test_what_the_other_side_does_not_acknowledge_is_given_up_by_the_kernel_and_a_request_fits_into_it() -> None:
+    with bounded_socket(2.5, (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as made:
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 128 * 1024
+
+
+async def test_a_session_whose_data_is_given_up_works_as_any_other() -> None:
+    guard = Guard("x")
+    async with guard.server() as server, open_session(plain_tls(), {}, unacknowledged_seconds=2.5) as session:
+        assert (await session.get(server.make_url("/"))).status == 401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import kopf
@@ -41,7 +41,13 @@ class Running:
         self.stop = asyncio.Event()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        settings = Settings(workers=1, listen_host="127.0.0.1", listen_port=port, start_timeout_seconds=seconds)
+        settings = Settings(
+            workers=1,
+            listen_host="127.0.0.1",
+            listen_port=port,
+            start_timeout_seconds=seconds,
+            retry_period_seconds=0.1,
+        )
         self.task = asyncio.create_task(app.run(settings, ready=self.ready, stop=self.stop))
 
     async def wait(self, look: Callable[[], bool]) -> None:
@@ -62,6 +68,18 @@ class Running:
         """What /readyz says against it; empty where it is ready."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/readyz") as answer:
             return "" if answer.ok else await answer.text()
+
+    async def leads(self) -> bool:
+        """Whether it says that it is the one that writes."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as answer:
+            return "\nvllm_operator_leader 1.0\n" in await answer.text()
+
+    async def wait_leads(self) -> None:
+        """Until it is the leader."""
+        await self.wait(self.ready.is_set)
+        async with asyncio.timeout(SECONDS):
+            while not await self.leads():  # noqa: ASYNC110 # it is another process as far as this test goes
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -136,6 +154,53 @@ async def test_a_resource_that_never_comes_ends_it_with_what_to_do(server: FakeA
     with pytest.raises(ExceptionGroup) as raised:
         await operator.task
     assert raised.group_contains(OperatorError, match="install the CustomResourceDefinition")
+
+
+def held_by(holder: str, version: int) -> dict[str, Any]:
+    """A Lease that lasts for an hour."""
+    metadata = {"name": "vllm-operator", "namespace": "vllm-system", "uid": "u", "resourceVersion": str(version)}
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 3600, "leaseTransitions": 0}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+async def test_one_that_stands_by_is_ready_and_leads_when_the_lease_is_released_and_releases_it_when_it_ends(
+    server: FakeApiServer,
+) -> None:
+    server.lease = held_by("another", 1)
+    async with running(server) as operator:
+        await operator.wait(operator.ready.is_set)
+        async with asyncio.timeout(SECONDS):
+            while await operator.unready():  # noqa: ASYNC110 # it has to read the Lease once
+                await asyncio.sleep(0.01)
+        assert not await operator.leads()
+        server.lease = held_by("", 2)
+        await operator.wait_leads()
+        assert server.lease["spec"]["holderIdentity"]
+    assert server.lease["spec"]["holderIdentity"] == ""
+
+
+async def test_an_operator_that_may_not_read_the_lease_says_so_and_leads_once_it_may(server: FakeApiServer) -> None:
+    server.lease_failures = [(403, {}, b'{"message": "leases is forbidden"}')] * 10
+    async with running(server) as operator:
+        await operator.wait(lambda: operator.ready.is_set() and len(server.lease_failures) < 10)
+        assert "cannot be elected: GET" in await operator.unready()
+        await operator.wait_leads()
+        assert not await operator.unready()
+
+
+async def test_a_leader_that_loses_the_lease_stands_by_and_leads_again_in_the_same_process(
+    server: FakeApiServer,
+) -> None:
+    async with running(server) as operator:
+        await operator.wait_leads()
+        assert server.lease is not None
+        server.lease = held_by("somebody", int(server.lease["metadata"]["resourceVersion"]) + 1)
+        async with asyncio.timeout(SECONDS):
+            while await operator.leads():  # noqa: ASYNC110 # it is another process as far as this test goes
+                await asyncio.sleep(0.01)
+        assert not await operator.unready()
+        server.lease = held_by("", int(server.lease["metadata"]["resourceVersion"]) + 1)
+        await operator.wait_leads()
 
 
 @pytest.mark.parametrize("code", [410, 500, 504])

@@ -18,13 +18,13 @@ from tests.support.resources import (
     child_of,
     condition,
     deployment_status,
+    desired,
     live,
     pod,
     resource,
 )
 from vllm_operator.api.live import LiveObject, key_of, live_object
 from vllm_operator.api.names import MANAGED_BY
-from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
 from vllm_operator.cluster.queue import NamespaceKey, QueueKey
@@ -44,8 +44,8 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
+from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
-from vllm_operator.render.children import children
 from vllm_operator.telemetry import EngineMetrics
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Server:
         self.events: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
         self.status: Finding = EngineStatus("starting", "Loading", phase="Downloading")
+        self.busy: dict[str, EngineStatus] = {}
+        """What managers answer by their URLs, where it is not `status`."""
         self.errors: dict[str, Exception] = {}
         self.mounting: list[dict[str, Any]] = []
         self.version = 1000
@@ -83,6 +85,8 @@ class Server:
         self.reads.append((kind.kind, name))
         if kind.kind in self.errors and kind.kind == "Secret":
             raise self.errors[kind.kind]
+        if (kind.kind, name) not in self.objects:
+            raise ApiNotFound("GET", "not found")
         return as_live(self.objects[kind.kind, name])
 
     async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
@@ -125,6 +129,16 @@ class Server:
         self.version += 1
         return live_object({**found.body, "metadata": {**metadata, "resourceVersion": str(self.version)}})
 
+    async def annotate(self, found: LiveObject, annotations: dict[str, str | None]) -> LiveObject:
+        """Keep annotations of a pod."""
+        if "annotate" in self.errors:
+            raise self.errors["annotate"]
+        self.writes.append(("Pod", found.name, False))
+        kept = {key: value for key, value in annotations.items() if value is not None}
+        self.version += 1
+        metadata = {**found.body["metadata"], "annotations": kept, "resourceVersion": str(self.version)}
+        return live_object({**found.body, "metadata": metadata})
+
     async def pods(self, namespace: str) -> list[dict[str, Any]]:
         """Pods of a namespace."""
         self.reads.append(("Pod", namespace))
@@ -153,7 +167,7 @@ class Server:
     async def read(self, url: str) -> Finding:
         """What the manager in a pod says."""
         self.reads.append(("status", url))
-        return self.status
+        return self.busy.get(url) or self.status
 
     async def post_event(self, event: dict[str, Any]) -> None:
         """Keep an Event."""
@@ -197,11 +211,12 @@ class Control:
         return await self.reconcilers.reconcile(key)
 
     async def settle(self) -> float | None:
-        """Passes until no lookup brings anything new."""
+        """Passes until no lookup brings anything new, with the pause between two statuses."""
         delay = await self.reconcile()
         await self.model.lookups.settled()
         while QWEN in self.looked_at:
             self.looked_at.remove(QWEN)
+            self.passed += PAUSE
             delay = await self.reconcile()
             await self.model.lookups.settled()
         return delay
@@ -224,7 +239,7 @@ def cached(control: Control, kind: Kind) -> dict[str, Any]:
     return copy.deepcopy(dict(found.body))
 
 
-CHILDREN = [*map(key_of, children(parse_resource(resource())))]
+CHILDREN = [*map(key_of, desired(resource()))]
 
 
 async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_then_nothing() -> None:
@@ -344,6 +359,7 @@ async def test_a_child_that_cannot_be_written_now_is_told_once_and_tried_again_b
     assert condition(status, "Reconciling")["message"].startswith(f"Service qwen: {error.message}; Service qwen-eng")
     assert ("Deployment", "qwen") in control.server.objects
     control.server.errors.clear()
+    control.passed += PAUSE
     assert await control.reconcile() is None
     assert condition(control.server.statuses[-1], "Ready")["reason"] == "EnginesStarting"
 
@@ -568,7 +584,7 @@ async def test_what_pods_need_is_written_side_by_side_and_before_the_deployment(
 
     control.server.apply = slowly  # type: ignore[method-assign] # the test's own fake
     await control.reconcile()
-    assert most == len(CHILDREN) - 1
+    assert most == len(CHILDREN) - 2, "all but the first one and the Deployment"
     assert control.server.writes[-1][0] == "Deployment"
 
 
@@ -700,7 +716,7 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_manage
     assert told["message"] == (
         "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen"
     )
-    assert delay == 10
+    assert delay == 9
     assert [event["reason"] for event in control.server.events] == ["WrongModel"]
 
 
@@ -821,14 +837,68 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, pending = serving.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"state": "serving", "reason": "EnginesServe"}, 1)
     ]
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
-    (family,) = serving.engine_metrics.collect()
+    family, _ = serving.engine_metrics.collect()
     assert family.samples == []
+
+
+# --- pods that are kept
+
+
+def without_history() -> Control:
+    """A model that serves, whose Deployment an operator made that kept no revisions, and somebody changed."""
+    raw = resource(engine={"image": "x:2"})
+    raw["status"] = {"observedGeneration": 1, "conditions": []}
+    control = Control(raw)
+    deployment = child_of(resource(engine={"image": "x:1"}), "Deployment")
+    before = live(deployment, **deployment_status(1))
+    before["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
+    image: dict[str, Any] = {'k:{"name":"vllm"}': {"f:name": {}, "f:image": {}}}
+    fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": image}}}}
+    before["metadata"]["managedFields"] = [{"manager": "vllm-operator", "operation": "Apply", "fieldsV1": fields}]
+    control.have(before)
+    return control
+
+
+async def test_a_deployment_without_history_keeps_the_pods_that_were_applied_and_is_asked_for_them_once() -> None:
+    control = without_history()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert revision["data"]["template"]["spec"]["containers"] == [{"name": "vllm", "image": "x:1"}]
+    assert ("Deployment", "qwen") in control.server.reads
+    assert condition(control.server.statuses[-1], "TemplateUpdatePending")["status"] == "True"
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [1]
+    control.server.reads.clear()
+    await control.reconcile()
+    assert control.server.reads == []
+
+
+async def test_a_deployment_that_is_gone_by_the_time_it_is_asked_for_its_pods_is_made_anew() -> None:
+    control = without_history()
+    control.server.objects.clear()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert "x:2" in str(revision["data"]["template"])
+
+
+async def test_who_waits_for_new_pods_is_forgotten_with_the_model_and_with_the_leadership() -> None:
+    control = without_history()
+    await control.reconcile()
+    control.engine_metrics.clear()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
+    await control.reconcile()
+    control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
+    await control.reconcile()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
 
 
 # --- claims
@@ -962,3 +1032,63 @@ async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) 
     scale(serving, 5)
     await serving.reconcile()
     assert ("Deployment", "qwen", True) in serving.server.writes
+
+
+# --- how often it is told
+
+
+async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_it_ended() -> None:
+    control = Control(resource())
+    await control.reconcile()
+    for replicas in (1, 2, 1):
+        deployment = cached(control, DEPLOYMENT)
+        deployment["status"] = deployment_status(replicas, ready=0)
+        deployment["metadata"]["resourceVersion"] = str(int(deployment["metadata"]["resourceVersion"]) + 1)
+        control.cache.put(DEPLOYMENT, as_live(deployment))
+        control.passed += PAUSE / 10
+        delay = await control.reconcile()
+        assert delay is not None
+    assert delay == pytest.approx(0.7)
+    assert len(control.server.statuses) == 1
+    control.passed += timedelta(seconds=delay)
+    await control.reconcile()
+    assert [status["replicas"] for status in control.server.statuses] == [0, 1]
+
+
+# --- which engines go first
+
+
+def fleet(**requests: float) -> Control:
+    """A model of three engines that has just been told to have two; `requests` are those of its engines by name."""
+    control = Control(resource(replicas=2))
+    control.have(*as_desired(resource(replicas=3), **deployment_status(3)).values())
+    for number, (name, count) in enumerate(requests.items()):
+        found = {**pod(name, ready=True, podIP=f"10.0.0.{number}"), "spec": silent()["spec"]}
+        control.cache.put(POD, as_live(found))
+        url = f"http://10.0.0.{number}:8480/status"
+        control.server.busy[url] = EngineStatus("serving", ready=True, requests=count)
+    return control
+
+
+async def test_the_engine_with_the_least_work_is_marked_right_before_the_deployment_is_scaled_down() -> None:
+    control = fleet(a=3, b=0, c=5)
+    await control.reconcile()
+    assert control.server.writes == [("Pod", "b", False), ("Deployment", "qwen", True)]
+    assert len([url for kind, url in control.server.reads if kind == "status"]) == 3
+    marked = control.cache.get(POD, Key("team", "b"))
+    assert marked is not None
+    assert marked.annotations["controller.kubernetes.io/pod-deletion-cost"] == "-1"
+
+
+@pytest.mark.parametrize("error", [ApiRefused("PATCH", "forbidden"), ApiNotFound("PATCH", "gone")])
+async def test_a_mark_that_cannot_be_set_does_not_keep_the_deployment_from_being_scaled_down(error: ApiError) -> None:
+    control = fleet(a=3, b=0, c=5)
+    control.server.errors["annotate"] = error
+    assert await control.reconcile() is None
+    assert control.server.writes == [("Deployment", "qwen", True)]
+
+
+async def test_engines_with_equal_work_are_scaled_down_without_a_mark() -> None:
+    control = fleet(a=0, b=0, c=0)
+    await control.reconcile()
+    assert control.server.writes == [("Deployment", "qwen", True)]

@@ -77,7 +77,7 @@ def test_no_field_of_whatever_kind_is_an_error_and_no_text_is_long_or_has_lines(
 ) -> None:
     told = engine_status({**ANSWER, "phase": {"name": phase, "detail": phase, "since": since}, **odd, "more": phase})
     for text in astuple(told) if told else ():
-        assert isinstance(text, bool) or (len(text) <= 300 and text.isprintable())
+        assert text is None or isinstance(text, (bool, float)) or (len(text) <= 300 and text.isprintable())
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,27 @@ def test_long_texts_and_colours_are_cut() -> None:
     assert found is not None
     assert found.sentence.startswith("[31mxxx")
     assert len(found.sentence) == 300
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "ranks", "requests"),
+    [
+        (8, {"0": {"deferred": 2}, "1": {"deferred": 1}}, 11),
+        (0, {}, 0),
+        (3, None, 3),
+        (3, {"0": "odd"}, 3),
+        (None, {}, None),
+        (True, {}, None),
+        (-1, {}, None),
+        (float("nan"), {}, None),
+        ("8", {}, None),
+        (8, {"0": {"deferred": "2"}}, None),
+    ],
+)
+def test_the_requests_of_an_engine_are_those_in_flight_and_those_put_off(
+    in_flight: Any, ranks: Any, requests: float | None
+) -> None:
+    found = engine_status({**ANSWER, "in_flight": in_flight, "ranks": ranks})
+    assert found is not None
+    assert found.requests == requests
+    assert found == engine_status(ANSWER), "work moves from look to look, and is no news"

@@ -93,7 +93,7 @@ def test_nobody_is_asked_and_nothing_deleted_before_the_engines_have_been_replac
     raw = resource(generation=2)
     before = as_desired(resource(**MADE), **deployment_status(1))
     plan = decide(observation(raw, before, claims=NOBODY))
-    assert [write.desired["kind"] for write in plan.writes] == ["Deployment"]
+    assert [write.desired["kind"] for write in plan.writes] == ["ControllerRevision", "Deployment"]
     assert not in_question(observation(raw, before))
 
     for status in (deployment_status(2, updated=1), {**deployment_status(1), "observedGeneration": 0}):

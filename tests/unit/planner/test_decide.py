@@ -22,6 +22,7 @@ from tests.support.resources import (
     pod,
     resource,
 )
+from tests.support.resources import desired as wanted
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
@@ -36,7 +37,6 @@ from vllm_operator.planner.namespace import decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
 from vllm_operator.render.catalog import catalog
-from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import shared as rendered_shared
 
@@ -58,8 +58,9 @@ def told_by(plan: Plan) -> Mapping[str, Any]:
 
 
 def conditions(status: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Status and reason of each condition."""
-    return {found["type"]: (found["status"], found["reason"]) for found in status["conditions"]}
+    """Status and reason of each condition that tells of engines."""
+    told = {found["type"]: (found["status"], found["reason"]) for found in status["conditions"]}
+    return {kind: found for kind, found in told.items() if kind != "TemplateUpdatePending"}
 
 
 def deletion(child: Mapping[str, Any]) -> Deletion:
@@ -88,7 +89,7 @@ def settled(**spec: Any) -> tuple[dict[str, Any], dict[ObjectKey, dict[str, Any]
 def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
     raw = resource()
     plan = decide(observation(raw))
-    assert plan.writes == tuple(Write(child, ours=False, reason="") for child in children(parse_resource(raw)))
+    assert plan.writes == tuple(Write(child, ours=False, reason="") for child in wanted(raw))
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "EnginesStarting"),
         "Available": ("False", "NoEngineServes"),
@@ -99,6 +100,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
         "observedGeneration": 1,
         "replicas": 0,
         "readyReplicas": 0,
+        "updatedReplicas": 0,
         "selector": "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm",
         "url": "http://qwen.team.svc:8000/v1",
         "binding": {"name": "qwen-binding", "configMap": "qwen-client"},
@@ -125,16 +127,16 @@ def test_a_resource_that_is_gone_or_going_is_left_to_garbage_collection() -> Non
 @pytest.mark.parametrize(
     ("spec", "kinds"),
     [
-        ({"engine": {"maxModelLen": 4096}}, ["Deployment"]),
-        ({"engine": {"extraArgs": ["--seed", "1"]}}, ["Deployment"]),
-        ({"engine": {"env": [{"name": "A", "value": "1"}]}}, ["Deployment"]),
-        ({"engine": {"image": "other:1"}}, ["Deployment"]),
-        ({"engine": {"port": 9000}}, ["ConfigMap", "Service", "Deployment"]),
-        ({"parallelism": {"tensor": 2}}, ["Deployment"]),
+        ({"engine": {"maxModelLen": 4096}}, ["ControllerRevision", "Deployment"]),
+        ({"engine": {"extraArgs": ["--seed", "1"]}}, ["ControllerRevision", "Deployment"]),
+        ({"engine": {"env": [{"name": "A", "value": "1"}]}}, ["ControllerRevision", "Deployment"]),
+        ({"engine": {"image": "other:1"}}, ["ControllerRevision", "Deployment"]),
+        ({"engine": {"port": 9000}}, ["ControllerRevision", "ConfigMap", "Service", "Deployment"]),
+        ({"parallelism": {"tensor": 2}}, ["ControllerRevision", "Deployment"]),
         ({"replicas": 3}, ["Deployment"]),
         ({"replicas": 0}, ["Deployment"]),
-        ({"resources": {"limits": {"memory": "1Gi"}}}, ["Deployment"]),
-        ({"model": {"source": "other/model"}}, ["ConfigMap", "Secret", "Deployment"]),
+        ({"resources": {"limits": {"memory": "1Gi"}}}, ["ControllerRevision", "Deployment"]),
+        ({"model": {"source": "other/model"}}, ["ControllerRevision", "ConfigMap", "Secret", "Deployment"]),
     ],
     ids=str,
 )
@@ -143,7 +145,7 @@ def test_an_edited_spec_is_written_to_the_children_that_it_touches(spec: dict[st
     edited = {**raw, **resource(generation=2, **spec), "status": raw["status"]}
     plan = decide(observation(edited, found, engine))
     assert [write.desired["kind"] for write in plan.writes] == kinds
-    assert all(write.ours for write in plan.writes)
+    assert all(write.ours is (write.desired["kind"] != "ControllerRevision") for write in plan.writes)
     assert conditions(told_by(plan))["Ready"] == ("False", "RollingOut")
     assert told_by(plan)["observedGeneration"] == 2
 
@@ -151,14 +153,14 @@ def test_an_edited_spec_is_written_to_the_children_that_it_touches(spec: dict[st
 def test_a_field_that_is_taken_out_of_the_spec_is_noticed() -> None:
     raw, found, engine = settled(engine={"env": [{"name": "A", "value": "1"}]})
     plain = {**raw, **resource(generation=2), "status": raw["status"]}
-    (write,) = decide(observation(plain, found, engine)).writes
+    _, write = decide(observation(plain, found, engine)).writes
     names = [variable["name"] for variable in write.desired["spec"]["template"]["spec"]["containers"][0]["env"]]
     assert "A" not in names
 
 
 @pytest.mark.parametrize(
     "key",
-    [ObjectKey(child["kind"], child["metadata"]["name"]) for child in children(parse_resource(resource()))],
+    [ObjectKey(child["kind"], child["metadata"]["name"]) for child in wanted(resource())],
     ids=str,
 )
 def test_a_child_that_is_missing_is_made_again_alone(key: ObjectKey) -> None:
@@ -172,7 +174,7 @@ def test_a_child_that_somebody_changed_is_written_once_and_only_that() -> None:
     raw, found, engine = settled()
     found[DEPLOYMENT]["spec"]["template"]["spec"]["containers"][0]["image"] = "other:1"
     (write,) = decide(observation(raw, found, engine)).writes
-    assert write == Write(child_of(raw, "Deployment"), ours=True, reason="")
+    assert write == Write(next(one for one in wanted(raw) if key_of(one) == DEPLOYMENT), ours=True, reason="")
 
 
 @pytest.mark.parametrize(
@@ -463,7 +465,7 @@ WORDS = {Outcome.REFUSED: "exceeded quota", Outcome.UNAVAILABLE: "failed calling
 
 def attempted(raw: dict[str, Any], outcome: Outcome, *keys: ObjectKey, message: str = "") -> dict[ObjectKey, Attempt]:
     """What came of the last write of these children, a moment ago."""
-    desired = {key_of(child): child for child in children(parse_resource(raw))}
+    desired = {key_of(child): child for child in wanted(raw)}
     hashes = {key: desired[key]["metadata"]["annotations"][DESIRED_HASH] for key in keys}
     told = message or WORDS[outcome]
     return {key: Attempt(hashes[key], NOW, outcome, f"{key.kind} {key.name}: {told}") for key in keys}
@@ -612,7 +614,7 @@ def serving(raw: dict[str, Any], **around: Any) -> Plan:
     around_it = RenderContext(
         api_key=standing.client_key, key_record=standing.record, pod_monitors=around.get("pod_monitors", False)
     )
-    found = {key_of(child): live(child) for child in children(parse_resource(raw), around_it)}
+    found = {key_of(child): live(child) for child in wanted(raw, around_it)}
     found[DEPLOYMENT]["status"] = deployment_status(1)
     return decide(observation(raw, found, pod(ready=True), **around))
 
@@ -648,7 +650,7 @@ def test_a_key_of_the_users_reaches_the_binding_and_is_looked_for_again() -> Non
     assert plan.writes == ()
     assert "warnings" not in told_by(plan)
     assert plan.look_again_at == NOW + timedelta(seconds=60)
-    children_of_before = {key_of(child): live(child) for child in children(parse_resource(raw))}
+    children_of_before = {key_of(child): live(child) for child in wanted(raw)}
     write, record = decide(observation(raw, children_of_before, secrets={"team-key": token("s3cret")})).writes
     assert key_of(record.desired) == ObjectKey("Secret", "qwen-key-record")
     assert key_of(write.desired) == ObjectKey("Secret", "qwen-binding")
@@ -793,7 +795,8 @@ def test_a_transition_time_moves_with_its_status_only() -> None:
     status = told_by(decide(observation(raw, changed, withdrawn, now=LATER)))
     times = {found["type"]: found["lastTransitionTime"] for found in status["conditions"]}
     moved = "2026-11-22T13:00:00Z"
-    assert times == {"Ready": moved, "Available": moved, "Reconciling": moved, "Stalled": STAMP}
+    stayed = dict.fromkeys(("Stalled", "TemplateUpdatePending"), STAMP)
+    assert times == {"Ready": moved, "Available": moved, "Reconciling": moved, **stayed}
 
 
 def test_a_message_that_changes_keeps_the_transition_time() -> None:

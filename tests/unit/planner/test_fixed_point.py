@@ -90,13 +90,15 @@ BY_HAND: dict[str, tuple[tuple[str, ...], Any]] = {
     "PodDisruptionBudget": (("spec", "selector"), {"matchLabels": {"changed": "by hand"}}),
     "Deployment": (("spec", "revisionHistoryLimit"), 99),
     "PodMonitor": (("spec", "podMetricsEndpoints"), []),
+    "ControllerRevision": (("metadata", "labels", "app.kubernetes.io/component"), "changed"),
 }
 """A field of each kind of child, and what somebody makes of it."""
 
 
 def kept(child: Mapping[str, Any]) -> bool:
-    """Whether it outlives what asked for it: a claim its model, and what the operator remembers of keys spec.auth."""
-    return "ownerReferences" not in child["metadata"] or child["metadata"]["name"] == "qwen-key-record"
+    """Whether it outlives what asked for it: a claim its model, what is remembered of keys and of specs these."""
+    remembered = child["kind"] == "ControllerRevision" or child["metadata"]["name"] == "qwen-key-record"
+    return "ownerReferences" not in child["metadata"] or remembered
 
 
 @given(specs)

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.resources import as_live, resource
+from tests.support.resources import as_live, desired, resource
 from vllm_operator.api.names import DESIRED_HASH, labels
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.kinds import CHILDREN, POD_MONITOR
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model, is_kept_claim, is_orphan
-from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 
 EXAMPLES = Path(__file__).parents[2] / "data/render"
@@ -68,7 +67,7 @@ def test_every_child_has_a_name_by_which_it_is_known_again(name: str) -> None:
             continue
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
         raw = {**resource(name), "spec": spec}
-        for one in children(parse_resource(raw), RenderContext(pod_monitors=True)):
+        for one in desired(raw, RenderContext(pod_monitors=True)):
             kinds.add(one["kind"])
             orphan = {**one, "metadata": {**one["metadata"], "ownerReferences": []}}
             assert belongs(name, as_live(orphan)), one["metadata"]["name"]

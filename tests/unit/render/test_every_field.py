@@ -19,7 +19,6 @@ SURROUNDINGS: Final = RenderContext(api_key="secret", pod_monitors=True)
 
 WITHOUT_EFFECT: Final = {
     "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",
-    "rollout.strategy": "the planner reads it",
     "rollout.minAvailable": "the planner reads it",
     "rollout.surgeTimeoutSeconds": "the planner reads it",
     "rollout.paused": "the planner reads it",

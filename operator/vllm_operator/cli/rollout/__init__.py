@@ -1,0 +1,1 @@
+"""`kubectl vllm rollout`: what `kubectl rollout` is for Deployments, for VLLMModels."""
