@@ -31,6 +31,8 @@ pytestmark = pytest.mark.api_server
 
 MODELS: Final = int(os.environ.get("UPGRADE_MODELS", "14"))
 PATIENCE_SECONDS: Final = 120.0 + MODELS
+LEASE: Final = {"LEASE_DURATION_SECONDS": "300", "RENEW_DEADLINE_SECONDS": "240"}
+"""So much at once on one machine, an answer of the API server may take long; nobody else wants to lead."""
 NAMESPACE: Final = "fleet"
 SPECS: Final[tuple[dict[str, Any], ...]] = (
     {},
@@ -86,10 +88,11 @@ class Fleet:
         self.cluster.kubectl("create", "namespace", NAMESPACE)
         self.kubectl("create", "--filename", "-", document={"apiVersion": "v1", "kind": "List", "items": models})
 
-    def wait_made(self) -> None:
+    def wait_made(self, operator: OperatorProcess) -> None:
         """Until every engine has a pod, and every model a status."""
         wanted = sum(SPECS[number % len(SPECS)].get("replicas", 1) for number in range(MODELS))
-        until(lambda: len(self.items("pods")) >= wanted, seconds=PATIENCE_SECONDS, what=f"{wanted} pods")
+        seen = "vllm_operator_engines"  # a metric costs less than a list of a thousand pods
+        until(lambda: metric(operator, seen) >= wanted, seconds=PATIENCE_SECONDS, what=f"{wanted} pods")
         until(lambda: self.told(generation=1) == MODELS, seconds=PATIENCE_SECONDS, what="all statuses")
 
     def told(self, generation: int) -> int:
@@ -128,28 +131,38 @@ def operators(fleet: Fleet, tmp_path: Path) -> dict[str, OperatorProcess]:
     for name in ("earlier", "this", "later"):
         folder = tmp_path / name
         folder.mkdir()
-        found[name] = OperatorProcess(fleet.cluster.kubeconfig, folder, program=program(name), WORKERS="8")
+        found[name] = OperatorProcess(fleet.cluster.kubeconfig, folder, program=program(name), WORKERS="8", **LEASE)
     return found
+
+
+def metric(operator: OperatorProcess, name: str) -> int:
+    """The sum of a metric of the operator."""
+    found = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", operator.get("/metrics"), re.MULTILINE)
+    return int(sum(map(float, found)))
 
 
 def pending(operator: OperatorProcess) -> int:
     """How many models wait for a template, as the metric says."""
-    found = re.search(r"^vllm_operator_template_updates_pending (\S+)$", operator.get("/metrics"), re.MULTILINE)
-    return int(float(found[1])) if found else -1
+    return metric(operator, "vllm_operator_template_updates_pending")
+
+
+def wait_pending(fleet: Fleet, operator: OperatorProcess, number: int) -> None:
+    """Until so many models wait, as the metric and their statuses say."""
+    until(lambda: pending(operator) == number, seconds=PATIENCE_SECONDS, what=f"{number} models that wait")
+    until(lambda: len(fleet.waiting()) == number, seconds=PATIENCE_SECONDS, what="a word of every model")
 
 
 def test_an_operator_that_renders_differently_replaces_no_engine_until_it_is_asked_to(
     fleet: Fleet, operators: dict[str, OperatorProcess]
 ) -> None:
-    with operators["this"]:
-        fleet.wait_made()
+    with operators["this"] as this:
+        fleet.wait_made(this)
         assert fleet.waiting() == set()
     before, deployments = fleet.identities(), fleet.versions("deployments")
     revisions = fleet.versions("controllerrevisions")
     assert len(revisions) == MODELS
     with operators["later"] as later:
-        until(lambda: len(fleet.waiting()) == MODELS, seconds=PATIENCE_SECONDS, what="a word of every model")
-        assert pending(later) == MODELS
+        wait_pending(fleet, later, MODELS)
         assert (fleet.identities(), fleet.versions("deployments")) == (before, deployments)
         assert fleet.versions("controllerrevisions") == revisions
         assert "applied Deployment" not in later.log()
@@ -165,23 +178,24 @@ def test_an_operator_that_renders_differently_replaces_no_engine_until_it_is_ask
     changed = fleet.identities()["deployments"] - before["deployments"]
     assert {name for name, _ in changed} == {"m-0", "m-1", "m-2"}
     after, deployments = fleet.identities(), fleet.versions("deployments")
-    with operators["this"]:  # back again: whoever has the other template keeps it
-        until(lambda: fleet.waiting() == {"m-0", "m-1"}, seconds=PATIENCE_SECONDS, what="a word of every model")
+    with operators["this"] as this:  # back again: whoever has the other template keeps it
+        wait_pending(fleet, this, 2)
+        assert fleet.waiting() == {"m-0", "m-1"}
         assert (fleet.identities(), fleet.versions("deployments")) == (after, deployments)
 
 
 def test_deployments_of_an_operator_without_history_keep_their_engines(
     fleet: Fleet, operators: dict[str, OperatorProcess]
 ) -> None:
-    with operators["earlier"]:
-        fleet.wait_made()
+    with operators["earlier"] as earlier:
+        fleet.wait_made(earlier)
     fleet.kubectl("set", "env", "deployment/m-0", "OF_THE_USER=1")
     until(lambda: fleet.items("deployments")["m-0"]["status"].get("updatedReplicas") == 1, what="the user's variable")
     fleet.kubectl("patch", "vllmmodel", "m-1", "--type=merge", "--patch", '{"spec": {"engine": {"maxModelLen": 512}}}')
     before = fleet.identities()
     assert fleet.items("controllerrevisions") == {}
     with operators["later"] as later:
-        until(lambda: len(fleet.waiting()) == MODELS - 1, seconds=PATIENCE_SECONDS, what="a word of every model")
+        wait_pending(fleet, later, MODELS - 1)
         until(lambda: fleet.told(generation=2) == 1, what="what was changed meanwhile")
         after, revisions = fleet.identities(), fleet.items("controllerrevisions")
         assert {name for name, _ in after["deployments"] - before["deployments"]} == {"m-1"}
