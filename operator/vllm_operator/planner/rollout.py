@@ -13,7 +13,8 @@ shall have together, N those of the newest one:
 So the numbers are, with F the fewest engines that `spec.rollout` lets serve (`minAvailable`, else R - 1):
 
     Surge     S = 1                 U = 0
-    InPlace   S = 0                 U = R - F; 0 while more than R exist and none waits for a place
+    InPlace   S = 0                 U = R - F; where T > R, so that the next ones may have their places already, no more
+                                    than R - (engines that serve) until one has waited for surgeTimeoutSeconds
     Recreate  the type of this name; with a minAvailable InPlace, which then takes all but F at once
     Auto      InPlace where two engines exclude each other, or where the additional one has found no node for
               surgeTimeoutSeconds although one would be free if an engine went; from then on until the rollout is
@@ -24,6 +25,8 @@ and on top of any of them
     S >= T - R                      where R is changed while there may be several ReplicaSets: `scale` takes none,
                                     and `rolling.go` does it, which takes first what does not serve
     S =  T - R                      while paused
+
+What was written for a rollout stands until the controller has seen it: only then shows what follows from it.
 
 Invariants, which tests hold over all orders of events of up to four engines:
 1. The controller never takes an engine that serves while no more than R - U do; so with Surge, and in any change of R,
