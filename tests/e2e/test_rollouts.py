@@ -223,7 +223,7 @@ def test_while_a_rollout_is_paused_the_number_follows_with_engines_as_before(sit
 def test_two_engines_never_hold_one_claim_that_is_for_a_single_node(
     site: Site, stub: EngineChoice, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": site.name}
     folder = tmp_path_factory.mktemp("claimed")
     folder.chmod(0o777)
     volume = {**modes, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}}
