@@ -83,7 +83,7 @@ def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
         assert serving >= fewest, f"{serving} engines serve:\n{site.report()}"
         return process.poll() is not None
 
-    words = ("get", "vllmmodel", name, "--watch", "--output", 'jsonpath={.status.rollout.strategy}{"\n"}')
+    words = ("get", "vllmmodel", name, "--watch", "--output", r'jsonpath={.status.rollout.strategy}{"\n"}')
     watch = [str(site.cluster.binaries / "kubectl"), "--namespace", site.name, *words]
     with subprocess.Popen(watch, env=site.cluster.env, stdout=subprocess.PIPE, text=True) as told:
         try:
