@@ -168,7 +168,7 @@ def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datet
         reason=_NO_ROOM,
     )
     may_go = wanted.strategy == "Auto" and in_place.max_unavailable > 0
-    if may_go and seen.in_place:
+    if may_go and seen.in_place and not seen.paused:  # the numbers of a paused Deployment say nothing of places
         return in_place
     shortage = _shortage(seen)
     if shortage is None:
@@ -288,7 +288,7 @@ def _kept_whole(planned: DeploymentStrategy, seen: Seen, *, paused: bool) -> Dep
     if planned.strategy is Strategy.RECREATE:
         return _recreated(planned, seen) if changes or not seen.observed else planned
     surplus = max(seen.most - planned.replicas, 0)
-    if planned.paused or seen.paused:
+    if planned.paused:
         some = planned.max_unavailable or int(not surplus)  # no engine is taken by it while paused
         return replace(planned, max_surge=surplus, max_unavailable=some)
     if changes:

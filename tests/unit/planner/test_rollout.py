@@ -337,6 +337,14 @@ def test_paused_the_controller_gets_no_reason_to_take_or_add_a_pod() -> None:
     assert (fewer.replicas, fewer.max_surge) == (1, 2)
 
 
+def test_what_goes_on_after_a_pause_takes_no_engine_where_there_was_room_for_one_more() -> None:
+    old = engines([("old", "serving"), ("old", "serving")])
+    held = numbers(2, *old, was=1, rollout={"paused": True}, paused=True, updatedReplicas=0)
+    assert (held.paused, held.max_surge, held.max_unavailable) == (True, 0, 1)
+    resumed = numbers(2, *old, live_surge=0, live_unavailable=1, paused=True, updatedReplicas=0)
+    assert (resumed.paused, resumed.strategy, resumed.max_surge, resumed.max_unavailable) == (False, "Surge", 1, 0)
+
+
 def test_a_deployment_is_not_paused_before_there_is_anything_to_hold() -> None:
     assert not numbers(1, rollout={"paused": True}, observedGeneration=0).paused
     assert not planned(
