@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -473,3 +474,20 @@ async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
     assert made.cache.get(MODEL, Key("there", "gone")) is None
     assert made.cache.get(MODEL, Key("here", "qwen")), "nobody said that it is gone"
     assert made.unfollowed == ["here"]
+
+
+async def test_a_term_ends_also_where_a_worker_loses_its_first_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_CANCEL_AGAIN_SECONDS", 0.01)
+    begun = asyncio.Event()
+
+    async def deaf() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    worker = asyncio.create_task(deaf())
+    await begun.wait()
+    async with asyncio.timeout(60):
+        await follow._end([worker])  # noqa: SLF001 # the unit under test
+    assert worker.cancelled()
