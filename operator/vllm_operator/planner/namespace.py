@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.live import key_of
 from vllm_operator.api.names import CATALOG_CONFIG_MAP
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
@@ -41,10 +41,13 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
         gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in observation.shared.values())
         return Changes((), gone, observation.attempts)
     desired = [manager.program(observation.namespace)]
-    if with_catalog:
-        live = observation.shared.get(ObjectKey("ConfigMap", CATALOG_CONFIG_MAP))
-        desired.append(catalog.catalog(observation.namespace, models, live.body if live else None))
-    return Changes(changes.writes(desired, observation.shared), (), observation.attempts)
+    if not with_catalog:
+        return Changes(changes.writes(desired, observation.shared), (), observation.attempts)
+    parts = {key: live for key, live in observation.shared.items() if CATALOG_CONFIG_MAP in key.name}
+    desired += catalog.catalog(observation.namespace, models, [live.body for live in parts.values()])
+    empty = [live for key, live in parts.items() if key not in set(map(key_of, desired)) and not live.leaving]
+    gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in empty)
+    return Changes(changes.writes(desired, observation.shared), gone, observation.attempts)
 
 
 def catalog_again_at(observation: NamespaceObservation) -> datetime | None:
