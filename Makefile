@@ -57,6 +57,10 @@ test-unit: venv ## the tests that need no cluster and no engine, side by side (s
 fuzz: binaries ## wrong resources against a real API server and the operator's rendering (FUZZ=10000 of them; SEED=... for others)
 	FUZZ_RESOURCES=$(FUZZ) $(if $(SEED),FUZZ_SEED=$(SEED)) $(PY) -m pytest -v tests/contract/test_fuzz.py
 
+.PHONY: upgrade
+upgrade: binaries ## one version of the operator after another: no engine of 1000 models is replaced (UPGRADE_MODELS=1000 of them)
+	UPGRADE_MODELS=$(or $(UPGRADE_MODELS),1000) $(PY) -m pytest -v tests/upgrade
+
 .PHONY: lint
 lint: venv ## ruff, mypy strict, import-linter
 	$(VENV)/bin/ruff check .

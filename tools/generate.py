@@ -12,7 +12,44 @@ from vllm_operator.api.crd import FILE_NAME, crd_yaml
 REPOSITORY = Path(__file__).parent.parent
 CHART_TEMPLATES = Path("charts/vllm-operator/templates")
 ROLES = Path("manifests/base/roles.yaml")
+NAMESPACED_ROLE = Path("manifests/namespaced/vllm-models/role.yaml")
 REFERENCE = Path("docs/reference")
+
+_ROLE = "kind: ClusterRole\nmetadata:\n  name: vllm-operator\n"
+"""How the operator's own role begins, the first one in the file."""
+
+_DOCUMENT = "---\n"
+
+_CHART_ROLES = """\
+{{{{- /* What the operator may do, in the whole cluster or in each namespace of a list. */}}}}
+{{{{- define "vllm-operator.rules" -}}}}
+{rules}{{{{- end }}}}
+{{{{- if .Values.rbac.create }}}}
+{{{{- range .Values.namespaces }}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{{{ include "vllm-operator.fullname" $ }}}}
+  namespace: {{{{ . }}}}
+  labels:
+    {{{{- include "vllm-operator.labels" $ | nindent 4 }}}}
+{{{{ include "vllm-operator.rules" $ }}}}
+{{{{- else }}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{{{ include "vllm-operator.fullname" . }}}}
+  labels:
+    {{{{- include "vllm-operator.labels" . | nindent 4 }}}}
+{{{{ include "vllm-operator.rules" . }}}}
+{{{{- end }}}}
+{{{{- end }}}}
+{{{{- if .Values.userRoles }}}}
+---
+{users}{{{{- end }}}}
+"""
 
 _KEPT = """\
   {{- if .Values.crds.keep }}
@@ -28,10 +65,27 @@ def generated() -> dict[Path, str]:
     return {
         Path("crds") / FILE_NAME: crd_yaml(),
         CHART_TEMPLATES / "crd.yaml": _chart_crd(crd_yaml()),
-        CHART_TEMPLATES / "roles.yaml": f"# Generated from {ROLES} by `make generate`; do not edit.\n{roles}",
+        CHART_TEMPLATES / "roles.yaml": _generated_from(ROLES) + _chart_roles(roles),
+        NAMESPACED_ROLE: _generated_from(ROLES) + _namespaced_role(roles),
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
     }
+
+
+def _generated_from(source: Path) -> str:
+    return f"# Generated from {source} by `make generate`; do not edit.\n"
+
+
+def _chart_roles(text: str) -> str:
+    """The roles as a template: the operator's is one of each namespace, where it has a list of them."""
+    own, _, users = text.partition(_DOCUMENT)
+    return _CHART_ROLES.format(rules=own[own.index("rules:") :], users=users)
+
+
+def _namespaced_role(text: str) -> str:
+    """The operator's role for one namespace."""
+    own, _, _ = text.partition(_DOCUMENT)
+    return own[own.index("apiVersion:") :].replace(_ROLE, _ROLE.replace("ClusterRole", "Role"))
 
 
 def _chart_crd(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
-from vllm_operator.api.names import OPERATOR_NAMESPACE
+from vllm_operator.api.names import MAX_RELEASE_LENGTH, OPERATOR_NAMESPACE
 from vllm_operator.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,6 +22,21 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 def _within(default: float, least: float, most: float) -> Any:
     """A number and its bounds."""
     return field(default=default, metadata={"bounds": (least, most)})
+
+
+_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_LABEL_KEY: Final = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+_REQUIREMENT: Final = (
+    rf"\s*(!?\s*{_LABEL_KEY}|{_LABEL_KEY}\s*(=|==|!=)\s*{_LABEL_VALUE}"
+    rf"|{_LABEL_KEY}\s+(in|notin)\s*\(\s*{_LABEL_VALUE}\s*(,\s*{_LABEL_VALUE}\s*)*\))\s*"
+)
+"""One requirement of a label selector (apimachinery, pkg/labels/selector.go), without its numeric comparisons."""
+
+
+def _like(pattern: str, words: str) -> Any:
+    """A text of this form, or none."""
+    return field(default="", metadata={"pattern": re.compile(rf"({pattern})?"), "words": words})
 
 
 def _one_of(default: str, choices: tuple[str, ...]) -> Any:
@@ -56,13 +72,25 @@ class Settings:
     """Namespace in which the operator runs, which manifests and chart set. A NetworkPolicy of a model lets the operator
     in from there, to ask the engines' managers what is wrong."""
 
+    namespaces: str = _like(rf"\s*{_LABEL}\s*(,\s*{_LABEL}\s*)*", "names of namespaces with commas between them")
+    """The namespaces to follow, with commas between them; empty: all. In each of them the operator needs its rights,
+    and nowhere else. One that does not exist yet is followed as soon as it does."""
+
+    name: str = _like(rf"[a-z]([-a-z0-9]{{0,{MAX_RELEASE_LENGTH - 2}}}[a-z0-9])?", "a name as Services have it")
+    """Name of this release of the operator, where there are several; empty: the default one. It stands before the names
+    of what the release shares in a namespace, and in the label vllm.echo-roots.io/operator of all that it makes."""
+
+    model_selector: str = _like(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", "a label selector as `kubectl get -l` takes it")
+    """Label selector of the VLLMModels to follow; empty: all that no label vllm.echo-roots.io/operator gives to another
+    release. A named release without it and without `namespaces` follows those whose label names it."""
+
     pod: str = ""
     """Name of the pod in which the operator runs, which manifests and chart set; empty outside of one. A process that
     comes back in the pod of one that crashed goes on with its Lease at once. No two that run may have the same."""
 
     lease_name: str = "vllm-operator"
-    """Name of the Lease, in the namespace of the operator, that says which replica writes. Two releases that shall both
-    work need two names."""
+    """Name of the Lease, in the namespace of the operator, that says which replica writes; a named release has its
+    name before it, since releases beside each other all write."""
 
     lease_duration_seconds: int = _within(15, 2, 3600)
     """How long a replica that waits leaves a Lease to its holder that is no longer renewed: a leader that is cut off is
@@ -122,10 +150,14 @@ def _allowed(limits: Mapping[str, Any], value: Any) -> bool:
     if "bounds" in limits:
         least, most = limits["bounds"]
         return bool(least <= value <= most)  # false for `nan` too
+    if "pattern" in limits:
+        return limits["pattern"].fullmatch(value) is not None
     return value in limits.get("choices", [value])
 
 
 def _wanted(limits: Mapping[str, Any]) -> str:
     if "bounds" in limits:
         return "from {} to {}".format(*limits["bounds"])
+    if "pattern" in limits:
+        return str(limits["words"])
     return "one of " + ", ".join(limits["choices"])

@@ -113,6 +113,15 @@ class Telemetry:
         silent = self.silent().items()
         return "; ".join(f"no sign of the watch of {kind} for {seconds:.0f} s" for kind, seconds in silent)
 
+    def watch_namespaces(self, unfollowed: Callable[[], int]) -> None:
+        """Report how many namespaces of the list cannot be followed."""
+        gauge = Gauge(
+            "vllm_operator_namespaces_unfollowed",
+            "Namespaces of the list that do not exist (yet), or where the operator lacks its rights.",
+            registry=self.registry,
+        )
+        gauge.set_function(unfollowed)
+
     def watch_queue(self, length: Callable[[], int]) -> None:
         """Report how many keys wait."""
         gauge = Gauge("vllm_operator_queue_length", "Models that wait to be looked at.", registry=self.registry)

@@ -1,1 +1,1 @@
-"""What breaks around the operator, and while it works: a sample in `make test`, all of it in `make chaos`."""
+"""The operator in a world that fails at every step: `make chaos` runs all of it, `make test` a sample."""

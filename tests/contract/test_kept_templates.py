@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.support.resources import desired
+from tests.support.waiting import until
 from vllm_operator.api import revisions
 from vllm_operator.api.meta import FIELD_MANAGER
 from vllm_operator.planner.adoption import applied_template
@@ -19,6 +20,7 @@ from vllm_operator.planner.reasons import differences
 
 if TYPE_CHECKING:
     from tests.support.namespace import Namespace
+    from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api_server
 
@@ -98,3 +100,37 @@ def test_the_longest_chat_template_fits_into_a_revision(quiet: Namespace, letter
         [json.loads(json.dumps(quiet.get("controllerrevision", before["metadata"]["name"])))]
     )
     assert found.config == {"chat-template.jinja": text}
+
+
+def length(namespace: Namespace) -> str:
+    """The model length that the engines are started with, as the live Deployment says."""
+    found = namespace.get("deployment", "qwen")["spec"]["template"]["spec"]["containers"][0]["args"]
+    return str(found[found.index("--max-model-len") + 1])
+
+
+def test_an_undo_of_the_deployment_is_repaired_and_a_restart_of_it_is_not_reverted(
+    operator: OperatorProcess, namespace: Namespace
+) -> None:
+    namespace.model(engine={"maxModelLen": 1024})
+    namespace.wait_for("deployment", "qwen")
+    namespace.model(engine={"maxModelLen": 2048})
+    until(lambda: length(namespace) == "2048", what="the edit")
+    until(lambda: len(namespace.kubectl("get", "replicasets", "--output", "name").split()) == 2, what="its ReplicaSet")
+    looks = operator.looks()
+    namespace.kubectl("rollout", "undo", "deployment/qwen")
+    operator.wait_for_look(looks)
+    until(lambda: length(namespace) == "2048", what="the repair")
+    namespace.kubectl("rollout", "restart", "deployment/qwen")
+    asked = revisions.restart_of(namespace.get("deployment", "qwen")["spec"]["template"])
+    assert asked
+
+    def recorded() -> list[str]:
+        found = json.loads(namespace.kubectl("get", "controllerrevisions", "--output", "json"))["items"]
+        return [one.restarted_at for one in revisions.revisions_of(found)]
+
+    until(lambda: recorded() == [asked, ""], what="the restart in the current revision")
+    looks = operator.looks()
+    namespace.kubectl("annotate", "deployment", "qwen", "looked=at")
+    operator.wait_for_look(looks)
+    assert revisions.restart_of(namespace.get("deployment", "qwen")["spec"]["template"]) == asked
+    assert namespace.condition("TemplateUpdatePending")["status"] == "False"

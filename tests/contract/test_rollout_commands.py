@@ -129,7 +129,7 @@ def test_an_undo_can_be_tried(edited: Namespace, kind: str, mark: str) -> None:
 
 
 def test_a_spec_longer_than_an_argument_of_a_program_can_be_comes_back(quiet: Namespace) -> None:
-    template = "{# a long one #}" * 16000
+    template = "{# a long one #}" * 8190
     quiet.kubectl(
         "create",
         "--filename",

@@ -5,7 +5,9 @@ Each test has GPUs of its own, a resource that the node is given for it, so that
 
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,9 +55,10 @@ def edit(site: Site, name: str, length: int, **engine: Any) -> None:
     site.patch(name, {"engine": {"maxModelLen": length, **engine}})
 
 
-def lengths(site: Site, name: str) -> list[str]:
-    """What the engines that stay were started with."""
-    found = [pod["spec"]["containers"][0]["args"] for pod in site.pods(name)]
+def lengths(site: Site, name: str, phase: str = "") -> list[str]:
+    """What the engines that stay were started with; those in a phase, where one is named."""
+    pods = [pod for pod in site.pods(name) if phase in ("", pod["status"].get("phase"))]
+    found = [pod["spec"]["containers"][0]["args"] for pod in pods]
     return [words[words.index("--max-model-len") + 1] for words in found]
 
 
@@ -69,26 +72,30 @@ def uid(pod: dict[str, Any]) -> str:
     return str(pod["metadata"]["uid"])
 
 
-def rolled(site: Site, name: str, *, fewest: int) -> set[str]:
-    """Wait for the end of a rollout, as users do; the strategies that were told meanwhile.
+def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
+    """Wait for the end of a rollout, as users do; the strategies that the status named meanwhile, in their order.
 
-    Never do fewer engines than `fewest` take traffic, and none but those of the newest template are left.
+    Never do fewer engines than `fewest` take traffic.
     """
-    told: set[str] = set()
 
     def is_over() -> bool:
-        found = site.get("vllmmodel", name).get("status", {}).get("rollout")
-        told.update([found["strategy"]] if found else [])
         serving = len(site.endpoints(name))
         assert serving >= fewest, f"{serving} engines serve:\n{site.report()}"
         return process.poll() is not None
 
-    with plugin.running(site, "rollout", "status", name, "--timeout", "3m") as process:
-        site.until(f"the rollout of {name}", is_over, seconds=200, closely=True)
-        out, errors = process.communicate()
-        assert process.returncode == 0, f"{out}\n{errors}\n{site.report()}"
-        assert out.endswith(f"{name} successfully rolled out\n")
-    return told
+    words = ("get", "vllmmodel", name, "--watch", "--output", 'jsonpath={.status.rollout.strategy}{"\n"}')
+    watch = [str(site.cluster.binaries / "kubectl"), "--namespace", site.name, *words]
+    with subprocess.Popen(watch, env=site.cluster.env, stdout=subprocess.PIPE, text=True) as told:
+        try:
+            with plugin.running(site, "rollout", "status", name, "--timeout", "3m") as process:
+                site.until(f"the rollout of {name}", is_over, seconds=200, closely=True)
+                out, errors = process.communicate()
+                assert process.returncode == 0, f"{out}\n{errors}\n{site.report()}"
+                assert out.endswith(f"{name} successfully rolled out\n")
+        finally:
+            told.terminate()
+        assert told.stdout is not None
+        return [strategy for strategy, _ in itertools.groupby(told.stdout.read().split())]
 
 
 def loses_nothing(site: Site, pod: str) -> None:
@@ -101,7 +108,7 @@ def loses_nothing(site: Site, pod: str) -> None:
 def test_one_engine_on_the_only_gpu_makes_way_for_its_successor(site: Site, stub: EngineChoice) -> None:
     serve(site, "one", stub, accelerator=gpus(site, 1))
     edit(site, "one", 2048)
-    assert "InPlace" in rolled(site, "one", fewest=0)
+    assert rolled(site, "one", fewest=0) == ["Surge", "InPlace"]
     assert lengths(site, "one") == ["2048"]
     assert "rollout" not in site.get("vllmmodel", "one")["status"]
 
@@ -110,7 +117,7 @@ def test_two_engines_on_two_gpus_are_replaced_one_after_the_other(site: Site, st
     serve(site, "pair", stub, accelerator=gpus(site, 2), replicas=2)
     client = asking(site, "pair")
     edit(site, "pair", 2048)
-    assert "InPlace" in rolled(site, "pair", fewest=1)
+    assert rolled(site, "pair", fewest=1) == ["Surge", "InPlace"]
     assert lengths(site, "pair") == ["2048", "2048"]
     loses_nothing(site, client)
 
@@ -119,7 +126,7 @@ def test_with_a_spare_gpu_a_new_engine_serves_before_an_old_one_goes(site: Site,
     serve(site, "spare", stub, accelerator=gpus(site, 3), replicas=2)
     client = asking(site, "spare")
     edit(site, "spare", 2048)
-    assert rolled(site, "spare", fewest=2) <= {"Surge"}
+    assert rolled(site, "spare", fewest=2) == ["Surge"]
     assert lengths(site, "spare") == ["2048", "2048"]
     loses_nothing(site, client)
 
@@ -162,7 +169,7 @@ def test_a_revision_that_fails_stops_while_the_old_engines_serve_and_undo_is_the
 def test_a_change_during_a_rollout_does_not_wait_for_the_one_before_it(site: Site, stub: EngineChoice) -> None:
     serve(site, "twice", stub, accelerator=gpus(site, 3), replicas=2)
     edit(site, "twice", 2048, env=[FOR_EVER])
-    site.until("an engine of the first change", lambda: "2048" in lengths(site, "twice"))
+    site.until("an engine of the first change that loads", lambda: "2048" in lengths(site, "twice", phase="Running"))
     edit(site, "twice", 4096, env=None)
     rolled(site, "twice", fewest=2)
     assert lengths(site, "twice") == ["4096", "4096"]

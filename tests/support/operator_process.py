@@ -15,6 +15,7 @@ from tests.support.servers import free_port
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 PROGRAM = Path(sys.executable).with_name("vllm-operator")
@@ -24,7 +25,9 @@ EXIT_SECONDS = 60.0
 class OperatorProcess:
     """Started by `start` or by a `with` block, and ended again by its process id."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, **settings: str) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, *, program: Sequence[str] = (), **settings: str) -> None:
+        self.program = program or (str(PROGRAM),)
+        """The command; an operator of another version has another one."""
         self.kubeconfig = kubeconfig
         self.settings = settings
         self.log_path = folder / "operator.log"
@@ -53,7 +56,7 @@ class OperatorProcess:
         }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAM)], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.program, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         return self._process
 

@@ -1,8 +1,8 @@
 """A Deployment, its controllers and a node with places for its pods, as a machine whose every event can be taken.
 
 The arithmetic is that of Kubernetes 1.37: pkg/controller/deployment (rolling.go, recreate.go, `scale` in sync.go,
-`GetReplicaSetProportion` in util/deployment_util.go) and the order in which pkg/controller/replicaset deletes pods. What
-it leaves out: the lag between the pods and the status of their ReplicaSet.
+`GetReplicaSetProportion` in util/deployment_util.go) and the order in which pkg/controller/replicaset deletes pods.
+What it leaves out: the lag between the pods and the status of their ReplicaSet.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ class World:
     excluded: str = ""
     seen_serving: int = 0
     """How many engines the operator has seen serve when it last looked."""
+    fewest: int = 0
+    """The smallest number of replicas that is ever wanted."""
 
     __hash__ = None  # type: ignore[assignment] # `key` stands for it
 
@@ -134,7 +136,20 @@ def at_rest(
     pods = tuple(Pod(0, state if place < places else WAITED) for place in range(replicas))
     sets = (ReplicaSet(0, replicas, replicas, replicas + 1),)
     unsound = frozenset(one.template for one in (wanted, *edits) if not one.sound)
-    world = World(places, settings, wanted, edits, resting, Status(), sets, tuple(sorted(pods)), unsound, excluded)
+    fewest = min(one.replicas for one in (wanted, *edits))
+    world = World(
+        places=places,
+        rollout=settings,
+        wanted=wanted,
+        edits=edits,
+        numbers=resting,
+        status=Status(),
+        sets=sets,
+        pods=tuple(sorted(pods)),
+        unsound=unsound,
+        excluded=excluded,
+        fewest=fewest,
+    )
     return settled(world)
 
 
@@ -163,15 +178,15 @@ def look(world: World) -> World:
 
 def decision(world: World) -> DeploymentStrategy:
     """What the planner says."""
-    return _decision(
-        world.rollout.model_dump_json(), world.wanted, world.numbers, world.status, world.pods, world.excluded
-    )
+    user = (world.rollout.model_dump_json(), world.wanted, world.excluded)
+    return _decision(user, world.numbers, world.status, world.pods)
 
 
 @functools.cache
 def _decision(
-    rollout: str, wanted: Wanted, numbers: Numbers, status: Status, pods: tuple[Pod, ...], excluded: str
+    user: tuple[str, Wanted, str], numbers: Numbers, status: Status, pods: tuple[Pod, ...]
 ) -> DeploymentStrategy:
+    rollout, wanted, excluded = user
     bodies = [_body(number, pod) for number, pod in enumerate(pods)]
     seen = Seen.of(_deployment(numbers, status), bodies, reports(bodies, now=NOW))
     desired = {"spec": {"replicas": wanted.replicas, "template": _template(wanted.template)}}
@@ -248,7 +263,14 @@ def sync(world: World) -> World:
     live = [pod for pod in world.pods if pod.state != LEAVES]
     updated = sum(pod.template == numbers.template for pod in live)
     total = sum(one.size for one in after.sets)
-    status = Status(True, len(live), updated, world.serving, max(total - world.serving, 0), numbers.template)
+    status = Status(
+        observed=True,
+        replicas=len(live),
+        updated=updated,
+        ready=world.serving,
+        unavailable=max(total - world.serving, 0),
+        newest=numbers.template,
+    )
     return replace(after, status=status)
 
 
@@ -339,9 +361,11 @@ def _cleaned(world: World) -> World:
     if room <= 0 or not sizes:
         return world
     for template, size in sizes.items():
-        idle = min(room, max(size - _available(world, template), 0))
+        idle = min(room, size - _available(world, template))
+        if room and idle < 0:
+            return world  # "got invalid request to scale down": a ReplicaSet has pods that it shall not have any more
         sizes[template], room = size - idle, room - idle
-    spare = sum(_available(world, one.template) for one in world.sets) - least
+    spare = sum(_available(world, template) for template in (*sizes, newest.template)) - least
     for template, size in sizes.items():
         taken = min(max(spare, 0), size)
         sizes[template], spare = size - taken, spare - taken

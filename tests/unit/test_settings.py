@@ -17,6 +17,9 @@ GIVEN = {
     "listen_host": ("127.0.0.1", "127.0.0.1"),
     "listen_port": ("9090", 9090),
     "namespace": ("models", "models"),
+    "namespaces": ("team-a,team-b", "team-a,team-b"),
+    "name": ("blue", "blue"),
+    "model_selector": ("shard in (1,2),!spare", "shard in (1,2),!spare"),
     "pod": ("vllm-operator-1", "vllm-operator-1"),
     "lease_name": ("other", "other"),
     "lease_duration_seconds": ("30", 30),
@@ -65,6 +68,13 @@ def test_other_variables_do_not_matter() -> None:
         ("VLLM_OPERATOR_RESYNC_SECONDS", "inf", "has to be from 1 to 86400"),
         ("VLLM_OPERATOR_LISTEN_PORT", "tcp://10.0.0.1:80", "is not of type int"),
         ("VLLM_OPERATOR_LISTEN_PORT", "65536", "has to be from 1 to 65535"),
+        ("VLLM_OPERATOR_NAMESPACES", "a,,b", "has to be names of namespaces with commas between them"),
+        ("VLLM_OPERATOR_NAMESPACES", "Team", "has to be names of namespaces with commas between them"),
+        ("VLLM_OPERATOR_NAMESPACES", "a*", "has to be names of namespaces with commas between them"),
+        ("VLLM_OPERATOR_NAME", "Blue", "has to be a name as Services have it"),
+        ("VLLM_OPERATOR_NAME", "b" * 41, "has to be a name as Services have it"),
+        ("VLLM_OPERATOR_MODEL_SELECTOR", "a=b c", "has to be a label selector as `kubectl get -l` takes it"),
+        ("VLLM_OPERATOR_MODEL_SELECTOR", "a in b", "has to be a label selector as `kubectl get -l` takes it"),
         ("VLLM_OPERATOR_LOG_LEVEL", "LOUD", "has to be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
@@ -72,6 +82,13 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(variable: str, val
     with pytest.raises(SettingsError) as caught:
         from_environment({variable: value})
     assert str(caught.value) == f"{variable}={value!r} {wanted}: correct or unset it"
+
+
+@pytest.mark.parametrize(
+    "selector", ["a", "!a", "a=b", "a == b", "a!=", "example.com/a in (b, c)", " a notin (b),c=d ", "a=b,c in (d,e),!f"]
+)
+def test_selectors_are_taken_as_the_api_server_takes_them(selector: str) -> None:
+    assert from_environment({"VLLM_OPERATOR_MODEL_SELECTOR": selector}).model_selector == selector
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ class Reason(StrEnum):
     """The spec cannot be followed; the children stay as they are."""
     NAME_TAKEN = "NameTaken"
     """A child's name belongs to an object that the operator did not make; it is left alone."""
+    OTHER_OPERATOR = "OtherOperator"
+    """A child's name belongs to an object of another release of the operator, which follows the model too, or did."""
     CHILD_REFUSED = "ChildRefused"
     """The API server refuses a child; the message is its own."""
     CHILD_NOT_WRITTEN = "ChildNotWritten"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.meta import GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_LABEL_LENGTH: Final = 63
 MANAGER_CONFIG_MAP: Final = "vllm-manager"
@@ -24,7 +27,15 @@ CATALOG_PARTS: Final = (
 )
 
 SHARED: Final = (MANAGER_CONFIG_MAP, *CATALOG_PARTS, GATES_CONFIG_MAP)
-"""ConfigMaps that all models of a namespace share."""
+"""ConfigMaps that all models of a namespace share; those of a named release have its name before them (`prefixed`)."""
+
+OPERATOR_LABEL: Final = f"{GROUP}/operator"
+"""Label of a child: the release of the operator that made it; a child of the default release has none.
+
+On a VLLMModel, which release shall follow it."""
+
+MAX_RELEASE_LENGTH: Final = 40
+"""Of a release's name: it stands before names that have to fit into a label."""
 
 DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """Annotation of a child: hash of the whole desired object, so that a removed field is noticed too."""
@@ -59,17 +70,39 @@ whether that is the spec of now where the revision that would say so was deleted
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""
 
-OPERATOR_POD_LABELS: Final = {"app.kubernetes.io/name": "vllm-operator"}
-"""Labels of the operator's own pods, in manifests/ and in the chart."""
-
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"
 MANAGED_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
-"""Selects what the operator made, on the server's side of every watch."""
+"""Selects what the operator made, whichever of its releases."""
 
 _LONGEST_SUFFIX: Final = len("-engines")
 _HASH_LENGTH: Final = 8
 _DNS_LABEL = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+
+
+def prefixed(release: str, name: str) -> str:
+    """A name that releases beside each other must not share: that of the default release is the plain one."""
+    return f"{release}-{name}" if release else name
+
+
+def operator_pod_labels(release: str = "") -> dict[str, str]:
+    """Labels of the operator's own pods, in manifests/ and in the chart."""
+    return {"app.kubernetes.io/name": prefixed(release, MANAGER)}
+
+
+def managed_selector(release: str = "") -> str:
+    """Selects what a release of the operator made, on the server's side of every watch."""
+    return f"{MANAGED_SELECTOR},{OPERATOR_LABEL}={release}" if release else f"{MANAGED_SELECTOR},!{OPERATOR_LABEL}"
+
+
+def release_labels(release: str) -> dict[str, str]:
+    """What the children of a release carry beside the labels of all: nothing for the default release."""
+    return {OPERATOR_LABEL: release} if release else {}
+
+
+def release_of(labels: Mapping[str, str]) -> str:
+    """The release that made an object with these labels; empty for the default one."""
+    return labels.get(OPERATOR_LABEL, "")
 
 
 def instance_name(name: str) -> str:

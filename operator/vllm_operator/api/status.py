@@ -92,6 +92,10 @@ class VLLMModelStatus(Model):
     url: Annotated[str, StringConstraints(max_length=1024)] = Field(
         description="Base URL of the OpenAI-compatible API inside the cluster."
     )
+    operator: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        default=None,
+        description="Name of the operator's release that follows the model; left out for the default one.",
+    )
     binding: Binding = Field(description="Where an application finds the connection data.")
     rollout: RolloutProgress | None = Field(
         default=None, description="How far a changed spec has come; left out where no engine is to be replaced."

@@ -99,6 +99,10 @@ class Cache:
         known = self._objects[kind].get(key)
         return uid in self._deleted or (known is not None and known.uid == uid)
 
+    def has_any(self, kind: Kind, namespace: str) -> bool:
+        """Whether there is an object of a kind in a namespace: asked only where there is hardly any left."""
+        return any(key.namespace == namespace for key in self._objects[kind])
+
     def items(self, kind: Kind) -> Iterator[tuple[Key, LiveObject]]:
         """All objects of a kind, as they are now."""
         return iter(list(self._objects[kind].items()))

@@ -13,11 +13,11 @@ import orjson
 from vllm_operator.api import json_text
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
-from vllm_operator.api.names import MANAGED_SELECTOR
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
 from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
+from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -67,8 +67,15 @@ class Client:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, server: str, *, timeout_seconds: float, fence: Fence = UNGUARDED
+        self,
+        session: aiohttp.ClientSession,
+        server: str,
+        *,
+        timeout_seconds: float,
+        fence: Fence = UNGUARDED,
+        scope: Scope = EVERYTHING,
     ) -> None:
+        self.scope = scope
         self._session = session
         self._server = server.rstrip("/")
         self._timeout_seconds = timeout_seconds
@@ -182,16 +189,21 @@ class Client:
         path = EVENT.path(event["metadata"]["namespace"])
         await self._call("POST", path, body=event, content_type=_JSON, parameters={"fieldManager": FIELD_MANAGER})
 
-    async def check_served(self, kind: Kind) -> None:
+    async def check_served(self, kind: Kind, namespace: str | None = None) -> None:
         """Make sure that a kind can be listed, and that those who look for the kinds that there are find it.
 
-        The lists of groups and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
+        That one namespace lets nobody list it says nothing of the kind: it may not even exist yet. The lists of groups
+        and of kinds follow a new CustomResourceDefinition a moment after its objects can be listed.
 
         Raises:
             ApiNotServed: the API server does not serve the kind, or does not say so yet.
             ApiError: it cannot be listed.
         """
-        await self._call("GET", kind.path(), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+        try:
+            await self._call("GET", kind.path(namespace), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+        except ApiRefused:
+            if namespace is None:
+                raise
         group, _, _ = kind.api_version.rpartition("/")
         if group:
             groups = await self._call("GET", "/apis")
@@ -201,19 +213,19 @@ class Client:
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
             raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
-        """All objects of a kind that concern the operator, by their metadata alone."""
-        async for item in self._items(kind, accept=_METADATA_ONLY):
+    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
+        """All objects of a kind that concern the operator, by their metadata alone; of one namespace, or of all."""
+        async for item in self._items(kind, namespace, accept=_METADATA_ONLY):
             metadata = item["metadata"]
             yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
 
-    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
-        """All objects of a kind that concern the operator, whole.
+    async def objects(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[LiveObject]:
+        """All objects of a kind that concern the operator, whole; of one namespace, or of all.
 
         Raises:
             ApiNotFound: the API server does not serve the kind.
         """
-        async for item in self._items(kind, accept=_JSON):
+        async for item in self._items(kind, namespace, accept=_JSON):
             yield live_object(item, kind=kind.kind)
 
     async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
@@ -221,15 +233,15 @@ class Client:
         page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
         return page["items"] or []
 
-    async def _items(self, kind: Kind, *, accept: str) -> AsyncIterator[dict[str, Any]]:
+    async def _items(self, kind: Kind, namespace: str | None, *, accept: str) -> AsyncIterator[dict[str, Any]]:
         """Page by page, so that no answer grows with the cluster."""
-        parameters = {"limit": str(_PAGE_SIZE)}
-        if kind is not MODEL:
-            parameters["labelSelector"] = MANAGED_SELECTOR
+        path, parameters = kind.path(namespace), {"limit": str(_PAGE_SIZE)}
+        if selector := self.scope.selector(kind):
+            parameters["labelSelector"] = selector
         while True:
-            page = await self._call("GET", kind.path(), parameters=parameters, accept=accept)
+            page = await self._call("GET", path, parameters=parameters, accept=accept)
             if "items" not in page:
-                raise ApiUnavailable(f"GET {kind.path()}", f"the answer is no list but {page.get('kind')!r}")
+                raise ApiUnavailable(f"GET {path}", f"the answer is no list but {page.get('kind')!r}")
             for item in page["items"] or ():  # null where there is nothing
                 yield item
             token = page.get("metadata", {}).get("continue")
@@ -256,7 +268,11 @@ class Client:
                 seconds = min(left, self._timeout_seconds)
                 # the API server gives up by itself too: a request of its outlives the connection it came by
                 bound = {} if left == math.inf else {"timeout": f"{max(1, int(seconds * 1000))}ms"}
-                return await self._send(method, path, data, headers, {**(parameters or {}), **bound}, seconds=seconds)
+                where = {**(parameters or {}), **bound}
+                try:
+                    return await self._send(method, path, data, headers, where, seconds=seconds)
+                finally:
+                    data.hang_up()
 
     async def _send(
         self,
@@ -274,6 +290,8 @@ class Client:
                 method, self._server + path, params=parameters, data=data, headers=headers, timeout=timeout
             ) as response:
                 content = await response.read()
+                if data is not None:
+                    data.answered()
                 if response.ok:
                     answer: dict[str, Any] = _parsed(content)
                     return answer

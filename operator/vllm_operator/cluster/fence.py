@@ -13,7 +13,8 @@ A frozen process, or a request that is stuck, is why a check at the start of a w
 - `FencedBody` asks once more when the connection is there and the body is about to be handed to the kernel; without its
   body no API server carries out a request;
 - what could not be delivered the kernel gives up by itself, after the other half of that time (`session.py`);
-- the API server is told how long it may take (the parameter `timeout`), and so is aiohttp.
+- the API server is told how long it may take (the parameter `timeout`), and so is aiohttp; a connection whose answer
+  did not come is reset.
 
 What is left is an API server that takes a request in, stands still for longer than the lease, and carries it out then.
 """
@@ -23,6 +24,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiohttp.abc import AbstractStreamWriter
+
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""For SO_LINGER: a close drops what was not delivered, and tells the other side by a reset."""
 
 
 def boot_time() -> float:
@@ -162,6 +169,7 @@ class FencedBody(payload.BytesPayload):
     def __init__(self, content: bytes, fence: Fence) -> None:
         super().__init__(content, content_type="application/json")
         self._fence = fence
+        self._way: asyncio.Transport | None = None
         self.held_back = False
         """Whether it was not sent. aiohttp makes a connection error of what is raised here."""
 
@@ -176,7 +184,25 @@ class FencedBody(payload.BytesPayload):
         except NotLeading:
             self.held_back = True
             raise
+        self._way = getattr(writer, "transport", None)
         await super().write_with_length(writer, content_length)
+
+    def answered(self) -> None:
+        """Take in that the answer is there: the connection may have another request by now."""
+        self._way = None
+
+    def hang_up(self) -> None:
+        """Break the connection by which it went, if there was no answer: whatever is still on its way is lost.
+
+        A TLS connection that is closed in good order waits half a minute for the other side, and delivers meanwhile.
+        """
+        way, self._way = self._way, None
+        if way is None:
+            return
+        plug = way.get_extra_info("socket")
+        if plug is not None and plug.fileno() >= 0:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        way.abort()
 
 
 UNGUARDED: Final = Fence()

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 RELEASED_SECONDS: Final = 1
 """Duration of a Lease that nobody holds, as client-go has it: the API server refuses 0."""
 
+SHORTEST_PAUSE_SECONDS: Final = 0.1
+
 STAND_DOWN_SECONDS: Final = 2.0
 """How long an operator that ends waits for the answers to its last writes before it gives the Lease up unreleased."""
 
@@ -192,8 +194,10 @@ class LeaderElector:
     async def run(self) -> None:
         """Stand for election until cancelled."""
         while not self._ended:
+            began = self._clock()
             await self.turn()
-            await asyncio.sleep(self._pause())
+            # one that took its time to fail is tried again at once, while there is some left
+            await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, self._pause() - (self._clock() - began)))
 
     async def turn(self) -> None:
         """Renew the Lease, or look whether it is free; and step down where it could not be renewed in time."""
@@ -226,7 +230,7 @@ class LeaderElector:
         return f"the Lease {self._namespace}/{self._name}"
 
     def _pause(self) -> float:
-        """Seconds until the next try, spread so that several replicas do not ask at the same time."""
+        """Seconds from one try to the next, spread so that several replicas do not ask at the same time."""
         period = self._timing.retry_period
         if not self._fence.in_term:
             period *= random.uniform(0.8, 1.2) / LOOKS_PER_PERIOD  # noqa: S311 # spreads looks, guards nothing

@@ -21,8 +21,10 @@ _POLL_SECONDS: Final = 0.05
 _LIST_AGAIN_SECONDS: Final = 5.0
 
 
-async def wait_until_synced(client: Client, cache: Cache, *, patience_seconds: float = 0.0) -> None:
-    """Wait until the watches have brought every object that exists.
+async def wait_until_synced(
+    client: Client, cache: Cache, namespace: str | None = None, *, patience_seconds: float = 0.0
+) -> None:
+    """Wait until the watches have brought every object that exists, in one namespace or in all.
 
     An operator that decides earlier takes what it has not seen yet for missing, and writes it again.
 
@@ -30,39 +32,39 @@ async def wait_until_synced(client: Client, cache: Cache, *, patience_seconds: f
         ApiError: the API server does not list the objects of a kind, and did not for `patience_seconds`.
     """
     for kind in WATCHED:
-        listing = functools.partial(_missing, client, cache, kind)
+        listing = functools.partial(_missing, client, cache, kind, namespace)
         while missing := await patiently(listing, seconds=patience_seconds):
             await _wait_for(cache, kind, missing)
 
 
-async def stale_objects(client: Client, cache: Cache) -> list[tuple[Kind, Key, str]]:
-    """Objects in the cache that no longer exist: their deletion fell into a gap between two watches.
+async def stale_objects(client: Client, cache: Cache, namespace: str | None = None) -> list[tuple[Kind, Key, str]]:
+    """Objects in the cache, of one namespace or of all, that no longer exist: no watch brought their deletion.
 
     Raises:
         ApiError: the API server does not list the objects.
     """
     found = []
     for kind in WATCHED:
-        before = {live.uid: key for key, live in cache.items(kind)}
-        living = {identity.uid async for identity in client.identities(kind)}
+        before = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
+        living = {identity.uid async for identity in client.identities(kind, namespace)}
         found += [(kind, key, uid) for uid, key in before.items() if uid not in living]
     return found
 
 
-async def listed(client: Client, kind: Kind) -> list[LiveObject] | None:
-    """Our objects of an optional kind; None where the API server does not serve it.
+async def listed(client: Client, kind: Kind, namespace: str | None = None) -> list[LiveObject] | None:
+    """Our objects of an optional kind, in one namespace or in all; None where the API server does not serve it.
 
     Raises:
         ApiError: the API server does not say.
     """
     try:
-        return [live async for live in client.objects(kind)]
+        return [live async for live in client.objects(kind, namespace)]
     except ApiNotFound:
         return None
 
 
-async def _missing(client: Client, cache: Cache, kind: Kind) -> set[tuple[Key, str]]:
-    listed = {(Key(one.namespace, one.name), one.uid) async for one in client.identities(kind)}
+async def _missing(client: Client, cache: Cache, kind: Kind, namespace: str | None) -> set[tuple[Key, str]]:
+    listed = {(Key(one.namespace, one.name), one.uid) async for one in client.identities(kind, namespace)}
     return {(key, uid) for key, uid in listed if not cache.has(kind, key, uid)}
 
 

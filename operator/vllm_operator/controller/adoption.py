@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.cluster.kinds import DEPLOYMENT
 from vllm_operator.errors import ApiNotFound
@@ -27,8 +28,9 @@ async def with_applied_template(client: Client, observation: Observation) -> Obs
     model = observation.model
     if model is None or not needs_managed_fields(observation):
         return observation
+    key = ObjectKey(DEPLOYMENT.kind, instance_name(model.name))
     try:
-        live = await client.get(DEPLOYMENT, model.namespace, instance_name(model.name))
-    except ApiNotFound:
-        return observation  # its deletion is on its way to the cache
+        live = await client.get(DEPLOYMENT, model.namespace, key.name)
+    except ApiNotFound:  # it is gone, and the watch has not said so yet
+        return replace(observation, children={one: live for one, live in observation.children.items() if one != key})
     return replace(observation, applied_template=applied_template(live.body))

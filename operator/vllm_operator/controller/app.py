@@ -14,17 +14,18 @@ import kopf
 from kopf._cogs.clients import api as kopf_requests
 
 from vllm_operator.api import json_text
-from vllm_operator.api.names import MANAGED_SELECTOR
+from vllm_operator.api.names import prefixed
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.engine_status import engine_status_reader
 from vllm_operator.cluster.fence import LeaseFence
-from vllm_operator.cluster.kinds import CHILDREN, POD
+from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.cluster.lease import Candidate, LeaderElector, Timing
 from vllm_operator.cluster.queue import Queue
+from vllm_operator.cluster.scope import Scope, not_waiting
 from vllm_operator.cluster.session import open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
-from vllm_operator.controller.follow import Components, follow, wait_until_served
+from vllm_operator.controller.follow import Components, Followed, follow, wait_until_served
 from vllm_operator.controller.handlers import register
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
@@ -90,6 +91,7 @@ class NoProgress(kopf.ProgressStorage):
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """Use kopf as a pure watcher: it writes nothing, posts nothing, and looks only at what carries our label."""
+    scope = Scope.of(settings)
     configured = kopf.OperatorSettings()
     configured.scanning.disabled = True
     configured.peering.standalone = True
@@ -102,9 +104,10 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     configured.watching.inactivity_timeout = _NEVER_SECONDS
     configured.persistence.diffbase_storage = NothingRemembered()
     configured.persistence.progress_storage = NoProgress()
-    for kind in (*CHILDREN, POD):
+    for kind in WATCHED:
         group, _, version = kind.api_version.rpartition("/")
-        configured.watching.label_selectors[group, version, kind.plural] = MANAGED_SELECTOR
+        if selector := scope.selector(kind):
+            configured.watching.label_selectors[group, version, kind.plural] = selector
     return configured
 
 
@@ -139,7 +142,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     read_events_of_any_depth()
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
-    watches, fence = Watches(), _fence(settings)
+    watches, fence, scope, followed = Watches(), _fence(settings), Scope.of(settings), Followed()
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
@@ -150,22 +153,25 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         engine_status_reader() as managers,
         asyncio.TaskGroup() as group,
     ):
-        client = Client(session, info.server, timeout_seconds=settings.request_timeout_seconds, fence=fence)
+        timeout = settings.request_timeout_seconds
+        client = Client(session, info.server, timeout_seconds=timeout, fence=fence, scope=scope)
         elector = _elector(settings, session, info.server, fence)
         telemetry = Telemetry(
             ready or asyncio.Event(),
-            lambda: watches.troubles,
+            lambda: not_waiting(watches.troubles, scope, followed.namespaces),
             election_trouble=lambda: elector.trouble,
             silent=lambda: watches.silent,
         )
-        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence)
+        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence, followed)
         telemetry.watch_queue(lambda: len(components.queue))
+        telemetry.watch_namespaces(lambda: len(components.unfollowed))
         tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
         if await _served_before_stop(components, stop):
             tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
             tasks.append(group.create_task(_stand(elector, telemetry.synced), name="election"))
             try:
-                await _watch(configured, _registry(components, info.server, watching), elector, tasks, stop)
+                registry = _registry(components, info.server, watching)
+                await _watch(configured, registry, elector, tasks, stop, scope=scope)
             finally:
                 await elector.stand_down()  # where kopf was cancelled, it calls nobody
         for task in tasks:
@@ -179,14 +185,14 @@ def _fence(settings: Settings) -> LeaseFence:
 def _elector(settings: Settings, session: aiohttp.ClientSession, server: str, fence: LeaseFence) -> LeaderElector:
     """Who stands for election: by a client of its own, since a renewal must not wait for other requests.
 
-    A renewal that gets no answer is given up while there is time for another one.
+    A renewal that gets no answer is given up while there is time for another one, as client-go does it.
     """
     timing = Timing(settings.lease_duration_seconds, settings.renew_deadline_seconds, settings.retry_period_seconds)
     return LeaderElector(
-        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 3),
+        Client(session, server, timeout_seconds=settings.renew_deadline_seconds / 2),
         fence,
         namespace=settings.namespace,
-        name=settings.lease_name,
+        name=prefixed(settings.name, settings.lease_name),
         candidate=Candidate.of(settings.pod),
         timing=timing,
     )
@@ -227,6 +233,8 @@ async def _watch(
     elector: LeaderElector,
     tasks: Sequence[asyncio.Task[None]],
     stop: asyncio.Event,
+    *,
+    scope: Scope,
 ) -> None:
     """Run kopf until it is told to stop; `tasks` end with it.
 
@@ -243,7 +251,13 @@ async def _watch(
 
     kopf.on.cleanup(registry=registry)(end_all)
     try:
-        await kopf.operator(registry=registry, settings=configured, clusterwide=True, stop_flag=stop)
+        await kopf.operator(
+            registry=registry,
+            settings=configured,
+            clusterwide=scope.is_clusterwide,
+            namespaces=scope.namespaces,
+            stop_flag=stop,
+        )
     except OperatorError:
         raise
     except Exception as error:

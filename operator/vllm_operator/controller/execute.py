@@ -25,6 +25,7 @@ from vllm_operator.planner.attempts import Outcome
 from vllm_operator.planner.claims import handing_over
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.mend import disowned, in_the_way
+from vllm_operator.planner.owners import is_of_another_release
 from vllm_operator.planner.plan import Wave
 
 if TYPE_CHECKING:
@@ -60,15 +61,17 @@ class Result:
     @property
     def name_taken(self) -> bool:
         """Whether a name turned out to be somebody else's."""
-        return any(attempt.outcome is Outcome.NAME_TAKEN for attempt in self.attempts.values())
+        taken = (Outcome.NAME_TAKEN, Outcome.OTHER_OPERATOR)
+        return any(attempt.outcome in taken for attempt in self.attempts.values())
 
 
 class PlanExecutor:
     """Carries out plans."""
 
-    def __init__(self, client: Client, cache: Cache) -> None:
+    def __init__(self, client: Client, cache: Cache, release: str = "") -> None:
         self._client = client
         self._cache = cache
+        self._release = release
 
     async def execute(
         self, plan: Plan, before: Attempts, now: datetime, *, ours: Callable[[LiveObject], bool]
@@ -85,7 +88,7 @@ class PlanExecutor:
             ApiEnding: the namespace is being deleted.
             ApiError: the API server is not there, or somebody else changes an object at the same time.
         """
-        execution = _Execution(self._client, self._cache, before, now, ours)
+        execution = _Execution(self._client, self._cache, before, now, ours, release=self._release)
         await _side_by_side(execution.release(live) for live in plan.releases)
         for wave in sorted({write.wave for write in plan.writes}):
             if wave is Wave.ENGINES:
@@ -102,13 +105,21 @@ class _Execution:
     """One plan on its way."""
 
     def __init__(
-        self, client: Client, cache: Cache, before: Attempts, now: datetime, ours: Callable[[LiveObject], bool]
+        self,
+        client: Client,
+        cache: Cache,
+        before: Attempts,
+        now: datetime,
+        ours: Callable[[LiveObject], bool],
+        *,
+        release: str,
     ) -> None:
         self._client = client
         self._cache = cache
         self._before = before
         self._now = now
         self._ours = ours
+        self._release = release
         self.result = Result()
 
     async def write(self, write: Write) -> None:
@@ -204,8 +215,10 @@ class _Execution:
         if self._ours(live):
             self._cache.put(kind_of(live.kind), live)
             self.result.found[live.key] = live
+        elif is_of_another_release(live, self._release):
+            self._note(write, Outcome.OTHER_OPERATOR, changes.of_another_release(live, self._release).message)
         else:
-            self._note(write, Outcome.NAME_TAKEN)
+            self._note(write, Outcome.NAME_TAKEN, changes.name_taken(live.key).message)
 
     async def _get(self, desired: Mapping[str, Any]) -> LiveObject:
         metadata = desired["metadata"]
@@ -213,10 +226,8 @@ class _Execution:
 
     def _note(self, write: Write, outcome: Outcome, message: str = "") -> None:
         key = key_of(write.desired)
-        if outcome is Outcome.NAME_TAKEN:
-            told = changes.name_taken(key).message
-        else:
-            told = f"{key.kind} {key.name}: {message}" if message else ""
+        taken = outcome in (Outcome.NAME_TAKEN, Outcome.OTHER_OPERATOR)
+        told = f"{key.kind} {key.name}: {message}" if message and not taken else message
         self._keep(key, changes.attempt_of(write, self._now, outcome, told))
 
     def _note_deletion(self, live: LiveObject, outcome: Outcome, message: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.fence import Fence
 from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED
 from vllm_operator.cluster.patience import patiently
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
+    from vllm_operator.cluster.scope import Scope
     from vllm_operator.cluster.watches import Watches
     from vllm_operator.settings import Settings
     from vllm_operator.telemetry import Telemetry
@@ -37,8 +40,32 @@ _BEGUN_WITHIN_SECONDS: Final = 90.0
 """kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""
 
 _POLL_SECONDS: Final = 0.05
+_JOIN_AGAIN_SECONDS: Final = 5.0
+"""Longest pause between two looks whether a namespace of the list can be followed."""
+
 _LIST_AGAIN_SECONDS: Final = 30.0
 """After a list that failed; a resync is due much later."""
+
+
+@dataclass(slots=True)
+class Followed:
+    """Which namespaces of the list the cache holds whole.
+
+    In the others nothing is decided: what the cache does not have yet would be taken for missing.
+    """
+
+    namespaces: frozenset[str] = frozenset()
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is one less."""
+
+    def add(self, namespace: str) -> None:
+        """Take in that the cache holds everything of a namespace."""
+        self.namespaces |= {namespace}
+
+    def discard(self, namespace: str) -> None:
+        """Take in that a namespace lets nobody list it any more: it was deleted, or the rights there were."""
+        self.namespaces -= {namespace}
+        self.lost.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +81,21 @@ class Components:
     watches: Watches
     fence: Fence = field(default_factory=Fence)
     """Says when this process leads; that of the client."""
+    followed: Followed = field(default_factory=Followed)
+
+    @property
+    def scope(self) -> Scope:
+        """What of the cluster is followed; that of the client."""
+        return self.client.scope
+
+    @property
+    def unfollowed(self) -> list[str]:
+        """The namespaces of the list that cannot be followed yet."""
+        return [name for name in self.scope.namespaces if name not in self.followed.namespaces]
+
+    def follows(self, namespace: str) -> bool:
+        """Whether everything of a namespace is known."""
+        return self.scope.is_clusterwide or namespace in self.followed.namespaces
 
     @property
     def intake(self) -> Intake:
@@ -68,8 +110,8 @@ async def wait_until_served(components: Components) -> None:
         OperatorError: it does not within the time that the settings give it; with what to do.
     """
     patience = components.settings.start_timeout_seconds
-    for kind in WATCHED:
-        attempt = functools.partial(components.client.check_served, kind)
+    for kind, namespace in itertools.product(WATCHED, components.scope.each):
+        attempt = functools.partial(components.client.check_served, kind, namespace)
         try:
             await patiently(attempt, seconds=patience, waiting=components.telemetry.wait_for)
         except ApiError as error:
@@ -106,8 +148,9 @@ class Reconcilers:
                 components.queue.add,
                 managers=components.managers,
                 operator_namespace=components.settings.namespace,
+                release=components.scope.release,
             ),
-            NamespaceReconciler(components.client, components.cache, announcer),
+            NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),
         )
 
     async def reconcile(self, key: QueueKey) -> float | None:
@@ -130,14 +173,14 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
         OperatorError: the API server does not list what exists, or nobody watches it.
     """
     await _wait_for_watches(components.watches)
-    await wait_until_synced(
-        components.client, components.cache, patience_seconds=components.settings.start_timeout_seconds
-    )
+    await _sync(components)
     await _list_optional(components)
-    ready.set()
+    if components.scope.is_clusterwide or components.followed.namespaces:
+        ready.set()
     logger.info("following the cluster")
     async with asyncio.TaskGroup() as group:
         group.create_task(_resync(components), name="resync")
+        group.create_task(_join(components, ready), name="join")
         while True:
             over = await components.fence.term()
             await _lead(components, over)
@@ -163,6 +206,62 @@ async def _lead(components: Components, over: asyncio.Event) -> None:
         components.telemetry.leader.set(0)
         components.telemetry.engines.clear()
         await reconcilers.model.lookups.close()
+
+
+async def _sync(components: Components) -> None:
+    """Wait until everything is known; of a list of namespaces, what is in those that can be listed now.
+
+    Raises:
+        ApiError: without such a list, the API server does not list what exists.
+    """
+    if components.scope.is_clusterwide:
+        patience = components.settings.start_timeout_seconds
+        await wait_until_synced(components.client, components.cache, patience_seconds=patience)
+        return
+    await asyncio.gather(*(_try_to_join(components, namespace) for namespace in components.scope.namespaces))
+
+
+async def _try_to_join(components: Components, namespace: str) -> ApiError | None:
+    """Wait until everything of a namespace is known; returns why it cannot be listed, if it cannot."""
+    try:
+        await wait_until_synced(components.client, components.cache, namespace)
+    except ApiError as error:
+        return error
+    components.followed.add(namespace)
+    return None
+
+
+async def _join(components: Components, ready: asyncio.Event) -> None:
+    """Follow each namespace of the list as soon as it can be.
+
+    It may be made later than the operator, or be deleted and made again, and its Role comes later still.
+    """
+    failures, told = 0, dict[str, str]()
+    while True:
+        if not components.unfollowed:
+            failures = 0
+            components.followed.lost.clear()
+            await components.followed.lost.wait()
+        for namespace in components.unfollowed:
+            error = await _try_to_join(components, namespace)
+            if error is None:
+                told.pop(namespace, None)
+                await _begin(components, namespace, ready)
+                continue
+            if told.get(namespace) != error.message:
+                told[namespace] = error.message
+                logger.warning("cannot follow namespace %s, tries again until it can: %s", namespace, error)
+            components.telemetry.wait_for(f"cannot follow namespace {namespace}: {error}")
+        await asyncio.sleep(delay_seconds(failures, first=_POLL_SECONDS, longest=_JOIN_AGAIN_SECONDS))
+        failures += 1
+
+
+async def _begin(components: Components, namespace: str, ready: asyncio.Event) -> None:
+    """Look at all that is in a namespace, now that it is known."""
+    await _list_optional(components)
+    components.intake.everything(namespace)
+    ready.set()
+    logger.info("following namespace %s", namespace)
 
 
 async def _wait_for_watches(watches: Watches) -> None:
@@ -194,6 +293,8 @@ async def _work(components: Components, reconcilers: Reconcilers) -> None:
 async def _reconcile(components: Components, reconcilers: Reconcilers, key: QueueKey) -> None:
     """One key. A failure costs this key a delay and leaves all others alone."""
     components.queue.cancel_delayed(key)
+    if not components.follows(key.namespace):
+        return  # it is looked at when its namespace can be
     try:
         delay = await reconcilers.reconcile(key)
     except NotLeading as error:
@@ -233,25 +334,41 @@ async def _resync(components: Components) -> None:
 
 async def _drop_stale(components: Components) -> bool:
     """Find the deletions that a broken watch has lost. Returns whether the API server listed everything."""
-    try:
-        found = await stale_objects(components.client, components.cache)
-    except ApiError as error:
-        logger.warning("cannot list what exists, tries again: %s", error)
-        return False
-    for kind, key, uid in found:
+    for namespace in components.scope.each:
+        try:
+            await _drop_stale_in(components, namespace)
+        except ApiError as error:
+            logger.warning("cannot list what exists, tries again: %s", error)
+            if namespace is None or not isinstance(error, ApiRefused):
+                return False
+            components.followed.discard(namespace)
+    return True
+
+
+async def _drop_stale_in(components: Components, namespace: str | None) -> None:
+    """Those of one namespace, or of all.
+
+    Raises:
+        ApiError: the API server does not list the objects.
+    """
+    if namespace in components.unfollowed:
+        return
+    for kind, key, uid in await stale_objects(components.client, components.cache, namespace):
         live = components.cache.get(kind, key)
         if live is not None and live.uid == uid:
             logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
             components.intake.deleted(kind, live)
-    return True
 
 
 async def _list_optional(components: Components) -> None:
     """List the objects of kinds that need not exist. Where that fails, what was known before stays true."""
-    for kind in OPTIONAL:
-        known = {live.uid for _, live in components.cache.items(kind)}
+    for kind, namespace in itertools.product(OPTIONAL, components.scope.each):
+        if namespace in components.unfollowed:
+            continue
+        here = (live for _, live in components.cache.items(kind) if namespace in (None, live.namespace))
+        known = {live.uid for live in here}
         try:
-            found = await listed(components.client, kind)
+            found = await listed(components.client, kind, namespace)
         except ApiError as error:
             logger.warning("cannot list %s, tries again later: %s", kind.plural, error)
             continue

@@ -59,14 +59,15 @@ class Intake:
         if self._cache.set_served(kind, served=found is not None):
             self.everything()
 
-    def everything(self) -> None:
-        """Have every model looked at, and every namespace that holds a model or what models share.
+    def everything(self, namespace: str | None = None) -> None:
+        """Have every model looked at, and every namespace that holds a model or what models share; or one of them.
 
         Most of them need nothing: what changes meanwhile goes ahead.
         """
         for kind in (MODEL, *CHILDREN, *OPTIONAL):
-            for _, live in self._cache.items(kind):
-                self._enqueue(kind, live, ahead=False)
+            for key, live in self._cache.items(kind):
+                if namespace in (None, key.namespace):
+                    self._enqueue(kind, live, ahead=False)
 
     def _enqueue_owners(self, live: LiveObject, claims: AbstractSet[str]) -> None:
         """A claim that a model begins, or ceases, to mount by its name may be that of another model."""

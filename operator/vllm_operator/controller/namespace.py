@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.api import names
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.kinds import CONFIG_MAP
+from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.reconcile import MOST_ROUNDS, utc_now
 from vllm_operator.controller.turns import parse_in_turns
@@ -42,12 +43,19 @@ class NamespaceReconciler:
     """Brings what the models of one namespace share to what is wanted of it."""
 
     def __init__(
-        self, client: Client, cache: Cache, announcer: Announcer, *, clock: Callable[[], datetime] = utc_now
+        self,
+        client: Client,
+        cache: Cache,
+        announcer: Announcer,
+        *,
+        release: str = "",
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._release = release
         self._cache = cache
         self._announcer = announcer
         self._clock = clock
-        self._executor = PlanExecutor(client, cache)
+        self._executor = PlanExecutor(client, cache, release)
         self._memories: dict[str, _Memory] = {}
 
     async def reconcile(self, key: NamespaceKey) -> float | None:
@@ -70,11 +78,12 @@ class NamespaceReconciler:
 
     async def _settle(self, observation: NamespaceObservation) -> tuple[NamespaceObservation, Plan]:
         """Decide and execute until nothing is left to do now, or something could not be done."""
+        ours = functools.partial(is_managed, release=self._release)
         for _ in range(MOST_ROUNDS):
             plan = decide_namespace(observation)
             if not plan.changes:
                 return observation, plan
-            result = await self._executor.execute(plan, observation.attempts, observation.now, ours=is_managed)
+            result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
             shared = {**self._observe(observation.namespace).shared, **result.found}
             observation = replace(observation, shared=shared, attempts={**observation.attempts, **result.attempts})
             if result.failure is not None:
@@ -82,14 +91,17 @@ class NamespaceReconciler:
         return observation, replace(decide_namespace(observation), look_again_at=observation.now)
 
     def _observe(self, namespace: str) -> NamespaceObservation:
-        found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in names.SHARED)
-        memory = self._memory(namespace)
+        shared = (names.prefixed(self._release, name) for name in names.SHARED)
+        found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in shared)
+        memory, models = self._memory(namespace), self._cache.models(namespace)
         return NamespaceObservation(
             namespace=namespace,
-            models=self._cache.models(namespace),
+            models=models,
             shared={live.key: live for live in found if live is not None},
             now=self._clock(),
             attempts=memory.attempts,
+            release=self._release,
+            engines_left=not models and self._cache.has_any(DEPLOYMENT, namespace),
             catalog_judged_at=memory.catalog_judged_at,
         )
 

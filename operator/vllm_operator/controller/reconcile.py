@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vllm_operator.controller.execute import Result
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Plan
     from vllm_operator.telemetry import EngineMetrics
 
@@ -84,16 +85,18 @@ class ModelReconciler:
         *,
         managers: EngineStatusReader,
         operator_namespace: str = names.OPERATOR_NAMESPACE,
+        release: str = "",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
+        self._release = release
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
         self._look_at = look_at
         self._clock = clock
-        self._executor = PlanExecutor(client, cache)
+        self._executor = PlanExecutor(client, cache, release)
         self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
@@ -123,7 +126,7 @@ class ModelReconciler:
         After a write the answers are judged, not what was there before: no watch reports an answer once more, and a
         write that rolls nothing out (a label was mended) must not leave the model waiting for a rollout.
         """
-        ours = functools.partial(belongs, key.name)
+        ours = functools.partial(belongs, key.name, release=self._release)
         for _ in range(MOST_ROUNDS):
             observation, plan = await self._decide(observation)
             if not plan.changes:
@@ -157,6 +160,7 @@ class ModelReconciler:
             events=memory.events,
             told_at=memory.told_at,
             operator_namespace=self._operator_namespace,
+            release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
@@ -203,7 +207,10 @@ class ModelReconciler:
     async def _tell(self, key: Key, observation: Observation, plan: Plan) -> None:
         """Write the status of the very model that was observed, and what is news of it."""
         model = observation.model
-        if model is None or plan.status is None:
+        if model is None:
+            return
+        if plan.status is None:
+            await self._announce(key, model, plan.news, observation.now)
             return
         try:
             live = await self._client.patch_status(model, plan.status)
@@ -219,10 +226,14 @@ class ModelReconciler:
         told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", model.namespace, model.name, text)
-        if plan.news is not None:
-            memory, now = self._remembered(key, model), observation.now
-            self._memories[key] = replace(memory, events=after_event(plan.news, memory.events, now))
-            await self._announcer.announce(live, plan.news, now)
+        await self._announce(key, live, plan.news, observation.now)
+
+    async def _announce(self, key: Key, model: LiveObject, news: News | None, now: datetime) -> None:
+        """Have an Event tell the news, if there are any."""
+        if news is not None:
+            memory = self._remembered(key, model)
+            self._memories[key] = replace(memory, events=after_event(news, memory.events, now))
+            await self._announcer.announce(model, news, now)
 
     def _forget(self, model: LiveObject) -> None:
         """A model that the API server no longer has: its watch may have lost the deletion, and would revive it."""

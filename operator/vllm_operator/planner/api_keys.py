@@ -113,7 +113,11 @@ def standing(observation: Observation) -> Standing:
 def engines_are_current(observation: Observation) -> bool:
     """Whether there is a Deployment of the model's, and every engine was started from its newest template."""
     live = observation.children.get(ObjectKey("Deployment", _instance(observation)))
-    return live is not None and belongs(observation.raw["metadata"]["name"], live) and is_through(live)
+    return (
+        live is not None
+        and belongs(observation.raw["metadata"]["name"], live, observation.release)
+        and is_through(live)
+    )
 
 
 def _auth(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -234,7 +238,11 @@ def _secret(observation: Observation, name: str) -> Mapping[str, Any]:
 def _child(observation: Observation, key: ObjectKey) -> Mapping[str, Any]:
     """A live child that is the model's; empty where there is none."""
     live = observation.children.get(key)
-    return live.body if live is not None and belongs(observation.raw["metadata"]["name"], live) else {}
+    return (
+        live.body
+        if live is not None and belongs(observation.raw["metadata"]["name"], live, observation.release)
+        else {}
+    )
 
 
 def _mark_of(live: Mapping[str, Any]) -> str:

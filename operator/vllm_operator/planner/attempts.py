@@ -45,6 +45,8 @@ class Outcome(Enum):
     """The API server will not do it until somebody acts."""
     NAME_TAKEN = auto()
     """The name belongs to somebody else's object."""
+    OTHER_OPERATOR = auto()
+    """The name belongs to an object of another release of the operator."""
     UNAVAILABLE = auto()
     """The API server cannot do it now; the queue tries again by itself."""
 
@@ -52,6 +54,7 @@ class Outcome(Enum):
 _REASONS: Final = {
     Outcome.REFUSED: Reason.CHILD_REFUSED,
     Outcome.NAME_TAKEN: Reason.NAME_TAKEN,
+    Outcome.OTHER_OPERATOR: Reason.OTHER_OPERATOR,
     Outcome.UNAVAILABLE: Reason.CHILD_NOT_WRITTEN,
 }
 
@@ -80,7 +83,7 @@ class Attempt:
         """When the same may be tried again; None for at once."""
         if self.outcome in (Outcome.REFUSED, Outcome.NAME_TAKEN):
             return self.at + REFUSED_AGAIN_AFTER
-        if self.outcome is Outcome.OVERWRITTEN:
+        if self.outcome in (Outcome.OVERWRITTEN, Outcome.OTHER_OPERATOR):
             return self.at + _pause(self.repeats)
         if self.outcome is Outcome.APPLIED and self.repeats >= FREE_REPAIRS:
             return self.at + _pause(self.repeats - FREE_REPAIRS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import key_of
-from vllm_operator.api.names import DESIRED_HASH, SHARED
+from vllm_operator.api.names import DESIRED_HASH, INSTANCE, OPERATOR_LABEL, SHARED, client_name, release_of
 from vllm_operator.planner import attempts, reasons
 from vllm_operator.planner.attempts import Outcome, Problem
 from vllm_operator.planner.compare import holds
@@ -64,7 +64,12 @@ class Changes:
     @property
     def name_taken(self) -> bool:
         """Whether a name was found to be somebody else's: half a model beside that object helps nobody."""
-        return any(problem.reason is Reason.NAME_TAKEN for problem in self.problems)
+        return any(problem.reason in (Reason.NAME_TAKEN, Reason.OTHER_OPERATOR) for problem in self.problems)
+
+    @property
+    def of_another_release(self) -> Problem | None:
+        """The first name that was found to be another release's."""
+        return next((problem for problem in self.problems if problem.reason is Reason.OTHER_OPERATOR), None)
 
     def due(self, now: datetime) -> tuple[tuple[Write, ...], tuple[Deletion, ...]]:
         """What to write and to delete now. Nothing is deleted while a write waits: it may still refer to it."""
@@ -108,8 +113,24 @@ def writes(desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveOb
 
 def name_taken(key: ObjectKey) -> Problem:
     """A child's name belongs to somebody else."""
-    advice = "delete or rename it" if key.name in SHARED else "delete or rename it, or give the VLLMModel another name"
+    shared = key.name.endswith(SHARED)
+    advice = "delete or rename it" if shared else "delete or rename it, or give the VLLMModel another name"
     return Problem(Reason.NAME_TAKEN, f"{key.kind} {key.name} exists and is not the operator's: {advice}")
+
+
+def of_another_release(live: LiveObject, release: str) -> Problem:
+    """A child's name belongs to another release of the operator than this one."""
+    made_by, here = (f"the operator {name!r}" if name else "the default operator" for name in _releases(live, release))
+    label = f"{OPERATOR_LABEL}={release}" if release else f"{OPERATOR_LABEL}-"
+    return Problem(
+        Reason.OTHER_OPERATOR,
+        f"{live.kind} {live.name} belongs to {made_by}, and {here} leaves it alone: have only one of them select this "
+        f"VLLMModel, or hand its children over with `kubectl label ... {label}` (docs/scope.md)",
+    )
+
+
+def _releases(live: LiveObject, release: str) -> tuple[str, str]:
+    return release_of(live.labels), release
 
 
 def attempt_of(write: Write, now: datetime, outcome: Outcome, message: str = "") -> Attempt:
@@ -124,7 +145,18 @@ def deletion_attempt(now: datetime, outcome: Outcome, message: str = "") -> Atte
 
 def _write(desired: Mapping[str, Any], live: LiveObject | None) -> Write:
     reason = reasons.reason(live.body if live else None, desired)
-    return Write(desired, ours=live is not None, reason=reason, wave=_WAVES.get(desired["kind"], Wave.NEEDED))
+    return Write(desired, ours=live is not None, reason=reason, wave=_wave(desired, live))
+
+
+def _wave(desired: Mapping[str, Any], live: LiveObject | None) -> Wave:
+    if live is None and _is_first(key_of(desired), desired["metadata"].get("labels", {})):
+        return Wave.FIRST
+    return _WAVES.get(desired["kind"], Wave.NEEDED)
+
+
+def _is_first(key: ObjectKey, labels: Mapping[str, str]) -> bool:
+    """Whether a child is the one that is made before all others: every model has it."""
+    return key.kind == "ConfigMap" and key.name == client_name(labels.get(INSTANCE, ""))
 
 
 def _settled(live: LiveObject | None, desired: Mapping[str, Any]) -> bool:

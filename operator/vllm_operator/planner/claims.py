@@ -127,7 +127,7 @@ def _looks_like_a_child(observation: Observation, live: LiveObject) -> bool:
         INSTANCE in live.labels
         and DESIRED_HASH in live.annotations
         and live.controller is None
-        and belongs(observation.raw["metadata"]["name"], live)
+        and belongs(observation.raw["metadata"]["name"], live, observation.release)
         and not _asked_for(observation, live)
     )
 

@@ -41,6 +41,7 @@ from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
+from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
@@ -73,7 +74,7 @@ _MOST_PROBLEMS_TOLD: Final = 3
 def decide(observation: Observation) -> Plan:
     """What shall be done about a model. Deleting its children with it is left to garbage collection."""
     live = observation.model
-    if live is None or live.leaving:
+    if live is None or live.leaving or is_anothers(live, observation.release):
         return Plan()
     try:
         model = parse_resource(live.body)
@@ -81,7 +82,7 @@ def decide(observation: Observation) -> Plan:
         desired, choice, view = _desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
-    taken = _foreign(model, desired, observation.children)
+    taken = _foreign(model, desired, observation)
     subject = _subject(model, observation, desired, keys, choice)
     if taken:
         told = _status(observation, subject, view, _outcome(taken), Changes((), (), {}))
@@ -93,6 +94,9 @@ def decide(observation: Observation) -> Plan:
         releases=claims.to_hand_over(observation),
     )
     writes, deletions = wanted.due(observation.now)
+    if followed_elsewhere(observation, wanted):
+        news = events_elsewhere(observation, wanted)
+        return Plan(writes=writes, news=news, look_again_at=wanted.next_due(observation.now))
     outcome = _outcome(wanted.problems) if wanted.problems else None
     told = _status(observation, subject, view, outcome, wanted)
     plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, wanted, view))
@@ -157,6 +161,7 @@ def _desired(
         key_record=keys.record,
         keys_changed_at=keys.mark,
         operator_namespace=observation.operator_namespace,
+        release=observation.release,
         pod_monitors=observation.pod_monitors,
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
@@ -181,17 +186,17 @@ def _rendered(
     """The children as they are rendered, but for pods that are kept."""
     rendered = children(model, context)
     choice = template.chosen(model, observation, rendered)
-    return template.with_chosen(model, rendered, choice), choice
+    return template.with_chosen(model, rendered, choice, observation.release), choice
 
 
 def _rollout(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
-    deployment = next(child for child in desired if child["kind"] == "Deployment")
+    deployment = _deployment(desired)
     live = observation.children.get(key_of(deployment))
     seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
-    excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
+    excluded = _excluded(model, deployment, observation)
     return RolloutView(
         model=model.name,
         planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
@@ -201,16 +206,24 @@ def _rollout(
     )
 
 
+def _deployment(desired: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(child for child in desired if child["kind"] == "Deployment")
+
+
+def _excluded(model: VLLMModel, deployment: Mapping[str, Any], observation: Observation) -> str:
+    """What keeps two engines of it from being there at the same time."""
+    return exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
+
+
 def _led(child: Mapping[str, Any], view: RolloutView) -> Mapping[str, Any]:
     """A child as it is rendered, but for the numbers by which the Deployment's controller is led."""
     return rollout.applied(child, view.planned) if child["kind"] == "Deployment" else child
 
 
-def _foreign(
-    model: VLLMModel, desired: Sequence[Mapping[str, Any]], live: Mapping[ObjectKey, LiveObject]
-) -> list[Problem]:
+def _foreign(model: VLLMModel, desired: Sequence[Mapping[str, Any]], observation: Observation) -> list[Problem]:
     """The first of the model's names that somebody else's object has."""
-    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key]))
+    live, release = observation.children, observation.release
+    found = (key for key in map(key_of, desired) if key in live and not belongs(model.name, live[key], release))
     return [changes.name_taken(key) for key in found][:1]
 
 
@@ -227,7 +240,7 @@ def _no_longer_wanted(
         child
         for child in left_over
         if child.kind not in {claims.CLAIM, REVISION}
-        and (controlled_by(model.uid, child) or is_orphan(model.name, child))
+        and (controlled_by(model.uid, child) or is_orphan(model.name, child, observation.release))
         and not child.leaving
     ]
     wanted_by_nobody = (*doomed, *claims.to_delete(observation), *choice.superseded)
@@ -236,10 +249,20 @@ def _no_longer_wanted(
 
 def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     """Say that the spec cannot be followed. The children stay as they are, and their engines are counted."""
+    if told_by_another(observation):
+        return Plan()
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
     seen = _fleet(live.name, observation, wanted=0)
     address = live.status.get("url", "")
-    told = status.status_of(live.body, seen, outcome, address=address, pending_template=None, now=observation.now)
+    told = status.status_of(
+        live.body,
+        seen,
+        outcome,
+        address=address,
+        operator=observation.release,
+        pending_template=None,
+        now=observation.now,
+    )
     return _telling(live, observation, told)
 
 
@@ -266,6 +289,7 @@ def _status(
         seen,
         outcome or _with_keys(judged(fleet.judge(seen), view, observation.now), subject.keys),
         address=url(model),
+        operator=observation.release,
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *wanted.fights],
         pending_template=subject.pending_template,
@@ -281,12 +305,14 @@ def _subject(
     choice: Choice,
 ) -> Subject:
     """What warnings are about."""
+    deployment = _deployment(desired)
     return Subject(
         model=model,
-        deployment=next(child for child in desired if child["kind"] == "Deployment"),
+        deployment=deployment,
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        excluded=_excluded(model, deployment, observation),
         restart_warning=choice.warning,
         pending_template=choice.pending,
     )

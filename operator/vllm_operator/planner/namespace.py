@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.live import key_of
-from vllm_operator.api.names import CATALOG_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, prefixed
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan
 from vllm_operator.render import catalog, manager
+from vllm_operator.render.release import shared_of
 
 if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
@@ -22,7 +23,9 @@ CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 def decide_namespace(observation: NamespaceObservation) -> Plan:
     """What shall be done: what models share is there as long as a model is.
 
-    So is what pods of earlier versions of the operator mount (`names.GATES_CONFIG_MAP`), as it was left.
+    So is what pods of earlier versions of the operator mount (`names.GATES_CONFIG_MAP`), as it was left. And what pods
+    mount stays as long as there are engines: a model may be gone from this release and not from the cluster (it no
+    longer selects it), and `kubectl delete --cascade=orphan` leaves the engines.
     """
     later = catalog_again_at(observation)
     wanted = _changes(observation, with_catalog=later is None)
@@ -38,16 +41,21 @@ def problems(observation: NamespaceObservation) -> list[Problem]:
 def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Changes:
     models = [model.body for model in observation.models if not model.leaving]
     if not models:
-        gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in observation.shared.values())
-        return Changes((), gone, observation.attempts)
+        catalogue = prefixed(observation.release, CATALOG_CONFIG_MAP)
+        gone = (
+            live
+            for live in observation.shared.values()
+            if not observation.engines_left or live.name.startswith(catalogue)
+        )
+        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in gone), observation.attempts)
     desired = [manager.program(observation.namespace)]
-    if not with_catalog:
-        return Changes(changes.writes(desired, observation.shared), (), observation.attempts)
-    parts = {key: live for key, live in observation.shared.items() if CATALOG_CONFIG_MAP in key.name}
-    desired += catalog.catalog(observation.namespace, models, [live.body for live in parts.values()])
-    empty = [live for key, live in parts.items() if key not in set(map(key_of, desired)) and not live.leaving]
-    gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in empty)
-    return Changes(changes.writes(desired, observation.shared), gone, observation.attempts)
+    parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
+    if with_catalog:
+        desired += catalog.catalog(observation.namespace, models, [live.body for live in parts])
+    wanted = [shared_of(observation.release, one) for one in desired]
+    known = set(map(key_of, wanted))
+    gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in parts if live.key not in known)
+    return Changes(changes.writes(wanted, observation.shared), gone, observation.attempts)
 
 
 def catalog_again_at(observation: NamespaceObservation) -> datetime | None:

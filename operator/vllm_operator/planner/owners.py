@@ -14,6 +14,7 @@ from vllm_operator.api.names import (
     MANAGER,
     child_names,
     instance_name,
+    release_of,
     selector_labels,
 )
 
@@ -30,28 +31,38 @@ def controlling_model(live: LiveObject) -> str | None:
     return controller.name if controller and controller.kind == KIND else None
 
 
-def belongs(name: str, live: LiveObject) -> bool:
+def belongs(name: str, live: LiveObject, release: str = "") -> bool:
     """Whether a live object is that of the model of this name, or of an earlier one that had it.
 
     An object without an owner is judged by the marks that the operator put on it. Objects that have another
-    controller are somebody else's, whatever they carry.
+    controller are somebody else's, whatever they carry; and so are those of another release of the operator, which
+    may follow another model of this name, or have followed this one before.
     """
+    if release_of(live.labels) != release:
+        return False
     if live.controller is None:
-        return is_kept_claim(name, live) or is_orphan(name, live)
+        return is_kept_claim(name, live, release) or is_orphan(name, live, release)
     return controlling_model(live) == name
 
 
-def is_kept_claim(name: str, live: LiveObject) -> bool:
+def is_of_another_release(live: LiveObject, release: str) -> bool:
+    """Whether another release of the operator than this one has made an object, for whichever model."""
+    made = live.labels.get(MANAGED_BY) == MANAGER and DESIRED_HASH in live.annotations
+    return made and release_of(live.labels) != release
+
+
+def is_kept_claim(name: str, live: LiveObject, release: str = "") -> bool:
     """Whether a live object is a claim that outlives the models of this name, as the user wants it.
 
     Its labels say whose it is, also those that an earlier version of the operator gave it.
     """
     instance = live.labels.get(INSTANCE) or live.labels.get(KEPT_FOR)
     managed = live.labels.get(MANAGED_BY) == MANAGER and instance == instance_name(name)
-    return live.kind == _KEPT_KIND and live.controller is None and managed
+    ours = managed and release_of(live.labels) == release
+    return live.kind == _KEPT_KIND and live.controller is None and ours
 
 
-def is_orphan(name: str, live: LiveObject) -> bool:
+def is_orphan(name: str, live: LiveObject, release: str = "") -> bool:
     """Whether a live object was made for a model of this name, and has lost its owner.
 
     `kubectl delete --cascade=orphan` leaves such objects, and so does a backup that is restored without owners. They
@@ -59,12 +70,14 @@ def is_orphan(name: str, live: LiveObject) -> bool:
     only the manager writes. Labels alone prove nothing: people copy those of the operator to group what is theirs.
     Field managers prove no more, since whoever creates an object may claim any, and a restored one has none; nor is
     an owner reference a better proof, for the same reason. Whoever may create a Secret in a namespace is trusted there.
-    A copy that somebody keeps of a child has all its marks, but not its name.
+    A copy that somebody keeps of a child has all its marks, but not its name. What another release has left is not
+    taken: that release may follow the next model of the name.
     """
     labels = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
     marked = DESIRED_HASH in live.annotations and labels.items() <= live.labels.items()
+    ours = release_of(live.labels) == release
     named = live.name in child_names(instance_name(name)) or _is_revision(name, live)
-    return marked and named and live.kind != _KEPT_KIND and live.controller is None
+    return marked and named and ours and live.kind != _KEPT_KIND and live.controller is None
 
 
 def _is_revision(name: str, live: LiveObject) -> bool:
@@ -76,6 +89,6 @@ def controlled_by(uid: str, live: LiveObject) -> bool:
     return live.controller is not None and live.controller.uid == uid
 
 
-def is_managed(live: LiveObject) -> bool:
-    """Whether an object that has no owner, as those that the models of a namespace share, is the operator's."""
-    return live.labels.get(MANAGED_BY) == MANAGER
+def is_managed(live: LiveObject, release: str = "") -> bool:
+    """Whether an object that has no owner, as those that the models of a namespace share, is this release's."""
+    return live.labels.get(MANAGED_BY) == MANAGER and release_of(live.labels) == release

@@ -39,6 +39,8 @@ class Observation:
     """What Events have told of the model in the last minutes."""
     operator_namespace: str = OPERATOR_NAMESPACE
     """Namespace in which the operator runs."""
+    release: str = ""
+    """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -79,6 +81,10 @@ class NamespaceObservation:
     now: datetime
     attempts: Attempts = field(default_factory=dict)
     """What came of the last write or deletion of each."""
+    release: str = ""
+    """Name of the operator's release; empty for the default one."""
+    engines_left: bool = False
+    """Whether a Deployment that the operator made is there, with or without its model."""
     catalog_judged_at: datetime | None = None
     """When the catalogue was last compared with the models; None where it was not since the operator started."""
 
@@ -86,11 +92,14 @@ class NamespaceObservation:
 class Wave(IntEnum):
     """Writes of one wave go out side by side; the next wave begins when all of them are through."""
 
-    NEEDED = 0
+    FIRST = 0
+    """The one child that is made before all others: where two operators follow one model, one of them gets it, and the
+    other one has made nothing yet."""
+    NEEDED = 1
     """What pods need to start, and the Services, whose names may be somebody else's."""
-    ENGINES = 1
+    ENGINES = 2
     """The Deployment."""
-    REST = 2
+    REST = 3
     """What selects or watches pods that exist."""
 
 

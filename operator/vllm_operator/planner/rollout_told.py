@@ -123,8 +123,9 @@ def _waiting(outcome: Outcome, view: RolloutView, _seen: Seen, _now: datetime) -
 
 
 def _failing(seen: Seen) -> list[PodSeen]:
-    """Engines of the newest template that cannot start or do not stay up."""
-    return [pod for pod in seen.pods if pod.state is EngineState.FAILING and pod.revision == seen.newest]
+    """Engines of the newest template that cannot start or do not stay up; to wait for a node is no failure."""
+    newest = (pod for pod in seen.pods if pod.revision == seen.newest and not pod.waits_since)
+    return [pod for pod in newest if pod.state is EngineState.FAILING]
 
 
 def _for_good(pod: PodSeen, now: datetime) -> bool:

@@ -34,15 +34,16 @@ def status_of(
     outcome: Outcome,
     *,
     address: str,
+    operator: str = "",
     rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
     now: datetime,
 ) -> dict[str, Any]:
-    """The whole status; `address` is the model's base URL. What is empty is left out where it may be.
+    """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
-    `pending_template` says in what the pods differ that this version of the operator would render: empty where in
-    nothing, None where the spec cannot be rendered.
+    What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
+    operator would render: empty where in nothing, None where the spec cannot be rendered.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
@@ -53,6 +54,7 @@ def status_of(
         updated_replicas=seen.current,
         selector=names.selector_text(instance),
         url=address,
+        operator=operator or None,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
         engines=_engines(seen.engines) or None,

@@ -8,7 +8,7 @@ whose revision was deleted, keeps the template that it has. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names, revisions
@@ -21,6 +21,7 @@ from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.reasons import reason
 from vllm_operator.render.files import config_of
 from vllm_operator.render.objects import hashed
+from vllm_operator.render.release import child_of, template_of
 from vllm_operator.render.revision import revision
 
 if TYPE_CHECKING:
@@ -94,13 +95,15 @@ def chosen(model: VLLMModel, observation: Observation, rendered: Sequence[Mappin
     )
 
 
-def with_chosen(model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice) -> list[Mapping[str, Any]]:
+def with_chosen(
+    model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice, release: str = ""
+) -> list[Mapping[str, Any]]:
     """The children with the chosen pods: their Deployment, their ConfigMap and their revisions."""
     config = config_of(model, choice.pods.config) if choice.pods.config else None
     key = None if config is None else (config["kind"], config["metadata"]["name"])
     rest = [child for child in rendered if (child["kind"], child["metadata"]["name"]) != key]
     found = [_deployment(child, choice) if child["kind"] == "Deployment" else child for child in rest]
-    return [*choice.revisions, *([config] if config else []), *found]
+    return [child_of(release, one) for one in (*choice.revisions, *([config] if config else []), *found)]
 
 
 def needs_managed_fields(observation: Observation) -> bool:
@@ -146,9 +149,12 @@ class _History:
         model = observation.model
         uid, name = (model.uid, model.name) if model else ("", "")
         live = [one for one in observation.children.values() if one.kind == revisions.KIND and not one.leaving]
-        orphaned = {one.name for one in live if is_orphan(name, one)}
+        release = observation.release
+        orphaned = {one.name for one in live if is_orphan(name, one, release)}
         objects = {one.name: one for one in live if one.name in orphaned or controlled_by(uid, one)}
-        entries = revisions.revisions_of(one.body for one in objects.values())
+        found = revisions.revisions_of(one.body for one in objects.values())
+        # one that was handed over by another release shows no difference but those that a user asked for
+        entries = (replace(entry, template=template_of(release, entry.template)) for entry in found)
         return cls(objects, tuple(entries), frozenset(orphaned))
 
     def newest(self, spec: Mapping[str, Any], pods: Pods | None = None) -> Revision | None:
@@ -208,7 +214,8 @@ def _adopted(observation: Observation, history: _History, rendered: Pods) -> Pod
     if not _is_adoptable(observation, history):
         return None
     applied = observation.applied_template
-    template = revisions.unmarked(_live_template(observation) if applied is None else applied)
+    live = revisions.unmarked(_live_template(observation) if applied is None else applied)
+    template = template_of(observation.release, live)
     found = Pods(template, _live_config(observation, template))
     return rendered if _same(found, rendered) else found
 
@@ -239,7 +246,7 @@ def _is_followed(raw: Mapping[str, Any]) -> bool:
 def _live_deployment(observation: Observation) -> LiveObject | None:
     metadata = observation.raw["metadata"]
     live = observation.children.get(ObjectKey("Deployment", names.instance_name(metadata["name"])))
-    return live if live is not None and belongs(metadata["name"], live) else None
+    return live if live is not None and belongs(metadata["name"], live, observation.release) else None
 
 
 def _live_template(observation: Observation) -> Mapping[str, Any]:

@@ -38,6 +38,8 @@ class Subject:
     """Whether the API server serves PodMonitor."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
+    excluded: str = ""
+    """What keeps two engines from being there at the same time; empty where nothing does."""
     restart_warning: str = ""
     """What is wrong with the restart that the model's annotation asks for; empty where nothing is."""
     pending_template: str = ""
@@ -243,9 +245,7 @@ def _of(share: int | str, whole: int) -> int:
 
 def taken_away_by_rollouts(subject: Subject) -> str | None:
     """A rollout that has to end the only engine before it starts the next one."""
-    strategy = subject.deployment["spec"].get("strategy", {})
-    in_place = strategy.get("type") == "Recreate" or strategy.get("rollingUpdate", {}).get("maxSurge") == 0
-    if not in_place or subject.model.spec.replicas != 1:
+    if not subject.excluded or subject.model.spec.rollout.strategy != "Auto" or subject.model.spec.replicas != 1:
         return None
     return (
         "two engines cannot be there at the same time (a cache for one node, or what they take of a node), so each "

@@ -9,6 +9,7 @@ from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
+from vllm_operator.render.release import child_of
 from vllm_operator.render.service import headless_service, service
 from vllm_operator.render.storage import claim
 
@@ -22,7 +23,7 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
     Raises:
         InvalidSpec: its patch of the pods does not fit them.
     """
-    return (
+    found = (
         binding(model),
         binding_secret(model, context),
         *key_record(model, context),
@@ -36,3 +37,4 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         deployment(model, context),
         *pod_monitor(model, context),
     )
+    return tuple(child_of(context.release, child) for child in found)

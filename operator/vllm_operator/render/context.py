@@ -37,6 +37,8 @@ class RenderContext:
     """When the keys changed, for the pods' annotation; empty: they have not since the engines were made."""
     operator_namespace: str = OPERATOR_NAMESPACE
     """Namespace in which the operator runs."""
+    release: str = ""
+    """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
     claims_of_others: frozenset[str] = frozenset()

@@ -47,7 +47,7 @@ def network_policy(model: VLLMModel, context: RenderContext) -> tuple[dict[str, 
     engines = {"matchLabels": names.selector_labels(model.instance)}
     operator = {
         "namespaceSelector": {"matchLabels": {_NAMESPACE: context.operator_namespace}},
-        "podSelector": {"matchLabels": dict(names.OPERATOR_POD_LABELS)},
+        "podSelector": {"matchLabels": names.operator_pod_labels(context.release)},
     }
     gate = {
         "from": [{"podSelector": engines}, operator],

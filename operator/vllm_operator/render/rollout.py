@@ -60,7 +60,9 @@ def resting_strategy(wanted: Rollout, excluded: str) -> Strategy:
 
 def expendable(strategy: Strategy, wanted: Rollout, replicas: int) -> int:
     """How many engines may be taken away before their successors serve; maxUnavailable of the Deployment."""
-    return 0 if strategy is Strategy.SURGE else max(max(replicas, 1) - fewest_available(wanted, replicas), 0)
+    if strategy is not Strategy.IN_PLACE:
+        return 0
+    return max(max(replicas, 1) - fewest_available(wanted, replicas), 0)
 
 
 def manifest(strategy: Strategy, *, surge: int, unavailable: int) -> dict[str, Any]:

@@ -228,13 +228,10 @@ def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_and_where_
     assert cache.pods("team", "qwen")[0].body["spec"] == {"nodeName": "gpu-1"}
 
 
-def test_the_data_of_a_revision_are_kept_small_and_come_back_whole() -> None:
+def test_revisions_come_back_whole_however_they_are_kept() -> None:
     cache = Cache()
     (before,) = (one for one in desired(resource()) if one["kind"] == "ControllerRevision")
     cache.put(CONTROLLER_REVISION, live_object(live(before)))
-    kept = cache.get(CONTROLLER_REVISION, Key("team", before["metadata"]["name"]))
-    assert kept is not None
-    assert len(kept.body["data"]) < len(str(before["data"])) / 2
     (found,) = cache.children("team", "qwen")
     assert (found.body["data"], found.body["revision"]) == (before["data"], 1)
     assert found.labels == before["metadata"]["labels"]

@@ -280,7 +280,7 @@ async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Clie
     found = [identity async for identity in client.identities(MODEL)]
     assert found == [Identity("team", "a", "uid-a"), Identity("team", "b", "uid-b")]
     assert [query.get("continue") for _, _, query, _, _ in answers.asked] == [None, "next"]
-    assert all("labelSelector" not in query for _, _, query, _, _ in answers.asked)
+    assert all(query["labelSelector"] == "!vllm.echo-roots.io/operator" for _, _, query, _, _ in answers.asked)
 
 
 async def test_pods_of_a_namespace_are_listed_page_by_page_whosever_they_are(client: Client, answers: Answers) -> None:
@@ -299,7 +299,7 @@ async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client
     assert [live.body async for live in client.objects(POD_MONITOR)] == [found]
     ((_, path, query, _, _),) = answers.asked
     assert path == "/apis/monitoring.coreos.com/v1/podmonitors"
-    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
+    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator,!vllm.echo-roots.io/operator"
 
 
 async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:
@@ -307,7 +307,7 @@ async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Cli
     assert [identity async for identity in client.identities(POD)] == []
     ((_, path, query, _, _),) = answers.asked
     assert path == "/api/v1/pods"
-    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator"
+    assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator,!vllm.echo-roots.io/operator"
 
 
 async def test_what_kubelet_warns_of_is_asked_for_with_one_bounded_list(client: Client, answers: Answers) -> None:

@@ -187,5 +187,27 @@ async def test_a_process_that_was_frozen_after_the_check_sends_no_byte_of_the_bo
     await with_server(act, fence)
 
 
+async def test_a_write_whose_answer_does_not_come_is_called_back_by_a_reset_of_its_connection() -> None:
+    ended: asyncio.Future[type[BaseException] | None] = asyncio.get_running_loop().create_future()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(65536):
+                pass  # and never an answer
+            ended.set_result(None)
+        except ConnectionError as error:
+            ended.set_result(type(error))
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as session:
+        client = Client(session, f"http://127.0.0.1:{port}", timeout_seconds=0.2)
+        with pytest.raises(ApiSilent):
+            await client.apply(CHILD, force=True)
+        async with asyncio.timeout(10):
+            assert await ended is ConnectionResetError
+
+
 def test_the_clock_goes_on_while_the_machine_sleeps() -> None:
     assert boot_time() >= 0

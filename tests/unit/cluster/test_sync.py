@@ -26,7 +26,7 @@ class Lister:
         self.models = list(models)
         self.listings: list[Kind] = []
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
         """What exists."""
         self.listings.append(kind)
         for name in self.models if kind is MODEL else ():

@@ -12,18 +12,21 @@ from tests.support.resources import as_live, live, resource
 from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.client import Identity
+from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
+from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, OperatorError
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from vllm_operator.cluster.client import Client, Identity
+    from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.controller.follow import Reconcilers
@@ -32,13 +35,14 @@ if TYPE_CHECKING:
 class Nothing:
     """A client that lists nothing but PodMonitors; None stands for an API server that does not serve them."""
 
-    def __init__(self, *errors: ApiError, about: Kind = MODEL) -> None:
+    def __init__(self, *errors: ApiError, about: Kind = MODEL, scope: Scope = EVERYTHING) -> None:
+        self.scope = scope
         self.errors = list(errors)
         self.about = about
         self.listed = 0
         self.monitors: Exception | list[dict[str, Any]] | None = None
 
-    async def objects(self, kind: Kind) -> AsyncIterator[LiveObject]:
+    async def objects(self, kind: Kind, _: str | None = None) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
         assert kind is POD_MONITOR
         if self.monitors is None:
@@ -48,12 +52,12 @@ class Nothing:
         for found in self.monitors:
             yield live_object(found, kind="PodMonitor")
 
-    async def check_served(self, kind: Kind) -> None:
+    async def check_served(self, kind: Kind, _: str | None = None) -> None:
         """The next error, if it is about this kind."""
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
-    async def identities(self, kind: Kind) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
         await self.check_served(kind)
@@ -296,3 +300,150 @@ async def test_a_look_that_the_api_server_puts_off_is_not_taken_earlier() -> Non
     await worked(made, reconciler)
     assert made.queue._timers[QWEN].when() > asyncio.get_running_loop().time() + 90  # noqa: SLF001 # the appointment
     made.queue.cancel_delayed(QWEN)
+
+
+async def test_a_look_that_may_not_write_any_more_is_no_failure_and_is_taken_again() -> None:
+    made = parts()
+    reconciler = Fickle(NotLeading("another one leads"), None)
+    made.queue.add(QWEN)
+    await worked(made, reconciler)
+    assert reconciler.keys == [QWEN] * 2
+    assert made.telemetry.failures._value.get() == 0  # noqa: SLF001 # prometheus_client offers no other way
+
+
+async def test_one_that_stands_by_is_ready_and_looks_at_nothing_until_it_leads_and_at_everything_in_each_term(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fence = LeaseFence(lease_duration=15, renew_deadline=10, clock=lambda: 0.0)
+    made = replace(parts(), fence=fence)
+    made.cache.put(MODEL, as_live(resource()))
+    terms: list[list[QueueKey]] = []
+
+    def begin(_: object) -> Reconcilers:
+        terms.append([])
+        return cast("Reconcilers", Noting(terms[-1]))
+
+    monkeypatch.setattr(follow.Reconcilers, "of", begin)
+    ready = asyncio.Event()
+    task = asyncio.create_task(follow.follow(made, ready))
+    async with asyncio.timeout(60):
+        await ready.wait()
+        assert terms == []
+        for number in (1, 2):
+            fence.renewed(0.0)
+            while len(terms) < number or set(terms[-1]) != {QWEN, SHARED}:  # noqa: ASYNC110 # the fake has no event
+                await asyncio.sleep(0.005)
+            assert made.telemetry.leader._value.get() == 1  # noqa: SLF001 # as above
+            fence.lost()
+            while made.telemetry.leader._value.get():  # noqa: ASYNC110, SLF001 # as above
+                await asyncio.sleep(0.005)
+        made.queue.add(Key("team", "late"))
+        await asyncio.sleep(0.01)
+    assert Key("team", "late") not in terms[-1], "nobody works while another one leads"
+    task.cancel()
+
+
+class Noting:
+    """Reconcilers of a term that note what they look at."""
+
+    def __init__(self, looked: list[QueueKey]) -> None:
+        self.looked = looked
+        self.model = self
+        self.lookups = self
+
+    async def reconcile(self, key: QueueKey) -> None:
+        """One look."""
+        self.looked.append(key)
+
+    async def close(self) -> None:
+        """The end of the term's lookups."""
+
+
+class Spaces(Nothing):
+    """A client of an operator that follows two namespaces, and what each of them answers to its lists."""
+
+    def __init__(self, **answers: ApiError | None) -> None:
+        super().__init__(scope=Scope(namespaces=tuple(answers)))
+        self.answers = answers
+
+    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
+        """One model in each namespace that lets itself be listed."""
+        assert namespace is not None
+        if error := self.answers[namespace]:
+            raise error
+        if kind is MODEL:
+            yield Identity(namespace, "qwen", f"uid-of-{namespace}")
+
+
+def model_in(namespace: str) -> LiveObject:
+    """The model there."""
+    raw = resource(namespace=namespace)
+    raw["metadata"]["uid"] = f"uid-of-{namespace}"
+    return as_live(raw)
+
+
+async def seen(look: Callable[[], object]) -> None:
+    """Until it is so."""
+    async with asyncio.timeout(60):
+        while not look():  # noqa: ASYNC110 # the fake has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_nothing_is_decided_in_a_namespace_before_all_of_it_is_known() -> None:
+    made = parts(Spaces(team=None))
+    reconciler = Fickle(None)
+    made.queue.add(QWEN)
+    worker = asyncio.create_task(follow._work(made, cast("Reconcilers", reconciler)))  # noqa: SLF001 # the unit under test
+    await seen(lambda: not len(made.queue))
+    assert reconciler.keys == []
+    made.followed.add("team")
+    made.queue.add(QWEN)
+    await seen(lambda: reconciler.keys == [QWEN])
+    worker.cancel()
+
+
+async def test_a_namespace_that_cannot_be_listed_is_followed_once_it_can_be_and_the_others_at_once() -> None:
+    client = Spaces(here=None, later=FORBIDDEN)
+    made, ready = parts(client), asyncio.Event()
+    for namespace in client.answers:
+        made.cache.put(MODEL, model_in(namespace))
+    following = asyncio.create_task(follow.follow(made, ready))
+    await seen(ready.is_set)
+    assert made.unfollowed == ["later"]
+    client.answers["later"] = None
+    await seen(lambda: not made.unfollowed)
+    await seen(lambda: len(made.queue) >= 2)
+    assert Key("later", "qwen") in await queued(made)
+    client.answers["later"] = FORBIDDEN
+    made.watches.recovered.set()
+    await seen(lambda: made.unfollowed == ["later"])
+    client.answers["later"] = None
+    await seen(lambda: not made.unfollowed)
+    following.cancel()
+
+
+async def test_an_operator_whose_namespaces_all_forbid_their_lists_says_so_and_waits() -> None:
+    client = Spaces(here=FORBIDDEN)
+    made, ready = parts(client), asyncio.Event()
+    following = asyncio.create_task(follow.follow(made, ready))
+    await seen(lambda: "cannot follow namespace here" in made.telemetry.unready())
+    assert not ready.is_set()
+    made.cache.put(MODEL, model_in("here"))
+    client.answers["here"] = None
+    await seen(ready.is_set)
+    following.cancel()
+
+
+async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
+    client = Spaces(here=None, there=None)
+    made = parts(client)
+    for namespace in client.answers:
+        made.cache.put(MODEL, model_in(namespace))
+        made.followed.add(namespace)
+    gone = resource("gone", namespace="there")
+    made.cache.put(MODEL, as_live(gone))
+    client.answers["here"] = FORBIDDEN
+    assert await follow._drop_stale(made)  # noqa: SLF001 # the unit under test
+    assert made.cache.get(MODEL, Key("there", "gone")) is None
+    assert made.cache.get(MODEL, Key("here", "qwen")), "nobody said that it is gone"
+    assert made.unfollowed == ["here"]

@@ -85,6 +85,8 @@ class Server:
         self.reads.append((kind.kind, name))
         if kind.kind in self.errors and kind.kind == "Secret":
             raise self.errors[kind.kind]
+        if (kind.kind, name) not in self.objects:
+            raise ApiNotFound("GET", "not found")
         return as_live(self.objects[kind.kind, name])
 
     async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
@@ -582,7 +584,7 @@ async def test_what_pods_need_is_written_side_by_side_and_before_the_deployment(
 
     control.server.apply = slowly  # type: ignore[method-assign] # the test's own fake
     await control.reconcile()
-    assert most == len(CHILDREN) - 1
+    assert most == len(CHILDREN) - 2, "all but the first one and the Deployment"
     assert control.server.writes[-1][0] == "Deployment"
 
 
@@ -844,6 +846,59 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     family, _ = serving.engine_metrics.collect()
     assert family.samples == []
+
+
+# --- pods that are kept
+
+
+def without_history() -> Control:
+    """A model that serves, whose Deployment an operator made that kept no revisions, and somebody changed."""
+    raw = resource(engine={"image": "x:2"})
+    raw["status"] = {"observedGeneration": 1, "conditions": []}
+    control = Control(raw)
+    deployment = child_of(resource(engine={"image": "x:1"}), "Deployment")
+    before = live(deployment, **deployment_status(1))
+    before["spec"]["template"]["spec"]["containers"].append({"name": "mesh"})
+    image: dict[str, Any] = {'k:{"name":"vllm"}': {"f:name": {}, "f:image": {}}}
+    fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": image}}}}
+    before["metadata"]["managedFields"] = [{"manager": "vllm-operator", "operation": "Apply", "fieldsV1": fields}]
+    control.have(before)
+    return control
+
+
+async def test_a_deployment_without_history_keeps_the_pods_that_were_applied_and_is_asked_for_them_once() -> None:
+    control = without_history()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert revision["data"]["template"]["spec"]["containers"] == [{"name": "vllm", "image": "x:1"}]
+    assert ("Deployment", "qwen") in control.server.reads
+    assert condition(control.server.statuses[-1], "TemplateUpdatePending")["status"] == "True"
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [1]
+    control.server.reads.clear()
+    await control.reconcile()
+    assert control.server.reads == []
+
+
+async def test_a_deployment_that_is_gone_by_the_time_it_is_asked_for_its_pods_is_made_anew() -> None:
+    control = without_history()
+    control.server.objects.clear()
+    await control.reconcile()
+    (revision,) = (found for (kind, _), found in control.server.objects.items() if kind == "ControllerRevision")
+    assert "x:2" in str(revision["data"]["template"])
+
+
+async def test_who_waits_for_new_pods_is_forgotten_with_the_model_and_with_the_leadership() -> None:
+    control = without_history()
+    await control.reconcile()
+    control.engine_metrics.clear()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
+    await control.reconcile()
+    control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
+    await control.reconcile()
+    _, pending = control.engine_metrics.collect()
+    assert [sample.value for sample in pending.samples] == [0]
 
 
 # --- claims

@@ -1,44 +1,103 @@
-"""Engines that do not serve never keep out those that replace them, and engines that serve are never given up."""
+"""The numbers by which a rollout is led, state by state, and what is told of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from tests.support.resources import as_desired, child_of, live, observation, pod, resource
+from tests.support.resources import NOW, as_desired, condition, live, observation, pod, resource
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH
+from vllm_operator.api.spec.rollout import Rollout
+from vllm_operator.diagnosis.engines import reports
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.rollout import may_be_unavailable, unblocked
+from vllm_operator.planner.rollout import DeploymentStrategy, applied, planned
+from vllm_operator.planner.rollout_seen import Seen
 
-SCHEDULED = {"type": "PodScheduled", "status": "True"}
-UNSCHEDULED = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: Insufficient nvidia.com/gpu"}
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T10:00:00Z"}
+NO_VICTIMS = (
+    "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 Insufficient nvidia.com/gpu. preemption: 0/2 nodes "
+    "are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+)
+TOO_LARGE = (
+    "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is not "
+    "helpful for scheduling."
+)
 CRASH = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 2}}}
 LOADING = {"state": {"running": {"startedAt": "2026-11-22T11:00:00Z"}}}
 HUNG = {"state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}, "started": True}
-QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+REFUSED = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "admission webhook denied"}
+QUOTA = {
+    **REFUSED,
+    "message": 'pods "qwen-x" is forbidden: exceeded quota: gpus, requested: nvidia.com/gpu=1, used: 2, limited: 2',
+    "lastTransitionTime": "2026-11-22T11:58:00Z",
+}
 
 
-def engine(revision: str, state: str, number: int = 1) -> dict[str, Any]:
+def unscheduled(seconds: int = 10, message: str = NO_VICTIMS, reason: str = "Unschedulable") -> dict[str, Any]:
+    """The condition of a pod that has found no node for so long."""
+    since = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    return {**told, "lastTransitionTime": since}
+
+
+def engine(revision: str, state: str, number: int = 1, **scheduled: Any) -> dict[str, Any]:
     """A pod of a revision: serving, crashing, loading, hung or pending."""
     containers: dict[str, dict[str, Any]] = {"crashing": CRASH, "loading": LOADING, "hung": HUNG}
-    place = UNSCHEDULED if state == "pending" else SCHEDULED
-    found = pod(f"{revision}-{number}", ready=state == "serving", container=containers.get(state), conditions=(place,))
+    place = unscheduled(**scheduled) if state == "pending" else SCHEDULED
+    container = {} if state == "pending" else containers.get(state)
+    found = pod(f"{revision}-{number}", ready=state == "serving", container=container, conditions=(place,))
     found["metadata"]["labels"]["pod-template-hash"] = revision
+    found["metadata"]["creationTimestamp"] = f"2026-11-22T11:{59 if revision == 'new' else 10}:00Z"
     return found
 
 
-def deployment(*pods: dict[str, Any], newest: str = "new", **status: Any) -> dict[str, Any]:
-    """The live Deployment of these pods."""
+def engines(found: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Their pods."""
+    return [engine(revision, state, number) for number, (revision, state) in enumerate(found)]
+
+
+def status_of(*pods: dict[str, Any], newest: str = "new", total: int | None = None, **status: Any) -> dict[str, Any]:
+    """Status of a Deployment of these pods, whose controller has seen all."""
     updated = [one for one in pods if one["metadata"]["labels"]["pod-template-hash"] == newest]
     serving = [one for one in pods if one["status"]["conditions"][-1]["status"] == "True"]
     counts = {"replicas": len(pods), "updatedReplicas": len(updated), "readyReplicas": len(serving)}
-    return {"status": {**{key: count for key, count in counts.items() if count}, **status}}
+    idle = (len(pods) if total is None else total) - len(serving)
+    counts |= {"availableReplicas": len(serving), "unavailableReplicas": idle}
+    return {"observedGeneration": 9, **{key: count for key, count in counts.items() if count}, **status}
 
+
+def numbers(
+    replicas: int,
+    *pods: dict[str, Any],
+    was: int | None = None,
+    live_surge: int = 1,
+    live_unavailable: int = 0,
+    excluded: str = "",
+    changed: bool = False,
+    paused: bool = False,
+    rollout: dict[str, Any] | None = None,
+    **status: Any,
+) -> DeploymentStrategy:
+    """What the planner says of a Deployment with these pods, which had `was` replicas."""
+    rolling = {"maxSurge": live_surge, "maxUnavailable": live_unavailable}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"terminationGracePeriodSeconds": 45}}
+    spec = {"replicas": replicas if was is None else was, "template": template, "paused": paused}
+    spec |= {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}
+    deployment = {"metadata": {"name": "qwen", "generation": 9}, "spec": spec, "status": status_of(*pods, **status)}
+    wanted = {**template, "metadata": {"labels": {"a": "c"}}} if changed else template
+    return planned(
+        {"spec": {"replicas": replicas, "template": wanted}},
+        Seen.of(deployment, pods, reports(pods, now=NOW)),
+        Rollout.model_validate(rollout or {}),
+        excluded=excluded,
+        now=NOW,
+    )
+
+
+# --- engines that do not serve and hold what others wait for
 
 BLOCKED: list[tuple[int, list[tuple[str, str]], int]] = [
     (1, [("old", "crashing"), ("new", "pending")], 1),
@@ -63,145 +122,321 @@ FREE: list[tuple[int, list[tuple[str, str]]]] = [
 ]
 
 
-def engines(found: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Their pods."""
-    return [engine(revision, state, number) for number, (revision, state) in enumerate(found)]
-
-
 @pytest.mark.parametrize(("replicas", "found", "expendable"), BLOCKED)
 def test_as_many_may_go_as_do_not_serve_where_they_keep_out_the_next_revision(
     replicas: int, found: list[tuple[str, str]], expendable: int
 ) -> None:
-    pods = engines(found)
-    assert may_be_unavailable(replicas, deployment(*pods), pods) == expendable
+    assert numbers(replicas, *engines(found)).max_unavailable == expendable
 
 
 @pytest.mark.parametrize(("replicas", "found"), FREE)
 def test_nothing_is_given_up_where_nothing_waits_for_it(replicas: int, found: list[tuple[str, str]]) -> None:
-    pods = engines(found)
-    assert may_be_unavailable(replicas, deployment(*pods), pods) == 0
+    decided = numbers(replicas, *engines(found))
+    assert (decided.max_surge, decided.max_unavailable) == (1, 0)
 
 
 def test_pods_that_a_quota_refuses_wait_too() -> None:
     crashing = engine("old", "crashing")
-    assert may_be_unavailable(1, deployment(crashing, conditions=[QUOTA]), [crashing]) == 1
-    assert may_be_unavailable(1, deployment(crashing, newest="old", conditions=[QUOTA]), [crashing]) == 0
+    assert numbers(1, crashing, conditions=[REFUSED]).max_unavailable == 1
+    assert numbers(1, crashing, newest="old", conditions=[REFUSED]).max_unavailable == 0
 
 
 def test_what_is_on_its_way_out_or_has_ended_holds_nothing() -> None:
     old, new = engine("old", "crashing"), engine("new", "pending")
     old["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
-    assert may_be_unavailable(1, deployment(old, new), [old, new]) == 0
+    assert numbers(1, old, new).max_unavailable == 0
     evicted = engine("old", "crashing")
     evicted["status"]["phase"] = "Failed"
-    assert may_be_unavailable(1, deployment(evicted, new), [evicted, new]) == 0
+    assert numbers(1, evicted, new).max_unavailable == 0
+
+
+# --- Auto: where there is no room for one more
+
+OLD, NEW = engine("old", "serving"), engine("new", "pending", seconds=61)
+
+
+def test_auto_replaces_in_place_once_the_additional_engine_has_waited_long_enough() -> None:
+    early = numbers(1, OLD, engine("new", "pending", seconds=59))
+    assert (early.strategy, early.max_surge, early.max_unavailable) == ("Surge", 1, 0)
+    assert early.look_again_at == NOW + timedelta(seconds=1)
+    late = numbers(1, OLD, NEW)
+    assert (late.strategy, late.max_surge, late.max_unavailable) == ("InPlace", 0, 1)
+    assert late.look_again_at is None
+    assert numbers(1, OLD, NEW, rollout={"surgeTimeoutSeconds": 90}).strategy == "Surge"
+
+
+def test_it_goes_on_in_place_until_the_rollout_is_through() -> None:
+    others = (engine("old", "serving", 2), engine("new", "loading"))
+    assert numbers(2, *others, live_surge=0, live_unavailable=1).strategy == "InPlace"
+    through = (engine("new", "serving"), engine("new", "serving", 2))
+    assert numbers(2, *through, live_surge=0, live_unavailable=1).strategy == "Surge"
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        {"message": TOO_LARGE},
+        {"message": "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."},
+        {"message": ""},
+        {"reason": "SchedulingGated"},
+        {"reason": "SchedulerError"},
+    ],
+)
+def test_no_engine_is_given_up_for_one_that_could_not_start_either(waiting: dict[str, Any]) -> None:
+    decided = numbers(1, OLD, engine("new", "pending", seconds=600, **waiting))
+    assert (decided.strategy, decided.max_surge, decided.max_unavailable) == ("Surge", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        NO_VICTIMS,
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.",
+        "0/1 nodes are available: 1 Too many pods. preemption: not eligible due to preemptionPolicy=Never.",
+    ],
+)
+def test_the_schedulers_words_say_whether_a_place_would_help(message: str) -> None:
+    assert numbers(1, OLD, engine("new", "pending", seconds=61, message=message)).strategy == "InPlace"
+
+
+def test_a_quota_without_room_counts_as_a_node_without_room_and_a_refusal_by_others_does_not() -> None:
+    assert numbers(1, OLD, total=2, conditions=[QUOTA]).strategy == "InPlace"
+    assert numbers(1, OLD, total=2, conditions=[{**QUOTA, **REFUSED}]).strategy == "Surge"
+
+
+def test_a_place_that_becomes_free_by_itself_is_waited_for() -> None:
+    leaving = engine("old", "serving", 2)
+    leaving["metadata"]["deletionTimestamp"] = (NOW + timedelta(seconds=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    decided = numbers(2, OLD, engine("new", "serving", 2), NEW, leaving)
+    assert decided.strategy == "Surge"
+    assert decided.look_again_at == NOW + timedelta(seconds=80)
+
+
+def test_an_engine_that_has_just_become_ready_lets_another_go_first() -> None:
+    just = engine("new", "serving", 2)
+    just["status"]["conditions"][-1]["lastTransitionTime"] = "2026-11-22T11:59:50Z"
+    decided = numbers(2, OLD, just, NEW)
+    assert decided.strategy == "Surge"
+    assert decided.look_again_at == NOW + timedelta(seconds=-10 + 45 + 60)
+
+
+def test_a_pod_of_another_revision_that_waits_says_nothing_of_the_newest_one() -> None:
+    waiting, loading = engine("old", "pending", 2, seconds=600), engine("new", "loading")
+    assert numbers(2, OLD, waiting, loading).strategy == "Surge"
+
+
+def test_what_a_template_waited_for_says_nothing_of_the_one_that_replaces_it() -> None:
+    assert numbers(1, OLD, NEW, changed=True).strategy == "Surge"
+
+
+def test_the_newest_revision_is_told_by_its_number_of_pods_and_in_doubt_by_the_controllers_words() -> None:
+    undone = engine("old", "pending", 2, seconds=61)
+    failed = engine("new", "loading")
+    named = {"type": "Progressing", "status": "True", "message": 'ReplicaSet "qwen-old" is progressing.'}
+    told = numbers(2, OLD, undone, failed, newest="old", conditions=[named])
+    assert told.max_unavailable == 1, "the failed one is in the way"
+    named = {**named, "message": 'ReplicaSet "qwen-new" is progressing.'}
+    one_each = numbers(1, OLD, NEW, conditions=[named])
+    assert one_each.strategy == "InPlace"
+
+
+# --- what else the spec says
+
+
+@pytest.mark.parametrize(
+    ("rollout", "excluded", "expected"),
+    [
+        ({}, "", ("Surge", 1, 0)),
+        ({}, "a claim", ("InPlace", 0, 1)),
+        ({"strategy": "Surge"}, "a claim", ("Surge", 1, 0)),
+        ({"strategy": "InPlace"}, "", ("InPlace", 0, 1)),
+        ({"strategy": "InPlace", "minAvailable": 1}, "", ("InPlace", 0, 3)),
+        ({"strategy": "InPlace", "minAvailable": "51%"}, "", ("InPlace", 0, 1)),
+        ({"strategy": "InPlace", "minAvailable": 0}, "", ("InPlace", 0, 4)),
+        ({"strategy": "Recreate"}, "", ("Recreate", 0, 0)),
+        ({"strategy": "Recreate", "minAvailable": "25%"}, "", ("InPlace", 0, 3)),
+    ],
+)
+def test_a_rollout_begins_as_the_spec_says(
+    rollout: dict[str, Any], excluded: str, expected: tuple[str, int, int]
+) -> None:
+    serving = [engine("new", "serving", number) for number in range(4)]
+    decided = numbers(4, *serving, rollout=rollout, excluded=excluded, changed=True)
+    assert (decided.strategy, decided.max_surge, decided.max_unavailable) == expected
+
+
+def test_a_rollout_in_place_that_may_take_none_is_held_and_says_so() -> None:
+    rollout = {"strategy": "InPlace", "minAvailable": 1}
+    assert not numbers(1, engine("new", "serving"), rollout=rollout).paused, "a Deployment at rest"
+    decided = numbers(1, engine("new", "serving"), rollout=rollout, changed=True)
+    assert decided.paused
+    assert "lower minAvailable" in decided.held
+    crashing = numbers(1, engine("new", "crashing"), rollout=rollout, changed=True)
+    assert (crashing.paused, crashing.max_unavailable) == (False, 1), "none serves that has to stay"
+
+
+def test_no_engine_goes_in_place_where_its_successor_has_a_place_already() -> None:
+    decided = numbers(1, OLD, engine("new", "loading"), excluded="a claim", live_surge=0, live_unavailable=1)
+    assert (decided.max_surge, decided.max_unavailable) == (0, 0)
+    assert applied({"metadata": {}, "spec": {}}, decided)["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+
+
+# --- replicas
+
+
+def test_fewer_replicas_in_a_rollout_leave_the_choice_to_the_part_of_the_controller_that_looks_at_who_serves() -> None:
+    three = engines([("a", "serving"), ("b", "loading"), ("new", "loading")])
+    decided = numbers(1, *three, was=2)
+    assert (decided.replicas, decided.max_surge) == (1, 2)
+
+
+def test_pods_that_are_not_there_yet_are_counted() -> None:
+    decided = numbers(1, engine("a", "serving"), was=2, newest="a", observedGeneration=8)
+    assert decided.max_surge == 2
+
+
+def test_fewer_replicas_at_rest_are_written_at_once_and_alone() -> None:
+    decided = numbers(1, *(engine("new", "serving", number) for number in range(3)), was=3)
+    assert (decided.replicas, decided.max_surge, decided.max_unavailable) == (1, 1, 0)
+
+
+def test_the_numbers_go_back_once_the_controller_has_seen_them_and_not_before() -> None:
+    three = engines([("a", "serving"), ("b", "loading"), ("new", "loading")])
+    assert numbers(1, *three, live_surge=2, observedGeneration=8).max_surge == 2
+    assert numbers(1, *three, live_surge=2).max_surge == 1
+
+
+def test_somebody_who_sets_replicas_again_and_again_does_not_make_the_numbers_grow() -> None:
+    one = engine("new", "serving")
+    surges = [1]
+    for _ in range(6):
+        surges.append(numbers(1, one, was=5, live_surge=surges[-1], observedGeneration=8).max_surge)
+    assert len(set(surges[-4:])) == 1
+
+
+def test_paused_the_controller_gets_no_reason_to_take_or_add_a_pod() -> None:
+    three = engines([("a", "serving"), ("b", "loading"), ("new", "loading")])
+    decided = numbers(2, *three, rollout={"paused": True})
+    assert (decided.paused, decided.max_surge) == (True, 1)
+    fewer = numbers(1, *three, was=2, rollout={"paused": True}, paused=True)
+    assert (fewer.replicas, fewer.max_surge) == (1, 2)
+
+
+def test_a_deployment_is_not_paused_before_there_is_anything_to_hold() -> None:
+    assert not numbers(1, rollout={"paused": True}, observedGeneration=0).paused
+    assert not planned(
+        {"spec": {"replicas": 1}}, None, Rollout.model_validate({"paused": True}), excluded="", now=NOW
+    ).paused
+
+
+# --- in the whole decision
+
+
+def deployed(*pods: dict[str, Any], raw: dict[str, Any] | None = None, **status: Any) -> dict[ObjectKey, Any]:
+    """The children of a model, as they are desired, with such a Deployment."""
+    return as_desired(raw or resource(), **status_of(*pods, **status))
 
 
 def test_the_strategy_is_written_and_taken_back_by_what_is_seen_alone() -> None:
     raw = resource()
     old, new = engine("old", "crashing"), engine("new", "pending")
-    found = as_desired(raw, **deployment(old, new)["status"])
+    found = deployed(old, new)
     (write,) = decide(observation(raw, found, old, new)).writes
     assert write.desired["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
     plain = found[ObjectKey("Deployment", "qwen")]
     assert write.desired["spec"]["template"] == plain["spec"]["template"]
     assert write.desired["metadata"]["annotations"][DESIRED_HASH] != plain["metadata"]["annotations"][DESIRED_HASH]
 
-    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(old, new)["status"])
+    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=10, **status_of(old, new))
     assert decide(observation(raw, found, old, new)).writes == (), "also before the controller has seen it"
 
-    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=2, **deployment(new)["status"])
+    found[ObjectKey("Deployment", "qwen")] = live(write.desired, generation=9, **status_of(new))
     (write,) = decide(observation(raw, found, new)).writes
     assert write.desired["spec"]["strategy"] == plain["spec"]["strategy"]
 
 
-# --- with the arithmetic of the Deployment's controller
+def told(found: dict[ObjectKey, Any], *pods: dict[str, Any], raw: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The status that is told."""
+    return dict(decide(observation(raw or resource(), found, *pods)).status or {})
 
 
-@dataclass
-class Engine:
-    """One pod: of a revision, on the node or not, crashing or not, ready or not."""
-
-    revision: int
-    sound: bool
-    placed: bool = False
-    ready: bool = False
-
-
-@dataclass
-class Node:
-    """A node with a number of places, and the Deployment's controller as rolling.go has it."""
-
-    places: int
-    replicas: int
-    surge: int
-    engines: list[Engine] = field(default_factory=list)
-    newest: int = 0
-    sound: bool = True
-
-    def seen(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The Deployment's status and its pods, as the operator sees them."""
-        states = ["serving" if one.ready else "crashing" if one.placed else "pending" for one in self.engines]
-        pods = [
-            engine(str(one.revision), state, number)
-            for number, (one, state) in enumerate(zip(self.engines, states, strict=True))
-        ]
-        return deployment(*pods, newest=str(self.newest)), pods
-
-    def unavailable(self) -> int:
-        """What the operator writes."""
-        status, pods = self.seen()
-        return max(may_be_unavailable(self.replicas, status, pods), 1 - self.surge)
-
-    def step(self) -> None:
-        """One round: schedule, get ready, and what the controller does."""
-        for one in self.engines:
-            one.placed |= sum(other.placed for other in self.engines) < self.places
-            one.ready |= one.placed and one.sound
-        unavailable = self.unavailable()
-        new = [one for one in self.engines if one.revision == self.newest]
-        room = min(self.replicas + self.surge - len(self.engines), self.replicas - len(new))
-        if room > 0:
-            self.engines += [Engine(self.newest, self.sound) for _ in range(room)]
-            return
-        least = self.replicas - unavailable
-        count = len(self.engines) - least - sum(not one.ready for one in new)
-        old = [one for one in self.engines if one.revision != self.newest]
-        for one in sorted((one for one in old if not one.ready), key=lambda one: one.placed)[: max(count, 0)]:
-            self.engines.remove(one)
-        spare = sum(one.ready for one in self.engines) - least
-        for one in [one for one in old if one.ready][: max(spare, 0)]:
-            self.engines.remove(one)
+def test_a_rollout_is_told_with_its_strategy_and_how_far_it_is() -> None:
+    pods = (OLD, engine("new", "loading"))
+    status = told(deployed(*pods), *pods)
+    assert status["updatedReplicas"] == 1
+    rollout = status["rollout"]
+    assert (rollout["strategy"], rollout["updated"], rollout["wanted"]) == ("Surge", 1, 1)
+    assert rollout["reason"] == "so far there is room for it"
+    assert "rollout" not in told(deployed(pods[1]), pods[1])
 
 
-@given(
-    st.integers(1, 5),
-    st.integers(0, 3),
-    st.sampled_from([0, 1]),
-    st.lists(st.tuples(st.booleans(), st.integers(0, 6)), max_size=4),
-)
-@example(1, 0, 1, [(False, 5)])
-@example(1, 0, 1, [(False, 5), (False, 5)])
-@example(1, 0, 1, [(False, 5), (False, 0), (False, 1)])
-@example(3, 0, 1, [(False, 5)])
-@example(3, 0, 0, [(False, 5)])
-@settings(max_examples=150)
-def test_a_sound_revision_replaces_all_broken_ones_and_serving_engines_go_one_by_one(
-    replicas: int, spare: int, surge: int, edits: list[tuple[bool, int]]
-) -> None:
-    node = Node(places=replicas + spare, replicas=replicas, surge=surge)
-    for sound, rounds in [*edits, (True, 60)]:
-        node.newest, node.sound = node.newest + 1, sound
-        for _ in range(rounds):
-            serving = sum(one.ready for one in node.engines)
-            node.step()
-            assert sum(one.ready for one in node.engines) >= min(serving, replicas) - (1 - surge)
-    stuck = [one for one in node.engines if one.placed and not one.ready and one.revision != node.newest]
-    assert stuck == []
-    if surge == 0 or spare:
-        assert [(one.revision, one.ready) for one in node.engines] == [(node.newest, True)] * replicas
+def test_the_status_stays_until_the_controller_has_seen_what_was_written() -> None:
+    pods = (OLD, engine("new", "loading"))
+    raw = resource()
+    raw["status"] = told(deployed(*pods), *pods)
+    unseen = deployed(*pods, observedGeneration=0)
+    assert told(unseen, *pods, raw=raw)["rollout"]["wanted"] == 1
+    assert "rollout" not in told(deployed(OLD, newest="old", observedGeneration=0), OLD)
 
 
-def test_a_desired_deployment_that_no_one_blocks_is_returned_as_it_is() -> None:
-    desired = child_of(resource(), "Deployment")
-    assert unblocked(desired, None, ()) is desired
+def test_a_revision_that_fails_is_stalled_with_its_cause_and_the_way_out() -> None:
+    failing = engine("new", "crashing")
+    failing["status"]["containerStatuses"][0]["restartCount"] = 2
+    status = told(deployed(OLD, failing), OLD, failing)
+    stalled = condition(status, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "RevisionFails")
+    assert "exit code 2" in stalled["message"]
+    assert "kubectl vllm rollout undo qwen" in stalled["message"]
+    assert condition(status, "Available")["status"] == "True"
+
+
+def test_one_failure_is_no_verdict_on_a_revision_and_five_minutes_of_it_are() -> None:
+    failing = engine("new", "crashing")
+    plan = decide(observation(resource(), deployed(OLD, failing), OLD, failing))
+    assert condition(plan.status or {}, "Stalled")["status"] == "False"
+    assert plan.look_again_at is not None
+    assert plan.look_again_at <= NOW + timedelta(minutes=4)
+    failing["metadata"]["creationTimestamp"] = "2026-11-22T11:55:00Z"
+    assert condition(told(deployed(OLD, failing), OLD, failing), "Stalled")["reason"] == "RevisionFails"
+
+
+def test_an_old_engine_that_fails_says_nothing_of_the_new_revision() -> None:
+    failing = engine("old", "crashing", 2)
+    failing["status"]["containerStatuses"][0]["restartCount"] = 9
+    pods = (OLD, failing, engine("new", "loading"))
+    status = told(deployed(*pods, raw=resource(replicas=2)), *pods, raw=resource(replicas=2))
+    assert condition(status, "Stalled")["status"] == "False"
+
+
+def test_a_rollout_that_finds_no_node_says_what_would_help_and_is_not_stalled() -> None:
+    raw = resource(rollout={"strategy": "Surge"})
+    status = told(deployed(OLD, NEW, raw=raw), OLD, NEW, raw=raw)
+    ready = condition(status, "Ready")
+    assert ready["reason"] == "RolloutWaits"
+    assert "Insufficient nvidia.com/gpu" in ready["message"]
+    assert "set Auto or InPlace" in ready["message"]
+    assert condition(status, "Reconciling")["status"] == "True"
+    assert "set Auto or InPlace" in status["rollout"]["reason"]
+
+
+def test_a_rollout_that_is_held_by_min_available_is_stalled() -> None:
+    raw = resource(rollout={"strategy": "InPlace", "minAvailable": "100%"})
+    found = deployed(OLD, raw=raw)
+    status = told(found, OLD, raw=raw)
+    stalled = condition(status, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "RolloutBlocked")
+
+
+def test_a_paused_rollout_is_told_as_one_and_nothing_is_on_its_way() -> None:
+    raw = resource(rollout={"paused": True})
+    status = told(deployed(OLD, raw=raw), OLD, raw=raw)
+    assert condition(status, "Ready")["reason"] == "RolloutPaused"
+    assert condition(status, "Reconciling")["status"] == "False"
+    assert condition(status, "Stalled")["status"] == "False"
+
+
+def test_a_deployment_that_somebody_else_has_paused_is_named() -> None:
+    found = deployed(OLD)
+    found[ObjectKey("Deployment", "qwen")]["spec"]["paused"] = True
+    assert "kubectl rollout resume deployment qwen" in condition(told(found, OLD), "Ready")["message"]

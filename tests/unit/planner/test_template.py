@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
+from hypothesis import given, settings
 
 from tests.support.resources import NOW, as_live, condition, observation, resource
+from tests.support.specs import specs
 from tests.support.world import World
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH, POD_SPEC_HASH
@@ -16,7 +19,7 @@ from vllm_operator.api.revisions import CHANGE_CAUSE, RESTARTED_AT
 from vllm_operator.planner import template
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.plan import Plan
-from vllm_operator.render import children, files, pod
+from vllm_operator.render import children, environment, files, pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +46,9 @@ class Fleet(World):
             changed += [f"-{deletion.live.kind}" for deletion in plan.deletions]
             self.carry_out(plan)
             self.settle()
-        assert self.decide() == Plan()
+        plan = self.decide()
+        assert not plan.changes
+        assert plan.status is None
         return changed
 
     def edit(self, **spec: Any) -> list[str]:
@@ -244,6 +249,24 @@ def test_keys_that_change_reach_kept_pods_without_another_template(upgrade: Call
     assert image_of(fleet) == image
     assert len(fleet.revisions) == 1
     assert fleet.pending[0] == "True"
+
+
+@given(specs())
+@settings(max_examples=15, derandomize=True, deadline=None)
+def test_whatever_the_spec_another_version_replaces_no_engine_with_history_or_without(spec: dict[str, Any]) -> None:
+    fleet = Fleet(**{**spec, "rollout": {}})
+    before = copy.deepcopy(fleet.template)
+    variables = environment.environment
+    with mock.patch.object(pod, "environment", lambda *of: [*variables(*of), {"name": "NEW", "value": "1"}]):
+        assert fleet.look() == []
+        assert fleet.pending[0] == "True"
+        for key in [key for key in fleet.children if key.kind == "ControllerRevision"]:
+            del fleet.children[key]
+        del fleet.deployment["metadata"]["annotations"][POD_SPEC_HASH]
+        assert fleet.look() == ["ControllerRevision", "Deployment"]
+    assert fleet.template == before
+    assert fleet.look() == []
+    assert fleet.pending == ("False", "")
 
 
 # --- what is remembered

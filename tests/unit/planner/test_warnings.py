@@ -13,6 +13,7 @@ from vllm_operator.planner import warnings as module
 from vllm_operator.planner.api_keys import Standing
 from vllm_operator.planner.warnings import CHECKS, Subject, warnings
 from vllm_operator.render.deployment import deployment
+from vllm_operator.render.rollout import exclusion
 
 LABELS = {"matchLabels": {"app": "a"}}
 CLAIM: dict[str, Any] = {"size": "1Ti"}
@@ -159,7 +160,9 @@ def subject(spec: dict[str, Any], **around: Any) -> Subject:
     """A model with that spec."""
     one = model(**spec)
     given_around = {"keys": Standing(), "pod_monitors": False, **around}
-    return Subject(model=one, deployment=deployment(one), **given_around)
+    made = deployment(one)
+    excluded = exclusion(one.spec.storage, made["spec"]["template"], frozenset())
+    return Subject(model=one, deployment=made, **{"excluded": excluded, **given_around})
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.check} {number}" for number, case in enumerate(CASES)])

@@ -20,13 +20,16 @@ class Rollout(Model):
         default="Auto",
         description="Surge: a new engine serves before an old one goes, which takes the GPUs of one more engine. "
         "InPlace: an old engine goes before its successor comes. Recreate: all old engines go, then the new ones come. "
-        "Auto: Surge, and InPlace where the new engine finds no node within surgeTimeoutSeconds, or where two engines "
-        "cannot be there at the same time (a ReadWriteOnce claim, hostNetwork, a hostPort).",
+        "Auto: Surge, and InPlace where the new engine finds no node within surgeTimeoutSeconds and would find one if "
+        "an old engine went, or where two engines cannot be there at the same time (a ReadWriteOnce claim, "
+        "hostNetwork, a hostPort).",
     )
     min_available: CountOrPercent | None = Field(
         default=None,
-        description="Fewest engines that serve while others are replaced; a percentage is of replicas, rounded up. "
-        "Left out, all but one, and with Recreate none.",
+        description="Fewest engines that InPlace leaves serving while it replaces others, all the rest at a time; a "
+        "percentage is of replicas, rounded up. Left out, all but one. With Recreate so many stay until others serve; "
+        "left out, none. Surge never takes one away first. Where all have to stay, Auto waits for room, and InPlace is "
+        "held.",
     )
     surge_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=DEFAULT_SURGE_TIMEOUT_SECONDS,

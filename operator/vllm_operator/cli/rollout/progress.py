@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import ConditionType
 from vllm_operator.api.revisions import RESTARTED_AT, is_later, restart_of
@@ -12,9 +12,6 @@ from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-UPDATE_PENDING: Final = "TemplateUpdatePending"
-"""Condition of a model whose engines would get other pods from the operator that runs now."""
 
 
 class State(StrEnum):
@@ -100,7 +97,7 @@ def _success(model: Mapping[str, Any]) -> str:
 
 
 def _update_note(model: Mapping[str, Any]) -> str:
-    pending = _condition(model, UPDATE_PENDING)
+    pending = _condition(model, ConditionType.TEMPLATE_UPDATE_PENDING)
     if pending.get("status") != "True":
         return ""
     command = f"kubectl vllm rollout restart {model['metadata']['name']}"

@@ -1,0 +1,133 @@
+"""Operators in the test's own process: they start in half a second, and are cut off where a process would be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import kopf
+
+from tests.support.servers import free_port
+from vllm_operator.controller import app
+from vllm_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    import pytest
+
+    from tests.support.api_proxy import ApiProxy
+
+START_SECONDS = 90.0
+END_SECONDS = 30.0
+QUIET_SECONDS = 1.5
+"""How long nobody writes before a test takes it that nobody will: the operator has nothing that it does later by itself
+within that time, since a first failure is tried again after 0.2 s."""
+
+SETTLE_SECONDS = 120.0
+QUICK = {"lease_duration_seconds": 2, "renew_deadline_seconds": 1.5, "retry_period_seconds": 0.2}
+"""Where there is a lease: the next operator need not wait long for that of one that was killed."""
+
+
+def settings(**given: Any) -> Settings:
+    """Of an operator in a test."""
+    known = {option.name for option in dataclasses.fields(Settings)}
+    quick = {name: value for name, value in QUICK.items() if name in known}
+    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{**quick, **given})
+
+
+class Operators:
+    """One after the other, each at an address of its own of the proxy. Use it as an `async with` block of the test.
+
+    kopf cancels, when it ends, whatever task has begun since it started: no fixture can end it.
+    """
+
+    def __init__(self, proxy: ApiProxy, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+        self.proxy = proxy
+        self.given = given
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._settings = settings(**given)
+        monkeypatch.setattr(app, "connection", lambda _: kopf.ConnectionInfo(server=proxy.url))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start one, and wait until it follows the cluster."""
+        await self.launch()
+        async with asyncio.timeout(START_SECONDS):
+            while (await self.get("/readyz"))[0] != 200:
+                assert self._task is not None
+                if self._task.done():
+                    await self._task
+                await asyncio.sleep(0.02)
+
+    async def launch(self) -> None:
+        """Start one, and wait for nothing."""
+        self._stop, self._settings = asyncio.Event(), settings(**self.given)
+        self._task = asyncio.create_task(app.run(self._settings, stop=self._stop), name="operator")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._task is not None and self._task.done()
+
+    async def stop(self) -> None:
+        """End it in order."""
+        self._stop.set()
+        if self._task is not None:
+            async with asyncio.timeout(END_SECONDS):
+                with contextlib.suppress(ExceptionGroup):  # cut off before it followed
+                    await self._task
+
+    async def crash(self) -> None:
+        """Let nothing of it through any more, and end it."""
+        self.proxy.cut_off()
+        await self.stop()
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """What it answers; 0 while it does not."""
+        with contextlib.suppress(aiohttp.ClientError):
+            url = f"http://127.0.0.1:{self._settings.listen_port}{path}"
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return answer.status, await answer.text()
+        return 0, ""
+
+    async def settle(self) -> None:
+        """Until nobody has written anything for a while."""
+        async with asyncio.timeout(SETTLE_SECONDS):
+            seen = -1
+            while seen != len(self.proxy.done) or (await self.get("/readyz"))[0] != 200:
+                seen = len(self.proxy.done)
+                await asyncio.sleep(QUIET_SECONDS)
+
+
+async def until(look: Callable[[], object], what: str, seconds: float = SETTLE_SECONDS) -> None:
+    """Wait for it, and let everything else of the test's loop go on meanwhile."""
+    for _ in itertools.count():
+        if look():
+            return
+        seconds -= 0.05
+        assert seconds > 0, f"{what} did not come"
+        await asyncio.sleep(0.05)
+
+
+async def until_true(look: Callable[[], Awaitable[object]], what: str, seconds: float = SETTLE_SECONDS) -> None:
+    """The same with a look that takes its time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not await look():
+        assert loop.time() < deadline, f"{what} did not come"
+        await asyncio.sleep(0.05)
