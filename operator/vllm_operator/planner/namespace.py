@@ -48,12 +48,12 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
     models = [model for model in observation.models if not model.leaving]
     if not models:
         catalogue = prefixed(observation.release, CATALOG_CONFIG_MAP)
-        gone = (
+        left = (
             live
             for live in observation.shared.values()
             if not observation.engines_left or live.name.startswith(catalogue)
         )
-        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in gone), observation.attempts)
+        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in left), observation.attempts)
     desired = [manager.program(observation.namespace)]
     parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
     if with_catalog:
