@@ -58,7 +58,7 @@ class Nothing:
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
-    async def check_listable(self, kind: Kind, _: str | None) -> None:
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
         """The next error, if it is about this kind."""
         await self.check_served(kind)
 
@@ -387,7 +387,7 @@ class Spaces(Nothing):
         self.written.add(desired["metadata"]["namespace"])
         raise ApiUnavailable("PATCH", f"down, force={force}")
 
-    async def check_listable(self, _: Kind, namespace: str | None) -> None:
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
         """Whether the namespace lets itself be listed."""
         assert namespace is not None
         if error := self.answers[namespace]:
