@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.live import key_of
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, prefixed
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
@@ -48,18 +48,20 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
     models = [model for model in observation.models if not model.leaving]
     if not models:
         catalogue = prefixed(observation.release, CATALOG_CONFIG_MAP)
-        gone = (
+        left = (
             live
             for live in observation.shared.values()
             if not observation.engines_left or live.name.startswith(catalogue)
         )
-        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in gone), observation.attempts)
+        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in left), observation.attempts)
     desired = [manager.program(observation.namespace)]
+    parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
     if with_catalog:
-        live = observation.shared.get(ObjectKey("ConfigMap", prefixed(observation.release, CATALOG_CONFIG_MAP)))
-        desired.append(catalog.catalog(observation.namespace, models, live.body if live else None))
+        desired += catalog.catalog(observation.namespace, models, [live.body for live in parts])
     wanted = [shared_of(observation.release, one) for one in desired]
-    return Changes(changes.writes(wanted, observation.shared), (), observation.attempts)
+    known = set(map(key_of, wanted))
+    gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in parts if live.key not in known)
+    return Changes(changes.writes(wanted, observation.shared), gone, observation.attempts)
 
 
 def catalog_again_at(observation: NamespaceObservation) -> datetime | None:

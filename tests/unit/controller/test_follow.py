@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
-from unittest.mock import Mock
 
 import pytest
 
@@ -25,7 +24,7 @@ from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
@@ -58,7 +57,7 @@ class Nothing:
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
-    async def check_listable(self, kind: Kind, _: str | None) -> None:
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
         """The next error, if it is about this kind."""
         await self.check_served(kind)
 
@@ -379,8 +378,15 @@ class Spaces(Nothing):
     def __init__(self, **answers: ApiError | None) -> None:
         super().__init__(scope=Scope(namespaces=tuple(answers)))
         self.answers = answers
+        self.written: set[str] = set()
+        """Namespaces that a write was tried in."""
 
-    async def check_listable(self, _: Kind, namespace: str | None) -> None:
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        """No write goes through."""
+        self.written.add(desired["metadata"]["namespace"])
+        raise ApiUnavailable("PATCH", f"down, force={force}")
+
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
         """Whether the namespace lets itself be listed."""
         assert namespace is not None
         if error := self.answers[namespace]:
@@ -429,11 +435,11 @@ async def test_a_namespace_that_cannot_be_listed_is_followed_once_it_can_be_and_
         made.cache.put(MODEL, model_in(namespace))
     following = asyncio.create_task(follow.follow(made, ready))
     await seen(ready.is_set)
+    await seen(lambda: client.written == {"here"})
     assert made.unfollowed == ["later"]
-    added = made.queue.add = Mock(wraps=made.queue.add)  # type: ignore[method-assign] # a worker may take it at once
     client.answers["later"] = None
-    await seen(lambda: not made.unfollowed)
-    await seen(lambda: Key("later", "qwen") in [call.args[0] for call in added.call_args_list])
+    await seen(lambda: client.written == {"here", "later"})
+    assert not made.unfollowed
     client.answers["later"] = FORBIDDEN
     made.watches.recovered.set()
     await seen(lambda: made.unfollowed == ["later"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.support.catalogs import catalog
 from tests.support.resources import (
     NOW,
     as_desired,
@@ -36,7 +37,6 @@ from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import catalog_interval, decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
-from vllm_operator.render.catalog import catalog
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import shared as rendered_shared
 
@@ -883,6 +883,12 @@ def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
     damaged["data"]["catalog.json"] = damage
     plan = around(resource(), live_ones=shared(live(manager.program("team")), damaged))
     assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True, reason=""),))
+
+
+def test_a_part_of_the_catalogue_that_is_no_longer_needed_goes() -> None:
+    part = live(rendered_shared("team", "vllm-catalog-2", component="catalog", data={"catalog-2.json": "{}"}))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource()])), part)
+    assert around(resource(), live_ones=found) == Plan(deletions=(deletion(part),))
 
 
 def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
