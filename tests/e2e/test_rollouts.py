@@ -83,7 +83,7 @@ def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
         assert serving >= fewest, f"{serving} engines serve:\n{site.report()}"
         return process.poll() is not None
 
-    words = ("get", "vllmmodel", name, "--watch", "--output", 'jsonpath={.status.rollout.strategy}{"\n"}')
+    words = ("get", "vllmmodel", name, "--watch", "--output", r'jsonpath={.status.rollout.strategy}{"\n"}')
     watch = [str(site.cluster.binaries / "kubectl"), "--namespace", site.name, *words]
     with subprocess.Popen(watch, env=site.cluster.env, stdout=subprocess.PIPE, text=True) as told:
         try:
@@ -223,7 +223,7 @@ def test_while_a_rollout_is_paused_the_number_follows_with_engines_as_before(sit
 def test_two_engines_never_hold_one_claim_that_is_for_a_single_node(
     site: Site, stub: EngineChoice, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": site.name}
     folder = tmp_path_factory.mktemp("claimed")
     folder.chmod(0o777)
     volume = {**modes, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}}

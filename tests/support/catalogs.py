@@ -9,8 +9,12 @@ from vllm_operator.render import catalog as rendered
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from vllm_operator.api.live import LiveObject
 
-def catalog(namespace: str, models: Iterable[Mapping[str, Any]], *live: Mapping[str, Any]) -> dict[str, Any]:
+
+def catalog(
+    namespace: str, models: Iterable[LiveObject | Mapping[str, Any]], *live: Mapping[str, Any]
+) -> dict[str, Any]:
     """Its only part. `live` are the parts that are there."""
     (found,) = rendered.catalog(namespace, models, live)
     return found

@@ -13,11 +13,13 @@ from __future__ import annotations
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, Final, get_args
+from weakref import WeakKeyDictionary
 
 import orjson
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.live import LiveObject
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
 from vllm_operator.errors import InvalidSpec
@@ -44,8 +46,13 @@ _FACTORS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "
 _Entry = dict[str, Any]
 
 
+_entered: Final[WeakKeyDictionary[object, _Entry | None]] = WeakKeyDictionary()
+"""The entry of each model that the cache holds, as long as it holds that very state of it: in a namespace of thousands
+each change of one of them makes a new catalogue."""
+
+
 def catalog(
-    namespace: str, models: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]] = ()
+    namespace: str, models: Iterable[LiveObject | Mapping[str, Any]], live: Iterable[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
     """The catalogue of a namespace's models, which are as the API server has them: its parts, the first one first.
 
@@ -99,14 +106,36 @@ def tokens(length: int | str | None) -> int | None:
     return int(written[1]) * _FACTORS.get(written[2], 1) if written else None
 
 
-def _entry_of(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
+def is_entered(model: LiveObject) -> bool:
+    """Whether the entry of a model is known, so that nothing of it has to be read."""
+    return callable(model.content) and model.content in _entered
+
+
+def _entry_of(model: LiveObject | Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
     """A model's entry; None where its spec cannot be followed and never could."""
-    ready = is_available(raw)
+    if not isinstance(model, LiveObject):
+        return _read(model) or _earlier(model, before)
+    kept = model.content
+    if is_entered(model):
+        return _entered[kept] or _earlier(model.body, before)
+    found = _read(model.body)
+    if callable(kept):
+        _entered[kept] = found
+    return found or _earlier(model.body, before)
+
+
+def _read(raw: Mapping[str, Any]) -> _Entry | None:
+    """The entry of a model whose spec can be followed."""
     try:
-        return entry(parse_resource(raw), ready=ready)
+        return entry(parse_resource(raw), ready=is_available(raw))
     except InvalidSpec:
-        known = before.get(raw["metadata"]["name"])
-        return {**known, "ready": ready} if known else None
+        return None
+
+
+def _earlier(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
+    """The entry that a model had before its spec could not be followed any more."""
+    known = before.get(raw["metadata"]["name"])
+    return {**known, "ready": is_available(raw)} if known else None
 
 
 def _entries_of(part: Mapping[str, Any]) -> dict[str, _Entry]:

@@ -224,7 +224,8 @@ def test_a_model_that_moves_from_part_to_part_is_there_once() -> None:
 
 
 def test_what_is_no_count_of_parts_is_one() -> None:
-    for odd in (None, -3, "2", 0, [], True):
+    odds: list[Any] = [None, -3, "2", 0, [], True]
+    for odd in odds:
         assert parse_catalog({**content("a"), "parts": odd}).parts == 1
 
 

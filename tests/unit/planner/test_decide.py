@@ -34,7 +34,7 @@ from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.namespace import decide_namespace
+from vllm_operator.planner.namespace import catalog_interval, decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
 from vllm_operator.render.context import RenderContext
@@ -930,3 +930,8 @@ def test_a_patch_that_does_not_fit_stalls_the_model_and_leaves_its_children() ->
     stalled = condition(plan.status, "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
     assert "spec.pod.patch.spec.containers[0]" in stalled["message"]
+
+
+def test_a_catalogue_of_thousands_is_compared_more_rarely() -> None:
+    assert catalog_interval(1) == catalog_interval(500) == timedelta(seconds=1)
+    assert catalog_interval(3000) == timedelta(seconds=6)

@@ -9,11 +9,13 @@ import orjson
 import pytest
 
 from tests.support.catalogs import catalog
-from tests.support.resources import model, resource
+from tests.support.resources import as_live, model, resource
 from tests.support.specs import chosen
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, CATALOG_PARTS, MANAGED_BY, MANAGER, MOST_CATALOG_PARTS
+from vllm_operator.cluster.cache import Cache
+from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.render import catalog as rendered
-from vllm_operator.render.catalog import FILE, MAX_BYTES, entry, file_of, tokens
+from vllm_operator.render.catalog import FILE, MAX_BYTES, entry, file_of, is_entered, tokens
 
 LARGEST_CONFIG_MAP = 1 << 20
 
@@ -107,6 +109,33 @@ def test_any_valid_spec_has_an_entry() -> None:
     for _ in range(200):
         (found,) = read(catalog("team", [resource(**chosen(chance))]))["models"]
         assert found["name"] == "qwen"
+
+
+def test_the_entry_of_a_model_is_made_once_as_long_as_the_cache_holds_that_very_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = Cache()
+    cache.put(MODEL, as_live(resource("b")))
+    cache.put(MODEL, as_live(serving("a")))
+    first = catalog("team", cache.models("team"))
+    assert first == catalog("team", [resource("b"), serving("a")])
+    assert all(map(is_entered, cache.models("team")))
+    monkeypatch.setattr(rendered, "entry", lambda *_, **__: pytest.fail("made again"))
+    assert catalog("team", cache.models("team")) == first
+    monkeypatch.undo()
+    changed = serving("b")
+    cache.put(MODEL, as_live({**changed, "metadata": {**changed["metadata"], "resourceVersion": "99"}}))
+    assert [found["ready"] for found in read(catalog("team", cache.models("team")))["models"]] == [True, True]
+
+
+def test_a_kept_model_whose_spec_cannot_be_followed_keeps_its_entry_of_before() -> None:
+    bad = resource("a", engine={"extraArgs": ["--seed", "1", "--see=1"]})
+    before = catalog("team", [resource("a")])
+    cache = Cache()
+    cache.put(MODEL, as_live(bad))
+    for _ in range(2):
+        assert read(catalog("team", cache.models("team"), before)) == read(before)
+        assert read(catalog("team", cache.models("team")))["models"] == []
 
 
 HEAVY = {"tasks": [f"{number:02}".ljust(63, "x") for number in range(32)]}
