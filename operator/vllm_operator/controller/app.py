@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -23,10 +24,10 @@ from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.cluster.lease import Candidate, LeaderElector, Timing
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.scope import Scope, not_waiting
-from vllm_operator.cluster.session import open_session
+from vllm_operator.cluster.session import CertificateFiles, open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
 from vllm_operator.controller.follow import Components, Followed, follow, wait_until_served
-from vllm_operator.controller.handlers import register
+from vllm_operator.controller.handlers import register, take_in
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
@@ -145,7 +146,11 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     watches, fence, scope, followed = Watches(), _fence(settings), Scope.of(settings), Followed()
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
-        open_session, info.as_ssl_context(), {} if token_file else info.as_http_headers(), token_file
+        open_session,
+        info.as_ssl_context(),
+        {} if token_file else info.as_http_headers(),
+        token_file,
+        certificates=_certificates(info),
     )
     async with (
         connect(unacknowledged_seconds=fence.unacknowledged_seconds) as session,
@@ -176,6 +181,13 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
                 await elector.stand_down()  # where kopf was cancelled, it calls nobody
         for task in tasks:
             task.cancel()
+
+
+def _certificates(info: kopf.ConnectionInfo) -> CertificateFiles | None:
+    """The files that certificates are read from again when they are replaced; None where there are none."""
+    paths = (info.ca_path, info.certificate_path, info.private_key_path)
+    files = CertificateFiles(*(Path(os.fsdecode(path)) if path else None for path in paths))
+    return files if files.read() else None
 
 
 def _fence(settings: Settings) -> LeaseFence:
@@ -280,7 +292,8 @@ async def _end_left_watches() -> None:
 
 def _registry(components: Components, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    register(registry, components.intake)
+    register(registry)
+    take_in(components.intake)
 
     async def share_session(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=server, aiohttp_session=session)

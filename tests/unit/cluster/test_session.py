@@ -1,21 +1,31 @@
-"""The service account's token, which is replaced while the operator runs."""
+"""The token and the certificates, which are replaced while the operator runs."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
-from vllm_operator.cluster.session import bounded_socket, open_session
+from vllm_operator.cluster import session as session_module
+from vllm_operator.cluster.session import CertificateFiles, bounded_socket, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import aiohttp
 
 
 class Guard:
@@ -101,6 +111,117 @@ async def test_requests_that_are_refused_together_are_all_sent_again(tmp_path: P
         (tmp_path / "token").write_text("second", encoding="ascii")
         together = [status(session, server) for _ in range(5)]
         assert await asyncio.gather(*together) == [200] * 5
+
+
+async def test_a_replaced_token_is_sent_within_a_minute_though_the_old_one_is_still_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    monkeypatch.setattr(session_module, "FRESH_SECONDS", 0.0)
+    guard = Guard("second")
+    async with guard.server() as server, open_session(plain_tls(), {}, tmp_path / "token") as session:
+        (tmp_path / "token").write_text("second", encoding="ascii")
+        assert await status(session, server) == 200
+    assert guard.seen == ["Bearer second"]
+
+
+class Authority:
+    """Signs certificates, as files that a server or a client reads."""
+
+    def __init__(self, name: str) -> None:
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = self._signed(self._name, self._key, authority=True)
+
+    def write(self, path: Path) -> None:
+        """Its own certificate."""
+        path.write_bytes(self.certificate.public_bytes(Encoding.PEM))
+
+    def pair(self, path: Path, name: str = "localhost") -> None:
+        """A certificate and its key, in one file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        signed = self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, authority=False)
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(signed.public_bytes(Encoding.PEM) + text)
+
+    def _signed(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+@contextlib.asynccontextmanager
+async def tls_server(pair: Path, clients: Path | None = None) -> AsyncIterator[TestServer]:
+    """A server with this certificate, which says who its client is."""
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport
+        peer = request.transport.get_extra_info("peercert") or {}
+        names = [value for part in peer.get("subject", ()) for _, value in part]
+        return web.Response(text=" ".join(names), status=401 if names == ["expired"] else 200)
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pair)
+    if clients is not None:
+        tls.verify_mode = ssl.CERT_REQUIRED
+        tls.load_verify_locations(clients)
+    application = web.Application()
+    application.router.add_get("/", answer)
+    server = TestServer(application, scheme="https")
+    await server.start_server(ssl=tls)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def trusting(authority: Path) -> ssl.SSLContext:
+    """As the operator's, at its start."""
+    return ssl.create_default_context(cafile=str(authority))
+
+
+async def test_a_server_that_another_authority_has_signed_is_trusted_once_the_file_names_that(tmp_path: Path) -> None:
+    file, served = tmp_path / "ca.crt", tmp_path / "served.pem"
+    Authority("old").write(file)
+    new = Authority("new")
+    new.pair(served)
+    certificates = CertificateFiles(authority=file)
+    async with (
+        tls_server(served) as server,
+        open_session(trusting(file), {}, certificates=certificates) as session,
+    ):
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await status(session, server)
+        file.write_text("-----BEGIN CERTIFICATE-----\nhalf", encoding="ascii")
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await status(session, server)
+        new.write(file)
+        assert await status(session, server) == 200
+
+
+async def test_a_certificate_of_ours_that_is_no_longer_taken_is_replaced_by_the_one_in_the_file(tmp_path: Path) -> None:
+    authority = Authority("authority")
+    file, served, ours = tmp_path / "ca.crt", tmp_path / "served.pem", tmp_path / "ours.pem"
+    authority.write(file)
+    authority.pair(served)
+    authority.pair(ours, "expired")
+    tls = trusting(file)
+    tls.load_cert_chain(ours)
+    certificates = CertificateFiles(certificate=ours, key=ours)
+    async with tls_server(served, file) as server, open_session(tls, {}, certificates=certificates) as session:
+        assert await status(session, server) == 401
+        authority.pair(ours, "renewed")
+        assert await status(session, server) == 200
 
 
 async def test_without_a_token_file_the_given_headers_are_sent() -> None:

@@ -282,6 +282,20 @@ def test_no_engine_goes_in_place_where_its_successor_has_a_place_already() -> No
     assert applied({"metadata": {}, "spec": {}}, decided)["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
 
 
+def test_no_engine_goes_in_place_before_its_successor_has_waited_where_more_exist_than_are_wanted() -> None:
+    around: dict[str, Any] = {"excluded": "a claim", "live_surge": 0, "live_unavailable": 1}
+    early = numbers(1, OLD, engine("new", "pending", seconds=59), **around)
+    assert (early.max_unavailable, early.look_again_at) == (0, NOW + timedelta(seconds=1))
+    assert numbers(1, OLD, engine("new", "pending", seconds=61), **around).max_unavailable == 1
+
+
+def test_what_was_written_for_a_rollout_stands_until_the_controller_has_seen_it() -> None:
+    in_place = numbers(1, OLD, NEW, live_surge=0, live_unavailable=1, observedGeneration=8)
+    assert (in_place.strategy, in_place.max_surge, in_place.max_unavailable) == ("InPlace", 0, 1)
+    surge = numbers(1, OLD, NEW, observedGeneration=8)
+    assert (surge.strategy, surge.max_surge, surge.max_unavailable) == ("Surge", 1, 0)
+
+
 # --- replicas
 
 
