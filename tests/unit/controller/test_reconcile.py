@@ -541,7 +541,7 @@ async def test_a_field_that_a_policy_overwrites_is_told_and_written_at_longer_an
             await serving.reconcile()
             serving.passed += timedelta(seconds=1)
         writes_a_minute.append(len(serving.server.writes) - before)
-        assert minute > 1 or writes_a_minute[0] <= 5
+        assert minute > 1 or writes_a_minute[0] <= 6  # maxSurge follows what is forced once, and then stays
     assert sum(writes_a_minute[10:]) <= 3
     (warning,) = [one for one in serving.server.statuses[-1]["warnings"] if "Deployment qwen" in one]
     assert warning.startswith("Deployment qwen: spec.replicas: 3 -> 1: what the operator writes does not stick")
