@@ -56,6 +56,7 @@ def open_session(
     headers: Mapping[str, str],
     token_file: Path | None = None,
     first: Sequence[aiohttp.ClientMiddlewareType] = (),
+    *,
     unacknowledged_seconds: float | None = None,
     certificates: CertificateFiles | None = None,
 ) -> aiohttp.ClientSession:
