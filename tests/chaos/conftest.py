@@ -30,7 +30,6 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def lonely_server() -> Iterator[OwnCluster]:
     """An API server with the resource, and no controllers: nobody else writes."""
-
     spec = ClusterSpec(name=f"test-chaos-{os.getpid()}", node=NodeKind.NONE, controller_manager=False)
     with started(spec) as cluster:
         define(cluster)
