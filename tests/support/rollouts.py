@@ -423,9 +423,9 @@ def get_on(world: World) -> Iterator[World]:
         if pod.state == LOADS:
             yield _turned(world, pod, FAILS if pod.template in world.unsound else SERVES)
         if pod.state == LEAVES:
-            pods = list(world.pods)
-            pods.remove(pod)
-            yield replace(world, pods=tuple(pods))
+            pods = [replace(one, state=WAITS) if one.state == WAITED else one for one in world.pods]
+            pods.remove(pod)  # and those that wait have to do so anew, before that counts
+            yield replace(world, pods=tuple(sorted(pods)))
 
 
 def pass_time(world: World) -> Iterator[World]:

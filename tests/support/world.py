@@ -113,7 +113,8 @@ class World:
     @staticmethod
     def default_pods(spec: dict[str, Any]) -> None:
         """What the API server adds to a pod template, and a sidecar that an admission webhook injects."""
-        spec |= {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
+        defaults = {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
+        spec |= {name: value for name, value in defaults.items() if name not in spec}
         for volume in spec["volumes"]:
             if "configMap" in volume:
                 volume["configMap"]["defaultMode"] = 420

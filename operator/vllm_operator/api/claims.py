@@ -19,7 +19,9 @@ def claims_of_spec(spec: Any) -> frozenset[str]:
     while rest:  # no recursion: nobody has looked yet how deep it is
         node = rest.pop()
         if isinstance(node, dict):
-            found |= {node[field] for field in _FIELDS if isinstance(node.get(field), str)}
+            for field in _FIELDS:
+                if field in node and isinstance(node[field], str):
+                    found.add(node[field])
             rest += node.values()
         elif isinstance(node, list):
             rest += node

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class ObjectKey(NamedTuple):
@@ -28,7 +28,7 @@ class Controller:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LiveObject:
     """One namespaced object as the API server has it. It is never changed, only replaced by a newer one."""
 
@@ -43,8 +43,35 @@ class LiveObject:
     leaving: bool
     """Whether it is being deleted (`metadata.deletionTimestamp`)."""
     controller: Controller | None
-    body: Mapping[str, Any] = field(repr=False)
-    """The whole object. A Secret's values are in it, so it is never printed."""
+    content: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(repr=False)
+    """The whole object, or what reads it. A Secret's values are in it, so it is never printed."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same object in the same state, however it is kept."""
+        return isinstance(other, LiveObject) and self.kind == other.kind and self.body == other.body
+
+    __hash__ = None  # type: ignore[assignment] # it holds a mapping
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The whole object; one that is kept packed is unpacked when it is first asked for."""
+        if callable(self.content):
+            object.__setattr__(self, "content", self.content())
+        return self.content  # type: ignore[return-value] # what reads it is gone
+
+    def copy(self) -> LiveObject:
+        """The same object, whose reader unpacks a copy of its own."""
+        return LiveObject(
+            self.kind,
+            self.namespace,
+            self.name,
+            self.uid,
+            self.resource_version,
+            self.generation,
+            self.leaving,
+            self.controller,
+            self.content,
+        )
 
     @property
     def key(self) -> ObjectKey:
@@ -83,7 +110,7 @@ def live_object(raw: Mapping[str, Any], *, kind: str = "") -> LiveObject:
         generation=metadata.get("generation", 0),
         leaving="deletionTimestamp" in metadata,
         controller=_controller(metadata),
-        body=raw,
+        content=raw,
     )
 
 

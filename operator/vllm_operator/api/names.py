@@ -19,8 +19,14 @@ GATES_CONFIG_MAP: Final = "vllm-gates"
 deleted: pods that those versions made mount it, and their kubelet runs programs out of it."""
 CATALOG_CONFIG_MAP: Final = "vllm-catalog"
 """ConfigMap that says which models a namespace has and what they are good for."""
+MOST_CATALOG_PARTS: Final = 8
+"""ConfigMaps of one catalogue: what one has no room for stands in further ones."""
+CATALOG_PARTS: Final = (
+    CATALOG_CONFIG_MAP,
+    *(f"{CATALOG_CONFIG_MAP}-{number}" for number in range(2, MOST_CATALOG_PARTS + 1)),
+)
 
-SHARED: Final = (MANAGER_CONFIG_MAP, CATALOG_CONFIG_MAP, GATES_CONFIG_MAP)
+SHARED: Final = (MANAGER_CONFIG_MAP, *CATALOG_PARTS, GATES_CONFIG_MAP)
 """ConfigMaps that all models of a namespace share; those of a named release have its name before them (`prefixed`)."""
 
 OPERATOR_LABEL: Final = f"{GROUP}/operator"

@@ -213,6 +213,14 @@ class Client:
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
             raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
 
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:
+        """Make sure that the objects of a kind can be listed, in one namespace or in all.
+
+        Raises:
+            ApiError: they cannot.
+        """
+        await self._call("GET", kind.path(namespace), parameters={"limit": "1"}, accept=_METADATA_ONLY)
+
     async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
         """All objects of a kind that concern the operator, by their metadata alone; of one namespace, or of all."""
         async for item in self._items(kind, namespace, accept=_METADATA_ONLY):

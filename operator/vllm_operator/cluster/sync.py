@@ -6,25 +6,24 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.errors import ApiNotFound
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
-    from vllm_operator.cluster.cache import Cache
+    from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.kinds import Kind
 
 _POLL_SECONDS: Final = 0.05
-_LIST_AGAIN_SECONDS: Final = 5.0
+_ASK_AGAIN_SECONDS: Final = 5.0
 
 
 async def wait_until_synced(
     client: Client, cache: Cache, namespace: str | None = None, *, patience_seconds: float = 0.0
 ) -> None:
-    """Wait until the watches have brought every object that exists, in one namespace or in all.
+    """Wait until the watches have listed every object that exists, in one namespace or in all.
 
     An operator that decides earlier takes what it has not seen yet for missing, and writes it again.
 
@@ -32,9 +31,12 @@ async def wait_until_synced(
         ApiError: the API server does not list the objects of a kind, and did not for `patience_seconds`.
     """
     for kind in WATCHED:
-        listing = functools.partial(_missing, client, cache, kind, namespace)
-        while missing := await patiently(listing, seconds=patience_seconds):
-            await _wait_for(cache, kind, missing)
+        check = functools.partial(client.check_listable, kind, namespace)
+        if namespace is not None:  # one that was listed may be gone since, or the rights there
+            await patiently(check, seconds=patience_seconds)
+        while not cache.is_listed(kind, namespace):
+            await patiently(check, seconds=patience_seconds)
+            await _wait_for_list(cache, kind, namespace)
 
 
 async def stale_objects(client: Client, cache: Cache, namespace: str | None = None) -> list[tuple[Kind, Key, str]]:
@@ -63,14 +65,9 @@ async def listed(client: Client, kind: Kind, namespace: str | None = None) -> li
         return None
 
 
-async def _missing(client: Client, cache: Cache, kind: Kind, namespace: str | None) -> set[tuple[Key, str]]:
-    listed = {(Key(one.namespace, one.name), one.uid) async for one in client.identities(kind, namespace)}
-    return {(key, uid) for key, uid in listed if not cache.has(kind, key, uid)}
-
-
-async def _wait_for(cache: Cache, kind: Kind, missing: set[tuple[Key, str]]) -> None:
-    """Wait a while for the watch. What was deleted meanwhile never comes, so the caller lists again."""
-    for _ in range(int(_LIST_AGAIN_SECONDS / _POLL_SECONDS)):
-        if all(cache.has(kind, key, uid) for key, uid in missing):
+async def _wait_for_list(cache: Cache, kind: Kind, namespace: str | None) -> None:
+    """Wait a while for the watch, whose tries end with a list as soon as the API server gives one."""
+    for _ in range(int(_ASK_AGAIN_SECONDS / _POLL_SECONDS)):
+        if cache.is_listed(kind, namespace):
             return
         await asyncio.sleep(_POLL_SECONDS)

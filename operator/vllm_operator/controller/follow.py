@@ -24,6 +24,8 @@ from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
@@ -40,6 +42,7 @@ _BEGUN_WITHIN_SECONDS: Final = 90.0
 """kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""
 
 _POLL_SECONDS: Final = 0.05
+_CANCEL_AGAIN_SECONDS: Final = 1.0
 _JOIN_AGAIN_SECONDS: Final = 5.0
 """Longest pause between two looks whether a namespace of the list can be followed."""
 
@@ -200,8 +203,8 @@ async def _lead(components: Components, over: asyncio.Event) -> None:
             names = [f"worker {number}" for number in range(components.settings.workers)]
             workers = [group.create_task(_work(components, reconcilers), name=name) for name in names]
             await over.wait()
-            for worker in workers:
-                worker.cancel()
+            components.telemetry.leader.set(0)
+            await _end(workers)
     finally:
         components.telemetry.leader.set(0)
         components.telemetry.engines.clear()
@@ -262,6 +265,15 @@ async def _begin(components: Components, namespace: str, ready: asyncio.Event) -
     components.intake.everything(namespace)
     ready.set()
     logger.info("following namespace %s", namespace)
+
+
+async def _end(workers: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel workers until they have ended: a cancellation can get lost where a request times out just then."""
+    left = set(workers)
+    while left:
+        for worker in left:
+            worker.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def _wait_for_watches(watches: Watches) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.claims import claims_of_spec
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.kinds import CHILDREN, MODEL, OPTIONAL, PERSISTENT_VOLUME_CLAIM, POD
+from vllm_operator.cluster.kinds import MODEL, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.queue import NamespaceKey
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import Queue, QueueKey
+
+logger = logging.getLogger(__name__)
 
 
 class Intake:
@@ -27,13 +30,15 @@ class Intake:
 
     def changed(self, kind: Kind, live: LiveObject) -> None:
         """An object is there, or is another than before. Its labels may have named another model until now."""
-        before = self._cache.get(kind, Key(live.namespace, live.name))
+        key = Key(live.namespace, live.name)
+        before = None if kind is MODEL else self._cache.model_at(kind, key)
+        mounted = self._cache.claims_of(key) if kind is MODEL else frozenset()
         if self._cache.put(kind, live):
             self._enqueue(kind, live, ahead=kind is MODEL)
             if before is not None:
-                self._enqueue(kind, before, ahead=kind is MODEL)
+                self._queue.add(before)
             if kind is MODEL:
-                self._enqueue_owners(live, _claims(live) ^ _claims(before))
+                self._enqueue_owners(live, _claims(live) ^ mounted)
 
     def deleted(self, kind: Kind, live: LiveObject) -> None:
         """An object is gone."""
@@ -59,15 +64,22 @@ class Intake:
         if self._cache.set_served(kind, served=found is not None):
             self.everything()
 
+    def listing(self, kind: Kind, namespace: str | None) -> Listing:
+        """Begin to take in a list of all objects of a kind, in one namespace or in all."""
+        return Listing(self, self._cache, kind, namespace)
+
     def everything(self, namespace: str | None = None) -> None:
         """Have every model looked at, and every namespace that holds a model or what models share; or one of them.
 
         Most of them need nothing: what changes meanwhile goes ahead.
         """
-        for kind in (MODEL, *CHILDREN, *OPTIONAL):
-            for key, live in self._cache.items(kind):
-                if namespace in (None, key.namespace):
-                    self._enqueue(kind, live, ahead=False)
+        models = [key for key, _ in self._cache.items(MODEL) if namespace in (None, key.namespace)]
+        shared = {key.namespace for key in models} | self._cache.namespaces_left()
+        for key in models:
+            self._queue.add(key)
+        for name in sorted(shared):
+            if namespace in (None, name):
+                self._queue.add(NamespaceKey(name))
 
     def _enqueue_owners(self, live: LiveObject, claims: AbstractSet[str]) -> None:
         """A claim that a model begins, or ceases, to mount by its name may be that of another model."""
@@ -93,6 +105,32 @@ class Intake:
             yield NamespaceKey(live.namespace)
 
 
-def _claims(live: LiveObject | None) -> AbstractSet[str]:
+class Listing:
+    """One list of a watched kind, from before it is asked for until all of it is in the cache."""
+
+    def __init__(self, intake: Intake, cache: Cache, kind: Kind, namespace: str | None) -> None:
+        self._intake = intake
+        self._cache = cache
+        self._place = (kind, namespace)
+        self._unseen = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
+        cache.set_listed(*self._place, listed=False)
+
+    def seen(self, live: LiveObject) -> None:
+        """Take in that the list holds an object."""
+        self._unseen.pop(live.uid, None)
+
+    def end(self) -> None:
+        """Take in that the list is over: what was known before it began and is not in it was deleted meanwhile."""
+        kind, _ = self._place
+        for uid, key in self._unseen.items():
+            live = self._cache.get(kind, key)
+            if live is not None and live.uid == uid:
+                logger.info("%s %s is gone, and no watch said so", kind.kind, key)
+                self._intake.deleted(kind, live)
+        self._unseen = {}
+        self._cache.set_listed(*self._place, listed=True)
+
+
+def _claims(live: LiveObject) -> AbstractSet[str]:
     """The claims that a model mounts by their names."""
-    return claims_of_spec(live.body.get("spec")) if live else frozenset()
+    return claims_of_spec(live.body.get("spec"))

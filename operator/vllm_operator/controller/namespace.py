@@ -17,11 +17,13 @@ from vllm_operator.planner.namespace import catalog_again_at, decide_namespace, 
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, News, after_event, is_due
 from vllm_operator.planner.owners import is_managed
 from vllm_operator.planner.plan import NamespaceObservation
+from vllm_operator.render.catalog import is_entered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from vllm_operator.api.live import LiveObject, ObjectKey
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.queue import NamespaceKey
@@ -37,6 +39,10 @@ class _Memory:
     attempts: Attempts = field(default_factory=dict)
     events: EventHistory = NO_EVENTS
     catalog_judged_at: datetime | None = None
+    quiet_until: datetime | None = None
+    """Until when changes of models alone need no look: the next comparison of the catalogue takes them all in."""
+    shared: Mapping[ObjectKey, int] = field(default_factory=dict)
+    """The versions of what models share, as it was found right."""
 
 
 class NamespaceReconciler:
@@ -64,7 +70,10 @@ class NamespaceReconciler:
         Raises:
             OperatorError: it could not be written; there is no one status to tell it in.
         """
-        await parse_in_turns(self._cache.models(key.namespace))
+        waiting = self._quiet_seconds(key.namespace)
+        if waiting:
+            return waiting
+        await parse_in_turns(model for model in self._cache.models(key.namespace) if not is_entered(model))
         try:
             observation, plan = await self._settle(self._observe(key.namespace))
         except ApiEnding:
@@ -73,7 +82,7 @@ class NamespaceReconciler:
         if found:
             await self._tell(observation, found[0])
             raise OperatorError(found[0].message)
-        self._remember(observation)
+        self._remember(observation, plan)
         return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
 
     async def _settle(self, observation: NamespaceObservation) -> tuple[NamespaceObservation, Plan]:
@@ -90,14 +99,29 @@ class NamespaceReconciler:
                 return observation, plan
         return observation, replace(decide_namespace(observation), look_again_at=observation.now)
 
-    def _observe(self, namespace: str) -> NamespaceObservation:
+    def _quiet_seconds(self, namespace: str) -> float:
+        """For how long a look would find nothing to do; 0 where that is not known.
+
+        Each of a thousand models that come together asks for a look at all of them.
+        """
+        memory, now = self._memory(namespace), self._clock()
+        if memory.quiet_until is None or now >= memory.quiet_until:
+            return 0.0
+        if _versions(self._shared(namespace)) != memory.shared or not self._cache.has_models(namespace):
+            return 0.0
+        return (memory.quiet_until - now).total_seconds()
+
+    def _shared(self, namespace: str) -> dict[ObjectKey, LiveObject]:
         shared = (names.prefixed(self._release, name) for name in names.SHARED)
         found = (self._cache.get(CONFIG_MAP, Key(namespace, name)) for name in shared)
+        return {live.key: live for live in found if live is not None}
+
+    def _observe(self, namespace: str) -> NamespaceObservation:
         memory, models = self._memory(namespace), self._cache.models(namespace)
         return NamespaceObservation(
             namespace=namespace,
             models=models,
-            shared={live.key: live for live in found if live is not None},
+            shared=self._shared(namespace),
             now=self._clock(),
             attempts=memory.attempts,
             release=self._release,
@@ -108,15 +132,19 @@ class NamespaceReconciler:
     def _memory(self, namespace: str) -> _Memory:
         return self._memories.get(namespace, _Memory())
 
-    def _remember(self, observation: NamespaceObservation) -> None:
+    def _remember(self, observation: NamespaceObservation, plan: Plan) -> None:
         """Nothing of a namespace without models; when its catalogue was compared, if it was."""
         if not observation.models:
             self._memories.pop(observation.namespace, None)
             return
         judged_at = observation.now if catalog_again_at(observation) is None else observation.catalog_judged_at
-        memory = self._memory(observation.namespace)
+        later = catalog_again_at(replace(observation, catalog_judged_at=judged_at))
         self._memories[observation.namespace] = replace(
-            memory, attempts=observation.attempts, catalog_judged_at=judged_at
+            self._memory(observation.namespace),
+            attempts=observation.attempts,
+            catalog_judged_at=judged_at,
+            quiet_until=min((at for at in (later, plan.look_again_at) if at), default=None),
+            shared=_versions(observation.shared),
         )
 
     async def _tell(self, observation: NamespaceObservation, problem: Problem) -> None:
@@ -129,6 +157,10 @@ class NamespaceReconciler:
         first = min(observation.models, key=lambda model: model.name, default=None)
         due = first is not None and is_due(news, memory.events, now)
         events = after_event(news, memory.events, now) if due else memory.events
-        self._memories[observation.namespace] = replace(memory, attempts={}, events=events)
+        self._memories[observation.namespace] = replace(memory, attempts={}, events=events, quiet_until=None)
         if first is not None and due:
             await self._announcer.announce(first, news, now)
+
+
+def _versions(shared: Mapping[ObjectKey, LiveObject]) -> dict[ObjectKey, int]:
+    return {key: live.resource_version for key, live in shared.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.live import key_of
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, prefixed
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 """Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
+
+CATALOG_AGAIN_AFTER_PER_MODEL: Final = timedelta(milliseconds=2)
+"""The same for each model of the namespace, where that is longer: the whole catalogue is written and sent to all who
+watch it, so that in a namespace of thousands every second one would cost more than all else."""
 
 
 def decide_namespace(observation: NamespaceObservation) -> Plan:
@@ -35,33 +39,43 @@ def decide_namespace(observation: NamespaceObservation) -> Plan:
 
 def problems(observation: NamespaceObservation) -> list[Problem]:
     """What could not be written when it was last tried; there is no one status to tell it in."""
+    if all(attempt.problem is None for attempt in observation.attempts.values()):
+        return []
     return _changes(observation, with_catalog=True).problems
 
 
 def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Changes:
-    models = [model.body for model in observation.models if not model.leaving]
+    models = [model for model in observation.models if not model.leaving]
     if not models:
         catalogue = prefixed(observation.release, CATALOG_CONFIG_MAP)
-        gone = (
+        left = (
             live
             for live in observation.shared.values()
             if not observation.engines_left or live.name.startswith(catalogue)
         )
-        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in gone), observation.attempts)
+        return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in left), observation.attempts)
     desired = [manager.program(observation.namespace)]
+    parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
     if with_catalog:
-        live = observation.shared.get(ObjectKey("ConfigMap", prefixed(observation.release, CATALOG_CONFIG_MAP)))
-        desired.append(catalog.catalog(observation.namespace, models, live.body if live else None))
+        desired += catalog.catalog(observation.namespace, models, [live.body for live in parts])
     wanted = [shared_of(observation.release, one) for one in desired]
-    return Changes(changes.writes(wanted, observation.shared), (), observation.attempts)
+    known = set(map(key_of, wanted))
+    gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in parts if live.key not in known)
+    return Changes(changes.writes(wanted, observation.shared), gone, observation.attempts)
 
 
 def catalog_again_at(observation: NamespaceObservation) -> datetime | None:
     """When to look at the catalogue, where it was looked at a moment ago; None for now."""
     judged = observation.catalog_judged_at
-    if judged is None or observation.now >= judged + CATALOG_AGAIN_AFTER or not _living(observation):
+    if judged is None or not _living(observation):
         return None
-    return judged + CATALOG_AGAIN_AFTER
+    due = judged + catalog_interval(len(observation.models))
+    return due if observation.now < due else None
+
+
+def catalog_interval(models: int) -> timedelta:
+    """Shortest time between two comparisons of the catalogue of so many models."""
+    return max(CATALOG_AGAIN_AFTER, models * CATALOG_AGAIN_AFTER_PER_MODEL)
 
 
 def _living(observation: NamespaceObservation) -> bool:

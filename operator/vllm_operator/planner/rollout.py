@@ -13,7 +13,8 @@ shall have together, N those of the newest one:
 So the numbers are, with F the fewest engines that `spec.rollout` lets serve (`minAvailable`, else R - 1):
 
     Surge     S = 1                 U = 0
-    InPlace   S = 0                 U = R - F; 0 while more than R exist and none waits for a place
+    InPlace   S = 0                 U = R - F; where T > R, so that the next ones may have their places already, no more
+                                    than R - (engines that serve) until one has waited for surgeTimeoutSeconds
     Recreate  the type of this name; with a minAvailable InPlace, which then takes all but F at once
     Auto      InPlace where two engines exclude each other, or where the additional one has found no node for
               surgeTimeoutSeconds although one would be free if an engine went; from then on until the rollout is
@@ -24,6 +25,8 @@ and on top of any of them
     S >= T - R                      where R is changed while there may be several ReplicaSets: `scale` takes none,
                                     and `rolling.go` does it, which takes first what does not serve
     S =  T - R                      while paused
+
+What was written for a rollout stands until the controller has seen it: only then shows what follows from it.
 
 Invariants, which tests hold over all orders of events of up to four engines:
 1. The controller never takes an engine that serves while no more than R - U do; so with Surge, and in any change of R,
@@ -37,7 +40,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.planner.compare import holds
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
     from vllm_operator.api.spec.rollout import Rollout
     from vllm_operator.planner.rollout_seen import Seen
+
+_NO_ROOM: Final = "no node had room for one engine more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,10 @@ def planned(
     if seen.at_rest and seen.replicas == replicas and not wanted.paused and not _may_be_held(resting):
         return resting
     changed = not holds(seen.spec.get("template", {}), desired["spec"]["template"])
+    if not changed and _is_on_its_way(seen, replicas, paused=wanted.paused):
+        return _as_written(resting, seen)
     chosen = resting if changed and not seen.in_place else _chosen(resting, seen, wanted, now)
-    roomy = _with_room(chosen, seen, wanted)
+    roomy = _with_room(chosen, seen, wanted, now)
     held = _held(roomy, seen) if changed or seen.rolling else roomy
     return _kept_whole(held, seen, paused=wanted.paused)
 
@@ -130,6 +137,25 @@ def _why(strategy: Strategy, wanted: Rollout, excluded: str) -> str:
     return f"two engines cannot be there at the same time: {excluded}" if excluded else "so far there is room for it"
 
 
+def _is_on_its_way(seen: Seen, replicas: int, *, paused: bool) -> bool:
+    """Whether what was written for this rollout has not been seen yet: what follows from it shows afterwards."""
+    return seen.rolling and not seen.observed and seen.replicas == replicas and seen.paused == paused
+
+
+def _as_written(resting: DeploymentStrategy, seen: Seen) -> DeploymentStrategy:
+    strategy = Strategy.IN_PLACE if seen.in_place and resting.strategy is Strategy.SURGE else resting.strategy
+    if seen.recreates:
+        strategy = Strategy.RECREATE
+    return replace(
+        resting,
+        strategy=strategy,
+        max_surge=seen.surge,
+        max_unavailable=seen.unavailable,
+        paused=seen.paused,
+        reason=_NO_ROOM if strategy is not resting.strategy else resting.reason,
+    )
+
+
 def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datetime) -> DeploymentStrategy:
     """The strategy of the rollout on its way: what has shown that there is no room decides."""
     if resting.strategy is not Strategy.SURGE:
@@ -139,10 +165,10 @@ def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datet
         strategy=Strategy.IN_PLACE,
         max_surge=0,
         max_unavailable=expendable(Strategy.IN_PLACE, wanted, resting.replicas),
-        reason="no node had room for one engine more",
+        reason=_NO_ROOM,
     )
     may_go = wanted.strategy == "Auto" and in_place.max_unavailable > 0
-    if may_go and seen.in_place:
+    if may_go and seen.in_place and not seen.paused:  # the numbers of a paused Deployment say nothing of places
         return in_place
     shortage = _shortage(seen)
     if shortage is None:
@@ -166,7 +192,8 @@ class _Shortage:
 def _shortage(seen: Seen) -> _Shortage | None:
     """What the newest engines wait for; None where they do not, or places become free by themselves.
 
-    An engine that has just become ready lets an older one go, which may take its time to end.
+    An engine that has just become ready lets an older one go, which may take its time to end; and where one has gone,
+    the scheduler takes its time to see it.
     """
     if not (seen.rolling and seen.observed):
         return None
@@ -179,7 +206,8 @@ def _shortage(seen: Seen) -> _Shortage | None:
     grace = timedelta(seconds=seen.spec["template"]["spec"].get("terminationGracePeriodSeconds", 30))
     relieved = [pod.ready_since + grace for pod in newest if pod.ready_since]
     helps = bool(full_since) or any(a_place_would_help(words) for _, words in waiting)
-    return _Shortage(max([min(times), *relieved, *seen.places_free_by]), helps)
+    moved = [seen.moved_at] if seen.moved_at else []
+    return _Shortage(max([min(times), *relieved, *seen.places_free_by, *moved]), helps)
 
 
 def _advice(wanted: Rollout, shortage: _Shortage) -> str:
@@ -199,7 +227,7 @@ def _advice(wanted: Rollout, shortage: _Shortage) -> str:
     )
 
 
-def _with_room(planned: DeploymentStrategy, seen: Seen, wanted: Rollout) -> DeploymentStrategy:
+def _with_room(planned: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datetime) -> DeploymentStrategy:
     """U such that no engine that does not serve is in the way, and no more that serve go than have to."""
     if planned.strategy is Strategy.RECREATE or not planned.replicas:
         return planned
@@ -208,16 +236,14 @@ def _with_room(planned: DeploymentStrategy, seen: Seen, wanted: Rollout) -> Depl
         return replace(planned, max_unavailable=max(planned.max_unavailable, idle))
     if planned.strategy is Strategy.SURGE:
         return planned
-    if fewest_available(wanted, planned.replicas) >= planned.replicas or _has_excess(seen, planned.replicas):
-        return replace(planned, max_unavailable=idle)
-    return planned
-
-
-def _has_excess(seen: Seen, replicas: int) -> bool:
-    """Whether the next engines have their places already, so that none has to go before they serve."""
-    waiting = any(pod.waits_since for pod in seen.pods) or seen.quota_full_since is not None
-    placed = any(pod.placed and not pod.serves and pod.revision == seen.newest for pod in seen.pods)
-    return seen.rolling and max(seen.told_total, len(seen.pods)) > replicas and placed and not waiting
+    all_stay = fewest_available(wanted, planned.replicas) >= planned.replicas
+    if not (seen.rolling and seen.total > planned.replicas):
+        return replace(planned, max_unavailable=idle) if all_stay else planned
+    shortage = _shortage(seen)  # more exist than are wanted: the next ones may get their places without anybody's going
+    due = shortage.since + timedelta(seconds=wanted.surge_timeout_seconds) if shortage else None
+    if shortage is None or due is None or now < due:
+        return replace(planned, max_unavailable=idle, look_again_at=due)
+    return replace(planned, max_unavailable=idle, wanting=_advice(wanted, shortage)) if all_stay else planned
 
 
 def _blocked(seen: Seen) -> bool:
@@ -242,8 +268,7 @@ def _may_be_held(planned: DeploymentStrategy) -> bool:
 
 def _held(planned: DeploymentStrategy, seen: Seen) -> DeploymentStrategy:
     """A rollout in place that may take no engine away cannot begin."""
-    excess = _has_excess(seen, planned.replicas)
-    if not _may_be_held(planned) or excess or not seen.status.get("observedGeneration"):
+    if not _may_be_held(planned) or seen.total > planned.replicas or not seen.status.get("observedGeneration"):
         return planned
     return replace(
         planned,
@@ -263,7 +288,7 @@ def _kept_whole(planned: DeploymentStrategy, seen: Seen, *, paused: bool) -> Dep
     if planned.strategy is Strategy.RECREATE:
         return _recreated(planned, seen) if changes or not seen.observed else planned
     surplus = max(seen.most - planned.replicas, 0)
-    if planned.paused or seen.paused:
+    if planned.paused:
         some = planned.max_unavailable or int(not surplus)  # no engine is taken by it while paused
         return replace(planned, max_surge=surplus, max_unavailable=some)
     if changes:

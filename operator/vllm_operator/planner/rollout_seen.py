@@ -112,10 +112,21 @@ class Seen:
     @property
     def surge(self) -> int:
         """S, as the controller knows it or will; a share of R is rounded up."""
-        given = (self.spec.get("strategy", {}).get("rollingUpdate") or {}).get("maxSurge", 0)
-        if isinstance(given, str):
-            return math.ceil(int(given.rstrip("%")) * self.replicas / 100)
-        return int(given)
+        return math.ceil(self._rolling_number("maxSurge"))
+
+    @property
+    def unavailable(self) -> int:
+        """U, likewise; a share of R is rounded down."""
+        return math.floor(self._rolling_number("maxUnavailable"))
+
+    def _rolling_number(self, name: str) -> float:
+        given = (self.spec.get("strategy", {}).get("rollingUpdate") or {}).get(name, 0)
+        return int(given.rstrip("%")) * self.replicas / 100 if isinstance(given, str) else int(given)
+
+    @property
+    def recreates(self) -> bool:
+        """Whether the controller takes all engines away first."""
+        return bool(self.spec.get("strategy", {}).get("type") == "Recreate")
 
     @property
     def updated(self) -> int:
@@ -128,14 +139,23 @@ class Seen:
         return int(self.status.get("availableReplicas", 0) + self.status.get("unavailableReplicas", 0))
 
     @property
+    def total(self) -> int:
+        """T, as far as it is known."""
+        return max(self.told_total, len(self.pods))
+
+    @property
+    def moved_at(self) -> datetime | None:
+        """When the rollout last came on, as its controller says; None where it does not."""
+        return timestamp(_condition(self.status, "Progressing").get("lastUpdateTime"))
+
+    @property
     def most(self) -> int:
         """T at most, whatever the controller has done since its status was written.
 
         It makes no more than R + S, and of a template no more than R. The second bound keeps S from growing without end
         where somebody else sets R again and again.
         """
-        known = max(self.told_total, len(self.pods))
-        return max(known, min(self.replicas + self.surge, known + self.replicas + _SURGE))
+        return max(self.total, min(self.replicas + self.surge, self.total + self.replicas + _SURGE))
 
     @property
     def rolling(self) -> bool:
@@ -166,7 +186,7 @@ class Seen:
     @property
     def in_place(self) -> bool:
         """Whether the rollout that is on its way has gone on in place."""
-        return self.rolling and self.surge == 0 and self.spec.get("strategy", {}).get("type") == "RollingUpdate"
+        return self.rolling and self.surge == 0 and not self.recreates
 
     @cached_property
     def newest(self) -> str:

@@ -2,17 +2,24 @@
 
 Its `catalog.json` has one model a line, so that people can read it too. docs/catalog.md has the format, and
 `vllm_client.catalog` reads it.
+
+What one ConfigMap has no room for is spread over up to eight, `vllm-catalog-2` and so on, each with its own file. A
+model's part is told by its name's checksum alone, so that a change of one model is a write of one part. The first part
+says how many there are; what stands in none of them is counted in its `truncated`.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, Final, get_args
+from weakref import WeakKeyDictionary
 
 import orjson
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.live import LiveObject
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
 from vllm_operator.errors import InvalidSpec
@@ -31,7 +38,7 @@ VERSION: Final = 1
 """Of the format. New fields leave it as it is; readers ignore those that they do not know."""
 
 MAX_BYTES: Final = 900_000
-"""Of all models in the file: a ConfigMap holds 1 MiB, and a model with everything set takes 14 KB."""
+"""Of all models in one file: a ConfigMap holds 1 MiB, and a model with everything set takes 14 KB."""
 
 _FACTORS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
 """What the letters of vLLM's numbers stand for."""
@@ -39,18 +46,31 @@ _FACTORS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "
 _Entry = dict[str, Any]
 
 
+_entered: Final[WeakKeyDictionary[object, _Entry | None]] = WeakKeyDictionary()
+"""The entry of each model that the cache holds, as long as it holds that very state of it: in a namespace of thousands
+each change of one of them makes a new catalogue."""
+
+
 def catalog(
-    namespace: str, models: Iterable[Mapping[str, Any]], live: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The catalogue of a namespace's models, which are as the API server has them.
+    namespace: str, models: Iterable[LiveObject | Mapping[str, Any]], live: Iterable[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The catalogue of a namespace's models, which are as the API server has them: its parts, the first one first.
 
     Where a model has a spec that cannot be followed, its engines go on as they are: so does its entry, as far as the
     `live` catalogue holds one; only its readiness follows.
     """
-    before = _entries_of(live)
+    before = {name: entry for part in live for name, entry in _entries_of(part).items()}
     found = [_entry_of(raw, before) for raw in models]
     entries = sorted((entry for entry in found if entry), key=_name)
-    return shared(namespace, names.CATALOG_CONFIG_MAP, component="catalog", data={FILE: _text(namespace, entries)})
+    return [
+        shared(namespace, name, component="catalog", data={file_of(number): text})
+        for number, (name, text) in enumerate(zip(names.CATALOG_PARTS, _texts(namespace, entries), strict=False), 1)
+    ]
+
+
+def file_of(part: int) -> str:
+    """Name of a part's file, counted from 1: all of them can be mounted into one folder."""
+    return FILE if part == 1 else FILE.replace(".", f"-{part}.")
 
 
 def entry(model: VLLMModel, *, ready: bool) -> _Entry:
@@ -86,37 +106,87 @@ def tokens(length: int | str | None) -> int | None:
     return int(written[1]) * _FACTORS.get(written[2], 1) if written else None
 
 
-def _entry_of(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
+def is_entered(model: LiveObject) -> bool:
+    """Whether the entry of a model is known, so that nothing of it has to be read."""
+    return callable(model.content) and model.content in _entered
+
+
+def _entry_of(model: LiveObject | Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
     """A model's entry; None where its spec cannot be followed and never could."""
-    ready = is_available(raw)
+    if not isinstance(model, LiveObject):
+        return _read(model) or _earlier(model, before)
+    kept = model.content
+    if is_entered(model):
+        return _entered[kept] or _earlier(model.body, before)
+    found = _read(model.body)
+    if callable(kept):
+        _entered[kept] = found
+    return found or _earlier(model.body, before)
+
+
+def _read(raw: Mapping[str, Any]) -> _Entry | None:
+    """The entry of a model whose spec can be followed."""
     try:
-        return entry(parse_resource(raw), ready=ready)
+        return entry(parse_resource(raw), ready=is_available(raw))
     except InvalidSpec:
-        known = before.get(raw["metadata"]["name"])
-        return {**known, "ready": ready} if known else None
+        return None
 
 
-def _entries_of(live: Mapping[str, Any] | None) -> dict[str, _Entry]:
-    """The entries of a live catalogue by name; none where somebody has made it unreadable."""
+def _earlier(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
+    """The entry that a model had before its spec could not be followed any more."""
+    known = before.get(raw["metadata"]["name"])
+    return {**known, "ready": is_available(raw)} if known else None
+
+
+def _entries_of(part: Mapping[str, Any]) -> dict[str, _Entry]:
+    """The entries of a live part by name; none where somebody has made it unreadable."""
     try:
-        return {entry["name"]: entry for entry in orjson.loads((live or {})["data"][FILE])["models"]}
-    except (KeyError, TypeError, orjson.JSONDecodeError):
+        (text,) = part["data"].values()
+        return {entry["name"]: entry for entry in orjson.loads(text)["models"]}
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
 
 
-def _text(namespace: str, entries: Sequence[_Entry]) -> str:
+def _texts(namespace: str, entries: Sequence[_Entry]) -> list[str]:
+    """The files of the parts."""
     lines = {entry["name"]: orjson.dumps(entry).decode() for entry in entries}
-    kept = _fitting(entries, {name: len(line.encode()) for name, line in lines.items()})
-    head = {"version": VERSION, "namespace": namespace, "truncated": len(lines) - len(kept)}
-    models = ",\n".join(line for name, line in lines.items() if name in kept)
+    sizes = {name: len(line.encode()) + 2 for name, line in lines.items()}
+    parts = [_fitting(part, sizes) for part in _parts(entries, sizes)]
+    first = {"truncated": len(lines) - len(parts[0]), **({"parts": len(parts)} if len(parts) > 1 else {})}
+    heads: list[dict[str, int]] = [first, *({"truncated": 0} for _ in parts[1:])]
+    return [
+        _text({"version": VERSION, "namespace": namespace, **head}, [lines[name] for name in lines if name in kept])
+        for head, kept in zip(heads, parts, strict=True)
+    ]
+
+
+def _text(head: Mapping[str, Any], lines: Sequence[str]) -> str:
+    models = ",\n".join(lines)
     return f'{orjson.dumps(head).decode()[:-1]},"models":[\n{models}\n]}}\n'
+
+
+def _parts(entries: Sequence[_Entry], sizes: Mapping[str, int]) -> list[list[_Entry]]:
+    """The entries by parts: as few as there is room in, or as many as there may be."""
+    least = min(-(-sum(sizes.values()) // MAX_BYTES) or 1, names.MOST_CATALOG_PARTS)
+    for count in range(least, names.MOST_CATALOG_PARTS):
+        parts = _spread(entries, count)
+        if all(sum(sizes[entry["name"]] for entry in part) <= MAX_BYTES for part in parts):
+            return parts
+    return _spread(entries, names.MOST_CATALOG_PARTS)
+
+
+def _spread(entries: Sequence[_Entry], count: int) -> list[list[_Entry]]:
+    parts: list[list[_Entry]] = [[] for _ in range(count)]
+    for found in entries:
+        parts[zlib.crc32(_name(found).encode()) % count].append(found)
+    return parts
 
 
 def _fitting(entries: Sequence[_Entry], sizes: Mapping[str, int]) -> set[str]:
     """Names of the models that there is room for: those that serve before those that do not, each by name."""
     kept, room = set(), MAX_BYTES
     for found in sorted(entries, key=lambda found: (not found["ready"], found["name"])):
-        room -= sizes[found["name"]] + 2
+        room -= sizes[found["name"]]
         if room < 0:
             break
         kept.add(found["name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,8 @@ from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
 
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.flag import Flag
@@ -82,8 +85,8 @@ def _draft(config: dict[str, Any], sources: Sources) -> dict[str, Any]:
 
 def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
     """Every argument that is set, in the order of the fields."""
-    for name, field in type(part).model_fields.items():
-        value, flag = getattr(part, name), flag_of(field)
+    for name, field, flag in _fields_of(type(part)):
+        value = getattr(part, name)
         if flag is None:
             if isinstance(value, Model):
                 yield from _flags(value, made)
@@ -92,6 +95,12 @@ def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
             value = made[flag.name]
         if value is not None and (field.default is None or str(value) != flag.default):
             yield flag, value
+
+
+@functools.cache
+def _fields_of(part: type[Model]) -> tuple[tuple[str, FieldInfo, Flag | None], ...]:
+    """The fields of a type, each with the argument that it becomes."""
+    return tuple((name, field, flag_of(field)) for name, field in part.model_fields.items())
 
 
 def _words(flag: Flag, value: Any) -> list[str]:

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import jinja2
 import pytest
 
+from tests.support.catalogs import catalog
 from tests.support.resources import SOURCE, condition, observation, resource
 from tests.support.specs import SCHEMA
 from vllm_operator.api import json_text
@@ -23,7 +24,6 @@ from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner.decide import decide
-from vllm_operator.render.catalog import catalog
 
 
 @pytest.fixture

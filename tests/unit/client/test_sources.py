@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from tests.cluster.pki import Authority
+from tests.support.catalogs import catalog
 from tests.support.resources import resource
 from tests.support.servers import free_port
 from vllm_client import CatalogEntry, ConfigurationError, FileSource, KubernetesSource, NotReachable, Unauthorized
 from vllm_client import sources as sources_module
-from vllm_client.catalog import COMPLEXITIES, DEFAULT_WEIGHT, VERSION, parse_catalog
+from vllm_client.catalog import COMPLEXITIES, DEFAULT_WEIGHT, VERSION, joined, parse_catalog
 from vllm_client.sources import open_source
-from vllm_operator.api.names import CATALOG_CONFIG_MAP
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, MOST_CATALOG_PARTS
 from vllm_operator.api.spec.catalog import DEFAULT_WEIGHT as OPERATORS_WEIGHT
 from vllm_operator.api.spec.catalog import Complexity
 from vllm_operator.render import catalog as render
-from vllm_operator.render.catalog import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,7 @@ def test_operator_and_library_mean_the_same_by_names_tiers_and_defaults() -> Non
     assert get_args(Complexity) == COMPLEXITIES
     assert (render.VERSION, render.FILE) == (VERSION, sources_module.FILE)
     assert (CATALOG_CONFIG_MAP, OPERATORS_WEIGHT) == (sources_module.CONFIG_MAP, DEFAULT_WEIGHT)
+    assert sources_module.MOST_PARTS == MOST_CATALOG_PARTS
 
 
 def test_fields_of_a_newer_operator_are_ignored() -> None:
@@ -192,6 +193,42 @@ def test_a_catalogue_that_had_no_room_for_all_models_is_told(mount: Mount, caplo
     assert "the catalogue of team has no room for 3 models" in caplog.text
 
 
+# --- more than one part
+
+
+def part(*names: str, **head: int) -> dict[str, Any]:
+    """One part of a catalogue."""
+    models = [model for name in names for model in content(name)["models"]]
+    return {**content("a"), "models": models, **head}
+
+
+def test_parts_that_are_mounted_into_the_same_folder_are_read_too_and_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "catalog.json").write_text(json.dumps(part("b", truncated=3, parts=3)), encoding="utf-8")
+    (tmp_path / "catalog-2.json").write_text(json.dumps(part("a", "d")), encoding="utf-8")
+    source = FileSource(tmp_path)
+    assert named(source.read()) == ["a", "b", "d"]
+    assert source.read().truncated == 1
+    assert "no room for 1 models, or not all of its 3 parts can be read" in caplog.text
+    (tmp_path / "catalog-3.json").write_text(json.dumps(part("c")), encoding="utf-8")
+    assert named(source.read()) == ["a", "b", "c", "d"]
+    assert source.read().truncated == 0
+    assert source.read() is source.read(), "nothing is read again that has not changed"
+
+
+def test_a_model_that_moves_from_part_to_part_is_there_once() -> None:
+    first, second = parse_catalog(part("a", "b", truncated=1, parts=2)), parse_catalog(part("b", "c"))
+    assert named(joined(first, [second])) == ["a", "b", "c"]
+    assert joined(first, [second]).truncated == 0
+
+
+def test_what_is_no_count_of_parts_is_one() -> None:
+    odds: list[Any] = [None, -3, "2", 0, [], True]
+    for odd in odds:
+        assert parse_catalog({**content("a"), "parts": odd}).parts == 1
+
+
 # --- what is meant
 
 
@@ -224,6 +261,8 @@ class ApiServer:
         authority.server("api", addresses=["127.0.0.1"]).save(folder, "server")
         self.folder, self.status, self.body = folder, 200, ""
         self.requests: list[tuple[str, str]] = []
+        self.others: dict[str, tuple[int, str]] = {}
+        """Answers for the ConfigMaps with these names."""
         (folder / "ca.crt").write_bytes(authority.certificate)
         (folder / "token").write_text("first\n", encoding="utf-8")
         (folder / "namespace").write_text("team", encoding="utf-8")
@@ -250,9 +289,10 @@ class ApiServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 api.requests.append((self.path, self.headers["Authorization"]))
-                self.send_response(api.status)
+                status, body = api.others.get(self.path.rpartition("/")[2], (api.status, api.body))
+                self.send_response(status)
                 self.end_headers()
-                self.wfile.write(api.body.encode())
+                self.wfile.write(body.encode())
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # the inherited signature
                 """Say nothing."""
@@ -285,6 +325,19 @@ def test_a_pod_reads_the_config_map_of_its_namespace_with_its_token(api: ApiServ
     assert api.requests == [(path, "Bearer first"), (path, "Bearer second")]
     assert named(api.source(namespace="other").read()) == ["b"]
     assert api.requests[-1][0] == path.replace("team", "other")
+
+
+def test_all_parts_are_read_and_one_that_cannot_be_is_counted_as_missing(api: ApiServer) -> None:
+    api.holds(part("b", truncated=2, parts=3))
+    second = json.dumps({"data": {"catalog-2.json": json.dumps(part("a"))}})
+    api.others = {"vllm-catalog-2": (200, second), "vllm-catalog-3": (403, "{}")}
+    found = api.source().read()
+    assert (named(found), found.truncated) == (["a", "b"], 1)
+    assert [path.rpartition("/")[2] for path, _ in api.requests] == [
+        "vllm-catalog",
+        "vllm-catalog-2",
+        "vllm-catalog-3",
+    ]
 
 
 def test_a_refusal_names_the_role_to_grant(api: ApiServer) -> None:

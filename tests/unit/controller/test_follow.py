@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
@@ -57,6 +58,10 @@ class Nothing:
         if kind is self.about and self.errors:
             raise self.errors.pop(0)
 
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
+        """The next error, if it is about this kind."""
+        await self.check_served(kind)
+
     async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
@@ -87,11 +92,14 @@ def parts(client: Nothing | None = None) -> follow.Components:
     telemetry = Telemetry(asyncio.Event())
     settings = Settings(workers=1)
     watches = Watches()
+    cache = Cache()
     for kind in WATCHED:
         watches.succeeded(Place(kind))
+        for namespace in (None, *(client.scope.namespaces if client else ())):
+            cache.set_listed(kind, namespace, listed=True)
     some = cast("Client", client or Nothing())
     managers = cast("EngineStatusReader", None)  # no test here has a pod
-    return follow.Components(settings, some, managers, Cache(), Queue(), telemetry, watches)
+    return follow.Components(settings, some, managers, cache, Queue(), telemetry, watches)
 
 
 async def worked(made: follow.Components, reconciler: Fickle) -> None:
@@ -252,10 +260,16 @@ async def test_what_the_start_lacks_for_a_moment_is_waited_for_and_told(
 
 @pytest.mark.parametrize("error", [FORBIDDEN, ApiUnavailable("GET", "429")], ids=["forbidden", "down"])
 async def test_one_failed_request_of_the_first_listing_does_not_end_the_start(error: ApiError) -> None:
-    made = impatient(Nothing(error), 60)
+    client = Nothing(error)
+    made = impatient(client, 60)
+    made.cache.set_listed(MODEL, None, listed=False)
     ready = asyncio.Event()
     task = asyncio.create_task(follow.follow(made, ready))
     async with asyncio.timeout(60):
+        while client.errors:  # noqa: ASYNC110 # the fake has no event
+            await asyncio.sleep(0.005)
+        assert not ready.is_set()
+        made.cache.set_listed(MODEL, None, listed=True)
         await ready.wait()
     task.cancel()
 
@@ -365,6 +379,19 @@ class Spaces(Nothing):
     def __init__(self, **answers: ApiError | None) -> None:
         super().__init__(scope=Scope(namespaces=tuple(answers)))
         self.answers = answers
+        self.written: set[str] = set()
+        """Namespaces that a write was tried in."""
+
+    async def apply(self, desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        """No write goes through."""
+        self.written.add(desired["metadata"]["namespace"])
+        raise ApiUnavailable("PATCH", f"down, force={force}")
+
+    async def check_listable(self, kind: Kind, namespace: str | None) -> None:  # noqa: ARG002 # of the client
+        """Whether the namespace lets itself be listed."""
+        assert namespace is not None
+        if error := self.answers[namespace]:
+            raise error
 
     async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
         """One model in each namespace that lets itself be listed."""
@@ -409,11 +436,11 @@ async def test_a_namespace_that_cannot_be_listed_is_followed_once_it_can_be_and_
         made.cache.put(MODEL, model_in(namespace))
     following = asyncio.create_task(follow.follow(made, ready))
     await seen(ready.is_set)
+    await seen(lambda: client.written == {"here"})
     assert made.unfollowed == ["later"]
     client.answers["later"] = None
-    await seen(lambda: not made.unfollowed)
-    await seen(lambda: len(made.queue) >= 2)
-    assert Key("later", "qwen") in await queued(made)
+    await seen(lambda: client.written == {"here", "later"})
+    assert not made.unfollowed
     client.answers["later"] = FORBIDDEN
     made.watches.recovered.set()
     await seen(lambda: made.unfollowed == ["later"])
@@ -447,3 +474,20 @@ async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
     assert made.cache.get(MODEL, Key("there", "gone")) is None
     assert made.cache.get(MODEL, Key("here", "qwen")), "nobody said that it is gone"
     assert made.unfollowed == ["here"]
+
+
+async def test_a_term_ends_also_where_a_worker_loses_its_first_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_CANCEL_AGAIN_SECONDS", 0.01)
+    begun = asyncio.Event()
+
+    async def deaf() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    worker = asyncio.create_task(deaf())
+    await begun.wait()
+    async with asyncio.timeout(60):
+        await follow._end([worker])  # noqa: SLF001 # the unit under test
+    assert worker.cancelled()

@@ -8,6 +8,7 @@ import copy
 import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -239,7 +240,8 @@ def cached(control: Control, kind: Kind) -> dict[str, Any]:
     return copy.deepcopy(dict(found.body))
 
 
-CHILDREN = [*map(key_of, desired(resource()))]
+CHILDREN = sorted(map(key_of, desired(resource())), key=lambda key: key != ("ConfigMap", "qwen-client"))
+"""In the order in which they are written: one before all others."""
 
 
 async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_then_nothing() -> None:
@@ -539,7 +541,7 @@ async def test_a_field_that_a_policy_overwrites_is_told_and_written_at_longer_an
             await serving.reconcile()
             serving.passed += timedelta(seconds=1)
         writes_a_minute.append(len(serving.server.writes) - before)
-        assert minute > 1 or writes_a_minute[0] <= 5
+        assert minute > 1 or writes_a_minute[0] <= 6  # maxSurge follows what is forced once, and then stays
     assert sum(writes_a_minute[10:]) <= 3
     (warning,) = [one for one in serving.server.statuses[-1]["warnings"] if "Deployment qwen" in one]
     assert warning.startswith("Deployment qwen: spec.replicas: 3 -> 1: what the operator writes does not stick")
@@ -1039,7 +1041,7 @@ async def test_autoscalers_that_cannot_be_listed_stop_nothing(serving: Control) 
 
 async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_it_ended() -> None:
     control = Control(resource())
-    await control.reconcile()
+    delay = await control.reconcile()
     for replicas in (1, 2, 1):
         deployment = cached(control, DEPLOYMENT)
         deployment["status"] = deployment_status(replicas, ready=0)
@@ -1047,7 +1049,7 @@ async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_i
         control.cache.put(DEPLOYMENT, as_live(deployment))
         control.passed += PAUSE / 10
         delay = await control.reconcile()
-        assert delay is not None
+    assert delay is not None
     assert delay == pytest.approx(0.7)
     assert len(control.server.statuses) == 1
     control.passed += timedelta(seconds=delay)
@@ -1092,3 +1094,29 @@ async def test_engines_with_equal_work_are_scaled_down_without_a_mark() -> None:
     control = fleet(a=0, b=0, c=0)
     await control.reconcile()
     assert control.server.writes == [("Deployment", "qwen", True)]
+
+
+async def test_changes_that_come_together_cost_no_look_at_all_models_but_one_when_the_catalogue_is_due() -> None:
+    control = Control(resource())
+    for number in range(2000):
+        control.cache.put(MODEL, as_live(resource(f"model-{number}")))
+    await control.reconcile(SHARED)
+    looks = control.cache.models = Mock(wraps=control.cache.models)  # type: ignore[method-assign] # counts
+    control.passed += timedelta(seconds=1)
+    assert await control.reconcile(SHARED) == pytest.approx(3.0, abs=0.01), "2 ms for each of 2001 models"
+    assert looks.call_count == 0
+    control.passed += timedelta(seconds=3.1)
+    assert await control.reconcile(SHARED) is None
+    assert looks.call_count > 0
+
+
+async def test_what_models_share_is_repaired_at_once_while_the_catalogue_waits() -> None:
+    control = Control(resource())
+    await control.reconcile(SHARED)
+    live_ones = control.cache.get(CONFIG_MAP, Key("team", "vllm-manager"))
+    assert live_ones is not None
+    control.cache.remove(CONFIG_MAP, live_ones)
+    del control.server.objects["ConfigMap", "vllm-manager"]
+    control.server.writes.clear()
+    await control.reconcile(SHARED)
+    assert [name for _, name, _ in control.server.writes] == ["vllm-manager"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.support.resources import NOW, as_desired, as_live, condition, resource
-from tests.unit.controller.test_reconcile import QWEN, SHARED, Server
+from tests.unit.controller.test_reconcile import CHILDREN, QWEN, SHARED, Server
 from vllm_operator.api.names import OPERATOR_LABEL
 from vllm_operator.cluster.cache import Cache
 from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, kind_of
@@ -111,7 +111,7 @@ async def test_of_two_that_select_a_model_one_makes_all_its_children_and_the_oth
     server = OneServer()
     first, second = Release(server, one), Release(server, other)
     await settle(model(), first, second)
-    assert {len(first.made), len(second.made)} == {0, 6}
+    assert {len(first.made), len(second.made)} == {0, len(CHILDREN)}
     assert len(server.statuses) == 1
     assert server.statuses[0].get("operator", "") == (one if first.made else other)
     (event,) = server.events
@@ -149,7 +149,7 @@ async def test_children_that_are_labelled_for_another_release_are_its_own_from_t
         found["metadata"]["labels"][OPERATOR_LABEL] = "blue"
     blue, default = Release(server, "blue"), Release(server)
     await settle(model(**{OPERATOR_LABEL: "blue"}), blue, default)
-    assert len(blue.made) == 6
+    assert len(blue.made) == len(CHILDREN)
     assert default.made == set()
     deployment = server.objects["Deployment", "qwen"]
     assert deployment["spec"]["template"]["metadata"]["labels"][OPERATOR_LABEL] == "blue"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from tests.support.catalogs import catalog
 from tests.support.resources import (
     NOW,
     as_desired,
@@ -33,10 +34,9 @@ from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.namespace import decide_namespace
+from vllm_operator.planner.namespace import catalog_interval, decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
-from vllm_operator.render.catalog import catalog
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import shared as rendered_shared
 
@@ -885,6 +885,12 @@ def test_a_damaged_catalogue_is_written_again(damage: str) -> None:
     assert plan == Plan(writes=(Write(catalog("team", [resource()]), ours=True, reason=""),))
 
 
+def test_a_part_of_the_catalogue_that_is_no_longer_needed_goes() -> None:
+    part = live(rendered_shared("team", "vllm-catalog-2", component="catalog", data={"catalog-2.json": "{}"}))
+    found = shared(live(manager.program("team")), live(catalog("team", [resource()])), part)
+    assert around(resource(), live_ones=found) == Plan(deletions=(deletion(part),))
+
+
 def test_the_catalogue_follows_readiness_edits_and_deletions() -> None:
     leaving = resource("llama")
     leaving["metadata"]["deletionTimestamp"] = STAMP
@@ -924,3 +930,8 @@ def test_a_patch_that_does_not_fit_stalls_the_model_and_leaves_its_children() ->
     stalled = condition(plan.status, "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
     assert "spec.pod.patch.spec.containers[0]" in stalled["message"]
+
+
+def test_a_catalogue_of_thousands_is_compared_more_rarely() -> None:
+    assert catalog_interval(1) == catalog_interval(500) == timedelta(seconds=1)
+    assert catalog_interval(3000) == timedelta(seconds=6)

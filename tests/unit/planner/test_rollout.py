@@ -282,6 +282,20 @@ def test_no_engine_goes_in_place_where_its_successor_has_a_place_already() -> No
     assert applied({"metadata": {}, "spec": {}}, decided)["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
 
 
+def test_no_engine_goes_in_place_before_its_successor_has_waited_where_more_exist_than_are_wanted() -> None:
+    around: dict[str, Any] = {"excluded": "a claim", "live_surge": 0, "live_unavailable": 1}
+    early = numbers(1, OLD, engine("new", "pending", seconds=59), **around)
+    assert (early.max_unavailable, early.look_again_at) == (0, NOW + timedelta(seconds=1))
+    assert numbers(1, OLD, engine("new", "pending", seconds=61), **around).max_unavailable == 1
+
+
+def test_what_was_written_for_a_rollout_stands_until_the_controller_has_seen_it() -> None:
+    in_place = numbers(1, OLD, NEW, live_surge=0, live_unavailable=1, observedGeneration=8)
+    assert (in_place.strategy, in_place.max_surge, in_place.max_unavailable) == ("InPlace", 0, 1)
+    surge = numbers(1, OLD, NEW, observedGeneration=8)
+    assert (surge.strategy, surge.max_surge, surge.max_unavailable) == ("Surge", 1, 0)
+
+
 # --- replicas
 
 
@@ -321,6 +335,14 @@ def test_paused_the_controller_gets_no_reason_to_take_or_add_a_pod() -> None:
     assert (decided.paused, decided.max_surge) == (True, 1)
     fewer = numbers(1, *three, was=2, rollout={"paused": True}, paused=True)
     assert (fewer.replicas, fewer.max_surge) == (1, 2)
+
+
+def test_what_goes_on_after_a_pause_takes_no_engine_where_there_was_room_for_one_more() -> None:
+    old = engines([("old", "serving"), ("old", "serving")])
+    held = numbers(2, *old, was=1, rollout={"paused": True}, paused=True, updatedReplicas=0)
+    assert (held.paused, held.max_surge, held.max_unavailable) == (True, 0, 1)
+    resumed = numbers(2, *old, live_surge=0, live_unavailable=1, paused=True, updatedReplicas=0)
+    assert (resumed.paused, resumed.strategy, resumed.max_surge, resumed.max_unavailable) == (False, "Surge", 1, 0)
 
 
 def test_a_deployment_is_not_paused_before_there_is_anything_to_hold() -> None:

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 
+from tests.support.catalogs import catalog
 from tests.support.resources import resource
 from tests.support.specs import edits, leaf_paths, specs
 from vllm_operator.api import names
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.render.catalog import catalog
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 
