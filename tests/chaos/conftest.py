@@ -17,7 +17,6 @@ from tests.contract.conftest import define
 from tests.support.api import Api
 from tests.support.api_proxy import ApiProxy
 from vllm_operator.api.names import OPERATOR_NAMESPACE
-from vllm_operator.controller import reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +60,10 @@ def proxy(lonely_server: OwnCluster) -> Iterator[ApiProxy]:
 @pytest.fixture
 def operators(proxy: ApiProxy, monkeypatch: pytest.MonkeyPatch, lonely_server: OwnCluster) -> Iterator[Operators]:
     """The operators of one test; what it made is gone after it, so that the next test's has nothing to look at."""
-    monkeypatch.setattr(reconcile.secrets, "token_urlsafe", lambda _: "the-same-key-in-every-namespace-00000000000")
+    monkeypatch.setattr(
+        "vllm_operator.controller.reconcile.secrets.token_urlsafe",
+        lambda _: "the-same-key-in-every-namespace-00000000000",
+    )
     yield Operators(proxy, monkeypatch)
     for kind in ("vllmmodels", "deployments,services,configmaps,secrets,pvc,netpol,pdb,sa,controllerrevisions,pods"):
         lonely_server.kubectl("delete", kind, "--all", "--all-namespaces", "--wait=false", "--grace-period=0")

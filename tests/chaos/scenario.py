@@ -53,14 +53,12 @@ def model(namespace: str, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def apply(spec: Mapping[str, Any]) -> Callable[[Api, str], None]:
     """A step that applies a spec."""
-    return lambda api, namespace: (
-        done(
-            api.call(
-                "PATCH", MODEL.path(namespace, NAME), model(namespace, spec), APPLY, fieldManager="user", force="true"
-            )
-        )
-        and None
-    )
+
+    def step(api: Api, namespace: str) -> None:
+        path, body = MODEL.path(namespace, NAME), model(namespace, spec)
+        done(api.call("PATCH", path, body, APPLY, fieldManager="user", force="true"))
+
+    return step
 
 
 def delete(api: Api, namespace: str) -> None:

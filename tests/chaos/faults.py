@@ -1,8 +1,9 @@
-"""One fault of the world after the other: the operator goes on, and what it was asked for stands."""
+"""One fault of the world after the other: the operator goes on. Not collected by pytest yet: not all of it has run."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,7 +119,7 @@ async def test_what_is_asked_to_be_left_alone_is_left_alone_for_that_time(
         await until(follows(api, namespace, 2), "the model")
     times = [at for at, _ in asked]
     assert len(times) == 3
-    assert min(later - before for before, later in zip(times, times[1:], strict=False)) >= 3
+    assert min(later - before for before, later in itertools.pairwise(times)) >= 3
 
 
 @pytest.mark.parametrize("code", [410, 500, 504, 429])
