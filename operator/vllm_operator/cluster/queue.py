@@ -1,17 +1,23 @@
 """The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails.
 
 Keys wait in two lanes. What somebody asks for goes ahead of what only has to be told: while many models are applied,
-their children are made before statuses follow those that came first.
+their children are made before statuses follow those that came first. But a status that is late is as urgent: from then
+on the lanes take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.cache import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class NamespaceKey(NamedTuple):
@@ -32,13 +38,19 @@ LONGEST_DELAY_SECONDS: Final = 300.0
 OVERTAKEN_AT_MOST: Final = 15
 """Keys that go ahead of one that waits behind, before its turn comes: no lane can be starved."""
 
+LATE_AFTER_SECONDS: Final = 2.0
+"""How long a key waits behind before every second turn is that lane's: statuses stand within 5 s of what they tell of,
+however many models are applied (measured in docs/development/bench.md)."""
+
 
 class Queue:
     """Keys of what has to be looked at."""
 
-    def __init__(self) -> None:
-        self._ahead: OrderedDict[QueueKey, None] = OrderedDict()
-        self._behind: OrderedDict[QueueKey, None] = OrderedDict()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ahead: OrderedDict[QueueKey, float] = OrderedDict()
+        self._behind: OrderedDict[QueueKey, float] = OrderedDict()
+        """Each with the time since when it waits, in seconds; the oldest is the first."""
         self._overtaken = 0
         self._running: set[QueueKey] = set()
         self._again: dict[QueueKey, bool] = {}
@@ -56,7 +68,7 @@ class Queue:
             return
         if ahead:
             self._behind.pop(key, None)
-        (self._ahead if ahead else self._behind).setdefault(key)
+        (self._ahead if ahead else self._behind).setdefault(key, self._clock())
         self._wakeup.set()
 
     def add_after(self, key: QueueKey, delay_seconds: float) -> None:
@@ -104,13 +116,20 @@ class Queue:
     def __len__(self) -> int:
         return len(self._ahead) + len(self._behind)
 
-    def _next_lane(self) -> OrderedDict[QueueKey, None]:
+    def _next_lane(self) -> OrderedDict[QueueKey, float]:
         """Where the next key comes from; not empty."""
-        if self._ahead and not (self._behind and self._overtaken >= OVERTAKEN_AT_MOST):
+        if self._ahead and self._overtaken < self._may_overtake():
             self._overtaken += bool(self._behind)
             return self._ahead
         self._overtaken = 0
         return self._behind
+
+    def _may_overtake(self) -> float:
+        """How many keys may go ahead of the one that has waited longest behind; any number where none waits."""
+        if not self._behind:
+            return math.inf
+        waited = self._clock() - next(iter(self._behind.values()))
+        return 1 if waited >= LATE_AFTER_SECONDS else OVERTAKEN_AT_MOST
 
     def _due(self, key: QueueKey) -> None:
         self._timers.pop(key, None)

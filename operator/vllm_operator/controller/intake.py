@@ -33,8 +33,9 @@ class Intake:
         key = Key(live.namespace, live.name)
         before = None if kind is MODEL else self._cache.model_at(kind, key)
         mounted = self._cache.claims_of(key) if kind is MODEL else frozenset()
+        known = self._cache.get(MODEL, key) if kind is MODEL else None
         if self._cache.put(kind, live):
-            self._enqueue(kind, live, ahead=kind is MODEL)
+            self._enqueue(kind, live, ahead=kind is MODEL and _asks_for_something(known, live))
             if before is not None:
                 self._queue.add(before)
             if kind is MODEL:
@@ -129,6 +130,17 @@ class Listing:
                 self._intake.deleted(kind, live)
         self._unseen = {}
         self._cache.set_listed(*self._place, listed=True)
+
+
+def _asks_for_something(known: LiveObject | None, live: LiveObject) -> bool:
+    """Whether somebody has changed more of a model than its status: most often that is the operator's own.
+
+    The watch may bring a status before the answer to its write does. Ahead of what waits behind, such a model would
+    wait for all those that were applied meanwhile.
+    """
+    if known is None or (known.uid, known.generation, known.leaving) != (live.uid, live.generation, live.leaving):
+        return True
+    return (known.labels, known.annotations) != (live.labels, live.annotations)
 
 
 def _claims(live: LiveObject) -> AbstractSet[str]:
