@@ -13,6 +13,7 @@ import orjson
 from vllm_operator.api import json_text
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
+from vllm_operator.api.names import MANAGED_BY, MANAGER
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
@@ -236,15 +237,22 @@ class Client:
         async for item in self._items(kind, namespace, accept=_JSON):
             yield live_object(item, kind=kind.kind)
 
+    async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind that no operator of ours made, whole; of one namespace, or of all."""
+        async for item in self._items(kind, namespace, accept=_JSON, selector=f"{MANAGED_BY}!={MANAGER}"):
+            yield item
+
     async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
         """The objects of a kind in one namespace, whoever made them: the first page."""
         page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
         return page["items"] or []
 
-    async def _items(self, kind: Kind, namespace: str | None, *, accept: str) -> AsyncIterator[dict[str, Any]]:
-        """Page by page, so that no answer grows with the cluster."""
+    async def _items(
+        self, kind: Kind, namespace: str | None, *, accept: str, selector: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Page by page, so that no answer grows with the cluster; without a selector, what concerns the operator."""
         path, parameters = kind.path(namespace), {"limit": str(_PAGE_SIZE)}
-        if selector := self.scope.selector(kind):
+        if selector := self.scope.selector(kind) if selector is None else selector:
             parameters["labelSelector"] = selector
         while True:
             page = await self._call("GET", path, parameters=parameters, accept=accept)

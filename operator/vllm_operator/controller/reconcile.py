@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
+from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
@@ -86,11 +87,13 @@ class ModelReconciler:
         managers: EngineStatusReader,
         operator_namespace: str = names.OPERATOR_NAMESPACE,
         release: str = "",
+        budgets: ForeignBudgets | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
         self._release = release
+        self._budgets = budgets or ForeignBudgets()
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
@@ -154,6 +157,7 @@ class ModelReconciler:
             model=model,
             children=children,
             autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
+            budgets=self._budgets.of(key.namespace, names.instance_name(key.name)),
             pods=pods,
             now=now,
             attempts=memory.attempts,

@@ -312,6 +312,7 @@ def _subject(
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
+        budgets=observation.budgets,
         excluded=_excluded(model, deployment, observation),
         restart_warning=choice.warning,
         pending_template=choice.pending,

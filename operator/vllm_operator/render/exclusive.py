@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.render.selectors import selects
 from vllm_operator.render.untyped import items, part, words
 
 if TYPE_CHECKING:
@@ -41,26 +42,6 @@ def _keeps_apart(template: Mapping[str, Any]) -> bool:
         term.get("topologyKey") == _HOSTNAME
         and _REVISION not in words(term, "matchLabelKeys")
         and "labelSelector" in term  # one that is missing selects nothing, an empty one everything
-        and _selects(part(term, "labelSelector"), labels)
+        and selects(part(term, "labelSelector"), labels)
         for term in items(affinity, "requiredDuringSchedulingIgnoredDuringExecution")
     )
-
-
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    wanted = part(selector, "matchLabels").items()
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        _meets(requirement, labels) for requirement in items(selector, "matchExpressions")
-    )
-
-
-def _meets(requirement: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    value, values = labels.get(str(requirement.get("key"))), words(requirement, "values")
-    match requirement.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
 from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identity
-from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
+from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -300,6 +300,19 @@ async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client
     ((_, path, query, _, _),) = answers.asked
     assert path == "/apis/monitoring.coreos.com/v1/podmonitors"
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator,!vllm.echo-roots.io/operator"
+
+
+async def test_what_others_made_of_a_kind_is_listed_whole_and_without_ours(client: Client, answers: Answers) -> None:
+    theirs = {"metadata": {"name": "theirs", "namespace": "team"}, "spec": {}}
+    answers.reply(200, {"metadata": {"continue": "next"}, "items": [theirs]})
+    answers.reply(200, {"metadata": {}, "items": None})
+    assert [found async for found in client.others(POD_DISRUPTION_BUDGET, "team")] == [theirs]
+    assert {(path, query["labelSelector"]) for _, path, query, _, _ in answers.asked} == {
+        (
+            "/apis/policy/v1/namespaces/team/poddisruptionbudgets",
+            "app.kubernetes.io/managed-by!=vllm-operator",
+        )
+    }
 
 
 async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:
