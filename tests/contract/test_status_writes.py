@@ -22,7 +22,7 @@ from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL
 from vllm_operator.planner.pace import PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.support.namespace import Namespace
     from tests.support.operator_process import OperatorProcess
@@ -115,6 +115,12 @@ def witness(api: Api, namespace: Namespace) -> Iterator[Witness]:
         thread.join()
 
 
+def together(edit: Callable[[str], object], names: Iterable[str]) -> None:
+    """Make many edits at once. The threads end with them: an API server closes connections that nobody uses."""
+    with ThreadPoolExecutor(EDITS_AT_ONCE) as pool:
+        list(pool.map(edit, names))
+
+
 def settle(witness: Witness, models: int, generation: int) -> None:
     """Wait until every model has told of a generation, and nothing has happened for a while."""
 
@@ -148,22 +154,20 @@ def test_models_that_come_and_are_edited_together_cost_a_status_each_and_one_for
 ) -> None:
     names = [f"model-{number:03}" for number in range(MODELS)]
     began = time.monotonic()
-    with ThreadPoolExecutor(EDITS_AT_ONCE) as pool:
-        list(pool.map(lambda name: api.create_model(namespace.document(name)), names))
-        settle(witness, MODELS, 1)
-        report(witness, f"{MODELS} models made")
-        assert_no_write_too_many(witness, began)
-        witness.forget()
-        began = time.monotonic()
-        patch = {"spec": {"engine": {"maxModelLen": 4096}}}
-        paths = [MODEL.path(namespace.name, name) for name in names]
-        list(pool.map(lambda path: done(api.call("PATCH", path, patch, MERGE)), paths))
-        settle(witness, MODELS, 2)
+    together(lambda name: api.create_model(namespace.document(name)), names)
+    settle(witness, MODELS, 1)
+    report(witness, f"{MODELS} models made")
+    assert_no_write_too_many(witness, began)
+    witness.forget()
+    began = time.monotonic()
+    patch = {"spec": {"engine": {"maxModelLen": 4096}}}
+    paths = [MODEL.path(namespace.name, name) for name in names]
+    together(lambda path: done(api.call("PATCH", path, patch, MERGE)), paths)
+    settle(witness, MODELS, 2)
     report(witness, f"{MODELS} models edited")
     assert_no_write_too_many(witness, began)
     witness.forget()
     looks = operator.looks()
-    with ThreadPoolExecutor(EDITS_AT_ONCE) as pool:
-        list(pool.map(lambda path: done(api.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, MERGE)), paths))
+    together(lambda path: done(api.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, MERGE)), paths)
     until(lambda: operator.looks() >= looks + MODELS and witness.is_quiet(), what="a look at each", seconds=600)
     assert not witness.told, "a label that nobody reads is no news"

@@ -1,14 +1,13 @@
 """The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails.
 
 Keys wait in two lanes. What somebody asks for goes ahead of what only has to be told: while many models are applied,
-their children are made before statuses follow those that came first. But a status that is late is as urgent: from then
-on the lanes take turns.
+their children are made before statuses follow those that came first. But what is late is more urgent: from then on most
+turns are its lane's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -39,8 +38,12 @@ OVERTAKEN_AT_MOST: Final = 15
 """Keys that go ahead of one that waits behind, before its turn comes: no lane can be starved."""
 
 LATE_AFTER_SECONDS: Final = 2.0
-"""How long a key waits behind before every second turn is that lane's: statuses stand within 5 s of what they tell of,
+"""How long a key waits behind before most turns are that lane's, so that statuses stand within 5 s of what they tell of
 however many models are applied (measured in docs/development/bench.md)."""
+
+LATE_TURNS: Final = 4
+"""Turns in a row of the lane behind once it is late, before one of the lane ahead. A model that is applied has one look
+ahead and up to four behind, since its Deployment and its pods come one after the other; these are far shorter."""
 
 
 class Queue:
@@ -51,7 +54,7 @@ class Queue:
         self._ahead: OrderedDict[QueueKey, float] = OrderedDict()
         self._behind: OrderedDict[QueueKey, float] = OrderedDict()
         """Each with the time since when it waits, in seconds; the oldest is the first."""
-        self._overtaken = 0
+        self._overtaken = self._turns_behind = 0
         self._running: set[QueueKey] = set()
         self._again: dict[QueueKey, bool] = {}
         """Keys that were added while they run, and whether they go ahead."""
@@ -118,18 +121,21 @@ class Queue:
 
     def _next_lane(self) -> OrderedDict[QueueKey, float]:
         """Where the next key comes from; not empty."""
-        if self._ahead and self._overtaken < self._may_overtake():
+        if self._ahead and self._is_turn_ahead():
             self._overtaken += bool(self._behind)
+            self._turns_behind = 0
             return self._ahead
         self._overtaken = 0
+        self._turns_behind += 1
         return self._behind
 
-    def _may_overtake(self) -> float:
-        """How many keys may go ahead of the one that has waited longest behind; any number where none waits."""
+    def _is_turn_ahead(self) -> bool:
+        """Whether what goes ahead may go before the one that has waited longest behind."""
         if not self._behind:
-            return math.inf
-        waited = self._clock() - next(iter(self._behind.values()))
-        return 1 if waited >= LATE_AFTER_SECONDS else OVERTAKEN_AT_MOST
+            return True
+        if self._clock() - next(iter(self._behind.values())) < LATE_AFTER_SECONDS:
+            return self._overtaken < OVERTAKEN_AT_MOST
+        return self._turns_behind >= LATE_TURNS
 
     def _due(self, key: QueueKey) -> None:
         self._timers.pop(key, None)

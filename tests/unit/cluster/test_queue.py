@@ -10,6 +10,7 @@ from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.queue import (
     FIRST_DELAY_SECONDS,
     LATE_AFTER_SECONDS,
+    LATE_TURNS,
     LONGEST_DELAY_SECONDS,
     OVERTAKEN_AT_MOST,
     Queue,
@@ -143,10 +144,10 @@ async def test_what_goes_ahead_overtakes_what_waits_behind_also_when_it_waits_th
     assert len(queue) == 0
 
 
-async def test_a_key_that_is_late_behind_takes_turns_with_those_ahead() -> None:
+async def test_of_keys_that_are_late_behind_a_few_go_before_each_one_that_goes_ahead() -> None:
     now = 100.0
     queue = Queue(clock=lambda: now)
-    behind = [Key("team", f"behind-{number}") for number in range(5)]
+    behind = [Key("team", f"behind-{number}") for number in range(2 * LATE_TURNS)]
     for key in behind:
         queue.add(key)
     for number in range(100):
@@ -154,9 +155,9 @@ async def test_a_key_that_is_late_behind_takes_turns_with_those_ahead() -> None:
     now += LATE_AFTER_SECONDS - 0.1
     assert not set(await taken(queue, OVERTAKEN_AT_MOST)) & set(behind), "it is not late yet"
     now += 0.1
-    turns = await taken(queue, 10)
+    turns = await taken(queue, 2 * LATE_TURNS + 2)
     assert [key for key in turns if key in behind] == behind
-    assert [key in behind for key in turns] == [True, False] * 5
+    assert [key in behind for key in turns] == [*[True] * LATE_TURNS, False] * 2
     assert not set(await taken(queue, 20)) & set(behind), "and when none is late, all others go on"
 
 
@@ -168,7 +169,7 @@ async def test_how_long_a_key_has_waited_behind_counts_from_its_first_addition()
     queue.add(A)
     queue.add(B, ahead=True)
     queue.add(C, ahead=True)
-    assert await taken(queue, 3) == [B, A, C]
+    assert await taken(queue, 3) == [A, B, C]
 
 
 async def test_a_key_that_runs_keeps_its_better_lane_for_the_next_time() -> None:
