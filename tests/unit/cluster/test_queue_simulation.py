@@ -17,7 +17,7 @@ import pytest
 
 from vllm_operator.cluster import queue as module
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.queue import Queue
+from vllm_operator.cluster.queue import Queue, QueueKey
 from vllm_operator.planner.pace import PAUSE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class World:
 
     slowness: float
     now: float = 0.0
-    models: defaultdict[Key, Model] = field(default_factory=lambda: defaultdict(Model))
+    models: defaultdict[QueueKey, Model] = field(default_factory=lambda: defaultdict(Model))
     all_made_at: float = 0.0
     lags: list[float] = field(default_factory=list)
     """Seconds from the last change before a status to that status."""
@@ -75,7 +75,7 @@ class World:
                 self.idle -= 1
                 self._look(await self.queue.get())
 
-    def _look(self, key: Key) -> None:
+    def _look(self, key: QueueKey) -> None:
         model = self.models[key]
         seconds = TELLS_SECONDS if model.made else MAKES_CHILDREN_SECONDS
         seen = model.changes
@@ -90,7 +90,7 @@ class World:
 
         self.at(self.now + seconds * self.slowness, end)
 
-    def _make(self, key: Key, model: Model) -> None:
+    def _make(self, key: QueueKey, model: Model) -> None:
         model.made, model.statuses, model.told_at, self.all_made_at = True, 1, self.now, self.now
 
         def change() -> None:
@@ -100,7 +100,7 @@ class World:
         for number in range(1, CHANGES + 1):
             self.at(self.now + number * CHANGED_EVERY_SECONDS * self.slowness, change)
 
-    def _tell(self, key: Key, model: Model, seen: int) -> None:
+    def _tell(self, key: QueueKey, model: Model, seen: int) -> None:
         if (due := model.told_at + PAUSE.total_seconds()) > self.now:
             self.at(due, lambda: self.queue.add(key))
             return
