@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +15,7 @@ from vllm_operator.controller import app
 from vllm_operator.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     import pytest
@@ -30,15 +29,19 @@ QUIET_SECONDS = 1.5
 within that time, since a first failure is tried again after 0.2 s."""
 
 SETTLE_SECONDS = 120.0
-QUICK = {"lease_duration_seconds": 2, "renew_deadline_seconds": 1.5, "retry_period_seconds": 0.2}
-"""Where there is a lease: the next operator need not wait long for that of one that was killed."""
+LEASE: Mapping[str, Any] = {
+    "lease_duration_seconds": 30,
+    "renew_deadline_seconds": 20.0,
+    "retry_period_seconds": 1.0,
+    "pod": "operator",
+}
+"""No operator loses it because the machine is busy, and none waits for that of one that was killed: each is the next
+process of the same pod."""
 
 
 def settings(**given: Any) -> Settings:
     """Of an operator in a test."""
-    known = {option.name for option in dataclasses.fields(Settings)}
-    quick = {name: value for name, value in QUICK.items() if name in known}
-    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{**quick, **given})
+    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{**LEASE, **given})
 
 
 class Operators:
