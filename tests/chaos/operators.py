@@ -108,17 +108,18 @@ class Operators:
                 return answer.status, await answer.text()
         return 0, ""
 
-    async def follows(self) -> bool:
-        """Whether it is ready, and the one that writes."""
+    async def idles(self) -> bool:
+        """Whether it is ready, the one that writes, and has nothing to look at."""
         ready, metrics = await self.get("/readyz"), await self.get("/metrics")
-        return ready[0] == 200 and "\nvllm_operator_leader 1.0\n" in metrics[1]
+        idle = {"vllm_operator_leader 1.0", "vllm_operator_queue_length 0.0"} <= set(metrics[1].splitlines())
+        return ready[0] == 200 and idle and not self.proxy.busy
 
     async def settle(self) -> None:
-        """Until nobody has written anything for a while."""
+        """Until nobody has asked or written anything for a while, and nothing is left to look at."""
         async with asyncio.timeout(SETTLE_SECONDS):
             seen = -1
-            while seen != len(self.proxy.done) or not await self.follows():
-                seen = len(self.proxy.done)
+            while seen != self.proxy.asked or not await self.idles():
+                seen = self.proxy.asked
                 await asyncio.sleep(QUIET_SECONDS)
 
 

@@ -44,7 +44,7 @@ DELETED: Final = len(SPECS)
 """What becomes of a model beside the specs."""
 
 WHEN_KEYS_CHANGED: Final = "changed-at"
-"""Set where a model was made again before all of the Secrets of the one before were collected: it has other keys then."""
+"""Set where a model was made again before all Secrets of the one before were collected: its keys are others then."""
 
 EDIT_SECONDS: Final = 0.05
 MOST_WRITES: Final = 40
