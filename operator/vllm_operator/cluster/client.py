@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 import orjson
@@ -33,9 +33,11 @@ from vllm_operator.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from vllm_operator.cluster.kinds import Kind
+
+T = TypeVar("T")
 
 _NEVER: Final = "1"
 """Resource version that no object has: a write that names it makes an object, and never changes one that is there."""
@@ -121,7 +123,8 @@ class Client:
             ApiConflict: a new object has its name.
         """
         path = kind_of(live.kind).path(live.namespace, live.name)
-        return await self._merge(path, {"metadata": {"uid": live.uid, "annotations": dict(annotations)}})
+        body = {"metadata": {"uid": live.uid, "annotations": dict(annotations)}}
+        return await self._of_this_very(live, self._merge(path, body))
 
     async def patch_status(self, model: LiveObject, status: Mapping[str, Any]) -> LiveObject:
         """Replace the status of this very model: what it holds beside `status` is taken out.
@@ -132,7 +135,7 @@ class Client:
         """
         whole = {**dict.fromkeys(model.status), **status}  # a merge patch keeps what it does not name
         path = MODEL.path(model.namespace, model.name, "status")
-        return await self._merge(path, {"metadata": {"uid": model.uid}, "status": whole})
+        return await self._of_this_very(model, self._merge(path, {"metadata": {"uid": model.uid}, "status": whole}))
 
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
@@ -162,9 +165,30 @@ class Client:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live.uid}}
         path = kind_of(live.kind).path(live.namespace, live.name)
         try:
-            await self._call("DELETE", path, body=body, content_type=_JSON)
+            await self._of_this_very(live, self._call("DELETE", path, body=body, content_type=_JSON))
         except (ApiNotFound, ApiConflict):
             return
+
+    async def _of_this_very(self, live: LiveObject, request: Awaitable[T]) -> T:
+        """What is answered to a write that names the uid of an object, in whatever state that is.
+
+        The API server answers with the same 409 where another object has the name by now, and where others write the
+        object so fast that it has given up (apiserver, endpoints/handlers/patch.go, MaxRetryWhenPatchConflicts): taken
+        for each other, a model that is there would be forgotten, or one that is gone be asked for again and again.
+
+        Raises:
+            ApiConflict: another object has its name.
+            ApiNotFound: there is none of that name.
+            ApiUnavailable: it is still there, and another try may succeed.
+        """
+        try:
+            return await request
+        except ApiConflict as conflict:
+            kind = kind_of(live.kind)
+            found = await self.get(kind, live.namespace, live.name)
+            if found.uid != live.uid:
+                raise
+            raise ApiUnavailable(kind.path(live.namespace, live.name), conflict.message) from conflict
 
     async def pods(self, namespace: str) -> list[dict[str, Any]]:
         """All pods of a namespace, whosever they are: what they mount is in no watch of the operator's."""

@@ -60,12 +60,17 @@ class Queue:
         """Keys that were added while they run, and whether they go ahead."""
         self._failures: dict[QueueKey, int] = {}
         self._timers: dict[QueueKey, asyncio.TimerHandle] = {}
+        self._held: dict[QueueKey, bool] = {}
+        """Keys that are left alone until their delay is over, and whether they go ahead then."""
         self._wakeup = asyncio.Event()
 
     def add(self, key: QueueKey, *, ahead: bool = False) -> None:
         """Have a key looked at soon. One that runs now runs once more when it is done."""
         if key in self._running:
             self._again[key] = ahead or self._again.get(key, False)
+            return
+        if key in self._held:
+            self._held[key] = ahead or self._held[key]
             return
         if key in self._ahead:
             return
@@ -80,7 +85,8 @@ class Queue:
         self._timers[key] = asyncio.get_running_loop().call_later(delay_seconds, self._due, key)
 
     def cancel_delayed(self, key: QueueKey) -> None:
-        """Drop what `add_after` arranged."""
+        """Drop what `add_after` and `failed` arranged."""
+        self._held.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -103,13 +109,16 @@ class Queue:
     def failed(self, key: QueueKey, *, at_least_seconds: float = 0.0) -> float:
         """Arrange another try, each later than the one before, and say in how many seconds.
 
-        `at_least_seconds` is what the API server asked for (Retry-After).
+        `at_least_seconds` is what the API server asked for (Retry-After): until the delay is over nothing has the key
+        looked at, since what is asked for meanwhile (an edit, the echo of our own status) would not be answered either.
         """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
         delay = delay_seconds(count, first=first, longest=longest, at_least=at_least_seconds)
         self.add_after(key, delay)
+        if at_least_seconds:
+            self._held[key] = False
         return delay
 
     def succeeded(self, key: QueueKey) -> None:
@@ -139,4 +148,4 @@ class Queue:
 
     def _due(self, key: QueueKey) -> None:
         self._timers.pop(key, None)
-        self.add(key)
+        self.add(key, ahead=self._held.pop(key, False))

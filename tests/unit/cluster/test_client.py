@@ -255,13 +255,58 @@ async def test_a_status_is_for_this_very_object(client: Client, answers: Answers
     assert body == {"metadata": {"uid": "uid-of-qwen"}, "status": {"replicas": 1, "warnings": None}}
 
 
-@pytest.mark.parametrize("code", [200, 404, 409])
-async def test_deleting_what_is_gone_or_replaced_is_no_error(client: Client, answers: Answers, code: int) -> None:
+@pytest.mark.parametrize("code", [200, 404])
+async def test_deleting_what_is_gone_is_no_error(client: Client, answers: Answers, code: int) -> None:
     answers.reply(code, status(code))
     await client.delete(as_live(live(CHILD)))
     ((method, _, _, _, body),) = answers.asked
     assert method == "DELETE"
     assert body["preconditions"] == {"uid": live(CHILD)["metadata"]["uid"]}
+
+
+def another(body: dict[str, Any]) -> dict[str, Any]:
+    """A new object of the same name."""
+    return {**body, "metadata": {**body["metadata"], "uid": "uid-of-another"}}
+
+
+async def test_deleting_what_is_replaced_is_no_error(client: Client, answers: Answers) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, another(live(CHILD)))
+    await client.delete(as_live(live(CHILD)))
+    assert [method for method, *_ in answers.asked] == ["DELETE", "GET"]
+
+
+OF_ONE_OBJECT = {
+    "delete": lambda client: client.delete(as_live(live(CHILD))),
+    "annotate": lambda client: client.annotate(as_live(live(CHILD)), {"a": "1"}),
+    "status": lambda client: client.patch_status(as_live(resource()), {"replicas": 1}),
+}
+"""The writes that name an object by its uid, in whatever state it is."""
+
+
+@pytest.mark.parametrize("name", OF_ONE_OBJECT)
+async def test_a_conflict_about_an_object_that_is_still_there_is_no_end_of_it_and_is_tried_again(
+    client: Client, answers: Answers, name: str
+) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, resource() if name == "status" else live(CHILD))
+    with pytest.raises(ApiUnavailable, match="said the server"):
+        await OF_ONE_OBJECT[name](client)
+
+
+@pytest.mark.parametrize("name", ["annotate", "status"])
+async def test_a_conflict_about_an_object_that_is_replaced_or_gone_says_so(
+    client: Client, answers: Answers, name: str
+) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, another(resource() if name == "status" else live(CHILD)))
+    with pytest.raises(ApiConflict):
+        await OF_ONE_OBJECT[name](client)
+    answers.replies.clear()
+    answers.reply(409, status(409))
+    answers.reply(404, status(404))
+    with pytest.raises(ApiNotFound):
+        await OF_ONE_OBJECT[name](client)
 
 
 async def test_a_deletion_that_is_refused_is_told(client: Client, answers: Answers) -> None:

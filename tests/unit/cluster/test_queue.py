@@ -123,6 +123,42 @@ async def test_a_dropped_appointment_does_not_come() -> None:
     assert len(queue) == 0
 
 
+async def test_a_key_that_the_api_server_asks_to_leave_alone_is_left_alone_whatever_is_added_meanwhile() -> None:
+    queue = Queue()
+    queue.add(A)
+    await queue.get()
+    queue.add(A)  # the echo of its own writes
+    queue.failed(A, at_least_seconds=3600)
+    queue.done(A)
+    queue.add(A, ahead=True)
+    queue.add(B)
+    assert await taken(queue, 1) == [B]
+    assert len(queue) == 0
+    queue.cancel_delayed(A)
+    queue.add(A)
+    assert await taken(queue, 1) == [A]
+
+
+async def test_a_key_that_was_left_alone_comes_when_that_time_is_over_and_keeps_the_lane_that_was_asked_for() -> None:
+    queue = Queue()
+    queue.add(B)
+    queue.failed(A, at_least_seconds=0.01)
+    queue.add(A, ahead=True)
+    assert len(queue) == 1
+    async with asyncio.timeout(30):
+        while len(queue) < 2:  # noqa: ASYNC110 # the queue has no event for what has come into it
+            await asyncio.sleep(0.01)
+    assert await taken(queue, 2) == [A, B]
+
+
+async def test_a_key_that_failed_by_itself_is_looked_at_at_once_when_something_happens() -> None:
+    queue = Queue()
+    queue.failed(A)
+    queue.add(A)
+    assert await taken(queue, 1) == [A]
+    queue.cancel_delayed(A)
+
+
 async def taken(queue: Queue, count: int) -> list[QueueKey]:
     """The next keys, each given back at once."""
     keys = []
