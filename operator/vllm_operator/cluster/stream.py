@@ -93,14 +93,10 @@ class WatchStream:
             failure = _begin_of(_FAILURE, lines)
             events = lines if failure < 0 else lines[:failure].removesuffix(b"\n")
             if events:
-                await self._check(events)
-                if self._lists and (bookmark := _begin_of(_BOOKMARK, events)) >= 0:
-                    if _LIST_ENDS not in events[bookmark:].partition(b"\n")[0]:
-                        yield await self._broken("the watch does not say where its first list ends")
-                        return
-                    self._lists = False
-                    self._fate.listed()
-                yield events + b"\n"
+                passed = await self._passed(events)
+                yield passed
+                if passed is LIST_ANEW:
+                    return
             if failure >= 0:
                 await self._pause(lines[failure:].partition(b"\n")[0])
                 yield LIST_ANEW
@@ -138,8 +134,8 @@ class WatchStream:
         self._settled = True
         self._fate.succeeded()
 
-    async def _check(self, events: bytes) -> None:
-        """Take in what came, and make sure that it is events.
+    async def _passed(self, events: bytes) -> bytes:
+        """Take in what came, and make sure that it is events: these, or what has kopf list anew.
 
         Raises:
             aiohttp.ClientPayloadError: it is none, or not only. Something between API server and operator wrote it.
@@ -147,11 +143,20 @@ class WatchStream:
         if events.count(b"\n" + _EVENT) + events.startswith(_EVENT) != events.count(b"\n") + 1:
             message = f"the watch brought what is no event: {events[:_LONGEST_QUOTE].decode(errors='replace')!r}"
             await asyncio.sleep(self._fate.failed(message))
+            if self._lists:
+                return LIST_ANEW
             raise aiohttp.ClientPayloadError(message)
         if self._settled:
             self._fate.alive()
         else:
             self._settle()
+        bookmark = _begin_of(_BOOKMARK, events) if self._lists else -1
+        if bookmark >= 0 and _LIST_ENDS not in events[bookmark:].partition(b"\n")[0]:
+            return await self._broken("the watch does not say where its first list ends")
+        if bookmark >= 0:
+            self._lists = False
+            self._fate.listed()
+        return events + b"\n"
 
     async def _broken(self, message: str) -> bytes:
         """End as a broken connection, after a pause where the watch had not even begun to work.

@@ -112,6 +112,7 @@ async def test_what_is_no_event_breaks_the_connection(nonsense: bytes) -> None:
     assert not got
     assert len(said) == 1
     assert "no event" in broke
+    assert (await read(nonsense, lists=True))[0] == [LIST_ANEW], "what a list cannot be read from is no list"
 
 
 async def test_half_an_event_is_none() -> None:

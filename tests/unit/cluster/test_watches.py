@@ -213,6 +213,23 @@ async def test_a_list_in_a_watch_that_is_not_even_begun_is_given_up_for_pages(
         await session.get(f"http://127.0.0.1:{free_port()}/api/v1/pods?watch=true&sendInitialEvents=true")
 
 
+async def test_watches_are_not_to_be_compressed_and_lists_may_be(session: aiohttp.ClientSession) -> None:
+    """Events come one by one: there is little to compress, and each would have to be flushed by all between."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return web.json_response({})
+
+    asked: list[str] = []
+    application = web.Application()
+    application.router.add_get("/api/v1/pods", answer)
+    async with TestServer(application) as server:
+        for query in ({}, {"watch": "true"}):
+            (await session.get(server.make_url("/api/v1/pods").with_query(query))).close()
+    assert "gzip" in asked[0]
+    assert asked[1] == "identity"
+
+
 async def test_other_requests_are_left_as_they_are(session: aiohttp.ClientSession) -> None:
     async with answering(404) as server:
         assert (await session.get(server.make_url("/apis"))).status == 404
