@@ -8,8 +8,9 @@ import pytest
 
 from tests.chaos.operators import until
 from tests.chaos.scenario import CREATED, NAME, apply, delete
+from tests.support.api import done
 from tests.support.api_proxy import NO_STREAMED_LISTS
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, WATCHED
+from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, WATCHED
 from vllm_operator.cluster.watches import Place
 from vllm_operator.controller import app
 from vllm_operator.settings import Settings
@@ -57,15 +58,16 @@ async def test_what_was_deleted_while_nobody_watched_is_gone_after_the_next_list
         dropped.append(line)
         return None
 
-    def has(namespace: str) -> bool:
-        return api.call("GET", DEPLOYMENT.path(namespace, NAME)).code == 200
+    def settled(namespace: str) -> bool:
+        """Whether nothing is written any more about the model, by which its end would be noticed."""
+        return "observedGeneration" in done(api.call("GET", MODEL.path(namespace, NAME))).get("status", {})
 
     proxy.fault = fault
     caplog.set_level("INFO", "vllm_operator")
     async with operators:
         for namespace in (kept, lost):
             apply(CREATED)(api, namespace)
-        await until(lambda: has(kept) and has(lost), "the models")
+        await until(lambda: settled(kept) and settled(lost), "the models")
         assert len(in_watches) == len(WATCHED), "each kind was asked for so once"
         assert streamed is not any(place == MODELS for place in in_pages)
         asked = len(in_pages)
@@ -76,8 +78,8 @@ async def test_what_was_deleted_while_nobody_watched_is_gone_after_the_next_list
         proxy.send({"type": "ERROR", "object": {"code": 410, "message": "too old resource version: 1 (2)"}}, MODELS)
         gone = f"VLLMModel {lost}/{NAME} is gone, and no watch said so"
         await until(lambda: gone in caplog.messages, "the list that no longer has the model")
-        manager = CONFIG_MAP.path(lost, "vllm-manager")
-        await until(lambda: api.call("GET", manager).code == 404, "the end of what the deleted model needed")
+        catalog = CONFIG_MAP.path(lost, "vllm-catalog")
+        await until(lambda: api.call("GET", catalog).code == 404, "the end of the catalogue that it was in")
         assert in_watches[len(WATCHED) :] == ([MODELS] if streamed else [])
         assert streamed is not (MODELS in in_pages[asked:])
-        assert has(kept)
+        assert settled(kept)
