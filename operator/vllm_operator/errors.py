@@ -5,6 +5,7 @@ OperatorError
 ├── SettingsError        an option has a wrong value
 ├── LoginError           no way to the API server is configured
 ├── NotLeading           another replica is the one that writes, or may be by now
+├── NoStreamedList       a watch that was to begin with a list cannot, or not here: list in pages
 └── ApiError             the API server did not do what was asked
     ├── ApiUnavailable   it did not answer, or cannot now: try again
     │   └── ApiSilent    it did not answer at all: whatever is asked next will not be answered either
@@ -47,6 +48,10 @@ class LoginError(OperatorError):
 
 class NotLeading(OperatorError):  # noqa: N818 # named for the state, as the log says it
     """Another replica of the operator is the one that writes, or may be by now: nothing was sent."""
+
+
+class NoStreamedList(OperatorError):  # noqa: N818 # named for the state, as client-go falls back from it
+    """A watch that was to begin with a list of what is there cannot, or not through what stands between."""
 
 
 class ApiError(OperatorError):

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.operators import until, until_true
 from tests.chaos.scenario import CREATED, NAME, apply, delete
 from tests.support.api import done
-from tests.support.api_proxy import CONFLICT, GONE, TOO_MANY, UNAUTHORIZED, Loss, Refusal
+from tests.support.api_proxy import CONFLICT, GONE, NO_STREAMED_LISTS, TOO_MANY, UNAUTHORIZED, Loss, Refusal
 from vllm_operator.cluster import patience, stream, watches
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, SECRET
 from vllm_operator.cluster.watches import Place
@@ -218,6 +218,8 @@ async def test_a_list_whose_next_page_has_expired_is_begun_anew(
     seen: list[str] = []
 
     def fault(call: Call) -> Fault:
+        if call.streams_list:
+            return NO_STREAMED_LISTS
         if call.place != MODELS or call.watches or "continue" not in call.query:
             return None
         seen.append(call.query["continue"])

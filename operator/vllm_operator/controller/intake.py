@@ -113,6 +113,8 @@ class Listing:
         self._intake = intake
         self._cache = cache
         self._place = (kind, namespace)
+        self.is_over = False
+        """Whether all of it is in the cache."""
         self._unseen = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
         cache.set_listed(*self._place, listed=False)
 
@@ -129,6 +131,7 @@ class Listing:
                 logger.info("%s %s is gone, and no watch said so", kind.kind, key)
                 self._intake.deleted(kind, live)
         self._unseen = {}
+        self.is_over = True
         self._cache.set_listed(*self._place, listed=True)
 
 

@@ -43,7 +43,7 @@ from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
 from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
-from vllm_operator.render.children import children
+from vllm_operator.render.children import remembered_children
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.rollout import exclusion
@@ -184,7 +184,7 @@ def _rendered(
     model: VLLMModel, context: RenderContext, observation: Observation
 ) -> tuple[list[Mapping[str, Any]], Choice]:
     """The children as they are rendered, but for pods that are kept."""
-    rendered = children(model, context)
+    rendered = remembered_children(model, context)
     choice = template.chosen(model, observation, rendered)
     return template.with_chosen(model, rendered, choice, observation.release), choice
 

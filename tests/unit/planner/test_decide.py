@@ -38,6 +38,7 @@ from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import catalog_interval, decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
+from vllm_operator.render.children import _renderings
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import shared as rendered_shared
 
@@ -115,6 +116,17 @@ def test_nothing_to_do_is_the_empty_plan_whatever_the_time() -> None:
     raw, found, engine = settled()
     assert decide(observation(raw, found, engine)) == Plan()
     assert decide(observation(raw, found, engine, now=LATER)) == Plan()
+
+
+def test_a_decision_changes_nothing_of_what_is_remembered_of_the_rendering() -> None:
+    raw, found, engine = settled(engine={"env": [{"name": "A", "value": "1"}]}, auth={"generate": True})
+    decide(observation(raw, found, engine))
+    (rendering,) = (one for one in _renderings._values.values() if one.model.uid == raw["metadata"]["uid"])  # noqa: SLF001 # what is remembered is the point
+    before = copy.deepcopy(rendering.children)
+    for engines in ((engine,), (), (pod(ready=False),)):
+        decide(observation(raw, found, *engines))
+        decide(observation(raw, {}, *engines))
+    assert rendering.children == before
 
 
 def test_a_resource_that_is_gone_or_going_is_left_to_garbage_collection() -> None:
