@@ -171,7 +171,7 @@ async def test_watches_that_end_again_and_again_lose_nothing(
             scale(number)(api, namespace)
             (proxy.end_watches if number % 2 else proxy.break_connections)()
             await until(follows(api, namespace, number), f"edit {number}")
-        await until_true(operators.follows, "an operator that is ready again")
+        await until_true(operators.idles, "an operator that is ready again")
 
 
 async def test_a_watch_that_ends_silently_is_begun_again_where_it_stood(
