@@ -92,7 +92,7 @@ class FakeApiServer:
             return web.Response(status=status, headers=headers, body=content)
         if "watch" in verbs:
             return await self._stream(request, kind, lists="list" in verbs)
-        self.pages += "list" in verbs
+        self.pages += "list" in verbs and kind in WATCHED and "!=" not in request.query.get("labelSelector", "")
         metadata = {"resourceVersion": "1"}
         return web.json_response({"kind": f"{kind.kind}List", "metadata": metadata, "items": []})
 

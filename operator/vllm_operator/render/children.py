@@ -52,6 +52,11 @@ def remembered_children(model: VLLMModel, context: RenderContext) -> tuple[Mappi
     return known.children
 
 
+def forget_children() -> None:
+    """Render every model anew: for tests, in which another version of the operator takes over within one process."""
+    _renderings.clear()
+
+
 def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
     """The objects that belong to the model, in the order in which they are written: what pods need comes first.
 
