@@ -45,6 +45,7 @@ from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
 from vllm_operator.render.children import remembered_children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.objects import deployment_of
 from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.rollout import exclusion
 from vllm_operator.render.service import url
@@ -83,7 +84,7 @@ def decide(observation: Observation) -> Plan:
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
     taken = _foreign(model, desired, observation)
-    subject = _subject(model, observation, desired, keys, choice)
+    subject = _subject(model, observation, desired, keys=keys, choice=choice, view=view)
     if taken:
         told = _status(observation, subject, view, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
@@ -193,26 +194,18 @@ def _rollout(
     model: VLLMModel, desired: Sequence[Mapping[str, Any]], choice: Choice, observation: Observation
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
-    deployment = _deployment(desired)
+    deployment = deployment_of(desired)
     live = observation.children.get(key_of(deployment))
     seen = Seen.of(live.body, _bodies(observation), engines(observation)) if live else None
-    excluded = _excluded(model, deployment, observation)
+    excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
     return RolloutView(
         model=model.name,
         planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
         seen=seen,
+        excluded=excluded,
         revision=choice.revisions[0]["metadata"]["name"],
         told=observation.raw.get("status", {}).get("rollout"),
     )
-
-
-def _deployment(desired: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return next(child for child in desired if child["kind"] == "Deployment")
-
-
-def _excluded(model: VLLMModel, deployment: Mapping[str, Any], observation: Observation) -> str:
-    """What keeps two engines of it from being there at the same time."""
-    return exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
 
 
 def _led(child: Mapping[str, Any], view: RolloutView) -> Mapping[str, Any]:
@@ -301,19 +294,20 @@ def _subject(
     model: VLLMModel,
     observation: Observation,
     desired: Sequence[Mapping[str, Any]],
+    *,
     keys: Standing,
     choice: Choice,
+    view: RolloutView,
 ) -> Subject:
     """What warnings are about."""
-    deployment = _deployment(desired)
     return Subject(
         model=model,
-        deployment=deployment,
+        deployment=deployment_of(desired),
         keys=keys,
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
         budgets=observation.budgets,
-        excluded=_excluded(model, deployment, observation),
+        excluded=view.excluded,
         restart_warning=choice.warning,
         pending_template=choice.pending,
     )

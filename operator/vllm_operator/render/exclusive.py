@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.names import POD_TEMPLATE_HASH
 from vllm_operator.render.selectors import selects
 from vllm_operator.render.untyped import items, part, words
 
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 
 _CONTAINERS: Final = ("containers", "initContainers")
 _HOSTNAME: Final = "kubernetes.io/hostname"
-
-_REVISION: Final = "pod-template-hash"
-"""Label that the Deployment's controller gives to the pods of one revision."""
 
 
 def one_per_node(template: Mapping[str, Any]) -> bool:
@@ -40,7 +38,7 @@ def _keeps_apart(template: Mapping[str, Any]) -> bool:
     affinity = part(template, "spec", "affinity", "podAntiAffinity")
     return any(
         term.get("topologyKey") == _HOSTNAME
-        and _REVISION not in words(term, "matchLabelKeys")
+        and POD_TEMPLATE_HASH not in words(term, "matchLabelKeys")
         and "labelSelector" in term  # one that is missing selects nothing, an empty one everything
         and selects(part(term, "labelSelector"), labels)
         for term in items(affinity, "requiredDuringSchedulingIgnoredDuringExecution")
