@@ -22,7 +22,8 @@ from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
-from vllm_operator.planner.decide import decide, engines
+from vllm_operator.planner.decide import decide
+from vllm_operator.planner.engines import engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation

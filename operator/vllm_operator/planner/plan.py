@@ -116,6 +116,10 @@ class Write:
     reason: str = field(compare=False)
     """Why it is written, for logs and people: `missing`, or the fields that differ."""
     wave: Wave = field(default=Wave.REST, compare=False)
+    counted_by: str = field(default="", compare=False)
+    """Which writes are repeats of one another; empty where those of the same desired object are."""
+    step: bool = field(default=False, compare=False)
+    """Whether everything is there that was written before: this follows from it, and repairs nothing."""
 
 
 @dataclass(frozen=True, slots=True)

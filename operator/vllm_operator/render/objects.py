@@ -72,6 +72,11 @@ def hashed(desired: dict[str, Any], secret_entries: frozenset[str] = frozenset()
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
 
 
+def hash_of(desired: Mapping[str, Any]) -> str:
+    """The annotation by which this desired state is told from others; empty where an object has none."""
+    return str(desired["metadata"].get("annotations", {}).get(names.DESIRED_HASH, ""))
+
+
 def deployment_of(children: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The Deployment among the children of a model; there is one."""
     return next(child for child in children if child["kind"] == "Deployment")
