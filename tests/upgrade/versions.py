@@ -38,7 +38,9 @@ def program(version: str) -> tuple[str, ...]:
 
 
 def _earlier() -> list[_Replacement]:
-    def as_rendered(_: VLLMModel, rendered: Sequence[Mapping[str, Any]], __: Choice) -> list[Mapping[str, Any]]:
+    def as_rendered(
+        _model: VLLMModel, rendered: Sequence[Mapping[str, Any]], _choice: Choice, _release: str
+    ) -> list[Mapping[str, Any]]:
         return list(rendered)
 
     status_of = status.status_of
