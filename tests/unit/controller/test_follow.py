@@ -13,7 +13,7 @@ from tests.support.resources import as_live, live, resource
 from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.client import Identity
+from vllm_operator.cluster.client import Identities, Identity
 from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
@@ -62,13 +62,11 @@ class Nothing:
         """The next error, if it is about this kind."""
         await self.check_served(kind)
 
-    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> Identities:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
         await self.check_served(kind)
-        empty: tuple[Identity, ...] = ()
-        for nothing in empty:
-            yield nothing
+        return Identities(0, ())
 
 
 class Fickle:
@@ -393,13 +391,13 @@ class Spaces(Nothing):
         if error := self.answers[namespace]:
             raise error
 
-    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, namespace: str | None = None) -> Identities:
         """One model in each namespace that lets itself be listed."""
         assert namespace is not None
         if error := self.answers[namespace]:
             raise error
-        if kind is MODEL:
-            yield Identity(namespace, "qwen", f"uid-of-{namespace}")
+        found = (Identity(namespace, "qwen", f"uid-of-{namespace}", 10),) if kind is MODEL else ()
+        return Identities(0, found)
 
 
 def model_in(namespace: str) -> LiveObject:
@@ -470,7 +468,7 @@ async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
     gone = resource("gone", namespace="there")
     made.cache.put(MODEL, as_live(gone))
     client.answers["here"] = FORBIDDEN
-    assert await follow._drop_stale(made)  # noqa: SLF001 # the unit under test
+    assert await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
     assert made.cache.get(MODEL, Key("there", "gone")) is None
     assert made.cache.get(MODEL, Key("here", "qwen")), "nobody said that it is gone"
     assert made.unfollowed == ["here"]
