@@ -110,9 +110,9 @@ def test_the_log_is_followed_across_its_rotation(tmp_path: Path) -> None:
     assert [write.target.name for write in log.writes] == ["a", "b"]
 
 
-def test_a_model_is_owed_itself_six_children_and_a_status() -> None:
+def test_a_model_is_owed_itself_seven_children_and_a_status() -> None:
     assert sorted(target.resource for target in owed(works("here", 1))) == [
-        "configmaps", "deployments", "secrets", "serviceaccounts", "services", "services",
+        "configmaps", "controllerrevisions", "deployments", "secrets", "serviceaccounts", "services", "services",
         "vllmmodels", "vllmmodels/status",
     ]  # fmt: skip
 

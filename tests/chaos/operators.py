@@ -105,11 +105,16 @@ class Operators:
                 return answer.status, await answer.text()
         return 0, ""
 
+    async def follows(self) -> bool:
+        """Whether it is ready, and the one that writes."""
+        ready, metrics = await self.get("/readyz"), await self.get("/metrics")
+        return ready[0] == 200 and "\nvllm_operator_leader 1.0\n" in metrics[1]
+
     async def settle(self) -> None:
         """Until nobody has written anything for a while."""
         async with asyncio.timeout(SETTLE_SECONDS):
             seen = -1
-            while seen != len(self.proxy.done) or (await self.get("/readyz"))[0] != 200:
+            while seen != len(self.proxy.done) or not await self.follows():
                 seen = len(self.proxy.done)
                 await asyncio.sleep(QUIET_SECONDS)
 

@@ -54,9 +54,12 @@ def objects(api: Api, namespace: str, listed: Iterable[tuple[str, str, str]]) ->
 
 
 def snapshot(found: Iterable[Mapping[str, Any]], namespace: str) -> Snapshot:
-    """Objects by kind and name, without what differs between two namespaces."""
+    """Objects by kind and name, without what differs between two namespaces; revisions also by their numbers."""
     return {
-        f"{one['kind']} {neutral(one['metadata']['name'], namespace)}": _comparable(one, namespace) for one in found
+        " ".join((one["kind"], neutral(one["metadata"]["name"], namespace), str(one.get("revision", "")))): _comparable(
+            one, namespace
+        )
+        for one in found
     }
 
 

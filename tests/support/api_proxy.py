@@ -55,8 +55,8 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        """Whether it may change something."""
-        return self.method != "GET"
+        """Whether it may change something, beside the Lease that is renewed all the time."""
+        return self.method != "GET" and "/leases" not in self.path
 
     @property
     def watches(self) -> bool:

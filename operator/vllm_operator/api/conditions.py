@@ -61,8 +61,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     """A changed spec is on its way to the engines."""
     ROLLOUT_WAITS = "RolloutWaits"
-    """The next engine of a rollout has found no node for longer than surgeTimeoutSeconds, and spec.rollout lets no old
-    one go for it, or that would not help. The message says what would."""
+    """The next engine of a rollout finds no node, and no old one may go for it, or would help: see the message."""
     ROLLOUT_BLOCKED = "RolloutBlocked"
     """A changed spec cannot reach the engines: spec.rollout lets none go, and none come beside them."""
     ROLLOUT_PAUSED = "RolloutPaused"

@@ -33,7 +33,7 @@ from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     import aiohttp
 
@@ -170,17 +170,29 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence, followed)
         telemetry.watch_queue(lambda: len(components.queue))
         telemetry.watch_namespaces(lambda: len(components.unfollowed))
-        tasks = [group.create_task(serve(settings, telemetry), name="telemetry")]
-        if await _served_before_stop(components, stop):
-            tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
-            tasks.append(group.create_task(_stand(elector, telemetry.synced), name="election"))
-            try:
-                registry = _registry(components, info.server, watching)
-                await _watch(configured, registry, elector, tasks, stop, scope=scope)
-            finally:
-                await elector.stand_down()  # where kopf was cancelled, it calls nobody
-        for task in tasks:
-            task.cancel()
+        registry = _registry(components, info.server, watching)
+        await _work(components, group, elector, functools.partial(_watch, configured, registry), stop)
+
+
+async def _work(
+    components: Components,
+    group: asyncio.TaskGroup,
+    elector: LeaderElector,
+    watch: Callable[..., Awaitable[None]],
+    stop: asyncio.Event,
+) -> None:
+    """Serve health and metrics, follow the cluster and stand for election for as long as `watch` runs."""
+    telemetry = components.telemetry
+    tasks = [group.create_task(serve(components.settings, telemetry), name="telemetry")]
+    if await _served_before_stop(components, stop):
+        tasks.append(group.create_task(follow(components, telemetry.synced), name="follow"))
+        tasks.append(group.create_task(_stand(elector, telemetry.synced), name="election"))
+        try:
+            await watch(elector, tasks, stop, scope=components.client.scope)
+        finally:
+            await elector.stand_down()  # where kopf was cancelled, it calls nobody
+    for task in tasks:
+        task.cancel()
 
 
 def _certificates(info: kopf.ConnectionInfo) -> CertificateFiles | None:
