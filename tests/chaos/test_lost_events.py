@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,6 @@ from vllm_operator.cluster.watches import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from tests.chaos.operators import Operators
     from tests.support.api import Api
@@ -34,7 +33,13 @@ pytestmark = pytest.mark.api_server
 EVERY = int(os.environ.get("CHAOS_EVERY", "5"))
 """Every which event is one to be lost; 1 for all of them."""
 
-RESYNC_SECONDS = 2.0
+GIVEN: Mapping[str, Any] = {
+    "resync_seconds": 2.0,
+    "lease_duration_seconds": 30.0,
+    "renew_deadline_seconds": 20.0,
+    "retry_period_seconds": 2.0,
+}
+"""Of the operators here. None of them is killed: a Lease that lasts lets them work on a machine that is busy."""
 
 
 class Losses:
@@ -75,7 +80,7 @@ async def test_whichever_event_is_lost_what_stands_in_the_end_is_what_would_stan
     proxy: ApiProxy,
     new_namespace: Callable[[], str],
 ) -> None:
-    operators.given["resync_seconds"] = RESYNC_SECONDS
+    operators.given |= GIVEN
     async with operators:
         wanted, cases = dict[str, Ending](), dict[str, dict[str, int]]()
         undisturbed = new_namespace()
@@ -120,7 +125,11 @@ class Snapshot:
 
     def fault(self, call: Call) -> Fault:
         """The first list of each kind is that of the snapshot."""
-        if not call.lists or call.place not in self.pages:
+        if call.place not in self.pages:
+            return None
+        if call.query.get("sendInitialEvents") == "true":
+            return Refusal(422, "sendInitialEvents is forbidden", reason="Invalid")  # so that it lists instead
+        if not call.lists:
             return None
         page = self.pages.pop(call.place)
         if self._newest:
@@ -155,7 +164,7 @@ async def _start_from_an_older_list(
     *,
     lost: bool,
 ) -> None:
-    operators.given["resync_seconds"] = RESYNC_SECONDS
+    operators.given |= GIVEN
     edited, deleted, created = (new_namespace() for _ in range(3))
     async with operators:
         for namespace in (edited, deleted):
@@ -185,7 +194,7 @@ async def test_a_list_of_an_older_moment_ends_nothing_and_is_not_believed(
     new_namespace: Callable[[], str],
 ) -> None:
     """As of an API server whose watch cache is behind, where it shows that to those who ask for the newest state."""
-    operators.given["resync_seconds"] = RESYNC_SECONDS
+    operators.given |= GIVEN
     edited, created = new_namespace(), new_namespace()
     async with operators:
         apply(CREATED)(api, edited)
