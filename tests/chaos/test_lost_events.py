@@ -35,9 +35,9 @@ EVERY = int(os.environ.get("CHAOS_EVERY", "5"))
 
 GIVEN: Mapping[str, Any] = {
     "resync_seconds": 2.0,
-    "lease_duration_seconds": 30.0,
-    "renew_deadline_seconds": 20.0,
-    "retry_period_seconds": 2.0,
+    "lease_duration_seconds": 30,
+    "renew_deadline_seconds": 20,
+    "retry_period_seconds": 2,
 }
 """Of the operators here. None of them is killed: a Lease that lasts lets them work on a machine that is busy."""
 

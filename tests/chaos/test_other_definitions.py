@@ -24,9 +24,9 @@ pytestmark = pytest.mark.api_server
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/vllmmodels.vllm.echo-roots.io"
 GIVEN = {
     "resync_seconds": 2.0,
-    "lease_duration_seconds": 30.0,
-    "renew_deadline_seconds": 20.0,
-    "retry_period_seconds": 2.0,
+    "lease_duration_seconds": 30,
+    "renew_deadline_seconds": 20,
+    "retry_period_seconds": 2,
 }
 
 

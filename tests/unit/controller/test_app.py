@@ -258,7 +258,7 @@ def test_each_error_is_told_however_deep_it_is_in_groups(
         raise ExceptionGroup("all", [inner, OperatorError("and another")])
 
     monkeypatch.setattr(app, "run", lambda _: None)
-    monkeypatch.setattr(app.asyncio, "run", fail)
+    monkeypatch.setattr("vllm_operator.controller.app.asyncio.run", fail)
     monkeypatch.setattr(app, "from_environment", Settings)
     with pytest.raises(SystemExit):
         app.main()
