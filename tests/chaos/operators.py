@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,15 +29,11 @@ QUIET_SECONDS = 1.5
 within that time, since a first failure is tried again after 0.2 s."""
 
 SETTLE_SECONDS = 120.0
-QUICK = {"lease_duration_seconds": 2, "renew_deadline_seconds": 1.5, "retry_period_seconds": 0.2}
-"""Where there is a lease: the next operator need not wait long for that of one that was killed."""
 
 
 def settings(**given: Any) -> Settings:
-    """Of an operator in a test."""
-    known = {option.name for option in dataclasses.fields(Settings)}
-    quick = {name: value for name, value in QUICK.items() if name in known}
-    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{**quick, **given})
+    """Of an operator in a test: in the pod of the one before it, whose Lease it goes on with at once."""
+    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{"pod": "chaos", **given})
 
 
 class Operators:
@@ -105,17 +100,18 @@ class Operators:
                 return answer.status, await answer.text()
         return 0, ""
 
-    async def follows(self) -> bool:
-        """Whether it is ready, and the one that writes."""
+    async def idles(self) -> bool:
+        """Whether it is ready, the one that writes, and has nothing to look at."""
         ready, metrics = await self.get("/readyz"), await self.get("/metrics")
-        return ready[0] == 200 and "\nvllm_operator_leader 1.0\n" in metrics[1]
+        idle = {"vllm_operator_leader 1.0", "vllm_operator_queue_length 0.0"} <= set(metrics[1].splitlines())
+        return ready[0] == 200 and idle and not self.proxy.busy
 
     async def settle(self) -> None:
-        """Until nobody has written anything for a while."""
+        """Until nobody has asked or written anything for a while, and nothing is left to look at."""
         async with asyncio.timeout(SETTLE_SECONDS):
             seen = -1
-            while seen != len(self.proxy.done) or not await self.follows():
-                seen = len(self.proxy.done)
+            while seen != self.proxy.asked or not await self.idles():
+                seen = self.proxy.asked
                 await asyncio.sleep(QUIET_SECONDS)
 
 

@@ -46,8 +46,8 @@ class Supervision:
         self._running[component.name] = _Running(component, self._spawn(component))
         self._save()
 
-    def until(self, what: str, works: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Wait until it works.
+    def until(self, what: str, works: Callable[[], bool], seconds: float = 240.0) -> None:
+        """Wait until it works. Patience costs nothing: a component that dies ends the wait at once.
 
         Raises:
             ClusterError: it took too long, or a component died meanwhile; with the last lines of the logs.

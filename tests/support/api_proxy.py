@@ -56,7 +56,12 @@ class Call:
     @property
     def writes(self) -> bool:
         """Whether it may change something, beside the Lease that is renewed all the time."""
-        return self.method != "GET" and "/leases" not in self.path
+        return self.method != "GET" and not self.elects
+
+    @property
+    def elects(self) -> bool:
+        """Whether it is about the Lease."""
+        return "/leases" in self.path
 
     @property
     def watches(self) -> bool:
@@ -171,6 +176,8 @@ class ApiProxy:
         """Of lists, instead of what operators ask for; 0 leaves it as it is."""
         self.tls: ssl.SSLContext | None = None
         """How it speaks to operators, where it has a certificate of its own; to be set before it starts."""
+        self.asked = 0
+        """Requests so far, without those about the Lease."""
         self.done: list[Done] = []
         """The writes that the API server answered."""
         self.calls: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -198,6 +205,11 @@ class ApiProxy:
     def url(self) -> str:
         """Where the operator of this generation finds the API server."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}/generation-{self.generation}"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way that is no watch, and not about the Lease."""
+        return any(not (call.watches or call.elects) for call in list(self._tasks.values()))
 
     def kubeconfig(self, folder: Path) -> Path:
         """Written for the operator of this generation."""
@@ -309,6 +321,7 @@ class ApiProxy:
     async def _answer(self, request: web.Request, call: Call, task: asyncio.Task[Any]) -> web.StreamResponse:
         if call.generation in self._cut:
             return _broken(request)
+        self.asked += not call.elects
         if call.place is not None:
             self.calls[call.place.kind.plural, "watch" if call.watches else "list"] += 1
         fault = self.fault(call)

@@ -191,12 +191,13 @@ def test_14_and_15_a_restarted_container_is_back_only_after_a_completed_prompt_a
 
 @contextlib.contextmanager
 def cut_off(site: Site) -> Iterator[None]:
-    """Drop all packets from and to the operator."""
-    (operator,) = json.loads(operator_kubectl(site, "get", "pods", "-o", "json"))["items"]
-    address = operator["status"]["podIP"]
+    """Drop all packets from and to the operators, be it the one that leads or one that stands by."""
+    operators = json.loads(operator_kubectl(site, "get", "pods", "-o", "json"))["items"]
+    addresses = ", ".join(operator["status"]["podIP"] for operator in operators)
     chains = "\n".join(
         f"add chain inet cut {hook} {{ type filter hook {hook} priority -10; }}\n"
-        f"add rule inet cut {hook} ip saddr {address} drop\nadd rule inet cut {hook} ip daddr {address} drop"
+        f"add rule inet cut {hook} ip saddr {{ {addresses} }} drop\n"
+        f"add rule inet cut {hook} ip daddr {{ {addresses} }} drop"
         for hook in ("input", "forward", "output")
     )
     done = site.cluster.run_inside(["nft", "-f", "-"], input=f"add table inet cut\n{chains}\n")
