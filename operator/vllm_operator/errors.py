@@ -6,6 +6,7 @@ OperatorError
 ├── LoginError           no way to the API server is configured
 ├── StoreWentBack        what the API server holds is older than what it held before
 ├── NotLeading           another replica is the one that writes, or may be by now
+├── NoStreamedList       a watch that was to begin with a list cannot, or not here: list in pages
 └── ApiError             the API server did not do what was asked
     ├── ApiUnavailable   it did not answer, or cannot now: try again
     │   └── ApiSilent    it did not answer at all: whatever is asked next will not be answered either
@@ -52,6 +53,10 @@ class NotLeading(OperatorError):  # noqa: N818 # named for the state, as the log
 
 class StoreWentBack(OperatorError):  # noqa: N818 # named for the state, as the log says it
     """What the API server holds is older than what it held before: the versions of objects say nothing any more."""
+
+
+class NoStreamedList(OperatorError):  # noqa: N818 # named for the state, as client-go falls back from it
+    """A watch that was to begin with a list of what is there cannot, or not through what stands between."""
 
 
 class ApiError(OperatorError):

@@ -15,7 +15,7 @@ from vllm_operator.controller import app
 from vllm_operator.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     import pytest
@@ -29,11 +29,19 @@ QUIET_SECONDS = 1.5
 within that time, since a first failure is tried again after 0.2 s."""
 
 SETTLE_SECONDS = 120.0
+LEASE: Mapping[str, Any] = {
+    "lease_duration_seconds": 30,
+    "renew_deadline_seconds": 20.0,
+    "retry_period_seconds": 1.0,
+    "pod": "operator",
+}
+"""No operator loses it because the machine is busy, and none waits for that of one that was killed: each is the next
+process of the same pod."""
 
 
 def settings(**given: Any) -> Settings:
-    """Of an operator in a test: in the pod of the one before it, whose Lease it goes on with at once."""
-    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{"pod": "chaos", **given})
+    """Of an operator in a test."""
+    return Settings(workers=4, listen_host="127.0.0.1", listen_port=free_port(), **{**LEASE, **given})
 
 
 class Operators:

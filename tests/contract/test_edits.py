@@ -102,6 +102,10 @@ SUPPORTED: Final = [path for path in leaf_paths() if not path.startswith(IMMUTAB
 NOT_TRIED: Final = {
     "parallelism.nodes": "has no effect",
     "accelerator.memory": "has no effect",
+    **{
+        f"rollout.{field}": "is in no child at rest: the planner reads it while engines are replaced"
+        for field in ("minAvailable", "surgeTimeoutSeconds", "paused", "templateUpdates", "revisionHistoryLimit")
+    },
     "monitoring.intervalSeconds": "is the PodMonitor's, of which this API server knows nothing",
     "monitoring.labels": "is the PodMonitor's, of which this API server knows nothing",
     **{

@@ -19,6 +19,7 @@ from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_operator.cluster.kinds import CHILDREN as CHILDREN_KINDS
+from vllm_operator.planner.pace import PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +74,13 @@ def requests(namespace: Namespace) -> dict[str, int]:
 
 
 def quiet(namespace: Namespace, operator: OperatorProcess) -> dict[str, int]:
-    """The requests so far, once the operator has looked at all that happened before."""
+    """The requests so far, once the operator has looked at all that happened before, and told what it held back."""
 
     def look() -> dict[str, int]:
         before, looks = requests(namespace), operator.looks()
         namespace.kubectl("annotate", "vllmmodel", "qwen", "--overwrite", f"seen-after={looks}")
         operator.wait_for_look(looks)
+        time.sleep(2 * PAUSE.total_seconds())
         return before if requests(namespace) == before else {}
 
     return until(look, what="an operator that has nothing to write")

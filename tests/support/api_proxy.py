@@ -79,6 +79,11 @@ class Call:
         return self.place is not None and not self.watches and self.query.get("limit") != "1"
 
     @property
+    def streams_list(self) -> bool:
+        """Whether it is a watch that begins with a list."""
+        return self.watches and self.query.get("sendInitialEvents") == "true"
+
+    @property
     def namespace(self) -> str:
         """In which it writes or reads; empty where in none or in all."""
         _, found, rest = self.path.partition("/namespaces/")
@@ -139,6 +144,8 @@ GONE = Refusal(410, "the provided continue parameter is too old", reason="Expire
 CONFLICT = Refusal(409, "the object has been modified", reason="Conflict")
 TOO_MANY = Refusal(429, "too many requests", {"Retry-After": "1"}, reason="TooManyRequests")
 UNAUTHORIZED = Refusal(401, "Unauthorized", reason="Unauthorized")
+NO_STREAMED_LISTS = Refusal(422, "sendInitialEvents: Forbidden: for watch unless WatchList is on", reason="Invalid")
+"""As API servers answer whose feature WatchList is off."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,33 @@ _LOOK_SECONDS = 0.05
 """How often a watch looks whether its client has gone: whatever still runs keeps kopf from ending."""
 
 
+REFUSED: Failure = (422, {}, b'{"message":"sendInitialEvents: Forbidden: for watch unless WatchList is enabled"}')
+
+
+class StreamedLists(enum.Enum):
+    """What it makes of a watch that is to begin with a list (`sendInitialEvents`)."""
+
+    SERVED = enum.auto()
+    REFUSED = enum.auto()
+    """As API servers do whose feature WatchList is off."""
+    IGNORED = enum.auto()
+    """What is there is sent, and no word that it was all; bookmarks come all the same."""
+    ENDLESS = enum.auto()
+    """As it is ignored, and nothing more comes; or a proxy holds back the end."""
+
+
 class FakeApiServer:
     """What it serves, and what it was asked."""
 
     def __init__(self) -> None:
+        self.streamed_lists = StreamedLists.SERVED
         self.served: set[Kind] = set(WATCHED)
         self.failures: defaultdict[tuple[Kind, str], list[Failure | None]] = defaultdict(list)
         """Answers to the next requests for a kind, by `check`, `list` and `watch`; None breaks the connection."""
         self.asked: list[tuple[Kind, str]] = []
+        """By the same words; a watch that begins with a list is both."""
+        self.pages = 0
+        """How many lists were asked for as lists."""
         self.address = ""
         self.lease: dict[str, Any] | None = None
         self.lease_failures: list[Failure] = []
@@ -59,18 +79,20 @@ class FakeApiServer:
             return web.Response(status=404)
         if kind is None:
             return web.json_response(self._discovery(request.path))
-        verb = "watch" if "watch" in request.query else "check" if request.query.get("limit") == "1" else "list"
-        self.asked.append((kind, verb))
-        if self.failures[kind, verb] or kind not in self.served:
-            failure = self.failures[kind, verb].pop(0) if self.failures[kind, verb] else GONE
+        verbs = self._verbs(request)
+        self.asked += [(kind, verb) for verb in verbs]
+        failures = next((found for verb in verbs if (found := self.failures[kind, verb])), [])
+        if failures or kind not in self.served:
+            failure = failures.pop(0) if failures else GONE
             if failure is None:
                 assert request.transport
                 request.transport.close()
                 return web.Response()
             status, headers, content = failure
             return web.Response(status=status, headers=headers, body=content)
-        if verb == "watch":
-            return await self._stream(request, kind)
+        if "watch" in verbs:
+            return await self._stream(request, kind, lists="list" in verbs)
+        self.pages += "list" in verbs and kind in WATCHED and "!=" not in request.query.get("labelSelector", "")
         metadata = {"resourceVersion": "1"}
         return web.json_response({"kind": f"{kind.kind}List", "metadata": metadata, "items": []})
 
@@ -111,11 +133,25 @@ class FakeApiServer:
             ]
         }
 
-    async def _stream(self, request: web.Request, kind: Kind) -> web.StreamResponse:
+    @staticmethod
+    def _verbs(request: web.Request) -> tuple[str, ...]:
+        """What is asked for."""
+        if "watch" not in request.query:
+            return ("check",) if request.query.get("limit") == "1" else ("list",)
+        return ("list", "watch") if request.query.get("sendInitialEvents") == "true" else ("watch",)
+
+    async def _stream(self, request: web.Request, kind: Kind, *, lists: bool) -> web.StreamResponse:
+        if lists and self.streamed_lists is StreamedLists.REFUSED:
+            status, headers, content = REFUSED
+            return web.Response(status=status, headers=headers, body=content)
         stream: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
         self._streams[kind].append(stream)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
+        if lists and self.streamed_lists is not StreamedLists.ENDLESS:
+            ends = {"k8s.io/initial-events-end": "true"} if self.streamed_lists is StreamedLists.SERVED else {}
+            metadata = {"resourceVersion": "1", "annotations": ends}
+            stream.put_nowait({"type": "BOOKMARK", "object": {"kind": kind.kind, "metadata": metadata}})
         while request.transport is not None and not request.transport.is_closing():
             with contextlib.suppress(TimeoutError):
                 event = await asyncio.wait_for(stream.get(), _LOOK_SECONDS)

@@ -32,6 +32,10 @@ class Bounded(Generic[K, V]):
         while len(self._values) > self._most:
             del self._values[next(iter(self._values))]
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+
     def forget(self, key: K) -> None:
         """Drop the value of a key, if there is one."""
         self._values.pop(key, None)

@@ -50,6 +50,9 @@ KEY_ORIGIN: Final = f"{GROUP}/api-key"
 INSTANCE: Final = "app.kubernetes.io/instance"
 """Label of a child: the model's instance name."""
 
+POD_TEMPLATE_HASH: Final = "pod-template-hash"
+"""Label that the Deployment's controller gives to the pods of one ReplicaSet, which are those of one template."""
+
 KEPT_FOR: Final = f"{GROUP}/kept-for"
 """Label of a claim that is no model's child and that the operator has made: the instance name of its model.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from vllm_operator.api import json_text
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.api.meta import FIELD_MANAGER
+from vllm_operator.api.names import MANAGED_BY, MANAGER
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
@@ -33,9 +34,11 @@ from vllm_operator.errors import (
 from vllm_operator.planner.status_parts import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from vllm_operator.cluster.kinds import Kind
+
+T = TypeVar("T")
 
 _NEVER: Final = "1"
 """Resource version that no object has: a write that names it makes an object, and never changes one that is there."""
@@ -131,7 +134,8 @@ class Client:
             ApiConflict: a new object has its name.
         """
         path = kind_of(live.kind).path(live.namespace, live.name)
-        return await self._merge(path, {"metadata": {"uid": live.uid, "annotations": dict(annotations)}})
+        body = {"metadata": {"uid": live.uid, "annotations": dict(annotations)}}
+        return await self._of_this_very(live, self._merge(path, body))
 
     async def patch_status(self, model: LiveObject, status: Mapping[str, Any]) -> LiveObject:
         """Replace the status of this very model: what it holds beside `status` is taken out.
@@ -142,7 +146,8 @@ class Client:
             ApiInvalid: the definition of the resource does not allow parts of it; the error names them.
         """
         path = MODEL.path(model.namespace, model.name, "status")
-        return await self._merge(path, {"metadata": {"uid": model.uid}, "status": replacing(model.status, status)})
+        body = {"metadata": {"uid": model.uid}, "status": replacing(model.status, status)}
+        return await self._of_this_very(model, self._merge(path, body))
 
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
@@ -172,9 +177,30 @@ class Client:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live.uid}}
         path = kind_of(live.kind).path(live.namespace, live.name)
         try:
-            await self._call("DELETE", path, body=body, content_type=_JSON)
+            await self._of_this_very(live, self._call("DELETE", path, body=body, content_type=_JSON))
         except (ApiNotFound, ApiConflict):
             return
+
+    async def _of_this_very(self, live: LiveObject, request: Awaitable[T]) -> T:
+        """What is answered to a write that names the uid of an object, in whatever state that is.
+
+        The API server answers with the same 409 where another object has the name by now, and where others write the
+        object so fast that it has given up (apiserver, endpoints/handlers/patch.go, MaxRetryWhenPatchConflicts): taken
+        for each other, a model that is there would be forgotten, or one that is gone be asked for again and again.
+
+        Raises:
+            ApiConflict: another object has its name.
+            ApiNotFound: there is none of that name.
+            ApiUnavailable: it is still there, and another try may succeed.
+        """
+        try:
+            return await request
+        except ApiConflict as conflict:
+            kind = kind_of(live.kind)
+            found = await self.get(kind, live.namespace, live.name)
+            if found.uid != live.uid:
+                raise
+            raise ApiUnavailable(kind.path(live.namespace, live.name), conflict.message) from conflict
 
     async def pods(self, namespace: str) -> list[dict[str, Any]]:
         """All pods of a namespace, whosever they are: what they mount is in no watch of the operator's."""
@@ -257,15 +283,23 @@ class Client:
             for item in page["items"] or ():  # null where there is nothing
                 yield live_object(item, kind=kind.kind)
 
+    async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """All objects of a kind that no operator of ours made, whole; of one namespace, or of all."""
+        async for page in self._pages(kind, namespace, accept=_JSON, selector=f"{MANAGED_BY}!={MANAGER}"):
+            for item in page["items"] or ():
+                yield item
+
     async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
         """The objects of a kind in one namespace, whoever made them: the first page."""
         page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
         return page["items"] or []
 
-    async def _pages(self, kind: Kind, namespace: str | None, *, accept: str) -> AsyncIterator[dict[str, Any]]:
-        """A list page by page, so that no answer grows with the cluster."""
+    async def _pages(
+        self, kind: Kind, namespace: str | None, *, accept: str, selector: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """A list page by page, so that no answer grows with the cluster; without a selector, of what concerns us."""
         path, parameters = kind.path(namespace), {"limit": str(_PAGE_SIZE)}
-        if selector := self.scope.selector(kind):
+        if selector := self.scope.selector(kind) if selector is None else selector:
             parameters["labelSelector"] = selector
         while True:
             page = await self._call("GET", path, parameters=parameters, accept=accept)

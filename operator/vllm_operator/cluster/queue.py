@@ -1,17 +1,22 @@
 """The work queue, on client-go's model: a key waits once, never runs twice at once, and backs off when it fails.
 
 Keys wait in two lanes. What somebody asks for goes ahead of what only has to be told: while many models are applied,
-their children are made before statuses follow those that came first.
+their children are made before statuses follow those that came first. But what is late is more urgent: from then on most
+turns are its lane's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.cache import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class NamespaceKey(NamedTuple):
@@ -32,19 +37,31 @@ LONGEST_DELAY_SECONDS: Final = 300.0
 OVERTAKEN_AT_MOST: Final = 15
 """Keys that go ahead of one that waits behind, before its turn comes: no lane can be starved."""
 
+LATE_AFTER_SECONDS: Final = 2.0
+"""How long a key waits behind before most turns are that lane's, so that statuses stand within 5 s of what they tell of
+however many models are applied (measured in docs/development/bench.md)."""
+
+LATE_TURNS: Final = 4
+"""Turns in a row of the lane behind once it is late, before one of the lane ahead. A model that is applied has one look
+ahead and up to four behind, since its Deployment and its pods come one after the other; these are far shorter."""
+
 
 class Queue:
     """Keys of what has to be looked at."""
 
-    def __init__(self) -> None:
-        self._ahead: OrderedDict[QueueKey, None] = OrderedDict()
-        self._behind: OrderedDict[QueueKey, None] = OrderedDict()
-        self._overtaken = 0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ahead: OrderedDict[QueueKey, float] = OrderedDict()
+        self._behind: OrderedDict[QueueKey, float] = OrderedDict()
+        """Each with the time since when it waits, in seconds; the oldest is the first."""
+        self._overtaken = self._turns_behind = 0
         self._running: set[QueueKey] = set()
         self._again: dict[QueueKey, bool] = {}
         """Keys that were added while they run, and whether they go ahead."""
         self._failures: dict[QueueKey, int] = {}
         self._timers: dict[QueueKey, asyncio.TimerHandle] = {}
+        self._held: dict[QueueKey, bool] = {}
+        """Keys that are left alone until their delay is over, and whether they go ahead then."""
         self._wakeup = asyncio.Event()
 
     def add(self, key: QueueKey, *, ahead: bool = False) -> None:
@@ -52,11 +69,14 @@ class Queue:
         if key in self._running:
             self._again[key] = ahead or self._again.get(key, False)
             return
+        if key in self._held:
+            self._held[key] = ahead or self._held[key]
+            return
         if key in self._ahead:
             return
         if ahead:
             self._behind.pop(key, None)
-        (self._ahead if ahead else self._behind).setdefault(key)
+        (self._ahead if ahead else self._behind).setdefault(key, self._clock())
         self._wakeup.set()
 
     def add_after(self, key: QueueKey, delay_seconds: float) -> None:
@@ -65,7 +85,8 @@ class Queue:
         self._timers[key] = asyncio.get_running_loop().call_later(delay_seconds, self._due, key)
 
     def cancel_delayed(self, key: QueueKey) -> None:
-        """Drop what `add_after` arranged."""
+        """Drop what `add_after` and `failed` arranged."""
+        self._held.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -88,13 +109,16 @@ class Queue:
     def failed(self, key: QueueKey, *, at_least_seconds: float = 0.0) -> float:
         """Arrange another try, each later than the one before, and say in how many seconds.
 
-        `at_least_seconds` is what the API server asked for (Retry-After).
+        `at_least_seconds` is what the API server asked for (Retry-After): until the delay is over nothing has the key
+        looked at, since what is asked for meanwhile (an edit, the echo of our own status) would not be answered either.
         """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         first, longest = FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS
         delay = delay_seconds(count, first=first, longest=longest, at_least=at_least_seconds)
         self.add_after(key, delay)
+        if at_least_seconds:
+            self._held[key] = False
         return delay
 
     def succeeded(self, key: QueueKey) -> None:
@@ -104,14 +128,24 @@ class Queue:
     def __len__(self) -> int:
         return len(self._ahead) + len(self._behind)
 
-    def _next_lane(self) -> OrderedDict[QueueKey, None]:
+    def _next_lane(self) -> OrderedDict[QueueKey, float]:
         """Where the next key comes from; not empty."""
-        if self._ahead and not (self._behind and self._overtaken >= OVERTAKEN_AT_MOST):
+        if self._ahead and self._is_turn_ahead():
             self._overtaken += bool(self._behind)
+            self._turns_behind = 0
             return self._ahead
         self._overtaken = 0
+        self._turns_behind += 1
         return self._behind
+
+    def _is_turn_ahead(self) -> bool:
+        """Whether what goes ahead may go before the one that has waited longest behind."""
+        if not self._behind:
+            return True
+        if self._clock() - next(iter(self._behind.values())) < LATE_AFTER_SECONDS:
+            return self._overtaken < OVERTAKEN_AT_MOST
+        return self._turns_behind >= LATE_TURNS
 
     def _due(self, key: QueueKey) -> None:
         self._timers.pop(key, None)
-        self.add(key)
+        self.add(key, ahead=self._held.pop(key, False))

@@ -28,12 +28,18 @@ connection that a firewall has forgotten brings nothing, and no error either, fo
 SETTLED_SECONDS: Final = 1.0
 """From how long on a watch without an event counts as one that works, as in client-go: what ends before was refused."""
 
+NO_LIST_SECONDS: Final = 10.0
+"""From how long without an event a list in a watch that has not ended counts as one that never will. client-go warns
+after as long, and waits on for ever: API servers that do not know such lists send what is there and never say that it
+was all, and a proxy may hold back the end for what is to come."""
+
 LIST_ANEW: Final = b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"list anew"}}\n'
 """What has kopf begin with a new list: the one ERROR that does not end it."""
 
 _EVENT: Final = b'{"type":"'
 _FAILURE: Final = b'{"type":"ERROR"'
 _BOOKMARK: Final = b'{"type":"BOOKMARK"'
+_LIST_ENDS: Final = b'"k8s.io/initial-events-end":"true"'
 _LONGEST_QUOTE: Final = 100
 
 
@@ -42,6 +48,9 @@ class Fate(Protocol):
 
     def alive(self) -> None:
         """Something came."""
+
+    def listed(self) -> None:
+        """All of the list came with which it began."""
 
     def succeeded(self) -> None:
         """It works."""
@@ -54,7 +63,7 @@ class WatchStream:
     """The content of the answer to one watch, as kopf reads it."""
 
     def __init__(self, content: aiohttp.StreamReader, fate: Fate, *, lists: bool) -> None:
-        """`lists`: the watch begins with what is there, up to its first bookmark."""
+        """`lists`: the watch begins with what is there, up to the bookmark that says so."""
         self._content = content
         self._fate = fate
         self._lists = lists
@@ -84,8 +93,10 @@ class WatchStream:
             failure = _begin_of(_FAILURE, lines)
             events = lines if failure < 0 else lines[:failure].removesuffix(b"\n")
             if events:
-                await self._check(events)
-                yield events + b"\n"
+                passed = await self._passed(events)
+                yield passed
+                if passed is LIST_ANEW:
+                    return
             if failure >= 0:
                 await self._pause(lines[failure:].partition(b"\n")[0])
                 yield LIST_ANEW
@@ -106,19 +117,25 @@ class WatchStream:
             aiohttp.ClientPayloadError: nothing came for a long time.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLED_SECONDS if not self._settled else QUIET_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 return await self._content.read(size)
         if self._settled:
-            raise aiohttp.ClientPayloadError(f"nothing came for {QUIET_SECONDS:.0f} s")
+            raise aiohttp.ClientPayloadError(f"nothing came for {self._patience_seconds:.0f} s")
         self._settle()
         return await self._next(size)
+
+    @property
+    def _patience_seconds(self) -> float:
+        if not self._settled:
+            return SETTLED_SECONDS
+        return NO_LIST_SECONDS if self._lists else QUIET_SECONDS
 
     def _settle(self) -> None:
         self._settled = True
         self._fate.succeeded()
 
-    async def _check(self, events: bytes) -> None:
-        """Take in what came, and make sure that it is events.
+    async def _passed(self, events: bytes) -> bytes:
+        """Take in what came, and make sure that it is events: these, or what has kopf list anew.
 
         Raises:
             aiohttp.ClientPayloadError: it is none, or not only. Something between API server and operator wrote it.
@@ -126,13 +143,20 @@ class WatchStream:
         if events.count(b"\n" + _EVENT) + events.startswith(_EVENT) != events.count(b"\n") + 1:
             message = f"the watch brought what is no event: {events[:_LONGEST_QUOTE].decode(errors='replace')!r}"
             await asyncio.sleep(self._fate.failed(message))
+            if self._lists:
+                return LIST_ANEW
             raise aiohttp.ClientPayloadError(message)
-        if self._lists and _begin_of(_BOOKMARK, events) >= 0:
-            self._lists = False
         if self._settled:
             self._fate.alive()
         else:
             self._settle()
+        bookmark = _begin_of(_BOOKMARK, events) if self._lists else -1
+        if bookmark >= 0 and _LIST_ENDS not in events[bookmark:].partition(b"\n")[0]:
+            return await self._broken("the watch does not say where its first list ends")
+        if bookmark >= 0:
+            self._lists = False
+            self._fate.listed()
+        return events + b"\n"
 
     async def _broken(self, message: str) -> bytes:
         """End as a broken connection, after a pause where the watch had not even begun to work.

@@ -23,6 +23,7 @@ import aiohttp
 from vllm_operator.cluster.backoff import delay_seconds, retry_after_seconds
 from vllm_operator.cluster.kinds import WATCHED
 from vllm_operator.cluster.stream import QUIET_SECONDS, WatchStream
+from vllm_operator.errors import NoStreamedList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -190,6 +191,12 @@ class _Fate:
         """Something came."""
         self.watches.alive(self.place, for_seconds=QUIET_SECONDS)
 
+    def listed(self) -> None:
+        """All of the list came with which it began."""
+        self.watches.listed(self.place)
+        self.watches.opened(self.place)
+        self.alive()
+
     def succeeded(self) -> None:
         """It works."""
         self.watches.succeeded(self.place)
@@ -213,26 +220,34 @@ class PatientWatch:
 
         Raises:
             aiohttp.ClientPayloadError: a list or a watch was answered with an error, or its connection broke.
+            NoStreamedList: a watch that was to begin with a list was answered as if there were no such thing.
         """
         place = watched_place(request.url.path)
         if place is None:
             return await handler(request)
         self._watches.alive(place, for_seconds=ANSWER_SECONDS)
+        streams_list = _streams_list(request)
+        if "watch" in request.url.query:
+            request.headers["Accept-Encoding"] = "identity"  # API servers compress the watches that begin with a list
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await handler(request)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             message, retry_after = str(error) or f"no answer within {ANSWER_SECONDS:.0f} s", 0.0
+            lists_instead = streams_list and not isinstance(error, aiohttp.ClientConnectionError)
         else:
             if response.status < _ERROR and response.content_type == _JSON:
                 return self._taken(place, request, response)
-            if response.status >= _ERROR and not _passes(request, response.status):
+            lists_instead = streams_list and response.status not in _PASSING
+            if response.status >= _ERROR and not lists_instead and not _passes(request, response.status):
                 return response
             shape = "" if response.status >= _ERROR else f", {response.content_type}"
             message = f"{_words(await _text(response))} (HTTP {response.status}{shape})"
             retry_after = retry_after_seconds(response.headers.get("Retry-After"))
             response.close()
         await asyncio.sleep(self._watches.failed(place, message, retry_after=retry_after))
+        if lists_instead:
+            raise NoStreamedList(f"{place}: {message}")
         raise aiohttp.ClientPayloadError(f"{place}: {message}")
 
     def _taken(
@@ -242,11 +257,19 @@ class PatientWatch:
         if "watch" not in request.url.query:
             self._watches.listed(place)
             return response
-        self._watches.opened(place)
-        lists = request.url.query.get("sendInitialEvents") == "true"
+        lists = _streams_list(request)
+        if lists:
+            self._watches.alive(place)
+        else:
+            self._watches.opened(place)
         stream = WatchStream(response.content, _Fate(self._watches, place), lists=lists)
         response.content = stream  # type: ignore[assignment] # kopf calls its `iter_chunked` alone
         return response
+
+
+def _streams_list(request: aiohttp.ClientRequest) -> bool:
+    """Whether it is a watch that begins with a list of what is there (a WatchList, as API servers call it)."""
+    return request.url.query.get("sendInitialEvents") == "true"
 
 
 def _words(text: str) -> str:

@@ -20,7 +20,7 @@ from vllm_operator.errors import (
     ApiSilent,
     ApiUnavailable,
 )
-from vllm_operator.planner import attempts, changes
+from vllm_operator.planner import attempts, changes, reasons
 from vllm_operator.planner.attempts import Outcome
 from vllm_operator.planner.claims import handing_over
 from vllm_operator.planner.compare import holds
@@ -139,8 +139,10 @@ class _Execution:
             self.result.failure = failure
         else:
             self._cache.put(kind_of(live.kind), live)
-            sticks = live.leaving or holds(live.body, write.desired)
-            self._note(write, Outcome.APPLIED if sticks else Outcome.OVERWRITTEN)
+            if live.leaving or holds(live.body, write.desired):
+                self._note(write, Outcome.APPLIED)
+            else:
+                self._note(write, Outcome.OVERWRITTEN, reasons.reason(live.body, write.desired))
             logger.info("%s: applied %s %s (%s)", live.namespace, live.kind, live.name, write.reason)
 
     async def set_cost(self, cost: DeletionCost) -> None:
@@ -227,12 +229,11 @@ class _Execution:
     def _note(self, write: Write, outcome: Outcome, message: str = "") -> None:
         key = key_of(write.desired)
         taken = outcome in (Outcome.NAME_TAKEN, Outcome.OTHER_OPERATOR)
-        told = f"{key.kind} {key.name}: {message}" if message and not taken else message
+        told = changes.told_of(key, message) if message and not taken else message
         self._keep(key, changes.attempt_of(write, self._now, outcome, told))
 
     def _note_deletion(self, live: LiveObject, outcome: Outcome, message: str) -> None:
-        told = f"{live.kind} {live.name}: {message}"
-        self._keep(live.key, changes.deletion_attempt(self._now, outcome, told))
+        self._keep(live.key, changes.deletion_attempt(self._now, outcome, changes.told_of(live.key, message)))
 
     def _keep(self, key: ObjectKey, attempt: Attempt) -> None:
         self.result.attempts[key] = attempts.after(self._before.get(key), attempt)

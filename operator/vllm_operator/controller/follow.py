@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster.backoff import delay_seconds
+from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.fence import Fence
-from vllm_operator.cluster.kinds import MODEL, OPTIONAL, WATCHED, kind_of
+from vllm_operator.cluster.kinds import MODEL, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
@@ -22,6 +23,7 @@ from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
+from vllm_operator.planner.budgets import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +87,7 @@ class Components:
     fence: Fence = field(default_factory=Fence)
     """Says when this process leads; that of the client."""
     followed: Followed = field(default_factory=Followed)
+    budgets: ForeignBudgets = field(default_factory=ForeignBudgets)
 
     @property
     def scope(self) -> Scope:
@@ -152,6 +155,7 @@ class Reconcilers:
                 managers=components.managers,
                 operator_namespace=components.settings.namespace,
                 release=components.scope.release,
+                budgets=components.budgets,
             ),
             NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),
         )
@@ -177,7 +181,7 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
     """
     await _wait_for_watches(components.watches)
     await _sync(components)
-    await _list_optional(components)
+    await _list_unwatched(components)
     if components.scope.is_clusterwide or components.followed.namespaces:
         ready.set()
     logger.info("following the cluster")
@@ -261,7 +265,7 @@ async def _join(components: Components, ready: asyncio.Event) -> None:
 
 async def _begin(components: Components, namespace: str, ready: asyncio.Event) -> None:
     """Look at all that is in a namespace, now that it is known."""
-    await _list_optional(components)
+    await _list_unwatched(components)
     components.intake.everything(namespace)
     ready.set()
     logger.info("following namespace %s", namespace)
@@ -338,7 +342,7 @@ async def _resync(components: Components) -> None:
             await asyncio.wait_for(components.watches.recovered.wait(), delay)
         components.watches.recovered.clear()
         complete = await _hold_against_the_truth(components)
-        await _list_optional(components)
+        await _list_unwatched(components)
         if complete:
             components.intake.everything()
         delay = (
@@ -386,6 +390,26 @@ async def _mend(components: Components, namespace: str | None) -> bool:
         if components.intake.found(kind_of(live.kind), live):
             logger.info("%s %s/%s is another than a watch said", live.kind, live.namespace, live.name)
     return complete and len(found) == len(WATCHED)
+
+
+async def _list_unwatched(components: Components) -> None:
+    """Ask for what no watch brings. Where that fails, what was known before stays true."""
+    await _list_optional(components)
+    await _list_budgets(components)
+
+
+async def _list_budgets(components: Components) -> None:
+    """See which PodDisruptionBudgets others have made. Whoever is concerned is looked at by who calls this."""
+    for namespace in components.scope.each:
+        if namespace in components.unfollowed:
+            continue
+        everyone = components.client.others(POD_DISRUPTION_BUDGET, namespace)
+        try:
+            found = [(raw["metadata"]["namespace"], budget) async for raw in everyone if (budget := budget_of(raw))]
+        except ApiError as error:
+            logger.warning("cannot list the PodDisruptionBudgets of others, tries again later: %s", error)
+            continue
+        components.budgets.replace(namespace, found)
 
 
 async def _list_optional(components: Components) -> None:

@@ -41,9 +41,10 @@ class Intake:
         key = Key(live.namespace, live.name)
         before = None if kind is MODEL else self._cache.model_at(kind, key)
         mounted = self._cache.claims_of(key) if kind is MODEL else frozenset()
+        known = self._cache.get(MODEL, key) if kind is MODEL else None
         if not self._cache.put(kind, live):
             return False
-        self._enqueue(kind, live, ahead=kind is MODEL)
+        self._enqueue(kind, live, ahead=kind is MODEL and _asks_for_something(known, live))
         if before is not None:
             self._queue.add(before)
         if kind is MODEL:
@@ -122,6 +123,8 @@ class Listing:
         self._intake = intake
         self._cache = cache
         self._place = (kind, namespace)
+        self.is_over = False
+        """Whether all of it is in the cache."""
         self._known = {live.uid: live.resource_version for _, live in cache.items(kind)}
         self._unseen = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
         self._is_old = False
@@ -149,7 +152,19 @@ class Listing:
                 logger.info("%s %s is gone, and no watch said so", kind.kind, key)
                 self._intake.deleted(kind, live)
         self._unseen = {}
+        self.is_over = True
         self._cache.set_listed(*self._place, listed=True)
+
+
+def _asks_for_something(known: LiveObject | None, live: LiveObject) -> bool:
+    """Whether somebody has changed more of a model than its status: most often that is the operator's own.
+
+    The watch may bring a status before the answer to its write does. Ahead of what waits behind, such a model would
+    wait for all those that were applied meanwhile.
+    """
+    if known is None or (known.uid, known.generation, known.leaving) != (live.uid, live.generation, live.leaving):
+        return True
+    return (known.labels, known.annotations) != (live.labels, live.annotations)
 
 
 def _claims(live: LiveObject) -> AbstractSet[str]:

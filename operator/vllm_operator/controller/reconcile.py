@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType
+from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
@@ -22,7 +23,8 @@ from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
-from vllm_operator.planner.decide import decide, engines
+from vllm_operator.planner.decide import decide
+from vllm_operator.planner.engines import engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
@@ -89,11 +91,13 @@ class ModelReconciler:
         managers: EngineStatusReader,
         operator_namespace: str = names.OPERATOR_NAMESPACE,
         release: str = "",
+        budgets: ForeignBudgets | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
         self._release = release
+        self._budgets = budgets or ForeignBudgets()
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
@@ -159,6 +163,7 @@ class ModelReconciler:
             model=model,
             children=children,
             autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
+            budgets=self._budgets.of(key.namespace, names.instance_name(key.name)),
             pods=pods,
             now=now,
             attempts=memory.attempts,

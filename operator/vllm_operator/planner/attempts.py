@@ -64,13 +64,15 @@ class Attempt:
     """The last write of one child, or its deletion."""
 
     desired_hash: str
-    """Which desired object was written (its annotation); empty for a deletion."""
+    """Which desired object was written: its annotation, or what its repeats are counted by; empty for a deletion."""
     at: datetime
     outcome: Outcome
     message: str = ""
     """What the API server said, or which fields did not stick."""
     repeats: int = 0
     """How often in a row this desired object had been written before, without a long rest in between."""
+    step: bool = False
+    """Whether it followed from what was written before, and repaired nothing."""
 
     @property
     def problem(self) -> Problem | None:
@@ -115,7 +117,7 @@ def after(before: Attempt | None, attempt: Attempt) -> Attempt:
         return attempt
     if before.outcome is Outcome.APPLIED and attempt.at - before.at > 2 * LONGEST_PAUSE:
         return attempt
-    return replace(attempt, repeats=before.repeats + 1)
+    return replace(attempt, repeats=before.repeats + (not attempt.step))
 
 
 def next_due(attempts: Iterable[Attempt], now: datetime) -> datetime | None:

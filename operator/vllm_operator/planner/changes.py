@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import key_of
-from vllm_operator.api.names import DESIRED_HASH, INSTANCE, OPERATOR_LABEL, SHARED, client_name, release_of
+from vllm_operator.api.names import INSTANCE, OPERATOR_LABEL, SHARED, client_name, release_of
 from vllm_operator.planner import attempts, reasons
 from vllm_operator.planner.attempts import Outcome, Problem
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.plan import Deletion, Wave, Write
+from vllm_operator.render.objects import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ class Changes:
     def fights(self) -> list[str]:
         """Writes that went through and do not last, in words for the status."""
         return [
-            f"{write.desired['kind']} {write.desired['metadata']['name']}: {write.reason}: {_DOES_NOT_STICK}"
+            f"{attempt.message or told_of(key_of(write.desired), write.reason)}: {_DOES_NOT_STICK}"
             for write in self.writes
             if (attempt := self._attempt(write)) and attempt.problem is None and attempt.due_at
         ]
@@ -73,7 +74,7 @@ class Changes:
 
     def due(self, now: datetime) -> tuple[tuple[Write, ...], tuple[Deletion, ...]]:
         """What to write and to delete now. Nothing is deleted while a write waits: it may still refer to it."""
-        writes = tuple(write for write in self.writes if attempts.is_due(self._attempt(write), _hash(write), now))
+        writes = tuple(write for write in self.writes if _is_due(write, self._attempt(write), now))
         waiting = len(writes) < len(self.writes)
         if waiting and self.name_taken:
             return (), ()
@@ -133,9 +134,14 @@ def _releases(live: LiveObject, release: str) -> tuple[str, str]:
     return release_of(live.labels), release
 
 
+def told_of(key: ObjectKey, words: str) -> str:
+    """Words about a child, for the status."""
+    return f"{key.kind} {key.name}: {words}"
+
+
 def attempt_of(write: Write, now: datetime, outcome: Outcome, message: str = "") -> Attempt:
     """What came of a write."""
-    return attempts.Attempt(_hash(write), now, outcome, message)
+    return attempts.Attempt(_hash(write), now, outcome, message, step=write.step)
 
 
 def deletion_attempt(now: datetime, outcome: Outcome, message: str = "") -> Attempt:
@@ -164,5 +170,10 @@ def _settled(live: LiveObject | None, desired: Mapping[str, Any]) -> bool:
     return live is not None and (live.leaving or holds(live.body, desired))
 
 
+def _is_due(write: Write, attempt: Attempt | None, now: datetime) -> bool:
+    follows = write.step and attempt is not None and attempt.outcome is Outcome.APPLIED
+    return follows or attempts.is_due(attempt, _hash(write), now)
+
+
 def _hash(write: Write) -> str:
-    return str(write.desired["metadata"]["annotations"][DESIRED_HASH])
+    return write.counted_by or hash_of(write.desired)

@@ -24,7 +24,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.names import DELETION_COST
+from vllm_operator.api.names import DELETION_COST, POD_TEMPLATE_HASH
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.planner import reasons
 from vllm_operator.planner.compare import holds
@@ -39,9 +39,6 @@ COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 
 MOST_ASKED: Final = 64
 """Engines of one model that are asked how much they have to do before a write."""
-
-_REPLICA_SET: Final = "pod-template-hash"
-"""Label that the Deployment's controller gives to the pods of one ReplicaSet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ def _groups(
         return ()
     by_set: defaultdict[str, list[LiveObject]] = defaultdict(list)
     for pod in living:
-        by_set[pod.labels.get(_REPLICA_SET, "")].append(pod)
+        by_set[pod.labels.get(POD_TEMPLATE_HASH, "")].append(pod)
     rolls = _rolls_out(desired, live) or len(by_set) > 1
     shrinks = desired["spec"]["replicas"] < live["spec"].get("replicas", 1)
     if not (rolls or shrinks):

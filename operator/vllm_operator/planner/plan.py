@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.cause import Lookup
     from vllm_operator.diagnosis.lookups import PodLookup
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.budgets import Budget
     from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.news import News
 
@@ -55,6 +56,8 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    budgets: tuple[Budget, ...] = ()
+    """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None
@@ -113,6 +116,10 @@ class Write:
     reason: str = field(compare=False)
     """Why it is written, for logs and people: `missing`, or the fields that differ."""
     wave: Wave = field(default=Wave.REST, compare=False)
+    counted_by: str = field(default="", compare=False)
+    """Which writes are repeats of one another; empty where those of the same desired object are."""
+    step: bool = field(default=False, compare=False)
+    """Whether everything is there that was written before: this follows from it, and repairs nothing."""
 
 
 @dataclass(frozen=True, slots=True)

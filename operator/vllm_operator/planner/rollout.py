@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.planner.compare import holds
 from vllm_operator.planner.places import a_place_would_help
-from vllm_operator.render.objects import hashed
+from vllm_operator.render.objects import hash_of, hashed
 from vllm_operator.render.rollout import Strategy, expendable, fewest_available, manifest, resting_strategy
 
 if TYPE_CHECKING:
@@ -90,7 +90,20 @@ def is_through(deployment: LiveObject) -> bool:
 def applied(desired: Mapping[str, Any], planned: DeploymentStrategy) -> Mapping[str, Any]:
     """The desired Deployment with these numbers."""
     numbers = manifest(planned.strategy, surge=planned.max_surge, unavailable=planned.max_unavailable)
-    changed = {"replicas": planned.replicas, "strategy": numbers, **({"paused": True} if planned.paused else {})}
+    return _with(desired, replicas=planned.replicas, strategy=numbers, paused=planned.paused)
+
+
+def is_as_written(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """Whether a live Deployment is the desired one with numbers that it has been given by `applied`, and no others."""
+    spec = live["spec"]
+    written = _with(
+        desired, replicas=spec.get("replicas"), strategy=spec.get("strategy"), paused=bool(spec.get("paused"))
+    )
+    return hash_of(live) == hash_of(written) and holds(live, written)
+
+
+def _with(desired: Mapping[str, Any], *, replicas: Any, strategy: Any, paused: bool) -> Mapping[str, Any]:
+    changed = {"replicas": replicas, "strategy": strategy, **({"paused": True} if paused else {})}
     if changed.items() <= desired["spec"].items():
         return desired
     return hashed({**desired, "spec": {**desired["spec"], **changed}})

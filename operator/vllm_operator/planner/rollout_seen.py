@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.names import POD_TEMPLATE_HASH
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.diagnosis.engines import EngineReport
-
-REVISION: Final = "pod-template-hash"
-"""Label that the Deployment's controller gives to the pods of one revision."""
 
 _NAMED: Final = re.compile(r'[Rr]eplica ?[Ss]et "([^"]+)"')
 """The newest ReplicaSet in a message of the condition Progressing."""
@@ -227,7 +225,7 @@ def _pod_seen(pod: Mapping[str, Any], states: Mapping[str, EngineState]) -> PodS
     waits = scheduled.get("status") == "False" and scheduled.get("reason", _UNSCHEDULABLE) == _UNSCHEDULABLE
     return PodSeen(
         name=facts.name,
-        revision=str(pod["metadata"].get("labels", {}).get(REVISION, "")),
+        revision=str(pod["metadata"].get("labels", {}).get(POD_TEMPLATE_HASH, "")),
         state=state,
         placed=scheduled.get("status") == "True",
         waits_since=timestamp(facts.waits_since) if waits else None,

@@ -38,6 +38,8 @@ class RolloutView:
     planned: DeploymentStrategy
     seen: Seen | None
     """None where there is no Deployment."""
+    excluded: str = ""
+    """What keeps two engines from being there at the same time; empty where nothing does."""
     revision: str = ""
     """Name of the newest ControllerRevision; empty where there is none."""
     told: Mapping[str, Any] | None = None

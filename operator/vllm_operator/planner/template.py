@@ -20,7 +20,7 @@ from vllm_operator.planner.compare import same
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.reasons import reason
 from vllm_operator.render.files import config_of
-from vllm_operator.render.objects import hashed
+from vllm_operator.render.objects import deployment_of, hashed
 from vllm_operator.render.release import child_of, template_of
 from vllm_operator.render.revision import revision
 
@@ -270,14 +270,13 @@ def _pods(kept: Revision | None) -> Pods | None:
 def _pods_of(rendered: Sequence[Mapping[str, Any]]) -> Pods:
     """The pods as they are rendered now."""
     template = revisions.unmarked(_template(rendered))
-    (deployment,) = (child for child in rendered if child["kind"] == "Deployment")
-    name = names.config_name(deployment["metadata"]["name"])
+    name = names.config_name(deployment_of(rendered)["metadata"]["name"])
     configs = (child for child in rendered if (child["kind"], child["metadata"]["name"]) == ("ConfigMap", name))
     return Pods(template, next((child["data"] for child in configs), {}))
 
 
 def _template(rendered: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(one["spec"]["template"] for one in rendered if one["kind"] == "Deployment")
+    found: Mapping[str, Any] = deployment_of(rendered)["spec"]["template"]
     return found
 
 

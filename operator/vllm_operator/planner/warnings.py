@@ -7,12 +7,12 @@ refused instead, by a rule of the schema.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
+from vllm_operator.planner.budgets import share
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.api_keys import Standing
+    from vllm_operator.planner.budgets import Budget
 
 MOST_TROUBLES: Final = 3
 """Engines whose managers' troubles are told one by one: most often they have one cause."""
+
+MOST_NAMES: Final = 3
+"""Objects that one sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Subject:
     """Whether the API server serves PodMonitor."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
+    budgets: tuple[Budget, ...] = ()
+    """PodDisruptionBudgets of others that may select the engines, by name."""
     excluded: str = ""
     """What keeps two engines from being there at the same time; empty where nothing does."""
     restart_warning: str = ""
@@ -50,6 +56,12 @@ class Subject:
         """Spec of the engines' pods."""
         found: Mapping[str, Any] = self.deployment["spec"]["template"]["spec"]
         return found
+
+    @property
+    def others_budgets(self) -> list[Budget]:
+        """The PodDisruptionBudgets of others that select the engines."""
+        labels = self.deployment["spec"]["template"]["metadata"]["labels"]
+        return [budget for budget in self.budgets if budget.selects(labels)]
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -226,10 +238,10 @@ def drains_blocked(subject: Subject) -> str | None:
         return None
     if disruption.min_available is not None:
         field, value = "minAvailable", disruption.min_available
-        blocked = _of(value, replicas) >= replicas
+        blocked = share(value, replicas) >= replicas
     else:
         field, value = "maxUnavailable", disruption.max_unavailable or 0
-        blocked = _of(value, replicas) == 0
+        blocked = share(value, replicas) == 0
     if not blocked:
         return None
     return (
@@ -238,9 +250,38 @@ def drains_blocked(subject: Subject) -> str | None:
     )
 
 
-def _of(share: int | str, whole: int) -> int:
-    """A count, or a percentage of the whole, rounded up as Kubernetes does for a PodDisruptionBudget."""
-    return math.ceil(int(share[:-1]) * whole / 100) if isinstance(share, str) and share.endswith("%") else int(share)
+def drains_blocked_by_others(subject: Subject) -> str | None:
+    """Somebody else's PodDisruptionBudget that lets no engine go."""
+    replicas = subject.model.spec.replicas
+    if not replicas:
+        return None
+    reasons = ((budget.name, budget.why_never(replicas)) for budget in subject.others_budgets)
+    stuck = [f"{name} ({reason})" for name, reason in reasons if reason]
+    if not stuck:
+        return None
+    return (
+        f"{_listed('PodDisruptionBudget', stuck)} of somebody else lets no engine go: a drain of their nodes waits for "
+        "ever; have its owner set maxUnavailable 1 or exempt these pods, or raise spec.replicas"
+    )
+
+
+def budgets_together(subject: Subject) -> str | None:
+    """Several PodDisruptionBudgets for one pod: the API server answers each eviction with 500."""
+    spec = subject.model.spec
+    names = [budget.name for budget in subject.others_budgets]
+    own = [] if spec.disruption is None else [f"{subject.model.instance} (spec.disruption)"]
+    if not spec.replicas or len(own) + len(names) <= 1:
+        return None
+    return (
+        f"{_listed('PodDisruptionBudget', [*own, *names])} select the same engines: the API server evicts no pod that "
+        "has more than one, so a drain of their nodes fails; keep one of them"
+    )
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    """The first few of what a sentence is about, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return f"{kind} {', '.join(names[:MOST_NAMES])}" + (f" and {more} more" if more > 0 else "")
 
 
 def taken_away_by_rollouts(subject: Subject) -> str | None:
@@ -333,6 +374,8 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     one_place_for_all,
     taken_away_by_rollouts,
     drains_blocked,
+    drains_blocked_by_others,
+    budgets_together,
     cut_off_at_the_end,
     cache_of_the_node,
     prometheus_shut_out,

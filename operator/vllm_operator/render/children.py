@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.bounded import Bounded
 from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
@@ -14,7 +16,45 @@ from vllm_operator.render.service import headless_service, service
 from vllm_operator.render.storage import claim
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.api.resource import VLLMModel
+
+
+_MOST_REMEMBERED: Final = 64
+"""Models; each takes some 40 KB. What is looked at again right after its writes, and as its pods come up one after the
+other, is rendered once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    """The latest rendering of a model."""
+
+    model: VLLMModel
+    context: RenderContext
+    children: tuple[Mapping[str, Any], ...]
+
+
+_renderings: Final[Bounded[str, _Rendering]] = Bounded(_MOST_REMEMBERED)
+"""By the uid of the model. A rendering is a third of a decision about a model that is as it shall be."""
+
+
+def remembered_children(model: VLLMModel, context: RenderContext) -> tuple[Mapping[str, Any], ...]:
+    """The same as `children`, not to be changed: rendered anew where the model was read anew or the cluster differs.
+
+    Raises:
+        InvalidSpec: its patch of the pods does not fit them.
+    """
+    known = _renderings.get(model.uid)
+    if known is None or known.model is not model or known.context != context:
+        known = _Rendering(model, context, children(model, context))
+        _renderings.put(model.uid, known)
+    return known.children
+
+
+def forget_children() -> None:
+    """Render every model anew: for tests, in which another version of the operator takes over within one process."""
+    _renderings.clear()
 
 
 def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:

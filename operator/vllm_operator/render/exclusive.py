@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.names import POD_TEMPLATE_HASH
+from vllm_operator.render.selectors import selects
 from vllm_operator.render.untyped import items, part, words
 
 if TYPE_CHECKING:
@@ -11,9 +13,6 @@ if TYPE_CHECKING:
 
 _CONTAINERS: Final = ("containers", "initContainers")
 _HOSTNAME: Final = "kubernetes.io/hostname"
-
-_REVISION: Final = "pod-template-hash"
-"""Label that the Deployment's controller gives to the pods of one revision."""
 
 
 def one_per_node(template: Mapping[str, Any]) -> bool:
@@ -39,28 +38,8 @@ def _keeps_apart(template: Mapping[str, Any]) -> bool:
     affinity = part(template, "spec", "affinity", "podAntiAffinity")
     return any(
         term.get("topologyKey") == _HOSTNAME
-        and _REVISION not in words(term, "matchLabelKeys")
+        and POD_TEMPLATE_HASH not in words(term, "matchLabelKeys")
         and "labelSelector" in term  # one that is missing selects nothing, an empty one everything
-        and _selects(part(term, "labelSelector"), labels)
+        and selects(part(term, "labelSelector"), labels)
         for term in items(affinity, "requiredDuringSchedulingIgnoredDuringExecution")
     )
-
-
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    wanted = part(selector, "matchLabels").items()
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        _meets(requirement, labels) for requirement in items(selector, "matchExpressions")
-    )
-
-
-def _meets(requirement: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    value, values = labels.get(str(requirement.get("key"))), words(requirement, "values")
-    match requirement.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import json_text, names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from vllm_operator.api.resource import VLLMModel
 
@@ -70,3 +70,13 @@ def hashed(desired: dict[str, Any], secret_entries: frozenset[str] = frozenset()
     digest = hashlib.sha256(json_text.dumps(told, sort_keys=True)).hexdigest()[:16]
     annotations = {**desired["metadata"].get("annotations", {}), names.DESIRED_HASH: digest}
     return {**desired, "metadata": {**desired["metadata"], "annotations": annotations}}
+
+
+def hash_of(desired: Mapping[str, Any]) -> str:
+    """The annotation by which this desired state is told from others; empty where an object has none."""
+    return str(desired["metadata"].get("annotations", {}).get(names.DESIRED_HASH, ""))
+
+
+def deployment_of(children: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The Deployment among the children of a model; there is one."""
+    return next(child for child in children if child["kind"] == "Deployment")

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
 from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identities, Identity
-from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_MONITOR
+from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -266,13 +266,58 @@ async def test_a_status_is_for_this_very_object(client: Client, answers: Answers
     assert body["status"] == {"replicas": 1, "warnings": None, "rollout": rollout}
 
 
-@pytest.mark.parametrize("code", [200, 404, 409])
-async def test_deleting_what_is_gone_or_replaced_is_no_error(client: Client, answers: Answers, code: int) -> None:
+@pytest.mark.parametrize("code", [200, 404])
+async def test_deleting_what_is_gone_is_no_error(client: Client, answers: Answers, code: int) -> None:
     answers.reply(code, status(code))
     await client.delete(as_live(live(CHILD)))
     ((method, _, _, _, body),) = answers.asked
     assert method == "DELETE"
     assert body["preconditions"] == {"uid": live(CHILD)["metadata"]["uid"]}
+
+
+def another(body: dict[str, Any]) -> dict[str, Any]:
+    """A new object of the same name."""
+    return {**body, "metadata": {**body["metadata"], "uid": "uid-of-another"}}
+
+
+async def test_deleting_what_is_replaced_is_no_error(client: Client, answers: Answers) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, another(live(CHILD)))
+    await client.delete(as_live(live(CHILD)))
+    assert [method for method, *_ in answers.asked] == ["DELETE", "GET"]
+
+
+OF_ONE_OBJECT = {
+    "delete": lambda client: client.delete(as_live(live(CHILD))),
+    "annotate": lambda client: client.annotate(as_live(live(CHILD)), {"a": "1"}),
+    "status": lambda client: client.patch_status(as_live(resource()), {"replicas": 1}),
+}
+"""The writes that name an object by its uid, in whatever state it is."""
+
+
+@pytest.mark.parametrize("name", OF_ONE_OBJECT)
+async def test_a_conflict_about_an_object_that_is_still_there_is_no_end_of_it_and_is_tried_again(
+    client: Client, answers: Answers, name: str
+) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, resource() if name == "status" else live(CHILD))
+    with pytest.raises(ApiUnavailable, match="said the server"):
+        await OF_ONE_OBJECT[name](client)
+
+
+@pytest.mark.parametrize("name", ["annotate", "status"])
+async def test_a_conflict_about_an_object_that_is_replaced_or_gone_says_so(
+    client: Client, answers: Answers, name: str
+) -> None:
+    answers.reply(409, status(409))
+    answers.reply(200, another(resource() if name == "status" else live(CHILD)))
+    with pytest.raises(ApiConflict):
+        await OF_ONE_OBJECT[name](client)
+    answers.replies.clear()
+    answers.reply(409, status(409))
+    answers.reply(404, status(404))
+    with pytest.raises(ApiNotFound):
+        await OF_ONE_OBJECT[name](client)
 
 
 async def test_a_deletion_that_is_refused_is_told(client: Client, answers: Answers) -> None:
@@ -312,6 +357,19 @@ async def test_objects_of_an_optional_kind_are_listed_whole_and_only_ours(client
     ((_, path, query, _, _),) = answers.asked
     assert path == "/apis/monitoring.coreos.com/v1/podmonitors"
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator,!vllm.echo-roots.io/operator"
+
+
+async def test_what_others_made_of_a_kind_is_listed_whole_and_without_ours(client: Client, answers: Answers) -> None:
+    theirs = {"metadata": {"name": "theirs", "namespace": "team"}, "spec": {}}
+    answers.reply(200, {"metadata": {"continue": "next"}, "items": [theirs]})
+    answers.reply(200, {"metadata": {}, "items": None})
+    assert [found async for found in client.others(POD_DISRUPTION_BUDGET, "team")] == [theirs]
+    assert {(path, query["labelSelector"]) for _, path, query, _, _ in answers.asked} == {
+        (
+            "/apis/policy/v1/namespaces/team/poddisruptionbudgets",
+            "app.kubernetes.io/managed-by!=vllm-operator",
+        )
+    }
 
 
 async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:

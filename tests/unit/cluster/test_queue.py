@@ -7,7 +7,15 @@ import asyncio
 import pytest
 
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.queue import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, OVERTAKEN_AT_MOST, Queue, QueueKey
+from vllm_operator.cluster.queue import (
+    FIRST_DELAY_SECONDS,
+    LATE_AFTER_SECONDS,
+    LATE_TURNS,
+    LONGEST_DELAY_SECONDS,
+    OVERTAKEN_AT_MOST,
+    Queue,
+    QueueKey,
+)
 
 A, B, C = Key("team", "a"), Key("team", "b"), Key("team", "c")
 
@@ -115,6 +123,42 @@ async def test_a_dropped_appointment_does_not_come() -> None:
     assert len(queue) == 0
 
 
+async def test_a_key_that_the_api_server_asks_to_leave_alone_is_left_alone_whatever_is_added_meanwhile() -> None:
+    queue = Queue()
+    queue.add(A)
+    await queue.get()
+    queue.add(A)  # the echo of its own writes
+    queue.failed(A, at_least_seconds=3600)
+    queue.done(A)
+    queue.add(A, ahead=True)
+    queue.add(B)
+    assert await taken(queue, 1) == [B]
+    assert len(queue) == 0
+    queue.cancel_delayed(A)
+    queue.add(A)
+    assert await taken(queue, 1) == [A]
+
+
+async def test_a_key_that_was_left_alone_comes_when_that_time_is_over_and_keeps_the_lane_that_was_asked_for() -> None:
+    queue = Queue()
+    queue.add(B)
+    queue.failed(A, at_least_seconds=0.01)
+    queue.add(A, ahead=True)
+    assert len(queue) == 1
+    async with asyncio.timeout(30):
+        while len(queue) < 2:  # noqa: ASYNC110 # the queue has no event for what has come into it
+            await asyncio.sleep(0.01)
+    assert await taken(queue, 2) == [A, B]
+
+
+async def test_a_key_that_failed_by_itself_is_looked_at_at_once_when_something_happens() -> None:
+    queue = Queue()
+    queue.failed(A)
+    queue.add(A)
+    assert await taken(queue, 1) == [A]
+    queue.cancel_delayed(A)
+
+
 async def taken(queue: Queue, count: int) -> list[QueueKey]:
     """The next keys, each given back at once."""
     keys = []
@@ -134,6 +178,34 @@ async def test_what_goes_ahead_overtakes_what_waits_behind_also_when_it_waits_th
     assert len(queue) == 3
     assert await taken(queue, 3) == [C, B, A]
     assert len(queue) == 0
+
+
+async def test_of_keys_that_are_late_behind_a_few_go_before_each_one_that_goes_ahead() -> None:
+    now = 100.0
+    queue = Queue(clock=lambda: now)
+    behind = [Key("team", f"behind-{number}") for number in range(2 * LATE_TURNS)]
+    for key in behind:
+        queue.add(key)
+    for number in range(100):
+        queue.add(Key("team", f"ahead-{number}"), ahead=True)
+    now += LATE_AFTER_SECONDS - 0.1
+    assert not set(await taken(queue, OVERTAKEN_AT_MOST)) & set(behind), "it is not late yet"
+    now += 0.1
+    turns = await taken(queue, 2 * LATE_TURNS + 2)
+    assert [key for key in turns if key in behind] == behind
+    assert [key in behind for key in turns] == [*[True] * LATE_TURNS, False] * 2
+    assert not set(await taken(queue, 20)) & set(behind), "and when none is late, all others go on"
+
+
+async def test_how_long_a_key_has_waited_behind_counts_from_its_first_addition() -> None:
+    now = 100.0
+    queue = Queue(clock=lambda: now)
+    queue.add(A)
+    now += LATE_AFTER_SECONDS
+    queue.add(A)
+    queue.add(B, ahead=True)
+    queue.add(C, ahead=True)
+    assert await taken(queue, 3) == [A, B, C]
 
 
 async def test_a_key_that_runs_keeps_its_better_lane_for_the_next_time() -> None:

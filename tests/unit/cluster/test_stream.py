@@ -23,6 +23,7 @@ def line(kind: str, **object_: Any) -> bytes:
 
 ADDED = line("ADDED", metadata={"uid": "a"}, spec={"env": [{"type": "ERROR", "text": '\n{"type":"ERROR"'}]})
 BOOKMARK = line("BOOKMARK", metadata={"resourceVersion": "9"})
+LISTED = line("BOOKMARK", metadata={"resourceVersion": "9", "annotations": {"k8s.io/initial-events-end": "true"}})
 
 
 class Content:
@@ -52,6 +53,10 @@ class Told:
     def alive(self) -> None:
         """Something came."""
         self.said.append("alive")
+
+    def listed(self) -> None:
+        """All of the list came."""
+        self.said.append("listed")
 
     def succeeded(self) -> None:
         """It works."""
@@ -107,6 +112,7 @@ async def test_what_is_no_event_breaks_the_connection(nonsense: bytes) -> None:
     assert not got
     assert len(said) == 1
     assert "no event" in broke
+    assert (await read(nonsense, lists=True))[0] == [LIST_ANEW], "what a list cannot be read from is no list"
 
 
 async def test_half_an_event_is_none() -> None:
@@ -141,4 +147,31 @@ async def test_a_watch_without_events_works_once_it_has_lasted_and_is_broken_off
 async def test_a_first_list_in_a_watch_that_breaks_off_is_asked_for_anew() -> None:
     assert (await read(ADDED, aiohttp.ClientOSError("reset"), lists=True))[0] == [ADDED, LIST_ANEW]
     assert (await read(ADDED, lists=True))[0] == [ADDED, LIST_ANEW]
-    assert await read(ADDED + BOOKMARK, ADDED, lists=True) == ([ADDED + BOOKMARK, ADDED], ["succeeded", "alive"], "")
+    got, said, broke = await read(ADDED + LISTED, ADDED, lists=True)
+    assert (got, said, broke) == ([ADDED + LISTED, ADDED], ["succeeded", "listed", "alive"], "")
+
+
+@pytest.mark.parametrize("at", range(1, len(ADDED) + len(LISTED), 7))
+async def test_the_end_of_a_first_list_is_seen_wherever_the_network_cuts_it(at: int) -> None:
+    both = ADDED + LISTED
+    got, said, _ = await read(both[:at], both[at:], BOOKMARK, lists=True)
+    assert b"".join(got) == both + BOOKMARK
+    assert said.count("listed") == 1
+
+
+async def test_a_bookmark_that_ends_no_first_list_says_that_none_will() -> None:
+    got, said, _ = await read(ADDED, ADDED + BOOKMARK, ADDED, lists=True)
+    assert got == [ADDED, LIST_ANEW]
+    assert said == ["succeeded", "alive", "the watch does not say where its first list ends"]
+
+
+async def test_a_first_list_that_ends_in_silence_is_asked_for_anew_sooner_than_a_watch_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "SETTLED_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "NO_LIST_SECONDS", 0.02)
+    assert await read(ADDED, None, lists=True) == ([ADDED, LIST_ANEW], ["succeeded", "nothing came for 0 s"], "")
+    assert await read(None, None, lists=True) == ([LIST_ANEW], ["succeeded", "nothing came for 0 s"], "")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await read(ADDED + LISTED, None, lists=True)

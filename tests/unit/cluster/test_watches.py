@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ from tests.support.servers import free_port
 from vllm_operator.cluster import watches
 from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.cluster.watches import PatientWatch, Place, Watches, watched_place
+from vllm_operator.errors import NoStreamedList
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
 MODELS, PODS = Place(MODEL), Place(POD)
+SECONDS = 20.0
 
 
 class Clock:
@@ -176,6 +179,55 @@ async def test_an_error_about_a_watch_does_too_where_the_same_request_may_succee
             return
         with pytest.raises(aiohttp.ClientPayloadError):
             await session.get(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "in_pages"),
+    [(400, True), (422, True), (500, True), (504, True), (401, False), (403, False), (404, False), (429, False)],
+)
+async def test_a_list_in_a_watch_is_given_up_for_pages_where_those_might_be_answered_otherwise(
+    session: aiohttp.ClientSession, status: int, *, in_pages: bool
+) -> None:
+    async with answering(status) as server:
+        url = server.make_url("/api/v1/pods").with_query(watch="true", sendInitialEvents="true")
+        with pytest.raises(NoStreamedList if in_pages else aiohttp.ClientPayloadError):
+            await session.get(url)
+
+
+async def test_a_list_in_a_watch_that_is_not_even_begun_is_given_up_for_pages(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "ANSWER_SECONDS", 0.05)
+
+    async def silent(_: web.Request) -> web.Response:
+        await asyncio.sleep(SECONDS)
+        raise AssertionError("it was not given up")
+
+    application = web.Application()
+    application.router.add_get("/api/v1/pods", silent)
+    async with TestServer(application) as server:
+        url = server.make_url("/api/v1/pods").with_query(watch="true", sendInitialEvents="true")
+        with pytest.raises(NoStreamedList, match="no answer within"):
+            await session.get(url)
+    with pytest.raises(aiohttp.ClientPayloadError, match="Cannot connect"):
+        await session.get(f"http://127.0.0.1:{free_port()}/api/v1/pods?watch=true&sendInitialEvents=true")
+
+
+async def test_watches_are_not_to_be_compressed_and_lists_may_be(session: aiohttp.ClientSession) -> None:
+    """Events come one by one: there is little to compress, and each would have to be flushed by all between."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return web.json_response({})
+
+    asked: list[str] = []
+    application = web.Application()
+    application.router.add_get("/api/v1/pods", answer)
+    async with TestServer(application) as server:
+        for query in ({}, {"watch": "true"}):
+            (await session.get(server.make_url("/api/v1/pods").with_query(query))).close()
+    assert "gzip" in asked[0]
+    assert asked[1] == "identity"
 
 
 async def test_other_requests_are_left_as_they_are(session: aiohttp.ClientSession) -> None:

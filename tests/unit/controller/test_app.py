@@ -10,10 +10,10 @@ import aiohttp
 import kopf
 import pytest
 
-from tests.support.fake_api_server import GONE, FakeApiServer, fake_api_server
+from tests.support.fake_api_server import GONE, FakeApiServer, StreamedLists, fake_api_server
 from tests.support.servers import free_port
 from vllm_operator.cluster import patience, stream, watches
-from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.cluster.kinds import MODEL, POD, WATCHED
 from vllm_operator.controller import app
 from vllm_operator.errors import OperatorError
 from vllm_operator.settings import Settings
@@ -82,12 +82,13 @@ class Running:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApiServer]:
+@pytest.fixture(params=[StreamedLists.SERVED, StreamedLists.REFUSED], ids=["lists in watches", "lists in pages"])
+async def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApiServer]:
     """The API server that the operator finds; it is asked again without much delay."""
     for module in (watches, patience):
         monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.05)
     async with fake_api_server() as fake:
+        fake.streamed_lists = request.param
         monkeypatch.setattr(app, "connection", lambda _: kopf.ConnectionInfo(server=fake.address))
         yield fake
 
@@ -109,6 +110,24 @@ async def test_no_answer_to_a_first_list_ends_the_operator(server: FakeApiServer
     async with running(server) as operator:
         await operator.wait(operator.ready.is_set)
     assert not server.failures[MODEL, "list"]
+
+
+@pytest.mark.parametrize("server", list(StreamedLists), ids=lambda how: how.name.lower(), indirect=True)
+async def test_it_is_ready_whatever_the_api_server_makes_of_a_list_in_a_watch_and_asks_once(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SETTLED_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "NO_LIST_SECONDS", 0.1)
+    async with running(server) as operator:
+        await operator.wait(operator.ready.is_set)
+        streamed = server.streamed_lists is StreamedLists.SERVED
+        assert server.pages == (0 if streamed else len(WATCHED))
+        assert server.asked.count((MODEL, "list")) == (1 if streamed else 2)
+        await operator.wait(lambda: (MODEL, "watch") in server.asked)
+        asked = len(server.asked)
+        server.send(MODEL, {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
+        await operator.wait(lambda: (MODEL, "watch") in server.asked[asked:])
+        assert not await operator.unready()
 
 
 async def test_no_answer_to_a_watch_ends_the_operator(server: FakeApiServer) -> None:
@@ -237,6 +256,7 @@ async def test_a_watch_that_ends_at_once_is_asked_for_again_after_a_pause(server
 async def test_a_watch_that_kopf_has_lost_without_a_word_is_told_by_its_health(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream, "SETTLED_SECONDS", 0.1)
     monkeypatch.setattr(stream, "QUIET_SECONDS", 0.2)
     monkeypatch.setattr(watches, "QUIET_SECONDS", 0.2)
     monkeypatch.setattr(watches, "SILENT_SECONDS", 0.5)

@@ -16,7 +16,7 @@ from vllm_operator.cluster import sync
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.client import Identities, Identity
 from vllm_operator.cluster.fence import LeaseFence
-from vllm_operator.cluster.kinds import MODEL, POD, POD_MONITOR, WATCHED
+from vllm_operator.cluster.kinds import MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
@@ -51,6 +51,7 @@ class Nothing:
         self.about = about
         self.listed = 0
         self.monitors: Exception | list[dict[str, Any]] | None = None
+        self.budgets: Exception | list[dict[str, Any]] = []
 
     async def objects(self, kind: Kind, _: str | None = None) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
@@ -61,6 +62,15 @@ class Nothing:
             raise self.monitors
         for found in self.monitors:
             yield live_object(found, kind="PodMonitor")
+
+    async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """PodDisruptionBudgets that others made."""
+        assert kind is POD_DISRUPTION_BUDGET
+        if isinstance(self.budgets, Exception):
+            raise self.budgets
+        for found in self.budgets:
+            if namespace in (None, found["metadata"]["namespace"]):
+                yield found
 
     async def check_served(self, kind: Kind, _: str | None = None) -> None:
         """The next error, if it is about this kind."""
@@ -227,6 +237,48 @@ async def test_an_object_that_was_written_while_the_list_was_on_its_way_is_kept(
     made.cache.put(POD_MONITOR, live_object(monitor(), kind="PodMonitor"))
     made.intake.listed(POD_MONITOR, [], set())
     assert len(made.cache.children("team", "qwen")) == 1
+
+
+def others_budget(name: str, namespace: str = "team") -> dict[str, Any]:
+    """A PodDisruptionBudget that somebody else made for the model's engines."""
+    selector = {"matchLabels": names.selector_labels("qwen")}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"selector": selector, "minAvailable": 1}}
+
+
+def known_budgets(made: follow.Components, namespace: str = "team") -> list[str]:
+    """Names of the budgets that a decision about the model would see."""
+    return [budget.name for budget in made.budgets.of(namespace, "qwen")]
+
+
+async def test_budgets_of_others_are_known_from_the_start_and_those_that_went_are_forgotten_at_the_next_look() -> None:
+    client = Nothing()
+    client.budgets = [others_budget("theirs")]
+    made = parts(client)
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert known_budgets(made) == ["theirs"]
+    assert [key for key, _ in made.cache.items(POD_DISRUPTION_BUDGET)] == [], "they are no children"
+    client.budgets = []
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert known_budgets(made) == []
+
+
+async def test_budgets_that_cannot_be_listed_stay_as_they_were_known_and_end_nothing() -> None:
+    client = Nothing()
+    client.budgets = [others_budget("theirs")]
+    made = parts(client)
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    client.budgets = ApiRefused("GET", "poddisruptionbudgets is forbidden")
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert known_budgets(made) == ["theirs"]
+
+
+async def test_budgets_are_listed_in_the_namespaces_of_a_list_that_can_be_followed() -> None:
+    client = Nothing(scope=Scope(namespaces=("team", "not-yet")))
+    client.budgets = [others_budget("theirs"), others_budget("unseen", "not-yet"), others_budget("elsewhere", "other")]
+    made = parts(client)
+    made.followed.add("team")
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert (known_budgets(made), known_budgets(made, "not-yet"), known_budgets(made, "other")) == (["theirs"], [], [])
 
 
 UNKNOWN = ApiNotFound("GET", "404 page not found")

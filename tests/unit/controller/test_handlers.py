@@ -16,6 +16,7 @@ from vllm_operator.cluster.kinds import CONFIG_MAP, MODEL, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue
 from vllm_operator.controller import handlers
 from vllm_operator.controller.intake import Intake
+from vllm_operator.errors import NoStreamedList
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -41,12 +42,25 @@ class Ways:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
         self.cache, self.queue = Cache(), Queue()
+        self.streamed: list[bool] = []
+        """Of each list whether it was to be part of its watch."""
         monkeypatch.setattr(watching, "continuous_watch", watching.continuous_watch)  # put back at the end
 
-    async def watch(self, *events: Any, resource: Resource = MODELS, namespace: str | None = None) -> list[Any]:
-        """One list and watch that brings these events; what kopf gets of it."""
-        self._patch.setattr(handlers, "_watched", lambda **_: _stream(events))
-        handlers.take_in(Intake(self.cache, self.queue))
+    async def watch(
+        self, *events: Any, resource: Resource = MODELS, namespace: str | None = None, anew: bool = True
+    ) -> list[Any]:
+        """One list and watch that brings these events, of an operator that begins or of the one before.
+
+        Returns what kopf gets of it.
+        """
+
+        def watched(*, settings: kopf.OperatorSettings, **_: Any) -> AsyncIterator[Any]:
+            self.streamed.append(settings.watching.initial_streaming)
+            return _stream(events)
+
+        self._patch.setattr(handlers, "_watched", watched)
+        if anew:
+            handlers.take_in(Intake(self.cache, self.queue))
         found = watching.continuous_watch(
             settings=kopf.OperatorSettings(),
             resource=resource,
@@ -58,6 +72,8 @@ class Ways:
 
 async def _stream(events: Iterable[Any]) -> AsyncIterator[Any]:
     for one in events:
+        if isinstance(one, Exception):
+            raise one
         yield one
 
 
@@ -104,6 +120,28 @@ async def test_a_list_that_breaks_off_says_nothing_of_what_did_not_come(ways: Wa
     await ways.watch(event(None, resource()), event(None, _other("llama")), LISTED)
     await ways.watch(event(None, resource()))
     assert ways.cache.get(MODEL, Key("team", "llama")) is not None
+
+
+@pytest.mark.parametrize("end", [(), (NoStreamedList("pods: no"),), (event(None, resource()),)])
+async def test_what_was_not_listed_in_a_watch_is_listed_in_pages_from_then_on(ways: Ways, end: tuple[Any, ...]) -> None:
+    await ways.watch(*end)
+    for _ in range(2):
+        await ways.watch(event(None, resource()), LISTED, anew=False)
+    await ways.watch(LISTED, namespace="other", anew=False)
+    assert ways.streamed == [True, False, False, True]
+    assert ways.cache.get(MODEL, QWEN) is not None
+
+
+async def test_a_watch_that_ends_after_its_list_begins_with_one_again(ways: Ways) -> None:
+    await ways.watch(event(None, resource()), LISTED)
+    await ways.watch(event(None, resource()), LISTED, event("DELETED", later(resource(), 50)), anew=False)
+    await ways.watch(LISTED, anew=False)
+    assert ways.streamed == [True, True, True]
+
+
+async def test_kopfs_own_watches_are_left_as_they_are(ways: Ways) -> None:
+    await ways.watch(LISTED, resource=Resource("", "v1", "namespaces"))
+    assert ways.streamed == [False]
 
 
 async def test_what_was_written_after_a_list_had_begun_is_not_missed_in_it(ways: Ways) -> None:

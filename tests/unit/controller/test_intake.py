@@ -42,6 +42,11 @@ def relabelled(child: dict[str, Any], instance: str) -> dict[str, Any]:
     return {**child, "metadata": {**metadata, "labels": labels, "resourceVersion": "99"}}
 
 
+def later(raw: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """The same object in a later version, with other metadata."""
+    return {**raw, "metadata": {**raw["metadata"], "resourceVersion": "99", **metadata}}
+
+
 async def test_a_model_concerns_itself_and_its_namespace() -> None:
     assert await Ways("qwen").keys() == {SHARED, QWEN}
 
@@ -116,12 +121,31 @@ async def test_a_model_s_own_change_goes_ahead_of_what_its_and_other_s_children_
     ways = Ways("qwen", "llama")
     await ways.keys()
     ways.intake.changed(DEPLOYMENT, as_live(live(child_of(resource(), "Deployment"))))
-    ways.intake.changed(
-        MODEL, as_live({**resource("llama"), "metadata": {**resource("llama")["metadata"], "resourceVersion": "99"}})
-    )
+    ways.intake.changed(MODEL, as_live(later(resource("llama"), generation=2)))
     first, second, third = [await ways.queue.get() for _ in range(3)]
     assert {first, second} == {SHARED, Key("team", "llama")}
     assert third == QWEN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}, {"labels": {"a": "b"}}, {"uid": "another"}],
+    ids=["annotation", "label", "another model"],
+)
+async def test_whatever_somebody_changes_of_a_model_goes_ahead(change: dict[str, Any]) -> None:
+    ways = Ways("qwen", "llama")
+    await ways.keys()
+    ways.intake.changed(DEPLOYMENT, as_live(live(child_of(resource(), "Deployment"))))
+    ways.intake.changed(MODEL, as_live(later(resource("llama"), **change)))
+    assert [await ways.queue.get() for _ in range(3)] == [SHARED, Key("team", "llama"), QWEN]
+
+
+async def test_a_status_that_the_watch_brings_before_its_write_is_answered_goes_behind_what_is_asked_for() -> None:
+    ways = Ways("qwen")
+    await ways.keys()
+    ways.intake.changed(MODEL, as_live({**later(resource()), "status": {"observedGeneration": 1}}))
+    ways.intake.changed(MODEL, as_live(resource("llama")))
+    assert [await ways.queue.get() for _ in range(3)] == [SHARED, Key("team", "llama"), QWEN]
 
 
 async def test_what_changes_goes_ahead_of_the_look_at_everything() -> None:

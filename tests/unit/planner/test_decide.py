@@ -33,10 +33,12 @@ from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
+from vllm_operator.planner.budgets import Budget
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.namespace import catalog_interval, decide_namespace
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan, Write
 from vllm_operator.render import manager
+from vllm_operator.render.children import _renderings
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import shared as rendered_shared
 
@@ -114,6 +116,17 @@ def test_nothing_to_do_is_the_empty_plan_whatever_the_time() -> None:
     raw, found, engine = settled()
     assert decide(observation(raw, found, engine)) == Plan()
     assert decide(observation(raw, found, engine, now=LATER)) == Plan()
+
+
+def test_a_decision_changes_nothing_of_what_is_remembered_of_the_rendering() -> None:
+    raw, found, engine = settled(engine={"env": [{"name": "A", "value": "1"}]}, auth={"generate": True})
+    decide(observation(raw, found, engine))
+    (rendering,) = (one for one in _renderings._values.values() if one.model.uid == raw["metadata"]["uid"])  # noqa: SLF001 # what is remembered is the point
+    before = copy.deepcopy(rendering.children)
+    for engines in ((engine,), (), (pod(ready=False),)):
+        decide(observation(raw, found, *engines))
+        decide(observation(raw, {}, *engines))
+    assert rendering.children == before
 
 
 def test_a_resource_that_is_gone_or_going_is_left_to_garbage_collection() -> None:
@@ -637,6 +650,19 @@ def test_a_monitor_is_made_where_the_cluster_knows_it_and_not_missed_where_nobod
     plan = decide(observation(raw, as_desired(raw), pod_monitors=True))
     assert [write.desired["kind"] for write in plan.writes] == ["PodMonitor"]
     assert "warnings" not in told_by(serving(resource(), pod_monitors=False))
+
+
+def test_a_budget_of_somebody_else_is_told_once_and_stops_nothing() -> None:
+    theirs = Budget("theirs", {"matchLabels": {"app.kubernetes.io/instance": "qwen"}}, max_unavailable=0)
+    raw = resource()
+    plan = serving(raw, budgets=(theirs,))
+    assert plan.writes == ()
+    assert conditions(told_by(plan))["Ready"] == ("True", "AllEnginesServe")
+    (warning,) = told_by(plan)["warnings"]
+    assert warning.startswith("PodDisruptionBudget theirs (maxUnavailable 0) of somebody else lets no engine go")
+    told = {**raw, "status": told_by(plan)}
+    assert serving(told, budgets=(theirs,)) == Plan()
+    assert "warnings" not in told_by(serving(told))
 
 
 def token(text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vllm_operator.planner import template
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.plan import Plan
 from vllm_operator.render import children, environment, files, pod
+from vllm_operator.render.children import forget_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Have another version of the operator run, which renders another image."""
 
     def other(version: str) -> None:
+        forget_children()
         monkeypatch.setattr(pod, "image", lambda spec: spec.engine.image or f"vllm/vllm-openai:{version}")
 
     return other
@@ -257,6 +259,7 @@ def test_whatever_the_spec_another_version_replaces_no_engine_with_history_or_wi
     fleet = Fleet(**{**spec, "rollout": {}})
     before = copy.deepcopy(fleet.template)
     variables = environment.environment
+    forget_children()
     with mock.patch.object(pod, "environment", lambda *of: [*variables(*of), {"name": "NEW", "value": "1"}]):
         assert fleet.look() == []
         assert fleet.pending[0] == "True"
@@ -264,6 +267,7 @@ def test_whatever_the_spec_another_version_replaces_no_engine_with_history_or_wi
             del fleet.children[key]
         del fleet.deployment["metadata"]["annotations"][POD_SPEC_HASH]
         assert fleet.look() == ["ControllerRevision", "Deployment"]
+    forget_children()
     assert fleet.template == before
     assert fleet.look() == []
     assert fleet.pending == ("False", "")
@@ -381,6 +385,7 @@ def test_the_cause_of_a_change_is_remembered_with_its_revision() -> None:
 def test_files_that_pods_read_stay_with_their_template(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(model={"source": "a/b", "chatTemplate": {"inline": "{{ messages }}"}})
     before = copy.deepcopy(fleet.children)
+    forget_children()
     monkeypatch.setattr(children, "config", lambda model: (files.config_of(model, {"new.json": "{}"}),))
     assert fleet.look() == []
     assert fleet.children == before

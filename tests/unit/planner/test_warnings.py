@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.resources import model
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import warnings as module
 from vllm_operator.planner.api_keys import Standing
+from vllm_operator.planner.budgets import Budget
 from vllm_operator.planner.warnings import CHECKS, Subject, warnings
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.rollout import exclusion
@@ -156,6 +158,69 @@ CASES = [
 ]
 
 
+THEIRS = {"matchLabels": {"app.kubernetes.io/instance": "qwen"}}
+ALL_PODS: dict[str, Any] = {}
+NOT_QWEN = {"matchExpressions": [{"key": "app.kubernetes.io/instance", "operator": "NotIn", "values": ["qwen"]}]}
+
+
+def theirs(selector: dict[str, Any], **fields: Any) -> Budget:
+    """A PodDisruptionBudget of somebody else."""
+    return Budget("theirs", selector, **fields)
+
+
+NEVER = [
+    pytest.param(1, theirs(THEIRS, min_available=1), "minAvailable 1 of 1 engines", id="the only engine"),
+    pytest.param(3, theirs(THEIRS, min_available="100%"), "minAvailable 100%", id="all of them"),
+    pytest.param(1, theirs(THEIRS, min_available="1%"), "minAvailable 1%", id="a share is rounded up"),
+    pytest.param(9, theirs(THEIRS, max_unavailable=0), "maxUnavailable 0", id="none"),
+    pytest.param(9, theirs(ALL_PODS, max_unavailable="0%", expected_pods=40), "maxUnavailable 0%", id="none of many"),
+    pytest.param(1, theirs(ALL_PODS, min_available=5, expected_pods=5), "minAvailable 5", id="all of a namespace"),
+    pytest.param(2, theirs(THEIRS, min_available=2, expected_pods=3), "minAvailable 2", id="a surge is no room"),
+    pytest.param(
+        4, theirs(THEIRS, max_unavailable=2, failed=True), "SyncFailed: its controller", id="nobody can count"
+    ),
+    pytest.param(4, theirs(THEIRS), "it has neither minAvailable nor maxUnavailable", id="no number"),
+]
+
+SOMETIMES = [
+    pytest.param(2, theirs(THEIRS, min_available=1), id="all but one"),
+    pytest.param(2, theirs(THEIRS, min_available="50%"), id="half"),
+    pytest.param(1, theirs(THEIRS, max_unavailable="1%"), id="a share is rounded up"),
+    pytest.param(1, theirs(ALL_PODS, min_available=1, expected_pods=5), id="others are left"),
+    pytest.param(0, theirs(THEIRS, max_unavailable=0), id="there is no engine"),
+    pytest.param(1, theirs(NOT_QWEN, max_unavailable=0), id="it selects others"),
+    pytest.param(1, theirs({"matchLabels": {"app": "other"}}, max_unavailable=0), id="it selects another label"),
+]
+
+
+@pytest.mark.parametrize(("replicas", "one", "words"), NEVER)
+def test_somebody_elses_budget_that_lets_no_engine_go_is_told_with_its_name_and_number(
+    replicas: int, one: Budget, words: str
+) -> None:
+    sentence = module.drains_blocked_by_others(subject({"replicas": replicas}, budgets=(one,)))
+    assert sentence
+    assert f"PodDisruptionBudget theirs ({words}" in sentence
+    assert module.budgets_together(subject({"replicas": replicas}, budgets=(one,))) is None
+
+
+@pytest.mark.parametrize(("replicas", "one"), SOMETIMES)
+def test_somebody_elses_budget_that_lets_an_engine_go_or_selects_none_is_not_told(replicas: int, one: Budget) -> None:
+    assert module.drains_blocked_by_others(subject({"replicas": replicas}, budgets=(one,))) is None
+
+
+def test_two_budgets_for_one_engine_are_told_since_the_api_server_evicts_no_such_pod() -> None:
+    one = theirs(THEIRS, max_unavailable=1)
+    both = module.budgets_together(subject({"disruption": {"maxUnavailable": 1}}, budgets=(one,)))
+    assert both
+    assert "qwen (spec.disruption), theirs select the same engines" in both
+    assert module.budgets_together(subject({}, budgets=(one,))) is None
+    others = tuple(replace(one, name=f"number-{number}") for number in range(5))
+    many = module.budgets_together(subject({}, budgets=others))
+    assert many
+    assert "number-0, number-1, number-2 and 2 more select" in many
+    assert module.budgets_together(subject({"replicas": 0}, budgets=others)) is None
+
+
 def subject(spec: dict[str, Any], **around: Any) -> Subject:
     """A model with that spec."""
     one = model(**spec)
@@ -191,7 +256,9 @@ def test_keys_are_told_first() -> None:
 
 
 def test_every_check_is_tried_here_and_says_what_it_is_for() -> None:
-    tried = {case.check for case in CASES} | {"second_scaler", "keys_unreadable", "keys_differ", "restart_unread"}
+    around = {"second_scaler", "keys_unreadable", "keys_differ", "restart_unread"}
+    others = {"drains_blocked_by_others", "budgets_together"}
+    tried = {case.check for case in CASES} | around | others
     assert {check.__name__ for check in CHECKS} == tried
     assert all((check.__doc__ or "").count("\n") == 0 and check.__doc__ for check in CHECKS)
 

@@ -13,11 +13,14 @@ import pytest
 import yaml
 
 from tests.support.catalogs import catalog
+from tests.support.resources import resource
 from tests.support.servers import stub_server
 from tools.generate import REPOSITORY
 from vllm_client import sources
 from vllm_client.router import READ_AGAIN_SECONDS, SET_ASIDE_SECONDS
 from vllm_client.selection import Need
+from vllm_operator.api.names import CATALOG_PARTS
+from vllm_operator.render import catalog as rendered
 from vllm_operator.render.catalog import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -107,6 +110,23 @@ def test_every_link_leads_to_a_file() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", PAGE)
     assert links
     assert [link for link in links if not (REPOSITORY / "docs" / link).exists()] == []
+
+
+def test_the_volume_of_a_catalogue_in_parts_has_every_file_that_the_library_reads(tmp_path: Path) -> None:
+    (volume,) = yaml.safe_load(blocks("yaml")[-2])["volumes"]
+    listed = [source["configMap"] for source in volume["projected"]["sources"]]
+    assert [one["name"] for one in listed] == list(CATALOG_PARTS)
+    assert all(one["optional"] for one in listed), "a pod would not start before all eight are there"
+    assert yaml.safe_load(blocks("yaml")[-1])["resourceNames"] == list(CATALOG_PARTS)
+    assert len(CATALOG_PARTS) == sources.MOST_PARTS
+    heavy = {"tasks": [f"{number:02}".ljust(63, "x") for number in range(32)]}
+    made = rendered.catalog("team", [resource(f"m-{number:04}", catalog=heavy) for number in range(1000)])
+    assert 1 < len(made) < len(listed)
+    for part in made:  # as kubelet does: the files of all that there are, in one folder
+        for file, text in part["data"].items():
+            (tmp_path / file).write_text(text, encoding="utf-8")
+    found = sources.FileSource(tmp_path).read()
+    assert ([model.name for model in found.models], found.truncated) == ([f"m-{n:04}" for n in range(1000)], 0)
 
 
 def test_the_pod_mounts_it_where_the_library_looks() -> None:
