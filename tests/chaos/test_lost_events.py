@@ -34,7 +34,7 @@ EVERY = int(os.environ.get("CHAOS_EVERY", "5"))
 """Every which event is one to be lost; 1 for all of them."""
 
 GIVEN: Mapping[str, Any] = {
-    "resync_seconds": 2.0,
+    "resync_seconds": 4.0,
     "lease_duration_seconds": 30,
     "renew_deadline_seconds": 20,
     "retry_period_seconds": 2,
