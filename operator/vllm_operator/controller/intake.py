@@ -28,18 +28,28 @@ class Intake:
         self._cache = cache
         self._queue = queue
 
-    def changed(self, kind: Kind, live: LiveObject) -> None:
-        """An object is there, or is another than before. Its labels may have named another model until now."""
+    def found(self, kind: Kind, live: LiveObject) -> bool:
+        """An object was asked for, and is there, whatever was known of it. Returns whether that is news."""
+        self._cache.revive(live)
+        return self.changed(kind, live)
+
+    def changed(self, kind: Kind, live: LiveObject) -> bool:
+        """An object is there, or is another than before. Returns whether that is news.
+
+        Its labels may have named another model until now.
+        """
         key = Key(live.namespace, live.name)
         before = None if kind is MODEL else self._cache.model_at(kind, key)
         mounted = self._cache.claims_of(key) if kind is MODEL else frozenset()
         known = self._cache.get(MODEL, key) if kind is MODEL else None
-        if self._cache.put(kind, live):
-            self._enqueue(kind, live, ahead=kind is MODEL and _asks_for_something(known, live))
-            if before is not None:
-                self._queue.add(before)
-            if kind is MODEL:
-                self._enqueue_owners(live, _claims(live) ^ mounted)
+        if not self._cache.put(kind, live):
+            return False
+        self._enqueue(kind, live, ahead=kind is MODEL and _asks_for_something(known, live))
+        if before is not None:
+            self._queue.add(before)
+        if kind is MODEL:
+            self._enqueue_owners(live, _claims(live) ^ mounted)
+        return True
 
     def deleted(self, kind: Kind, live: LiveObject) -> None:
         """An object is gone."""
@@ -115,16 +125,27 @@ class Listing:
         self._place = (kind, namespace)
         self.is_over = False
         """Whether all of it is in the cache."""
+        self._known = {live.uid: live.resource_version for _, live in cache.items(kind)}
         self._unseen = {live.uid: key for key, live in cache.items(kind) if namespace in (None, key.namespace)}
+        self._is_old = False
         cache.set_listed(*self._place, listed=False)
 
     def seen(self, live: LiveObject) -> None:
-        """Take in that the list holds an object."""
+        """Take in that the list, or the watch after it, holds an object."""
         self._unseen.pop(live.uid, None)
+        self._is_old |= live.resource_version < self._known.get(live.uid, 0)
 
     def end(self) -> None:
-        """Take in that the list is over: what was known before it began and is not in it was deleted meanwhile."""
+        """Take in that the list is over: what was known before it began and is not in it was deleted meanwhile.
+
+        A list that shows an older moment than what was known says nothing of what it does not hold; the look that
+        follows each new list finds out (`cluster/sync.py`).
+        """
         kind, _ = self._place
+        if self._is_old:
+            logger.warning("a list of %s shows an older moment than what is known", kind.plural)
+            self._unseen = {}
+        self._known = {}
         for uid, key in self._unseen.items():
             live = self._cache.get(kind, key)
             if live is not None and live.uid == uid:

@@ -20,6 +20,7 @@ from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.requests import requests_of
+from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide
@@ -68,6 +69,8 @@ class _Memory:
     events: EventHistory = NO_EVENTS
     told_at: datetime | None = None
     """When the last status was written."""
+    kept: Kept | None = None
+    """What the API server made of it, where it did not keep it as it was."""
 
 
 class ModelReconciler:
@@ -104,6 +107,7 @@ class ModelReconciler:
         self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
+        self._statuses = StatusWriter(client)
         self._memories: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -153,6 +157,7 @@ class ModelReconciler:
         model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
         raw, children = model.body if model else {}, self._children(key)
         memory = self._remembered(key, model)
+        model = as_told(model, memory.kept)
         found = self.lookups.known(key, pods if model else (), now)
         observation = Observation(
             model=model,
@@ -218,14 +223,14 @@ class ModelReconciler:
             await self._announce(key, model, plan.news, observation.now)
             return
         try:
-            live = await self._client.patch_status(model, plan.status)
+            live, kept = await self._statuses.write(model, plan.status)
         except ApiNotServed:
             raise
         except (ApiNotFound, ApiConflict):
             self._forget(model)
             return
         self._cache.put(MODEL, live)
-        self._memories[key] = replace(self._remembered(key, model), told_at=self._clock())
+        self._memories[key] = replace(self._remembered(key, model), told_at=self._clock(), kept=kept)
         if is_available(live.body) != is_available(model.body):
             self._look_at(NamespaceKey(model.namespace))
         told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
-from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identity
+from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identities, Identity
 from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR
 from vllm_operator.errors import (
     ApiConflict,
@@ -118,6 +118,14 @@ async def test_an_object_that_cannot_be_read_by_its_types_is_refused_although_th
         await client.apply(CHILD, force=True)
 
 
+async def test_a_refusal_of_an_invalid_object_names_its_parts(client: Client, answers: Answers) -> None:
+    causes = [{"field": "status.rollout.strategy"}, {"reason": "none"}, {"field": "status.warnings[1]"}]
+    answers.reply(422, {**status(422), "details": {"causes": causes}})
+    with pytest.raises(ApiInvalid) as caught:
+        await client.patch_status(as_live(resource()), {})
+    assert caught.value.fields == ("status.rollout.strategy", "status.warnings[1]")
+
+
 async def test_how_long_the_server_asks_to_be_left_alone_is_known(client: Client, answers: Answers) -> None:
     answers.reply(429, status(429), **{"Retry-After": "7"})
     with pytest.raises(ApiUnavailable) as caught:
@@ -128,7 +136,7 @@ async def test_how_long_the_server_asks_to_be_left_alone_is_known(client: Client
 async def test_an_answer_that_is_no_list_is_one_that_can_come_better(client: Client, answers: Answers) -> None:
     answers.reply(200, {"kind": "Welcome"})
     with pytest.raises(ApiUnavailable, match="no list but 'Welcome'"):
-        [one async for one in client.identities(POD)]
+        await client.identities(POD)
 
 
 GROUPS = {"groups": [{"name": "vllm.echo-roots.io"}]}
@@ -247,12 +255,15 @@ async def test_annotations_are_for_this_very_object_in_whatever_state(client: Cl
 
 async def test_a_status_is_for_this_very_object(client: Client, answers: Answers) -> None:
     answers.reply(200, resource())
-    model = as_live({**resource(), "status": {"replicas": 7, "warnings": ["an old one"]}})
-    await client.patch_status(model, {"replicas": 1})
+    before = {"replicas": 7, "warnings": ["an old one"], "rollout": {"updated": 1, "reason": "old"}}
+    model = as_live({**resource(), "status": before})
+    await client.patch_status(model, {"replicas": 1, "rollout": {"updated": 2}})
     ((method, path, query, kind, body),) = answers.asked
     assert (method, path) == ("PATCH", "/apis/vllm.echo-roots.io/v1alpha1/namespaces/team/vllmmodels/qwen/status")
     assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
-    assert body == {"metadata": {"uid": "uid-of-qwen"}, "status": {"replicas": 1, "warnings": None}}
+    rollout = {"updated": 2, "reason": None}
+    assert body["metadata"] == {"uid": "uid-of-qwen"}
+    assert body["status"] == {"replicas": 1, "warnings": None, "rollout": rollout}
 
 
 @pytest.mark.parametrize("code", [200, 404])
@@ -317,13 +328,14 @@ async def test_a_deletion_that_is_refused_is_told(client: Client, answers: Answe
 
 async def test_identities_are_listed_page_by_page_as_metadata_alone(client: Client, answers: Answers) -> None:
     def page(name: str, token: str) -> dict[str, Any]:
-        item = {"metadata": {"namespace": "team", "name": name, "uid": f"uid-{name}"}}
-        return {"metadata": {"continue": token}, "items": [item]}
+        item = {"metadata": {"namespace": "team", "name": name, "uid": f"uid-{name}", "resourceVersion": "7"}}
+        return {"metadata": {"continue": token, "resourceVersion": "9"}, "items": [item]}
 
     answers.reply(200, page("a", "next"))
     answers.reply(200, page("b", ""))
-    found = [identity async for identity in client.identities(MODEL)]
-    assert found == [Identity("team", "a", "uid-a"), Identity("team", "b", "uid-b")]
+    found = await client.identities(MODEL)
+    assert found == Identities(9, (Identity("team", "a", "uid-a", 7), Identity("team", "b", "uid-b", 7)))
+    assert not any("resourceVersion" in query for _, _, query, _, _ in answers.asked), "the store's own state"
     assert [query.get("continue") for _, _, query, _, _ in answers.asked] == [None, "next"]
     assert all(query["labelSelector"] == "!vllm.echo-roots.io/operator" for _, _, query, _, _ in answers.asked)
 
@@ -362,7 +374,7 @@ async def test_what_others_made_of_a_kind_is_listed_whole_and_without_ours(clien
 
 async def test_only_what_the_operator_made_is_listed_of_common_kinds(client: Client, answers: Answers) -> None:
     answers.reply(200, {"metadata": {}, "items": None})
-    assert [identity async for identity in client.identities(POD)] == []
+    assert await client.identities(POD) == Identities(0, ())
     ((_, path, query, _, _),) = answers.asked
     assert path == "/api/v1/pods"
     assert query["labelSelector"] == "app.kubernetes.io/managed-by=vllm-operator,!vllm.echo-roots.io/operator"

@@ -268,3 +268,18 @@ async def test_a_watch_that_kopf_has_lost_without_a_word_is_told_by_its_health(
         watching[0].cancel()
         await asyncio.sleep(1)
         assert "no sign of the watch of vllmmodels for" in await operator.health()
+
+
+def test_each_error_is_told_however_deep_it_is_in_groups(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        inner = ExceptionGroup("resync", [OperatorError("the store went back")])
+        raise ExceptionGroup("all", [inner, OperatorError("and another")])
+
+    monkeypatch.setattr(app, "run", lambda _: None)
+    monkeypatch.setattr("vllm_operator.controller.app.asyncio.run", fail)
+    monkeypatch.setattr(app, "from_environment", Settings)
+    with pytest.raises(SystemExit):
+        app.main()
+    assert capsys.readouterr().err == "vllm-operator: the store went back\nvllm-operator: and another\n"

@@ -12,15 +12,24 @@ import pytest
 from tests.support.resources import as_live, live, resource
 from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
+from vllm_operator.cluster import sync
 from vllm_operator.cluster.cache import Cache, Key
-from vllm_operator.cluster.client import Identity
+from vllm_operator.cluster.client import Identities, Identity
 from vllm_operator.cluster.fence import LeaseFence
 from vllm_operator.cluster.kinds import MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
+from vllm_operator.errors import (
+    ApiError,
+    ApiNotFound,
+    ApiRefused,
+    ApiUnavailable,
+    NotLeading,
+    OperatorError,
+    StoreWentBack,
+)
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
@@ -72,13 +81,11 @@ class Nothing:
         """The next error, if it is about this kind."""
         await self.check_served(kind)
 
-    async def identities(self, kind: Kind, _: str | None = None) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, _: str | None = None) -> Identities:
         """Nothing, or the next error."""
         self.listed += kind is MODEL
         await self.check_served(kind)
-        empty: tuple[Identity, ...] = ()
-        for nothing in empty:
-            yield nothing
+        return Identities(0, ())
 
 
 class Fickle:
@@ -347,6 +354,90 @@ async def test_after_a_time_without_a_watch_lost_deletions_are_looked_for_at_onc
     resync.cancel()
 
 
+class Holding(Nothing):
+    """A client that holds models, each in a version."""
+
+    def __init__(self, *models: LiveObject, moment: int = 0) -> None:
+        super().__init__()
+        self.models = {found.name: found for found in models}
+        self.moment = moment
+
+    async def identities(self, kind: Kind, _: str | None = None) -> Identities:
+        """What there is."""
+        found = self.models.values() if kind is MODEL else ()
+        items = (Identity(one.namespace, one.name, one.uid, one.resource_version) for one in found)
+        return Identities(self.moment if kind is MODEL else 0, tuple(items))
+
+    async def get(self, kind: Kind, _: str, name: str) -> LiveObject:
+        """One of them."""
+        assert kind is MODEL
+        if name not in self.models:
+            raise ApiNotFound("GET", "not found")
+        return self.models[name]
+
+
+def versioned(name: str, version: int) -> LiveObject:
+    """A model in a version."""
+    raw = resource(name)
+    raw["metadata"]["resourceVersion"] = str(version)
+    return as_live(raw)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on its way for long."""
+    monkeypatch.setattr(sync, "ON_ITS_WAY_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_addition_and_a_change_that_a_watch_has_lost_are_taken_in_and_looked_at() -> None:
+    made = parts(Holding(versioned("qwen", 12), versioned("new", 11), moment=12))
+    made.cache.put(MODEL, versioned("qwen", 9))
+    assert await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
+    assert await queued(made) == {QWEN, Key("team", "new"), SHARED}
+    assert {key.name: live.resource_version for key, live in made.cache.items(MODEL)} == {"qwen": 12, "new": 11}
+    assert await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
+    assert await queued(made) == set(), "an unchanged world costs no look"
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_object_that_was_taken_for_deleted_by_mistake_is_known_again() -> None:
+    made = parts(Holding(versioned("qwen", 9), moment=12))
+    made.cache.put(MODEL, versioned("qwen", 9))
+    made.cache.remove(MODEL, versioned("qwen", 9))
+    assert await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
+    assert made.cache.get(MODEL, QWEN) == versioned("qwen", 9)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_more_than_one_look_takes_in_is_taken_in_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "MOST_READ", 2)
+    made = parts(Holding(*(versioned(name, 9) for name in "abc")))
+    looks = [await follow._hold_against_the_truth(made) for _ in range(2)]  # noqa: SLF001 # the unit under test
+    assert looks == [False, True]
+    assert len(list(made.cache.items(MODEL))) == 3
+
+
+async def test_a_list_of_an_older_moment_is_asked_for_again_and_ends_nothing() -> None:
+    made = parts(Holding(versioned("qwen", 12), moment=9))
+    made.cache.put(MODEL, versioned("qwen", 12))
+    assert not await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
+    assert made.cache.get(MODEL, QWEN)
+
+
+async def test_a_store_that_went_back_in_time_ends_the_process_with_what_to_do() -> None:
+    client = Holding(versioned("qwen", 5), moment=6)
+    made, ready = parts(client), asyncio.Event()
+    made.cache.put(MODEL, versioned("qwen", 12))
+    following = asyncio.create_task(follow.follow(made, ready))
+    await ready.wait()
+    made.watches.recovered.set()
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(60):
+            await following
+    assert raised.group_contains(StoreWentBack, match="went back in time.*Start the operator again")
+
+
 async def test_a_lost_deletion_that_could_not_be_looked_for_is_looked_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_LIST_AGAIN_SECONDS", 0.01)
     client = Nothing(ApiUnavailable("GET", "down"))
@@ -445,13 +536,13 @@ class Spaces(Nothing):
         if error := self.answers[namespace]:
             raise error
 
-    async def identities(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Identity]:
+    async def identities(self, kind: Kind, namespace: str | None = None) -> Identities:
         """One model in each namespace that lets itself be listed."""
         assert namespace is not None
         if error := self.answers[namespace]:
             raise error
-        if kind is MODEL:
-            yield Identity(namespace, "qwen", f"uid-of-{namespace}")
+        found = (Identity(namespace, "qwen", f"uid-of-{namespace}", 10),) if kind is MODEL else ()
+        return Identities(0, found)
 
 
 def model_in(namespace: str) -> LiveObject:
@@ -522,7 +613,7 @@ async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
     gone = resource("gone", namespace="there")
     made.cache.put(MODEL, as_live(gone))
     client.answers["here"] = FORBIDDEN
-    assert await follow._drop_stale(made)  # noqa: SLF001 # the unit under test
+    assert await follow._hold_against_the_truth(made)  # noqa: SLF001 # the unit under test
     assert made.cache.get(MODEL, Key("there", "gone")) is None
     assert made.cache.get(MODEL, Key("here", "qwen")), "nobody said that it is gone"
     assert made.unfollowed == ["here"]

@@ -171,3 +171,33 @@ async def test_a_model_that_begins_or_ceases_to_mount_a_claim_concerns_the_model
     assert await ways.keys() == other
     ways.intake.deleted(MODEL, as_live(again))
     assert await ways.keys() == other | {QWEN}
+
+
+async def test_what_an_older_list_does_not_hold_is_not_taken_for_deleted() -> None:
+    ways = Ways("qwen")
+    newer = live(child_of(resource(), "Deployment"))
+    ways.intake.changed(DEPLOYMENT, as_live(newer))
+    ways.intake.changed(
+        DEPLOYMENT, as_live(relabelled({**newer, "metadata": {**newer["metadata"], "name": "b", "uid": "b"}}, "b"))
+    )
+    listing = ways.intake.listing(DEPLOYMENT, None)
+    older = {**newer, "metadata": {**newer["metadata"], "resourceVersion": "5"}}
+    listing.seen(as_live(older))
+    listing.end()
+    assert {key.name for key, _ in ways.cache.items(DEPLOYMENT)} == {"qwen", "b"}
+    assert ways.cache.is_listed(DEPLOYMENT, None)
+    listing = ways.intake.listing(DEPLOYMENT, None)
+    listing.seen(as_live(newer))
+    listing.end()
+    assert {key.name for key, _ in ways.cache.items(DEPLOYMENT)} == {"qwen"}
+
+
+async def test_what_was_asked_for_and_is_there_is_news_whatever_was_known_of_it() -> None:
+    ways = Ways("qwen")
+    known = ways.cache.get(MODEL, QWEN)
+    assert known is not None
+    assert not ways.intake.found(MODEL, known)
+    ways.intake.deleted(MODEL, known)
+    assert not ways.intake.changed(MODEL, known), "an answer to an earlier write does not revive it"
+    assert ways.intake.found(MODEL, known)
+    assert ways.cache.get(MODEL, QWEN)

@@ -492,6 +492,94 @@ async def test_a_model_that_is_gone_or_replaced_needs_no_status_and_its_children
     assert control.looked_at == [SHARED], "its namespace's catalogue names it no longer"
 
 
+NEWER_REASON = "status.conditions[0].reason"
+
+
+def definition(
+    control: Control, *refused: str, lacks: str = "", defaults: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Have the API server hold another definition of the status; returns the counts of what it took and refused."""
+    write, counts = control.server.patch_status, [0, 0]
+
+    async def patch_status(model: LiveObject, status: dict[str, Any]) -> LiveObject:
+        named = tuple(field for field in refused if refuses(status, field))
+        if named:
+            counts[1] += 1
+            raise ApiInvalid("PATCH", "Unsupported value (HTTP 422)", fields=named)
+        counts[0] += 1
+        kept = {name: value for name, value in status.items() if name != lacks}
+        return await write(model, {**(defaults or {}), **kept})
+
+    control.server.patch_status = patch_status  # type: ignore[method-assign] # the test's own fake
+    return counts
+
+
+def refuses(status: Mapping[str, Any], field: str) -> bool:
+    """Whether a status has the part; conditions without a reason are refused for it, too."""
+    if field == NEWER_REASON:
+        return any(one["type"] == "Ready" for one in status["conditions"])
+    return field.removeprefix("status.") in status
+
+
+@pytest.mark.parametrize("field", ["status.binding", NEWER_REASON], ids=["field", "reason"])
+async def test_what_is_refused_of_a_status_is_left_out_and_an_unchanged_world_costs_no_further_write(
+    field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    control = Control(resource())
+    counts = definition(control, field)
+    with caplog.at_level("WARNING"):
+        await control.reconcile()
+        told, tries = control.server.statuses[-1], list(counts)
+        control.passed += timedelta(hours=1)
+        assert told["url"]
+        assert not refuses(told, field)
+        for _ in range(3):
+            control.passed += timedelta(seconds=7)
+            await control.reconcile()
+    assert counts == tries
+    assert len([record for record in caplog.records if "refuses a part of a status" in record.message]) <= 2
+
+
+@pytest.mark.parametrize("defaults", [{}, {"extra": 1}], ids=["dropped", "added"])
+async def test_a_status_that_is_not_kept_as_it_was_told_is_told_no_further_in_an_unchanged_world(
+    defaults: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    control = Control(resource())
+    counts = definition(control, lacks="binding", defaults=defaults)
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            control.passed += timedelta(seconds=7)
+            await control.reconcile()
+        tries = counts[0]
+        for _ in range(3):
+            control.passed += timedelta(seconds=7)
+            await control.reconcile()
+    assert counts[0] == tries <= 2
+    (record,) = [record for record in caplog.records if "does not keep a part of a status" in record.message]
+    assert "status.binding" in record.message
+
+
+async def test_what_was_refused_is_tried_again_with_the_next_status() -> None:
+    control = Control(resource())
+    write = control.server.patch_status
+    definition(control, "status.binding")
+    await control.reconcile()
+    assert "binding" not in control.server.statuses[-1]
+    control.server.patch_status = write  # type: ignore[method-assign] # the definition is upgraded
+    control.passed += timedelta(seconds=7)
+    control.have(*as_desired(resource(), **deployment_status(1)).values())
+    control.cache.put(POD, as_live(pod(ready=True)))
+    await control.reconcile()
+    assert control.server.statuses[-1]["binding"]
+
+
+async def test_a_status_that_is_refused_as_a_whole_is_an_error() -> None:
+    control = Control(resource())
+    control.server.errors["status"] = ApiInvalid("PATCH", "no (HTTP 422)", fields=("spec.model", "status"))
+    with pytest.raises(ApiInvalid):
+        await control.reconcile()
+
+
 async def test_a_status_is_for_the_model_that_was_observed_and_not_for_its_successor() -> None:
     control = Control(resource())
     successor = resource()
