@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT, binding_name, instance_name, key_record_name
-from vllm_operator.planner.owners import belongs
+from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.rollout import is_through
 from vllm_operator.render.context import KeyRecord
 from vllm_operator.render.environment import KEY_VARIABLE
@@ -159,6 +159,8 @@ def _record(observation: Observation, found: Mapping[str, str], saved: KeyRecord
     changed = any(before.get(place) not in (None, "", digest) for place, digest in digests.items())
     if saved is None:
         changed = _changed_unseen(observation, found)
+    if not (_deployment(observation) or observation.pods):
+        changed = False  # no engine was started with any key
     stamp = observation.now.isoformat(timespec="milliseconds")
     return KeyRecord(digests, stamp if changed else saved.changed_at if saved else rolled)
 
@@ -212,8 +214,15 @@ def _binding_key(observation: Observation) -> str:
 
 
 def _saved(observation: Observation) -> KeyRecord | None:
-    """The record as the API server has it; None where there is none, or where somebody has damaged it."""
-    data = _secret(observation, key_record_name(_instance(observation))).get("data", {})
+    """The record as the API server has it; None where there is none, or where somebody has damaged it.
+
+    That of an earlier model of the name, left as an orphan or restored from a backup, is none: its digests are made
+    with that one's uid, so every key would seem to be another.
+    """
+    live = observation.children.get(ObjectKey("Secret", key_record_name(_instance(observation))))
+    if live is None or not controlled_by(observation.raw["metadata"]["uid"], live):
+        return None
+    data = live.body.get("data") or {}
     try:
         digests = json.loads(_decoded(data.get(KeyRecord.DIGESTS, "")))
     except json.JSONDecodeError:

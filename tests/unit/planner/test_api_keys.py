@@ -12,7 +12,7 @@ import pytest
 from tests.support.resources import condition, observation, pod, resource
 from tests.support.world import World
 from vllm_operator.api.live import ObjectKey
-from vllm_operator.api.names import KEY_ORIGIN
+from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.decide import decide
@@ -345,6 +345,39 @@ def test_no_engine_is_replaced_because_the_record_was_lost_or_never_written(lost
     world.secrets["b"] = secret("b2")
     follow(fleet, 8)
     assert fleet.started == started + 3
+
+
+@pytest.mark.parametrize("auth", [{"generate": True}, named("a", "b")], ids=["generated", "named"])
+def test_no_engine_is_replaced_because_its_model_was_made_again(auth: dict[str, Any]) -> None:
+    """After `kubectl delete --cascade=orphan`, or from a backup: the children have lost their owner."""
+    world = World({**raw(**auth), "spec": {**raw(**auth)["spec"], "replicas": 3}})
+    world.secrets = {name: secret(f"{name}1") for name in "ab"}
+    fleet = Fleet(world)
+    follow(fleet, 6)
+    started = fleet.started
+    metadata = {**world.raw["metadata"], "uid": "another"}
+    world.raw = {**{key: value for key, value in world.raw.items() if key != "status"}, "metadata": metadata}
+    for child in world.children.values():
+        child["metadata"].pop("ownerReferences", None)
+    world.fresh_key = "made-anew"
+    assert follow(fleet, 6)[-1] == "AllEnginesServe"
+    assert fleet.started == started
+    key = {"generate": FRESH}.get(next(iter(auth)), "a1")
+    assert base64.b64decode(world.children[BINDING]["data"]["VLLM_API_KEY"]).decode() == key
+
+
+def test_keys_that_change_before_there_is_an_engine_leave_no_mark() -> None:
+    """As when the operator is killed between the record and the binding: the next one makes another key."""
+    world = World(raw(generate=True))
+    world.carry_out(world.decide())
+    del world.children[BINDING], world.children[DEPLOYMENT]
+    world.fresh_key = "made-anew"
+    world.carry_out(world.decide())
+    world.carry_out(world.decide())
+    assert base64.b64decode(world.children[BINDING]["data"]["VLLM_API_KEY"]).decode() == "made-anew"
+    template = world.children[DEPLOYMENT]["spec"]["template"]
+    assert KEYS_CHANGED_AT not in template["metadata"]["annotations"]
+    assert world.decide().writes == ()
 
 
 def test_a_first_key_that_changed_while_nothing_was_remembered_is_noticed_by_the_binding() -> None:
