@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names, revisions
-from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH, KEYS_CHANGED_AT, POD_SPEC_HASH
 from vllm_operator.api.revisions import CHANGE_CAUSE, HANDLED_AT, RESTARTED_AT, ROLLED_BACK_TO, Revision, Rollback
@@ -132,8 +132,7 @@ def is_pending(observation: Observation, plan: Plan) -> bool:
     if observation.model is None:
         return False
     status = observation.model.status if plan.status is None else plan.status
-    found = {one["type"]: one["status"] for one in status.get("conditions") or ()}
-    return found.get(ConditionType.TEMPLATE_UPDATE_PENDING) == "True"
+    return by_type(status).get(ConditionType.TEMPLATE_UPDATE_PENDING, {}).get("status") == "True"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +275,8 @@ def _is_adoptable(observation: Observation, history: _History) -> bool:
 def _is_followed(raw: Mapping[str, Any]) -> bool:
     """Whether the status says that the children are as this generation of the spec wants them."""
     status = raw.get("status") or {}
-    reasons = {one["type"]: one.get("reason") for one in status.get("conditions") or ()}
     same_generation = status.get("observedGeneration") == raw["metadata"].get("generation")
-    return same_generation and reasons.get(ConditionType.READY) not in _NOT_FOLLOWED
+    return same_generation and by_type(status).get(ConditionType.READY, {}).get("reason") not in _NOT_FOLLOWED
 
 
 def _live_deployment(observation: Observation) -> LiveObject | None:
