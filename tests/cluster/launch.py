@@ -93,7 +93,7 @@ def _spawn_guard(layout: Layout, binaries: Path, lock: int, log: IO[bytes]) -> s
         "PYTHONPATH": str(REPOSITORY),
         "VLLM_OPERATOR_CACHE": str(cache_folder()),
     }
-    return subprocess.Popen(
+    guard = subprocess.Popen(
         [sys.executable, "-m", "tests.cluster.guard", str(layout.state)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -104,6 +104,19 @@ def _spawn_guard(layout: Layout, binaries: Path, lock: int, log: IO[bytes]) -> s
         pass_fds=(lock,),
         start_new_session=True,  # a Ctrl-C is for the starter; the guard hears of it through the lifeline
     )
+    _weigh(guard.pid, os.nice(0))
+    return guard
+
+
+def _weigh(pid: int, niceness: int) -> None:
+    """Have the session of a process weigh what its starter's niceness says.
+
+    Where the kernel groups processes by their sessions, niceness counts within a session alone, and a cluster that was
+    started beside other tests with `nice` takes as much as theirs (sched(7), "The autogroup feature").
+    """
+    autogroup = Path("/proc", str(pid), "autogroup")
+    if niceness > 0 and autogroup.exists():
+        autogroup.write_text(str(niceness), encoding="utf-8")
 
 
 def _tail(log: Path, lines: int = 15) -> str:

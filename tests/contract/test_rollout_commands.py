@@ -12,18 +12,20 @@ import yaml
 from tests.cluster.processes import stop
 from tests.support.plugin import run, said
 from vllm_operator.api.names import labels
-from vllm_operator.api.revisions import COMPONENT, RESTARTED_AT, data_of, revision_name
+from vllm_operator.api.revisions import COMPONENT, RESTARTED_AT, ROLLED_BACK_TO, data_of, revision_name
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.cli.rollout import objects
 from vllm_operator.cli.rollout.objects import DryRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 
 NAMED = "vllmmodel.vllm.echo-roots.io/qwen"
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"app": "qwen"}},
     "spec": {"containers": [{"name": "vllm", "image": "example.com/v"}]},
 }
@@ -35,9 +37,9 @@ def spec(namespace: Namespace) -> dict[str, Any]:
     return found
 
 
-def record(namespace: Namespace, number: int, cause: str = "") -> None:
+def record(namespace: Namespace, number: int, cause: str = "", template: Mapping[str, Any] = TEMPLATE) -> None:
     """Keep the spec as it is now as a revision, as the operator does."""
-    data = data_of(spec(namespace), TEMPLATE, {})
+    data = data_of(spec(namespace), template, {})
     metadata = {
         "name": revision_name("qwen", data),
         "labels": labels("qwen", COMPONENT),
@@ -157,9 +159,25 @@ def test_a_model_that_is_not_the_one_that_was_read_is_not_undone(
         edited.kubectl("delete", "vllmmodel", "qwen")
         edited.model(replicas=4)
     with pytest.raises(KubectlError):
-        objects.replace_spec(kubectl, seen, {"model": {"source": "old/one"}}, dry_run=DryRun.NONE, output="")
+        objects.replace_spec(kubectl, seen, {"model": {"source": "old/one"}}, {}, dry_run=DryRun.NONE, output="")
     assert spec(edited)["replicas"] == 4
     assert objects.is_changed(kubectl, seen) or change == "made anew"
+
+
+def test_an_undo_of_a_restart_is_an_annotation_beside_those_of_others(edited: Namespace) -> None:
+    edited.kubectl("annotate", "vllmmodel", "qwen", "example.com/mine=1")
+    record(edited, 3, template={**TEMPLATE, "metadata": {"labels": {"app": "newer"}}})
+    before = edited.get("vllmmodel", "qwen")
+    assert said(edited, "rollout", "undo", "qwen") == f"{NAMED} rolled back to revision 2\n"
+    after = edited.get("vllmmodel", "qwen")
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+    annotations = after["metadata"]["annotations"]
+    at, name = annotations.pop(ROLLED_BACK_TO).split()
+    assert annotations == before["metadata"]["annotations"]
+    assert edited.get("controllerrevision", name)["revision"] == 2
+    assert said(edited, "rollout", "undo", "qwen") == f"{NAMED} rolled back to revision 3\n"
+    again = edited.get("vllmmodel", "qwen")["metadata"]["annotations"][ROLLED_BACK_TO]
+    assert again > at, "also within the same second"
 
 
 def test_a_restart_is_an_annotation_and_no_edit_of_the_spec(edited: Namespace) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from vllm_operator.api.base import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_MESSAGE_LENGTH: Final = 2048
 
@@ -107,3 +110,8 @@ class Condition(Model):
     last_transition_time: str = Field(
         description="When `status` last changed.", json_schema_extra={"format": "date-time"}
     )
+
+
+def by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The conditions of a live object's status, of whatever kind, by their types."""
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}

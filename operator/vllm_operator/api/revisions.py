@@ -13,8 +13,8 @@ The data of a revision never change (the API server sees to that), and its name 
       configFromSpec:  of these files the ones whose text stands in `spec`, by its path there: a chat template of
                        half a megabyte would not fit into etcd twice
 
-What may change are the number and the annotations: why it was made (CHANGE_CAUSE), and the last restart that was asked
-for while it was the current one (RESTARTED_AT).
+What may change are the number and the annotations: why it was made (CHANGE_CAUSE), the last restart that was asked for
+while it was the current one (RESTARTED_AT), and up to when requests were followed then (HANDLED_AT).
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ CHANGE_CAUSE: Final = "kubernetes.io/change-cause"
 
 RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 """Annotation of a model, a Deployment's pods and a revision: when a restart was last asked for, in RFC 3339."""
+
+ROLLED_BACK_TO: Final = "vllm.echo-roots.io/rolled-back-to"
+"""Annotation of a model: when it was asked for another of its spec's revisions, in RFC 3339, a space, and its name."""
+
+HANDLED_AT: Final = "vllm.echo-roots.io/last-handled-request-at"
+"""Annotation of a revision and of the Deployment: restarts and rollbacks up to this time were followed, in RFC 3339.
+Left out where RESTARTED_AT says as much."""
 
 MARKS: Final = (KEYS_CHANGED_AT, RESTARTED_AT)
 """Annotations of the pods that depend on what happened, and not on the spec. They are laid over a kept template."""
@@ -79,6 +86,8 @@ class Revision:
     """Why, in the user's words; empty where nothing was said."""
     restarted_at: str
     """The last restart that was asked for while it was the current one, in RFC 3339; empty where none was."""
+    handled_at: str = ""
+    """Up to when restarts and rollbacks were followed while it was the current one, in RFC 3339; empty for none."""
 
 
 def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,6 +186,30 @@ def restart_of(template: Mapping[str, Any]) -> str:
     return str(_annotations(template).get(RESTARTED_AT, ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """The last request for another revision of the same spec."""
+
+    at: str = ""
+    """In RFC 3339; empty where there was none."""
+    revision: str = ""
+    """Name of the ControllerRevision."""
+
+    @classmethod
+    def of(cls, annotations: Mapping[str, str]) -> Rollback | None:
+        """Read it of a model's annotations; None where nobody can tell what is meant."""
+        text = annotations.get(ROLLED_BACK_TO, "")
+        at, _, name = text.partition(" ")
+        if not text:
+            return cls()
+        return cls(at, name) if is_time(at) and name else None
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The request as annotations of a model."""
+        return {ROLLED_BACK_TO: f"{self.at} {self.revision}"}
+
+
 def is_time(text: str) -> bool:
     """Whether a text is a time with its zone in RFC 3339."""
     return _time(text) is not None
@@ -220,6 +253,7 @@ def _read(body: Mapping[str, Any]) -> Iterator[Revision]:
         created_at=metadata.get("creationTimestamp") or "",
         cause=annotations.get(CHANGE_CAUSE, ""),
         restarted_at=annotations.get(RESTARTED_AT, ""),
+        handled_at=latest([annotations.get(RESTARTED_AT, ""), annotations.get(HANDLED_AT, "")]),
     )
 
 

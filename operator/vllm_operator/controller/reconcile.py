@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
@@ -233,7 +233,7 @@ class ModelReconciler:
         self._memories[key] = replace(self._remembered(key, model), told_at=self._clock(), kept=kept)
         if is_available(live.body) != is_available(model.body):
             self._look_at(NamespaceKey(model.namespace))
-        told = next(one for one in plan.status["conditions"] if one["type"] == ConditionType.READY)
+        told = by_type(plan.status)[ConditionType.READY]
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
         logger.info("%s/%s: %s", model.namespace, model.name, text)
         await self._announce(key, live, plan.news, observation.now)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import by_type
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.diagnosis.events import KubeletMessage, timestamp
 from vllm_operator.render.manager import PORT_NAME
@@ -190,7 +191,7 @@ def pod_facts(
         node=spec.get("nodeName", ""),
         scheduler=spec.get("schedulerName", DEFAULT_SCHEDULER),
         scheduling_gates=tuple(gate["name"] for gate in spec.get("schedulingGates", [])),
-        conditions={condition["type"]: condition for condition in status.get("conditions", [])},
+        conditions=by_type(status),
         engine=_container(engine, Role.ENGINE),
         init=tuple(init),
         beside=tuple(_container(found, Role.SIDECAR) for found in main if found["name"] != CONTAINER_NAME),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.conditions import Reason
+from vllm_operator.api.conditions import Reason, by_type
 from vllm_operator.diagnosis.cause import EngineState, quoted
 from vllm_operator.diagnosis.ended import keep_ending, story
 from vllm_operator.diagnosis.engines import summary
@@ -97,7 +97,7 @@ def observed(
     live = deployment or {}
     status = live.get("status", {})
     generation = live.get("metadata", {}).get("generation", 0)
-    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    conditions = by_type(status)
     return Fleet(
         wanted=wanted,
         existing=status.get("replicas", 0),

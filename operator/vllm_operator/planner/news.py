@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.diagnosis.sameness import causes_in
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     A model that is ready again is news, and so is every cause that needs attention, also a new one under the same
     reason: another exit code, another node's trouble. The same cause in another pod is none.
     """
-    before, after = _ready(raw.get("status", {})), _ready(status)
+    before, after = (
+        by_type(raw.get("status", {})).get(ConditionType.READY, {}),
+        by_type(status).get(ConditionType.READY, {}),
+    )
     same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
     ready = after["status"] == "True"
     if same_reason and (ready or causes_in(after["message"]) <= causes_in(before.get("message", ""))):
@@ -99,8 +102,3 @@ def after_event(news: News, history: EventHistory, now: datetime) -> EventHistor
 
 def _causes(news: News) -> set[tuple[str, str]]:
     return {(news.reason, cause) for cause in causes_in(news.message)}
-
-
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = (one for one in status.get("conditions", []) if one["type"] == ConditionType.READY)
-    return next(found, {})

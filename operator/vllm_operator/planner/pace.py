@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import by_type
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,5 +30,5 @@ def told_again_at(
 
 def _milestones(status: Mapping[str, Any]) -> tuple[Any, ...]:
     """What people and programs wait for: which generation was judged, and each condition."""
-    conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
-    return status.get("observedGeneration"), conditions
+    told = {kind: condition["status"] for kind, condition in by_type(status).items()}
+    return status.get("observedGeneration"), told

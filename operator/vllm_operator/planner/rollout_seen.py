@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import by_type
 from vllm_operator.api.names import POD_TEMPLATE_HASH
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import timestamp
@@ -144,7 +145,7 @@ class Seen:
     @property
     def moved_at(self) -> datetime | None:
         """When the rollout last came on, as its controller says; None where it does not."""
-        return timestamp(_condition(self.status, "Progressing").get("lastUpdateTime"))
+        return timestamp(by_type(self.status).get("Progressing", {}).get("lastUpdateTime"))
 
     @property
     def most(self) -> int:
@@ -194,13 +195,13 @@ class Seen:
     @property
     def pods_refused(self) -> bool:
         """Whether a pod cannot be made at all, and none of the newest revision is there."""
-        failing = _condition(self.status, "ReplicaFailure").get("status") == "True"
+        failing = by_type(self.status).get("ReplicaFailure", {}).get("status") == "True"
         return failing and not self.updated
 
     @property
     def quota_full_since(self) -> datetime | None:
         """Since when a quota has no room for one more pod; None where it has."""
-        failure = _condition(self.status, "ReplicaFailure")
+        failure = by_type(self.status).get("ReplicaFailure", {})
         return timestamp(failure.get("lastTransitionTime")) if quota_refuses(failure) else None
 
 
@@ -209,7 +210,7 @@ def newest_revision(seen: Seen) -> str:
 
     The condition Progressing names its ReplicaSet, but is not written anew on each occasion: the count decides.
     """
-    named = _NAMED.search(str(_condition(seen.status, "Progressing").get("message") or ""))
+    named = _NAMED.search(str(by_type(seen.status).get("Progressing", {}).get("message") or ""))
     hinted = named.group(1).rpartition("-")[2] if named else ""
     if hinted and seen.sizes.get(hinted, 0) == seen.updated:
         return hinted
@@ -234,8 +235,3 @@ def _pod_seen(pod: Mapping[str, Any], states: Mapping[str, EngineState]) -> PodS
         created_at=facts.created_at,
         restarts=facts.engine.restarts,
     )
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    found = (condition for condition in status.get("conditions", ()) if condition["type"] == kind)
-    return next(found, {})

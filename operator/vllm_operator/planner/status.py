@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason
+from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason, by_type
 from vllm_operator.api.status import (
     MAX_ENGINES,
     MAX_PHASE_LENGTH,
@@ -46,7 +46,7 @@ def status_of(
     operator would render: empty where in nothing, None where the spec cannot be rendered.
     """
     instance = names.instance_name(raw["metadata"]["name"])
-    before = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", [])}
+    before = by_type(raw.get("status", {}))
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,

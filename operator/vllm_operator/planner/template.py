@@ -1,9 +1,12 @@
 """Which pod template the engines of a model have: the one that is kept for its spec, or the one that is rendered now.
 
 A template reaches engines only where the user asks for it: by a change of what the spec asks of the pods, by a restart,
-or by `spec.rollout.templateUpdates: Automatic`. Otherwise the template of the current revision stays, whatever this
-version of the operator would render. A Deployment without a revision, as earlier versions of the operator made it, or
-whose revision was deleted, keeps the template that it has. Pure.
+by a rollback to another revision of the same spec, or by `spec.rollout.templateUpdates: Automatic`. Otherwise the
+template of the current revision stays, whatever this version of the operator would render. A revision that comes back
+has the very pods of before, with the restart that they were marked with: those that still run are not replaced.
+
+A Deployment without a revision, as earlier versions of the operator made it, or whose revision was deleted, keeps the
+template that it has. Pure.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names, revisions
-from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH, KEYS_CHANGED_AT, POD_SPEC_HASH
-from vllm_operator.api.revisions import CHANGE_CAUSE, RESTARTED_AT, Revision
+from vllm_operator.api.revisions import CHANGE_CAUSE, HANDLED_AT, RESTARTED_AT, ROLLED_BACK_TO, Revision, Rollback
 from vllm_operator.planner.compare import same
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.reasons import reason
@@ -37,6 +40,9 @@ _NOT_FOLLOWED: Final = frozenset(
 """Reasons of a status whose spec may not have reached the Deployment."""
 
 
+_LONGEST_SHOWN: Final = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Pods:
     """A pod template, without the operator's marks, and the files that its pods read out of the model's ConfigMap."""
@@ -54,6 +60,8 @@ class Choice:
     """Annotations of the pods that depend on what happened: changed keys, a restart."""
     spec_hash: str
     """Hash of what the spec asked of the pods, for the Deployment."""
+    handled_at: str
+    """Up to when restarts and rollbacks are followed, where the mark of the restart does not say so; else empty."""
     revisions: tuple[Mapping[str, Any], ...]
     """ControllerRevisions as they shall be, the current one first."""
     superseded: tuple[LiveObject, ...]
@@ -71,13 +79,17 @@ def chosen(model: VLLMModel, observation: Observation, rendered: Sequence[Mappin
     spec = observation.raw["spec"]
     kept = history.newest(spec)
     adopted = None if kept else _adopted(observation, history, now)
-    restart = history.restart(observation, rendered, adopted=adopted is not None)
-    asked = model.spec.rollout.template_updates == "Automatic" or restart.asked
-    pods = now if asked else _pods(kept) or adopted or now
+    automatic = model.spec.rollout.template_updates == "Automatic"
+    request = history.request(observation, rendered, adopted=adopted is not None)
+    if request.back_to is not None and not automatic:
+        kept = request.back_to
+    pods = now if automatic or request.restart else _pods(kept) or adopted or now
     if kept is not None and not _same(pods, _pods(kept)):
         kept = history.newest(spec, pods)
     pods = _pods(kept) or pods
-    annotations = {CHANGE_CAUSE: _cause(observation, kept), RESTARTED_AT: restart.at}
+    restarted_at = request.restarted_at if request.restart or kept is None else kept.restarted_at
+    handled_at = request.at if revisions.is_later(request.at, restarted_at) else ""
+    annotations = {CHANGE_CAUSE: _cause(observation, kept), RESTARTED_AT: restarted_at, HANDLED_AT: handled_at}
     if kept is not None:
         name, data = kept.name, history.objects[kept.name].body["data"]
     else:
@@ -86,12 +98,13 @@ def chosen(model: VLLMModel, observation: Observation, rendered: Sequence[Mappin
     keys_changed_at = _annotation(_template(rendered), KEYS_CHANGED_AT)
     return Choice(
         pods=pods,
-        marks={KEYS_CHANGED_AT: keys_changed_at, RESTARTED_AT: restart.at},
+        marks={KEYS_CHANGED_AT: keys_changed_at, RESTARTED_AT: restarted_at},
         spec_hash=revisions.written_hash(data["spec"]),
+        handled_at=handled_at,
         revisions=(revision(model, name, data, history.number(kept), annotations), *history.orphans(model, name)),
         superseded=history.superseded(name, model.spec.rollout.revision_history_limit),
         pending=_difference(pods, now),
-        warning=restart.warning,
+        warning=request.warning,
     )
 
 
@@ -119,18 +132,21 @@ def is_pending(observation: Observation, plan: Plan) -> bool:
     if observation.model is None:
         return False
     status = observation.model.status if plan.status is None else plan.status
-    found = {one["type"]: one["status"] for one in status.get("conditions") or ()}
-    return found.get(ConditionType.TEMPLATE_UPDATE_PENDING) == "True"
+    return by_type(status).get(ConditionType.TEMPLATE_UPDATE_PENDING, {}).get("status") == "True"
 
 
 @dataclass(frozen=True, slots=True)
-class _Restart:
-    """The last restart that was asked for, by whatever way."""
+class _Request:
+    """What was last asked for beside the spec."""
 
     at: str
-    """In RFC 3339; empty where none ever was."""
-    asked: bool
-    """Whether no revision has been made for it yet."""
+    """When, in RFC 3339; empty where nothing ever was."""
+    restarted_at: str
+    """When a restart was last asked for, by whatever way."""
+    restart: bool
+    """Whether it is a restart that no revision has been made for yet."""
+    back_to: Revision | None
+    """The revision that is to be the current one again; None where that was not asked for, or is done."""
     warning: str = ""
 
 
@@ -168,18 +184,28 @@ class _History:
             None,
         )
 
-    def restart(self, observation: Observation, rendered: Sequence[Mapping[str, Any]], *, adopted: bool) -> _Restart:
+    def request(self, observation: Observation, rendered: Sequence[Mapping[str, Any]], *, adopted: bool) -> _Request:
         """What was asked for on the model, on the live Deployment by `kubectl rollout restart`, or in the spec."""
-        wanted = observation.raw["metadata"].get("annotations", {}).get(RESTARTED_AT, "")
+        annotations = observation.raw["metadata"].get("annotations") or {}
+        wanted, rollback = annotations.get(RESTARTED_AT, ""), Rollback.of(annotations)
         live = revisions.restart_of(_live_template(observation))
-        known = revisions.latest([*(entry.restarted_at for entry in self.entries), *([live] if adopted else [])])
-        at = revisions.latest([wanted, live, known, revisions.restart_of(_template(rendered))])
-        warning = ""
-        if wanted and not revisions.is_time(wanted):
-            warning = (
-                f"metadata.annotations[{RESTARTED_AT}] is no time in RFC 3339, so nothing is restarted: {wanted[:64]}"
-            )
-        return _Restart(at, asked=revisions.is_later(at, known), warning=warning)
+        made = revisions.latest([*(entry.restarted_at for entry in self.entries), *([live] if adopted else [])])
+        handled = revisions.latest([made, *(entry.handled_at for entry in self.entries)])
+        restarted_at = revisions.latest([wanted, live, made, revisions.restart_of(_template(rendered))])
+        undone_at = rollback.at if rollback else ""
+        last = revisions.latest([handled, restarted_at, undone_at])
+        undone = rollback is not None and last == undone_at and revisions.is_later(undone_at, handled)
+        return _Request(
+            at=last,
+            restarted_at=restarted_at,
+            restart=not undone and revisions.is_later(restarted_at, handled),
+            back_to=self._named(rollback.revision, observation.raw["spec"]) if rollback and undone else None,
+            warning=_warning(wanted, annotations),
+        )
+
+    def _named(self, name: str, spec: Mapping[str, Any]) -> Revision | None:
+        found = (entry for entry in self.entries if entry.name == name and revisions.same_pods(entry.spec, spec))
+        return next(found, None)
 
     def number(self, kept: Revision | None) -> int:
         """The number of the current revision: a kept one keeps its own as long as it is the current one already."""
@@ -198,9 +224,20 @@ class _History:
         """Earlier revisions that get their owner back; the others stay as they are."""
         for entry in self.entries:
             if entry.name in self.orphaned and entry.name != current:
-                annotations = {CHANGE_CAUSE: entry.cause, RESTARTED_AT: entry.restarted_at}
+                handled_at = entry.handled_at if entry.handled_at != entry.restarted_at else ""
+                annotations = {CHANGE_CAUSE: entry.cause, RESTARTED_AT: entry.restarted_at, HANDLED_AT: handled_at}
                 data = self.objects[entry.name].body["data"]
                 yield revision(model, entry.name, data, entry.number, annotations)
+
+
+def _warning(restart: str, annotations: Mapping[str, str]) -> str:
+    if restart and not revisions.is_time(restart):
+        told = f"metadata.annotations[{RESTARTED_AT}] is no time in RFC 3339, so nothing is restarted"
+        return f"{told}: {restart[:_LONGEST_SHOWN]}"
+    if Rollback.of(annotations) is None:
+        told = f"metadata.annotations[{ROLLED_BACK_TO}] is no time in RFC 3339 with the name of a revision behind it"
+        return f"{told}, so nothing is rolled back: {annotations[ROLLED_BACK_TO][:_LONGEST_SHOWN]}"
+    return ""
 
 
 def _cause(observation: Observation, kept: Revision | None) -> str:
@@ -238,9 +275,8 @@ def _is_adoptable(observation: Observation, history: _History) -> bool:
 def _is_followed(raw: Mapping[str, Any]) -> bool:
     """Whether the status says that the children are as this generation of the spec wants them."""
     status = raw.get("status") or {}
-    reasons = {one["type"]: one.get("reason") for one in status.get("conditions") or ()}
     same_generation = status.get("observedGeneration") == raw["metadata"].get("generation")
-    return same_generation and reasons.get(ConditionType.READY) not in _NOT_FOLLOWED
+    return same_generation and by_type(status).get(ConditionType.READY, {}).get("reason") not in _NOT_FOLLOWED
 
 
 def _live_deployment(observation: Observation) -> LiveObject | None:
@@ -311,5 +347,7 @@ def _deployment(rendered: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     metadata = rendered["metadata"]
     annotations = {name: text for name, text in (metadata.get("annotations") or {}).items() if name != DESIRED_HASH}
     annotations[POD_SPEC_HASH] = choice.spec_hash
+    if choice.handled_at:
+        annotations[HANDLED_AT] = choice.handled_at
     spec = {**rendered["spec"], "template": revisions.marked(choice.pods.template, choice.marks)}
     return hashed({**rendered, "metadata": {**metadata, "annotations": annotations}, "spec": spec})

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from vllm_operator.api import names
-from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.api.live import LiveObject
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
@@ -96,8 +96,7 @@ def entry(model: VLLMModel, *, ready: bool) -> _Entry:
 
 def is_available(raw: Mapping[str, Any]) -> bool:
     """Whether at least one engine of a model serves, as its status says."""
-    conditions = raw.get("status", {}).get("conditions", [])
-    return any(found["type"] == ConditionType.AVAILABLE and found["status"] == "True" for found in conditions)
+    return by_type(raw.get("status", {})).get(ConditionType.AVAILABLE, {}).get("status") == "True"
 
 
 def tokens(length: int | str | None) -> int | None:

@@ -15,7 +15,7 @@ from tests.support.specs import specs
 from tests.support.world import World
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH, POD_SPEC_HASH
-from vllm_operator.api.revisions import CHANGE_CAUSE, RESTARTED_AT
+from vllm_operator.api.revisions import CHANGE_CAUSE, HANDLED_AT, RESTARTED_AT, ROLLED_BACK_TO
 from vllm_operator.planner import template
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.plan import Plan
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = ObjectKey("Deployment", "qwen")
 CONFIG = ObjectKey("ConfigMap", "qwen-config")
-FIRST, SECOND, THIRD = (f"2026-11-26T0{hour}:00:00Z" for hour in (6, 7, 8))
+FIRST, SECOND, THIRD, FOURTH = (f"2026-11-26T0{hour}:00:00Z" for hour in (6, 7, 8, 9))
 LONGER: dict[str, Any] = {"maxModelLen": 8192}
 
 
@@ -64,7 +64,7 @@ class Fleet(World):
 
     def annotate(self, **annotations: str) -> None:
         """Annotate the model; `restarted` stands for the annotation that asks for a restart."""
-        names = {"restarted": RESTARTED_AT, "cause": CHANGE_CAUSE}
+        names = {"restarted": RESTARTED_AT, "cause": CHANGE_CAUSE, "undone": ROLLED_BACK_TO}
         self.raw["metadata"].setdefault("annotations", {}).update(
             {names[key]: text for key, text in annotations.items()}
         )
@@ -177,6 +177,111 @@ def test_a_restart_of_the_model_restarts_the_engines_and_brings_the_new_template
     assert fleet.pending == ("False", "")
     assert [revision["revision"] for revision in fleet.revisions] == [2, 1]
     assert fleet.revisions[0]["data"]["spec"] == fleet.revisions[1]["data"]["spec"]
+
+
+def test_a_rollback_brings_back_the_very_pods_that_a_restart_has_replaced(upgrade: Callable[[str], None]) -> None:
+    """Those of the older ReplicaSet that still serve, since the new template fails, stay as they are."""
+    fleet = Fleet()
+    fleet.annotate(restarted=FIRST)
+    fleet.look()
+    before, (earlier,) = copy.deepcopy(fleet.template), fleet.revisions
+    upgrade("v9")
+    fleet.annotate(restarted=SECOND)
+    fleet.look()
+    assert image_of(fleet) == "vllm/vllm-openai:v9"
+    later = fleet.revisions[0]
+    fleet.annotate(undone=f"{THIRD} {earlier['metadata']['name']}")
+    assert fleet.look() == ["ControllerRevision", "Deployment"]
+    assert fleet.template == before
+    assert fleet.pending[0] == "True"
+    assert [(one["metadata"]["name"], one["revision"]) for one in fleet.revisions] == [
+        (earlier["metadata"]["name"], 3),
+        (later["metadata"]["name"], 2),
+    ]
+    assert fleet.look() == []
+    fleet.annotate(undone=f"{FOURTH} {later['metadata']['name']}")
+    fleet.look()
+    assert fleet.template["metadata"]["annotations"][RESTARTED_AT] == SECOND
+    assert image_of(fleet) == "vllm/vllm-openai:v9"
+    assert fleet.deployment["metadata"]["annotations"][HANDLED_AT] == FOURTH
+
+
+def test_what_follows_a_rollback_is_not_rolled_back(upgrade: Callable[[str], None]) -> None:
+    fleet = Fleet()
+    (earlier,) = fleet.revisions
+    upgrade("v9")
+    fleet.annotate(restarted=FIRST)
+    fleet.look()
+    fleet.annotate(undone=f"{SECOND} {earlier['metadata']['name']}")
+    fleet.look()
+    assert image_of(fleet) != "vllm/vllm-openai:v9"
+    fleet.annotate(restarted=THIRD)
+    fleet.look()
+    assert image_of(fleet) == "vllm/vllm-openai:v9"
+    assert HANDLED_AT not in fleet.deployment["metadata"]["annotations"], "the restart says as much"
+    assert fleet.edit(engine=LONGER) == ["ControllerRevision", "Deployment"]
+    assert fleet.edit(engine={}) == ["ControllerRevision", "Deployment"]
+    assert image_of(fleet) == "vllm/vllm-openai:v9"
+
+
+def test_a_restart_that_was_followed_is_not_asked_for_again_when_its_revision_has_gone(
+    upgrade: Callable[[str], None],
+) -> None:
+    fleet = Fleet(rollout={"revisionHistoryLimit": 1})
+    (earlier,) = fleet.revisions
+    upgrade("v9")
+    fleet.annotate(restarted=FIRST)
+    fleet.look()
+    fleet.annotate(undone=f"{SECOND} {earlier['metadata']['name']}")
+    fleet.look()
+    before = copy.deepcopy(fleet.template)
+    fleet.edit(engine=LONGER)
+    fleet.edit(engine={})
+    assert fleet.template == before
+    assert len(fleet.revisions) == 2
+    assert fleet.look() == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [f"{FIRST} qwen-0123456789", f"{FIRST} qwen-client"],
+    ids=["a revision that is not there", "another object"],
+)
+def test_a_rollback_to_what_is_no_revision_of_the_spec_changes_no_engine(asked: str) -> None:
+    fleet = Fleet()
+    before = copy.deepcopy(fleet.template)
+    fleet.annotate(undone=asked)
+    fleet.look()
+    assert fleet.template == before
+    assert fleet.look() == []
+
+
+def test_a_rollback_is_for_the_spec_that_it_was_asked_with() -> None:
+    fleet = Fleet(engine={})
+    (earlier,) = fleet.revisions
+    fleet.change(engine=LONGER)
+    fleet.annotate(undone=f"{FIRST} {earlier['metadata']['name']}")
+    fleet.look()
+    assert fleet.revisions[0]["data"]["spec"]["engine"] == LONGER
+
+
+@pytest.mark.parametrize("asked", ["yesterday qwen-1", FIRST, f"{FIRST} "])
+def test_a_rollback_in_words_that_nobody_can_follow_is_told(asked: str) -> None:
+    fleet = Fleet()
+    fleet.annotate(undone=asked)
+    assert fleet.look() == []
+    (warning,) = fleet.raw["status"]["warnings"]
+    assert "[vllm.echo-roots.io/rolled-back-to] is no time in RFC 3339 with the name of a revision behind it" in warning
+
+
+def test_automatic_stays_with_the_newest_template_whatever_is_rolled_back(upgrade: Callable[[str], None]) -> None:
+    fleet = Fleet(rollout={"templateUpdates": "Automatic"})
+    (earlier,) = fleet.revisions
+    upgrade("v9")
+    fleet.look()
+    fleet.annotate(undone=f"{FIRST} {earlier['metadata']['name']}")
+    fleet.look()
+    assert image_of(fleet) == "vllm/vllm-openai:v9"
 
 
 def test_a_restart_of_the_deployment_is_not_reverted_and_brings_the_new_template(

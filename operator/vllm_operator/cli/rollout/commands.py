@@ -19,7 +19,17 @@ from vllm_operator.cli.ask import Context, Name, Namespace  # noqa: TC001 # type
 from vllm_operator.cli.durations import seconds_of
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.cli.rollout import objects
-from vllm_operator.cli.rollout.history import Entry, UnknownRevisionError, entries, numbered, rollback_target
+from vllm_operator.cli.rollout.history import (
+    RFC_3339,
+    Entry,
+    UnknownRevisionError,
+    current,
+    entries,
+    is_automatic,
+    numbered,
+    request,
+    rollback_target,
+)
 from vllm_operator.cli.rollout.objects import DryRun, RefusedError
 from vllm_operator.cli.rollout.progress import State, is_paused, restarted_at
 from vllm_operator.cli.rollout.waiting import Watch
@@ -146,11 +156,18 @@ def _undo(kubectl: Kubectl, model: Mapping[str, Any], to_revision: int, dry_run:
         command = f"kubectl vllm rollout resume {name}"
         raise RefusedError(f"you cannot roll back a paused model; resume it first with `{command}` and try again")
     known = objects.revisions(kubectl, name)
-    target = numbered(known, to_revision) if to_revision else rollback_target(known, model["spec"])
-    if same_pods(target.spec, model["spec"]):
+    target = numbered(known, to_revision) if to_revision else rollback_target(known, model)
+    if target is current(known, model):
         typer.echo(f"skipped rollback (the current spec already matches revision {target.number})")
         return
-    printed = objects.replace_spec(kubectl, model, restored(model["spec"], target.spec), dry_run=dry_run, output=output)
+    if is_automatic(model) and same_pods(target.spec, model["spec"]):
+        raise RefusedError(
+            f"revision {target.number} differs in the operator's pod template alone, and spec.rollout.templateUpdates "
+            "is Automatic: set it to OnRestart first"
+        )
+    spec = restored(model["spec"], target.spec)
+    wanted = request(known, model, target, datetime.now(UTC)).annotations
+    printed = objects.replace_spec(kubectl, model, spec, wanted, dry_run=dry_run, output=output)
     _say(name, f"rolled back to revision {target.number}{dry_run.mark}", printed, output)
 
 
@@ -173,7 +190,7 @@ def restart(
     output: Printed = "",
 ) -> None:
     """Replace all engines of models, which also takes a newer pod template of the operator where one waits."""
-    asked = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    asked = datetime.now(UTC).strftime(RFC_3339)
 
     def change(model: Mapping[str, Any]) -> dict[str, Any]:
         if is_paused(model):

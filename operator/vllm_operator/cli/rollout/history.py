@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.revisions import same_pods
+from vllm_operator.api.revisions import RESTARTED_AT, Rollback, is_later, latest, same_pods
+from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST_VALUE: Final = 40
 """Characters of a value that are shown in a line of changes."""
+RFC_3339: Final = "%Y-%m-%dT%H:%M:%SZ"
 ONLY_TEMPLATE: Final = "the pod template alone"
 
 
@@ -57,19 +60,50 @@ def numbered(revisions: Sequence[Revision], number: int) -> Revision:
     raise UnknownRevisionError(f"unable to find specified revision {number} in history (there are: {known})")
 
 
-def rollback_target(revisions: Sequence[Revision], spec: Mapping[str, Any]) -> Revision:
-    """What undoes the last change: the newest revision that is not what the spec says now.
+def current(revisions: Sequence[Revision], model: Mapping[str, Any]) -> Revision | None:
+    """The revision that the engines are of, or are about to be; None where the operator has not recorded it.
+
+    As the operator chooses it: the newest that asks for the same pods as the spec, or the one of these that a rollback
+    asks for which has not been followed yet.
+    """
+    same = [one for one in revisions if same_pods(one.spec, model["spec"])]
+    rollback = Rollback.of(part(model, "metadata", "annotations")) or Rollback()
+    if is_later(rollback.at, latest(one.handled_at for one in revisions)):
+        same = [one for one in same if one.name == rollback.revision] or same
+    return max(same, key=lambda one: one.number, default=None)
+
+
+def rollback_target(revisions: Sequence[Revision], model: Mapping[str, Any]) -> Revision:
+    """What undoes the last change: the newest revision that is not the current one.
 
     That is the second newest where the operator has recorded the spec, and the newest where it has not: because it
-    has not come to it yet, or because it refuses the spec.
+    has not come to it yet, or because it refuses the spec. Where all engines always have the newest pod template, it is
+    the newest with another spec.
 
     Raises:
         UnknownRevisionError: there is none.
     """
-    others = [one for one in revisions if not same_pods(one.spec, spec)]
+    now = current(revisions, model)
+    others = [one for one in revisions if one is not now]
+    if is_automatic(model):
+        others = [one for one in others if not same_pods(one.spec, model["spec"])]
     if not others:
         raise UnknownRevisionError("no rollout history found: there is no revision but the current one")
     return max(others, key=lambda one: one.number)
+
+
+def is_automatic(model: Mapping[str, Any]) -> bool:
+    """Whether the model's engines always have the newest pod template of their spec."""
+    return bool(part(model, "spec", "rollout").get("templateUpdates") == "Automatic")
+
+
+def request(revisions: Sequence[Revision], model: Mapping[str, Any], target: Revision, now: datetime) -> Rollback:
+    """What asks the operator for a revision: later than all that was asked for before, also where clocks differ."""
+    annotations = part(model, "metadata", "annotations")
+    asked = [str(annotations.get(RESTARTED_AT, "")), (Rollback.of(annotations) or Rollback()).at]
+    before = latest([*asked, *(one.handled_at for one in revisions)])
+    least = datetime.fromisoformat(before) + timedelta(seconds=1) if before else now
+    return Rollback(max(now, least).astimezone(UTC).strftime(RFC_3339), target.name)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -68,13 +68,13 @@ def model(kubectl: Kubectl, name: str) -> Mapping[str, Any]:
 
 
 def is_changed(kubectl: Kubectl, seen: Mapping[str, Any]) -> bool:
-    """Whether somebody has changed the spec of a model since it was seen.
+    """Whether somebody has changed a model since it was seen.
 
     Raises:
         KubectlError: it is not there any more, or kubectl may not read it.
     """
-    generation = model(kubectl, seen["metadata"]["name"])["metadata"]["generation"]
-    return bool(generation != seen["metadata"]["generation"])
+    version = model(kubectl, seen["metadata"]["name"])["metadata"]["resourceVersion"]
+    return bool(version != seen["metadata"]["resourceVersion"])
 
 
 def chosen(kubectl: Kubectl, names: Sequence[str], selector: str) -> list[str]:
@@ -129,17 +129,35 @@ def merge(kubectl: Kubectl, name: str, patch: Mapping[str, Any], *, output: str)
 
 
 def replace_spec(
-    kubectl: Kubectl, seen: Mapping[str, Any], spec: Mapping[str, Any], *, dry_run: DryRun, output: str
+    kubectl: Kubectl,
+    seen: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    annotations: Mapping[str, str],
+    *,
+    dry_run: DryRun,
+    output: str,
 ) -> str:
-    """Put another spec in the place of the one that was seen; what kubectl prints.
+    """Put another spec in the place of the one that was seen, and annotate the model; what kubectl prints.
 
     Raises:
         KubectlError: the spec is not the one that was seen any more, the API server refuses it, or kubectl may not.
     """
     metadata = seen["metadata"]
-    unchanged = [{"op": "test", "path": f"/metadata/{name}", "value": metadata[name]} for name in ("uid", "generation")]
-    patch = [*unchanged, {"op": "replace", "path": "/spec", "value": spec}]
+    patch = [
+        *({"op": "test", "path": f"/metadata/{name}", "value": metadata[name]} for name in ("uid", "generation")),
+        *_annotating(metadata, annotations),
+        {"op": "replace", "path": "/spec", "value": spec},
+    ]
     return _patch(kubectl, metadata["name"], "json", patch, dry_run=dry_run, output=output)
+
+
+def _annotating(metadata: Mapping[str, Any], annotations: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The steps that annotate an object. A first annotation makes the map, so nobody may have made one meanwhile."""
+    if metadata.get("annotations"):
+        paths = {name: f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}" for name in annotations}
+        return [{"op": "add", "path": paths[name], "value": text} for name, text in annotations.items()]
+    unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+    return [unchanged, {"op": "add", "path": "/metadata/annotations", "value": dict(annotations)}]
 
 
 def _patch(kubectl: Kubectl, name: str, kind: str, patch: object, *, dry_run: DryRun, output: str) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import ConditionType
-from vllm_operator.api.revisions import RESTARTED_AT, is_later, restart_of
+from vllm_operator.api.revisions import HANDLED_AT, RESTARTED_AT, Rollback, is_later, latest, restart_of
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Progress:
 def progress(model: Mapping[str, Any], deployment: Mapping[str, Any]) -> Progress:
     """How far the newest spec of a model has come.
 
-    By the API conventions a status speaks of `observedGeneration`; of a restart, which is an annotation and changes no
-    generation, the Deployment's template tells whether the operator has seen it.
+    By the API conventions a status speaks of `observedGeneration`; of restarts and rollbacks, which may be annotations
+    alone and change no generation, the Deployment tells whether the operator has seen them.
 
     Args:
         model: The VLLMModel, read before its Deployment: if it is the older one, the Deployment shows what it misses.
@@ -53,8 +53,8 @@ def progress(model: Mapping[str, Any], deployment: Mapping[str, Any]) -> Progres
     if part(model, "status").get("observedGeneration", 0) < generation:
         return Progress(State.PROGRESSING, f"the operator has not followed generation {generation} of {name} yet")
     why = _why(stalled) if stalled.get("status") == "True" else ""
-    if _restart_is_news(model, deployment):
-        return Progress(State.PROGRESSING, f"the operator has not restarted {name} yet" + (f"; {why}" if why else ""))
+    if news := _news(model, deployment):
+        return Progress(State.PROGRESSING, f"the operator has not {news} {name} yet" + (f"; {why}" if why else ""))
     if why and _is_seen(deployment):
         return Progress(State.FAILED, f"the rollout of {name} is stalled: {why}")
     if _is_through(model, deployment):
@@ -72,9 +72,19 @@ def restarted_at(model: Mapping[str, Any]) -> str:
     return str(part(model, "metadata", "annotations").get(RESTARTED_AT) or "")
 
 
-def _restart_is_news(model: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
-    """Whether the template does not hold the model's restart, nor a later one of `kubectl rollout restart`."""
-    return not is_paused(model) and is_later(restarted_at(model), restart_of(part(deployment, "spec", "template")))
+def _news(model: Mapping[str, Any], deployment: Mapping[str, Any]) -> str:
+    """What the model asks for and the Deployment does not show yet, nor anything later; empty where there is nothing.
+
+    A later restart may be one of `kubectl rollout restart`.
+    """
+    if is_paused(model):
+        return ""
+    handled_at = str(part(deployment, "metadata", "annotations").get(HANDLED_AT) or "")
+    handled_at = latest([handled_at, restart_of(part(deployment, "spec", "template"))])
+    rollback = Rollback.of(part(model, "metadata", "annotations"))
+    if is_later(restarted_at(model), handled_at):
+        return "restarted"
+    return "rolled back" if rollback and is_later(rollback.at, handled_at) else ""
 
 
 def _is_seen(deployment: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.cluster.paths import REPOSITORY
 from vllm_operator.api.names import labels
-from vllm_operator.api.revisions import RESTARTED_AT
+from vllm_operator.api.revisions import RESTARTED_AT, ROLLED_BACK_TO
 from vllm_operator.cli.main import app
 from vllm_operator.cli.rollout import waiting
 from vllm_operator.cli.rollout.commands import app as rollout
@@ -124,6 +125,7 @@ def model(*, conditions: list[dict[str, Any]] | None = None, restarted: str = ""
             "name": "qwen",
             "uid": "u-1",
             "generation": 3,
+            "resourceVersion": "100",
             "annotations": {RESTARTED_AT: restarted} if restarted else {},
         },
         "spec": {"model": {"source": "org/tiny"}, "replicas": 2, **spec},
@@ -312,10 +314,14 @@ def test_undo_puts_the_spec_back_if_it_is_still_the_one_that_was_read(kubectl: F
     kubectl.says(REVISIONS, {"items": [revision(1, 1024), revision(2, 2048)]})
     done = run("undo", "qwen")
     assert (done.exit_code, done.stdout) == (0, "vllmmodel.vllm.echo-roots.io/qwen rolled back to revision 1\n")
+    asked = kubectl.patches()[0][3]["value"][ROLLED_BACK_TO].partition(" ")[0]
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(asked)).total_seconds() < 60
     assert kubectl.patches() == [
         [
             {"op": "test", "path": "/metadata/uid", "value": "u-1"},
             {"op": "test", "path": "/metadata/generation", "value": 3},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": "100"},
+            {"op": "add", "path": "/metadata/annotations", "value": {ROLLED_BACK_TO: f"{asked} qwen-1"}},
             {
                 "op": "replace",
                 "path": "/spec",
@@ -347,6 +353,26 @@ def test_undo_to_what_the_spec_says_already_is_skipped(kubectl: FakeKubectl) -> 
     assert done.exit_code == 0
     assert done.stdout == "skipped rollback (the current spec already matches revision 2)\n"
     assert kubectl.patches() == []
+
+
+def test_undo_of_a_restart_asks_for_the_pods_of_before_and_leaves_other_annotations(kubectl: FakeKubectl) -> None:
+    found = model(engine={"maxModelLen": 2})
+    found["metadata"]["annotations"] = {RESTARTED_AT: "2026-11-22T10:00:00Z"}
+    kubectl.says(MODEL, found)
+    kubectl.says(REVISIONS, {"items": [revision(1, 2), revision(2, 2)]})
+    assert run("undo", "qwen").stdout == "vllmmodel.vllm.echo-roots.io/qwen rolled back to revision 1\n"
+    *_, step, spec = kubectl.patches()[0]
+    assert step["path"] == "/metadata/annotations/vllm.echo-roots.io~1rolled-back-to"
+    assert step["value"].endswith(" qwen-1")
+    assert spec["value"] == found["spec"]
+
+
+def test_undo_of_the_template_alone_is_refused_where_engines_always_have_the_newest(kubectl: FakeKubectl) -> None:
+    kubectl.says(MODEL, model(engine={"maxModelLen": 2}, rollout={"templateUpdates": "Automatic"}))
+    kubectl.says(REVISIONS, {"items": [revision(1, 2), revision(2, 2)]})
+    done = run("undo", "qwen", "--to-revision", "1")
+    assert (done.exit_code, kubectl.patches()) == (1, [])
+    assert "error: revision 1 differs in the operator's pod template alone" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -385,7 +411,7 @@ def test_undo_can_print_the_model_as_kubectl_does(kubectl: FakeKubectl) -> None:
 
 def test_undo_reads_anew_where_somebody_changed_the_model_meanwhile(kubectl: FakeKubectl) -> None:
     scaled = model(engine={"maxModelLen": 2}, replicas=7)
-    scaled["metadata"]["generation"] = 4
+    scaled["metadata"] |= {"generation": 4, "resourceVersion": "101"}
     kubectl.says(MODEL, model(engine={"maxModelLen": 2}), scaled)
     kubectl.says(REVISIONS, {"items": [revision(1, 1), revision(2, 2)]})
     kubectl.says(PATCH, ValueError("The request is invalid: the server rejected our request"), "patched\n")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.api.revisions import RESTARTED_AT
+from vllm_operator.api.revisions import HANDLED_AT, RESTARTED_AT, ROLLED_BACK_TO
 from vllm_operator.cli.rollout.progress import State, progress
 
 EARLY, LATE = "2026-11-22T10:00:00Z", "2026-11-22T11:00:00Z"
@@ -102,6 +102,39 @@ def test_what_was_stalled_before_a_restart_is_told_and_waited_for() -> None:
     seen = progress(model([NOT_READY, *STALLED], asked=LATE), deployment(updated=1))
     assert seen.state is State.PROGRESSING
     assert seen.message == "the operator has not restarted qwen yet; RevisionFails: exit code 2; undo it"
+
+
+@pytest.mark.parametrize(
+    ("handled", "restarted", "state"),
+    [
+        ("", "", State.PROGRESSING),
+        (EARLY, EARLY, State.PROGRESSING),
+        (LATE, EARLY, State.COMPLETE),
+        ("", LATE, State.COMPLETE),
+    ],
+    ids=["never", "something before", "it", "a restart at that time or later"],
+)
+def test_a_rollback_is_waited_for_until_the_deployment_has_it(handled: str, restarted: str, state: State) -> None:
+    asked = model([READY, *SETTLED], asked=EARLY)
+    asked["metadata"]["annotations"][ROLLED_BACK_TO] = f"{LATE} qwen-1"
+    found = deployment(restarted=restarted)
+    found["metadata"]["annotations"] = {HANDLED_AT: handled} if handled else {}
+    seen = progress(asked, found)
+    assert seen.state is state, seen
+
+
+def test_a_restart_that_was_rolled_back_is_not_waited_for() -> None:
+    found = deployment(restarted=EARLY)
+    found["metadata"]["annotations"] = {HANDLED_AT: LATE}
+    assert progress(model([READY, *SETTLED], asked=LATE), found).state is State.COMPLETE
+
+
+def test_what_was_stalled_before_a_rollback_is_told_and_waited_for() -> None:
+    asked = model([NOT_READY, *STALLED])
+    asked["metadata"]["annotations"][ROLLED_BACK_TO] = f"{LATE} qwen-1"
+    seen = progress(asked, deployment(updated=1))
+    assert seen.state is State.PROGRESSING
+    assert seen.message == "the operator has not rolled back qwen yet; RevisionFails: exit code 2; undo it"
 
 
 def test_a_restart_before_a_pause_is_not_waited_for() -> None:
