@@ -43,9 +43,6 @@ SPECS: Final = (CREATED, EDITED, ROLLED)
 DELETED: Final = len(SPECS)
 """What becomes of a model beside the specs."""
 
-WHEN_KEYS_CHANGED: Final = "changed-at"
-"""Set where a model was made again before all Secrets of the one before were collected: its keys are others then."""
-
 EDIT_SECONDS: Final = 0.05
 MOST_WRITES: Final = 40
 """Of an operator, before it is killed."""
@@ -146,13 +143,7 @@ class Killer:
 def children(api: Api, kinds: list[tuple[str, str, str]], namespace: str) -> Snapshot:
     """What stands beside the model, whose status tells how it came about."""
     found = standing(api, kinds, namespace)
-    return {name: _without_history(one) for name, one in found.items() if not name.startswith(MODEL.kind)}
-
-
-def _without_history(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {name: _without_history(one) for name, one in part.items() if not name.endswith(WHEN_KEYS_CHANGED)}
-    return [_without_history(one) for one in part] if isinstance(part, list) else part
+    return {name: one for name, one in found.items() if not name.startswith(MODEL.kind)}
 
 
 def doubles(found: Iterable[dict[str, Any]]) -> list[str]:
