@@ -28,6 +28,7 @@ from vllm_operator.cli.rollout.history import (
     is_automatic,
     numbered,
     request,
+    request_time,
     rollback_target,
 )
 from vllm_operator.cli.rollout.objects import DryRun, RefusedError
@@ -190,14 +191,14 @@ def restart(
     output: Printed = "",
 ) -> None:
     """Replace all engines of models, which also takes a newer pod template of the operator where one waits."""
-    asked = datetime.now(UTC).strftime(RFC_3339)
+    now = datetime.now(UTC)
 
     def change(model: Mapping[str, Any]) -> dict[str, Any]:
         if is_paused(model):
             raise RefusedError("cannot restart a paused model (run `kubectl vllm rollout resume` first)")
-        if restarted_at(model) == asked:
+        if restarted_at(model) == now.strftime(RFC_3339):
             raise RefusedError("a restart was asked for within this very second; wait before asking for another")
-        return {"metadata": {"annotations": {RESTARTED_AT: asked}}}
+        return {"metadata": {"annotations": {RESTARTED_AT: request_time(model, now)}}}
 
     _each(Kubectl(namespace, context), names, selector, Change("restarted", change), output)
 

@@ -98,12 +98,20 @@ def is_automatic(model: Mapping[str, Any]) -> bool:
 
 
 def request(revisions: Sequence[Revision], model: Mapping[str, Any], target: Revision, now: datetime) -> Rollback:
-    """What asks the operator for a revision: later than all that was asked for before, also where clocks differ."""
+    """What asks the operator for a revision: later than all that was asked for and followed before."""
+    return Rollback(request_time(model, now, *(one.handled_at for one in revisions)), target.name)
+
+
+def request_time(model: Mapping[str, Any], now: datetime, *handled_at: str) -> str:
+    """When something is asked of a model, in RFC 3339: now, or where clocks differ after all that was asked before.
+
+    The operator follows the latest request: one of a clock that is behind would be none.
+    """
     annotations = part(model, "metadata", "annotations")
-    asked = [str(annotations.get(RESTARTED_AT, "")), (Rollback.of(annotations) or Rollback()).at]
-    before = latest([*asked, *(one.handled_at for one in revisions)])
+    asked = str(annotations.get(RESTARTED_AT, "")), (Rollback.of(annotations) or Rollback()).at
+    before = latest([*asked, *handled_at])
     least = datetime.fromisoformat(before) + timedelta(seconds=1) if before else now
-    return Rollback(max(now, least).astimezone(UTC).strftime(RFC_3339), target.name)
+    return max(now, least).astimezone(UTC).strftime(RFC_3339)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -16,6 +16,7 @@ from vllm_operator.cli.rollout.history import (
     entries,
     numbered,
     request,
+    request_time,
     rollback_target,
 )
 
@@ -120,6 +121,7 @@ def test_a_request_is_later_than_all_that_was_asked_for_and_followed_though_cloc
     assert request(followed, model(spec(1)), known[0], NOW) == wanted
     for asked in ({RESTARTED_AT: ahead}, {ROLLED_BACK_TO: f"{ahead} qwen-2"}):
         assert request(known, model(spec(1), **asked), known[0], NOW) == wanted
+        assert request_time(model(spec(1), **asked), NOW) == wanted.at, "a restart"
 
 
 def test_defaults_that_are_written_out_are_no_difference_nor_is_what_shapes_no_pod() -> None:
