@@ -10,7 +10,8 @@
     ├── InvalidAnswer        the answer does not fit the schema that was asked for
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
-    ├── EngineFailed         any other error status
+    ├── EngineFailed         any other error status, and a 200 with something else than an answer
+    │   └── IncompleteAnswer the engine gave its answer up, or was lost in the middle of it
     ├── EmptyAnswer          the answer has no text
     ├── StoreFailed          a store of answers cannot be read or written
     ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
@@ -30,6 +31,7 @@ class VLLMError(Exception):
     """The root of the tree.
 
     Attributes:
+        problem: What went wrong.
         endpoint: The base URL that was asked; empty where none is known.
         advice: What to do next.
     """
@@ -37,6 +39,7 @@ class VLLMError(Exception):
     def __init__(self, problem: str, *, endpoint: str = "", advice: str = "") -> None:
         place = f" ({endpoint})" if endpoint else ""
         super().__init__(f"{problem}{place}. {advice}" if advice else f"{problem}{place}")
+        self.problem = problem
         self.endpoint = endpoint
         self.advice = advice
 
@@ -86,11 +89,23 @@ class NotReady(VLLMError):
 
 
 class EngineFailed(VLLMError):
-    """The engine answered with an error."""
+    """The engine answered with an error, or something else answered in its place."""
+
+
+class IncompleteAnswer(EngineFailed):
+    """The engine gave its answer up, or was lost in the middle of it: what has come so far is not the answer."""
 
 
 class EmptyAnswer(VLLMError):
-    """The answer has no text."""
+    """The answer has no text.
+
+    Attributes:
+        instead: What it has: reasoning, or a call of a tool; empty where it has nothing.
+    """
+
+    def __init__(self, problem: str, *, endpoint: str = "", advice: str = "", instead: str = "") -> None:
+        super().__init__(problem, endpoint=endpoint, advice=advice)
+        self.instead = instead
 
 
 class StoreFailed(VLLMError):
