@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_client.answers import Answer
 from vllm_client.closing import Closing
-from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, VARIABLES, ClientConfig
+from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
 from vllm_client.errors import IncompleteAnswer, VLLMError
 from vllm_client.proof import prove
 from vllm_client.schema import checked, response_format
 from vllm_client.tasks import end
 from vllm_client.usage import report_usage
+from vllm_client.values import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence

@@ -47,7 +47,10 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
         return kind(problem, endpoint=endpoint, advice=advice)
     cause = error.__cause__ or error
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError) and not begun:
-        advice = "Check VLLM_BASE_URL, the Service and network policies"
+        advice = (
+            "Look whether an engine serves, or all are scaled to zero: kubectl get vllm; if one does, check "
+            "VLLM_BASE_URL, network policies and the proxies of the environment"
+        )
         return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
     if isinstance(error, httpx2.TransportError) or (isinstance(error, openai.APIError) and (begun or error.body)):
         return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
