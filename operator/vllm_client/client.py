@@ -14,6 +14,7 @@ from vllm_client.closing import Closing
 from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
 from vllm_client.errors import IncompleteAnswer, VLLMError
+from vllm_client.home import Home
 from vllm_client.proof import prove
 from vllm_client.schema import checked, response_format
 from vllm_client.tasks import end
@@ -56,7 +57,6 @@ class VLLMClient(Closing):
 
     Attributes:
         config: The settings in use.
-        openai: The OpenAI client underneath, for everything that is not here: tools, log probabilities, audio.
 
     Raises:
         ConfigurationError: `base_url` or `model_name` is empty or wrong.
@@ -88,8 +88,24 @@ class VLLMClient(Closing):
         )
         self._source = None if isinstance(discovery, str) else discovery
         self._options = openai_options
-        self.openai = open_client(self.config, openai_options, self._source)
+        self._home = Home()
+        self._openai = open_client(self.config, openai_options, self._source)
         self._retired: list[AsyncOpenAI] = []
+
+    @property
+    def openai(self) -> AsyncOpenAI:
+        """The OpenAI client underneath, for everything that is not here: tools, log probabilities, audio.
+
+        It belongs to the event loop that asks first. Where that loop is closed, or this is a process that was forked
+        since, another one takes its place, with connections of its own.
+
+        Raises:
+            WrongEventLoop: It belongs to a loop that may still use it.
+        """
+        if not self._home.enter():
+            self._retired.clear()
+            self._openai = open_client(self.config, self._options, self._source)
+        return self._openai
 
     @staticmethod
     def from_config(config: ClientConfig, **openai_options: Any) -> VLLMClient:
@@ -233,12 +249,14 @@ class VLLMClient(Closing):
         self.config = replace(self.config, **changes)
         if CONNECTION_SETTINGS & set(changes):
             self._retired.append(self.openai)
-            self.openai = open_client(self.config, self._options, self._source)
+            self._openai = open_client(self.config, self._options, self._source)
         else:
-            self.openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
+            self._openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._home.is_gone():
+            return  # with the loop, or in the process that it was forked from
         for client in [self.openai, *self._retired]:
             await client.close()
 
