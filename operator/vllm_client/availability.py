@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from vllm_client.client import VLLMClient
 from vllm_client.config import read_config
-from vllm_client.errors import EmptyAnswer, ModelNotFound, VLLMError
+from vllm_client.errors import VLLMError
+from vllm_client.proof import prove
 from vllm_client.sync import SyncVLLMClient
 
 if TYPE_CHECKING:
@@ -29,24 +30,17 @@ def check_vllm_availability(
     try:
         settings = replace(read_config(config), timeout=timeout_seconds, max_retries=0)
         with SyncVLLMClient(VLLMClient.from_config(settings)) as llm:
-            return True, llm.wait(proof(llm.client))
+            return True, llm.wait(sentence(llm.client))
     except VLLMError as error:
         return False, f"{type(error).__name__}: {error}"
 
 
-async def proof(client: VLLMClient) -> str:
+async def sentence(client: VLLMClient) -> str:
     """The sentence that says what the model did.
 
     Raises:
         VLLMError: It did nothing.
     """
-    name, endpoint = client.config.model_name, client.config.base_url
-    completes = f"model {name} at {endpoint} completes prompts"
-    try:
-        await client.complete("Hello", max_tokens=1)
-    except EmptyAnswer:  # a single token may be white space
-        return completes
-    except ModelNotFound:
-        [vector] = await client.embed("Hello")
-        return f"model {name} at {endpoint} embeds texts as {len(vector)} numbers"
-    return completes
+    proof = await prove(client)
+    does = "completes prompts" if proof.completes else f"embeds texts as {proof.detail}"
+    return f"model {client.config.model_name} at {client.config.base_url} {does}"

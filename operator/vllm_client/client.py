@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vllm_client.answers import Answer
 from vllm_client.closing import Closing
-from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, VARIABLES, ClientConfig
+from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
-from vllm_client.errors import EmptyAnswer, VLLMError
+from vllm_client.errors import IncompleteAnswer, VLLMError
+from vllm_client.home import Home
+from vllm_client.proof import prove
 from vllm_client.schema import checked, response_format
 from vllm_client.tasks import end
-from vllm_client.usage import TokenUsage, report_usage
+from vllm_client.usage import report_usage
+from vllm_client.values import VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
     from openai import AsyncOpenAI
-    from openai.types import CompletionUsage
 
     from vllm_client.balance.policy import BalancePolicy
     from vllm_client.discovery import Discovery
     from vllm_client.schema import Schema
 
+logger = logging.getLogger(__name__)
+
 SAMPLING = {"temperature": 0.1, "max_tokens": 2000, "top_p": 0.9, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 """What is asked for unless told otherwise."""
 BATCH_CONCURRENCY = 16
-HEALTH_TOKENS = 10
+MOST_COMPUTATIONS = 2
+"""How often one prompt may be computed for one answer: it may be what makes engines give up."""
 CONNECTION_SETTINGS = frozenset({"base_url", "engines", "discovery", "balance", "max_retries"})
 """What needs new connections when it changes."""
 
@@ -49,7 +57,6 @@ class VLLMClient(Closing):
 
     Attributes:
         config: The settings in use.
-        openai: The OpenAI client underneath, for everything that is not here: tools, log probabilities, audio.
 
     Raises:
         ConfigurationError: `base_url` or `model_name` is empty or wrong.
@@ -81,8 +88,24 @@ class VLLMClient(Closing):
         )
         self._source = None if isinstance(discovery, str) else discovery
         self._options = openai_options
-        self.openai = open_client(self.config, openai_options, self._source)
+        self._home = Home()
+        self._openai = open_client(self.config, openai_options, self._source)
         self._retired: list[AsyncOpenAI] = []
+
+    @property
+    def openai(self) -> AsyncOpenAI:
+        """The OpenAI client underneath, for everything that is not here: tools, log probabilities, audio.
+
+        It belongs to the event loop that asks first. Where that loop is closed, or this is a process that was forked
+        since, another one takes its place, with connections of its own.
+
+        Raises:
+            WrongEventLoop: It belongs to a loop that may still use it.
+        """
+        if not self._home.enter():
+            self._retired.clear()
+            self._openai = open_client(self.config, self._options, self._source)
+        return self._openai
 
     @staticmethod
     def from_config(config: ClientConfig, **openai_options: Any) -> VLLMClient:
@@ -121,19 +144,15 @@ class VLLMClient(Closing):
             raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
         if schema is not None:
             kwargs = {**kwargs, "response_format": response_format(schema)}
-        try:
-            answer = await self.openai.chat.completions.create(**self._request(messages, kwargs))
-        except Exception as error:
-            raise translated(error, self.config) from error
-        report(answer.usage)
-        text = (answer.choices[0].message.content or "").strip() if answer.choices else ""
-        if not text:
-            raise EmptyAnswer(
-                f"model {self.config.model_name} answered nothing",
-                endpoint=self.config.base_url,
-                advice="Ask for more tokens, or change the prompt or the sampling",
-            )
-        return checked(text, schema, self.config) if schema is not None else text
+        request, computations = self._request(messages, kwargs), self._computations(self.openai.max_retries)
+        while True:
+            computations -= 1
+            try:
+                text = await self._answered(request)
+                return checked(text, schema, self.config) if schema is not None else text
+            except IncompleteAnswer:
+                if not computations:
+                    raise
 
     async def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> AsyncIterator[str]:
         """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
@@ -142,17 +161,20 @@ class VLLMClient(Closing):
             VLLMError: As `complete`; also in the middle of the answer, where it is too late to ask another engine.
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        wanted = {"stream_options": {"include_usage": True}, **kwargs}
-        try:
-            chunks = await self.openai.chat.completions.create(**self._request(messages, wanted), stream=True)
-            async with chunks:
-                async for chunk in chunks:
-                    report(chunk.usage)
-                    text = chunk.choices[0].delta.content if chunk.choices else None
-                    if text:
+        request = self._request(messages, {"stream_options": {"include_usage": True}, **kwargs})
+        computations, begun = self._computations(self.config.max_retries), False
+        while True:
+            computations -= 1
+            try:
+                async with aclosing(self._pieces(request)) as pieces:
+                    async for text in pieces:
+                        begun = True
                         yield text
-        except Exception as error:
-            raise translated(error, self.config) from error
+            except IncompleteAnswer:
+                if begun or not computations:
+                    raise
+            else:
+                return
 
     async def embed(self, /, texts: str | Sequence[str], **kwargs: Any) -> list[list[float]]:
         """A vector for each text, in their order; the model has to be one that embeds.
@@ -209,12 +231,11 @@ class VLLMClient(Closing):
         return served[name].to_dict()
 
     async def health_check(self) -> bool:
-        """Whether the model completes a prompt: /health of vLLM answers also while the engine is hung."""
+        """Whether the model does its work: /health of vLLM answers also while the engine is hung."""
         try:
-            await self.complete("Hello", max_tokens=HEALTH_TOKENS)
-        except EmptyAnswer:
-            return True
-        except VLLMError:
+            await prove(self)
+        except VLLMError as error:
+            logger.warning("the health check failed: %s", error)
             return False
         return True
 
@@ -228,14 +249,52 @@ class VLLMClient(Closing):
         self.config = replace(self.config, **changes)
         if CONNECTION_SETTINGS & set(changes):
             self._retired.append(self.openai)
-            self.openai = open_client(self.config, self._options, self._source)
+            self._openai = open_client(self.config, self._options, self._source)
         else:
-            self.openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
+            self._openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._home.is_gone():
+            return  # with the loop, or in the process that it was forked from
         for client in [self.openai, *self._retired]:
             await client.close()
+
+    async def _answered(self, request: Mapping[str, Any]) -> str:
+        """The text of a whole answer."""
+        answer = Answer(self.config)
+        try:
+            text = answer.take(await self.openai.chat.completions.create(**request))
+            answer.end()
+        except VLLMError:
+            raise
+        except Exception as error:
+            raise translated(error, self.config) from error
+        finally:
+            report_usage(answer.usage)
+        return text.strip()
+
+    async def _pieces(self, request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
+        """The text of an answer, as it comes."""
+        answer, begun = Answer(self.config), False
+        try:
+            async with await self.openai.chat.completions.create(**request, stream=True) as chunks:
+                begun = True
+                async for chunk in chunks:
+                    if text := answer.take(chunk):
+                        yield text
+            answer.end()
+        except VLLMError:
+            raise
+        except Exception as error:
+            raise translated(error, self.config, begun=begun) from error
+        finally:
+            report_usage(answer.usage)
+
+    @staticmethod
+    def _computations(max_retries: int) -> int:
+        """How often a prompt may be computed where the engine gives its answer up."""
+        return min(max_retries, MOST_COMPUTATIONS - 1) + 1
 
     def _request(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of the OpenAI client."""
@@ -273,14 +332,11 @@ def unknown_model(name: str, problem: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "unknown", "error": problem}
 
 
-def report(usage: CompletionUsage | None) -> None:
-    """Tell those who listen what a request took."""
-    if usage is not None:
-        report_usage(TokenUsage(usage.prompt_tokens, usage.completion_tokens))
+def translated(error: Exception, config: ClientConfig, *, begun: bool = False) -> Exception:
+    """The error of this library for one of the OpenAI client; any other error as it is.
 
-
-def translated(error: Exception, config: ClientConfig) -> Exception:
-    """The error of this library for one of the OpenAI client; any other error as it is."""
+    `begun` says that a stream had begun: who is lost then was there.
+    """
     from vllm_client.translate import translate  # noqa: PLC0415 - it imports the OpenAI client
 
-    return translate(error, config)
+    return translate(error, config, begun=begun)

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from vllm_client import values
 from vllm_client.balance.policy import BalancePolicy, read_policy
 from vllm_client.discovery import Name, is_url, split_urls
 from vllm_client.errors import ConfigurationError
+from vllm_client.values import VARIABLES
 from vllm_client.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -22,16 +23,8 @@ LOCAL = "local"
 LOCAL_LIMITS = (60.0, 3)
 CLOUD_LIMITS = (120.0, 5)
 """Timeout and retries of engines behind a network."""
-VARIABLES = {
-    "base_url": "VLLM_BASE_URL",
-    "model_name": "VLLM_MODEL_NAME",
-    "api_key": "VLLM_API_KEY",
-    "deployment_type": "VLLM_DEPLOYMENT_TYPE",
-    "discovery": "VLLM_DISCOVERY",
-}
 ALIASES = {"endpoint": "base_url", "model": "model_name"}
 KEYS = frozenset({*VARIABLES, *ALIASES, "host", "port", "timeout", "max_retries", "balance"})
-BINDING_ADVICE = "Take it from the model's client binding: envFrom of ConfigMap NAME-client"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,42 +52,22 @@ class ClientConfig:
     balance: BalancePolicy = field(default_factory=BalancePolicy)
 
     def __post_init__(self) -> None:
-        """Normalise the URL.
+        """Take what is meant.
 
         Raises:
-            ConfigurationError: No URL or no model is given, or the URL is none.
+            ConfigurationError: No URL or no model is given, or a value cannot be meant.
         """
-        object.__setattr__(self, "base_url", normal_url(self.base_url))
-        object.__setattr__(self, "engines", tuple(dict.fromkeys(map(normal_url, self.engines))))
+        taken = {
+            "base_url": values.base_url(self.base_url),
+            "engines": tuple(dict.fromkeys(map(values.base_url, self.engines))),
+            "discovery": self.discovery.strip(),
+            "model_name": values.model_name(self.model_name),
+            "api_key": values.api_key(self.api_key),
+        }
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
         if self.discovery:
             Name.parse(self.discovery)
-        if not self.model_name:
-            raise missing("model_name", "the model's name is missing")
-
-
-def normal_url(text: str) -> str:
-    """The URL with /v1 at its end.
-
-    Raises:
-        ConfigurationError: It is empty, or not an http or https URL.
-    """
-    if not text:
-        raise missing("base_url", "the engine's base URL is missing")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f"the base URL {text!r} is not an http or https URL",
-            variable=VARIABLES["base_url"],
-            advice=f"Set {VARIABLES['base_url']} to something like http://NAME.NAMESPACE:8000",
-        )
-    url = text.rstrip("/")
-    return url if url.endswith("/v1") else f"{url}/v1"
-
-
-def missing(key: str, problem: str) -> ConfigurationError:
-    """The error for a setting that is not there."""
-    variable = VARIABLES[key]
-    return ConfigurationError(problem, variable=variable, advice=f"Set {variable}. {BINDING_ADVICE}")
 
 
 def read_config(
@@ -108,24 +81,24 @@ def read_config(
         ConfigurationError: Something is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    mapping = given if isinstance(given, Mapping) else read_yaml(given, environ) if given else {}
-    values = with_environment(known_values(mapping), environ)
-    local = str(values.get("deployment_type") or LOCAL).lower() == LOCAL
-    urls = texts(values.get("base_url"))
+    mapping = given if isinstance(given, Mapping) else read_yaml(given, environ, "vllm") if given else {}
+    found = with_environment(known_values(mapping), environ)
+    local = str(found.get("deployment_type") or LOCAL).lower() == LOCAL
+    urls = texts(found.get("base_url"))
     if not urls and local:
-        urls = (f"http://{values.get('host') or 'localhost'}:{values.get('port') or 8000}",)
-    sources = texts(values.get("discovery"))
+        urls = (f"http://{found.get('host') or 'localhost'}:{found.get('port') or 8000}",)
+    sources = texts(found.get("discovery"))
     names = [text for text in sources if not is_url(text)]
     timeout, retries = LOCAL_LIMITS if local else CLOUD_LIMITS
     return ClientConfig(
         base_url=urls[0] if urls else "",
-        model_name=str(values.get("model_name") or ""),
-        api_key=str(values.get("api_key") or DEFAULT_API_KEY),
-        timeout=number(values, "timeout", timeout),
-        max_retries=int(number(values, "max_retries", retries)),
+        model_name=str(found.get("model_name") or ""),
+        api_key=str(found.get("api_key") or DEFAULT_API_KEY),
+        timeout=number(found, "timeout", timeout),
+        max_retries=int(number(found, "max_retries", retries)),
         engines=tuple(text for text in sources if is_url(text)) or (urls if len(urls) > 1 else ()),
         discovery=",".join(names),
-        balance=read_policy(values.get("balance") or {}),
+        balance=read_policy(found.get("balance") or {}),
     )
 
 

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from vllm_client.discovery import make_discovery
+from vllm_client.values import is_loopback
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -32,7 +33,16 @@ def open_client(config: ClientConfig, options: dict[str, Any], discovery: Discov
     }
     if source is not None and "http_client" not in options:
         settings |= {"max_retries": 0, "http_client": balanced(config, source)}
+    elif is_loopback(config.base_url) and "http_client" not in options:
+        settings["http_client"] = direct(config)
     return AsyncOpenAI(**{**settings, **options})
+
+
+def direct(config: ClientConfig) -> Any:
+    """The HTTP client for this very machine, which no proxy of the environment can reach."""
+    from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - see open_client
+
+    return DefaultAsyncHttpxClient(base_url=config.base_url, timeout=config.timeout, trust_env=False)
 
 
 def balanced(config: ClientConfig, source: Discovery) -> Any:

@@ -10,8 +10,10 @@
     ├── InvalidAnswer        the answer does not fit the schema that was asked for
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
-    ├── EngineFailed         any other error status
+    ├── EngineFailed         any other error status, and a 200 with something else than an answer
+    │   └── IncompleteAnswer the engine gave its answer up, or was lost in the middle of it
     ├── EmptyAnswer          the answer has no text
+    ├── WrongEventLoop       the client is used in another event loop than its own (also a RuntimeError)
     ├── StoreFailed          a store of answers cannot be read or written
     ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
     ├── MissingExtra         a library is not installed that only this part needs (also an ImportError)
@@ -30,6 +32,7 @@ class VLLMError(Exception):
     """The root of the tree.
 
     Attributes:
+        problem: What went wrong.
         endpoint: The base URL that was asked; empty where none is known.
         advice: What to do next.
     """
@@ -37,6 +40,7 @@ class VLLMError(Exception):
     def __init__(self, problem: str, *, endpoint: str = "", advice: str = "") -> None:
         place = f" ({endpoint})" if endpoint else ""
         super().__init__(f"{problem}{place}. {advice}" if advice else f"{problem}{place}")
+        self.problem = problem
         self.endpoint = endpoint
         self.advice = advice
 
@@ -86,11 +90,27 @@ class NotReady(VLLMError):
 
 
 class EngineFailed(VLLMError):
-    """The engine answered with an error."""
+    """The engine answered with an error, or something else answered in its place."""
+
+
+class IncompleteAnswer(EngineFailed):
+    """The engine gave its answer up, or was lost in the middle of it: what has come so far is not the answer."""
 
 
 class EmptyAnswer(VLLMError):
-    """The answer has no text."""
+    """The answer has no text.
+
+    Attributes:
+        instead: What it has: reasoning, or a call of a tool; empty where it has nothing.
+    """
+
+    def __init__(self, problem: str, *, endpoint: str = "", advice: str = "", instead: str = "") -> None:
+        super().__init__(problem, endpoint=endpoint, advice=advice)
+        self.instead = instead
+
+
+class WrongEventLoop(VLLMError, RuntimeError):
+    """The client is used in another event loop than its own, which is not closed."""
 
 
 class StoreFailed(VLLMError):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from anyio.from_thread import start_blocking_portal
 
 from vllm_client.client import VLLMClient
 from vllm_client.factory import create_llm_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
+    from anyio.from_thread import BlockingPortal
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_LEFT_BEHIND: list[contextlib.ExitStack] = []
+"""What ends the loops of the process that this one was forked from: as garbage, it would wait for their threads."""
 
 
 class Waiting(Generic[P, R]):
@@ -52,7 +62,8 @@ class SyncVLLMClient:
         with SyncVLLMClient.create("vllm") as llm:
             print(llm.complete("What is an ontology?"))
 
-    It may be used from several threads. Interrupting a call (Ctrl-C) cancels its request.
+    It may be used from several threads, and in processes that are forked after it was made. Interrupting a call
+    (Ctrl-C) cancels its request.
 
     Attributes:
         client: The asynchronous client inside; it belongs to the thread of the loop.
@@ -60,9 +71,11 @@ class SyncVLLMClient:
 
     def __init__(self, client: VLLMClient) -> None:
         self.client = client
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm_client", daemon=True)
-        self._thread.start()
+        self._closed = False
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._ending = contextlib.ExitStack()
 
     @classmethod
     def create(
@@ -89,14 +102,15 @@ class SyncVLLMClient:
 
     def close(self) -> None:
         """Close the connections and end the thread; nothing more can be asked."""
-        if self._loop.is_closed():
+        if self._closed:
             return
+        self._closed = True
+        if self._process != os.getpid() or self._portal is None:
+            return  # the thread, if there was one, is in the process that this one was forked from
         try:
-            self.wait(self.client.close())
+            self._wait(self._portal, self.client.close)
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+            self._ending.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,15 +126,34 @@ class SyncVLLMClient:
         Raises:
             RuntimeError: The client is closed.
         """
-        if self._loop.is_closed():
+        if self._closed:
             coroutine.close()
             raise RuntimeError("this client is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+        async def run() -> R:
+            return await coroutine
+
+        return self._wait(self._running(), run)
+
+    @staticmethod
+    def _wait(portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        future: Future[R] = portal.start_task_soon(function)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _running(self) -> BlockingPortal:
+        """The loop in its thread; a process that was forked since needs one of its own, since threads do not follow."""
+        if self._process != os.getpid():
+            _LEFT_BEHIND.append(self._ending)
+            self._process, self._lock, self._portal = os.getpid(), threading.Lock(), None
+            self._ending = contextlib.ExitStack()
+        with self._lock:
+            if self._portal is None:
+                self._portal = self._ending.enter_context(start_blocking_portal(name="vllm_client"))
+            return self._portal
 
     def iterate(self, items: AsyncIterator[R]) -> Iterator[R]:
         """The items, one by one; the request ends with the loop over them."""

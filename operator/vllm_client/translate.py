@@ -32,8 +32,8 @@ FAILED = (errors.EngineFailed, "Read the engine's log; the operator's status nam
 FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
 
 
-def translate(error: Exception, config: ClientConfig) -> Exception:
-    """The error to raise; what is no error of the OpenAI client stays as it is."""
+def translate(error: Exception, config: ClientConfig, *, begun: bool = False) -> Exception:
+    """The error to raise; what is no error of the OpenAI client stays as it is. `begun`: in the middle of a stream."""
     endpoint = config.base_url
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         advice = "Raise the timeout or ask for fewer tokens; if it stays, look at the engine: kubectl get vllm"
@@ -45,12 +45,15 @@ def translate(error: Exception, config: ClientConfig) -> Exception:
             kind, advice = FULL
         problem = f"model {config.model_name}: HTTP {error.status_code}: {text.rstrip('.')}"
         return kind(problem, endpoint=endpoint, advice=advice)
-    if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
-        cause = error.__cause__ or error
-        advice = "Check VLLM_BASE_URL, the Service and network policies"
+    cause = error.__cause__ or error
+    if isinstance(error, openai.APIConnectionError | httpx2.TransportError) and not begun:
+        advice = (
+            "Look whether an engine serves, or all are scaled to zero: kubectl get vllm; if one does, check "
+            "VLLM_BASE_URL, network policies and the proxies of the environment"
+        )
         return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
-    if isinstance(error, openai.APIError) and error.body is not None:
-        return errors.EngineFailed(f"the stream broke off: {error}", endpoint=endpoint, advice=FAILED[1])
+    if isinstance(error, httpx2.TransportError) or (isinstance(error, openai.APIError) and (begun or error.body)):
+        return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
     if isinstance(error, openai.APIError):
         advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
         return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)

@@ -30,8 +30,10 @@ class TokenUsage:
 _listeners: ContextVar[tuple[list[TokenUsage], ...]] = ContextVar("vllm_client_usage_listeners", default=())
 
 
-def report_usage(usage: TokenUsage) -> None:
-    """Tell what a request took to all who listen around it."""
+def report_usage(usage: TokenUsage | None) -> None:
+    """Tell what a request took to all who listen around it; nothing where nobody knows."""
+    if usage is None:
+        return
     for reports in _listeners.get():
         reports.append(usage)
 

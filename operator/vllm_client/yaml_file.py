@@ -11,8 +11,10 @@ from vllm_client.errors import ConfigurationError
 REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(:-(?P<default>[^}]*))?\}")
 
 
-def read_yaml(path: str | Path, environ: Mapping[str, str]) -> Mapping[str, object]:
+def read_yaml(path: str | Path, environ: Mapping[str, str], part: str = "") -> Mapping[str, object]:
     """The mapping in a file, with the values of the variables that it names.
+
+    Where it has that part, the variables of the others are left alone: they are other programs' settings.
 
     Raises:
         ConfigurationError: The file cannot be read, is no mapping, or names a variable that is not set.
@@ -25,7 +27,8 @@ def read_yaml(path: str | Path, environ: Mapping[str, str]) -> Mapping[str, obje
         raise wrong(path, f"cannot be read: {error}", "Mend the file or its path") from error
     if not isinstance(document, Mapping):
         raise wrong(path, "holds no mapping", "Write settings as `key: value`, or under the key `vllm`")
-    return {str(key): filled_in(value, environ, path) for key, value in document.items()}
+    used = {part} if part in document else document.keys()
+    return {str(key): filled_in(value, environ, path) if key in used else value for key, value in document.items()}
 
 
 def filled_in(value: object, environ: Mapping[str, str], path: str | Path) -> object:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from vllm_client.balance import health
+
 if TYPE_CHECKING:
+    from vllm_client.balance.health import Health
     from vllm_client.balance.policy import BalancePolicy
 
 BUSY_STATUSES = frozenset({408, 409, 429})
@@ -17,6 +20,10 @@ FULL = 503
 SERVER_ERRORS = 500
 NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
 """What an attempt raises where no engine takes its connection."""
+INCOMPLETE = "vllm_client_incomplete"
+"""Extension of a response with the status 200 that is no whole answer."""
+BEGUN = "vllm_client_begun"
+"""Extension of a response that is the beginning of a stream."""
 NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
@@ -41,10 +48,20 @@ def verdict(status: int) -> Verdict:
     return Verdict.ERROR if status >= SERVER_ERRORS else Verdict.ANSWER
 
 
+def verdict_of(response: httpx2.Response) -> Verdict:
+    """What a response means, whole or the beginning of a stream."""
+    return Verdict.ERROR if response.extensions.get(INCOMPLETE) else verdict(response.status_code)
+
+
+def answered(known: Health, response: httpx2.Response, began: float) -> Health:
+    """The health of an engine after an answer to a request that began then; of a stream, only its end will tell."""
+    return health.abandoned(known) if response.extensions.get(BEGUN) else health.succeeded(known, began)
+
+
 def untouched(outcome: httpx2.Response | httpx2.TransportError) -> bool:
     """Whether the engine has surely not begun to compute the prompt: it was not there, or turned the request away."""
     if isinstance(outcome, httpx2.Response):
-        return verdict(outcome.status_code) is Verdict.BUSY
+        return verdict_of(outcome) is Verdict.BUSY
     return isinstance(outcome, (*NOBODY_THERE, httpx2.PoolTimeout))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import httpx2
 
 from vllm_client.balance import health
-from vllm_client.balance.failures import Verdict, hedge_at, stalled_at, verdict
+from vllm_client.balance.failures import Verdict, answered, hedge_at, stalled_at, verdict_of
 from vllm_client.balance.race import Race
 from vllm_client.tasks import end
 
@@ -68,9 +68,9 @@ class Lead:
 
     def is_answer(self, response: httpx2.Response) -> bool:
         """Whether it is for the caller; then the engine is well."""
-        if verdict(response.status_code) is not Verdict.ANSWER:
+        if verdict_of(response) is not Verdict.ANSWER:
             return False
-        self.engine.health = health.succeeded(self.engine.health, self.began)
+        self.engine.health = answered(self.engine.health, response, self.began)
         return True
 
     async def outcome(self) -> httpx2.Response | httpx2.TransportError | None:

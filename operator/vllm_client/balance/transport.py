@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Protocol
 
 import httpx2
 
 from vllm_client.balance import budget, choice, health
-from vllm_client.balance.failures import NOBODY_THERE, Verdict, verdict
+from vllm_client.balance.failures import BEGUN, INCOMPLETE, NOBODY_THERE, Verdict, answered, verdict_of
 from vllm_client.balance.fleet import Engine, Fleet
 from vllm_client.balance.lead import Lead
 from vllm_client.balance.race import AnsweredBadly
+from vllm_client.finish import StreamEnd, gives_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 """Connections to each engine; as many as the OpenAI client allows in all."""
 EVENTS = "text/event-stream"
+COMPLETIONS = "/completions"
+"""End of the paths of chats and completions, whose streams end with `[DONE]`."""
 
 
 class BalancedTransport(httpx2.AsyncBaseTransport):
@@ -85,18 +88,21 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
 
     async def send(self, engine: Engine, request: httpx2.Request) -> httpx2.Response:
         """The engine's answer as soon as it is safe to hand over: whole, or with the first event of a stream."""
+        began = self.clock()
         try:
             response = await engine.transport.handle_async_request(self.addressed(request, engine.url))
             whole = EVENTS not in response.headers.get("content-type", "")
             if whole:
-                await read_whole(response)
+                response.extensions[INCOMPLETE] = gives_up(await read_whole(response))
         except BaseException:
             await self.fleet.release(engine)
             raise
         if whole:
             await self.fleet.release(engine)
         else:
-            stream = HandedOver(response, self.fleet, engine)
+            response.extensions[BEGUN] = True
+            end = StreamEnd(is_completion=request.url.path.endswith(COMPLETIONS))
+            stream = HandedOver(response, end, closed=partial(self.closed, engine, began))
             await stream.fetch_first()
             response.stream = stream
         return response
@@ -110,20 +116,28 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         timeout["connect"] = longest if connect is None else min(connect, longest)
         return Addressed(request, address, host, timeout)
 
+    async def closed(self, engine: Engine, began: float, *, broken: bool) -> None:
+        """Learn from a stream that began then and is over, by its end or by the caller."""
+        if broken:
+            self.judge(engine, httpx2.RemoteProtocolError("the stream has no end"), began)
+        else:
+            engine.health = health.succeeded(engine.health, began)
+        await self.fleet.release(engine)
+
     def judge(self, engine: Engine, outcome: httpx2.Response | Exception, began: float) -> Verdict:
         """Learn from an attempt that began then; what to do with its outcome."""
         if isinstance(outcome, httpx2.Response):
-            found = verdict(outcome.status_code)
+            found = verdict_of(outcome)
             proof = False
+            if found is Verdict.ANSWER:
+                engine.health = answered(engine.health, outcome, began)
         else:
             slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
             found = Verdict.BUSY if slow else Verdict.ERROR
             proof = isinstance(outcome, NOBODY_THERE)
-        if found is Verdict.ANSWER:
-            engine.health = health.succeeded(engine.health, began)
-        elif found is Verdict.BUSY:
+        if found is Verdict.BUSY:
             engine.health = health.abandoned(engine.health)
-        else:
+        elif found is Verdict.ERROR:
             engine.health = health.failed(
                 engine.health, proof=proof, now=self.clock(), jitter=self.random(), policy=self.fleet.policy
             )
@@ -147,15 +161,29 @@ class Addressed(httpx2.Request):
         self.extensions = {**request.extensions, "timeout": timeout}
 
 
-class HandedOver(httpx2.AsyncByteStream):
-    """The body of an engine's answer; the engine owes the answer until it is closed."""
+class Closed(Protocol):
+    """Who is told that a stream is over."""
 
-    def __init__(self, response: httpx2.Response, fleet: Fleet, engine: Engine) -> None:
+    async def __call__(self, *, broken: bool) -> None:
+        """`broken` says that it has no end."""
+
+
+class HandedOver(httpx2.AsyncByteStream):
+    """The body of an engine's answer; the engine owes the answer until it is closed.
+
+    Args:
+        response: The answer.
+        end: Watches how it ends.
+        closed: Is told once that the answer is over, and whether it was broken.
+    """
+
+    def __init__(self, response: httpx2.Response, end: StreamEnd, *, closed: Closed) -> None:
         self.source = response.stream
-        self.fleet = fleet
-        self.engine = engine
+        self.end = end
+        self.over = closed
         self.chunks = aiter(self.source)  # type: ignore[arg-type]  # of an asynchronous transport
         self.first: bytes | None = None
+        self.broken = False
         self.closed = False
 
     async def fetch_first(self) -> None:
@@ -167,10 +195,18 @@ class HandedOver(httpx2.AsyncByteStream):
             raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body. Who reads it may stop at what says that nothing more comes."""
         if self.first is not None:
+            self.end.take(self.first)
             yield self.first
-        async for chunk in self.chunks:
-            yield chunk
+        try:
+            async for chunk in self.chunks:
+                self.end.take(chunk)
+                yield chunk
+        except httpx2.TransportError:
+            self.broken = True
+            raise
+        self.broken = not self.end.done
 
     async def aclose(self) -> None:
         """Close the answer, once."""
@@ -179,10 +215,10 @@ class HandedOver(httpx2.AsyncByteStream):
             try:
                 await self.source.aclose()  # type: ignore[union-attr]  # as above
             finally:
-                await self.fleet.release(self.engine)
+                await self.over(broken=self.broken or self.end.given_up)
 
 
-async def read_whole(response: httpx2.Response) -> None:
+async def read_whole(response: httpx2.Response) -> bytes:
     """Read an answer to its end, and have it at hand."""
     stream = response.stream
     try:
@@ -190,6 +226,7 @@ async def read_whole(response: httpx2.Response) -> None:
     finally:
         await stream.aclose()  # type: ignore[union-attr]  # as above
     response.stream = httpx2.ByteStream(content)
+    return content
 
 
 @lru_cache(maxsize=1024)

@@ -48,16 +48,20 @@ async def run_checks(
         requests: How many answers the batch asks for.
         concurrency: How many of them at a time.
     """
-
-    async def batch() -> str:
-        return await many_answers(client, requests, concurrency)
-
-    checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-        ("model", lambda: known_model(client)),
-        ("completion", lambda: one_answer(client)),
+    first = [("model", lambda: known_model(client)), ("completion", lambda: one_answer(client))]
+    rest = [
         ("streaming", lambda: streamed_answer(client)),
-        ("batch", batch),
+        ("batch", lambda: many_answers(client, requests, concurrency)),
     ]
+    results = await in_turn([*first, *rest])
+    if results[1].passed is False and await embeds(client):
+        vectors = ("batch", lambda: many_vectors(client, requests))
+        results = [results[0], *await in_turn([("embedding", lambda: one_vector(client)), vectors])]
+    return results
+
+
+async def in_turn(checks: Sequence[tuple[str, Callable[[], Awaitable[str]]]]) -> list[CheckResult]:
+    """The results of checks of which each depends on those before it."""
     results: list[CheckResult] = []
     for name, check in checks:
         failed = any(result.passed is False for result in results)
@@ -89,15 +93,20 @@ async def known_model(client: VLLMClient) -> str:
 
 
 async def one_answer(client: VLLMClient) -> str:
-    """How many tokens an answer has.
+    """How many tokens an answer has. A model may spend them on its reasoning, or on the call of a tool.
 
     Raises:
         VLLMError: There is none.
     """
     with usage_reports() as usage:
-        text = await client.complete(PROMPT, max_tokens=MAX_TOKENS)
+        try:
+            said = f"{len(await client.complete(PROMPT, max_tokens=MAX_TOKENS))} characters"
+        except EmptyAnswer as empty:
+            if not empty.instead:
+                raise
+            return f"{empty.instead}, no text in {MAX_TOKENS} tokens"
     tokens = sum(one.completion_tokens for one in usage)
-    return f"{tokens} tokens" if tokens else f"{len(text)} characters"
+    return f"{tokens} tokens" if tokens else said
 
 
 async def streamed_answer(client: VLLMClient) -> str:
@@ -108,11 +117,14 @@ async def streamed_answer(client: VLLMClient) -> str:
     """
     began = time.monotonic()
     first, pieces = 0.0, 0
-    async for _ in client.stream(PROMPT, max_tokens=MAX_TOKENS):
-        first = first or time.monotonic() - began
-        pieces += 1
-    if not pieces:
-        raise EmptyAnswer("the stream had no text", endpoint=client.config.base_url, advice="Ask for more tokens")
+    try:
+        async for _ in client.stream(PROMPT, max_tokens=MAX_TOKENS):
+            first = first or time.monotonic() - began
+            pieces += 1
+    except EmptyAnswer as empty:
+        if not empty.instead:
+            raise
+        return f"{empty.instead}, no text in {MAX_TOKENS} tokens"
     return f"first text after {first:.3f} s, {pieces} pieces"
 
 
@@ -126,11 +138,42 @@ async def many_answers(client: VLLMClient, requests: int, concurrency: int) -> s
     prompts = [f"{PROMPT} ({number})" for number in range(requests)]
     with usage_reports() as usage:
         results = [one async for one in run_batch(client, prompts, concurrency=concurrency, max_tokens=MAX_TOKENS)]
-    failed = [result.error for result in results if result.error is not None]
+    # one answer has shown that this model says something, if not with so few tokens
+    failed = [result.error for result in results if result.error and result.error.kind != EmptyAnswer.__name__]
     if failed:
         raise VLLMError(f"{len(failed)} of {requests} requests failed, the first with {failed[0]}")
     rate = sum(one.completion_tokens for one in usage) / (time.monotonic() - began)
     return f"{requests} answers, {concurrency} at a time: {spread(results)}, {rate:.0f} tokens/s"
+
+
+async def embeds(client: VLLMClient) -> bool:
+    """Whether a model that completes nothing is one that embeds."""
+    try:
+        await client.embed(PROMPT)
+    except VLLMError:
+        return False
+    return True
+
+
+async def one_vector(client: VLLMClient) -> str:
+    """How many numbers a vector has.
+
+    Raises:
+        VLLMError: There is none.
+    """
+    [vector] = await client.embed(PROMPT)
+    return f"{len(vector)} numbers"
+
+
+async def many_vectors(client: VLLMClient, requests: int) -> str:
+    """How many texts of one request were embedded, and how fast.
+
+    Raises:
+        VLLMError: They were not.
+    """
+    began = time.monotonic()
+    vectors = await client.embed([f"{PROMPT} ({number})" for number in range(requests)])
+    return f"{len(vectors)} vectors of one request in {time.monotonic() - began:.3f} s"
 
 
 def spread(results: Sequence[BatchResult]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.dns_server import DnsServer, dns_server
 from tests.support.servers import EngineServer, eventually, free_port, stub_server
-from vllm_client import BalancePolicy, DnsDiscovery, NotReachable, TimedOut, VLLMClient, VLLMError
+from vllm_client import BalancePolicy, DnsDiscovery, IncompleteAnswer, NotReachable, TimedOut, VLLMClient, VLLMError
 from vllm_client.balance.transport import BalancedTransport
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ async def test_a_stream_that_has_begun_is_not_asked_for_again(engines: list[Engi
         for engine in engines:
             if engine.metric("num_requests_running"):
                 engine.process.kill()
-        with pytest.raises(NotReachable):
+        with pytest.raises(IncompleteAnswer, match="the stream broke off"):
             async for _ in stream:
                 pass
 

@@ -1,0 +1,125 @@
+"""One client in several event loops, threads and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.client.conftest import KEY
+from vllm_client import CachedClient, SyncVLLMClient, VLLMClient, WrongEventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.servers import EngineServer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # connections of a loop that has ended
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # what is tested here
+]
+
+FORKED_SECONDS = 30
+
+
+@pytest.fixture(params=["one address", "several engines"])
+def make(request: pytest.FixtureRequest, engine: EngineServer) -> Callable[[], VLLMClient]:
+    """Makes clients of the stub engine."""
+    engines = [engine.url, engine.url.replace("127.0.0.1", "localhost")] if request.param == "several engines" else []
+    return lambda: VLLMClient(engine.url, "tiny", KEY, max_retries=0, engines=engines, timeout=20)
+
+
+def forked(work: Callable[[], str]) -> str:
+    """What it returns in a process that is forked here; killed where it takes too long."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(FORKED_SECONDS)
+        try:
+            text = work()
+        except BaseException as error:  # noqa: BLE001 - the parent tells it
+            text = repr(error)
+        os.write(theirs, text.encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        text = answer.read()
+    assert os.waitpid(child, 0)[1] == 0, f"the child hung, having said {text!r}"
+    return text
+
+
+def test_a_client_works_in_one_loop_after_the_other(make: Callable[[], VLLMClient]) -> None:
+    client = make()
+    for number in range(4):
+        assert asyncio.run(client.complete(f"hello {number}")) == f"tiny heard: hello {number}"
+    asyncio.run(client.close())
+
+
+def test_a_client_that_remembers_does_too(make: Callable[[], VLLMClient]) -> None:
+    client = CachedClient(make())
+    for _ in range(3):
+        assert asyncio.run(client.complete("hello", temperature=0)) == "tiny heard: hello"
+    assert (client.statistics.misses, client.statistics.hits) == (1, 2)
+
+
+def test_a_client_of_a_loop_that_goes_on_says_what_to_do(make: Callable[[], VLLMClient]) -> None:
+    client = make()
+
+    async def twice() -> None:
+        await client.complete("hello")
+        with ThreadPoolExecutor() as pool:
+            elsewhere = pool.submit(asyncio.run, client.complete("hello"))
+            with pytest.raises(WrongEventLoop, match="Make a client in each loop, or use SyncVLLMClient"):
+                await asyncio.wrap_future(elsewhere)
+        assert await client.complete("hello") == "tiny heard: hello"
+        await client.close()
+
+    asyncio.run(twice())
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+def test_a_script_that_forks_goes_on_in_both_processes(make: Callable[[], VLLMClient], *, used: bool) -> None:
+    with SyncVLLMClient(make()) as client:
+        if used:
+            assert client.complete("before") == "tiny heard: before"
+
+        def work() -> str:
+            said = client.complete("in the child"), "".join(client.stream("again")).strip()
+            client.close()
+            return "; ".join(said)
+
+        for _ in range(2):
+            assert forked(work) == "tiny heard: in the child; tiny heard: again"
+        assert client.complete("after") == "tiny heard: after"
+
+
+def test_a_child_that_asks_nothing_may_close_what_it_inherited(make: Callable[[], VLLMClient]) -> None:
+    with SyncVLLMClient(make()) as client:
+        client.complete("before")
+
+        def work() -> str:
+            client.close()
+            return "closed"
+
+        assert forked(work) == "closed"
+        assert client.complete("after") == "tiny heard: after"
+
+
+def test_an_asynchronous_client_goes_on_in_a_forked_process(make: Callable[[], VLLMClient]) -> None:
+    client = make()
+    asyncio.run(client.complete("before"))
+    assert forked(lambda: asyncio.run(client.complete("in the child"))) == "tiny heard: in the child"
+
+
+def test_many_threads_share_one_client(make: Callable[[], VLLMClient]) -> None:
+    with SyncVLLMClient(make()) as client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(client.complete, [f"{number}" for number in range(64)]))
+        assert answers == [f"tiny heard: {number}" for number in range(64)]
+        threads = [one for one in threading.enumerate() if one.name == "vllm_client"]
+        assert len(threads) == 1
+    assert not [one for one in threading.enumerate() if one.name == "vllm_client"]
