@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from tests.unit.client.conftest import KEY
 from vllm_client import CachedClient, SyncVLLMClient, VLLMClient, WrongEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.support.servers import EngineServer
 
@@ -32,6 +33,13 @@ def make(request: pytest.FixtureRequest, engine: EngineServer) -> Callable[[], V
     """Makes clients of the stub engine."""
     engines = [engine.url, engine.url.replace("127.0.0.1", "localhost")] if request.param == "several engines" else []
     return lambda: VLLMClient(engine.url, "tiny", KEY, max_retries=0, engines=engines, timeout=20)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Connections of loops that have ended are collected with the test that knows of them."""
+    yield
+    gc.collect()
 
 
 def forked(work: Callable[[], str]) -> str:
