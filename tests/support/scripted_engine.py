@@ -20,6 +20,8 @@ class Whole:
 
     body: Any
     content_type: str = "application/json"
+    status: int = 200
+    retry_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class ScriptedEngine:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Whole):
             text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-            return web.Response(text=text, content_type=answer.content_type)
+            headers = {"Retry-After": answer.retry_after} if answer.retry_after else {}
+            return web.Response(text=text, content_type=answer.content_type, status=answer.status, headers=headers)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for event in [*map(json.dumps, answer.events), *(["[DONE]"] if answer.done else [])]:

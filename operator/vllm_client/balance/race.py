@@ -71,6 +71,7 @@ class Race:
         self.first: asyncio.Future[httpx2.Response] = asyncio.get_running_loop().create_future()
         self.running: dict[asyncio.Future[httpx2.Response], Attempt] = {self.first: Attempt(engine, began)}
         self.tried = {engine.url}
+        self.waits: dict[str, float] = {}
         self.passed_over: set[Engine] = set()
         self.last: httpx2.Response | httpx2.TransportError | None = None
         self.left: Engine | None = None
@@ -123,6 +124,7 @@ class Race:
         candidates = self.candidates()
         if not candidates:
             self.tried.clear()
+            self.waits.clear()
             candidates = self.candidates()
         engine = self.fleet.take(self.key, candidates)
         self.tried.add(engine.url)
@@ -188,6 +190,8 @@ class Race:
             logger.debug("%s: %r", attempt.engine.url, outcome)
             self.computed += not untouched(outcome)
             self.last, self.left = outcome, attempt.engine
+            asked_to_wait = outcome.headers.get("retry-after") if isinstance(outcome, httpx2.Response) else None
+            self.waits[attempt.engine.url] = retry_after(asked_to_wait)
         return None
 
     async def go_on(self, *, failed: bool) -> None:
@@ -211,23 +215,20 @@ class Race:
 
     async def next_round(self) -> None:
         """Try again, after a wait if every engine has been tried; give up if that is not allowed."""
-        seconds = 0.0 if self.candidates() and not self.asked_to_wait() else self.pause()
+        seconds = 0.0 if self.candidates() else self.pause()
         if self.transport.clock() + seconds >= self.deadline or not self.may_retry():
             self.give_up()
         await asyncio.sleep(seconds)
         await self.fleet.ready()
         self.launch()
 
-    def asked_to_wait(self) -> float:
-        """Seconds that the last answer asks to wait."""
-        return retry_after(self.last.headers.get("retry-after")) if isinstance(self.last, httpx2.Response) else 0.0
-
     def pause(self) -> float:
         """Seconds until the next round; where nobody was there, not before discovery may know of somebody else."""
         self.rounds += 1
         news = self.fleet.fresh_until - self.transport.clock() if isinstance(self.last, NOBODY_THERE) else 0.0
         news = news if news <= self.policy.ttl_floor_seconds else 0.0
-        return max(news, self.asked_to_wait(), backoff(self.rounds, self.transport.random(), self.policy))
+        asked_to_wait = min(self.waits.values(), default=0.0)
+        return max(news, asked_to_wait, backoff(self.rounds, self.transport.random(), self.policy))
 
     def moves_away(self) -> bool:
         """Whether the request leaves an engine that is ejected for its failures, for one that is not.
