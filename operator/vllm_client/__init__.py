@@ -49,7 +49,7 @@ from vllm_client.monitoring import (
     monitor_performance,
 )
 from vllm_client.protocol import LLMClient
-from vllm_client.router import ModelRouter, RoutedClient, get_best_model
+from vllm_client.router import BestModel, ModelRouter, RoutedClient, get_best_model
 from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
 from vllm_client.sync import SyncVLLMClient
 from vllm_client.usage import TokenUsage
@@ -61,6 +61,7 @@ __all__ = [
     "BatchFileError",
     "BatchItem",
     "BatchResult",
+    "BestModel",
     "CacheStatistics",
     "CachedClient",
     "Catalog",

@@ -16,6 +16,7 @@ from vllm_client.connect import open_client
 from vllm_client.errors import IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
+from vllm_client.sampling import chat_arguments
 from vllm_client.schema import checked, response_format
 from vllm_client.tasks import end
 from vllm_client.usage import report_usage
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SAMPLING = {"temperature": 0.1, "max_tokens": 2000, "top_p": 0.9, "frequency_penalty": 0.0, "presence_penalty": 0.0}
-"""What is asked for unless told otherwise."""
 BATCH_CONCURRENCY = 16
 MOST_COMPUTATIONS = 2
 """How often one prompt may be computed for one answer: it may be what makes engines give up."""
@@ -122,13 +121,28 @@ class VLLMClient(Closing):
             **openai_options,
         )
 
+    @property
+    def base_url(self) -> str:
+        """Where the model answers."""
+        return self.config.base_url
+
+    @property
+    def model_name(self) -> str:
+        """The served name that is asked for."""
+        return self.config.model_name
+
+    def __repr__(self) -> str:
+        """Who is asked; without the key."""
+        return f"{type(self).__name__}(base_url={self.base_url!r}, model_name={self.model_name!r})"
+
     async def complete(self, /, prompt: str, *, schema: Schema | None = None, **kwargs: Any) -> str:
         """The model's answer to one user message, without white space around it.
 
         Args:
             prompt: The message.
             schema: A pydantic model or a JSON schema; the answer is then JSON that fits it.
-            kwargs: Arguments of the chat completion; `top_k`, which only vLLM knows, among them.
+            kwargs: Arguments of the chat completion, those among them that only vLLM knows: `top_k`, `min_p`,
+                `repetition_penalty`, `chat_template_kwargs` and the rest of its ChatCompletionRequest.
 
         Raises:
             VLLMError: The error says which kind, where, and what to do.
@@ -298,10 +312,7 @@ class VLLMClient(Closing):
 
     def _request(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of the OpenAI client."""
-        arguments: dict[str, Any] = {**SAMPLING, **kwargs}
-        if "top_k" in arguments:
-            arguments["extra_body"] = {"top_k": arguments.pop("top_k"), **(arguments.get("extra_body") or {})}
-        return {"model": self.config.model_name, "messages": list(messages), **arguments}
+        return {"model": self.config.model_name, "messages": list(messages), **chat_arguments(kwargs)}
 
 
 class VLLMLocalClient(VLLMClient):

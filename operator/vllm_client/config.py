@@ -23,6 +23,8 @@ LOCAL = "local"
 LOCAL_LIMITS = (60.0, 3)
 CLOUD_LIMITS = (120.0, 5)
 """Timeout and retries of engines behind a network."""
+NOT_OURS = frozenset({"llm", "provider"})
+"""What stands beside the settings and says whose they are."""
 ALIASES = {"endpoint": "base_url", "model": "model_name"}
 KEYS = frozenset({*VARIABLES, *ALIASES, "host", "port", "timeout", "max_retries", "balance"})
 
@@ -81,8 +83,7 @@ def read_config(
         ConfigurationError: Something is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    mapping = given if isinstance(given, Mapping) else read_yaml(given, environ, "vllm") if given else {}
-    found = with_environment(known_values(mapping), environ)
+    found = with_environment(known_values(given_settings(given, environ)), environ)
     local = str(found.get("deployment_type") or LOCAL).lower() == LOCAL
     urls = texts(found.get("base_url"))
     if not urls and local:
@@ -100,6 +101,26 @@ def read_config(
         discovery=",".join(names),
         balance=read_policy(found.get("balance") or {}),
     )
+
+
+def given_settings(
+    given: Mapping[str, object] | str | Path | None, environ: Mapping[str, str] | None = None
+) -> Mapping[str, object]:
+    """The settings in a mapping or a YAML file, which may be other programs' too.
+
+    Raises:
+        ConfigurationError: The file cannot be used.
+    """
+    if isinstance(given, Mapping):
+        return given
+    return read_yaml(given, os.environ if environ is None else environ, "vllm") if given else {}
+
+
+def provider_of(given: Mapping[str, object]) -> str:
+    """The provider that a configuration names, as `llm.provider` or `provider`; empty where it names none."""
+    part = given.get("llm")
+    named = part.get("provider") if isinstance(part, Mapping) else given.get("provider")
+    return str(named or "")
 
 
 def with_environment(values: dict[str, object], environ: Mapping[str, str]) -> dict[str, object]:
@@ -127,7 +148,7 @@ def known_values(given: Mapping[str, object]) -> dict[str, object]:
     Raises:
         ConfigurationError: There is no such setting.
     """
-    nested = given.get("vllm", given)
+    nested = given.get("vllm", {key: value for key, value in given.items() if key not in NOT_OURS})
     if not isinstance(nested, Mapping):
         raise ConfigurationError("the configuration's `vllm` is not a mapping", variable="vllm", advice="Make it one")
     for key in nested:

@@ -206,19 +206,51 @@ class RoutedClient(Closing):
         return self._clients[asked_as]
 
 
+class BestModel(RoutedClient):
+    """The model that suits best, ready to be asked; where it has lost its engines, the next one answers.
+
+    Attributes:
+        entry: The model of the catalogue.
+    """
+
+    def __init__(self, router: ModelRouter, need: Need, client_options: Mapping[str, Any]) -> None:
+        super().__init__(router, need, client_options)
+        self.entry = router.in_order(router.suiting(need))[0]
+
+    @property
+    def name(self) -> str:
+        """Name of the model in the catalogue."""
+        return self.entry.name
+
+    @property
+    def model_name(self) -> str:
+        """The served name that is asked for."""
+        return self.entry.model_name
+
+    @property
+    def base_url(self) -> str:
+        """Where the model answers."""
+        return self.entry.base_url
+
+
 def get_best_model(
     language: str | None = None,
     complexity: str | None = None,
     *,
     source: CatalogSource | Mapping[str, Any] | str | os.PathLike[str] | None = None,
-) -> CatalogEntry:
-    """The model that suits a language and a complexity best, out of a catalogue that is read for this one choice.
+    client_options: Mapping[str, Any] | None = None,
+) -> BestModel:
+    """The model that suits a language and a complexity best, ready to be asked.
+
+        print(await get_best_model("zh-TW", "high").complete("..."))
 
     Raises:
         NoModel: There is none.
         VLLMError: There is no catalogue.
     """
-    return ModelRouter.from_catalog(source).best(language=language, complexity=complexity)
+    return BestModel(
+        ModelRouter.from_catalog(source), Need(language=language, complexity=complexity), client_options or {}
+    )
 
 
 def _no_model(need: Need, catalog: Catalog) -> NoModel:

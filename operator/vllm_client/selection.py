@@ -31,6 +31,7 @@ from vllm_client.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+_OTHER_WORDS = {"low": COMPLEXITIES[0], "high": COMPLEXITIES[-1]}
 _OTHER_OF_FAMILY = 50
 _UNLISTED_LANGUAGE = 100
 """Distances that are farther than what comes before them: a tag of 35 characters has 18 parts at most."""
@@ -54,7 +55,7 @@ class Need:
 
     Attributes:
         language: BCP 47 tag, such as `en` or `zh-TW`.
-        complexity: One of COMPLEXITIES.
+        complexity: One of COMPLEXITIES, or `low` or `high` for the first or the last of them.
         task: What is to be done, in the words of `spec.catalog.tasks`.
         labels: Labels that the model must have.
         runner: `generate` or `pooling`.
@@ -73,6 +74,7 @@ class Need:
 
     def __post_init__(self) -> None:
         """Check the tier: a misspelt one would match nothing, and nobody would notice."""
+        object.__setattr__(self, "complexity", _OTHER_WORDS.get(self.complexity or "", self.complexity))
         if self.complexity is not None and self.complexity not in COMPLEXITIES:
             raise ConfigurationError(
                 f"there is no complexity {self.complexity!r}",

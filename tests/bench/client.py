@@ -22,7 +22,7 @@ from openai import AsyncOpenAI
 
 from tests.support.servers import stub_server
 from vllm_client import VLLMClient
-from vllm_client.client import SAMPLING
+from vllm_client.sampling import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -40,7 +40,7 @@ async def overhead(urls: Sequence[str]) -> tuple[float, float]:
     """Median seconds of a request of a raw OpenAI client for each engine, and of ours, balanced over the engines."""
     lot = random.Random(7)  # noqa: S311 # guards nothing
     raw = [AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) for url in urls]
-    arguments: dict[str, Any] = {**SAMPLING, "max_tokens": 1}
+    arguments: dict[str, Any] = {**DEFAULTS, "max_tokens": 1}
     async with VLLMClient(urls[0], "tiny", engines=urls) as ours:
 
         async def ask_raw(prompt: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from openai.resources.chat.completions import AsyncCompletions
 from pydantic import BaseModel
 
 from tests.support.servers import eventually
+from tests.support.vllm_cpu import real_engine
 from vllm_client import (
     FixedEngines,
     ModelNotFound,
@@ -21,6 +25,7 @@ from vllm_client import (
     VLLMError,
     check_vllm_availability,
 )
+from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -33,6 +38,22 @@ LENGTH = 2048
 COMPACT = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
 """Between the parts of JSON any white space is allowed, and a model without sense writes nothing else."""
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+
+
+@pytest.mark.real_vllm
+def test_every_argument_of_vllms_chats_passes_through_the_client() -> None:
+    """What the installed vLLM reads of a chat, without starting it: by the text of its class."""
+    packages = real_engine().venv / "lib" / "python3.11" / "site-packages"
+    text = (packages / "vllm" / "entrypoints" / "openai" / "chat_completion" / "protocol.py").read_text("utf-8")
+    (request,) = (
+        one for one in ast.parse(text).body if isinstance(one, ast.ClassDef) and one.name == "ChatCompletionRequest"
+    )
+    names = {
+        one.target.id for one in request.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+    fields = {name for name in names if not name.startswith("_")}
+    by_name = inspect.signature(AsyncCompletions.create).parameters.keys()
+    assert fields - by_name == VLLM_ARGUMENTS
 
 
 def idle(server: EngineServer) -> bool:

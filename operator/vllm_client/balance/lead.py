@@ -65,6 +65,8 @@ class Lead:
             self.fleet.lookout.dismiss(self.look)
             if self.contest is not None:
                 await end(self.contest)
+            if self.race is not None:
+                await self.race.end()  # also where its task was cancelled before its first step
 
     def is_answer(self, response: httpx2.Response) -> bool:
         """Whether it is for the caller; then the engine is well."""

@@ -73,6 +73,7 @@ class Race:
         self.tried = {engine.url}
         self.waits: dict[str, float] = {}
         self.passed_over: set[Engine] = set()
+        self.waiting: list[Engine] = []
         self.last: httpx2.Response | httpx2.TransportError | None = None
         self.left: Engine | None = None
         self.bell: asyncio.Future[None] | None = None
@@ -110,6 +111,8 @@ class Race:
         """End the attempts that are still running, and close answers that came too late."""
         losers, self.running = self.running, {}
         await end(*losers)
+        while self.waiting:  # a task that is cancelled before its first step takes none, and gives nothing back
+            await self.fleet.release(self.waiting.pop())
         for outcome, attempt in losers.items():
             attempt.engine.health = health.abandoned(attempt.engine.health)
             if not outcome.cancelled() and outcome.exception() is None:
@@ -128,10 +131,12 @@ class Race:
             candidates = self.candidates()
         engine = self.fleet.take(self.key, candidates)
         self.tried.add(engine.url)
+        self.waiting.append(engine)
         self.running[asyncio.create_task(self.attempt(engine))] = Attempt(engine, self.transport.clock())
 
     async def attempt(self, engine: Engine) -> httpx2.Response:
         """The answer of one engine."""
+        self.waiting.remove(engine)
         try:
             return await self.send(engine)
         finally:

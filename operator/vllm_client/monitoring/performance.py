@@ -20,6 +20,8 @@ logger = logging.getLogger("vllm_client")
 def monitor_performance(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Log how long each call of an asynchronous function takes and how it ends, to the logger `vllm_client`.
 
+    Where no logging is configured at all, it is printed.
+
     INFO for calls that return, WARNING with the error's kind for those that raise; the error goes on to the caller.
     Arguments and results, which hold prompts and answers, are not logged, nor is the error's text.
 
@@ -36,9 +38,17 @@ def monitor_performance(function: Callable[P, Awaitable[T]]) -> Callable[P, Awai
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            logger.warning("%s failed after %.3f s: %s", name, time.monotonic() - started_seconds, type(error).__name__)
+            seconds = time.monotonic() - started_seconds
+            _tell(logging.WARNING, f"{name} failed after {seconds:.3f} s: {type(error).__name__}")
             raise
-        logger.info("%s took %.3f s", name, time.monotonic() - started_seconds)
+        _tell(logging.INFO, f"{name} took {time.monotonic() - started_seconds:.3f} s")
         return result
 
     return monitored
+
+
+def _tell(level: int, text: str) -> None:
+    if logger.hasHandlers():
+        logger.log(level, "%s", text)
+    else:
+        print(text)

@@ -214,6 +214,15 @@ def test_the_guides_function_chooses_by_language_and_complexity(
     assert (best.model_name, best.base_url) == ("large", "http://b/v1")
 
 
+async def test_the_best_model_can_be_asked_and_tiers_have_other_names(engine: EngineServer) -> None:
+    models = content(
+        listing("small", engine.url, complexity=["simple"]), listing("tiny", engine.url, complexity=["complex"])
+    )
+    assert get_best_model(complexity="low", source=models).name == "small"
+    async with get_best_model(complexity="high", source=models, client_options={"api_key": KEY}) as best:
+        assert await best.complete("hello") == "tiny heard: hello"
+
+
 def test_a_misspelt_complexity_is_refused_when_the_client_is_made() -> None:
     router = ModelRouter.from_catalog(content())
     with pytest.raises(ConfigurationError, match="no complexity 'hard'"):

@@ -24,7 +24,7 @@ def test_the_operator_image_holds_neither_the_openai_client_nor_the_kubernetes_c
 
 
 def test_the_client_image_holds_what_a_plain_install_needs() -> None:
-    assert images.base_dependencies() == ["dnspython", "httpx2", "openai", "pydantic", "PyYAML"]
+    assert images.base_dependencies() == ["anyio", "dnspython", "httpx2", "openai", "pydantic", "PyYAML"]
 
 
 def test_the_tiny_model_has_the_same_bytes_every_time(tmp_path: Path) -> None:

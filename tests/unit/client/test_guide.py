@@ -1,0 +1,104 @@
+"""The names of the integration guide, as programs that follow it use them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from openai.resources.chat.completions import AsyncCompletions
+
+from tests.unit.client.conftest import KEY
+from vllm_client import ConfigurationError, LLMClientFactory, VLLMClient, create_llm_client
+from vllm_client.sampling import VLLM_ARGUMENTS, chat_arguments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.servers import EngineServer
+
+SETTINGS: dict[str, Any] = {"base_url": "http://h:8000", "model_name": "m", "api_key": KEY}
+
+
+def test_every_way_to_a_client_leads_to_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(json.dumps({"llm": {"provider": "vllm"}, "vllm": SETTINGS}), encoding="utf-8")
+    made = [
+        create_llm_client("vllm", SETTINGS),
+        create_llm_client("vllm", {"vllm": SETTINGS}),
+        create_llm_client(config={"provider": "vllm", **SETTINGS}),
+        create_llm_client(config_file=file),
+        create_llm_client("vllm", config_file=str(file)),
+        LLMClientFactory.create_client("vllm", SETTINGS),
+        LLMClientFactory.create_client(config=file),
+        LLMClientFactory.create_from_config_file(file),
+    ]
+    assert {(client.base_url, client.model_name, client.config.api_key) for client in made} == {
+        ("http://h:8000/v1", "m", KEY)
+    }
+    assert LLMClientFactory.get_available_providers() == ["vllm"]
+    with pytest.raises(TypeError, match="config or config_file"):
+        create_llm_client("vllm", SETTINGS, config_file=file)
+
+
+def test_an_argument_goes_before_the_file_and_the_file_before_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_PROVIDER", "openai")
+    file = tmp_path / "llm.yaml"
+    file.write_text(json.dumps({"llm": {"provider": "anthropic"}, "vllm": SETTINGS}), encoding="utf-8")
+    assert create_llm_client("vllm", file).model_name == "m"
+    with pytest.raises(ConfigurationError, match="not to 'anthropic'"):
+        create_llm_client(config_file=file)
+    assert create_llm_client(config={"llm": {"provider": "VLLM"}, "vllm": SETTINGS}).model_name == "m"
+    with pytest.raises(ConfigurationError, match="not to 'openai'"):
+        create_llm_client(config=SETTINGS)
+
+
+def test_a_client_shows_who_is_asked_and_no_key() -> None:
+    client = VLLMClient(**SETTINGS)
+    assert repr(client) == "VLLMClient(base_url='http://h:8000/v1', model_name='m')"
+    assert KEY not in f"{client!r} {client.config!r}"
+
+
+async def test_what_only_vllm_knows_reaches_it_and_what_nobody_knows_is_a_mistake() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        bodies.append(json.loads(request.content))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
+        return httpx2.Response(200, json={"id": "1", "object": "chat.completion", "model": "m", "choices": [choice]})
+
+    given: dict[str, Any] = {
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "top_k": 5,
+    }
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    async with VLLMClient("http://engine", "m", http_client=http_client) as client:
+        await client.complete("hello", **given, extra_body={"top_k": 7})
+        with pytest.raises(TypeError, match="min_probability"):
+            await client.complete("hello", min_probability=0.1)
+    (body,) = bodies
+    assert {name: body[name] for name in given} == {**given, "top_k": 7}
+
+
+def test_no_argument_of_openai_is_taken_for_one_of_vllm() -> None:
+    assert not VLLM_ARGUMENTS & inspect.signature(AsyncCompletions.create).parameters.keys()
+    assert chat_arguments({"temperature": 0, "seed": 7})["seed"] == 7
+    assert "extra_body" not in chat_arguments({})
+
+
+def test_times_are_printed_where_nothing_is_configured(bound: EngineServer) -> None:
+    program = (
+        "import asyncio\nfrom vllm_client import create_llm_client, monitor_performance\n"
+        "@monitor_performance\nasync def ask():\n    async with create_llm_client('vllm') as llm:\n"
+        "        return await llm.complete('hello')\nasyncio.run(ask())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ask took 0.") or done.stdout.startswith("ask took 1."), bound.url
