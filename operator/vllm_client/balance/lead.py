@@ -10,8 +10,8 @@ import httpx2
 
 from vllm_client.balance import health
 from vllm_client.balance.failures import Verdict, answered, hedge_at, stalled_at, verdict_of
-from vllm_client.balance.race import Race
-from vllm_client.tasks import end
+from vllm_client.balance.race import Race, closed_if_cancelled
+from vllm_client.tasks import end, finish
 
 if TYPE_CHECKING:
     from vllm_client.balance.race import Send
@@ -54,19 +54,27 @@ class Lead:
             AnsweredBadly: The last attempt brought an error of the engine.
         """
         self.fleet.lookout.expect(self.look, min(self.deadline, hedge_at(self.began, self.fleet.policy)))
+        answer: httpx2.Response | None = None
         try:
             outcome = await self.outcome()
             if self.race is None and isinstance(outcome, httpx2.Response) and self.is_answer(outcome):
                 return outcome
             race = self.race or self.begin()
             await race.hand_in(outcome)
-            return await (self.contest or race.run())
+            answer = await (self.contest or race.run())
         finally:
             self.fleet.lookout.dismiss(self.look)
-            if self.contest is not None:
-                await end(self.contest)
             if self.race is not None:
-                await self.race.end()  # also where its task was cancelled before its first step
+                await closed_if_cancelled(answer, finish(self.end(self.race, answer)))
+        return answer
+
+    async def end(self, race: Race, answer: httpx2.Response | None) -> None:
+        """End the race, also where its task was cancelled before its first step, and close what nobody has taken."""
+        if self.contest is not None:
+            await end(self.contest)
+            if not self.contest.cancelled() and self.contest.exception() is None and answer is None:
+                await self.contest.result().aclose()
+        await race.end()
 
     def is_answer(self, response: httpx2.Response) -> bool:
         """Whether it is for the caller; then the engine is well."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx2
 
@@ -23,7 +23,7 @@ from vllm_client.balance.failures import (
     untouched,
 )
 from vllm_client.balance.fleet import Engine
-from vllm_client.tasks import end
+from vllm_client.tasks import end, finish
 
 if TYPE_CHECKING:
     from vllm_client.balance.transport import BalancedTransport
@@ -85,16 +85,17 @@ class Race:
             httpx2.TransportError: There is none; the last attempt's error, or ReadTimeout at the deadline.
             AnsweredBadly: The last attempt brought an error of the engine.
         """
+        winner: httpx2.Response | None = None
         try:
-            while True:
+            while winner is None:
                 done = self.over()
                 winner = self.settled(done)
-                if winner is not None:
-                    return winner
-                await self.go_on(failed=bool(done))
-                await self.wait()
+                if winner is None:
+                    await self.go_on(failed=bool(done))
+                    await self.wait()
         finally:
-            await self.end()
+            await closed_if_cancelled(winner, self.end())
+        return winner
 
     async def hand_in(self, outcome: httpx2.Response | httpx2.TransportError | None) -> None:
         """Take what the first attempt has brought; an answer that comes after the end is closed."""
@@ -109,6 +110,11 @@ class Race:
 
     async def end(self) -> None:
         """End the attempts that are still running, and close answers that came too late."""
+        if self.running or self.waiting:
+            await finish(self.give_back())
+
+    async def give_back(self) -> None:
+        """See `end`."""
         losers, self.running = self.running, {}
         await end(*losers)
         while self.waiting:  # a task that is cancelled before its first step takes none, and gives nothing back
@@ -271,6 +277,16 @@ class Race:
         if isinstance(self.last, httpx2.Response):
             raise AnsweredBadly(self.last)
         raise self.last or httpx2.ConnectError("there is no engine to ask")
+
+
+async def closed_if_cancelled(answer: httpx2.Response | None, work: Coroutine[Any, Any, None]) -> None:
+    """Do some last work; where the caller is cancelled in it, nobody takes the answer any more, and it is closed."""
+    try:
+        await work
+    except BaseException:
+        if answer is not None:
+            await finish(answer.aclose())
+        raise
 
 
 class AnsweredBadly(Exception):  # noqa: N818 - as in errors.py: the name says what happened
