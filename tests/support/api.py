@@ -10,6 +10,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+IDLE_SECONDS = 30.0
+"""How long a connection is used again; the API server closes those that have been idle for 90 s."""
 
 
 class Answer(NamedTuple):
@@ -133,6 +136,10 @@ class Api:
         if found is None:
             found = self._of_thread.connection = http.client.HTTPSConnection(self._address, context=self._tls)
             self._connections.append(found)
+        now = time.monotonic()
+        if now - getattr(self._of_thread, "used_at", now) > IDLE_SECONDS:
+            found.close()  # the next request opens it again
+        self._of_thread.used_at = now
         return found
 
 
