@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.servers import free_port
 from tests.support.waiting import until
+from vllm_operator.planner.pace import PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +189,7 @@ def test_the_load_phase_of_each_engine_is_told_and_what_does_not_answer_is_told_
         "LoadingWeights",
         phase,
     )
+    time.sleep(2 * PAUSE.total_seconds())  # what was held back is told by then
     asked, version = manager.asked, engines.version()
     until(lambda: manager.asked > asked, what="another question")
     assert engines.version() == version, "no news, no write"
