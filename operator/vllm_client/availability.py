@@ -41,6 +41,6 @@ async def sentence(client: VLLMClient) -> str:
     Raises:
         VLLMError: It did nothing.
     """
-    proof = await prove(client)
-    does = "completes prompts" if proof.completes else f"embeds texts as {proof.detail}"
+    length = await prove(client)
+    does = f"embeds texts as {length} numbers" if length else "completes prompts"
     return f"model {client.config.model_name} at {client.config.base_url} {does}"

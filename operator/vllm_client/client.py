@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_client.answers import Answer
+from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
 from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_CONCURRENCY = 16
-MOST_COMPUTATIONS = 2
-"""How often one prompt may be computed for one answer: it may be what makes engines give up."""
 CONNECTION_SETTINGS = frozenset({"base_url", "engines", "discovery", "balance", "max_retries"})
 """What needs new connections when it changes."""
 

@@ -32,7 +32,6 @@ class VLLMError(Exception):
     """The root of the tree.
 
     Attributes:
-        problem: What went wrong.
         endpoint: The base URL that was asked; empty where none is known.
         advice: What to do next.
     """
@@ -40,7 +39,6 @@ class VLLMError(Exception):
     def __init__(self, problem: str, *, endpoint: str = "", advice: str = "") -> None:
         place = f" ({endpoint})" if endpoint else ""
         super().__init__(f"{problem}{place}. {advice}" if advice else f"{problem}{place}")
-        self.problem = problem
         self.endpoint = endpoint
         self.advice = advice
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from vllm_client.errors import EmptyAnswer, ModelNotFound
@@ -22,21 +21,8 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a model has done.
-
-    Attributes:
-        completes: Whether it has completed a prompt; else it has embedded a text.
-        detail: What came of it, in words.
-    """
-
-    completes: bool
-    detail: str
-
-
-async def prove(client: Model, prompt: str = PROMPT, max_tokens: int = 1) -> Proof:
-    """Have a model complete a prompt, or embed it where it is one that embeds.
+async def prove(model: Model) -> int:
+    """Have a model complete a prompt, or embed it where it is one that embeds: the length of the vector, 0 for none.
 
     An answer without text is one: a single token may be white space, a model may think first, or call a tool.
 
@@ -44,10 +30,10 @@ async def prove(client: Model, prompt: str = PROMPT, max_tokens: int = 1) -> Pro
         VLLMError: It did neither.
     """
     try:
-        text = await client.complete(prompt, max_tokens=max_tokens)
-    except EmptyAnswer as empty:
-        return Proof(completes=True, detail=empty.problem)
+        await model.complete(PROMPT, max_tokens=1)
+    except EmptyAnswer:
+        return 0
     except ModelNotFound:  # vLLM serves no completions of a model that embeds
-        [vector] = await client.embed(prompt)
-        return Proof(completes=False, detail=f"{len(vector)} numbers")
-    return Proof(completes=True, detail=f"{len(text)} characters")
+        [vector] = await model.embed(PROMPT)
+        return len(vector)
+    return 0

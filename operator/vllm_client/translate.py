@@ -52,7 +52,8 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
             "VLLM_BASE_URL, network policies and the proxies of the environment"
         )
         return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
-    if isinstance(error, httpx2.TransportError) or (isinstance(error, openai.APIError) and (begun or error.body)):
+    told = isinstance(error, openai.APIError) and (begun or error.body is not None)
+    if told or isinstance(error, httpx2.TransportError):
         return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
     if isinstance(error, openai.APIError):
         advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"

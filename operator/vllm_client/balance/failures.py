@@ -28,11 +28,6 @@ NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
-MOST_COMPUTATIONS = 2
-"""How often one prompt may be computed, for one answer. A prompt can be what makes an engine stall or end: with a third
-one it would go through the whole fleet."""
-
-
 class Verdict(Enum):
     """What an answer's status means."""
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from vllm_client.errors import ConfigurationError
 
 STRATEGIES = ("prefix", "least_outstanding")
+MOST_COMPUTATIONS = 2
+"""How often one prompt may be computed, for one answer. A prompt can be what makes an engine stall or end: with a third
+one it would go through the whole fleet."""
 
 
 @dataclass(frozen=True, kw_only=True)

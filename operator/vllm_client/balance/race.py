@@ -12,7 +12,6 @@ import httpx2
 
 from vllm_client.balance import budget, health
 from vllm_client.balance.failures import (
-    MOST_COMPUTATIONS,
     NEVER,
     NOBODY_THERE,
     Verdict,
@@ -23,6 +22,7 @@ from vllm_client.balance.failures import (
     untouched,
 )
 from vllm_client.balance.fleet import Engine
+from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.tasks import end, finish
 
 if TYPE_CHECKING:

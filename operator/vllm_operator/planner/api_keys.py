@@ -219,10 +219,11 @@ def _saved(observation: Observation) -> KeyRecord | None:
     That of an earlier model of the name, left as an orphan or restored from a backup, is none: its digests are made
     with that one's uid, so every key would seem to be another.
     """
-    live = observation.children.get(ObjectKey("Secret", key_record_name(_instance(observation))))
-    if live is None or not controlled_by(observation.raw["metadata"]["uid"], live):
+    key, metadata = ObjectKey("Secret", key_record_name(_instance(observation))), observation.raw["metadata"]
+    live = observation.children.get(key)
+    if live is None or not controlled_by(metadata["uid"], live):
         return None
-    data = live.body.get("data") or {}
+    data = _child(observation, key).get("data", {})
     try:
         digests = json.loads(_decoded(data.get(KeyRecord.DIGESTS, "")))
     except json.JSONDecodeError:
