@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from .evidence import LogLook
-from .matching import CAUSE, KINDS, SYMPTOM, Table
+from .matching import CAUSE, KINDS, MARK, SYMPTOM, Diagnosis, Table
 from .redaction import redactor
 from .signatures import BLOCKED, COMPILES, COMPILING, ENDED_PROCESSES, PHASE_LINES, PHASES, READY, WRAPPERS
 
@@ -89,23 +89,6 @@ _SYMPTOM_SECONDS = 60.0
 
 _HINT_SECONDS = 600.0
 """A cause that a line names which is no error explains what fails so soon after it."""
-
-DIAGNOSIS = "diagnosis: "
-"""How the last line of an engine's last words begins, where what has failed is known: JSON follows."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What has failed, as far as it is a known failure."""
-
-    id: str
-    """Of its signature."""
-    groups: Mapping[str, str]
-    """What its pattern has captured, by name."""
-
-    def as_dict(self) -> dict[str, object]:
-        """As it is told to the operator."""
-        return {"id": self.id, "groups": dict(self.groups)}
 
 
 @dataclass(frozen=True)
@@ -317,7 +300,7 @@ class Log:
         """
         with self._lock:
             found = self._diagnosis()
-            line = f"{DIAGNOSIS}{json.dumps(found.as_dict())}" if found else ""
+            line = f"{MARK}{json.dumps(found.as_dict())}" if found else ""
             return f"{self._excerpt(LONGEST_EXCERPT_BYTES - len(line) - 1)}\n{line}".strip()
 
     def _diagnosis(self) -> Diagnosis | None:

@@ -28,6 +28,9 @@ KINDS = CAUSE, CONSEQUENCE, WRAPPER, SYMPTOM = "cause", "consequence", "wrapper"
 LONGEST_LINE = 1800
 """Characters of a line that are read. Patterns are bounded as well, so a line costs the same whatever it holds."""
 
+MARK = "diagnosis: "
+"""How the last line of an engine's last words begins, where what has failed is known: JSON follows."""
+
 _NOTHING = re.compile(r"(?!)")
 """Finds nothing."""
 
@@ -60,6 +63,20 @@ class Match:
     def rank(self) -> tuple[int, int]:
         """What weighs more has the smaller one."""
         return KINDS.index(self.kind), self.order
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What has failed, as far as it is a known failure."""
+
+    id: str
+    """Of its signature."""
+    groups: Mapping[str, str]
+    """What its pattern has captured, by name."""
+
+    def as_dict(self) -> dict[str, object]:
+        """As it is told to the operator."""
+        return {"id": self.id, "groups": dict(self.groups)}
 
 
 @dataclass

@@ -69,7 +69,7 @@ LEAVE_SIGNAL = signal.SIGUSR1
 
 
 def table_in(folder: str) -> tuple[matching.Table, str]:
-    """The signatures in a folder, and the trouble with them: without them a judge judges as well, and names no cause."""
+    """The signatures in a folder, and the trouble with them. Without them a judge judges as well."""
     try:
         with open(os.path.join(folder, matching.FILE), encoding="utf-8") as file:
             return matching.table_of(file.read()), ""
@@ -324,7 +324,7 @@ def check(words: Sequence[str], environment: Mapping[str, str], handed: Mapping[
 
 
 def table_faults() -> dict[str, str]:
-    """What is wrong with the table of signatures: a program with a broken one would know less than the one that runs."""
+    """What is wrong with the signatures: a program with broken ones would know less than the one that runs."""
     if TABLE_TROUBLE:
         return {"signatures": TABLE_TROUBLE}
     try:

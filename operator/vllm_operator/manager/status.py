@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .evidence import RankLook
-    from .log import Diagnosis
+    from .matching import Diagnosis
     from .timeline import Entry
 
 KINDS = STARTING, SERVING, WITHDRAWN, RESTART, LEAVING = "starting", "serving", "withdrawn", "restart", "leaving"

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from vllm_operator.manager import answers, tell
 from vllm_operator.manager.answers import MOST_CONNECTIONS, Answers
 from vllm_operator.manager.evidence import RankLook
-from vllm_operator.manager.log import Diagnosis
+from vllm_operator.manager.matching import Diagnosis
 from vllm_operator.manager.status import Counts, Status, restored_counts
 from vllm_operator.manager.timeline import Entry
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.cluster.paths import REPOSITORY
 from vllm_operator.diagnosis.signatures import explain, signatures, table
-from vllm_operator.manager.log import DIAGNOSIS, LONGEST_EXCERPT_BYTES, LONGEST_LINE_BYTES, Log
-from vllm_operator.manager.matching import table_of
+from vllm_operator.manager.log import LONGEST_EXCERPT_BYTES, LONGEST_LINE_BYTES, Log
+from vllm_operator.manager.matching import MARK, table_of
 from vllm_operator.manager.signatures import PHASE_LINES, PHASES
 
 if TYPE_CHECKING:
@@ -437,7 +437,7 @@ def test_a_cause_outweighs_what_follows_from_it_also_where_it_comes_later() -> N
 
 
 def test_a_warning_explains_a_failure_that_does_not_explain_itself() -> None:
-    """vLLM warns that it cannot load its kernels, goes on without a platform, and fails for want of a device."""
+    """Kernels that cannot be loaded are a warning; then the engine goes on without a platform, and finds no device."""
     warned = "WARNING 11-25 23:40:12 [_custom_ops.py:18] Failed to import from vllm._C with ImportError('libcuda.so.1: "
     warned += "cannot open shared object file: No such file or directory')\n"
     failed = "Traceback (most recent call last):\n  File a\nRuntimeError: Failed to infer device type, please set\n"
@@ -474,7 +474,7 @@ def test_last_words_end_with_what_the_operator_reads_and_fit_into_a_termination_
     )
     words = read(text).last_words()
     *excerpt, last = words.splitlines()
-    assert json.loads(last.removeprefix(DIAGNOSIS)) == {"id": "NoKvCache", "groups": {}}
+    assert json.loads(last.removeprefix(MARK)) == {"id": "NoKvCache", "groups": {}}
     assert excerpt[0].startswith("ValueError: No available memory")
     assert len(words.encode()) <= LONGEST_EXCERPT_BYTES
     assert read(f"{CORE}ValueError: an unknown one\n").last_words() == "ValueError: an unknown one"
