@@ -446,7 +446,7 @@ def test_a_cause_in_the_output_of_a_process_that_looks_at_the_model_is_found() -
     )
     wrapper = (
         "Traceback (most recent call last):\n  File a\npydantic_core._pydantic_core.ValidationError: 1 validation "
-        "error for ModelConfig\n  Value error, Model architectures ['LlamaForCausalLM'] failed to be inspected. Please\n"
+        "error for ModelConfig\n  Value error, Model architectures ['LlamaForCausalLM'] failed to be inspected.\n"
     )
     found = read("".join(f"{place}{line}\n" for line in lines) + wrapper).diagnosis(100.0)
     assert found is not None
