@@ -67,7 +67,7 @@ def copied(folder: Path, *missing: str, **config: Any) -> str:
         (("--dtype", "fp4"), ("Arguments", "spec.engine.extraArgs", "")),
         (("--max-model-len", "999999"), ("MaxModelLen", "spec.engine.maxModelLen", "4096")),
         (("--tensor-parallel-size", "3"), ("TensorParallelSize", "spec.parallelism.tensor", "2")),
-        (("--quantization", "int3"), ("Arguments", "spec.engine.extraArgs", "")),
+        (("--quantization", "int3"), ("UnknownQuantization", "spec.engine.quantization", "")),
         (
             ("--tool-call-parser", "hermez", "--enable-auto-tool-choice"),
             ("ToolCallParser", "spec.engine.toolCallParser", ""),
