@@ -17,6 +17,7 @@ from vllm_client.config import ClientConfig
 from vllm_client.discovery import Discovery, DiscoveryFailed, DnsDiscovery, FixedEngines, Found
 from vllm_client.errors import (
     BatchFileError,
+    ClientClosed,
     ConfigurationError,
     EmptyAnswer,
     EngineFailed,
@@ -67,6 +68,7 @@ __all__ = [
     "Catalog",
     "CatalogEntry",
     "CatalogSource",
+    "ClientClosed",
     "ClientConfig",
     "ConfigurationError",
     "Discovery",

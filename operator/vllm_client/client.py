@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_client.answers import Answer
+from vllm_client.balance.calls import CALL, Call
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
 from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
-from vllm_client.errors import IncompleteAnswer, VLLMError
+from vllm_client.errors import ClientClosed, IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
 from vllm_client.sampling import chat_arguments
 from vllm_client.schema import checked, response_format
-from vllm_client.tasks import end
+from vllm_client.tasks import end, finish
 from vllm_client.usage import report_usage
 from vllm_client.values import VARIABLES
 
@@ -89,6 +90,7 @@ class VLLMClient(Closing):
         self._home = Home()
         self._openai = open_client(self.config, openai_options, self._source)
         self._retired: list[AsyncOpenAI] = []
+        self._closed = False
 
     @property
     def openai(self) -> AsyncOpenAI:
@@ -102,6 +104,7 @@ class VLLMClient(Closing):
         """
         if not self._home.enter():
             self._retired.clear()
+            self._closed = False
             self._openai = open_client(self.config, self._options, self._source)
         return self._openai
 
@@ -175,16 +178,16 @@ class VLLMClient(Closing):
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         request = self._request(messages, {"stream_options": {"include_usage": True}, **kwargs})
-        computations, begun = self._computations(self.config.max_retries), False
+        computations, begun, call = self._computations(self.config.max_retries), False, Call()
         while True:
-            computations -= 1
             try:
-                async with aclosing(self._pieces(request)) as pieces:
+                async with aclosing(self._pieces(request, call)) as pieces:
                     async for text in pieces:
                         begun = True
                         yield text
             except IncompleteAnswer:
-                if begun or not computations:
+                call.computed += 1
+                if begun or call.computed >= computations:
                     raise
             else:
                 return
@@ -198,9 +201,9 @@ class VLLMClient(Closing):
         wanted = [texts] if isinstance(texts, str) else list(texts)
         arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs}
         try:
-            answer = await self.openai.embeddings.create(input=wanted, **arguments)
+            answer = await self._opened().embeddings.create(input=wanted, **arguments)
         except Exception as error:
-            raise translated(error, self.config) from error
+            raise self._translated(error) from error
         return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
 
     async def generate_batch(
@@ -233,9 +236,9 @@ class VLLMClient(Closing):
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         name = self.config.model_name
         try:  # of the list, because vLLM answers for no single model
-            served = {card.id: card async for card in self.openai.models.list()}
+            served = {card.id: card async for card in self._opened().models.list()}
         except Exception as error:
-            problem = translated(error, self.config)
+            problem = self._translated(error)
             if not isinstance(problem, VLLMError):
                 raise
             return unknown_model(name, str(problem))
@@ -267,31 +270,60 @@ class VLLMClient(Closing):
             self._openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Calls that wait for an answer end with ClientClosed, and so do later ones.
+
+        Closing twice is closing once. Where closing is cancelled, it is done all the same.
+        """
         if self._home.is_gone():
             return  # with the loop, or in the process that it was forked from
-        for client in [self.openai, *self._retired]:
-            await client.close()
+        self._home.enter()
+        self._closed = True
+        await finish(self._close_connections())
+
+    async def _close_connections(self) -> None:
+        """Close those of every OpenAI client that there was, also where one of them fails."""
+        async with AsyncExitStack() as stack:
+            for client in [self._openai, *self._retired]:
+                stack.push_async_callback(client.close)
+
+    def _opened(self) -> AsyncOpenAI:
+        """The OpenAI client underneath, to ask through.
+
+        Raises:
+            ClientClosed: This was closed.
+            WrongEventLoop: It belongs to another loop.
+        """
+        client = self.openai
+        if self._closed:
+            raise self._client_closed()
+        return client
+
+    def _client_closed(self) -> ClientClosed:
+        return ClientClosed("the client is closed", endpoint=self.base_url, advice="Make a new one, or close it later")
+
+    def _translated(self, error: Exception, *, begun: bool = False) -> Exception:
+        """The error to raise; whatever a closed client's connections say, it is because they were closed."""
+        return self._client_closed() if self._closed else translated(error, self.config, begun=begun)
 
     async def _answered(self, request: Mapping[str, Any]) -> str:
         """The text of a whole answer."""
         answer = Answer(self.config)
         try:
-            text = answer.take(await self.openai.chat.completions.create(**request))
+            text = answer.take(await self._opened().chat.completions.create(**request))
             answer.end()
         except VLLMError:
             raise
         except Exception as error:
-            raise translated(error, self.config) from error
+            raise self._translated(error) from error
         finally:
             report_usage(answer.usage)
         return text.strip()
 
-    async def _pieces(self, request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
+    async def _pieces(self, request: Mapping[str, Any], call: Call) -> AsyncGenerator[str, None]:
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
         try:
-            async with await self.openai.chat.completions.create(**request, stream=True) as chunks:
+            async with await self._stream_of(request, call) as chunks:
                 begun = True
                 async for chunk in chunks:
                     if text := answer.take(chunk):
@@ -300,9 +332,17 @@ class VLLMClient(Closing):
         except VLLMError:
             raise
         except Exception as error:
-            raise translated(error, self.config, begun=begun) from error
+            raise self._translated(error, begun=begun) from error
         finally:
             report_usage(answer.usage)
+
+    async def _stream_of(self, request: Mapping[str, Any], call: Call) -> Any:
+        """The chunks of an answer, asked for as a part of that call."""
+        token = CALL.set(call)
+        try:
+            return await self._opened().chat.completions.create(**request, stream=True)
+        finally:
+            CALL.reset(token)
 
     @staticmethod
     def _computations(max_retries: int) -> int:

@@ -37,7 +37,7 @@ class ClientConfig:
         base_url: Where the engine answers, ending in /v1.
         model_name: The served name to ask for.
         api_key: The key to send.
-        timeout: Seconds until an answer begins, all attempts together; with one URL and no discovery each attempt's.
+        timeout: Seconds until an answer begins, all attempts together.
         max_retries: Further attempts after a failure that may pass.
         engines: The base URLs of the engines, where they are known; base_url may be one of them.
         discovery: The DNS name by which engines are found, as in VLLM_DISCOVERY.

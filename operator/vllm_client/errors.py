@@ -13,6 +13,7 @@
     ├── EngineFailed         any other error status, and a 200 with something else than an answer
     │   └── IncompleteAnswer the engine gave its answer up, or was lost in the middle of it
     ├── EmptyAnswer          the answer has no text
+    ├── ClientClosed         the client was closed, before the call or while it waited (also a RuntimeError)
     ├── WrongEventLoop       the client is used in another event loop than its own (also a RuntimeError)
     ├── StoreFailed          a store of answers cannot be read or written
     ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
@@ -105,6 +106,10 @@ class EmptyAnswer(VLLMError):
     def __init__(self, problem: str, *, endpoint: str = "", advice: str = "", instead: str = "") -> None:
         super().__init__(problem, endpoint=endpoint, advice=advice)
         self.instead = instead
+
+
+class ClientClosed(VLLMError, RuntimeError):
+    """The client was closed, before the call or while it waited."""
 
 
 class WrongEventLoop(VLLMError, RuntimeError):

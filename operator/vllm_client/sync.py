@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from anyio.from_thread import start_blocking_portal
 
 from vllm_client.client import VLLMClient
+from vllm_client.errors import ClientClosed
 from vllm_client.factory import create_llm_client
 
 if TYPE_CHECKING:
@@ -124,16 +125,25 @@ class SyncVLLMClient:
         """The coroutine's result, run on the loop of this client.
 
         Raises:
-            RuntimeError: The client is closed.
+            ClientClosed: The client is closed, or was closed meanwhile.
         """
         if self._closed:
             coroutine.close()
-            raise RuntimeError("this client is closed")
+            raise self._client_closed()
 
         async def run() -> R:
             return await coroutine
 
-        return self._wait(self._running(), run)
+        try:
+            return self._wait(self._running(), run)
+        except RuntimeError as error:
+            if not self._closed:
+                raise
+            coroutine.close()  # its loop has ended before it could begin
+            raise self._client_closed() from error
+
+    def _client_closed(self) -> ClientClosed:
+        return ClientClosed("the client is closed", endpoint=self.client.base_url, advice="Make a new one")
 
     @staticmethod
     def _wait(portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
@@ -173,4 +183,5 @@ class SyncVLLMClient:
             while found := self.wait(following()):
                 yield found[0]
         finally:
-            self.wait(stop())
+            if not self._closed:
+                self.wait(stop())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from vllm_client.balance import budget, health
-from vllm_client.balance.failures import NOBODY_THERE, Verdict, answered, verdict_of
+from vllm_client.balance.failures import NOBODY_THERE, ConnectionWasClosed, Verdict, answered, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -92,8 +92,8 @@ class Balancer:
             if found is Verdict.ANSWER:
                 engine.health = answered(engine.health, outcome, began)
         else:
-            slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
-            found, proof = Verdict.BUSY if slow else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
+            blameless = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout | ConnectionWasClosed)
+            found, proof = Verdict.BUSY if blameless else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
         if found is Verdict.BUSY:
             self.abandon(engine)
         elif found is Verdict.ERROR:
