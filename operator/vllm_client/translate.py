@@ -37,7 +37,10 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
     endpoint = config.base_url
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException):
         advice = "Raise the timeout or ask for fewer tokens; if it stays, look at the engine: kubectl get vllm"
-        return errors.TimedOut(f"no answer within {config.timeout:g} s", endpoint=endpoint, advice=advice)
+        problem = f"no answer within {config.timeout:g} s"
+        if begun:
+            problem = f"the stream broke off: nothing more came for {config.timeout:g} s"
+        return errors.TimedOut(problem, endpoint=endpoint, advice=advice)
     if isinstance(error, openai.APIStatusError):
         text = message_of(error)
         kind, advice = KINDS.get(error.status_code, FAILED)
