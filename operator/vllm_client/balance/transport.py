@@ -14,7 +14,9 @@ from vllm_client.balance.failures import BEGUN, INCOMPLETE, NOBODY_THERE, Verdic
 from vllm_client.balance.fleet import Engine, Fleet
 from vllm_client.balance.lead import Lead
 from vllm_client.balance.race import AnsweredBadly
+from vllm_client.completion import ENGINE
 from vllm_client.finish import StreamEnd, gives_up
+from vllm_client.tls import Authorities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +42,8 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         base_url: What requests are addressed to, and who gets them while no engine is known.
         policy: The settings.
         max_retries: Further attempts that a request may take.
+        authorities: Whose certificates are believed.
+        server_name: The host that the engines' certificates name; empty: that of each engine's URL.
         clock: The time in seconds.
     """
 
@@ -50,17 +54,22 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         *,
         policy: BalancePolicy,
         max_retries: int,
+        authorities: Authorities | None = None,
+        server_name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self.random = random.SystemRandom().random
         self.max_retries = max_retries
         self.budget = budget.full(clock(), policy)
-        self.base_path = httpx2.URL(base_url).raw_path.rstrip(b"/")
-        context = httpx2.create_ssl_context()
+        url = httpx2.URL(base_url)
+        self.base_path = url.raw_path.rstrip(b"/")
+        self.host = url.netloc.decode("ascii") if server_name else ""
+        self.tls = {"sni_hostname": server_name} if server_name else {}
+        trusted = authorities or Authorities("")
 
         def connect() -> httpx2.AsyncBaseTransport:
-            return httpx2.AsyncHTTPTransport(verify=context, limits=LIMITS)
+            return httpx2.AsyncHTTPTransport(verify=trusted.context(), limits=LIMITS)
 
         self.fleet = Fleet(discovery, base_url, policy=policy, connect=connect, clock=clock)
 
@@ -94,6 +103,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             whole = EVENTS not in response.headers.get("content-type", "")
             if whole:
                 response.extensions[INCOMPLETE] = gives_up(await read_whole(response))
+            response.extensions[ENGINE] = engine.url
         except BaseException:
             await self.fleet.release(engine)
             raise
@@ -114,7 +124,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         connect = timeout.get("connect")
         longest = self.fleet.policy.connect_seconds
         timeout["connect"] = longest if connect is None else min(connect, longest)
-        return Addressed(request, address, host, timeout)
+        return Addressed(request, address, self.host or host, {"timeout": timeout, **self.tls})
 
     async def closed(self, engine: Engine, began: float, *, broken: bool) -> None:
         """Learn from a stream that began then and is over, by its end or by the caller."""
@@ -152,13 +162,13 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
 class Addressed(httpx2.Request):
     """A request as it goes to one engine: the given one with another address. Nothing of it is read once more."""
 
-    def __init__(self, request: httpx2.Request, address: httpx2.URL, host: str, timeout: dict[str, float]) -> None:
+    def __init__(self, request: httpx2.Request, address: httpx2.URL, host: str, extensions: dict[str, object]) -> None:
         self.method = request.method
         self.url = address
         self.headers = httpx2.Headers(request.headers)
         self.headers["Host"] = host
         self.stream = request.stream
-        self.extensions = {**request.extensions, "timeout": timeout}
+        self.extensions = {**request.extensions, **extensions}
 
 
 class Closed(Protocol):
