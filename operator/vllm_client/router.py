@@ -220,19 +220,23 @@ class RoutedClient(Closing):
         Raises:
             VLLMError: As `complete`.
         """
-        return await self._first(work, math.inf)
+        return await self._first(work, None)
 
-    async def _first(self, work: Callable[[VLLMClient], Awaitable[T]], timeout_seconds: float) -> T:
-        """What the first model brings that does not fall back; each has `timeout_seconds`, all of them the deadline."""
+    async def _first(self, work: Callable[[VLLMClient], Awaitable[T]], timeout_seconds: float | None) -> T:
+        """What the first model brings that does not fall back.
+
+        Args:
+            work: What is done with the client of each model.
+            timeout_seconds: What each model may take for it, as long as the deadline lasts; None: whatever it takes.
+        """
         waiting, failures = await self._models(), dict[str, VLLMError]()
-        deadline = self._router.clock() + self._whole(timeout_seconds)
-        left = math.inf
+        left = self._deadline(self._timeout({}) if timeout_seconds is None else timeout_seconds)
+        deadline = self._router.clock() + left
         while waiting and left > 0:
             model, rest = waiting[0], waiting[1:]
+            seconds = math.inf if timeout_seconds is None else min(timeout_seconds, left)
             try:
-                return await _within(
-                    min(timeout_seconds, deadline - self._router.clock()), work, self._client_of(model)
-                )
+                return await _within(seconds, work, self._client_of(model))
             except tuple(FALLS_BACK) as failure:
                 if _sets_aside(failure):
                     self._router.set_aside(model.name)
@@ -246,11 +250,9 @@ class RoutedClient(Closing):
         given = kwargs.get("timeout", self._options.get("timeout", LOCAL_LIMITS[0]))
         return float(given) if isinstance(given, int | float) else math.inf
 
-    def _whole(self, timeout_seconds: float) -> float:
-        """What all models may take for a request, in seconds; of work without a bound, before another one is tried."""
-        if self._deadline_seconds is not None:
-            return self._deadline_seconds
-        return TIMEOUTS_IN_ALL * (self._timeout({}) if timeout_seconds == math.inf else timeout_seconds)
+    def _deadline(self, timeout_seconds: float) -> float:
+        """What all models may take for a request for which each may take so long, in seconds."""
+        return TIMEOUTS_IN_ALL * timeout_seconds if self._deadline_seconds is None else self._deadline_seconds
 
     async def close(self) -> None:
         """Close the connections to all models."""
@@ -361,7 +363,7 @@ async def _within(seconds: float, work: Callable[[VLLMClient], Awaitable[T]], cl
         if isinstance(error, VLLMError) or not bound.expired():
             raise
         raise TimedOut(
-            f"no answer within {seconds:g} s",
+            f"no answer within {seconds:.3g} s",
             endpoint=client.base_url,
             advice="Raise the timeout or the deadline, or ask for fewer tokens; look at the engine: kubectl get vllm",
         ) from error
