@@ -93,7 +93,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("position", "printed"),
     [
         (0, r"large http://127.0.0.1:\d+/v1 large True\nsmall\n\['large', 'small'\]\n"),
-        (1, r"large heard: Which attributes .*\nlarge heard: anything .*\n"),
+        (1, r"large heard: Which attributes .*\nTokenUsage\(.*\)\nlarge heard: anything .*\n"),
     ],
 )
 async def test_the_programs_run(position: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
