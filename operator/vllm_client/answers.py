@@ -33,11 +33,11 @@ _CALLS: Final = "Use .openai for tools: what is asked for here is a text"
 
 
 @dataclass(slots=True)
-class Growing:
+class PartialChoice:
     """One of the answers to a prompt, as it comes in."""
 
     texts: list[str] = field(default_factory=list)
-    thoughts: list[str] = field(default_factory=list)
+    reasoning_parts: list[str] = field(default_factory=list)
     tool: str = ""
     """The tool that is called, where one is."""
     finish_reason: str = ""
@@ -51,14 +51,14 @@ class Growing:
     @property
     def reasoning(self) -> str:
         """What the model has thought aloud."""
-        return "".join(self.thoughts)
+        return "".join(self.reasoning_parts)
 
     def take(self, choice: Any) -> str:
         """Take in a part as the OpenAI client gives it; its text."""
         said = getattr(choice, "delta", None) or getattr(choice, "message", None) or choice
         text = getattr(said, "content", None) or getattr(said, "text", None) or ""
         self.texts.append(text)
-        self.thoughts.append(next((thought for name in _REASONING if (thought := getattr(said, name, None))), ""))
+        self.reasoning_parts.append(next((part for name in _REASONING if (part := getattr(said, name, None))), ""))
         tools = getattr(said, "tool_calls", None) or ()
         self.tool = self.tool or next((name for call in tools if (name := _name_of(call))), "")
         self.finish_reason = choice.finish_reason or self.finish_reason
@@ -87,7 +87,7 @@ class Answer:
         self._config = config
         self._wanted = wanted
         self._model = ""
-        self._choices: dict[int, Growing] = {}
+        self._choices: dict[int, PartialChoice] = {}
 
     @property
     def text(self) -> str:
@@ -100,7 +100,7 @@ class Answer:
         return self._first.finish_reason
 
     @property
-    def _first(self) -> Growing:
+    def _first(self) -> PartialChoice:
         return self._choices[min(self._choices)]
 
     def take(self, part: Any) -> str:
@@ -117,12 +117,12 @@ class Answer:
         self._model = getattr(part, "model", None) or self._model
         for choice in choices:
             index = getattr(choice, "index", None) or 0
-            growing = self._choices.get(index)
-            if growing is None:
-                growing = self._choices[index] = Growing()
-            added = growing.take(choice)
-            if growing.finish_reason in GIVEN_UP:
-                raise self._incomplete(f"the engine gave the answer up (finish_reason {growing.finish_reason})")
+            partial = self._choices.get(index)
+            if partial is None:
+                partial = self._choices[index] = PartialChoice()
+            added = partial.take(choice)
+            if partial.finish_reason in GIVEN_UP:
+                raise self._incomplete(f"the engine gave the answer up (finish_reason {partial.finish_reason})")
             if index == 0:
                 text = added
         return text
@@ -134,11 +134,11 @@ class Answer:
             IncompleteAnswer: An answer has no end, or is missing.
             EmptyAnswer: None has a text; the error says what there is instead.
         """
-        if not all(growing.finish_reason for growing in self._choices.values()) or not self._choices:
+        if not all(partial.finish_reason for partial in self._choices.values()) or not self._choices:
             raise self._incomplete("the answer has no end (no finish_reason)")
         if len(self._choices) < self._wanted:
             raise self._incomplete(f"{len(self._choices)} of {self._wanted} answers have come")
-        if not any(growing.text.strip() for growing in self._choices.values()):
+        if not any(partial.text.strip() for partial in self._choices.values()):
             instead, advice = _instead(self._first)
             problem = f"model {self._config.model_name} answered {instead or 'nothing'}"
             problem += f" (finish_reason {self._first.finish_reason})"
@@ -146,7 +146,7 @@ class Answer:
 
     def completion(self, engine: str) -> Completion:
         """All of it, once `end` has found that it is whole."""
-        choices = tuple(growing.choice(index) for index, growing in sorted(self._choices.items()))
+        choices = tuple(partial.choice(index) for index, partial in sorted(self._choices.items()))
         return Completion(choices, self.usage, self._model or self._config.model_name, engine)
 
     def _choices_of(self, part: Any) -> list[Any]:
@@ -163,11 +163,11 @@ class Answer:
         return IncompleteAnswer(whole, endpoint=self._config.base_url, advice=_ADVICE)
 
 
-def _instead(growing: Growing) -> tuple[str, str]:
+def _instead(partial: PartialChoice) -> tuple[str, str]:
     """What an answer without a text has, and what to do about it."""
-    if growing.tool:
-        return f"a call of the tool {growing.tool}", _CALLS
-    return ("nothing but its reasoning", _THINKS) if growing.reasoning else ("", _MORE)
+    if partial.tool:
+        return f"a call of the tool {partial.tool}", _CALLS
+    return ("nothing but its reasoning", _THINKS) if partial.reasoning else ("", _MORE)
 
 
 def usage_of(part: Any) -> TokenUsage | None:

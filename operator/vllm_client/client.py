@@ -20,7 +20,7 @@ from vllm_client.errors import IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
 from vllm_client.sampling import answers_wanted, chat_arguments, longest_answer, time_left
-from vllm_client.schema import Asked, Told, fitting, response_format, value_of
+from vllm_client.schema import Question, Reply, answer_that_fits, response_format, value_of
 from vllm_client.tasks import end
 from vllm_client.usage import report_usage
 from vllm_client.values import VARIABLES
@@ -334,14 +334,14 @@ class VLLMClient(Closing):
         began, limit = time.monotonic(), kwargs.get("timeout", self.config.timeout)
         given = {**kwargs, "response_format": response_format(schema)}
 
-        async def ask(added: Sequence[Mapping[str, str]]) -> Told:
+        async def ask(added: Sequence[Mapping[str, str]]) -> Reply:
             timeout = {"timeout": time_left(limit, time.monotonic() - began)} if added else {}
             answer = await self._chatted(self._request([*messages, *added], {**given, **timeout}))
             used = answer.usage.completion_tokens if answer.usage else None
-            return Told(answer.text.strip(), answer.finish_reason, used)
+            return Reply(answer.text.strip(), answer.finish_reason, used)
 
-        asked = Asked(self.config.model_name, self.config.base_url, longest_answer(self._request((), given)))
-        return await fitting(ask, schema, asked, reask=reask)
+        question = Question(self.config.model_name, self.config.base_url, longest_answer(self._request((), given)))
+        return await answer_that_fits(ask, schema, question, reask=reask)
 
     async def _chatted(self, request: Mapping[str, Any]) -> Answer:
         """A whole answer to a conversation."""

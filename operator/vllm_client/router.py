@@ -202,15 +202,15 @@ class RoutedClient(Closing):
             TimedOut: No model has answered in time; likewise.
             VLLMError: The model that was asked failed in another way.
         """
-        return await self._first(lambda client: client.complete(prompt, **kwargs), self._timeout(kwargs))
+        return await self._first_answer(lambda client: client.complete(prompt, **kwargs), self._timeout(kwargs))
 
     async def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[T], **kwargs: Any) -> T:
         """As `VLLMClient.parse`, of the best model that gives an answer; errors also as `complete`."""
-        return await self._first(lambda client: client.parse(prompt, schema, **kwargs), self._timeout(kwargs))
+        return await self._first_answer(lambda client: client.parse(prompt, schema, **kwargs), self._timeout(kwargs))
 
     async def completion(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> Completion:
         """As `VLLMClient.completion`, of the best model that gives an answer; errors also as `complete`."""
-        return await self._first(lambda client: client.completion(prompt, **kwargs), self._timeout(kwargs))
+        return await self._first_answer(lambda client: client.completion(prompt, **kwargs), self._timeout(kwargs))
 
     async def using(self, work: Callable[[VLLMClient], Awaitable[T]]) -> T:
         """Do anything with the client of the best model that has an engine. `work` is called once for each one tried.
@@ -220,9 +220,9 @@ class RoutedClient(Closing):
         Raises:
             VLLMError: As `complete`.
         """
-        return await self._first(work, None)
+        return await self._first_answer(work, None)
 
-    async def _first(self, work: Callable[[VLLMClient], Awaitable[T]], timeout_seconds: float | None) -> T:
+    async def _first_answer(self, work: Callable[[VLLMClient], Awaitable[T]], timeout_seconds: float | None) -> T:
         """What the first model brings that does not fall back.
 
         Args:
@@ -236,7 +236,7 @@ class RoutedClient(Closing):
             model, rest = waiting[0], waiting[1:]
             seconds = math.inf if timeout_seconds is None else min(timeout_seconds, left)
             try:
-                return await _within(seconds, work, self._client_of(model))
+                return await _bounded(seconds, work, self._client_of(model))
             except tuple(FALLS_BACK) as failure:
                 if _sets_aside(failure):
                     self._router.set_aside(model.name)
@@ -349,7 +349,7 @@ def _told(model: CatalogEntry) -> str:
     return f"{model.name} ({'; '.join([model.runner, *words])})"
 
 
-async def _within(seconds: float, work: Callable[[VLLMClient], Awaitable[T]], client: VLLMClient) -> T:
+async def _bounded(seconds: float, work: Callable[[VLLMClient], Awaitable[T]], client: VLLMClient) -> T:
     """What a model brings within that time.
 
     Raises:

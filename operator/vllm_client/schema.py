@@ -36,7 +36,7 @@ class DoesNotFit(ValueError):  # noqa: N818 - as in errors.py: the name says wha
 
 
 @dataclass(frozen=True)
-class Told:
+class Reply:
     """What a model answered.
 
     Attributes:
@@ -51,7 +51,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """Whom the answer is of, and what was asked for, for the words of errors.
 
     Attributes:
@@ -94,15 +94,15 @@ def fits(text: str, schema: Schema) -> bool:
     return True
 
 
-async def fitting(
-    ask: Callable[[Sequence[Mapping[str, str]]], Awaitable[Told]], schema: Schema, asked: Asked, *, reask: bool
+async def answer_that_fits(
+    ask: Callable[[Sequence[Mapping[str, str]]], Awaitable[Reply]], schema: Schema, question: Question, *, reask: bool
 ) -> str:
     """An answer that fits.
 
     Args:
         ask: Asks the model; with these messages after the given ones.
         schema: What it has to fit.
-        asked: For the words of errors.
+        question: For the words of errors.
         reask: Whether the model is asked once more where its answer does not fit, with the answer and what is wrong in
             it. One that was cut off is not mended so: the second one would be cut off too.
 
@@ -115,30 +115,30 @@ async def fitting(
         value_of(first.text, schema)
     except DoesNotFit as problem:
         if not reask or first.finish_reason == "length":
-            raise _invalid([(first, str(problem))], asked) from problem
-        return await _second(ask, first, problem, schema, asked)
+            raise _invalid([(first, str(problem))], question) from problem
+        return await _second(ask, first, problem, schema, question)
     return first.text
 
 
 async def _second(
-    ask: Callable[[Sequence[Mapping[str, str]]], Awaitable[Told]],
-    first: Told,
+    ask: Callable[[Sequence[Mapping[str, str]]], Awaitable[Reply]],
+    first: Reply,
     problem: DoesNotFit,
     schema: Schema,
-    asked: Asked,
+    question: Question,
 ) -> str:
-    """The answer to a second question; see `fitting`."""
+    """The answer to a second question; see `answer_that_fits`."""
     try:
         second = await ask(_correction(first.text, str(problem)))
     except (RefusedInput, EmptyAnswer) as error:  # of a conversation that the caller has not written
-        raise _invalid([(first, str(problem))], asked, f"; asked once more: {error}") from error
+        raise _invalid([(first, str(problem))], question, f"; asked once more: {error}") from error
     except VLLMError as error:
         error.add_note(f"asked once more, since the first answer did not fit: {problem}: {excerpt(first.text)}")
         raise
     try:
         value_of(second.text, schema)
     except DoesNotFit as again:
-        raise _invalid([(first, str(problem)), (second, str(again))], asked) from again
+        raise _invalid([(first, str(problem)), (second, str(again))], question) from again
     return second.text
 
 
@@ -148,23 +148,23 @@ def _correction(text: str, problem: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}, {"role": "user", "content": mend}]
 
 
-def _invalid(told: Sequence[tuple[Told, str]], asked: Asked, more: str = "") -> InvalidAnswer:
+def _invalid(replies: Sequence[tuple[Reply, str]], question: Question, more: str = "") -> InvalidAnswer:
     """The error for answers that do not fit, each with what is wrong in it."""
-    last, _ = told[-1]
-    answers = "; asked once more: ".join(f"{problem}: {excerpt(one.text)}" for one, problem in told)
-    cut, advice = _cut_off(last, asked) if last.finish_reason == "length" else ("", _SIMPLER)
+    last, _ = replies[-1]
+    answers = "; asked once more: ".join(f"{problem}: {excerpt(one.text)}" for one, problem in replies)
+    cut, advice = _cut_off(last, question) if last.finish_reason == "length" else ("", _SIMPLER)
     return InvalidAnswer(
-        f"model {asked.model_name} did not answer as its schema says: {cut}{answers}{more}".rstrip("."),
-        endpoint=asked.endpoint,
+        f"model {question.model_name} did not answer as its schema says: {cut}{answers}{more}".rstrip("."),
+        endpoint=question.endpoint,
         advice=advice,
-        answers=tuple(one.text for one, _ in told),
+        answers=tuple(one.text for one, _ in replies),
         finish_reason=last.finish_reason,
     )
 
 
-def _cut_off(told: Told, asked: Asked) -> tuple[str, str]:
+def _cut_off(reply: Reply, question: Question) -> tuple[str, str]:
     """Where an answer was cut off, and what to do about it."""
-    used, limit = told.completion_tokens, asked.max_tokens
+    used, limit = reply.completion_tokens, question.max_tokens
     if limit is None or (used is not None and used < limit):
         return "it was cut off at the end of the model's context; ", _LONGER_CONTEXT
     return f"it was cut off at max_tokens={limit}; ", _MORE_TOKENS
@@ -184,9 +184,9 @@ def _problems(error: Exception) -> str:
     if found is None:
         return str(error) or type(error).__name__
     problems = found(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in problems[:_MOST_PROBLEMS]]
+    shown = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in problems[:_MOST_PROBLEMS]]
     more = len(problems) - _MOST_PROBLEMS
-    return "; ".join([*told, *([f"and {more} more"] if more > 0 else [])])
+    return "; ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
 
 
 def _new_adapter(kind: Any) -> TypeAdapter[Any]:

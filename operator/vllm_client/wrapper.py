@@ -63,8 +63,10 @@ class ClientWrapper(Closing):
             value: T = value_of(text, schema)
         except DoesNotFit as problem:  # of a client that does not check it
             place = target_of(self.llm)
-            told = f"{place.model_name or type(self.llm).__name__} did not answer as its schema says: {problem}"
-            raise InvalidAnswer(f"{told}: {excerpt(text)}", endpoint=place.endpoint, answers=(text,)) from problem
+            problem_text = f"{place.model_name or type(self.llm).__name__} did not answer as its schema says: {problem}"
+            raise InvalidAnswer(
+                f"{problem_text}: {excerpt(text)}", endpoint=place.endpoint, answers=(text,)
+            ) from problem
         return value
 
     async def close(self) -> None:

@@ -1170,7 +1170,8 @@ def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
         message = f"temperature must be non-negative, got {float(temperature)}."
         raise HttpError(400, f"{message} (parameter=temperature, value={float(temperature)})", param="temperature")
     answers = body.get("n") or 1
-    prompts, lengths = ([one for one in found for _ in range(answers)] for found in (prompts, lengths))
+    prompts = [prompt for prompt in prompts for _ in range(answers)]
+    lengths = [length for length in lengths for _ in range(answers)]
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
 
 

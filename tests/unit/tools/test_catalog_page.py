@@ -48,7 +48,7 @@ def test_the_resources_make_the_catalogue() -> None:
 
 def test_the_figures_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
-    assert f"asks the first one last for {SET_ASIDE_SECONDS:.0f} s" in text
+    assert f"asked last for {SET_ASIDE_SECONDS:.0f} s" in text
     assert f"at most {sources.REFRESH_SECONDS:.0f} s old" in text
     assert f"may block for {sources.TIMEOUT_SECONDS:.0f} s" in text
     assert READ_AGAIN_SECONDS == 1
