@@ -19,8 +19,10 @@ from vllm_operator.fit.settings import CPU_BLOCK_TOKENS, EngineSettings
 from vllm_operator.fit.weights import checkpoint_bytes
 
 if TYPE_CHECKING:
-    from vllm_operator.fit.architecture import Model
+    from pathlib import Path
+
     from tests.support.vllm_memory import Answer
+    from vllm_operator.fit.architecture import Model
 
 pytestmark = pytest.mark.real_vllm
 
@@ -31,7 +33,7 @@ SMALL: dict[str, Any] = {
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
-    "vocab_size": 1000,
+    "vocab_size": 1024,  # a multiple of 64, to which vLLM pads
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
     "torch_dtype": "bfloat16",
@@ -41,12 +43,17 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(architecture: str, model_type: str, arguments: dict[str, Any] | None = None, **fields: Any) -> Question:
+def small(architecture: str, model_type: str, **fields: Any) -> Question:
     """A model of random weights, of a few megabytes."""
-    return Question({**SMALL, "architectures": [architecture], "model_type": model_type, **fields}, arguments or {})
+    return Question({**SMALL, "architectures": [architecture], "model_type": model_type, **fields})
 
 
-GEMMA = {"head_dim": 32, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 32, "tie_word_embeddings": True}
+GEMMA = {
+    "head_dim": 32,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 32,
+    "tie_word_embeddings": True,
+}
 INT8 = {
     "quant_method": "compressed-tensors",
     "format": "int-quantized",
@@ -55,22 +62,42 @@ INT8 = {
         "group_0": {
             "targets": ["Linear"],
             "weights": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False},
-            "input_activations": {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True},
+            "input_activations": {
+                "num_bits": 8,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "token",
+                "dynamic": True,
+            },
         }
     },
 }
 LATENT = {
-    **{"num_key_value_heads": 8, "kv_lora_rank": 64, "q_lora_rank": None, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16},
-    **{"v_head_dim": 32, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    **{"moe_intermediate_size": 64, "first_k_dense_replace": 1, "moe_layer_freq": 1, "n_group": 1, "topk_group": 1},
-    **{"topk_method": "greedy", "scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 1.0},
+    "num_key_value_heads": 8,
+    "kv_lora_rank": 64,
+    "q_lora_rank": None,
+    "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "first_k_dense_replace": 1,
+    "moe_layer_freq": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "topk_method": "greedy",
+    "scoring_func": "softmax",
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
 }
 QUESTIONS = {
     "mixtral": small("MixtralForCausalLM", "mixtral", num_local_experts=4, num_experts_per_tok=2, sliding_window=None),
     "llama": small("LlamaForCausalLM", "llama"),
     "llama-one-kv-head": small("LlamaForCausalLM", "llama", num_key_value_heads=1),
     "llama-in-32-bits": small("LlamaForCausalLM", "llama", torch_dtype="float32"),
-    "llama-fp8-cache": small("LlamaForCausalLM", "llama", {"kv_cache_dtype": "fp8"}),
+    "llama-fp8-cache": replace(small("LlamaForCausalLM", "llama"), arguments={"kv_cache_dtype": "fp8"}),
     "llama-awq": small(
         "LlamaForCausalLM",
         "llama",
@@ -82,20 +109,35 @@ QUESTIONS = {
     "qwen3-moe": small(
         "Qwen3MoeForCausalLM",
         "qwen3_moe",
-        **{"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1},
-        **{"mlp_only_layers": [], "norm_topk_prob": True, "head_dim": 32},
+        num_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=64,
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+        norm_topk_prob=True,
+        head_dim=32,
     ),
     "deepseek": small("DeepseekV2ForCausalLM", "deepseek_v2", **LATENT),
     "mistral": small("MistralForCausalLM", "mistral", sliding_window=1024),
     "gemma2": small("Gemma2ForCausalLM", "gemma2", num_hidden_layers=7, sliding_window=512, **GEMMA),
     "gemma3": small(
-        "Gemma3ForCausalLM", "gemma3_text", num_hidden_layers=13, sliding_window=512, rope_local_base_freq=10000, **GEMMA
+        "Gemma3ForCausalLM",
+        "gemma3_text",
+        num_hidden_layers=13,
+        sliding_window=512,
+        rope_local_base_freq=10000,
+        **GEMMA,
     ),
     "gpt-oss": small(
         "GptOssForCausalLM",
         "gpt_oss",
-        **{"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 32, "sliding_window": 128},
-        **{"layer_types": ["sliding_attention", "full_attention"] * 2, "attention_bias": True, "swiglu_limit": 7.0},
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        head_dim=32,
+        sliding_window=128,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        attention_bias=True,
+        swiglu_limit=7.0,
     ),
 }
 
@@ -148,11 +190,10 @@ def test_tensor_parallelism_cuts_and_copies_kv_heads_as_vllm_does(answers: dict[
         assert token / whole == heads[str(degree)] / heads["1"], degree
 
 
-def test_a_server_prints_the_tokens_that_were_estimated(tmp_path: Any) -> None:
+def test_a_server_prints_the_tokens_that_were_estimated(tmp_path: Path) -> None:
     config = json.loads((real_engine().require().model / "config.json").read_text(encoding="utf-8"))
     settings = EngineSettings(kv_cache_bytes=MEMORY_BYTES, max_model_len=1024, block_tokens=CPU_BLOCK_TOKENS)
-    flags = ("--kv-cache-memory-bytes", str(MEMORY_BYTES), "--max-model-len", "1024")
-    with real_server(*flags, folder=tmp_path) as server:
+    with real_server(folder=tmp_path) as server:  # its REAL_FLAGS say the same
         printed = re.search(r"KV cache size: ([\d,]+) tokens", server.log())
     assert printed is not None
     assert int(printed[1].replace(",", "")) == estimate(read_model(config), settings, None).tokens

@@ -88,7 +88,11 @@ def answer_of(name: str, question: dict[str, Any], folder: Path) -> dict[str, An
     (folder / name).mkdir()
     (folder / name / "config.json").write_text(json.dumps(question["config"]), encoding="utf-8")
     arguments = EngineArgs(
-        model=str(folder / name), load_format="dummy", skip_tokenizer_init=True, enforce_eager=True, **question["arguments"]
+        model=str(folder / name),
+        load_format="dummy",
+        skip_tokenizer_init=True,
+        enforce_eager=True,
+        **question["arguments"],
     )
     config = arguments.create_engine_config()
     config.cache_config.kv_cache_layout = LAYOUT

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vllm_operator.fit.estimate import Estimate
     from vllm_operator.fit.settings import EngineSettings
 
-_DEGREES: Final = (1, 2, 4, 8, 16)
-"""GPUs of one node, as they are sold."""
+_DEGREES: Final = (1, 2, 4, 8)
+"""GPUs that most nodes have: an engine is one pod."""
 _FEW_SEQUENCES: Final = 64
 
 
@@ -117,9 +117,7 @@ def _with_tensor(settings: EngineSettings, tensor: int) -> EngineSettings:
     return replace(settings, tensor=tensor, decode_context=context)
 
 
-def _tried(
-    model: Model, settings: EngineSettings, card: Card, checkpoint: Checkpoint | None
-) -> Estimate | None:
+def _tried(model: Model, settings: EngineSettings, card: Card, checkpoint: Checkpoint | None) -> Estimate | None:
     """What comes of settings that vLLM may refuse for this model."""
     try:
         return estimate(model, settings, card, checkpoint)

@@ -28,7 +28,8 @@ def refuse_states(fields: Fields) -> None:
     """Refuse models with layers that keep a state for each sequence instead of a KV cache.
 
     Raises:
-        NotEstimable: vLLM sizes their pages by that state (HybridAttentionMambaModelConfig), which is not computed here.
+        NotEstimable: vLLM sizes their pages by that state (HybridAttentionMambaModelConfig), which is not computed
+        here.
     """
     kinds = {kind for kind in fields.texts("layer_types") if any(part in kind for part in _WITHOUT_CACHE_TYPES)}
     told = sorted(kinds) or [name for name in _STATE_FIELDS if fields.get(name)]
@@ -54,10 +55,9 @@ def kv_heads(fields: Fields) -> int:
     """Heads of keys and values (get_total_num_kv_heads of vLLM's model_arch_config_convertor.py)."""
     if fields.get("multi_query") is True and not fields.get("new_decoder_architecture"):
         return 1
-    return (
-        fields.optional("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
-        or heads(fields)
-    )
+    return fields.optional(
+        "n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"
+    ) or heads(fields)
 
 
 def is_latent(fields: Fields) -> bool:
@@ -69,9 +69,10 @@ def windows(fields: Fields, count: int) -> list[int | None]:
     """How far each layer looks back, in tokens; None for all.
 
     From `layer_types` where it is there, which vLLM's models read, and otherwise from what the models' classes in
-    transformers make of their older configs: every second layer of Gemma 2, all but every sixth of Gemma 3, all but every
-    fourth of Cohere 2, those of Qwen 2 from `max_window_layers` on. A window without any of this is that of all layers,
-    as for Mistral (CacheConfig.sliding_window). Chunks (Llama 4) count as no window: vLLM switches its hybrid cache off.
+    transformers make of their older configs: every second layer of Gemma 2, all but every sixth of Gemma 3, all but
+    every fourth of Cohere 2, those of Qwen 2 from `max_window_layers` on. A window without any of this is that of all
+    layers, as for Mistral (CacheConfig.sliding_window). Chunks (Llama 4) count as no window: vLLM switches its hybrid
+    cache off.
     """
     window = fields.optional("sliding_window")
     kinds = fields.texts("layer_types")
@@ -92,9 +93,9 @@ def windows(fields: Fields, count: int) -> list[int | None]:
 def cache(fields: Fields, layer: int, window: int | None) -> Cache:
     """What a layer keeps of each token.
 
-    Grouped attention: keys and values of each KV head (AttentionSpec of vLLM's kv_cache_interface.py). Latent attention:
-    the compressed vector and the rotated part of the key, once (MLAAttentionSpec), and for sparse attention an index of
-    8-bit numbers with a 32-bit scale for each 128 (DeepseekV32IndexerCache).
+    Grouped attention: keys and values of each KV head (AttentionSpec of vLLM's kv_cache_interface.py). Latent
+    attention: the compressed vector and the rotated part of the key, once (MLAAttentionSpec), and for sparse attention
+    an index of 8-bit numbers with a 32-bit scale for each 128 (DeepseekV32IndexerCache).
     """
     if is_latent(fields):
         index = fields.optional("index_head_dim") or 0

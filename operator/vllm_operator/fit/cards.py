@@ -54,8 +54,8 @@ def card_named(name: str) -> Card | None:
 def card_of(memory_bytes: int) -> Card:
     """A card for a size that somebody wrote down.
 
-    `24Gi` is what people write for a card of 24 GB, and no card of that name has 24 GiB for programs: the size under which
-    a card is sold stands for the smallest memory of those cards. Any other size is taken as it is.
+    `24Gi` is what people write for a card of 24 GB, and no card of that name has 24 GiB for programs: the size under
+    which a card is sold stands for the smallest memory of those cards. Any other size is taken as it is.
     """
     size = f"{memory_bytes / GIB:.4g} GiB"
     sold = [card for card in CARDS if memory_bytes in {card.sold_gib * GIB, card.sold_gib * 10**9}]

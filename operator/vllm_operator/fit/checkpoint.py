@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,7 @@ from vllm_operator.api import json_text
 from vllm_operator.errors import NotEstimable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 LENGTH_BYTES: Final = 8
 """Length of the header, at the beginning of a safetensors file, little-endian."""

@@ -18,7 +18,18 @@ _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
 _ENCODERS: Final = frozenset({"bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "nomic_bert", "new"})
 _TIED: Final = frozenset(
     {
-        *("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n_text", "gemma4_text", "cohere", "cohere2", "gpt2", "opt"),
+        *(
+            "gemma",
+            "gemma2",
+            "gemma3",
+            "gemma3_text",
+            "gemma3n_text",
+            "gemma4_text",
+            "cohere",
+            "cohere2",
+            "gpt2",
+            "opt",
+        ),
         *("bloom", "falcon", "mpt", "gpt_bigcode"),
     }
 )
@@ -128,7 +139,7 @@ def _layer(fields: Fields, layer: int, window: int | None, *, generates: bool) -
 
 
 def _draft_layer(fields: Fields, layer: int) -> Layer:
-    """A layer that guesses, as DeepSeek V3 has it: a layer more, with embeddings, output and a projection of its own."""
+    """A layer that guesses, as DeepSeek V3 has it: with embeddings, an output layer and a projection of its own."""
     prefix, hidden = f"model.layers.{layer}", _hidden(fields)
     extra = (
         _vocabulary_tensor(fields, f"{prefix}.embed_tokens"),
@@ -146,9 +157,7 @@ def _embeddings(fields: Fields, *, generates: bool) -> Iterator[Tensor]:
 
 
 def _vocabulary_tensor(fields: Fields, name: str) -> Tensor:
-    return Tensor(
-        name=name, rows=_vocabulary(fields), columns=_hidden(fields), split=Split.VOCABULARY, linear=False
-    )
+    return Tensor(name=name, rows=_vocabulary(fields), columns=_hidden(fields), split=Split.VOCABULARY, linear=False)
 
 
 def _encoder(config: Mapping[str, Any], name: str) -> Iterator[Tensor]:
@@ -189,8 +198,8 @@ def _dtype(config: Mapping[str, Any], fields: Fields) -> str:
 def max_length(config: Mapping[str, Any], fields: Fields) -> int | None:
     """Longest context in tokens, as vLLM derives it (_get_and_verify_max_len of config/model.py of 0.32).
 
-    The smallest of the lengths that the config names, times the factor of its rotary embeddings unless their kind has it
-    in the length already; LongRoPE counts with its original length.
+    The smallest of the lengths that the config names, times the factor of its rotary embeddings unless their kind has
+    it in the length already; LongRoPE counts with its original length.
     """
     lengths = [length for name in _LENGTHS if (length := fields.optional(name))]
     if not lengths:

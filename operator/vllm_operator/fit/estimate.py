@@ -48,7 +48,7 @@ class Estimate:
     memory: int | None
     """All memory of the GPU."""
     budget: int | None
-    """What the engine may use: memory x gpuMemoryUtilization."""
+    """What the engine may use: memory x gpuMemoryUtilization, or all of it with spec.engine.kvCacheMemory."""
     weights: int
     adapters: int
     activations: int
@@ -86,15 +86,45 @@ class _Stage:
     """The same if activations take as little as they can."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rooms:
+    """What there is for weights and KV cache."""
+
+    settings: EngineSettings
+    card: Card | None
+    needed: Overhead
+
+    @property
+    def budget(self) -> int | None:
+        """What an engine may use of a GPU: all of it where the spec sizes the KV cache, and else the share."""
+        if self.card is None:
+            return None
+        share = self.settings.gpu_memory_utilization if self.settings.kv_cache_bytes is None else 1
+        return int(self.card.memory_bytes * share)
+
+    def beside(self, weights: int) -> tuple[int | None, int | None]:
+        """Bytes for the KV cache, and the same if activations take as little as they can; less than 0 is too much."""
+        return self._left(weights + self.needed.total), self._left(weights + self.needed.least)
+
+    def _left(self, used: int) -> int | None:
+        wanted = self.settings.kv_cache_bytes
+        if self.budget is None:
+            return wanted
+        left = self.budget - used
+        if wanted is None:
+            return left
+        return wanted if wanted <= left else left - wanted
+
+
 def estimate(
     model: Model, settings: EngineSettings, card: Card | None, checkpoint: Checkpoint | None = None
 ) -> Estimate:
     """The memory of one GPU of an engine.
 
-    `room = memory x gpuMemoryUtilization - weights - adapters - activations - not PyTorch's - CUDA graphs`, which is what
-    vLLM's determine_available_memory measures; with spec.engine.kvCacheMemory the room is that, and has to fit beside the
-    rest. Blocks are `room // bytes of a block` on the fullest stage; a sequence takes whole blocks, and one block is never
-    given out (get_kv_cache_configs of vLLM's kv_cache_utils.py).
+    `room = memory x gpuMemoryUtilization - weights - adapters - activations - not PyTorch's - CUDA graphs`, which is
+    what vLLM's determine_available_memory measures; with spec.engine.kvCacheMemory the room is that, and has to fit
+    beside the rest. Blocks are `room // bytes of a block` on the fullest stage; a sequence takes whole blocks, and one
+    block is never given out (get_kv_cache_configs of vLLM's kv_cache_utils.py).
 
     Args:
         model: What its config.json says.
@@ -109,18 +139,19 @@ def estimate(
     batch = batch_of(settings, card)
     needed = overhead(model, settings, batch)
     plan = cache_plan(model, settings, batch.in_flight_tokens)
-    found = _stages(model, settings, card, checkpoint, needed, plan)
+    rooms = _Rooms(settings=settings, card=card, needed=needed)
+    found = _stages(model, rooms, plan, checkpoint)
     fullest = min(found, key=lambda stage: _blocks(stage.room, stage) if stage.room is not None else -stage.weights)
     length = _length(model, settings, plan, fullest)
     blocks = max(0, _blocks(fullest.room, fullest)) if fullest.room is not None and fullest.block else None
     per_sequence = plan.sequence_blocks(length)
-    verdict = _verdict(fullest, per_sequence)
+    verdict = _verdict(fullest, per_sequence, known=card is not None)
     sequences = None if blocks is None or not per_sequence else blocks / per_sequence
     made = Estimate(
         gpus=settings.gpus,
         card=card.name if card else "",
         memory=card.memory_bytes if card else None,
-        budget=int(card.memory_bytes * settings.gpu_memory_utilization) if card else None,
+        budget=rooms.budget,
         weights=fullest.weights,
         adapters=adapter_bytes(model, settings),
         activations=needed.activations,
@@ -162,36 +193,18 @@ def _check(model: Model, settings: EngineSettings) -> None:
         )
 
 
-def _stages(
-    model: Model,
-    settings: EngineSettings,
-    card: Card | None,
-    checkpoint: Checkpoint | None,
-    needed: Overhead,
-    plan: CachePlan,
-) -> list[_Stage]:
+def _stages(model: Model, rooms: _Rooms, plan: CachePlan, checkpoint: Checkpoint | None) -> list[_Stage]:
+    settings = rooms.settings
     adapters = adapter_bytes(model, settings)
     found, first = [], 0
     weights = stage_weights(model, settings, checkpoint)
     for held, layers in zip(weights, stages_of(model, settings), strict=True):
         last = first + len(layers)
         token = sum(layer_token_bytes(layer.cache, model, settings) for layer in layers if layer.cache)
-        room, most = (_room(settings, card, held + adapters + rest) for rest in (needed.total, needed.least))
-        found.append(
-            _Stage(weights=held, block=plan.block_bytes(first, last), token=token, room=room, most_room=most)
-        )
+        room, most = rooms.beside(held + adapters)
+        found.append(_Stage(weights=held, block=plan.block_bytes(first, last), token=token, room=room, most_room=most))
         first = last
     return found
-
-
-def _room(settings: EngineSettings, card: Card | None, used: int) -> int | None:
-    """Bytes for the KV cache beside what else is used; less than 0 where that alone is too much."""
-    if card is None:
-        return settings.kv_cache_bytes
-    if settings.kv_cache_bytes is None:
-        return int(card.memory_bytes * settings.gpu_memory_utilization) - used
-    left = card.memory_bytes - used
-    return settings.kv_cache_bytes if settings.kv_cache_bytes <= left else left - settings.kv_cache_bytes
 
 
 def _blocks(room: int | None, stage: _Stage) -> int:
@@ -216,7 +229,8 @@ def _length(model: Model, settings: EngineSettings, plan: CachePlan, stage: _Sta
     return shortest
 
 
-def _verdict(stage: _Stage, per_sequence: int) -> Verdict:
+def _verdict(stage: _Stage, per_sequence: int, *, known: bool) -> Verdict:
+    """Whether an engine starts; `known` is whether the GPU's memory is."""
     if stage.room is None or stage.most_room is None:
         return Verdict.UNKNOWN
     if not stage.block:
@@ -224,7 +238,7 @@ def _verdict(stage: _Stage, per_sequence: int) -> Verdict:
     else:
         enough = [_blocks(room, stage) > per_sequence for room in (stage.room, stage.most_room)]
     if enough[0]:
-        return Verdict.FITS
+        return Verdict.FITS if known else Verdict.UNKNOWN
     return Verdict.TIGHT if enough[1] else Verdict.DOES_NOT_FIT
 
 
@@ -233,12 +247,16 @@ def _notes(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None
     doubt = scale_note(model, checkpoint)
     if doubt:
         notes.append(doubt)
+    if model.quantization and model.quantization.method == "mxfp4":
+        notes.append(
+            "kernels for MXFP4 pad experts: gpt-oss-20b took 5 % more than its files in llm-d-benchmark's measurement"
+        )
     if settings.speculative:
         notes.append("the model that guesses (spec.engine.speculativeDecoding) and its KV cache are not counted")
     if model.max_length and settings.max_model_len and settings.max_model_len > model.max_length:
         notes.append(
-            f"spec.engine.maxModelLen is {settings.max_model_len:,}, and the model takes {model.max_length:,}: vLLM refuses to "
-            "start unless VLLM_ALLOW_LONG_MAX_MODEL_LEN is set"
+            f"spec.engine.maxModelLen is {settings.max_model_len:,}, and the model takes {model.max_length:,}: vLLM "
+            "refuses to start unless VLLM_ALLOW_LONG_MAX_MODEL_LEN is set"
         )
     if settings.data > 1 and not model.experts:
         notes.append("each of the data parallel copies holds all weights and a KV cache of its own")
@@ -248,20 +266,19 @@ def _notes(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None
 
 
 def _sentence(found: Estimate) -> str:
-    if found.verdict is Verdict.UNKNOWN or found.budget is None or found.kv_cache is None:
+    if found.verdict is Verdict.UNKNOWN or found.kv_cache is None:
         return "name a card, or set spec.accelerator.memory, to learn whether it fits"
+    sequence = f"one sequence of {found.max_model_len:,} tokens needs {gib(found.kv_sequence)}"
+    if found.budget is None:
+        return f"spec.engine.kvCacheMemory is {gib(found.kv_cache)} GiB, and {sequence}"
     rest = found.adapters + found.activations + found.not_pytorch + found.graphs
     parts = f"weights {gib(found.weights)} and {gib(rest)} besides, of {gib(found.budget)} GiB on each GPU"
     if found.kv_cache <= 0:
-        left = f"leave no room for a KV cache ({gib(-found.kv_cache)} GiB too much)"
-    elif found.verdict is Verdict.FITS:
-        left = f"leave {gib(found.kv_cache)} GiB for the KV cache: {found.tokens or 0:,} tokens" if found.kv_token else "fit"
-    else:
-        left = (
-            f"leave {gib(found.kv_cache)} GiB for the KV cache, and one sequence of {found.max_model_len:,} tokens needs "
-            f"{gib(found.kv_sequence)}"
-        )
-    return f"{parts}, {left}"
+        return f"{parts}, leave no room for a KV cache: {gib(-found.kv_cache)} GiB too much"
+    left = f"{parts}, leave {gib(found.kv_cache)} GiB"
+    if found.verdict is not Verdict.FITS:
+        return f"{left} for the KV cache, and {sequence}"
+    return f"{left} for the KV cache: {found.tokens or 0:,} tokens" if found.kv_token else left
 
 
 def gib(count: int) -> str:

@@ -25,9 +25,10 @@ _ENOUGH_ALIKE: Final = 1.5
 def layer_token_bytes(cache: Cache, model: Model, settings: EngineSettings) -> int:
     """Bytes that one layer keeps of one token on each GPU.
 
-    Grouped attention: `max(1, KV heads // tensor) x (keys + values of a head) x bytes of a number`: KV heads are cut by
-    tensor parallelism, and copied where there are fewer of them than GPUs (ModelConfig.get_num_kv_heads, AttentionSpec of
-    vLLM 0.32). Latent attention: `(kv_lora_rank + qk_rope_head_dim) x bytes`, the same on every GPU (MLAAttentionSpec).
+    Grouped attention: `max(1, KV heads // tensor) x (keys + values of a head) x bytes of a number`: KV heads are cut
+    by tensor parallelism, and copied where there are fewer of them than GPUs (ModelConfig.get_num_kv_heads,
+    AttentionSpec of vLLM 0.32). Latent attention: `(kv_lora_rank + qk_rope_head_dim) x bytes`, the same on every GPU
+    (MLAAttentionSpec).
 
     Raises:
         NotEstimable: the type of the cache is not known here.
@@ -93,8 +94,8 @@ class CachePlan:
     def sequence_blocks(self, tokens: int) -> int:
         """Blocks of one sequence, over all groups.
 
-        Whole ones for layers that look at everything; for a window as many as hold the window and what is in flight, and
-        one more since it may begin within a block (SlidingWindowSpec.max_admission_blocks_per_request of vLLM).
+        Whole ones for layers that look at everything; for a window as many as hold the window and what is in flight,
+        and one more since it may begin within a block (SlidingWindowSpec.max_admission_blocks_per_request of vLLM).
         """
         return sum(self._blocks(group, tokens) for group in self.groups)
 
@@ -117,6 +118,7 @@ def cache_plan(model: Model, settings: EngineSettings, in_flight_tokens: int) ->
     windows = {number: cache.window for number, cache in kept.items()}
     if not settings.hybrid_cache and None in windows.values():
         windows = dict.fromkeys(windows)
+    groups: tuple[CacheGroup, ...]
     block = settings.block_tokens
     if len(set(windows.values())) <= 1:
         window = next(iter(windows.values()), None)

@@ -103,8 +103,8 @@ def batch_of(settings: EngineSettings, card: Card | None) -> Batch:
 def overhead(model: Model, settings: EngineSettings, batch: Batch) -> Overhead:
     """What is needed for batches of this size.
 
-    Activations are the larger one of two peaks: the sampler's, `SAMPLER_BYTES x sequences x vocabulary`, and that of the
-    widest layer, and the hidden states of a batch on top.
+    Activations are the larger one of two peaks: the sampler's, `SAMPLER_BYTES x sequences x vocabulary`, and that of
+    the widest layer, and the hidden states of a batch on top.
     """
     width = runtime_dtype_bytes(model, settings)
     hidden = batch.tokens * model.hidden_size * width

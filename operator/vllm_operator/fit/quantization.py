@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _BITS_IN_BYTE: Final = 8
-_FLOAT8: Final = ("fp8", "fbgemm_fp8", "modelopt", "modelopt_fp8", "ptpc_fp8")
-_FLOAT4: Final = ("modelopt_fp4", "nvfp4")
+_INTEGERS: Final = ("awq", "gptq", "auto-round", "gptq-marlin", "awq-marlin")
+_FLOAT8: Final = ("fp8", "fbgemm-fp8", "modelopt", "modelopt-fp8", "ptpc-fp8")
+_FLOAT4: Final = {"mxfp4": 32, "nvfp4": 16, "modelopt-fp4": 16}
+"""Numbers that share a scale of one byte."""
 _IGNORED: Final = ("ignore", "modules_to_not_convert", "ignored_layers", "exclude_modules", "llm_int8_skip_modules")
 
 
@@ -63,8 +65,9 @@ def read_quantization(config: Mapping[str, Any]) -> Quantization | None:
     """What `quantization_config` says; None where there is none.
 
     The layouts are those of vLLM 0.32 (model_executor/layers/quantization) and of the formats' own documentation: AWQ
-    and GPTQ pack numbers into 32 bits and keep a 16-bit scale and a zero point for each group; GPTQ keeps a 32-bit group
-    number for each input besides; FP8 has 32-bit scales for each block or row; MXFP4 a byte for 32 numbers, NVFP4 for 16.
+    and GPTQ pack numbers into 32 bits and keep a 16-bit scale and a zero point for each group; GPTQ keeps a 32-bit
+    group number for each input besides; FP8 has 32-bit scales for each block or row; MXFP4 a byte for 32 numbers,
+    NVFP4 for 16.
 
     Raises:
         NotEstimable: the method is not known here.
@@ -74,25 +77,20 @@ def read_quantization(config: Mapping[str, Any]) -> Quantization | None:
         return None
     method = str(found.get("quant_method", "")).lower().replace("_", "-")
     common: dict[str, Any] = {"method": method, "ignored": _ignored(found), "cache_bytes": _cache_bytes(found)}
-    if method in {"awq", "gptq", "auto-round", "gptq-marlin", "awq-marlin"}:
+    if method in _INTEGERS:
         order = 4 if "gptq" in method else 0
         return Quantization(
             **common, bits=_number(found, "bits", 4), group=_group(found), zero_points=True, order_bytes=order
         )
     if method == "compressed-tensors":
         return _compressed(found, common)
-    if method.replace("-", "_") in _FLOAT8:
-        algorithm = str(found.get("quant_algo", "")).upper()
-        if "FP4" in algorithm:
-            return Quantization(**common, bits=4, group=16, scale_bytes=1)
-        return Quantization(**common, bits=8, block=_block(found.get("weight_block_size")), scale_bytes=4)
-    if method.replace("-", "_") in _FLOAT4:
-        return Quantization(**common, bits=4, group=16, scale_bytes=1)
-    if method == "mxfp4":
-        return Quantization(**common, bits=4, group=32, scale_bytes=1)
     if method == "bitsandbytes":
         four = bool(found.get("load_in_4bit"))
         return Quantization(**common, bits=4 if four else 8, group=64 if four else None, scale_bytes=4)
+    if method in _FLOAT4 or "FP4" in str(found.get("quant_algo")).upper():
+        return Quantization(**common, bits=4, group=_FLOAT4.get(method, _FLOAT4["nvfp4"]), scale_bytes=1)
+    if method in _FLOAT8:
+        return Quantization(**common, bits=8, block=_block(found.get("weight_block_size")), scale_bytes=4)
     raise NotEstimable(
         f"config.json: quantization_config.quant_method {method!r} is not one that the estimate knows (awq, gptq, fp8, "
         "compressed-tensors, mxfp4, modelopt, bitsandbytes): read the size off the engine's log, `Model loading took`"
@@ -104,7 +102,9 @@ def _compressed(found: Mapping[str, Any], common: dict[str, Any]) -> Quantizatio
     first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
     weights = first.get("weights") if isinstance(first, dict) else None
     if not isinstance(weights, dict):
-        raise NotEstimable("config.json: quantization_config.config_groups names no weights: the estimate needs their bits")
+        raise NotEstimable(
+            "config.json: quantization_config.config_groups names no weights: the estimate needs their bits"
+        )
     bits = _number(weights, "num_bits", 8)
     group = _group(weights) if weights.get("strategy") in {"group", "tensor_group"} else None
     block = _block(weights.get("block_structure")) if weights.get("strategy") == "block" else None
@@ -145,7 +145,9 @@ def _searches(pattern: str, name: str) -> bool:
     try:
         return re.match(pattern, name) is not None
     except re.error as error:
-        raise NotEstimable(f"config.json: quantization_config: re:{pattern} is no regular expression: {error}") from None
+        raise NotEstimable(
+            f"config.json: quantization_config: re:{pattern} is no regular expression: {error}"
+        ) from None
 
 
 def _number(part: Mapping[str, Any], name: str, default: int) -> int:

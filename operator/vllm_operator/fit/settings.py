@@ -20,6 +20,7 @@ CPU_BLOCK_TOKENS: Final = 128
 AUTO: Final = "auto"
 
 _WITHOUT_HYBRID_CACHE: Final = "--disable-hybrid-kv-cache-manager"
+_CPU_CACHE_VARIABLE: Final = "VLLM_CPU_KVCACHE_SPACE"
 _POWERS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -65,7 +66,7 @@ class EngineSettings:
 def settings_of(spec: VLLMModelSpec) -> EngineSettings:
     """The settings that a spec makes."""
     engine, parallelism, lora = spec.engine, spec.parallelism, spec.lora
-    length = engine.max_model_len
+    length, on_cpu = engine.max_model_len, spec.accelerator.profile == "cpu"
     return EngineSettings(
         tensor=parallelism.tensor,
         pipeline=parallelism.pipeline,
@@ -80,16 +81,22 @@ def settings_of(spec: VLLMModelSpec) -> EngineSettings:
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
         gpu_memory_utilization=engine.gpu_memory_utilization or DEFAULT_UTILIZATION,
-        kv_cache_bytes=count_of(engine.kv_cache_memory) if engine.kv_cache_memory else None,
-        block_tokens=engine.block_size or (CPU_BLOCK_TOKENS if spec.accelerator.profile == "cpu" else BLOCK_TOKENS),
+        kv_cache_bytes=count_of(engine.kv_cache_memory) if engine.kv_cache_memory else _cpu_cache(spec),
+        block_tokens=engine.block_size or (CPU_BLOCK_TOKENS if on_cpu else BLOCK_TOKENS),
         cpu_offload_bytes=int((engine.cpu_offload_gb or 0) * GIB),
-        enforce_eager=bool(engine.enforce_eager),
+        enforce_eager=bool(engine.enforce_eager) or on_cpu,
         pooling=spec.model.runner == "pooling" or spec.model.convert in {"embed", "classify"},
         hybrid_cache=_WITHOUT_HYBRID_CACHE not in (engine.extra_args or []),
         adapters=(lora.max_loras or 1) if lora else 0,
         adapter_rank=(lora.max_rank or DEFAULT_RANK) if lora else DEFAULT_RANK,
         speculative=engine.speculative_decoding is not None,
     )
+
+
+def _cpu_cache(spec: VLLMModelSpec) -> int | None:
+    """The KV cache of an engine on CPU, whose size a variable gives in GiB."""
+    found = [one.value for one in spec.engine.env or [] if one.name == _CPU_CACHE_VARIABLE and one.value]
+    return int(found[-1]) * GIB if found and found[-1].isdecimal() else None
 
 
 def memory_of(spec: VLLMModelSpec) -> int | None:

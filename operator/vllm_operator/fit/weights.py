@@ -57,7 +57,7 @@ def checkpoint_bytes(model: Model, *, drafts: bool = True, own_head: bool | None
     Args:
         model: What its config.json says.
         drafts: Whether it holds the layers that guess further tokens.
-        own_head: Whether it holds an output layer; None for what the config says. Some checkpoints hold a tied one twice.
+        own_head: Whether it holds an output layer; None for what the config says. Some hold a tied one as well.
     """
     head = not model.tied if own_head is None else own_head
     outside = (*model.embeddings, *(model.head if head else ()), *model.others)
@@ -93,17 +93,17 @@ def scale_note(model: Model, checkpoint: Checkpoint | None) -> str:
     if checkpoint is None or abs(scale - 1) <= _MOST_DOUBT:
         return ""
     return (
-        f"{checkpoint.source} holds {float(scale):.2f} times what config.json accounts for: the files are believed, and how "
-        "tensors are spread over several GPUs is uncertain"
+        f"{checkpoint.source} holds {float(scale):.2f} times what config.json accounts for: the files are believed, and "
+        "how tensors are spread over several GPUs is uncertain"
     )
 
 
 def adapter_bytes(model: Model, settings: EngineSettings) -> int:
     """Bytes that a GPU keeps for LoRA adapters, whether they are loaded or not.
 
-    For each linear layer and adapter a matrix A of rank x inputs and a matrix B of outputs x rank; of layers that are cut
-    by outputs A is whole, of others B (create_lora_weights of vLLM's lora/layers/base_linear.py). Embeddings and output
-    layer have a pair each.
+    For each linear layer and adapter a matrix A of rank x inputs and a matrix B of outputs x rank; of layers that are
+    cut by outputs A is whole, of others B (create_lora_weights of vLLM's lora/layers/base_linear.py). Embeddings and
+    output layer have a pair each.
     """
     if not settings.adapters:
         return 0
@@ -151,7 +151,8 @@ def _shares(
     tensors: Iterable[Tensor], model: Model, settings: EngineSettings, width: int, quantization: Quantization | None
 ) -> Fraction:
     return sum(
-        (_bytes(tensor, width, quantization) * tensor.share(settings, model.kv_heads) for tensor in tensors), Fraction(0)
+        (_bytes(tensor, width, quantization) * tensor.share(settings, model.kv_heads) for tensor in tensors),
+        Fraction(0),
     )
 
 
@@ -171,13 +172,10 @@ def _scale(model: Model, checkpoint: Checkpoint | None) -> Fraction:
     if checkpoint is None:
         return Fraction(1)
     names = checkpoint.names
-    own_head = "lm_head.weight" in names if names else None
-    drafts = bool(model.draft_layers) and (not names or any(name.startswith(_draft_prefix(model)) for name in names))
+    own_head = not model.tied or any(name.endswith("lm_head.weight") for name in names)
+    first_draft = f".layers.{len(model.layers)}."
+    drafts = not names or any(first_draft in name or name.startswith("mtp.") for name in names)
     counted = checkpoint_bytes(model, drafts=drafts, own_head=own_head)
     if model.quantization is None and checkpoint.float_bytes:
         counted = counted * checkpoint.float_bytes // dtype_bytes(model.dtype)
     return Fraction(checkpoint.total_bytes, counted)
-
-
-def _draft_prefix(model: Model) -> str:
-    return f"model.layers.{len(model.layers)}."

@@ -16,8 +16,8 @@ _INDEX: Final = "model.safetensors.index.json"
 _SINGLE: Final = "model.safetensors"
 _WIDTHS: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _WITHOUT: Final = (
-    "is on the Hugging Face hub, and the package that reads it is not installed: pip install 'vllm-operator[hub]', or load "
-    f"its {_CONFIG} yourself and give it with --config"
+    "is on the Hugging Face hub, and the package that reads it is not installed: pip install 'vllm-operator[hub]', or "
+    f"load its {_CONFIG} yourself and give it with --config"
 )
 
 
@@ -36,7 +36,12 @@ def from_hub(name: str, revision: str | None) -> tuple[str, Checkpoint | None]:
     try:
         config = Path(hub.hf_hub_download(name, _CONFIG, revision=revision)).read_text(encoding="utf-8")
         return config, _checkpoint(hub, name, revision)
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError, OSError) as error:
+    except (
+        hub.errors.HfHubHTTPError,
+        hub.errors.LocalEntryNotFoundError,
+        hub.errors.HFValidationError,
+        OSError,
+    ) as error:
         raise NotEstimable(f"{name}{_at(revision)} cannot be read from the hub: {_reason(hub, error)}") from None
 
 
@@ -76,7 +81,9 @@ def _reason(hub: ModuleType, error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return "it has no such revision: check spec.model.revision"
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"the hub does not answer, or HF_HUB_OFFLINE is set: load its {_CONFIG} yourself and give it with --config"
+        return (
+            f"the hub does not answer, or HF_HUB_OFFLINE is set: load its {_CONFIG} yourself and give it with --config"
+        )
     if isinstance(error, errors.EntryNotFoundError):
         return f"it has no {_CONFIG}: give one with --config"
     lines = str(error).splitlines()

@@ -67,7 +67,7 @@ def described(model: VLLMModel, given: str, kubectl: Kubectl) -> Described:
         config, checkpoint = from_hub(source.text, model.spec.model.revision)
         return Described(config=_object(config, CONFIG), checkpoint=checkpoint, source=source.text)
     raise NotEstimable(
-        f"{model.spec.model.source} cannot be read from here: give its config.json, or the folder with it, with --config"
+        f"{model.spec.model.source} cannot be read from here: give its config.json, or the folder with it, in --config"
     )
 
 
@@ -80,8 +80,8 @@ def _from_path(path: Path) -> Described:
 def _in_folder(folder: Path) -> Checkpoint | None:
     """The size of the weights in a folder.
 
-    The headers of the files are believed before the index, whose size some tools leave as it was; files that are not all
-    there leave the index alone.
+    The headers of the files are believed before the index, whose size some tools leave as it was; files that are not
+    all there leave the index alone.
     """
     index = read_index(_text(folder / INDEX)) if (folder / INDEX).is_file() else None
     named = {folder / name for name in index.files.values()} if index else set()
@@ -108,7 +108,9 @@ def _from_config_map(name: str, kubectl: Kubectl) -> Described:
         raise NotEstimable(f"--config {_CONFIG_MAP}{name}: {error}") from None
     data = found.get("data") or {}
     if CONFIG not in data:
-        raise NotEstimable(f"ConfigMap {name} has no key {CONFIG}: kubectl create configmap {name} --from-file={CONFIG}")
+        raise NotEstimable(
+            f"ConfigMap {name} has no key {CONFIG}: kubectl create configmap {name} --from-file={CONFIG}"
+        )
     index: Index | None = read_index(data[INDEX]) if INDEX in data else None
     return Described(
         config=_object(data[CONFIG], f"{CONFIG} of ConfigMap {name}"),
@@ -121,7 +123,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise NotEstimable(f"{path} cannot be read: {error.strerror}: name a config.json, or a folder with one") from None
+        raise NotEstimable(
+            f"{path} cannot be read: {error.strerror}: name a config.json, or a folder with one"
+        ) from None
     except UnicodeDecodeError:
         raise NotEstimable(f"{path} is no text in UTF-8") from None
 

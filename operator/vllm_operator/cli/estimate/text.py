@@ -93,7 +93,10 @@ def _sequences(found: Estimate) -> Iterator[Sequence[str]]:
 
 def _suggested(one: Suggestion) -> Sequence[str]:
     tokens = one.estimate.tokens
-    return f"  {one.field}: {one.value}", "" if tokens is None else f"{tokens:,} tokens, {one.estimate.sequences:.2f} sequences"
+    return (
+        f"  {one.field}: {one.value}",
+        "" if tokens is None else f"{tokens:,} tokens, {one.estimate.sequences:.2f} sequences",
+    )
 
 
 def _on_card(one: OnCard) -> Sequence[str]:
