@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.support.doc_blocks import run_page
 from tests.support.echo_roots import (
     DOMAIN,
     DOMAINS,
     ITEM,
+    PAGE,
     STAND_IN,
     EchoRoots,
     Says,
@@ -217,6 +219,11 @@ async def test_an_item_that_is_given_up_is_in_the_log(caplog: pytest.LogCaptureF
 
 
 # ----------------------------------------------------------------------------------------------------------- the script
+
+
+@pytest.mark.usefixtures("bound", "echo")
+async def test_every_block_of_the_page_runs() -> None:
+    await run_page(PAGE)
 
 
 async def test_the_script_of_the_page_tries_what_failed_once_more(echo: EchoRoots, tmp_path: Path) -> None:
