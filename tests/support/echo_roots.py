@@ -29,7 +29,7 @@ from vllm_client.config import CLOUD_LIMITS, LOCAL_LIMITS
 from vllm_client.echo_roots import ExtractionClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from vllm_client import LLMClient
 
@@ -56,9 +56,9 @@ class EchoRoots:
         self.folder = folder
         sys.path.insert(0, str(folder))
         try:
-            self.core = importlib.import_module("echo_roots.models.core")
-            self.loader = importlib.import_module("echo_roots.domain.loader")
-            self.extraction = importlib.import_module("echo_roots.pipelines.extraction")
+            self.core: Any = importlib.import_module("echo_roots.models.core")
+            self.loader: Any = importlib.import_module("echo_roots.domain.loader")
+            self.extraction: Any = importlib.import_module("echo_roots.pipelines.extraction")
         finally:
             sys.path.remove(str(folder))
 
@@ -290,7 +290,13 @@ class Run:
 
 
 async def run_script(
-    echo: EchoRoots, folder: Path, items: list[Mapping[str, Any]], *, url: str, model_name: str, seconds: float = 120
+    echo: EchoRoots,
+    folder: Path,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    url: str,
+    model_name: str,
+    seconds: float = 120,
 ) -> Run:
     """Run the script of docs/echo-roots.md as a file, in a folder with the domain that it names.
 

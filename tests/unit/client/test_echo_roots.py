@@ -164,6 +164,13 @@ def test_the_file_of_a_domain_says_the_same_as_the_pack_that_is_read_from_it(ech
     assert by_file.model_json_schema() == by_pack.model_json_schema() != extraction_schema().model_json_schema()
 
 
+def test_white_space_around_a_rule_counts_as_little_as_there() -> None:
+    rule = {"key": "size", "type": "categorical", "allow_values": [" S", "M "]}
+    schema = extraction_schema({"output_schema": {"attributes": [rule]}, "attribute_hints": {"size": None}})
+    found = schema.model_validate_json(answer(attribute(name="size", value="S ")))
+    assert found.attributes[0].value == "S"
+
+
 @pytest.mark.parametrize("attributes", [None, []])
 def test_a_domain_without_attributes_allows_any(attributes: object) -> None:
     assert extraction_schema({"output_schema": {"attributes": attributes}, "attribute_hints": None}) is (
@@ -195,7 +202,7 @@ async def test_why_an_item_of_a_list_is_lost_is_in_the_log(echo: EchoRoots, capl
             (result,) = await echo.extract(llm, retry_attempts=0)
         (message,) = caplog.messages
     assert lost(result)
-    assert message.startswith("no extraction: model m ")
+    assert message.startswith("no extraction: InvalidAnswer: model m ")
     assert "confidence" in message
     assert engine.url in message
 
@@ -203,6 +210,20 @@ async def test_why_an_item_of_a_list_is_lost_is_in_the_log(echo: EchoRoots, capl
 async def test_a_client_that_checks_nothing_is_checked() -> None:
     with pytest.raises(InvalidAnswer, match="max_tokens of ExtractorConfig"):
         await ExtractionClient(Says("{")).complete("a")
+
+
+async def test_a_client_that_knows_no_schema_is_in_the_log(echo: EchoRoots, caplog: pytest.LogCaptureFixture) -> None:
+    class Other:
+        """A client that is not ours."""
+
+        async def complete(self, prompt: str) -> str:
+            """Nothing."""
+            return prompt
+
+    with caplog.at_level(logging.WARNING, "vllm_client"):
+        (result,) = await echo.extract(ExtractionClient(Other()), retry_attempts=0)  # type: ignore[arg-type] # so it is
+    assert lost(result)
+    assert "no extraction: TypeError:" in caplog.text
 
 
 async def test_an_item_that_is_given_up_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
