@@ -44,8 +44,8 @@ MOST_TERMS: Final = 16
 """How many of a kind vLLM lets the model write; the pipeline sets no bound, and a small model would find no end."""
 
 LONGEST_COUNTED: Final = 64
-"""The most characters that vLLM is made to count: xgrammar 0.2 compiles 100 seven times as long as 20, and versions of
-it count at each token, which takes longer than the token."""
+"""The most characters that vLLM is made to count: xgrammar 0.2 compiles 100 seven times as long as 20, and some of its
+versions need tens of milliseconds a token while they count."""
 
 _ADVICE: Final = "Raise max_tokens of ExtractorConfig where the answer is cut off; else the model needs a better prompt"
 _FENCE: Final = "```"
