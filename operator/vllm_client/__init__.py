@@ -13,12 +13,14 @@ from vllm_client.batch import BatchError, BatchItem, BatchResult, run_batch
 from vllm_client.cache import AnswerStore, CachedClient, CacheStatistics, MemoryStore, SQLiteStore
 from vllm_client.catalog import Catalog, CatalogEntry
 from vllm_client.client import VLLMClient, VLLMCloudClient, VLLMLocalClient
+from vllm_client.completion import Choice, Completion, TextStream, TokenLogprob
 from vllm_client.config import ClientConfig
 from vllm_client.discovery import Discovery, DiscoveryFailed, DnsDiscovery, FixedEngines, Found
 from vllm_client.errors import (
     BatchFileError,
     ClientClosed,
     ConfigurationError,
+    ContextLengthExceeded,
     EmptyAnswer,
     EngineFailed,
     IncompleteAnswer,
@@ -68,9 +70,12 @@ __all__ = [
     "Catalog",
     "CatalogEntry",
     "CatalogSource",
+    "Choice",
     "ClientClosed",
     "ClientConfig",
+    "Completion",
     "ConfigurationError",
+    "ContextLengthExceeded",
     "Discovery",
     "DiscoveryFailed",
     "DnsDiscovery",
@@ -106,7 +111,9 @@ __all__ = [
     "SQLiteStore",
     "StoreFailed",
     "SyncVLLMClient",
+    "TextStream",
     "TimedOut",
+    "TokenLogprob",
     "TokenUsage",
     "Unauthorized",
     "VLLMClient",

@@ -42,6 +42,7 @@ class ClientConfig:
         engines: The base URLs of the engines, where they are known; base_url may be one of them.
         discovery: The DNS name by which engines are found, as in VLLM_DISCOVERY.
         balance: How requests are spread over several engines.
+        ca_file: The certificates of the authorities to believe, as PEM; empty: those that this machine believes.
     """
 
     base_url: str
@@ -52,6 +53,7 @@ class ClientConfig:
     engines: tuple[str, ...] = ()
     discovery: str = ""
     balance: BalancePolicy = field(default_factory=BalancePolicy)
+    ca_file: str = ""
 
     def __post_init__(self) -> None:
         """Take what is meant.
@@ -63,6 +65,7 @@ class ClientConfig:
             "base_url": values.base_url(self.base_url),
             "engines": tuple(dict.fromkeys(map(values.base_url, self.engines))),
             "discovery": self.discovery.strip(),
+            "ca_file": self.ca_file.strip(),
             "model_name": values.model_name(self.model_name),
             "api_key": values.api_key(self.api_key),
         }
@@ -100,6 +103,7 @@ def read_config(
         engines=tuple(text for text in sources if is_url(text)) or (urls if len(urls) > 1 else ()),
         discovery=",".join(names),
         balance=read_policy(found.get("balance") or {}),
+        ca_file=str(found.get("ca_file") or ""),
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from vllm_client.discovery import FixedEngines, make_discovery
+from vllm_client.discovery import DnsDiscovery, FixedEngines, make_discovery, of_one_model
+from vllm_client.tls import Authorities
 from vllm_client.values import is_loopback
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ def open_client(config: ClientConfig, options: dict[str, Any], discovery: Discov
 
 
 def balanced(config: ClientConfig, source: Discovery | None) -> Any:
-    """The HTTP client whose transport spreads requests over the engines; without a source over the base URL alone."""
+    """The HTTP client whose transport spreads requests over the engines; without a source over the base URL alone.
+
+    Raises:
+        ConfigurationError: The file with the authorities to believe cannot be used.
+    """
     from openai import DefaultAsyncHttpxClient  # noqa: PLC0415 - see open_client
 
     from vllm_client.balance.transport import BalancedTransport  # noqa: PLC0415 - it imports the HTTP client
@@ -53,6 +58,8 @@ def balanced(config: ClientConfig, source: Discovery | None) -> Any:
         policy=config.balance if source else policy_of_one(config),
         max_retries=config.max_retries,
         proxy=None if source else proxy_of(config.base_url),
+        authorities=Authorities(config.ca_file),
+        server_name=source.server_name if isinstance(source, DnsDiscovery) else "",
     )
     return DefaultAsyncHttpxClient(base_url=config.base_url, timeout=config.timeout, transport=transport)
 
@@ -84,10 +91,16 @@ def proxy_of(url: str) -> str | None:
 def discovery_of(config: ClientConfig) -> Discovery | None:
     """Where the engines are; None where there is only the base URL.
 
-    A certificate names the host of the base URL, and not its pods: https is not taken apart into engines by DNS.
+    A certificate names the host of the base URL, and not its pods. So engines that DNS finds are asked by https under
+    that name, where it is a Service beside the name that is looked up. What else answers by https, such as a gateway
+    that ends TLS, is not taken apart into engines.
     """
-    name = config.discovery
-    if name and config.base_url.startswith("https:"):
-        logger.warning("engines are not looked up by %s: their certificates are those of %s", name, config.base_url)
-        name = ""
-    return make_discovery(config.engines, name, "/v1")
+    name, server_name, url = config.discovery, "", urlsplit(config.base_url)
+    if name and url.scheme == "https":
+        host = (url.hostname or "").rstrip(".")
+        if of_one_model(host, name):
+            server_name = host
+        else:
+            logger.warning("engines are not looked up by %s: their certificates are those of %s", name, config.base_url)
+            name = ""
+    return make_discovery(config.engines, name, "/v1", server_name)

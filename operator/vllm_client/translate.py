@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import ssl
+from typing import TYPE_CHECKING, Final
 
 import httpx2
 import openai
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
 
 BUSY = "currently busy"
 """vLLM's words for a full queue, which it answers with 503 like everything else that may pass."""
+BAD_REQUEST = 400
 SERVICE_UNAVAILABLE = 503
+TOO_LONG: Final = re.compile(
+    r"maximum\s+context length|maximum model length|max_model_len|max_tokens must be at least 1"
+)
+"""Words of vLLM's refusals that a model with a longer context would not give: of a prompt that is longer than the
+context, of one that leaves no room for an answer, and of a max_tokens beyond the context."""
 KINDS: dict[int, tuple[type[errors.VLLMError], str]] = {
     400: (
         errors.RefusedInput,
@@ -29,6 +37,7 @@ KINDS: dict[int, tuple[type[errors.VLLMError], str]] = {
     503: (errors.NotReady, "Look at the model: kubectl get vllm"),
 }
 FAILED = (errors.EngineFailed, "Read the engine's log; the operator's status names known causes")
+LONG = (errors.ContextLengthExceeded, "Shorten the prompt, ask for fewer tokens, or ask a model with a longer context")
 FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
 
 
@@ -46,15 +55,14 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
         kind, advice = KINDS.get(error.status_code, FAILED)
         if error.status_code == SERVICE_UNAVAILABLE and BUSY in text:
             kind, advice = FULL
+        if error.status_code == BAD_REQUEST and TOO_LONG.search(text):
+            kind, advice = LONG
         problem = f"model {config.model_name}: HTTP {error.status_code}: {text.rstrip('.')}"
         return kind(problem, endpoint=endpoint, advice=advice)
     cause = error.__cause__ or error
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError) and not begun:
-        advice = (
-            "Look whether an engine serves, or all are scaled to zero: kubectl get vllm; if one does, check "
-            "VLLM_BASE_URL, network policies and the proxies of the environment"
-        )
-        return errors.NotReachable(f"cannot reach the engine: {cause}", endpoint=endpoint, advice=advice)
+        problem, advice = _not_reached(cause, config)
+        return errors.NotReachable(problem, endpoint=endpoint, advice=advice)
     told = isinstance(error, openai.APIError) and (begun or error.body is not None)
     if told or isinstance(error, httpx2.TransportError):
         return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
@@ -73,3 +81,26 @@ def message_of(error: openai.APIStatusError) -> str:
         if text:
             return str(text)
     return str(body) if body else error.message
+
+
+def _not_reached(error: BaseException, config: ClientConfig) -> tuple[str, str]:
+    """Why nobody was reached, and what to do about it."""
+    tls = _tls_error_of(error)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return f"the engine's certificate is not believed: {tls.verify_message}", (
+            "Set VLLM_CA_FILE to the certificate of the authority that signed it; it has to name the host of the URL"
+        )
+    if tls is not None:
+        source = f", and whether {config.discovery} is the port that does" if config.discovery else ""
+        return f"no TLS with the engine: {tls}", f"Look whether the engine speaks https{source}"
+    return f"cannot reach the engine: {error}", (
+        "Look whether an engine serves, or all are scaled to zero: kubectl get vllm; if one does, check "
+        "VLLM_BASE_URL, network policies and the proxies of the environment"
+    )
+
+
+def _tls_error_of(error: BaseException | None) -> ssl.SSLError | None:
+    """The error of TLS that an error comes of, if it does."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error

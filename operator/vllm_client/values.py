@@ -21,6 +21,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "api_key": "VLLM_API_KEY",
     "deployment_type": "VLLM_DEPLOYMENT_TYPE",
     "discovery": "VLLM_DISCOVERY",
+    "ca_file": "VLLM_CA_FILE",
 }
 BINDING_ADVICE: Final = "Take it from the model's client binding: envFrom of ConfigMap NAME-client"
 

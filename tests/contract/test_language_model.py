@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo.extraction import PRODUCTS, extract
+from tests.support.echo_roots import ITEM, STAND_IN, EchoRoots, run_script
 from tests.support.models import COMPACT_JSON
 from tests.support.servers import real_server
 from tests.support.startups import machine_has_amx, recorder, starts
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real_vllm
 
+SCRIPT_SECONDS = 300.0
+"""Twice what its pipeline gives an item, and the start of Python."""
 TITLES = ("VLLM::EngineCore", "VLLM::Worker")
 
 
@@ -72,3 +75,15 @@ async def test_attributes_of_products_are_extracted_as_json_that_fits_the_schema
         if {attributes.item, attributes.color, attributes.material} <= set(product.lower().replace(",", "").split())
     ]
     assert len(right) > len(PRODUCTS) // 2, found
+
+
+async def test_the_script_for_echo_roots_finds_in_each_item_what_its_pipeline_takes(
+    server: EngineServer, tmp_path: Path
+) -> None:
+    items = [{**ITEM, "item_id": product, "title": product, "description": ""} for product in PRODUCTS[:3]]
+    run = await run_script(
+        EchoRoots(STAND_IN), tmp_path, items, url=server.url, model_name="smollm2", seconds=SCRIPT_SECONDS
+    )
+    assert run.code == 0, run.errors
+    assert {line["item_id"] for line in run.lines} == set(PRODUCTS[:3])
+    assert all(line["attributes"] for line in run.lines)

@@ -103,12 +103,12 @@ class Balancer:
             self.fleet.refresh_soon()
         return found
 
-    def record_stream(self, engine: Engine, began: float, *, broken: bool) -> None:
-        """Learn from a stream that began then and is over, by its end or by the caller."""
-        if broken:
-            self.record(engine, httpx2.RemoteProtocolError("the stream has no end"), began)
-        else:
+    def record_stream(self, engine: Engine, began: float, failure: httpx2.TransportError | None) -> None:
+        """Learn from a stream that began then and is over, by its end, by the caller, or by a failure."""
+        if failure is None:
             engine.health = health.succeeded(engine.health, began)
+        else:
+            self.record(engine, failure, began)
 
     @staticmethod
     def abandon(engine: Engine) -> None:

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx2
 
 from vllm_client.balance import choice
+from vllm_client.balance.addressing import CONNECTS_FOR, Addressed, ConnectionNotes, engine_address
 from vllm_client.balance.attempts import AnsweredBadly, AttemptLoop
 from vllm_client.balance.balancer import Balancer
 from vllm_client.balance.calls import CALL, Call
-from vllm_client.balance.failures import BEGUN, INCOMPLETE, NEVER, ConnectionWasClosed, TransportClosed
+from vllm_client.balance.failures import NEVER, ConnectionWasClosed, TransportClosed
 from vllm_client.balance.fleet import Engine, Fleet
-from vllm_client.finish import StreamEnd, gives_up
+from vllm_client.balance.streams import CountedStream, is_stream, read_beginning, read_whole
+from vllm_client.completion import ENGINE
 from vllm_client.tasks import finish
+from vllm_client.tls import Authorities
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from vllm_client.balance.policy import BalancePolicy
     from vllm_client.discovery import Discovery
 
 LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=2.5)
-"""Connections to each engine; as many as the OpenAI client allows in all. vLLM closes those that are idle for 5 s
-(VLLM_HTTP_TIMEOUT_KEEP_ALIVE, since 0.9; uvicorn's own default before). The client does so first, and well before: its
-time begins when the answer has been read, the engine's when it was sent."""
+"""Connections to each engine; as many as the OpenAI client allows in all. vLLM closes those that are idle for 5 s,
+as uvicorn does (VLLM_HTTP_TIMEOUT_KEEP_ALIVE). The client does so first, and well before: its time begins when the
+answer has been read, the engine's when it was sent."""
 UNREAD_SECONDS = 1.0
 """A connection that the engine had closed shows that within a round trip. What is lost later may have been read."""
 LOST = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
-OK = 200
-EVENTS = "text/event-stream"
-COMPLETIONS = "/completions"
-"""End of the paths of chats and completions, whose streams end with `[DONE]`."""
 
 
 class BalancedTransport(httpx2.AsyncBaseTransport):
@@ -49,6 +47,8 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         policy: The settings.
         max_retries: Further attempts that a request may take.
         proxy: The URL of what stands between here and the engines.
+        authorities: Whose certificates are believed.
+        server_name: The host that the engines' certificates name; empty: that of each engine's URL.
         clock: The time in seconds.
     """
 
@@ -60,18 +60,22 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         policy: BalancePolicy,
         max_retries: int,
         proxy: str | None = None,
+        authorities: Authorities | None = None,
+        server_name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         base = httpx2.URL(base_url)
         self.origin = (base.scheme, base.netloc)
         self.base_path = base.raw_path.rstrip(b"/")
+        self.host = base.netloc.decode("ascii") if server_name else ""
+        self.tls = {"sni_hostname": server_name} if server_name else {}
         self.elsewhere: httpx2.AsyncBaseTransport | None = None
-        context = httpx2.create_ssl_context()
+        trusted = authorities or Authorities("")
 
         def connect() -> httpx2.AsyncBaseTransport:
             return httpx2.AsyncHTTPTransport(
-                verify=context, limits=LIMITS, proxy=proxy, socket_options=ConnectionNotes()
+                verify=trusted.context(), limits=LIMITS, proxy=proxy, socket_options=ConnectionNotes()
             )
 
         self.connect = connect
@@ -121,13 +125,14 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         began = self.clock()
         addressed = self.addressed(request, engine.url)
         connecting = CONNECTS_FOR.set(addressed)
-        response = None
+        response = stream = None
         try:
             response = await engine.transport.handle_async_request(addressed)
-            if response.status_code == OK and EVENTS in response.headers.get("content-type", ""):
-                response = await self.begun(response, engine, began, request.url.path)
+            if is_stream(response):
+                stream = await read_beginning(response, request.url.path, partial(self.closed, engine, began))
             else:
-                response.extensions[INCOMPLETE] = gives_up(await read_whole(response))
+                await read_whole(response)
+            response.extensions[ENGINE] = engine.url
         except LOST as error:
             await self.fleet.release(engine)
             if response is None and not addressed.has_own_connection and self.clock() - began <= UNREAD_SECONDS:
@@ -138,36 +143,10 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             raise
         finally:
             CONNECTS_FOR.reset(connecting)
-        if BEGUN not in response.extensions:
+        if stream is None:
             await self.fleet.release(engine)
-        return response
-
-    async def begun(self, response: httpx2.Response, engine: Engine, began: float, path: str) -> httpx2.Response:
-        """A stream whose first event is there; the engine owes the rest until the stream is closed.
-
-        Where that says that the engine has failed, or there is none, it is an answer like any other that is none.
-
-        Raises:
-            httpx2.TransportError: It breaks off before its first event.
-        """
-        end = StreamEnd(is_completion=path.endswith(COMPLETIONS))
-        source: Any = response.stream
-        chunks = aiter(source)
-        try:
-            first = await anext(chunks, b"")
-            end.take(first)
-            rest = b"".join([chunk async for chunk in chunks]) if end.given_up else b""
-        except BaseException:
-            await source.aclose()
-            raise
-        if end.given_up or not (first or end.done):
-            await source.aclose()
-            response.stream = httpx2.ByteStream(first + rest)
-            response.extensions[INCOMPLETE] = True
-            return response
-        response.extensions[BEGUN] = True
-        response.stream = stream = CountedStream(source, chunks, first, end, closed=partial(self.closed, engine, began))
-        self.streams.add(stream)
+        else:
+            self.streams.add(stream)
         return response
 
     def addressed(self, request: httpx2.Request, url: str) -> Addressed:
@@ -177,13 +156,13 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         connect = timeout.get("connect")
         longest = self.fleet.policy.connect_seconds
         timeout["connect"] = longest if connect is None else min(connect, longest)
-        return Addressed(request, address, host, timeout)
+        return Addressed(request, address, self.host or host, {"timeout": timeout, **self.tls})
 
     async def closed(self, engine: Engine, began: float, stream: CountedStream) -> None:
         """A stream that began then is over, by its end, by the caller, or because this is closed."""
         self.streams.discard(stream)
         if not self.fleet.closed:
-            self.balancer.record_stream(engine, began, broken=stream.broken)
+            self.balancer.record_stream(engine, began, stream.failure)
         await self.fleet.release(engine)
 
     async def aclose(self) -> None:
@@ -201,125 +180,3 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         await self.fleet.close()
         if self.elsewhere is not None:
             await self.elsewhere.aclose()
-
-
-class Addressed(httpx2.Request):
-    """A request as it goes to one engine: the given one with another address. Nothing of it is read once more."""
-
-    def __init__(self, request: httpx2.Request, address: httpx2.URL, host: str, timeout: dict[str, float]) -> None:
-        self.method = request.method
-        self.url = address
-        self.headers = httpx2.Headers(request.headers)
-        self.headers["Host"] = host
-        self.stream = request.stream
-        self.extensions = {**request.extensions, "timeout": timeout}
-        self.has_own_connection = False
-
-
-CONNECTS_FOR: ContextVar[Addressed | None] = ContextVar("vllm_client_connects_for", default=None)
-"""The request that a task sends."""
-
-
-class ConnectionNotes:
-    """No socket options, which are asked for whenever a connection has been made, by the task that needs it.
-
-    So a request knows whether its connection is its own, or one that the engine may have closed meanwhile. httpx2's
-    tracing says so too, but costs each request 7 us.
-    """
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        """None; the request is told."""
-        request = CONNECTS_FOR.get()
-        if request is not None:
-            request.has_own_connection = True
-        return iter(())
-
-
-class CountedStream(httpx2.AsyncByteStream):
-    """The body of an engine's answer; the engine owes the answer until it is closed.
-
-    Args:
-        source: What comes from the engine.
-        chunks: What has not been read of it.
-        first: What has.
-        end: Watches how it ends.
-        closed: Is told once that the answer is over.
-
-    Attributes:
-        broken: Whether it has no end, or says that the engine has given up.
-    """
-
-    def __init__(
-        self,
-        source: httpx2.AsyncByteStream,
-        chunks: AsyncIterator[bytes],
-        first: bytes,
-        end: StreamEnd,
-        *,
-        closed: Callable[[CountedStream], Awaitable[None]],
-    ) -> None:
-        self.source = source
-        self.chunks = chunks
-        self.first = first
-        self.end = end
-        self.over = closed
-        self.lost = False
-        self.cut = False
-        self.closed = False
-
-    @property
-    def broken(self) -> bool:
-        """See above."""
-        return self.lost or self.end.given_up
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body. Who reads it may stop at what says that nothing more comes."""
-        yield self.first
-        try:
-            async for chunk in self.chunks:
-                self.end.take(chunk)
-                yield chunk
-        except httpx2.TransportError as error:
-            if self.cut:
-                raise TransportClosed("the client was closed in the middle of an answer") from error
-            self.lost = True
-            raise
-        if self.cut:
-            raise TransportClosed("the client was closed in the middle of an answer")
-        self.lost = not self.end.done
-
-    async def cut_off(self) -> None:
-        """Close it though somebody may read on, who is told so."""
-        self.cut = not self.closed
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the answer, once."""
-        if not self.closed:
-            self.closed = True
-            try:
-                await self.source.aclose()
-            finally:
-                await self.over(self)
-
-
-async def read_whole(response: httpx2.Response) -> bytes:
-    """Read an answer to its end, and have it at hand."""
-    stream = response.stream
-    try:
-        content = b"".join([chunk async for chunk in stream])  # type: ignore[union-attr]  # of an asynchronous transport
-    finally:
-        await stream.aclose()  # type: ignore[union-attr]  # as above
-    response.stream = httpx2.ByteStream(content)
-    return content
-
-
-@lru_cache(maxsize=1024)
-def engine_address(base: str, path: bytes) -> tuple[httpx2.URL, str]:
-    """A path below an engine's base URL, and its header Host.
-
-    Kept, since taking a URL apart costs more than all the choosing.
-    """
-    url = httpx2.URL(base)
-    url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path)
-    return url, url.netloc.decode("ascii")
