@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.answers import Answer
-from vllm_client.balance.calls import CALL, Call
+from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
 from vllm_client.completion import ENGINE, Completion, TextStream
@@ -394,13 +394,14 @@ class VLLMClient(Closing):
 
     async def _once_more_if_given_up(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What is answered, asked for again where the engine gives its answer up."""
-        computations = self._computations(self.openai.max_retries)
+        computations, call = self._computations(self.config.max_retries), Call()
         while True:
-            computations -= 1
             try:
-                return await ask()
+                with part_of(call):
+                    return await ask()
             except IncompleteAnswer:
-                if not computations:
+                call.computed += 1
+                if call.computed >= computations:
                     raise
 
     async def _answered(self, asking: Awaitable[Any], request: Mapping[str, Any]) -> tuple[Answer, Any]:
@@ -461,11 +462,8 @@ class VLLMClient(Closing):
 
     async def _stream_of(self, request: Mapping[str, Any], call: Call) -> Any:
         """The chunks of an answer, asked for as a part of that call."""
-        token = CALL.set(call)
-        try:
+        with part_of(call):
             return await self._opened().chat.completions.create(**request, stream=True)
-        finally:
-            CALL.reset(token)
 
     def _engine_of(self, response: Any) -> str:
         """The base URL of the engine that has answered."""
