@@ -58,6 +58,16 @@ class AttemptLoop:
         call: What the request belongs to.
     """
 
+    further: asyncio.Task[httpx2.Response] | None = None
+    first_outcome: asyncio.Future[httpx2.Response] | None = None
+    bell: asyncio.Future[None] | None = None
+    last: Outcome | None = None
+    failed_engine: Engine | None = None
+    rounds = 0
+    retry_at = 0.0
+    resent = False
+    hedged = False
+
     def __init__(self, balancer: Balancer, send: Send, *, key: int, deadline: float, call: Call | None = None) -> None:
         self.balancer = balancer
         self.fleet = balancer.fleet
@@ -69,23 +79,14 @@ class AttemptLoop:
         self.began = balancer.clock()
         self.first = Attempt(balancer.choose(key), self.began)
         self.first_run: Interruptible[httpx2.Response] = Interruptible()
-        self.first_outcome: asyncio.Future[httpx2.Response] | None = None
         self.context = copy_context()
-        self.further: asyncio.Task[httpx2.Response] | None = None
         self.running: dict[asyncio.Future[httpx2.Response], Attempt] = {}
         self.unstarted: list[Engine] = []
-        self.bell: asyncio.Future[None] | None = None
         self.tried = {self.first.engine.url}
         self.ask_again_at: dict[str, float] = {}
         self.stuck: set[Engine] = set()
         self.retries_left = balancer.max_retries
-        self.retry_at = 0.0
         self.call = call or Call()
-        self.resent = False
-        self.rounds = 0
-        self.hedged = False
-        self.last: Outcome | None = None
-        self.failed_engine: Engine | None = None
 
     async def run(self) -> httpx2.Response:
         """The answer of the engine that was first.
