@@ -109,8 +109,7 @@ class Fleet:
     def candidates(self, tried: Container[str] = ()) -> list[Engine]:
         """The engines that new requests should go to, but for those with these URLs."""
         present = [engine for engine in self.engines.values() if engine.absent_since is None]
-        usable = health.usable(present, self.clock())
-        return [engine for engine in usable if engine.url not in tried] if tried else usable
+        return [engine for engine in health.usable(present, self.clock()) if engine.url not in tried]
 
     def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
         """The engine for a request, of these; the request counts as its own from now on."""
