@@ -8,8 +8,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vllm_client.balance import choice, health
+from vllm_client.balance import choice, health, load_report
 from vllm_client.balance.health import HEALTHY, Health
+from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
 from vllm_client.balance.lookout import Lookout
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
@@ -36,6 +37,7 @@ class Engine:
         transport: Its connections.
         outstanding: Requests that it has not answered to the end.
         health: What came of earlier ones.
+        reported: What it said of its load.
         absent_since: When discovery was first without it; None while it is there.
     """
 
@@ -43,6 +45,7 @@ class Engine:
     transport: httpx2.AsyncBaseTransport
     outstanding: int = 0
     health: Health = field(default=HEALTHY)
+    reported: Reported = field(default=NOTHING_KNOWN)
     absent_since: float | None = None
 
 
@@ -55,6 +58,7 @@ class Fleet:
         policy: The settings.
         connect: Makes an engine's transport.
         clock: The time in seconds.
+        random: A number of chance from 0 to 1, another one in each process.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class Fleet:
         policy: BalancePolicy,
         connect: Callable[[], httpx2.AsyncBaseTransport],
         clock: Callable[[], float],
+        random: Callable[[], float],
     ) -> None:
         self.discovery = discovery
         self.fallback = fallback
         self.policy = policy
         self.connect = connect
         self.clock = clock
+        self.random = random
         self.engines: dict[str, Engine] = {}
         self.lookout = Lookout(clock)
         self.fresh_until = NEVER_ASKED
@@ -106,11 +112,24 @@ class Fleet:
 
     def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
         """The engine for a request, of these; the request counts as its own from now on."""
-        url = choice.chosen(key, {engine.url: engine.outstanding for engine in candidates}, self.policy)
+        loads = {engine.url: choice.EngineLoad(engine.outstanding, engine.reported) for engine in candidates}
+        url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=self.random())
         engine = self.engines[url]
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         return engine
+
+    def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
+        """Have a request to the engine ask for its load, if it is time to and the caller has asked for nothing else."""
+        now = self.clock()
+        if load_report.is_due(engine.reported, now, self.policy):
+            engine.reported = load_report.asked(engine.reported, now)
+            headers.setdefault(load_report.REQUEST_HEADER, load_report.FORMAT)
+
+    def take_report(self, engine: Engine, headers: httpx2.Headers) -> None:
+        """Learn from an answer what the engine says of its load."""
+        header = headers.get(load_report.RESPONSE_HEADER)
+        engine.reported = load_report.answered(engine.reported, header, self.clock())
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""

@@ -62,7 +62,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         def connect() -> httpx2.AsyncBaseTransport:
             return httpx2.AsyncHTTPTransport(verify=context, limits=LIMITS)
 
-        self.fleet = Fleet(discovery, base_url, policy=policy, connect=connect, clock=clock)
+        self.fleet = Fleet(discovery, base_url, policy=policy, connect=connect, clock=clock, random=self.random)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer of the engine that was first.
@@ -90,7 +90,10 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         """The engine's answer as soon as it is safe to hand over: whole, or with the first event of a stream."""
         began = self.clock()
         try:
-            response = await engine.transport.handle_async_request(self.addressed(request, engine.url))
+            addressed = self.addressed(request, engine.url)
+            self.fleet.ask_for_report(engine, addressed.headers)
+            response = await engine.transport.handle_async_request(addressed)
+            self.fleet.take_report(engine, response.headers)
             whole = EVENTS not in response.headers.get("content-type", "")
             if whole:
                 response.extensions[INCOMPLETE] = gives_up(await read_whole(response))
