@@ -8,10 +8,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vllm_client.balance import choice, health, load_report
+from vllm_client.balance import choice, health
 from vllm_client.balance.health import HEALTHY, Health
 from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
-from vllm_client.balance.lookout import Lookout
+from vllm_client.balance.timers import Timers
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
 
@@ -58,7 +58,6 @@ class Fleet:
         policy: The settings.
         connect: Makes an engine's transport.
         clock: The time in seconds.
-        random: A number of chance from 0 to 1, another one in each process.
     """
 
     def __init__(
@@ -69,21 +68,19 @@ class Fleet:
         policy: BalancePolicy,
         connect: Callable[[], httpx2.AsyncBaseTransport],
         clock: Callable[[], float],
-        random: Callable[[], float],
     ) -> None:
         self.discovery = discovery
         self.fallback = fallback
         self.policy = policy
         self.connect = connect
         self.clock = clock
-        self.random = random
         self.engines: dict[str, Engine] = {}
-        self.lookout = Lookout(clock)
+        self.timers = Timers(clock)
         self.fresh_until = NEVER_ASKED
         self.asked_at = NEVER_ASKED
         self.failing = False
         self._used = False
-        self._doubted = asyncio.Event()
+        self._soon = asyncio.Event()
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -110,26 +107,14 @@ class Fleet:
         healths = {engine: engine.health for engine in self.present().values()}
         return [engine for engine in health.usable(healths, self.clock()) if engine.url not in tried]
 
-    def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
-        """The engine for a request, of these; the request counts as its own from now on."""
+    def take(self, key: int, candidates: Sequence[Engine], draw: float) -> Engine:
+        """The engine for a request, of these; the request counts as its own from now on. See `choice.by_prefix`."""
         loads = {engine.url: choice.EngineLoad(engine.outstanding, engine.reported) for engine in candidates}
-        url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=self.random())
+        url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=draw)
         engine = self.engines[url]
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         return engine
-
-    def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
-        """Have a request to the engine ask for its load, if it is time to and the caller has asked for nothing else."""
-        now = self.clock()
-        if load_report.is_due(engine.reported, now, self.policy):
-            engine.reported = load_report.asked(engine.reported, now)
-            headers.setdefault(load_report.REQUEST_HEADER, load_report.FORMAT)
-
-    def take_report(self, engine: Engine, headers: httpx2.Headers) -> None:
-        """Learn from an answer what the engine says of its load."""
-        header = headers.get(load_report.RESPONSE_HEADER)
-        engine.reported = load_report.answered(engine.reported, header, self.clock())
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
@@ -152,12 +137,12 @@ class Fleet:
         self.fresh_until = self.clock() + ttl
         await self.update(found.urls or [self.fallback])
 
-    def doubt(self) -> None:
-        """An engine does not do what it is there for: ask discovery as soon as it may be asked again."""
+    def refresh_soon(self) -> None:
+        """An engine has failed, and may be gone: ask discovery as soon as it may be asked again."""
         due = self.asked_at + self.policy.ttl_floor_seconds
         if due < self.fresh_until < float("inf"):
             self.fresh_until = due
-            self._doubted.set()
+            self._soon.set()
 
     async def update(self, urls: Iterable[str]) -> None:
         """Take over the engines that there are now."""
@@ -172,7 +157,7 @@ class Fleet:
         for engine in list(self.engines.values()):
             await self.forget_idle(engine)
         if before != wanted:
-            self.lookout.call_all()
+            self.timers.wake_all()
 
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""
@@ -192,7 +177,7 @@ class Fleet:
             self._keeper = None
         engines, self.engines = list(self.engines.values()), {}
         self.fresh_until = NEVER_ASKED
-        self.lookout.stop()
+        self.timers.stop()
         for engine in engines:
             await engine.transport.aclose()
 
@@ -206,8 +191,8 @@ class Fleet:
                     await self.refresh()
 
     async def _until_stale(self) -> None:
-        """Wait until what is known is out of date; a doubt may bring that forward."""
+        """Wait until what is known is out of date; `refresh_soon` may bring that forward."""
         while (seconds := self.fresh_until - self.clock()) > 0:
-            self._doubted.clear()
+            self._soon.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), seconds)
+                await asyncio.wait_for(self._soon.wait(), seconds)
