@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.demo.extraction import PRODUCTS, extract
+from examples.extraction import PRODUCTS, extract
 from tests.support.echo_roots import ITEM, STAND_IN, EchoRoots, run_script
 from tests.support.models import COMPACT_JSON
 from tests.support.servers import real_server
