@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import json
 import re
 import subprocess
