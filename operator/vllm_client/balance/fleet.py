@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vllm_client.balance import choice, health
 from vllm_client.balance.health import HEALTHY, Health
-from vllm_client.balance.lookout import Lookout
+from vllm_client.balance.timers import Timers
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
 
@@ -72,12 +72,12 @@ class Fleet:
         self.connect = connect
         self.clock = clock
         self.engines: dict[str, Engine] = {}
-        self.lookout = Lookout(clock)
+        self.timers = Timers(clock)
         self.fresh_until = NEVER_ASKED
         self.asked_at = NEVER_ASKED
         self.failing = False
         self._used = False
-        self._doubted = asyncio.Event()
+        self._soon = asyncio.Event()
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -133,12 +133,12 @@ class Fleet:
         self.fresh_until = self.clock() + ttl
         await self.update(found.urls or [self.fallback])
 
-    def doubt(self) -> None:
-        """An engine does not do what it is there for: ask discovery as soon as it may be asked again."""
+    def refresh_soon(self) -> None:
+        """An engine has failed, and may be gone: ask discovery as soon as it may be asked again."""
         due = self.asked_at + self.policy.ttl_floor_seconds
         if due < self.fresh_until < float("inf"):
             self.fresh_until = due
-            self._doubted.set()
+            self._soon.set()
 
     async def update(self, urls: Iterable[str]) -> None:
         """Take over the engines that there are now."""
@@ -153,7 +153,7 @@ class Fleet:
         for engine in list(self.engines.values()):
             await self.forget_idle(engine)
         if before != wanted:
-            self.lookout.call_all()
+            self.timers.wake_all()
 
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""
@@ -173,7 +173,7 @@ class Fleet:
             self._keeper = None
         engines, self.engines = list(self.engines.values()), {}
         self.fresh_until = NEVER_ASKED
-        self.lookout.stop()
+        self.timers.stop()
         for engine in engines:
             await engine.transport.aclose()
 
@@ -187,8 +187,8 @@ class Fleet:
                     await self.refresh()
 
     async def _until_stale(self) -> None:
-        """Wait until what is known is out of date; a doubt may bring that forward."""
+        """Wait until what is known is out of date; `refresh_soon` may bring that forward."""
         while (seconds := self.fresh_until - self.clock()) > 0:
-            self._doubted.clear()
+            self._soon.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), seconds)
+                await asyncio.wait_for(self._soon.wait(), seconds)

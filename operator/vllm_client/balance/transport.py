@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 import httpx2
 
-from vllm_client.balance import budget, choice, health
-from vllm_client.balance.failures import BEGUN, INCOMPLETE, NOBODY_THERE, Verdict, answered, verdict_of
+from vllm_client.balance import choice
+from vllm_client.balance.attempts import AnsweredBadly, AttemptLoop
+from vllm_client.balance.balancer import Balancer
+from vllm_client.balance.failures import BEGUN, INCOMPLETE
 from vllm_client.balance.fleet import Engine, Fleet
-from vllm_client.balance.lead import Lead
-from vllm_client.balance.race import AnsweredBadly
 from vllm_client.finish import StreamEnd, gives_up
 
 if TYPE_CHECKING:
@@ -53,9 +52,6 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
-        self.random = random.SystemRandom().random
-        self.max_retries = max_retries
-        self.budget = budget.full(clock(), policy)
         self.base_path = httpx2.URL(base_url).raw_path.rstrip(b"/")
         context = httpx2.create_ssl_context()
 
@@ -63,6 +59,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             return httpx2.AsyncHTTPTransport(verify=context, limits=LIMITS)
 
         self.fleet = Fleet(discovery, base_url, policy=policy, connect=connect, clock=clock)
+        self.balancer = Balancer(self.fleet, max_retries=max_retries, clock=clock)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer of the engine that was first.
@@ -74,15 +71,14 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         given = request.extensions.get("timeout", {}).get("read")
         deadline = float("inf") if given is None else self.clock() + given
         await self.fleet.ready()
-        policy = self.fleet.policy
-        self.budget = budget.earned(self.budget, self.clock(), policy)
-        key = choice.prefix_key(body, policy.prefix_bytes)
+        self.balancer.earn_retries()
+        key = choice.prefix_key(body, self.fleet.policy.prefix_bytes)
 
         def send(engine: Engine) -> Awaitable[httpx2.Response]:
             return self.send(engine, request)
 
         try:
-            return await Lead(self, send, key=key, deadline=deadline).run()
+            return await AttemptLoop(self.balancer, send, key=key, deadline=deadline).run()
         except AnsweredBadly as end:
             return end.response
 
@@ -102,7 +98,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         else:
             response.extensions[BEGUN] = True
             end = StreamEnd(is_completion=request.url.path.endswith(COMPLETIONS))
-            stream = HandedOver(response, end, closed=partial(self.closed, engine, began))
+            stream = CountedStream(response, end, closed=partial(self.closed, engine, began))
             await stream.fetch_first()
             response.stream = stream
         return response
@@ -117,32 +113,9 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         return Addressed(request, address, host, timeout)
 
     async def closed(self, engine: Engine, began: float, *, broken: bool) -> None:
-        """Learn from a stream that began then and is over, by its end or by the caller."""
-        if broken:
-            self.judge(engine, httpx2.RemoteProtocolError("the stream has no end"), began)
-        else:
-            engine.health = health.succeeded(engine.health, began)
+        """A stream that began then is over, by its end or by the caller."""
+        self.balancer.record_stream(engine, began, broken=broken)
         await self.fleet.release(engine)
-
-    def judge(self, engine: Engine, outcome: httpx2.Response | Exception, began: float) -> Verdict:
-        """Learn from an attempt that began then; what to do with its outcome."""
-        if isinstance(outcome, httpx2.Response):
-            found = verdict_of(outcome)
-            proof = False
-            if found is Verdict.ANSWER:
-                engine.health = answered(engine.health, outcome, began)
-        else:
-            slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
-            found = Verdict.BUSY if slow else Verdict.ERROR
-            proof = isinstance(outcome, NOBODY_THERE)
-        if found is Verdict.BUSY:
-            engine.health = health.abandoned(engine.health)
-        elif found is Verdict.ERROR:
-            engine.health = health.failed(
-                engine.health, proof=proof, now=self.clock(), jitter=self.random(), policy=self.fleet.policy
-            )
-            self.fleet.doubt()
-        return found
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -168,7 +141,7 @@ class Closed(Protocol):
         """`broken` says that it has no end."""
 
 
-class HandedOver(httpx2.AsyncByteStream):
+class CountedStream(httpx2.AsyncByteStream):
     """The body of an engine's answer; the engine owes the answer until it is closed.
 
     Args:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.manager.redaction import without_secrets
+
 if TYPE_CHECKING:
     from vllm_operator.api.conditions import Reason
 
@@ -51,7 +53,8 @@ class Cause:
 
 
 def quoted(text: object) -> str:
-    """A text of somebody else's on one line, without what does not print (colours, for one), cut to 300 characters."""
+    """A text of somebody else's on one line, without secrets and what does not print, cut to 300 characters."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[:_LONGEST_READ])
+    printable = without_secrets(printable)
     flat = " ".join(printable.split())
     return flat if len(flat) <= _LONGEST_QUOTE else f"{flat[: _LONGEST_QUOTE - 3]}..."

@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--seconds", type=float, default=400.0)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: END.set())
+    # A handler that takes the event's lock would wait for itself for ever when a second SIGTERM interrupts it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=end_when_asked, daemon=True).start()
     until = time.monotonic() + options.seconds
     workers = [threading.Thread(target=work, args=(options, until)) for _ in range(options.workers)]
     for worker in workers:
@@ -50,6 +52,12 @@ def main() -> None:
     for worker in workers:
         worker.join()
     sys.stdout.writelines(ENDED)
+
+
+def end_when_asked() -> None:
+    """Wait for SIGTERM, which every thread blocks."""
+    signal.sigwait({signal.SIGTERM})
+    END.set()
 
 
 def work(options: argparse.Namespace, until: float) -> None:

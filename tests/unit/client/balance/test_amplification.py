@@ -10,8 +10,7 @@ import httpx2
 import pytest
 
 from vllm_client import BalancePolicy
-from vllm_client.balance.lead import Lead
-from vllm_client.balance.race import AnsweredBadly
+from vllm_client.balance.attempts import AnsweredBadly, AttemptLoop
 from vllm_client.balance.transport import BalancedTransport
 from vllm_client.discovery import FixedEngines
 
@@ -53,7 +52,9 @@ class Fleet:
     async def ask(self, key: int = 7, seconds: float = WITHIN_SECONDS) -> httpx2.Response:
         """Send one request."""
         await self.transport.fleet.ready()
-        return await Lead(self.transport, self.send, key=key, deadline=self.transport.clock() + seconds).run()
+        return await AttemptLoop(
+            self.transport.balancer, self.send, key=key, deadline=self.transport.clock() + seconds
+        ).run()
 
     async def wait_asked(self, count: int) -> None:
         """Wait until so many requests have reached engines."""

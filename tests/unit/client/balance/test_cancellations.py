@@ -120,7 +120,7 @@ async def test_nothing_is_left_over_whenever_callers_are_cancelled(seed: int, mo
     fleet = transport.fleet
     assert [engine.outstanding for engine in fleet.engines.values()] == [0] * len(fleet.engines)
     assert not any(engine.health.on_trial for engine in fleet.engines.values())
-    assert not fleet.lookout.times
+    assert not fleet.timers.times
     assert engines.open == 0
     await transport.aclose()
     await asyncio.sleep(0)
