@@ -38,7 +38,7 @@ from vllm_client.errors import (
     VLLMError,
     WrongEventLoop,
 )
-from vllm_client.factory import LLMClientFactory, create_llm_client, create_vllm_from_config
+from vllm_client.factory import create_llm_client, create_vllm_from_config
 from vllm_client.monitoring import (
     EndpointStatistics,
     ErrorEvent,
@@ -52,6 +52,7 @@ from vllm_client.monitoring import (
     monitor_performance,
 )
 from vllm_client.protocol import LLMClient
+from vllm_client.providers import LLMClientFactory, get_available_providers
 from vllm_client.router import BestModel, ModelRouter, RoutedClient, get_best_model
 from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
 from vllm_client.sync import SyncVLLMClient
@@ -124,6 +125,7 @@ __all__ = [
     "check_vllm_availability",
     "create_llm_client",
     "create_vllm_from_config",
+    "get_available_providers",
     "get_best_model",
     "monitor_performance",
     "run_batch",

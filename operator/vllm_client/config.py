@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_API_KEY = "dummy-key"
 """Sent to engines that ask for none; the OpenAI client insists on sending one."""
 LOCAL = "local"
+LOCAL_URL = "http://localhost:8000"
 LOCAL_LIMITS = (60.0, 3)
 CLOUD_LIMITS = (120.0, 5)
 """Timeout and retries of engines behind a network."""
@@ -86,11 +87,9 @@ def read_config(
         ConfigurationError: Something is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    found = with_environment(known_values(given_settings(given, environ)), environ)
-    local = str(found.get("deployment_type") or LOCAL).lower() == LOCAL
-    urls = texts(found.get("base_url"))
-    if not urls and local:
-        urls = (f"http://{found.get('host') or 'localhost'}:{found.get('port') or 8000}",)
+    found = with_environment(with_local_url(known_values(given_settings(given, environ))), environ)
+    local = is_local(found)
+    urls = texts(found.get("base_url")) or ((LOCAL_URL,) if local else ())
     sources = texts(found.get("discovery"))
     names = [text for text in sources if not is_url(text)]
     timeout, retries = LOCAL_LIMITS if local else CLOUD_LIMITS
@@ -125,6 +124,22 @@ def provider_of(given: Mapping[str, object]) -> str:
     part = given.get("llm")
     named = part.get("provider") if isinstance(part, Mapping) else given.get("provider")
     return str(named or "")
+
+
+def is_local(values: Mapping[str, object]) -> bool:
+    """Whether the settings are of an engine on this machine, or one that is as near."""
+    return str(values.get("deployment_type") or LOCAL).lower() == LOCAL
+
+
+def with_local_url(values: dict[str, object]) -> dict[str, object]:
+    """The settings, the host and the port of a local engine put together to its base URL where that is missing.
+
+    So what a configuration says of where the engine is goes before the environment, by whatever keys it says it.
+    """
+    host, port = values.get("host"), values.get("port")
+    if values.get("base_url") or not (host or port) or not is_local(values):
+        return values
+    return {**values, "base_url": f"http://{host or 'localhost'}:{port or 8000}"}
 
 
 def with_environment(values: dict[str, object], environ: Mapping[str, str]) -> dict[str, object]:

@@ -80,7 +80,7 @@ def api_key(text: str) -> str:
         what = (
             "was not filled in" if _UNFILLED_KEY.match(key) else "holds what no HTTP header can, such as a line break"
         )
-        advice = f"Set {VARIABLES['api_key']} to the model's key: envFrom of Secret NAME-binding"
+        advice = f"Set {VARIABLES['api_key']} to the model's key: secretKeyRef of Secret NAME-binding"
         raise ConfigurationError(f"the API key {what}", variable=VARIABLES["api_key"], advice=advice)
     return key
 

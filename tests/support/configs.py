@@ -7,11 +7,13 @@ model.safetensors.index.json on the hub.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.paths import REPOSITORY
-from vllm_operator.fit.architecture import Model
 from vllm_operator.fit.config import read_model
+
+if TYPE_CHECKING:
+    from vllm_operator.fit.architecture import Model
 
 FOLDER = REPOSITORY / "tests" / "data" / "fit"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))

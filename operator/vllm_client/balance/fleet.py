@@ -13,6 +13,7 @@ import httpx2
 from vllm_client.balance import choice, health
 from vllm_client.balance.failures import NEVER, TransportClosed
 from vllm_client.balance.health import HEALTHY, Health
+from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
 from vllm_client.balance.timers import Timers
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
@@ -37,6 +38,7 @@ class Engine:
         transport: Its connections.
         outstanding: Requests that it has not answered to the end.
         health: What came of earlier ones.
+        reported: What it said of its load.
         absent_since: When discovery was first without it; None while it is there.
     """
 
@@ -44,6 +46,7 @@ class Engine:
     transport: httpx2.AsyncBaseTransport
     outstanding: int = 0
     health: Health = field(default=HEALTHY)
+    reported: Reported = field(default=NOTHING_KNOWN)
     absent_since: float | None = None
 
 
@@ -87,7 +90,7 @@ class Fleet:
         """Have engines to choose from; ask discovery only where what it said is out of date.
 
         Raises:
-            httpx2.ConnectTimeout: Discovery has not answered by the deadline.
+            httpx2.PoolTimeout: Discovery has not answered by the deadline.
             TransportClosed: There are no engines any more.
         """
         self._used = True
@@ -111,9 +114,10 @@ class Fleet:
         present = [engine for engine in self.engines.values() if engine.absent_since is None]
         return [engine for engine in health.usable(present, self.clock()) if engine.url not in tried]
 
-    def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
-        """The engine for a request, of these; the request counts as its own from now on."""
-        url = choice.chosen(key, {engine.url: engine.outstanding for engine in candidates}, self.policy)
+    def take(self, key: int, candidates: Sequence[Engine], draw: float) -> Engine:
+        """The engine for a request, of these; the request counts as its own from now on. See `choice.by_prefix`."""
+        loads = {engine.url: choice.EngineLoad(engine.outstanding, engine.reported) for engine in candidates}
+        url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=draw)
         engine = self.engines[url]
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
@@ -123,7 +127,7 @@ class Fleet:
         """Wait for discovery. It is asked once for all who wait, and goes on when one of them has no more time.
 
         Raises:
-            httpx2.ConnectTimeout: It has not answered by the deadline.
+            httpx2.PoolTimeout: It has not answered by the deadline.
             TransportClosed: The client was closed meanwhile.
         """
         task = self._refreshing
@@ -133,7 +137,7 @@ class Fleet:
         if self.closed:
             raise TransportClosed("the client was closed while discovery was asked for engines")
         if not task.done():
-            raise httpx2.ConnectTimeout("discovery has not said in time where the engines are")
+            raise httpx2.PoolTimeout("discovery has not said in time where the engines are")
         task.result()
 
     async def refresh(self) -> None:

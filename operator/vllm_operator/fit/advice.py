@@ -71,8 +71,10 @@ def smallest_tensor(
     return None
 
 
-def on_cards(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None = None) -> list[OnCard]:
-    """The spec on each of the common cards.
+def on_cards(
+    model: Model, settings: EngineSettings, profile: str, checkpoint: Checkpoint | None = None
+) -> list[OnCard]:
+    """The spec on each of the common cards of a profile.
 
     Raises:
         NotEstimable: as `estimate`.
@@ -84,6 +86,7 @@ def on_cards(model: Model, settings: EngineSettings, checkpoint: Checkpoint | No
             smallest_tensor=smallest_tensor(model, settings, card, checkpoint),
         )
         for card in CARDS
+        if card.profile == profile
     ]
 
 

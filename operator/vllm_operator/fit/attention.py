@@ -24,13 +24,18 @@ _EVERY_NTH: Final = {"gemma3_text": 6, "gemma3": 6, "cohere2": 4}
 _INDEX_QUANTIZATION: Final = 128
 
 
-def refuse_states(fields: Fields) -> None:
-    """Refuse models with layers that keep a state for each sequence instead of a KV cache.
+def refuse_other_caches(fields: Fields) -> None:
+    """Refuse models with layers that keep something else than keys and values of their own tokens.
 
     Raises:
-        NotEstimable: vLLM sizes their pages by that state (HybridAttentionMambaModelConfig), which is not computed
-        here.
+        NotEstimable: they keep a state for each sequence, by which vLLM sizes all pages (MambaSpec and
+            HybridAttentionMambaModelConfig), compressed tokens, or what an encoder has read (CrossAttentionSpec).
     """
+    if fields.get("is_encoder_decoder"):
+        raise NotEstimable(
+            "config.json: is_encoder_decoder: the cache of what the encoder has read is not estimated: vLLM prints `KV "
+            "cache size` when it starts"
+        )
     kinds = {kind for kind in fields.texts("layer_types") if any(part in kind for part in _WITHOUT_CACHE_TYPES)}
     told = sorted(kinds) or [name for name in _STATE_FIELDS if fields.get(name)]
     if told:

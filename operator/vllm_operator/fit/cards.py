@@ -17,6 +17,8 @@ class Card:
     """What torch.cuda.mem_get_info says is there in all."""
     sold_gib: int
     """The size under which it is sold."""
+    profile: str = "nvidia"
+    """`spec.accelerator.profile` for it."""
     source: str
     """Where the memory was read, or what says it."""
 
@@ -26,8 +28,8 @@ class Card:
         return self.name.startswith("A100")
 
 
-def _card(name: str, gib: float, sold_gib: int, source: str) -> Card:
-    return Card(name=name, memory_bytes=int(gib * GIB), sold_gib=sold_gib, source=source)
+def _card(name: str, gib: float, sold_gib: int, source: str, profile: str = "nvidia") -> Card:
+    return Card(name=name, memory_bytes=int(gib * GIB), sold_gib=sold_gib, profile=profile, source=source)
 
 
 _OUT_OF_MEMORY: Final = "`total capacity of ...` in public reports of torch.OutOfMemoryError; the smallest of several"
@@ -42,7 +44,7 @@ CARDS: Final = (
     _card("H100", 79.18, 80, "vLLM's own log in llm-d-benchmark, config_explorer/empirical-vllm-memory-results.md"),
     _card("H200", 139.72, 141, _OUT_OF_MEMORY),
     _card("B200", 178.35, 180, f"{_OUT_OF_MEMORY}; sold as 180 and as 192 GB"),
-    _card("MI300X", 191.69, 192, f"{_OUT_OF_MEMORY}; 191.98 without a reserve of the driver"),
+    _card("MI300X", 191.69, 192, f"{_OUT_OF_MEMORY}; 191.98 without a reserve of the driver", "amd"),
 )
 
 

@@ -74,7 +74,7 @@ def read_model(config: Mapping[str, Any]) -> Model:
         NotEstimable: it is none, or describes a model that the estimate does not know.
     """
     model_type, fields = _text_part(config)
-    attention.refuse_states(fields)
+    attention.refuse_other_caches(fields)
     count = fields.number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     if count > _MOST_LAYERS:
         raise NotEstimable(f"config.json: {count} layers are more than any model has")
@@ -163,7 +163,7 @@ def _vocabulary_tensor(fields: Fields, name: str) -> Tensor:
 def _encoder(config: Mapping[str, Any], name: str) -> Iterator[Tensor]:
     """An encoder of images as a plain transformer: 4 matrices of attention and 2 of the MLP a layer (CLIP, SigLIP)."""
     part = Fields(fields_of(config, name), {})
-    hidden = part.optional("hidden_size", "embed_dim")
+    hidden = part.optional("embed_dim", "hidden_size")
     inner = part.optional("intermediate_size") or 4 * (hidden or 0)
     layers = part.optional("num_hidden_layers", "depth")
     if hidden and layers:

@@ -93,6 +93,7 @@ class _Rooms:
     settings: EngineSettings
     card: Card | None
     needed: Overhead
+    adapters: int
 
     @property
     def budget(self) -> int | None:
@@ -139,35 +140,40 @@ def estimate(
     batch = batch_of(settings, card)
     needed = overhead(model, settings, batch)
     plan = cache_plan(model, settings, batch.in_flight_tokens)
-    rooms = _Rooms(settings=settings, card=card, needed=needed)
+    rooms = _Rooms(settings=settings, card=card, needed=needed, adapters=adapter_bytes(model, settings))
     found = _stages(model, rooms, plan, checkpoint)
     fullest = min(found, key=lambda stage: _blocks(stage.room, stage) if stage.room is not None else -stage.weights)
     length = _length(model, settings, plan, fullest)
-    blocks = max(0, _blocks(fullest.room, fullest)) if fullest.room is not None and fullest.block else None
-    per_sequence = plan.sequence_blocks(length)
-    verdict = _verdict(fullest, per_sequence, known=card is not None)
+    made = _of_stage(rooms, fullest, plan.sequence_blocks(length), length)
+    notes = tuple(_notes(model, settings, checkpoint, batch))
+    return replace(made, sentence=_sentence(made), notes=notes)
+
+
+def _of_stage(rooms: _Rooms, stage: _Stage, per_sequence: int, length: int) -> Estimate:
+    """The estimate by the fullest stage, of which a sequence takes so many blocks."""
+    settings, card, needed = rooms.settings, rooms.card, rooms.needed
+    blocks = max(0, _blocks(stage.room, stage)) if stage.room is not None and stage.block else None
     sequences = None if blocks is None or not per_sequence else blocks / per_sequence
-    made = Estimate(
+    return Estimate(
         gpus=settings.gpus,
         card=card.name if card else "",
         memory=card.memory_bytes if card else None,
         budget=rooms.budget,
-        weights=fullest.weights,
-        adapters=adapter_bytes(model, settings),
+        weights=stage.weights,
+        adapters=rooms.adapters,
         activations=needed.activations,
         not_pytorch=needed.not_pytorch,
         graphs=needed.graphs,
-        kv_cache=fullest.room,
-        kv_token=fullest.token,
-        kv_sequence=per_sequence * fullest.block,
+        kv_cache=stage.room,
+        kv_token=stage.token,
+        kv_sequence=per_sequence * stage.block,
         max_model_len=length,
         tokens=None if sequences is None else int(sequences * length),
         sequences=sequences,
-        verdict=verdict,
+        verdict=_verdict(stage, per_sequence, known=card is not None),
         sentence="",
-        notes=tuple(_notes(model, settings, checkpoint, batch)),
+        notes=(),
     )
-    return replace(made, sentence=_sentence(made))
 
 
 def longest_length(model: Model, settings: EngineSettings, card: Card, checkpoint: Checkpoint | None = None) -> int:
@@ -181,11 +187,17 @@ def longest_length(model: Model, settings: EngineSettings, card: Card, checkpoin
 
 
 def _check(model: Model, settings: EngineSettings) -> None:
-    """Refuse what vLLM refuses before it loads anything (ModelConfig.verify_with_parallel_config)."""
+    """Refuse what vLLM refuses (ModelConfig.verify_with_parallel_config, QKVParallelLinear)."""
     if model.attention_heads % settings.tensor:
         raise NotEstimable(
             f"spec.parallelism.tensor is {settings.tensor}, and vLLM wants a divisor of the model's "
             f"{model.attention_heads} attention heads"
+        )
+    fewer, more = sorted((model.kv_heads, settings.tensor))
+    if more % fewer:
+        raise NotEstimable(
+            f"spec.parallelism.tensor is {settings.tensor}, and vLLM cannot spread the model's {model.kv_heads} KV "
+            "heads over it: one has to be a multiple of the other"
         )
     if settings.pipeline > len(model.layers):
         raise NotEstimable(
@@ -195,13 +207,12 @@ def _check(model: Model, settings: EngineSettings) -> None:
 
 def _stages(model: Model, rooms: _Rooms, plan: CachePlan, checkpoint: Checkpoint | None) -> list[_Stage]:
     settings = rooms.settings
-    adapters = adapter_bytes(model, settings)
     found, first = [], 0
     weights = stage_weights(model, settings, checkpoint)
     for held, layers in zip(weights, stages_of(model, settings), strict=True):
         last = first + len(layers)
         token = sum(layer_token_bytes(layer.cache, model, settings) for layer in layers if layer.cache)
-        room, most = rooms.beside(held + adapters)
+        room, most = rooms.beside(held + rooms.adapters)
         found.append(_Stage(weights=held, block=plan.block_bytes(first, last), token=token, room=room, most_room=most))
         first = last
     return found

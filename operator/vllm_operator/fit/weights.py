@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.errors import NotEstimable
 from vllm_operator.fit.architecture import dtype_bytes
 from vllm_operator.fit.quantization import ONLINE
+from vllm_operator.fit.tensors import Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,11 +68,12 @@ def checkpoint_bytes(model: Model, *, drafts: bool = True, own_head: bool | None
     return sum(_bytes(tensor, dtype_bytes(model.dtype), model.quantization) for tensor in tensors)
 
 
-def stage_weights(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None) -> list[int]:
+@functools.lru_cache(maxsize=64)
+def stage_weights(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None) -> tuple[int, ...]:
     """Bytes of weights on the fullest GPU of each pipeline stage, offloading taken off.
 
     Each tensor's part is that of `Tensor.share`; the first stage has the embeddings and the last one the output layer,
-    which is a copy of them where they are tied (LlamaModel of vLLM). With a checkpoint the sum is scaled to its size.
+    a copy of them where they are tied (LlamaModel of vLLM). With a checkpoint the sum is scaled to its size.
     Latent attention keeps kv_b_proj a second time, taken apart and in the type of the activations
     (process_weights_after_loading of vLLM's mla_attention.py). spec.engine.cpuOffloadGB takes from the layers only
     (vLLM's offloader/uva.py).
@@ -84,7 +87,7 @@ def stage_weights(model: Model, settings: EngineSettings, checkpoint: Checkpoint
         inside = _shares(tensors, model, settings, width, quantization) * scale + _absorbed(tensors, settings, width)
         edge = _shares(_edge(model, stage, len(stages)), model, settings, width, None) * scale
         found.append(math.ceil(edge + max(Fraction(0), inside - settings.cpu_offload_bytes)))
-    return found
+    return tuple(found)
 
 
 def scale_note(model: Model, checkpoint: Checkpoint | None) -> str:
@@ -93,8 +96,8 @@ def scale_note(model: Model, checkpoint: Checkpoint | None) -> str:
     if checkpoint is None or abs(scale - 1) <= _MOST_DOUBT:
         return ""
     return (
-        f"{checkpoint.source} holds {float(scale):.2f} times what config.json accounts for: the files are believed, and "
-        "how tensors are spread over several GPUs is uncertain"
+        f"{checkpoint.source} holds {float(scale):.2f} times what config.json accounts for: the files are believed, "
+        "and how tensors are spread over several GPUs is uncertain"
     )
 
 
@@ -111,14 +114,20 @@ def adapter_bytes(model: Model, settings: EngineSettings) -> int:
     for layer in max(stages_of(model, settings), key=len):
         for tensor in layer.tensors:
             if tensor.linear:
-                share = tensor.share(settings, model.kv_heads)
-                by_inputs = tensor.name.endswith(("o_proj", "down_proj"))
-                inputs = tensor.columns * (share if by_inputs else 1)
-                outputs = tensor.rows * (1 if by_inputs else share)
-                numbers += tensor.copies * (inputs + outputs)
+                numbers += _pair(tensor, settings, model.kv_heads)
     for tensor in (*model.embeddings[:1], *model.head):
         numbers += tensor.rows * tensor.share(settings, model.kv_heads) + tensor.columns
     return math.ceil(numbers * settings.adapters * settings.adapter_rank * _LORA_BYTES)
+
+
+def _pair(tensor: Tensor, settings: EngineSettings, kv_heads: int) -> Fraction:
+    """Inputs and outputs of a linear layer that one GPU has adapters for."""
+    share = tensor.share(settings, kv_heads)
+    if tensor.split is Split.EXPERTS and settings.expert:
+        return tensor.copies * share * (tensor.columns + tensor.rows)
+    if tensor.name.endswith(("o_proj", "down_proj")):  # cut by inputs
+        return tensor.copies * (tensor.columns * share + tensor.rows)
+    return tensor.copies * (tensor.columns + tensor.rows * share)
 
 
 def stages_of(model: Model, settings: EngineSettings) -> list[tuple[Layer, ...]]:

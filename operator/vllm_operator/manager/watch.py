@@ -402,9 +402,19 @@ class Watch:
             ranks=ranks,
             timeline=self._parts.timeline.entries,
             excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
+            diagnosis=self._recognized(self._parts.log.diagnosis) if troubled else None,
+            symptoms=tuple(self._recognized(lambda: self._parts.log.symptoms(time.monotonic())) or ()),
             trouble=self._trouble(),
             counts=self._counts,
         )
+
+    def _recognized(self, work: Callable[[], Any]) -> Any:
+        """What a known failure is; None where that fails, which is trouble to be told and nothing to judge by."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 # what explains an engine must not decide about it
+            self._others["signatures"] = f"failures are not recognized: {error!r}"
+            return None
 
     def _trouble(self) -> str:
         # other threads add to both

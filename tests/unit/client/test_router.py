@@ -151,17 +151,32 @@ async def test_other_errors_are_raised_and_no_other_model_is_asked(
 
 
 async def test_a_model_that_takes_too_long_is_left_for_the_next_one_and_stays_the_best(
-    both: dict[str, Any], engine: EngineServer
+    both: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def answer(client: VLLMClient, prompt: str, **_: Any) -> str:
+        if client.model_name == "tiny":
+            await asyncio.Event().wait()
+        return f"{client.model_name} heard: {prompt}"
+
+    for method in ("complete", "completion", "parse"):
+        monkeypatch.setattr(VLLMClient, method, answer)
     router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
-    engine.faults(hang_engine=True)
-    async with router.client({**SOON, "timeout": 0.3}, deadline_seconds=60) as llm:
+    async with router.client({"timeout": 0.05}, deadline_seconds=600) as llm:
         assert await llm.complete("hello") == "spare heard: hello"
-        assert (await llm.completion("hello")).text.strip() == "spare heard: hello"
-        assert await llm.using(lambda client: client.complete("hello")) == "spare heard: hello"
+        assert str(await llm.completion("hello")) == "spare heard: hello"
         assert router.best().name == "tiny", "one long answer says nothing of other requests"
-    async with router.client({**SOON, "timeout": 60}, deadline_seconds=120) as llm:
-        assert await llm.complete("hello", timeout=0.3) == "spare heard: hello"
+    async with router.client({"timeout": 300}, deadline_seconds=600) as llm:
+        assert await llm.complete("hello", timeout=0.05) == "spare heard: hello"
+
+
+async def test_what_the_clients_own_timeout_ends_falls_back_too(both: dict[str, Any]) -> None:
+    async def ask(client: VLLMClient) -> str:
+        if client.model_name == "tiny":
+            raise TimedOut("no answer within 60 s")
+        return await client.complete("hello")
+
+    async with ModelRouter.from_catalog(both, api_keys={"tiny": KEY}).client() as llm:
+        assert await llm.using(ask) == "spare heard: hello"
 
 
 async def test_the_deadline_bounds_all_models_together(both: dict[str, Any], engine: EngineServer) -> None:

@@ -34,7 +34,7 @@ def test_tensors_that_the_index_has_elsewhere_do_not_count_twice() -> None:
     index = read_index(json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}))
     headers = [("1.safetensors", header(a=8, b=16)), ("2.safetensors", header(b=16))]
     found = checkpoint_of(headers, index, "files")
-    assert (found.total_bytes, found.names, found.float_bytes) == (24, {"a", "b"}, 2)
+    assert (found.total_bytes, set(found.names), found.float_bytes) == (24, {"a", "b"}, 2)
 
 
 def test_without_an_index_all_tensors_count() -> None:
@@ -56,7 +56,7 @@ def test_what_is_no_safetensors_file_is_refused(beginning: bytes, told: str) -> 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"a": {"data_offsets": [1]}}', b'{"a": 1}', b"\xff\xfe"])
 def test_a_header_that_is_none_is_refused(text: bytes) -> None:
-    with pytest.raises(NotEstimable, match="model.safetensors"):
+    with pytest.raises(NotEstimable, match=r"model\.safetensors"):
         checkpoint_of([("model.safetensors", text)], None, "files")
 
 

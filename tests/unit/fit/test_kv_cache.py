@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.configs import known, tiny
 from vllm_operator.errors import NotEstimable
-from vllm_operator.fit.architecture import Model
 from vllm_operator.fit.kv_cache import cache_plan, layer_token_bytes
 from vllm_operator.fit.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from vllm_operator.fit.architecture import Model
 
 ONE = EngineSettings()
 
@@ -63,7 +66,7 @@ def test_a_checkpoint_with_an_8_bit_cache_has_one_unless_the_spec_says_else() ->
 
 
 def test_a_type_that_is_not_known_is_refused_with_its_field() -> None:
-    with pytest.raises(NotEstimable, match="spec.engine.kvCacheDtype turboquant_k8v4 is not one"):
+    with pytest.raises(NotEstimable, match=r"spec\.engine.kvCacheDtype turboquant_k8v4 is not one"):
         token_bytes(tiny(), replace(ONE, kv_cache_dtype="turboquant_k8v4"))
 
 

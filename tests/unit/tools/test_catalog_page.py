@@ -98,7 +98,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 async def test_the_programs_run(position: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = blocks("python")[position]
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
     program = compile(text, "docs/catalog.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     running = eval(program, {})  # noqa: S307 # the page's own program; eval returns what is to be awaited
     if running is not None:

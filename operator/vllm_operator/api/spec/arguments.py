@@ -55,7 +55,8 @@ entrypoints/cli/serve.py). The rest of them changes what the engine says or logs
 """
 
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")
-"""With 0 the engine starts no HTTP server, as with `--headless`; any other number is right."""
+"""With 0 the engine starts no HTTP server, as with `--headless`; any other number is right. Specs that were applied
+before spec.engine.apiServerCount was there may hold them."""
 
 REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--device": ("0.10.0", "set spec.accelerator.profile"),
@@ -73,8 +74,8 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--num-speculative-tokens": ("0.8.3", "set spec.engine.speculativeDecoding"),
     "--override-pooler-config": ("0.12.0", "use --pooler-config"),
     "--preemption-mode": ("0.11.0", "leave it out"),
-    "--rope-scaling": ("0.11.1", "use --hf-overrides"),
-    "--rope-theta": ("0.11.1", "use --hf-overrides"),
+    "--rope-scaling": ("0.11.1", "set spec.model.hfOverrides"),
+    "--rope-theta": ("0.11.1", "set spec.model.hfOverrides"),
     "--scheduler-delay-factor": ("0.11.0", "leave it out"),
     "--speculative-model": ("0.8.3", "set spec.engine.speculativeDecoding"),
     "--swap-space": ("0.18.0", "leave it out, or set spec.engine.kvOffloading"),

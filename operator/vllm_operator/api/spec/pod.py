@@ -115,6 +115,16 @@ class Pod(Model):
     container_security_context: SecurityContext | None = Field(
         default=None, description="Rights of the engine's container."
     )
+    host_network: bool | None = Field(
+        default=None,
+        description="Run the pods in the network of their nodes, as some fast interconnects need. A node then holds "
+        "one engine of the model, and each model there needs an engine.port and a gates.port of its own.",
+    )
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
+        default=None,
+        description="How long a pod that is told to end may take before it is killed. Default: the sum of "
+        "engine.shutdownDelaySeconds, engine.shutdownTimeoutSeconds and 10. Give more to sidecars that end slowly.",
+    )
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
         default=None, description="Further volumes, as in a pod.", json_schema_extra=MAP_BY_NAME
     )

@@ -13,7 +13,7 @@ from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
 from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
-from vllm_operator.api.spec.engine import Engine
+from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS, EXIT_MARGIN_SECONDS, Engine
 from vllm_operator.api.spec.lora import Lora
 from vllm_operator.api.spec.model import ModelSource
 from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
@@ -32,11 +32,18 @@ _RESOURCE: Final = (
     f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
 )
 
+_SHUTDOWN_SECONDS: Final = (
+    "(has(self.engine.shutdownDelaySeconds) ? self.engine.shutdownDelaySeconds : "
+    f"{DEFAULT_SHUTDOWN_DELAY_SECONDS}) + self.engine.shutdownTimeoutSeconds + {EXIT_MARGIN_SECONDS}"
+)
+
 _RULES: Final = (
     Rule(
-        f"!has(self.accelerator.count) || self.accelerator.count == 0 || self.accelerator.count == {_DEVICES}",
+        "!has(self.accelerator.count) || self.accelerator.count == 0 || has(self.accelerator.resource)"
+        f" || self.accelerator.count == {_DEVICES}",
         "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0 for devices that come "
-        "another way): leave it out, and it follows",
+        "another way): leave it out, and it follows. A resource that is counted otherwise is named by "
+        "spec.accelerator.resource",
         field_path=".accelerator.count",
     ),
     Rule(
@@ -72,6 +79,18 @@ _RULES: Final = (
         "self.gates.port != self.engine.port",
         "spec.gates.port must differ from spec.engine.port: the manager and the server both listen in the pod",
         field_path=".gates.port",
+    ),
+    Rule(
+        "!has(self.service.targetPort) || self.service.targetPort != self.gates.port",
+        "spec.service.targetPort must differ from spec.gates.port: the manager answers there, and no request",
+        field_path=".service.targetPort",
+    ),
+    Rule(
+        "!has(self.pod.terminationGracePeriodSeconds)"
+        f" || self.pod.terminationGracePeriodSeconds >= {_SHUTDOWN_SECONDS}",
+        "spec.pod.terminationGracePeriodSeconds must be at least the sum of spec.engine.shutdownDelaySeconds (5), "
+        f"spec.engine.shutdownTimeoutSeconds (30) and {EXIT_MARGIN_SECONDS}: the pod is killed while it still serves",
+        field_path=".pod.terminationGracePeriodSeconds",
     ),
     Rule(
         "!has(self.lora) || !has(self.model.runner) || self.model.runner != 'pooling'",

@@ -77,7 +77,7 @@ def estimates(
     Exit codes: 0, 1 if one of them does not fit, 2 if it cannot be told.
     """
     try:
-        models = read(filenames, namespace, sys.stdin, lambda line: typer.echo(f"note: {line}", err=True))
+        models = _models(filenames, namespace, config)
         reports = [report(model, config, _card(card, model), Kubectl(model.namespace, context)) for model in models]
     except (RefusedError, NotEstimable) as error:
         for line in error.args:
@@ -86,6 +86,13 @@ def estimates(
     typer.echo(_printed(reports, output), nl=False)
     if any(one.estimate.verdict is Verdict.DOES_NOT_FIT for one in reports):
         raise typer.Exit(_DOES_NOT_FIT)
+
+
+def _models(filenames: list[str], namespace: str, config: str) -> list[VLLMModel]:
+    models = read(filenames, namespace, sys.stdin, lambda line: typer.echo(f"note: {line}", err=True))
+    if config and len(models) > 1:
+        raise NotEstimable(f"--config describes one model, and the files hold {len(models)}: name one file at a time")
+    return models
 
 
 def report(resource: VLLMModel, config: str, card: Card | None, kubectl: Kubectl) -> Report:
@@ -105,7 +112,7 @@ def report(resource: VLLMModel, config: str, card: Card | None, kubectl: Kubectl
         weights_from=checkpoint.source if checkpoint else "parameters counted from config.json",
         estimate=estimate(model, settings, card, checkpoint),
         suggestions=suggestions(model, settings, card, checkpoint) if card else [],
-        cards=on_cards(model, settings, checkpoint) if resource.spec.accelerator.profile != "cpu" else [],
+        cards=on_cards(model, settings, resource.spec.accelerator.profile, checkpoint),
     )
 
 

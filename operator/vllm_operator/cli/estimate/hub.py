@@ -46,12 +46,15 @@ def from_hub(name: str, revision: str | None) -> tuple[str, Checkpoint | None]:
 
 
 def _checkpoint(hub: ModuleType, name: str, revision: str | None) -> Checkpoint | None:
-    source = f"{_INDEX} of {name}"
+    """The size of the weights: of several files by their index, of a single one by its header."""
     try:
-        index = read_index(Path(hub.hf_hub_download(name, _INDEX, revision=revision)).read_text(encoding="utf-8"))
-        return checkpoint_of_index(index, source)
+        index = Path(hub.hf_hub_download(name, _INDEX, revision=revision)).read_text(encoding="utf-8")
     except hub.errors.EntryNotFoundError:
-        pass
+        return _single(hub, name, revision)
+    return checkpoint_of_index(read_index(index), f"{_INDEX} of {name}")
+
+
+def _single(hub: ModuleType, name: str, revision: str | None) -> Checkpoint | None:
     try:
         found = hub.HfApi().parse_safetensors_file_metadata(name, _SINGLE, revision=revision)
     except (hub.errors.EntryNotFoundError, hub.errors.SafetensorsParsingError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.cluster.paths import REPOSITORY
 from tests.support.configs import TINY, config, published_bytes
 from tests.support.fake_hub import FakeHub, fake_hub
 from vllm_operator.cli.main import app
+from vllm_operator.fit.cards import CARDS
+from vllm_operator.fit.settings import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +63,9 @@ def test_a_model_that_fits_is_told_in_parts_with_the_common_cards(folder: Path) 
     assert first == f"default/mine: Qwen2ForCausalLM of {folder} on 1 x A10"
     assert second.startswith("Fits: weights 14.19 and ")
     assert "weights        14.19      model.safetensors.index.json" in result.stdout
-    for card in ("L4", "RTX 4090", "A100 80GB", "MI300X"):
+    for card in ("L4", "RTX 4090", "A100 80GB", "B200"):
         assert f"\n{card} " in result.stdout
+    assert "MI300X" not in result.stdout  # of another profile
 
 
 def test_a_model_that_does_not_fit_ends_with_1_and_says_what_would(folder: Path) -> None:
@@ -144,6 +148,12 @@ def kubectl(folder: Path, answer: str, code: int = 0) -> dict[str, str]:
     return {"KUBECTL": str(program)}
 
 
+def test_one_config_for_several_models_is_refused(folder: Path) -> None:
+    result = estimate("-f", "-", "--config", str(folder), given=f"{resource()}---\n{resource()}")
+    assert result.exit_code == 2
+    assert "--config describes one model, and the files hold 2" in result.stderr
+
+
 def test_a_config_map_is_read_with_the_users_own_kubectl(tmp_path: Path) -> None:
     data = {"config.json": json.dumps(TINY), "model.safetensors.index.json": '{"metadata": {"total_size": 1640448}}'}
     env = kubectl(tmp_path, json.dumps({"data": data}))
@@ -171,6 +181,18 @@ def test_samples_fit_into_the_cards_that_they_name(tmp_path: Path, sample: str) 
     result = estimate("-f", str(SAMPLES / f"{sample}.yaml"), "--config", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert "DoesNotFit" not in result.stdout.splitlines()[1]
+
+
+def test_the_page_shows_what_the_command_prints_and_the_cards_that_it_knows(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "fit.md").read_text(encoding="utf-8")
+    [given] = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    [shown] = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    name = "meta-llama/Llama-3.1-8B-Instruct"
+    (tmp_path / "config.json").write_text(json.dumps(config("llama-3.1-8b-instruct")))
+    printed = estimate("-f", "-", "--config", str(tmp_path), given=given).stdout.replace(str(tmp_path), name)
+    assert printed.replace("parameters counted from config.json", f"model.safetensors.index.json of {name}") == shown
+    for card in CARDS:
+        assert f"| {card.name} | {card.memory_bytes / GIB:.2f} |" in page
 
 
 # ------------------------------------------------------------------------------------------------------------- the hub
