@@ -27,6 +27,8 @@ from vllm_client import (
     VLLMError,
     check_vllm_availability,
 )
+from vllm_client.balance import load_report
+from vllm_client.balance.load_report import LoadReport
 from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -186,6 +188,41 @@ async def test_a_stream_that_is_left_frees_its_place(server: EngineServer, llm: 
     assert await anext(pieces)
     await pieces.aclose()
     assert await asyncio.to_thread(idle, server)
+
+
+ASKING = {load_report.REQUEST_HEADER: load_report.FORMAT}
+
+
+def load_told(server: EngineServer, path: str, **fields: Any) -> str | None:
+    """What the engine says of its load with an answer to this, if anything."""
+    prompt = {"messages": [{"role": "user", "content": "ab"}]} if "chat" in path else {"prompt": "ab"}
+    body = {"model": "tiny", "max_tokens": 1, **prompt, **fields}
+    answer = server.request("POST", path, body, headers=ASKING, timeout=60)
+    assert answer.status == 200
+    return answer.headers.get(load_report.RESPONSE_HEADER)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_who_asks_is_told_the_engines_load_with_a_whole_answer_and_never_with_a_stream(
+    server: EngineServer, path: str
+) -> None:
+    assert idle(server)
+    assert load_report.read_report(load_told(server, path) or "") == LoadReport(0.0, 0.0)
+    assert load_told(server, path, stream=True) is None
+    assert load_report.RESPONSE_HEADER not in server.complete().headers
+
+
+async def test_an_engine_that_is_full_says_how_many_wait_and_how_much_of_its_cache_is_in_use(
+    server: EngineServer,
+) -> None:
+    def told() -> LoadReport | None:
+        return load_report.read_report(load_told(server, "/v1/completions", max_tokens=300, ignore_eos=True) or "")
+
+    found = await asyncio.gather(*(asyncio.to_thread(told) for _ in range(12)))
+    reports = [report for report in found if report is not None]
+    assert len(reports) == 12
+    assert max(report.waiting for report in reports) >= 1
+    assert max(report.kv_cache_usage for report in reports) > 0
 
 
 def test_scripts_have_the_same_without_await(server: EngineServer) -> None:

@@ -64,7 +64,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 VERSION = "0.32.0"
 GUARDED = ("/v1", "/v2", "/inference", "/cohere")
@@ -1518,9 +1518,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             choices.append(whole_choice(call, index, "".join(words), reason))
         kind = "chat.completion" if call.chat else "text_completion"
         document = envelope(call, identity_of(call), kind, choices)
-        self.send_json(
-            200, {**document, "system_fingerprint": f"vllm-{VERSION}-stub", "usage": usage_of(call, requests)}
-        )
+        document = {**document, "system_fingerprint": f"vllm-{VERSION}-stub", "usage": usage_of(call, requests)}
+        self.send_json(200, document, self.load_report())
+
+    def load_report(self) -> dict[str, str]:
+        """The header that tells the load, where the request asks for it; of several ranks the last one's, as vLLM."""
+        form = self.headers.get("endpoint-load-metrics-format", "").upper()
+        if form not in {"TEXT", "JSON"}:
+            return {}
+        known = self.server.engine.ranks[-1].statistics
+        metrics = {"num_requests_waiting": float(known.waiting), "kv_cache_usage_perc": float(known.kv_usage)}
+        if self.server.engine.args.disable_log_stats:
+            metrics = {}
+        text = ", ".join(f"named_metrics.{name}={value}" for name, value in metrics.items())
+        text = json.dumps({"named_metrics": metrics}) if form == "JSON" else text
+        return {"endpoint-load-metrics": f"{form} {text}"}
 
     def stream(self, call: Call, requests: list[Request]) -> None:
         """Send an event per token, then the usage if asked for, then [DONE]."""
@@ -1719,13 +1731,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise invalid("body", "Input should be a valid dictionary or object", body)
         return body
 
-    def send_json(self, status: int, document: Any) -> None:
+    def send_json(self, status: int, document: Any, headers: Mapping[str, str] | None = None) -> None:
         """Answer a JSON document."""
-        self.send_body(status, json.dumps(document, separators=(",", ":")).encode(), "application/json")
+        body = json.dumps(document, separators=(",", ":")).encode()
+        self.send_body(status, body, "application/json", headers)
 
-    def send_body(self, status: int, body: bytes, kind: str | None) -> None:
+    def send_body(
+        self, status: int, body: bytes, kind: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Answer with a body of known length."""
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         if kind:
             self.send_header("Content-Type", kind)

@@ -119,7 +119,7 @@ def many_own(loads: Mapping[str, EngineLoad]) -> bool:
 
 def blind_width(loads: Mapping[str, EngineLoad], policy: BalancePolicy) -> int:
     """How many of the nearest engines share prompts that begin alike, where no engine has reported its load."""
-    if many_own(loads):
+    if many_own(loads) or policy.spread == 1:
         return 1
     return policy.spread if any(load.reported.answered for load in loads.values()) else FIRST_SPREAD
 
