@@ -81,6 +81,8 @@ def windows(fields: Fields, count: int) -> list[int | None]:
     """
     window = fields.optional("sliding_window")
     kinds = fields.texts("layer_types")
+    if kinds and len(kinds) < count:
+        raise NotEstimable(f"config.json: layer_types has {len(kinds)} entries, and the model has {count} layers")
     if not window or fields.get("use_sliding_window") is False:
         return [None] * count
     if kinds:
@@ -95,7 +97,7 @@ def windows(fields: Fields, count: int) -> list[int | None]:
     return [window if layer >= (first or 0) else None for layer in range(count)]
 
 
-def cache(fields: Fields, layer: int, window: int | None) -> Cache:
+def cache(fields: Fields, window: int | None) -> Cache:
     """What a layer keeps of each token.
 
     Grouped attention: keys and values of each KV head (AttentionSpec of vLLM's kv_cache_interface.py). Latent
@@ -115,8 +117,6 @@ def cache(fields: Fields, layer: int, window: int | None) -> Cache:
         size = fields.number("global_head_dim")
         count = fields.optional("num_global_key_value_heads") or count
     value_size = fields.optional("v_head_dim") or size
-    if fields.texts("layer_types") and layer >= len(fields.texts("layer_types")):
-        raise NotEstimable("config.json: layer_types has fewer entries than the model has layers")
     return Cache(kv_heads=count, values_per_head=size + value_size, window=window)
 
 
@@ -128,7 +128,7 @@ def tensors(fields: Fields, prefix: str, window: int | None) -> Iterator[Tensor]
     hidden, size = fields.number("hidden_size", "n_embd", "d_model"), head_size(fields)
     if window is None:
         size = fields.optional("global_head_dim") or size
-    kept = cache(fields, 0, window)
+    kept = cache(fields, window)
     inner = heads(fields) * size
     value_size = kept.values_per_head - size
     yield Tensor(name=f"{prefix}.q_proj", rows=inner, columns=hidden, split=Split.TENSOR)

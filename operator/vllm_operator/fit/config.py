@@ -30,7 +30,7 @@ _TIED: Final = frozenset(
             "gpt2",
             "opt",
         ),
-        *("bloom", "falcon", "mpt", "gpt_bigcode"),
+        *("bloom", "falcon", "mpt", "gpt_bigcode", "starcoder2"),
     }
 )
 """Models whose config.json need not say that the output layer is the embeddings: transformers takes it for granted."""
@@ -135,7 +135,7 @@ def _layer(fields: Fields, layer: int, window: int | None, *, generates: bool) -
     )
     count = fields.number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     shares = layer >= count - (fields.optional("num_kv_shared_layers") or 0)
-    return Layer(tensors=tensors, cache=attention.cache(fields, layer, window) if generates and not shares else None)
+    return Layer(tensors=tensors, cache=attention.cache(fields, window) if generates and not shares else None)
 
 
 def _draft_layer(fields: Fields, layer: int) -> Layer:
@@ -161,14 +161,18 @@ def _vocabulary_tensor(fields: Fields, name: str) -> Tensor:
 
 
 def _encoder(config: Mapping[str, Any], name: str) -> Iterator[Tensor]:
-    """An encoder of images as a plain transformer: 4 matrices of attention and 2 of the MLP a layer (CLIP, SigLIP)."""
+    """An encoder of images as a transformer: 4 matrices of attention and 2 of the MLP a layer, 3 where it has a gate.
+
+    CLIP and SigLIP have none, and that of Qwen 2.5 VL has one.
+    """
     part = Fields(fields_of(config, name), {})
     hidden = part.optional("embed_dim", "hidden_size")
     inner = part.optional("intermediate_size") or 4 * (hidden or 0)
     layers = part.optional("num_hidden_layers", "depth")
+    wide = 3 if part.get("hidden_act") == "silu" else 2
     if hidden and layers:
         yield Tensor(
-            name=name, rows=4 * hidden + 2 * inner, columns=hidden, split=Split.TENSOR, copies=layers, linear=False
+            name=name, rows=4 * hidden + wide * inner, columns=hidden, split=Split.TENSOR, copies=layers, linear=False
         )
 
 

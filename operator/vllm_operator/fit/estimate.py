@@ -269,8 +269,10 @@ def _notes(model: Model, settings: EngineSettings, checkpoint: Checkpoint | None
             f"spec.engine.maxModelLen is {settings.max_model_len:,}, and the model takes {model.max_length:,}: vLLM "
             "refuses to start unless VLLM_ALLOW_LONG_MAX_MODEL_LEN is set"
         )
-    if settings.data > 1 and not model.experts:
-        notes.append("each of the data parallel copies holds all weights and a KV cache of its own")
+    if settings.data > 1:
+        notes.append(
+            f"each of the {settings.data} data parallel copies has a KV cache of its own: the tokens are those of one"
+        )
     if any(layer.cache and layer.cache.window for layer in model.layers):
         notes.append(f"windows keep what is in flight too: {batch.in_flight_tokens:,} tokens")
     return notes

@@ -81,7 +81,7 @@ def test_the_longest_context_is_the_one_that_vllm_derives(fields: dict[str, Any]
             TINY | {"layer_types": ["full_attention", "linear_attention"] * 2},
             "linear_attention: layers without a plain",
         ),
-        (TINY | {"layer_types": ["full_attention"]}, "layer_types has fewer entries"),
+        (TINY | {"layer_types": ["full_attention"]}, "layer_types has 1 entries, and the model has 4 layers"),
         (TINY | {"full_attention_interval": 4}, "full_attention_interval: layers without a plain KV cache"),
         (TINY | {"is_encoder_decoder": True}, "is_encoder_decoder: the cache of what the encoder has read"),
         (TINY | {"compress_ratios": [4]}, "compress_ratios: layers without a plain KV cache"),

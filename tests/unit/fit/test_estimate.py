@@ -117,7 +117,7 @@ def test_what_vllm_refuses_is_refused(settings: EngineSettings, told: str) -> No
     [
         (replace(ONE, max_model_len=8192), "spec.engine.maxModelLen is 8,192, and the model takes 4,096"),
         (replace(ONE, speculative=True), "the model that guesses"),
-        (replace(ONE, data=2), "each of the data parallel copies holds all weights"),
+        (replace(ONE, data=2), "each of the 2 data parallel copies has a KV cache of its own"),
     ],
 )
 def test_what_the_estimate_leaves_out_is_told(settings: EngineSettings, told: str) -> None:

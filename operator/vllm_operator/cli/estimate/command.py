@@ -44,6 +44,8 @@ class Report:
 
     name: str
     namespace: str
+    profile: str
+    """`spec.accelerator.profile`."""
     source: str
     architecture: str
     weights_from: str
@@ -107,6 +109,7 @@ def report(resource: VLLMModel, config: str, card: Card | None, kubectl: Kubectl
     return Report(
         name=resource.name,
         namespace=resource.namespace,
+        profile=resource.spec.accelerator.profile,
         source=found.source,
         architecture=model.architecture,
         weights_from=checkpoint.source if checkpoint else "parameters counted from config.json",

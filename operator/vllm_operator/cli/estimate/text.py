@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.outside import comment
 from vllm_operator.cli.table import aligned, cells_of
-from vllm_operator.fit.estimate import gib
+from vllm_operator.fit.estimate import Verdict, gib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,20 +16,24 @@ if TYPE_CHECKING:
     from vllm_operator.fit.advice import OnCard, Suggestion
     from vllm_operator.fit.estimate import Estimate
 
+CPU: Final = "cpu"
+"""The profile without devices."""
+
 _PARTS: Final = ("PART", "GIB A GPU", "FROM")
+_ON_CPU: Final = ("PART", "GIB", "FROM")
 _CARDS: Final = ("CARD", "GIB", "VERDICT", "KV TOKENS", "SEQUENCES", "SMALLEST TENSOR")
 
 
 def lines(report: Report) -> Iterator[str]:
     """All lines of one model."""
     found = report.estimate
-    on = f" on {found.gpus} x {found.card}" if found.card else f" on {found.gpus} GPU{'s' if found.gpus > 1 else ''}"
-    yield comment(f"{report.namespace}/{report.name}: {report.architecture} of {report.source}{on}")
-    yield f"{found.verdict}: {found.sentence}"
+    yield comment(f"{report.namespace}/{report.name}: {report.architecture} of {report.source} on {_devices(report)}")
+    yield f"{found.verdict}: {_sentence(report)}"
     yield ""
-    yield from aligned(cells_of([_PARTS, *_parts(report)]))
+    parts = [_ON_CPU, *_on_cpu(report)] if report.profile == CPU else [_PARTS, *_parts(report)]
+    yield from aligned(cells_of(parts))
     yield ""
-    yield from aligned(cells_of(list(_sequences(found))))
+    yield from aligned(cells_of(list(_sequences(found, "" if report.profile == CPU else " a GPU"))))
     if report.suggestions:
         yield from ("", "What fits, one change each:")
         yield from aligned(cells_of([_suggested(one) for one in report.suggestions]))
@@ -65,6 +69,26 @@ def data(report: Report) -> dict[str, Any]:
     }
 
 
+def _devices(report: Report) -> str:
+    found = report.estimate
+    if report.profile == CPU:
+        return CPU
+    return f"{found.gpus} x {found.card}" if found.card else f"{found.gpus} GPU{'s' if found.gpus > 1 else ''}"
+
+
+def _sentence(report: Report) -> str:
+    if report.profile != CPU or report.estimate.verdict is not Verdict.UNKNOWN:
+        return report.estimate.sentence
+    return "weights, KV cache and some 3 GiB of its processes have to fit into spec.resources.limits.memory"
+
+
+def _on_cpu(report: Report) -> Iterator[Sequence[str]]:
+    found = report.estimate
+    yield "weights", gib(found.weights), report.weights_from
+    if found.kv_cache is not None:
+        yield "KV cache", gib(found.kv_cache), "VLLM_CPU_KVCACHE_SPACE of spec.engine.env, or spec.engine.kvCacheMemory"
+
+
 def _plain(found: Estimate) -> dict[str, Any]:
     return asdict(found) | {"verdict": str(found.verdict), "notes": list(found.notes)}
 
@@ -83,10 +107,10 @@ def _parts(report: Report) -> Iterator[Sequence[str]]:
         yield "budget", gib(found.budget), f"gpuMemoryUtilization x {gib(found.memory)}"
 
 
-def _sequences(found: Estimate) -> Iterator[Sequence[str]]:
-    yield "KV cache of a token", f"{found.kv_token:,} bytes a GPU"
+def _sequences(found: Estimate, each: str) -> Iterator[Sequence[str]]:
+    yield "KV cache of a token", f"{found.kv_token:,} bytes{each}"
     if found.kv_token:
-        yield f"one sequence of {found.max_model_len:,} tokens", f"{gib(found.kv_sequence)} GiB a GPU"
+        yield f"one sequence of {found.max_model_len:,} tokens", f"{gib(found.kv_sequence)} GiB{each}"
     if found.tokens is not None and found.sequences is not None:
         yield "room for", f"{found.tokens:,} tokens, {found.sequences:.2f} such sequences"
 

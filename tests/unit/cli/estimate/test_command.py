@@ -172,6 +172,8 @@ def test_on_cpu_no_cards_are_told(folder: Path) -> None:
     result = estimate("-f", "-", "--config", str(folder), given=text)
     assert result.exit_code == 0
     assert "common cards" not in result.stdout
+    assert "have to fit into spec.resources.limits.memory" in result.stdout
+    assert "CUDA" not in result.stdout
     assert "74,880 tokens" in result.stdout
 
 
