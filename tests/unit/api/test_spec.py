@@ -226,7 +226,7 @@ def test_an_object_for_the_command_line_shows_no_secret(path: str) -> None:
         return parts
 
     assert refusal(**holding("x$(VLLM_API_KEY)")).startswith(f"spec.{path}: must not refer to an API key or a token")
-    assert model(**holding("x$(POD_IP)"))
+    assert model(**holding("x$(POD_IP)")).spec.served_names == (SOURCE,)
 
 
 def test_what_was_applied_before_its_argument_got_a_field_is_followed_as_it_is() -> None:

@@ -100,7 +100,10 @@ def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
 
 
 def refusal_rule(refused: Mapping[str, str]) -> Rule:
-    """The rule that keeps them out.
+    """The rule that keeps them out; it stands on the list of arguments.
+
+    There the API server judges anew only a list that is edited. So a model that was applied before one of its arguments
+    got a field can still be scaled, and edited elsewhere.
 
     vLLM reads `_` as `-` in a flag, `--no-` as its opposite, a value after `=` and a key after `.`.
     """
@@ -108,12 +111,11 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     names = "[" + ", ".join(map(_text, refused)) + "]"
     table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
     hit = f"word.startsWith('-') && {flag} in {names}"
-    first = f"self.engine.extraArgs.filter(word, {hit})[0]"
+    first = f"self.filter(word, {hit})[0]"
     return Rule(
-        f"!has(self.engine.extraArgs) || !self.engine.extraArgs.exists(word, {hit})",
+        f"!self.exists(word, {hit})",
         "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
         message_expression=f"'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
-        field_path=".engine.extraArgs",
     )
 
 

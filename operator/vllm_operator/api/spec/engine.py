@@ -272,7 +272,7 @@ class Engine(Model):
     shutdown_delay_seconds: Annotated[int, Field(ge=0, le=600)] | None = Field(
         default=None,
         description="How long an engine that is told to end goes on taking requests, while its pod leaves "
-        "the endpoints everywhere: what a preStop hook with a sleep does elsewhere. Without it, requests that are "
+        "the endpoints everywhere: what a preStop hook with a sleep does elsewhere. With 0, requests that are "
         "still on their way are refused. "
         f"Default: {DEFAULT_SHUTDOWN_DELAY_SECONDS}.",
     )

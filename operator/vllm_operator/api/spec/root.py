@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -23,6 +23,11 @@ from vllm_operator.api.spec.rollout import Rollout
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.spec.storage import Storage
 from vllm_operator.errors import InvalidSpec
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 _DEVICES: Final = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
 _PROFILE_RESOURCES: Final = (
@@ -100,15 +105,10 @@ _RULES: Final = (
 )
 
 
-def _schema_extras(schema: dict[str, Any], model: type[Model]) -> None:
-    """Add the rules to the schema; one of them is made of the fields of the finished type."""
-    schema |= cel(*_RULES, refusal_rule(refused_arguments(model)))
-
-
 class VLLMModelSpec(Model):
     """The model that is served and the engines that serve it."""
 
-    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=_schema_extras)
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=cel(*_RULES))
 
     model: ModelSource = Field(description="Which model is served, and under which names.")
     engine: Engine = Field(default_factory=Engine, description="The vLLM server: its image and arguments.")
@@ -145,6 +145,15 @@ class VLLMModelSpec(Model):
         description="What the model is good for, so that applications choose by need: the namespace's ConfigMap "
         "`vllm-catalog`. Edits restart nothing.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add to the list of further arguments the rule that is made of the fields of the finished type."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        engine = handler.resolve_ref_schema({"$ref": properties["engine"]["$ref"]})
+        engine["properties"]["extraArgs"] |= cel(refusal_rule(refused_arguments(cls)))
+        return schema
 
     @property
     def served_names(self) -> tuple[str, ...]:
