@@ -21,7 +21,7 @@ from vllm_client.errors import ClientClosed, IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
 from vllm_client.sampling import answers_wanted, chat_arguments, longest_answer, time_left
-from vllm_client.schema import Question, Reply, answer_that_fits, response_format, value_of
+from vllm_client.schema import Question, Reply, answer_that_fits, response_format
 from vllm_client.tasks import end, finish
 from vllm_client.usage import report_usage
 from vllm_client.values import VARIABLES
@@ -175,7 +175,7 @@ class VLLMClient(Closing):
         """The model's answer to a conversation; as `complete`."""
         _refuse_several(kwargs)
         if schema is not None:
-            return await self._fitting(list(messages), schema, kwargs, reask=reask)
+            return (await self._fitting(messages, schema, kwargs, reask=reask))[0]
         return (await self._chatted(self._request(messages, kwargs))).text.strip()
 
     async def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[T], **kwargs: Any) -> T:
@@ -196,8 +196,8 @@ class VLLMClient(Closing):
             InvalidAnswer: Neither answer fits. The error has both, and says where and why they do not.
             VLLMError: As `complete`.
         """
-        text = await self.chat(_conversation(prompt), schema=schema, reask=True, **kwargs)
-        value: T = value_of(text, schema)
+        _refuse_several(kwargs)
+        value: T = (await self._fitting(_conversation(prompt), schema, kwargs, reask=True))[1]
         return value
 
     async def completion(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> Completion:
@@ -360,15 +360,16 @@ class VLLMClient(Closing):
         return self._client_closed() if self._closed else translated(error, self.config, begun=begun)
 
     async def _fitting(
-        self, messages: list[Mapping[str, Any]], schema: Schema, kwargs: Mapping[str, Any], *, reask: bool
-    ) -> str:
-        """An answer that fits a schema; a second question has what the first one left of the time."""
+        self, messages: Iterable[Mapping[str, Any]], schema: Schema, kwargs: Mapping[str, Any], *, reask: bool
+    ) -> tuple[str, Any]:
+        """An answer that fits a schema, and what it holds; a second question has what is left of the time."""
+        conversation = list(messages)
         began, limit = time.monotonic(), kwargs.get("timeout", self.config.timeout)
         given = {**kwargs, "response_format": response_format(schema)}
 
         async def ask(added: Sequence[Mapping[str, str]]) -> Reply:
             timeout = {"timeout": time_left(limit, time.monotonic() - began)} if added else {}
-            answer = await self._chatted(self._request([*messages, *added], {**given, **timeout}))
+            answer = await self._chatted(self._request([*conversation, *added], {**given, **timeout}))
             used = answer.usage.completion_tokens if answer.usage else None
             return Reply(answer.text.strip(), answer.finish_reason, used)
 

@@ -96,8 +96,8 @@ def fits(text: str, schema: Schema) -> bool:
 
 async def answer_that_fits(
     ask: Callable[[Sequence[Mapping[str, str]]], Awaitable[Reply]], schema: Schema, question: Question, *, reask: bool
-) -> str:
-    """An answer that fits.
+) -> tuple[str, Any]:
+    """An answer that fits, and what it holds.
 
     Args:
         ask: Asks the model; with these messages after the given ones.
@@ -112,12 +112,11 @@ async def answer_that_fits(
     """
     first = await ask(())
     try:
-        value_of(first.text, schema)
+        return first.text, value_of(first.text, schema)
     except DoesNotFit as problem:
         if not reask or first.finish_reason == "length":
             raise _invalid([(first, str(problem))], question) from problem
         return await _second(ask, first, problem, schema, question)
-    return first.text
 
 
 async def _second(
@@ -126,7 +125,7 @@ async def _second(
     problem: DoesNotFit,
     schema: Schema,
     question: Question,
-) -> str:
+) -> tuple[str, Any]:
     """The answer to a second question; see `answer_that_fits`."""
     try:
         second = await ask(_correction(first.text, str(problem)))
@@ -136,10 +135,9 @@ async def _second(
         error.add_note(f"asked once more, since the first answer did not fit: {problem}: {excerpt(first.text)}")
         raise
     try:
-        value_of(second.text, schema)
+        return second.text, value_of(second.text, schema)
     except DoesNotFit as again:
         raise _invalid([(first, str(problem)), (second, str(again))], question) from again
-    return second.text
 
 
 def _correction(text: str, problem: str) -> list[dict[str, str]]:
