@@ -1,4 +1,4 @@
-"""Many processes that know little do not all choose the same engine, and prompts that begin alike still meet their cache.
+"""Many processes that know little do not all choose the same engine, and prompts still meet the cache that has them.
 
 The figures come from a simulation with chance that repeats (tests/support/fleet_model.py); `python -m
 tests.bench.herding` measures the same on engines that are asked by real processes.
@@ -45,12 +45,18 @@ def prompt_of(mix: str, chance: random.Random, numbers: itertools.count[int]) ->
     if mix == "long and short of 32 beginnings":
         beginning = chance.randrange(32)
         return Prompt(beginning, 300 if beginning % 4 else 6000, 100, answer)
-    return Prompt(chance.randrange(int(mix.split()[0])), 1500, 100, answer)
+    return Prompt(chance.randrange(int(mix.split(maxsplit=1)[0])), 1500, 100, answer)
 
 
 @lru_cache(maxsize=64)
 def outcomes(
-    chooser: Callable[..., Chooser], mix: str, *, processes: int = 100, each: int = 40, lanes: int = 1, reports: bool = True
+    chooser: Callable[..., Chooser],
+    mix: str,
+    *,
+    processes: int = 100,
+    each: int = 40,
+    lanes: int = 1,
+    reports: bool = True,
 ) -> tuple[Outcome, ...]:
     """What comes of it, for some seeds."""
 
@@ -107,9 +113,7 @@ def test_the_more_often_the_fewer_processes_there_are() -> None:
 
 @pytest.mark.parametrize("mix", ["one beginning", *MANY, "each its own, long and short"])
 def test_the_first_token_comes_no_later_than_in_turns(mix: str) -> None:
-    ours, turns = (
-        mean([found.slow_seconds for found in outcomes(chooser, mix)]) for chooser in (BY_PREFIX, InTurns)
-    )
+    ours, turns = (mean([found.slow_seconds for found in outcomes(chooser, mix)]) for chooser in (BY_PREFIX, InTurns))
     assert ours <= turns
 
 
