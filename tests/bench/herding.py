@@ -1,10 +1,10 @@
-"""A hundred processes on four engines: how even the load is, and how often a prompt meets a cache that has its beginning.
+"""A hundred processes on four engines: how even the load is, and how often prompts meet a cache that has their beginning.
 
     python -m tests.bench.herding
 
-Each process has a client of its own and asks one request after the other. Engines are models (tests/support/
-loaded_engine.py): a real one would cost more than the machine has, and shows only one load. `prefixes` measures the hits
-on real engines.
+Each process has a client of its own and asks one request after the other. The engines are models
+(tests/support/loaded_engine.py), since four real ones under that load are more than the machine can do; `prefixes`
+measures the hits on real ones.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from vllm_client import BalancePolicy, VLLMClient, VLLMError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SECONDS = 120.0
+SECONDS = 300.0
 """For all that one process asks; then it ends, whatever it waits for."""
 IN_TURNS = "in turns"
-"""A way of choosing: each process goes round the engines, in an order of its own. Others are the policy's strategies."""
+"""A way of choosing: each process goes round the engines, in an order of its own. The others are strategies."""
 
 
 async def run_processes(urls: Sequence[str], prompts: Sequence[Sequence[str]], way: str = "prefix") -> None:
@@ -66,15 +66,13 @@ def forked(work: Callable[[], None]) -> int:
     number = os.fork()
     if number:
         return number
-    status = 1
+    signal.alarm(int(SECONDS))
     try:
-        signal.alarm(int(SECONDS))
         work()
-        status = 0
-    except BaseException:
+    except Exception:  # noqa: BLE001 - the end of the process, which must not go on as its parent
         traceback.print_exc()
-    finally:
-        os._exit(status)
+        os._exit(1)
+    os._exit(0)
 
 
 def main(job: dict[str, Any]) -> int:

@@ -1736,9 +1736,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.dumps(document, separators=(",", ":")).encode()
         self.send_body(status, body, "application/json", headers)
 
-    def send_body(
-        self, status: int, body: bytes, kind: str | None, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def send_body(self, status: int, body: bytes, kind: str | None, headers: Mapping[str, str] | None = None) -> None:
         """Answer with a body of known length."""
         self.send_response(status)
         for name, value in (headers or {}).items():

@@ -135,7 +135,7 @@ class ModelEngine:
         """The first token is there; write the others."""
         self.count()
         asked, self.computing = self.computing, None
-        assert asked is not None  # noqa: S101
+        assert asked is not None
         asked.first_token(self.clock.now - asked.at)
         self.writing += 1
         seconds = asked.prompt.answer_tokens * STEP_SECONDS * (1 + SLOWDOWN * self.writing)
@@ -216,7 +216,10 @@ def simulate(
     """Let processes ask their prompts, each `lanes` at a time, with pauses of about so many seconds between."""
     chance = random.Random(seed)  # noqa: S311 - a workload that can be repeated
     clock = Clock()
-    fleet = {f"http://10.0.0.{number}:8000/v1": ModelEngine(f"http://10.0.0.{number}:8000/v1", clock) for number in range(1, engines + 1)}
+    fleet = {
+        f"http://10.0.0.{number}:8000/v1": ModelEngine(f"http://10.0.0.{number}:8000/v1", clock)
+        for number in range(1, engines + 1)
+    }
     seconds: list[float] = []
     at_nearest: list[bool] = []
 

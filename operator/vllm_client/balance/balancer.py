@@ -111,7 +111,7 @@ class Balancer:
             self.record(engine, failure, began)
 
     def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
-        """Have a request to the engine ask for its load, if it is time to and the caller has asked for no other form."""
+        """Have a request to the engine ask for its load, if it is time to and the caller asks for no other form."""
         now = self.clock()
         if load_report.is_due(engine.reported, now, self.policy):
             engine.reported = load_report.asked(engine.reported, now)

@@ -26,7 +26,7 @@ FULL_WAITING = 5.0
 """An engine with so much of its KV cache in use, or so many waiting requests, counts as full: the thresholds of the
 saturation detector in the Gateway API Inference Extension."""
 NEWEST_WEIGHT = 0.5
-"""The least that a report weighs beside those before it: a single one shows only the moment at which an answer ended."""
+"""The least that a report weighs beside those before it: one alone shows only the moment at which an answer ended."""
 HALF_LIFE_SECONDS = 60.0
 """After which a report is worth half. How loaded the engines are changes sooner, but rarely which of them is the most
 loaded; in the simulation 60 s gave more hits than 15 s, and loads as even."""
@@ -112,4 +112,4 @@ def answered(known: Reported, header: str | None, now: float) -> Reported:
 
 def worth(known: Reported, now: float) -> float:
     """What is known by an engine's reports is worth so much now, from 1 to 0."""
-    return 0.5 ** ((now - known.at) / HALF_LIFE_SECONDS)
+    return math.pow(0.5, (now - known.at) / HALF_LIFE_SECONDS)

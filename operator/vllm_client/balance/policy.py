@@ -22,8 +22,8 @@ class BalancePolicy:
         strategy: `prefix` sends prompts that begin alike to the same engine, whose prefix cache has them, unless it is
             overloaded; `least_outstanding` sends each to the engine with the fewest unanswered requests.
         prefix_bytes: How much of the prompt counts as its beginning.
-        overload: An engine takes at most (1 + overload) times its even share of the requests in flight, and the fewer of
-            those that others send as well, the nearer its reported load is to (1 + overload) times the mean.
+        overload: An engine takes at most (1 + overload) times its even share of the requests in flight, and none where
+            its reported load is (1 + overload) times the mean; the fewer, the nearer it is to that.
         spread: How many engines share prompts that begin alike where engines report no load and there is not a request
             in flight for each: other processes may send the same. 1 keeps them together, and lets processes herd.
         report_seconds: An engine is asked for its load at most this often; None: never.
@@ -81,8 +81,8 @@ class BalancePolicy:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise wrong(field.name, value, "a number that is not negative")
-        if not isinstance(self.spread, int) or self.spread < 1:
-            raise wrong("spread", self.spread, "a whole number from 1 on")
+            if field.name == "spread" and (value < 1 or not isinstance(value, int)):
+                raise wrong(field.name, value, "a whole number from 1 on")
         if self.ttl_floor_seconds > self.ttl_ceiling_seconds:
             raise wrong("ttl_floor_seconds", self.ttl_floor_seconds, "at most ttl_ceiling_seconds")
 

@@ -1,4 +1,4 @@
-"""Many processes that know little do not all choose the same engine, and prompts that begin alike still meet their cache.
+"""Many processes that know little do not all choose the same engine, and prompts still meet the cache that has them.
 
 The figures come from a simulation with chance that repeats (tests/support/fleet_model.py); `python -m
 tests.bench.herding` measures the same on engines that are asked by real processes.
@@ -45,7 +45,7 @@ def prompt_of(mix: str, chance: random.Random, numbers: itertools.count[int]) ->
     if mix == "long and short of 32 beginnings":
         beginning = chance.randrange(32)
         return Prompt(beginning, 300 if beginning % 4 else 6000, 100, answer)
-    return Prompt(chance.randrange(int(mix.split()[0])), 1500, 100, answer)
+    return Prompt(chance.randrange(int(mix.split(maxsplit=1)[0])), 1500, 100, answer)
 
 
 @lru_cache(maxsize=64)

@@ -32,16 +32,20 @@ def body(prompt: str, model: str = "m", **more: object) -> bytes:
 
 KEYS = st.integers(0, 2**64 - 1)
 DRAWS = st.floats(0, 1, exclude_max=True)
+
+
+def reported(pressure: float | None, at: float = 0.0) -> Reported:
+    return Reported(answered=True, pressure=pressure, at=at, asked_at=at)
+
+
 REPORTS = st.one_of(
     st.just(NOTHING_KNOWN),
-    st.builds(
-        Reported, st.just(True), st.one_of(st.none(), st.floats(0, 1e6)), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)
-    ),
+    st.builds(reported, st.one_of(st.none(), st.floats(0, 1e6)), st.floats(-1e6, 1e6)),
 )
 LOADS = st.dictionaries(
     NAMES.map(lambda names: names[0]), st.builds(EngineLoad, st.integers(0, 50), REPORTS), min_size=1
 )
-EVEN = {f"http://10.0.0.{number}:8000/v1": EngineLoad(0, Reported(True, 1.0, 0.0, 0.0)) for number in range(4)}
+EVEN = {f"http://10.0.0.{number}:8000/v1": EngineLoad(0, reported(1.0)) for number in range(4)}
 
 
 def nearest(key: int, engines: Iterable[str]) -> str:
@@ -85,7 +89,7 @@ def test_engines_that_report_alike_get_the_prompts_that_are_nearest_to_them(key:
 @given(key=KEYS, draw=DRAWS)
 def test_an_engine_whose_reported_load_is_at_the_bound_gets_none(key: int, draw: float) -> None:
     full = nearest(key, EVEN)
-    loads = {**EVEN, full: EngineLoad(0, Reported(True, 2.0, 0.0, 0.0))}
+    loads = {**EVEN, full: EngineLoad(0, reported(2.0))}
     assert choice.by_prefix(key, loads, POLICY, now=0.0, draw=draw) != full
 
 
@@ -93,7 +97,7 @@ def test_an_engine_whose_reported_load_is_at_the_bound_gets_none(key: int, draw:
 def test_old_reports_of_a_busy_fleet_leave_the_choice_to_chance_and_of_an_idle_one_to_the_beginning(
     key: int, draw: float
 ) -> None:
-    idle = {engine: EngineLoad(0, Reported(True, 0.0, 0.0, 0.0)) for engine in EVEN}
+    idle = {engine: EngineLoad(0, reported(0.0)) for engine in EVEN}
     draws = [choice.by_prefix(key, EVEN, POLICY, now=1e6, draw=draw) for draw in (0.0, 0.3, 0.6, 0.9)]
     assert len(set(draws)) == len(EVEN)
     assert choice.by_prefix(key, idle, POLICY, now=1e6, draw=draw) == nearest(key, EVEN)
@@ -127,7 +131,7 @@ def test_the_alternative_takes_one_of_the_least_loaded(loads: dict[str, EngineLo
 
 def test_of_engines_that_owe_alike_the_alternative_avoids_the_one_that_reports_most() -> None:
     full = next(iter(EVEN))
-    loads = {**EVEN, full: EngineLoad(0, Reported(True, 2.0, 0.0, 0.0))}
+    loads = {**EVEN, full: EngineLoad(0, reported(2.0))}
     found = Counter(choice.by_load(loads, number / 100) for number in range(100))
     assert set(found) == set(EVEN) - {full}
 
@@ -252,6 +256,10 @@ def test_retry_after_is_honoured_within_reason(text: str | None, seconds: float)
         ({"stall_seconds": -1}, "balance.stall_seconds"),
         ({"overload": "much"}, "balance.overload"),
         ({"ttl_floor_seconds": 60}, "balance.ttl_floor_seconds"),
+        ({"spread": 0}, "balance.spread"),
+        ({"spread": 1.5}, "balance.spread"),
+        ({"spread": None}, "balance.spread"),
+        ({"report_seconds": -1}, "balance.report_seconds"),
         ({"retries": 1}, "balance.retries"),
         (["x"], "balance"),
     ],

@@ -95,8 +95,8 @@ async def test_a_client_asks_each_engine_for_its_load_once_a_second_and_keeps_wh
         assert all(engine.asked == 1 for engine in engines)
 
 
-@pytest.mark.parametrize("report", [False, "TEXT named_metrics.kv_cache_usage_perc=0.4", "JSON {"])
-async def test_engines_that_say_nothing_that_is_understood_answer_as_ever(report: bool | str) -> None:
+@pytest.mark.parametrize("report", ["", "TEXT named_metrics.kv_cache_usage_perc=0.4", "JSON {"])
+async def test_engines_that_say_nothing_that_is_understood_answer_as_ever(report: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(loaded_engine(report=report)) for _ in range(2)]
         urls = [engine.url for engine in engines]
