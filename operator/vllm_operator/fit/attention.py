@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WITHOUT_CACHE_TYPES: Final = ("linear", "mamba", "recurrent", "conv", "deltanet", "ssm", "gated_delta")
 _STATE_FIELDS: Final = (
-    *("full_attention_interval", "hybrid_override_pattern", "attn_layer_period", "attn_type_list", "layers_block_type"),
+    *("full_attention_interval", "hybrid_override_pattern", "attn_layer_period"),
     *("linear_num_value_heads", "mamba_d_state", "ssm_cfg", "compress_ratios", "block_configs", "linear_attn_config"),
 )
 _WITH_BIAS: Final = frozenset({"qwen", "qwen2", "qwen2_moe", "chatglm", "gpt2", "opt", "gpt_neox", "gpt_oss", "phi"})
@@ -36,8 +36,11 @@ def refuse_other_caches(fields: Fields) -> None:
             "config.json: is_encoder_decoder: the cache of what the encoder has read is not estimated: vLLM prints `KV "
             "cache size` when it starts"
         )
-    kinds = {kind for kind in fields.texts("layer_types") if any(part in kind for part in _WITHOUT_CACHE_TYPES)}
+    listed = (*fields.texts("layer_types"), *fields.texts("layers_block_type"))
+    kinds = {kind for kind in listed if any(part in kind for part in _WITHOUT_CACHE_TYPES)}
     told = sorted(kinds) or [name for name in _STATE_FIELDS if fields.get(name)]
+    if 0 in fields.numbers("attn_type_list"):  # of MiniMax: 1 is plain attention
+        told.append("attn_type_list")
     if told:
         raise NotEstimable(
             f"config.json: {told[0]}: layers without a plain KV cache (Mamba, linear or compressed attention) are not "

@@ -1,20 +1,20 @@
 """What a GPU needs besides weights and KV cache: activations, CUDA graphs, and what is not PyTorch's.
 
-These are the uncertain parts of an estimate. llm-d-benchmark measured them on H100s with vLLM
-(config_explorer/empirical-vllm-memory-results.md), and its capacity planner takes a constant for each architecture:
+These are the uncertain parts of an estimate. What vLLM profiles as activations is most of all its sampler, for
+max_num_seqs rows of logits. llm-d-benchmark's measurements on H100 (config_explorer/empirical-vllm-memory-results.md:
+4.76 GiB for Llama-3.1-8B, 5.56 for Qwen3-0.6B, 5.64 for Qwen3-32B, 4.84 for Llama-3.3-70B with tensor 2, 7.38 for
+gpt-oss-20b) are 38.4 bytes for each of 1024 x vocabulary logits within 1 %, whatever the length and the tensor
+parallelism; its capacity planner takes them as constants of the architectures. That sampler sorted. vLLM has not
+sorted on GPUs since, and takes 256 sequences on cards below 70 GiB, so that the constants would now refuse what runs.
+Kaito measured later ones (kaito-project/kaito#2156, the room that the vLLM of June 2026 found); the H100s have 93.1
+GiB, by the difference between its last two rows:
 
-| model | activations, GiB | formula here |
-|---|---|---|
-| Qwen3-0.6B | 5.56 | 5.58 |
-| Llama-3.1-8B | 4.76 | 4.76 |
-| Qwen3-32B | 5.64 | 5.64 |
-| Llama-3.3-70B, tensor 2 | 4.84 | 4.82 |
-| gpt-oss-20b and -120b | 7.38 | 7.41 |
-
-The constants follow the size of the vocabulary and nothing else, and neither length nor tensor parallelism: what vLLM
-profiles is its sampler, for max_num_seqs rows of logits. With that the same figures hold for other batches: kaito
-measured room for 20,272 tokens of Qwen3-8B on an A10, where vLLM takes 256 sequences and not 1024
-(kaito-project/kaito#2156); a constant of 5.6 GiB leaves none.
+| model | GPUs | tokens measured | tokens here |
+|---|---|---|---|
+| Qwen3-8B | A10 | 20,272 | 20,864 |
+| Qwen3-14B | 2 A10, pipeline 2 | 55,952 | 51,296 |
+| MiniMax-M2.7 at 0.70 | 4 H100, tensor 2, pipeline 2 | 117,264 | 114,176 |
+| MiniMax-M2.7 at 0.75 | 4 H100, tensor 2, pipeline 2 | 195,968 | 192,880 |
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from vllm_operator.fit.cards import Card
     from vllm_operator.fit.settings import EngineSettings
 
-SAMPLER_BYTES: Final = 38.4
-"""Bytes for each logit at the sampler's peak, by the table above: copies in 32 bits, sorted ones, 64-bit positions."""
+SAMPLER_BYTES: Final = 14
+"""Bytes for each logit at the sampler's peak: the model's own in 16 bits, and in 32 bits a copy, probabilities and
+random numbers (Sampler.forward, forward_native and random_sample of vLLM 0.32)."""
 
-_LOGIT_BYTES: Final = 4
-"""Bytes of a logit that no sampler can do without."""
+_LOGIT_BYTES: Final = 6
+"""Bytes of a logit that no sampler can do without: the model's own, and the copy in 32 bits."""
 _NOT_PYTORCH_GIB: Final = (0.15, 0.6)
 """On one GPU, and on several with NCCL's buffers: llm-d-benchmark measured 0.13 to 0.14, and 0.55."""
-_GRAPHS_GIB: Final = 0.7
-"""0.1 to 1.0 in llm-d-benchmark's measurements, 0.7 by kaito's on A10, 1.5 to 1.9 for the largest models on H100
-(kaito-project/kaito#2139). vLLM subtracts its own estimate since VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is on."""
+_GRAPHS_GIB: Final = 1.5
+"""What is left of kaito's measurements; it names 1.5 to 1.9 itself (kaito-project/kaito#2139). vLLM's logs in public
+reports say `Estimated CUDA graph memory` of 0.1 to 1.6, which it subtracts by default since 0.21."""
 _LARGE_GIB: Final = 160
 _MEDIUM_GIB: Final = 70
 

@@ -83,6 +83,8 @@ def test_the_longest_context_is_the_one_that_vllm_derives(fields: dict[str, Any]
         ),
         (TINY | {"layer_types": ["full_attention"]}, "layer_types has 1 entries, and the model has 4 layers"),
         (TINY | {"full_attention_interval": 4}, "full_attention_interval: layers without a plain KV cache"),
+        (TINY | {"attn_type_list": [0, 0, 0, 1]}, "attn_type_list: layers without a plain KV cache"),
+        (TINY | {"layers_block_type": ["mamba", "attention"] * 2}, "mamba: layers without a plain KV cache"),
         (TINY | {"is_encoder_decoder": True}, "is_encoder_decoder: the cache of what the encoder has read"),
         (TINY | {"compress_ratios": [4]}, "compress_ratios: layers without a plain KV cache"),
         (TINY | {"quantization_config": {"quant_method": "secret"}}, "'secret' is not one that the estimate knows"),
@@ -92,6 +94,10 @@ def test_the_longest_context_is_the_one_that_vllm_derives(fields: dict[str, Any]
 def test_what_is_not_known_is_refused_with_the_field(broken: Any, told: str) -> None:
     with pytest.raises(NotEstimable, match=told):
         read_model(broken)
+
+
+def test_attention_that_is_plain_in_every_layer_is_read_however_it_is_listed() -> None:
+    assert tiny(attn_type_list=[1, 1, 1, 1], layers_block_type=["attention"] * 4) == tiny()
 
 
 def test_reading_changes_nothing_in_the_config() -> None:

@@ -156,7 +156,7 @@ def test_every_card_gets_a_line() -> None:
     }
     assert list(found) == [card.name for card in CARDS if card.name != "MI300X"]
     assert (found["B200"].estimate.verdict, found["B200"].smallest_tensor) == (Verdict.FITS, 1)
-    assert (found["H100"].estimate.verdict, found["H100"].smallest_tensor) == (Verdict.DOES_NOT_FIT, 4)
+    assert (found["H100"].estimate.verdict, found["H100"].smallest_tensor) == (Verdict.DOES_NOT_FIT, 2)
     assert (found["L4"].estimate.verdict, found["L4"].smallest_tensor) == (Verdict.DOES_NOT_FIT, 8)
 
 

@@ -98,7 +98,7 @@ def _parts(report: Report) -> Iterator[Sequence[str]]:
     yield "weights", gib(found.weights), report.weights_from
     if found.adapters:
         yield "LoRA adapters", gib(found.adapters), "spec.lora.maxLoras and maxRank"
-    yield "activations", gib(found.activations), "maxNumSeqs x vocabulary, by measurements of llm-d-benchmark"
+    yield "activations", gib(found.activations), "maxNumSeqs x vocabulary, or the widest layer"
     yield "CUDA graphs", gib(found.graphs), "0.1 to 1.9 in measurements; 0 with enforceEager"
     yield "not PyTorch's", gib(found.not_pytorch), "CUDA and NCCL, by measurements of llm-d-benchmark"
     if found.kv_cache is not None:
