@@ -1,4 +1,4 @@
-"""A hundred processes on four engines: how even the load is, and how often prompts meet a cache with their beginning.
+"""A hundred processes on four engines: how even the load is, and how often prompts meet a cache that has their start.
 
     python -m tests.bench.herding
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import OrderedDict
 from contextlib import asynccontextmanager
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 SLOTS = 16
 KNOWN_SECONDS, NEW_SECONDS, WRITING_SECONDS = 0.002, 0.03, 0.15
-"""To compute a prompt whose beginning is remembered, or is not, one prompt after the other, and to write an answer."""
+"""To compute a prompt whose beginning is remembered, or is not, one prompt after the other; to write an answer, on
+average: most are shorter, and some much longer."""
 REMEMBERED = 12
 BEGINNINGS = 32
 
@@ -36,7 +38,6 @@ class LoadedEngine:
     Attributes:
         url: Its base URL.
         report: Whether it reports its load to those who ask; or else the text that it sends them.
-        first: Requests of processes that had asked nobody before.
         requests: All of them.
         hits: Those whose beginning it remembered.
         asked: Those that asked for a report.
@@ -56,6 +57,7 @@ class LoadedEngine:
     remembered: OrderedDict[str, None] = field(default_factory=OrderedDict)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SLOTS))
     computing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - guards nothing
 
     async def answer(self, request: web.Request) -> web.Response:
         """Take a request, and answer it."""
@@ -69,7 +71,7 @@ class LoadedEngine:
             async with self.computing:
                 await asyncio.sleep(self.seconds_to_compute(prompt.partition("\n")[0]))
             self.first_token_seconds.append(time.monotonic() - began)
-            await asyncio.sleep(WRITING_SECONDS)
+            await asyncio.sleep(self.chance.expovariate(1 / WRITING_SECONDS))
             self.running -= 1
         self.outstanding_seconds += time.monotonic() - began
         wanted = load_report.REQUEST_HEADER in request.headers

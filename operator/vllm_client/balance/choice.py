@@ -90,9 +90,6 @@ class EngineLoad:
     reported: Reported = NOTHING_KNOWN
 
 
-IDLE = EngineLoad()
-
-
 def by_prefix(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float) -> str:
     """The nearest engine that is below the bounds: that of the own requests, and that of the engines' reports.
 
@@ -102,43 +99,56 @@ def by_prefix(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, 
         policy: The settings.
         now: The time in seconds.
         draw: A number of chance, at least 0 and below 1. Others who know the same must not all choose the same.
+
+    With a request of its own for each engine, the next one included, a process knows enough to keep a beginning at one.
     """
     total = sum(load.outstanding for load in loads.values())
     limit = bound(total, len(loads), policy.overload)
     free = [engine for engine, load in loads.items() if load.outstanding < limit]
     nearest = sorted(free, key=lambda engine: (mixed(key, engine), engine), reverse=True)
+    many_own = total + 1 >= len(loads)
     if any(load.reported.pressure is not None for load in loads.values()):
-        return by_reports(nearest, loads, policy, now=now, draw=draw)
-    return nearest[int(draw * min(len(nearest), blind_width(loads, policy)))]
+        return by_reports(nearest, loads, policy, many_own=many_own, now=now, draw=draw)
+    answered = any(load.reported.answered for load in loads.values())
+    width = 1 if many_own else policy.spread if answered else first_spread(policy)
+    return nearest[int(draw * min(len(nearest), width))]
 
 
-def many_own(loads: Mapping[str, EngineLoad]) -> bool:
-    """Whether the process has a request for each engine, the next one included: then the own ones say enough."""
-    return sum(load.outstanding for load in loads.values()) + 1 >= len(loads)
-
-
-def blind_width(loads: Mapping[str, EngineLoad], policy: BalancePolicy) -> int:
-    """How many of the nearest engines share prompts that begin alike, where no engine has reported its load."""
-    if many_own(loads) or policy.spread == 1:
-        return 1
-    return policy.spread if any(load.reported.answered for load in loads.values()) else FIRST_SPREAD
+def first_spread(policy: BalancePolicy) -> int:
+    """How many of the nearest engines share the requests of those who know nothing; one where all is kept together."""
+    return FIRST_SPREAD if policy.spread > 1 else 1
 
 
 def by_reports(
-    nearest: Sequence[str], loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float
+    nearest: Sequence[str],
+    loads: Mapping[str, EngineLoad],
+    policy: BalancePolicy,
+    *,
+    many_own: bool,
+    now: float,
+    draw: float,
 ) -> str:
-    """The nearest engine that takes the request, each by its own chance; the least loaded one where none does."""
-    heard = [load.reported.pressure for load in loads.values() if load.reported.pressure is not None]
-    usual = sum(heard) / len(heard)
+    """The nearest engine that takes the request, each by its own chance; the least loaded one where none does.
+
+    Args:
+        nearest: The engines that may take it, in their order.
+        loads: What is known of each.
+        policy: The settings.
+        many_own: Whether the process has so many requests that it need not try engines by chance.
+        now: The time in seconds.
+        draw: See `by_prefix`.
+    """
+    reported = [load.reported.pressure for load in loads.values() if load.reported.pressure is not None]
+    usual = sum(reported) / len(reported)
+    busy = 0.0 if many_own else min(1.0, usual / BUSY_PRESSURE)
     pressures = {engine: estimated(load.reported, usual, now) for engine, load in loads.items()}
     mean = sum(pressures.values()) / len(pressures)
-    busy = 0.0 if many_own(loads) else min(1.0, usual / BUSY_PRESSURE)
     width = min(FIRST_SPREAD, len(nearest))
     for place, engine in enumerate(nearest):
         certain = worth(loads[engine].reported, now)
         blind = 1 - busy * (1 - 1 / max(1, width - place))
         chance = certain * taken_share(pressures[engine], mean, policy.overload) + (1 - certain) * blind
-        if draw < chance:
+        if chance >= 1 or draw < chance:
             return engine
         draw = (draw - chance) / (1 - chance)
     return min(nearest, key=lambda engine: pressures[engine])
