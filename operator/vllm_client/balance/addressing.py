@@ -33,7 +33,7 @@ class ConnectionNotes:
     """No socket options, which are asked for whenever a connection has been made, by the task that needs it.
 
     So a request knows whether its connection is its own, or one that the engine may have closed meanwhile. httpx2's
-    tracing says so too, but costs each request 7 us.
+    tracing says so too, but costs each request 7 us. Connections to a proxy ask for none.
     """
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:

@@ -70,6 +70,7 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         self.base_path = base.raw_path.rstrip(b"/")
         self.host = base.netloc.decode("ascii") if server_name else ""
         self.tls = {"sni_hostname": server_name} if server_name else {}
+        self.proxied = proxy is not None
         self.elsewhere: httpx2.AsyncBaseTransport | None = None
         trusted = authorities or Authorities("")
 
@@ -137,7 +138,8 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
             response.extensions[ENGINE] = engine.url
         except LOST as error:
             await self.fleet.release(engine)
-            if response is None and not addressed.has_own_connection and self.clock() - began <= UNREAD_SECONDS:
+            kept = not (addressed.has_own_connection or self.proxied)
+            if response is None and kept and self.clock() - began <= UNREAD_SECONDS:
                 raise ConnectionWasClosed(str(error)) from error
             raise
         except BaseException:

@@ -97,6 +97,18 @@ async def test_an_engine_that_closes_new_connections_too_has_failed() -> None:
         assert errors_of(client) == 1
 
 
+async def test_what_a_proxy_loses_may_have_been_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with closing_engine(1) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        async with VLLMClient("http://far.example", "m", max_retries=0) as client:
+            assert await client.complete("x") == "hi"
+            with pytest.raises(NotReachable):
+                await client.complete("x")
+    assert proxy.requests == 2
+
+
 async def test_what_is_lost_later_may_have_been_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "UNREAD_SECONDS", -1)
     async with closing_engine(1) as engine, VLLMClient(engine.url, "m", max_retries=0) as client:
