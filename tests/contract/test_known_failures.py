@@ -42,7 +42,7 @@ def recognized(text: str) -> tuple[str, str, str]:
     """Id, field and value of what a log tells of."""
     log = Log({}, table=table())
     log.feed(text.encode(), 100.0)
-    found = log.diagnosis()
+    found = log.diagnosis(100.0)
     assert found is not None, text[-4000:]
     told = explain(found.id, found.groups)
     assert told is not None
@@ -65,7 +65,7 @@ def copied(folder: Path, *missing: str, **config: Any) -> str:
     [
         (("--swap-space", "4"), ("Arguments", "spec.engine.extraArgs", "")),
         (("--dtype", "fp4"), ("Arguments", "spec.engine.extraArgs", "")),
-        (("--max-model-len", "999999"), ("MaxModelLen", "spec.engine.maxModelLen", "2048")),
+        (("--max-model-len", "999999"), ("MaxModelLen", "spec.engine.maxModelLen", "4096")),
         (("--tensor-parallel-size", "3"), ("TensorParallelSize", "spec.parallelism.tensor", "2")),
         (("--quantization", "int3"), ("Arguments", "spec.engine.extraArgs", "")),
         (

@@ -167,7 +167,7 @@ def pods_are_refused(seen: Fleet) -> Outcome | None:
 
 
 def engines_fail(seen: Fleet) -> Outcome | None:
-    """Some engine cannot start or does not stay up. Stalled where it is known that only a change of the spec helps."""
+    """Some engine cannot start or does not stay up. Stalled where starting them again is known not to help."""
     failing = seen.sentences(EngineState.FAILING)
     if not failing:
         return None

@@ -400,8 +400,8 @@ def _unanswered(pod: PodFacts) -> str:
 
 
 def _diagnosis(manager: EngineStatus) -> Diagnosis | None:
-    """The known failure that a manager tells of, by its words where it has recognized none."""
-    return diagnosed(manager.recognized, [*manager.excerpt, manager.sentence])
+    """The known failure that a manager tells of. Where it has recognized none, its excerpt may be of long ago."""
+    return diagnosed(manager.recognized, [*(manager.excerpt if manager.recognized else ()), manager.sentence])
 
 
 def _known(diagnosis: Diagnosis | None) -> str:

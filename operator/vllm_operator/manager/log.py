@@ -87,8 +87,8 @@ _SHORTEST_AGE_SECONDS, _LONGEST_AGE_SECONDS = 2.0, 6 * 3600.0
 _SYMPTOM_SECONDS = 60.0
 """So long a symptom holds after the line that shows it: vLLM writes of its queue each 10 s, while it computes."""
 
-_HINT_SECONDS = 600.0
-"""A cause that a line names which is no error explains what fails so soon after it."""
+_RECENT_SECONDS = 900.0
+"""What the log has said so long before explains what happens now; what is older had its own time to do harm."""
 
 
 @dataclass(frozen=True)
@@ -279,10 +279,14 @@ class Log:
         with self._lock:
             return self._excerpt(LONGEST_EXCERPT_BYTES)
 
-    def diagnosis(self) -> Diagnosis | None:
-        """The known failure that the root cause is; None where it is not known, and where nothing has failed."""
+    def diagnosis(self, at: float) -> Diagnosis | None:
+        """The known failure that the root cause is; None where it is not known, and where nothing has failed lately.
+
+        Args:
+            at: What is to be explained, on the monotonic clock: now, or when the engine ceased to make progress.
+        """
         with self._lock:
-            return self._diagnosis()
+            return self._diagnosis(at)
 
     def symptoms(self, now: float) -> list[Diagnosis]:
         """What has slowed the engine down in the last minute.
@@ -293,19 +297,22 @@ class Log:
         with self._lock:
             return [self._told(match) for match, at in self._symptoms.values() if now - at < _SYMPTOM_SECONDS]
 
-    def last_words(self) -> str:
+    def last_words(self, now: float) -> str:
         """The root cause for a termination message, with a last line for the operator where it is a known failure.
 
         Both together fit below the longest sentence of the stem.
+
+        Args:
+            now: On the monotonic clock.
         """
         with self._lock:
-            found = self._diagnosis()
+            found = self._diagnosis(now)
             line = f"{MARK}{json.dumps(found.as_dict())}" if found else ""
             return f"{self._excerpt(LONGEST_EXCERPT_BYTES - len(line) - 1)}\n{line}".strip()
 
-    def _diagnosis(self) -> Diagnosis | None:
+    def _diagnosis(self, at: float) -> Diagnosis | None:
         _, root = self._root()
-        if root is None:
+        if root is None or at - root.at > _RECENT_SECONDS:
             return None
         match = root.match()
         if match is None and not root.wraps() and root.traceback:
@@ -317,7 +324,7 @@ class Log:
     def _hinted(self, failed_at: float) -> Match | None:
         """The cause that a line before a failure has named which was no error itself."""
         hint, at = self._hint
-        return hint if abs(failed_at - at) < _HINT_SECONDS else None
+        return hint if abs(failed_at - at) < _RECENT_SECONDS else None
 
     def _told(self, match: Match) -> Diagnosis:
         """What was captured, out of the line without its secrets: what is captured may be a part of one."""

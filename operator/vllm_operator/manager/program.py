@@ -219,7 +219,7 @@ class Judge:
             began = time.monotonic()
             self._feed(data, began)
             time.sleep((time.monotonic() - began) * (1 / LOG_SHARE - 1))
-        self._reports.write({"last_words": self._parts.log.last_words()})
+        self._reports.write({"last_words": self._parts.log.last_words(time.monotonic())})
         os._exit(0)
 
     def _feed(self, data: bytes, now: float) -> None:

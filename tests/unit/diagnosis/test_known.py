@@ -118,6 +118,17 @@ def test_an_engine_that_refuses_chats_for_want_of_a_template_is_told_what_to_do(
     assert "set spec.model.chatTemplate" in told.sentence
 
 
+def test_an_excerpt_of_which_its_manager_makes_nothing_explains_no_engine_that_hangs() -> None:
+    """It may be of long ago, and was survived."""
+    hangs = EngineStatus("withdrawn", "Stalled", "no step with requests in flight", excerpt=(NO_CACHE,))
+    state = {"running": {"startedAt": "2026-11-22T10:00:00Z"}}
+    assert report(pod(container={"started": True, "state": state}), hangs).diagnosis is None
+    recent = EngineStatus("withdrawn", "Stalled", "no step", recognized=Recognized("NoKvCache"), excerpt=(NO_CACHE,))
+    told = report(pod(container={"started": True, "state": state}), recent).diagnosis
+    assert told is not None
+    assert told.excerpt == NO_CACHE
+
+
 def test_an_engine_that_serves_has_no_diagnosis_whatever_it_went_through() -> None:
     state = {"running": {"startedAt": "2026-11-22T10:00:00Z"}}
     last = {"terminated": {"exitCode": 1, "reason": "Error", "message": NO_CACHE}}

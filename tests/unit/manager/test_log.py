@@ -388,7 +388,7 @@ def test_a_hundred_megabytes_of_ordinary_log_are_read_in_seconds() -> None:
     ],
 )
 def test_a_real_failure_is_recognized_under_what_wraps_it(name: str, diagnosis: str) -> None:
-    found = read((LOGS / f"{name}.log").read_bytes()).diagnosis()
+    found = read((LOGS / f"{name}.log").read_bytes()).diagnosis(100.0)
     assert found is not None
     assert found.id == diagnosis
     assert explain(found.id, found.groups) is not None
@@ -402,25 +402,62 @@ def test_each_sample_is_recognized_in_a_log_in_which_the_engine_core_fails_of_it
         for sample in one.samples:
             error = sample if EXCEPTION.match(sample) else f"RuntimeError: {sample}"
             lines = ["Traceback (most recent call last):", '  File "core.py", line 1, in run', error]
-            found = read("".join(f"{CORE}{line}\n" for line in lines) + SERVER_TRACEBACK).diagnosis()
+            found = read("".join(f"{CORE}{line}\n" for line in lines) + SERVER_TRACEBACK).diagnosis(100.0)
             assert found is not None, sample
             assert found.id == one.id, sample
 
 
 def test_a_serving_engine_has_no_diagnosis() -> None:
-    assert read((LOGS / "serving.log").read_bytes()).diagnosis() is None
+    assert read((LOGS / "serving.log").read_bytes()).diagnosis(100.0) is None
 
 
 def test_an_unknown_error_is_not_told_as_something_else() -> None:
     """The traceback says what it is; that the core failed is no explanation of it."""
     unknown = f"{CORE}Traceback (most recent call last):\n{CORE}  File a\n{CORE}ZeroDivisionError: division by zero\n"
     log = read(unknown + SERVER_TRACEBACK)
-    assert log.diagnosis() is None
+    assert log.diagnosis(100.0) is None
     assert "ZeroDivisionError" in log.excerpt()
 
 
+def test_a_failure_of_another_hour_does_not_explain_what_happens_now() -> None:
+    """An engine that hangs, or is killed, hours after an error that it has survived."""
+    log = read(f"{CORE}ValueError: No available memory for the cache blocks.\n")
+    assert log.diagnosis(200.0) is not None
+    assert log.diagnosis(3600.0) is None
+    assert log.last_words(3600.0) == "ValueError: No available memory for the cache blocks."
+
+
+def test_a_cause_in_the_output_of_a_process_that_looks_at_the_model_is_found() -> None:
+    """As reported for MIG devices: three frames up it is told as a model that cannot be inspected."""
+    place = "(APIServer pid=1) ERROR 11-25 23:40:13 [registry.py:1340] "
+    lines = (
+        "Error in inspecting model architecture 'LlamaForCausalLM'",
+        "Traceback (most recent call last):",
+        '  File "registry.py", line 1392, in _run_in_subprocess',
+        "subprocess.CalledProcessError: Command '['python3', '-m', 'x']' returned non-zero exit status 1.",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "Traceback (most recent call last):",
+        "RuntimeError: Error raised in subprocess:",
+        "Traceback (most recent call last):",
+        '  File "interface.py", line 247, in device_id_to_physical_device_id',
+        "ValueError: invalid literal for int() with base 10: 'MIG-4c60d78c-506f-5593-938d-a136eaa1fa52'",
+    )
+    wrapper = (
+        "Traceback (most recent call last):\n  File a\npydantic_core._pydantic_core.ValidationError: 1 validation "
+        "error for ModelConfig\n  Value error, Model architectures ['LlamaForCausalLM'] failed to be inspected.\n"
+    )
+    found = read("".join(f"{place}{line}\n" for line in lines) + wrapper).diagnosis(100.0)
+    assert found is not None
+    assert (found.id, found.groups) == ("DevicesByUuid", {"device": "MIG-4c60d78c-506f-5593-938d-a136eaa1fa52"})
+    alone = read(wrapper).diagnosis(100.0)
+    assert alone is not None
+    assert alone.id == "ModelNotInspected"
+
+
 def test_where_nothing_but_wrappers_stands_they_are_told_as_what_they_are() -> None:
-    found = read(SERVER_TRACEBACK).diagnosis()
+    found = read(SERVER_TRACEBACK).diagnosis(100.0)
     assert found is not None
     assert found.id == "EngineDied"
 
@@ -430,7 +467,7 @@ def test_a_cause_outweighs_what_follows_from_it_also_where_it_comes_later() -> N
     full = f"{CORE}OSError: [Errno 28] No space left on device\n"
     for text in (timeout + full, full + timeout):
         log = read(text + SERVER_TRACEBACK)
-        found = log.diagnosis()
+        found = log.diagnosis(100.0)
         assert found is not None
         assert found.id == "DiskFull"
         assert "OSError" in log.excerpt()
@@ -441,7 +478,7 @@ def test_a_warning_explains_a_failure_that_does_not_explain_itself() -> None:
     warned = "WARNING 11-25 23:40:12 [_custom_ops.py:18] Failed to import from vllm._C with ImportError('libcuda.so.1: "
     warned += "cannot open shared object file: No such file or directory')\n"
     failed = "Traceback (most recent call last):\n  File a\nRuntimeError: Failed to infer device type, please set\n"
-    found, alone = read(warned + failed).diagnosis(), read(failed).diagnosis()
+    found, alone = read(warned + failed).diagnosis(100.0), read(failed).diagnosis(100.0)
     assert found is not None
     assert alone is not None
     assert (found.id, alone.id) == ("DriverNotOnPath", "NoDevice")
@@ -449,7 +486,7 @@ def test_a_warning_explains_a_failure_that_does_not_explain_itself() -> None:
 
 def test_a_worker_that_a_signal_ended_is_recognized() -> None:
     died = "Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor."
-    found = read(f"{CORE}{died}\n{CORE}RuntimeError: Executor failed.\n{SERVER_TRACEBACK}").diagnosis()
+    found = read(f"{CORE}{died}\n{CORE}RuntimeError: Executor failed.\n{SERVER_TRACEBACK}").diagnosis(100.0)
     assert found is not None
     assert found.id == "WorkerIllegalInstruction"
 
@@ -464,7 +501,7 @@ def test_a_full_cache_and_a_growing_queue_are_symptoms_as_long_as_the_log_says_s
     ]
     assert log.symptoms(200.0) == []
     assert read(well).symptoms(100.0) == []
-    assert log.diagnosis() is None
+    assert log.diagnosis(100.0) is None
 
 
 def test_last_words_end_with_what_the_operator_reads_and_fit_into_a_termination_message() -> None:
@@ -472,12 +509,12 @@ def test_last_words_end_with_what_the_operator_reads_and_fit_into_a_termination_
     text = "".join(
         f"{CORE}{line}\n" for line in (f"ValueError: No available memory for the cache blocks. {long}", long)
     )
-    words = read(text).last_words()
+    words = read(text).last_words(100.0)
     *excerpt, last = words.splitlines()
     assert json.loads(last.removeprefix(MARK)) == {"id": "NoKvCache", "groups": {}}
     assert excerpt[0].startswith("ValueError: No available memory")
     assert len(words.encode()) <= LONGEST_EXCERPT_BYTES
-    assert read(f"{CORE}ValueError: an unknown one\n").last_words() == "ValueError: an unknown one"
+    assert read(f"{CORE}ValueError: an unknown one\n").last_words(100.0) == "ValueError: an unknown one"
 
 
 @given(
@@ -498,7 +535,7 @@ def test_last_words_end_with_what_the_operator_reads_and_fit_into_a_termination_
 def test_no_secret_is_captured_however_it_stands(secret: str, place: str, padding: int) -> None:
     """By its form, or by its value; also where what was captured is cut off in the midst of it."""
     log = read(f"{CORE}{place.format(secret)}{'x' * padding}\n", VLLM_API_KEY=secret)
-    told = log.last_words() + json.dumps(log.diagnosis().as_dict() if log.diagnosis() else {})  # type: ignore[union-attr]
+    told = log.last_words(100.0) + json.dumps(log.diagnosis(100.0).as_dict() if log.diagnosis(100.0) else {})  # type: ignore[union-attr]
     assert not any(secret[:length] in told for length in range(8, len(secret) + 1))
 
 
@@ -511,5 +548,5 @@ def test_a_broken_table_costs_the_recognition_and_nothing_else() -> None:
     for known in (broken, None):
         log = Log({}, clock=wall_clock, table=known)
         log.feed((LOGS / "no-kv-cache.log").read_bytes(), 100.0)
-        assert log.diagnosis() is None
-        assert "No available memory for the cache blocks" in log.last_words()
+        assert log.diagnosis(100.0) is None
+        assert "No available memory for the cache blocks" in log.last_words(100.0)
