@@ -1,7 +1,8 @@
 """The config.json of well-known models, and the published size of their weights (tests/data/fit).
 
-Each file holds what the model's own config.json says of its shape, and `metadata.total_size` of its
-model.safetensors.index.json on the hub.
+Each file holds what the model's own config.json says of its shape, and the size of its weights on the hub:
+`total_size` of its model.safetensors.index.json, or what its parameters take. The sizes were found again in public
+repositories, but for those of llama-2-13b-chat and of the two AWQ models, which nobody else had written down.
 """
 
 from __future__ import annotations
