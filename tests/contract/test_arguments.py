@@ -265,7 +265,9 @@ def test_an_argument_without_a_field_is_not_taken_for_the_beginning_of_one_with_
 
 
 PLAIN_DEFAULTS: Final = {
-    path: field for path, field in FIELDS.items() if re.fullmatch(r"-?[0-9.]+|[a-z_0-9]+", field.flag.default)
+    path: field
+    for path, field in FIELDS.items()
+    if re.fullmatch(r"-?[0-9.]+|[a-z_0-9]+", field.flag.default) and path != "model.source"
 }
 
 

@@ -115,6 +115,8 @@ def _pod(spec: Part) -> None:
         pod["terminationGracePeriodSeconds"] = max(pod["terminationGracePeriodSeconds"], shortest)
     if pod.get("containerSecurityContext", {}).get("privileged"):
         pod["containerSecurityContext"].pop("allowPrivilegeEscalation", None)
+    if pod.get("hostNetwork"):
+        pod.get("securityContext", {}).pop("sysctls", None)
     if "serviceAccountName" in pod:
         pod.pop("serviceAccountAnnotations", None)
     mounts = {mount["mountPath"]: mount for mount in pod.get("volumeMounts", [])}

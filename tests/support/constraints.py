@@ -294,6 +294,11 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         pod(containerSecurityContext={"privileged": True, "allowPrivilegeEscalation": False}),
         "spec.pod.containerSecurityContext.allowPrivilegeEscalation cannot be false",
     ),
+    Constraint(
+        pod(hostNetwork=True, securityContext={"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}),
+        pod(hostNetwork=True, securityContext={"sysctls": [{"name": "net.core.somaxconn", "value": "1024"}]}),
+        "spec.pod.hostNetwork: the network's kernel parameters are those of the node",
+    ),
     Constraint({"auth": {"keys": [KEY]}}, {"auth": {}}, "spec.auth needs generate: true, or keys"),
     Constraint({"auth": {"generate": True}}, {"auth": {"generate": False}}, "spec.auth needs generate: true, or keys"),
     Constraint(

@@ -77,6 +77,14 @@ class Pod(Model):
                 "spec.pod.serviceAccountName yourself",
                 field_path=".serviceAccountAnnotations",
             ),
+            Rule(
+                "!has(self.hostNetwork) || !self.hostNetwork || !has(self.securityContext)"
+                " || !has(self.securityContext.sysctls)"
+                " || self.securityContext.sysctls.all(one, !one.name.matches('^net[./]'))",
+                "spec.pod.hostNetwork: the network's kernel parameters are those of the node then; take net.* out of "
+                "spec.pod.securityContext.sysctls",
+                field_path=".hostNetwork",
+            ),
             *(
                 Rule(
                     f"!has(self.{field}) || self.{field}.all(container, container.name != 'vllm')",
