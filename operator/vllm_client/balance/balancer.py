@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from vllm_client.balance import budget, health
-from vllm_client.balance.failures import NOBODY_THERE, Verdict, answered, verdict_of
+from vllm_client.balance import budget, health, load_report
+from vllm_client.balance.failures import NOBODY_THERE, ConnectionWasClosed, Verdict, answered, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -29,7 +29,7 @@ class Balancer:
         fleet: The engines.
         max_retries: Further attempts that a request may take.
         clock: The time in seconds.
-        draw: A random number from 0 to 1.
+        draw: A random number, at least 0 and below 1, another one in each process.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Balancer:
 
     def choose(self, key: int, tried: Container[str] = ()) -> Engine:
         """The engine for an attempt, but for those with these URLs; the attempt counts as its own from now on."""
-        return self.fleet.take(key, self.fleet.candidates(tried))
+        return self.fleet.take(key, self.fleet.candidates(tried), self.draw())
 
     def fails_over(self, failed_engine: Engine | None, tried: Container[str]) -> bool:
         """Whether a request leaves an engine that is ejected for its failures, for one that is not.
@@ -92,8 +92,8 @@ class Balancer:
             if found is Verdict.ANSWER:
                 engine.health = answered(engine.health, outcome, began)
         else:
-            slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
-            found, proof = Verdict.BUSY if slow else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
+            blameless = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout | ConnectionWasClosed)
+            found, proof = Verdict.BUSY if blameless else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
         if found is Verdict.BUSY:
             self.abandon(engine)
         elif found is Verdict.ERROR:
@@ -103,12 +103,24 @@ class Balancer:
             self.fleet.refresh_soon()
         return found
 
-    def record_stream(self, engine: Engine, began: float, *, broken: bool) -> None:
-        """Learn from a stream that began then and is over, by its end or by the caller."""
-        if broken:
-            self.record(engine, httpx2.RemoteProtocolError("the stream has no end"), began)
-        else:
+    def record_stream(self, engine: Engine, began: float, failure: httpx2.TransportError | None) -> None:
+        """Learn from a stream that began then and is over, by its end, by the caller, or by a failure."""
+        if failure is None:
             engine.health = health.succeeded(engine.health, began)
+        else:
+            self.record(engine, failure, began)
+
+    def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
+        """Have a request to the engine ask for its load, if it is time to and the caller asks for no other form."""
+        now = self.clock()
+        if load_report.is_due(engine.reported, now, self.policy):
+            engine.reported = load_report.asked(engine.reported, now)
+            headers.setdefault(load_report.REQUEST_HEADER, load_report.FORMAT)
+
+    def record_report(self, engine: Engine, headers: httpx2.Headers) -> None:
+        """Learn from an answer what the engine says of its load."""
+        header = headers.get(load_report.RESPONSE_HEADER)
+        engine.reported = load_report.answered(engine.reported, header, self.clock())
 
     @staticmethod
     def abandon(engine: Engine) -> None:

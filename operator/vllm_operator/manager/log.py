@@ -20,7 +20,17 @@ from dataclasses import dataclass, field
 from .evidence import LogLook
 from .matching import CAUSE, KINDS, MARK, SYMPTOM, Diagnosis, Table
 from .redaction import redactor
-from .signatures import BLOCKED, COMPILES, COMPILING, ENDED_PROCESSES, PHASE_LINES, PHASES, READY, WRAPPERS
+from .signatures import (
+    BLOCKED,
+    COMPILES,
+    COMPILING,
+    ENDED_PROCESSES,
+    PHASE_LINES,
+    PHASES,
+    READY,
+    WARMUP,
+    WRAPPERS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +68,9 @@ _ERROR_WORDS = (
     b"what():",
     b"Segfault",
 )
+_LOADED = (WARMUP, READY)
+"""Phases after which compilation is part of a step. The server tells of the last one only where it logs at INFO."""
+
 _WORDS = tuple(dict.fromkeys((BLOCKED, *COMPILES, *_ERROR_WORDS, *(word for word, *_ in PHASE_LINES))))
 
 _LEVELS = {"ERROR", "CRITICAL", "FATAL"}
@@ -425,7 +438,7 @@ class Log:
             found = pattern.search(text) if word in words else None
             if found is None:
                 continue
-            if name == COMPILING and self.phase.name == READY:
+            if name == COMPILING and self.phase.name in _LOADED:
                 self._compiled_at = at
             said = detail.format(*found.groups())
             if name == self.phase.name:

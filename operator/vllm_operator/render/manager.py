@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS
 from vllm_operator.api.spec.operations import (
     DEFAULT_CANARY_SECONDS,
     DEFAULT_LONGEST_STALL_SECONDS,
@@ -19,7 +20,6 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STALL_SECONDS,
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
-from vllm_operator.manager.settings import LEAVE_SECONDS as _LEAVE_SECONDS
 from vllm_operator.manager.settings import NEVER, POLLED_PATHS
 from vllm_operator.render import amx
 from vllm_operator.render.environment import key_variables
@@ -50,9 +50,6 @@ INTERPRETER: Final = ("python3", "-S", "-E", "-B")
 PORT_NAME: Final = "gate"
 VOLUME: Final = "manager"
 STATE_VOLUME: Final = "manager-state"
-
-LEAVE_SECONDS: Final = int(_LEAVE_SECONDS)
-"""Pause before the engine's SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
 _NAMES: Final = "/v1/models"
 """What the manager asks often where there are adapters, which may get lost; else before the first prompt only."""
@@ -127,6 +124,12 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
     }
 
 
+def leave_seconds(spec: VLLMModelSpec) -> int:
+    """Pause before the engine's SIGTERM, in which the pod leaves the endpoints: a draining server takes no request."""
+    given = spec.engine.shutdown_delay_seconds
+    return DEFAULT_SHUTDOWN_DELAY_SECONDS if given is None else given
+
+
 def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
     """Paths that fill the engine's access log with the manager's own requests, and of which nobody reads a log.
 
@@ -194,6 +197,8 @@ def _options(model: VLLMModel) -> Iterator[str]:
         sources = Sources(spec)
         yield from ("--adapters", json.dumps({one.name: sources.locate(one.source) for one in adapters}))
     yield from _windows(spec.gates)
+    if leave_seconds(spec) != DEFAULT_SHUTDOWN_DELAY_SECONDS:
+        yield from ("--leave", str(leave_seconds(spec)))
     keys = key_variables(spec)
     if len(keys) > 1:  # a single key is read from the environment
         yield from ("--keys", ",".join(keys))

@@ -114,7 +114,7 @@ async def test_the_requests_of_a_withdrawn_engine_are_resent_within_the_retry_bu
 ) -> None:
     """And none is forgotten: those for which there was no room go as soon as there is."""
     policy = BalancePolicy(
-        strategy="prefix", overload=100, stall_seconds=0.01, retry_burst=3, retry_share=0, retry_floor_per_second=2
+        overload=100, spread=1, stall_seconds=0.01, retry_burst=3, retry_share=0, retry_floor_per_second=2
     )
     first: set[str] = set()
 
