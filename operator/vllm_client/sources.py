@@ -135,6 +135,7 @@ class KubernetesSource:
 
     Args:
         namespace: Where the models are; the pod's own namespace unless given.
+        config_map: Its name; an operator that has a name puts that before it, as in `blue-vllm-catalog`.
         refresh_seconds: How old a catalogue may be.
         service_account: Folder with the token, the certificate of the cluster and the namespace.
         environ: Has KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
@@ -148,6 +149,7 @@ class KubernetesSource:
         self,
         namespace: str | None = None,
         *,
+        config_map: str = CONFIG_MAP,
         refresh_seconds: float = REFRESH_SECONDS,
         service_account: str | os.PathLike[str] = SERVICE_ACCOUNT,
         environ: Mapping[str, str] | None = None,
@@ -157,7 +159,8 @@ class KubernetesSource:
         self._folder = Path(service_account)
         self._refresh_seconds, self._clock = refresh_seconds, clock
         self._namespace = namespace or self._text("namespace")
-        self._url = f"{_api_server(environ)}/api/v1/namespaces/{self._namespace}/configmaps/{CONFIG_MAP}"
+        self._config_map = config_map
+        self._url = f"{_api_server(environ)}/api/v1/namespaces/{self._namespace}/configmaps/"
         self._lock = threading.Lock()
         self._read_at = 0.0
         self._kept = _Kept()
@@ -181,20 +184,20 @@ class KubernetesSource:
                 return self._kept.instead_of(error)
 
     def _fetch(self) -> Catalog:
-        first = self._part(self._url, CONFIG_MAP, FILE)
+        first = self._part(self._config_map, FILE)
         others = []
         for number in _after_the_first(first.parts):
-            name, file = f"{CONFIG_MAP}-{number}", f"{Path(FILE).stem}-{number}.json"
             try:
-                others.append(self._part(f"{self._url}-{number}", name, file))
+                others.append(self._part(f"{self._config_map}-{number}", f"{Path(FILE).stem}-{number}.json"))
             except VLLMError as error:  # it may come or go at this moment; what it holds is counted as missing
                 logger.info("a part of the catalogue is left out: %s", error)
         return joined(first, others)
 
-    def _part(self, url: str, name: str, file: str) -> Catalog:
+    def _part(self, name: str, file: str) -> Catalog:
+        url = self._url + name
         status, body = self._get(url)
         if status != _OK:
-            raise _refusal(status, body, url, self._namespace)
+            raise _refusal(status, body, url, self._namespace, name)
         data = body.get("data") or {}
         if file not in data:
             raise _no_catalog(f"ConfigMap {name} of namespace {self._namespace} has no {file}")
@@ -280,16 +283,16 @@ def _api_server(environ: Mapping[str, str]) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _refusal(status: int, body: Mapping[str, Any], url: str, namespace: str) -> VLLMError:
+def _refusal(status: int, body: Mapping[str, Any], url: str, namespace: str, name: str) -> VLLMError:
     words = str(body.get("message", "")).rstrip(".")
     if status == _NOT_FOUND:
         return _no_catalog(
-            f"namespace {namespace} has no ConfigMap {CONFIG_MAP}: the operator writes it where there is a VLLMModel"
+            f"namespace {namespace} has no ConfigMap {name}: the operator writes it where there is a VLLMModel"
         )
     if status in (_UNAUTHORIZED, _FORBIDDEN):
         advice = (
             f"Grant the pod's service account a Role in namespace {namespace}: apiGroups [''], resources [configmaps], "
-            f"resourceNames [{CONFIG_MAP}], verbs [get]; or mount the ConfigMap at {DEFAULT_PATH.parent}"
+            f"resourceNames [{name}], verbs [get]; or mount the ConfigMap at {DEFAULT_PATH.parent}"
         )
         return Unauthorized(f"HTTP {status}: {words}", endpoint=url, advice=advice)
     return NotReachable(f"HTTP {status}: {words}", endpoint=url, advice="Look at the API server")

@@ -2,7 +2,9 @@
 
 OperatorError
 ├── InvalidSpec          a VLLMModel cannot be followed: each fault names its field
+├── NotEstimable         what is known of a model does not tell how much memory it takes
 ├── SettingsError        an option has a wrong value
+├── SignaturesError      the operator's own table of known failures is wrong: each fault names its signature
 ├── LoginError           no way to the API server is configured
 ├── StoreWentBack        what the API server holds is older than what it held before
 ├── NotLeading           another replica is the one that writes, or may be by now
@@ -39,8 +41,20 @@ class InvalidSpec(OperatorError):  # noqa: N818 # named for the state, as the st
         super().__init__("; ".join(self.faults))
 
 
+class NotEstimable(OperatorError):  # noqa: N818 # named for the state, as the command line says it
+    """What is known of a model does not tell how much memory it takes; the message says what would."""
+
+
 class SettingsError(OperatorError):
     """An option of the operator has a value that it cannot have."""
+
+
+class SignaturesError(OperatorError):
+    """The signatures of known failures, which are part of the operator, have another form than they must have."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
 
 
 class LoginError(OperatorError):

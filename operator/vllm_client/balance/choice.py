@@ -3,17 +3,25 @@
 Rendezvous hashing orders the engines for each prompt's beginning: the order of those that stay is the same when others
 come and go, so their prefix caches keep what they have. The first whose load is below the bound takes the request
 (consistent hashing with bounded loads, Mirrokni, Thorup and Zadimoghaddam, 2016).
+
+A process knows its own requests, and what the engines said of their load with its own answers. A hundred processes with
+one request each and one common beginning would all choose the same engine by the first alone. So the second bounds the
+load, too, and chance decides where nothing is known. What the figures below come to is simulated in
+tests/unit/client/balance/test_herding.py.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from vllm_client.balance.load_report import NOTHING_KNOWN, Reported, worth
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vllm_client.balance.policy import BalancePolicy
 
@@ -21,6 +29,15 @@ MASK = 2**64 - 1
 PROMPTS = (b'"messages":', b'"prompt":', b'"input":')
 MODEL = b'"model":'
 MODEL_BYTES = 128
+FIRST_SPREAD = 4
+"""How many of the nearest engines share the requests of those who know nothing: processes that start together."""
+BUSY_PRESSURE = 0.5
+"""From which mean pressure on engines of which nothing is known share the requests. In an idle fleet the nearest takes
+them: its cache is worth more than an even load."""
+UNKNOWN_SHARE = 0.5
+"""The pressure that is assumed at an engine that has reported nothing, as a share of the mean of the others."""
+SLACK = 0.05
+"""Differences of pressure that are as good as none: at an idle engine one request more is twice the load."""
 
 
 def prefix_key(body: bytes, prefix_bytes: int) -> int:
@@ -60,25 +77,118 @@ def bound(total: int, engines: int, overload: float) -> int:
     return math.ceil((1 + overload) * (total + 1) / engines)
 
 
-def by_prefix(key: int, loads: Mapping[str, int], overload: float) -> str:
-    """The nearest engine that is below the bound.
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What a process knows of an engine's load.
+
+    Attributes:
+        outstanding: Unanswered requests of its own.
+        reported: What the engine has said.
+    """
+
+    outstanding: int = 0
+    reported: Reported = NOTHING_KNOWN
+
+
+def by_prefix(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float) -> str:
+    """The nearest engine that is below the bounds: that of the own requests, and that of the engines' reports.
 
     Args:
         key: What `prefix_key` makes of the request.
-        loads: Unanswered requests by engine; not empty.
-        overload: See BalancePolicy.
+        loads: What is known of each engine; not empty.
+        policy: The settings.
+        now: The time in seconds.
+        draw: A number of chance, at least 0 and below 1. Others who know the same must not all choose the same.
+
+    With a request of its own for each engine, the next one included, a process knows enough to keep a beginning at one.
     """
-    limit = bound(sum(loads.values()), len(loads), overload)
-    return max((mixed(key, engine), engine) for engine, load in loads.items() if load < limit)[1]
+    total = sum(load.outstanding for load in loads.values())
+    limit = bound(total, len(loads), policy.overload)
+    free = [engine for engine, load in loads.items() if load.outstanding < limit]
+    nearest = sorted(free, key=lambda engine: (mixed(key, engine), engine), reverse=True)
+    many_own = total + 1 >= len(loads)
+    if any(load.reported.pressure is not None for load in loads.values()):
+        return by_reports(nearest, loads, policy, many_own=many_own, now=now, draw=draw)
+    answered = any(load.reported.answered for load in loads.values())
+    width = 1 if many_own else policy.spread if answered else first_spread(policy)
+    return nearest[int(draw * min(len(nearest), width))]
 
 
-def by_load(key: int, loads: Mapping[str, int]) -> str:
-    """The engine with the fewest unanswered requests; the nearest of several."""
-    return min(loads, key=lambda engine: (loads[engine], -mixed(key, engine)))
+def first_spread(policy: BalancePolicy) -> int:
+    """How many of the nearest engines share the requests of those who know nothing; one where all is kept together."""
+    return FIRST_SPREAD if policy.spread > 1 else 1
 
 
-def chosen(key: int, loads: Mapping[str, int], policy: BalancePolicy) -> str:
-    """The engine for a request, by the policy's strategy."""
+def by_reports(
+    nearest: Sequence[str],
+    loads: Mapping[str, EngineLoad],
+    policy: BalancePolicy,
+    *,
+    many_own: bool,
+    now: float,
+    draw: float,
+) -> str:
+    """The nearest engine that takes the request, each by its own chance; the least loaded one where none does.
+
+    Args:
+        nearest: The engines that may take it, in their order.
+        loads: What is known of each.
+        policy: The settings.
+        many_own: Whether the process has so many requests that it need not try engines by chance.
+        now: The time in seconds.
+        draw: See `by_prefix`.
+    """
+    reported = [load.reported.pressure for load in loads.values() if load.reported.pressure is not None]
+    usual = sum(reported) / len(reported)
+    busy = 0.0 if many_own else min(1.0, usual / BUSY_PRESSURE)
+    pressures = {engine: estimated(load.reported, usual, now) for engine, load in loads.items()}
+    mean = sum(pressures.values()) / len(pressures)
+    width = min(FIRST_SPREAD, len(nearest))
+    for place, engine in enumerate(nearest):
+        certain = worth(loads[engine].reported, now)
+        blind = 1 - busy * (1 - 1 / max(1, width - place))
+        chance = certain * taken_share(pressures[engine], mean, policy.overload) + (1 - certain) * blind
+        if chance >= 1 or draw < chance:
+            return engine
+        draw = (draw - chance) / (1 - chance)
+    return min(nearest, key=lambda engine: pressures[engine])
+
+
+def estimated(known: Reported, usual: float, now: float) -> float:
+    """The pressure at an engine now: what it reported, and the more of what is usual the older that is.
+
+    At an engine that has reported nothing less than usual is assumed, so that somebody looks.
+    """
+    if known.pressure is None:
+        return UNKNOWN_SHARE * usual
+    return usual + worth(known, now) * (known.pressure - usual)
+
+
+def taken_share(pressure: float, mean: float, overload: float) -> float:
+    """What share of the requests for which it is the nearest an engine takes: all up to the mean, none at the bound.
+
+    A step from all to none would send everybody elsewhere at once, and back (Mitzenmacher, How Useful Is Old
+    Information?, 2000; Dahlin, Interpreting Stale Load Information, 2000).
+    """
+    above = (pressure + SLACK) / (mean + SLACK) - 1
+    if above <= 0:
+        return 1.0
+    return max(0.0, 1 - above / overload) if overload else 0.0
+
+
+def by_load(loads: Mapping[str, EngineLoad], draw: float) -> str:
+    """The engine with the fewest unanswered requests; of several, two by chance and of these the less loaded one."""
+    fewest = min(load.outstanding for load in loads.values())
+    equal = [engine for engine, load in loads.items() if load.outstanding == fewest]
+    if len(equal) == 1:
+        return equal[0]
+    first, other = divmod(int(draw * len(equal) * (len(equal) - 1)), len(equal) - 1)
+    pair = equal[first], equal[other + (other >= first)]
+    return min(pair, key=lambda engine: loads[engine].reported.pressure or 0.0)
+
+
+def chosen(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float) -> str:
+    """The engine for a request, by the policy's strategy. See `by_prefix`."""
     if policy.strategy == "prefix":
-        return by_prefix(key, loads, policy.overload)
-    return by_load(key, loads)
+        return by_prefix(key, loads, policy, now=now, draw=draw)
+    return by_load(loads, draw)

@@ -8,16 +8,18 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx2
+
 from vllm_client.balance import choice, health
+from vllm_client.balance.failures import NEVER, TransportClosed
 from vllm_client.balance.health import HEALTHY, Health
-from vllm_client.balance.lookout import Lookout
+from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
+from vllm_client.balance.timers import Timers
 from vllm_client.discovery import DiscoveryFailed
 from vllm_client.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
-
-    import httpx2
 
     from vllm_client.balance.policy import BalancePolicy
     from vllm_client.discovery import Discovery
@@ -36,6 +38,7 @@ class Engine:
         transport: Its connections.
         outstanding: Requests that it has not answered to the end.
         health: What came of earlier ones.
+        reported: What it said of its load.
         absent_since: When discovery was first without it; None while it is there.
     """
 
@@ -43,6 +46,7 @@ class Engine:
     transport: httpx2.AsyncBaseTransport
     outstanding: int = 0
     health: Health = field(default=HEALTHY)
+    reported: Reported = field(default=NOTHING_KNOWN)
     absent_since: float | None = None
 
 
@@ -72,22 +76,28 @@ class Fleet:
         self.connect = connect
         self.clock = clock
         self.engines: dict[str, Engine] = {}
-        self.lookout = Lookout(clock)
+        self.timers = Timers(clock)
         self.fresh_until = NEVER_ASKED
         self.asked_at = NEVER_ASKED
         self.failing = False
+        self.closed = False
         self._used = False
-        self._doubted = asyncio.Event()
-        self._lock = asyncio.Lock()
+        self._soon = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
-    async def ready(self) -> None:
-        """Have engines to choose from; ask discovery only where what it said is out of date."""
+    async def ready(self, deadline: float = NEVER) -> None:
+        """Have engines to choose from; ask discovery only where what it said is out of date.
+
+        Raises:
+            httpx2.PoolTimeout: Discovery has not answered by the deadline.
+            TransportClosed: There are no engines any more.
+        """
         self._used = True
+        if self.closed:
+            raise TransportClosed("the client is closed")
         if self.clock() >= self.fresh_until:
-            async with self._lock:
-                if self.clock() >= self.fresh_until:
-                    await self.refresh()
+            await self.refreshed(deadline)
         if self.fresh_until == float("inf"):
             return
         if self._keeper is not None and self._keeper.done():
@@ -101,16 +111,34 @@ class Fleet:
 
     def candidates(self, tried: Container[str] = ()) -> list[Engine]:
         """The engines that new requests should go to, but for those with these URLs."""
-        healths = {engine: engine.health for engine in self.present().values()}
-        return [engine for engine in health.usable(healths, self.clock()) if engine.url not in tried]
+        present = [engine for engine in self.engines.values() if engine.absent_since is None]
+        return [engine for engine in health.usable(present, self.clock()) if engine.url not in tried]
 
-    def take(self, key: int, candidates: Sequence[Engine]) -> Engine:
-        """The engine for a request, of these; the request counts as its own from now on."""
-        url = choice.chosen(key, {engine.url: engine.outstanding for engine in candidates}, self.policy)
+    def take(self, key: int, candidates: Sequence[Engine], draw: float) -> Engine:
+        """The engine for a request, of these; the request counts as its own from now on. See `choice.by_prefix`."""
+        loads = {engine.url: choice.EngineLoad(engine.outstanding, engine.reported) for engine in candidates}
+        url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=draw)
         engine = self.engines[url]
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         return engine
+
+    async def refreshed(self, deadline: float) -> None:
+        """Wait for discovery. It is asked once for all who wait, and goes on when one of them has no more time.
+
+        Raises:
+            httpx2.PoolTimeout: It has not answered by the deadline.
+            TransportClosed: The client was closed meanwhile.
+        """
+        task = self._refreshing
+        if task is None or task.done():
+            task = self._refreshing = asyncio.create_task(self.refresh(), name="vllm_client discovery")
+        await asyncio.wait([task], timeout=None if deadline == NEVER else max(0.0, deadline - self.clock()))
+        if self.closed:
+            raise TransportClosed("the client was closed while discovery was asked for engines")
+        if not task.done():
+            raise httpx2.PoolTimeout("discovery has not said in time where the engines are")
+        task.result()
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
@@ -133,12 +161,12 @@ class Fleet:
         self.fresh_until = self.clock() + ttl
         await self.update(found.urls or [self.fallback])
 
-    def doubt(self) -> None:
-        """An engine does not do what it is there for: ask discovery as soon as it may be asked again."""
+    def refresh_soon(self) -> None:
+        """An engine has failed, and may be gone: ask discovery as soon as it may be asked again."""
         due = self.asked_at + self.policy.ttl_floor_seconds
         if due < self.fresh_until < float("inf"):
             self.fresh_until = due
-            self._doubted.set()
+            self._soon.set()
 
     async def update(self, urls: Iterable[str]) -> None:
         """Take over the engines that there are now."""
@@ -153,7 +181,7 @@ class Fleet:
         for engine in list(self.engines.values()):
             await self.forget_idle(engine)
         if before != wanted:
-            self.lookout.call_all()
+            self.timers.wake_all()
 
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""
@@ -167,13 +195,13 @@ class Fleet:
             await engine.transport.aclose()
 
     async def close(self) -> None:
-        """Ask discovery no more, and close every connection."""
-        if self._keeper is not None:
-            await end(self._keeper)
-            self._keeper = None
+        """Wake all who wait, so that they end; ask discovery no more, and close every connection."""
+        self.closed = True
+        self.timers.wake_all()
+        await end(*[task for task in (self._keeper, self._refreshing) if task is not None])
+        self._keeper = self._refreshing = None
         engines, self.engines = list(self.engines.values()), {}
-        self.fresh_until = NEVER_ASKED
-        self.lookout.stop()
+        self.timers.stop()
         for engine in engines:
             await engine.transport.aclose()
 
@@ -182,13 +210,11 @@ class Fleet:
         while self._used or any(engine.outstanding for engine in self.engines.values()):
             self._used = False
             await self._until_stale()
-            async with self._lock:
-                if self.clock() >= self.fresh_until:
-                    await self.refresh()
+            await self.refreshed(NEVER)
 
     async def _until_stale(self) -> None:
-        """Wait until what is known is out of date; a doubt may bring that forward."""
+        """Wait until what is known is out of date; `refresh_soon` may bring that forward."""
         while (seconds := self.fresh_until - self.clock()) > 0:
-            self._doubted.clear()
+            self._soon.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), seconds)
+                await asyncio.wait_for(self._soon.wait(), seconds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from vllm_client.errors import ConfigurationError
 
 STRATEGIES = ("prefix", "least_outstanding")
+OPTIONAL = ("hedge_seconds", "report_seconds")
 MOST_COMPUTATIONS = 2
 """How often one prompt may be computed, for one answer. A prompt can be what makes an engine stall or end: with a third
 one it would go through the whole fleet."""
@@ -21,7 +22,11 @@ class BalancePolicy:
         strategy: `prefix` sends prompts that begin alike to the same engine, whose prefix cache has them, unless it is
             overloaded; `least_outstanding` sends each to the engine with the fewest unanswered requests.
         prefix_bytes: How much of the prompt counts as its beginning.
-        overload: An engine takes at most (1 + overload) times its even share of the requests in flight.
+        overload: An engine takes at most (1 + overload) times its even share of the requests in flight, and none where
+            its reported load is (1 + overload) times the mean; the fewer, the nearer it is to that.
+        spread: How many engines share prompts that begin alike where engines report no load and there is not a request
+            in flight for each: other processes may send the same. 1 keeps them together, and lets processes herd.
+        report_seconds: An engine is asked for its load at most this often; None: never.
         connect_seconds: How long an engine may take to accept a connection.
         errors_to_eject: Errors in a row that eject an engine; a refused connection does so at once.
         ejection_seconds: The first time without new requests; it doubles with each further one.
@@ -50,6 +55,8 @@ class BalancePolicy:
     strategy: str = "prefix"
     prefix_bytes: int = 256
     overload: float = 0.25
+    spread: int = 3
+    report_seconds: float | None = 1.0
     connect_seconds: float = 2.0
     errors_to_eject: int = 3
     ejection_seconds: float = 1.0
@@ -70,10 +77,12 @@ class BalancePolicy:
             raise wrong("strategy", self.strategy, f"one of {', '.join(STRATEGIES)}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "strategy" or (field.name == "hedge_seconds" and value is None):
+            if field.name == "strategy" or (field.name in OPTIONAL and value is None):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
                 raise wrong(field.name, value, "a number that is not negative")
+            if field.name == "spread" and (value < 1 or not isinstance(value, int)):
+                raise wrong(field.name, value, "a whole number from 1 on")
         if self.ttl_floor_seconds > self.ttl_ceiling_seconds:
             raise wrong("ttl_floor_seconds", self.ttl_floor_seconds, "at most ttl_ceiling_seconds")
 

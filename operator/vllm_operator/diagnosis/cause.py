@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.manager.redaction import without_secrets
+
 if TYPE_CHECKING:
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.diagnosis.known import Diagnosis
 
 _LONGEST_QUOTE: Final = 300
 _LONGEST_READ: Final = 8192
@@ -48,10 +51,13 @@ class Cause:
     """What to say after the pod's name; empty where the engine serves."""
     lookup: Lookup | None = None
     """Where more may be said of it; None where the pod says enough."""
+    diagnosis: Diagnosis | None = None
+    """The known failure that it is; None where it is none, or not known."""
 
 
 def quoted(text: object) -> str:
-    """A text of somebody else's on one line, without what does not print (colours, for one), cut to 300 characters."""
+    """A text of somebody else's on one line, without secrets and what does not print, cut to 300 characters."""
     printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[:_LONGEST_READ])
+    printable = without_secrets(printable)
     flat = " ".join(printable.split())
     return flat if len(flat) <= _LONGEST_QUOTE else f"{flat[: _LONGEST_QUOTE - 3]}..."

@@ -92,7 +92,7 @@ def program(namespace: str) -> dict[str, Any]:
 def program_sources() -> dict[str, str]:
     """The program's files by their names, read once: they are rendered at every look at a namespace."""
     found = sorted(files("vllm_operator.manager").iterdir(), key=lambda file: file.name)
-    return {file.name: file.read_text(encoding="utf-8") for file in found if file.name.endswith(".py")}
+    return {file.name: file.read_text(encoding="utf-8") for file in found if file.name.endswith((".py", ".json"))}
 
 
 def command(model: VLLMModel) -> list[str]:

@@ -340,6 +340,17 @@ def test_all_parts_are_read_and_one_that_cannot_be_is_counted_as_missing(api: Ap
     ]
 
 
+def test_the_catalogue_of_an_operator_with_a_name_is_read_and_asked_for_under_that_name(api: ApiServer) -> None:
+    api.holds(part("b", parts=2))
+    second = json.dumps({"data": {"catalog-2.json": json.dumps(part("a"))}})
+    api.others = {"vllm-catalog": (404, "{}"), "blue-vllm-catalog-2": (200, second)}
+    assert named(api.source(config_map="blue-vllm-catalog").read()) == ["a", "b"]
+    api.status, api.body = 403, "{}"
+    with pytest.raises(Unauthorized) as caught:
+        api.source(config_map="blue-vllm-catalog").read()
+    assert "resourceNames [blue-vllm-catalog]" in caught.value.advice
+
+
 def test_a_refusal_names_the_role_to_grant(api: ApiServer) -> None:
     api.status, api.body = 403, json.dumps({"message": 'configmaps "vllm-catalog" is forbidden'})
     with pytest.raises(Unauthorized, match=r'HTTP 403: configmaps "vllm-catalog" is forbidden') as caught:

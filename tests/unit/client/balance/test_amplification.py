@@ -10,8 +10,7 @@ import httpx2
 import pytest
 
 from vllm_client import BalancePolicy
-from vllm_client.balance.lead import Lead
-from vllm_client.balance.race import AnsweredBadly
+from vllm_client.balance.attempts import AnsweredBadly, AttemptLoop
 from vllm_client.balance.transport import BalancedTransport
 from vllm_client.discovery import FixedEngines
 
@@ -53,7 +52,9 @@ class Fleet:
     async def ask(self, key: int = 7, seconds: float = WITHIN_SECONDS) -> httpx2.Response:
         """Send one request."""
         await self.transport.fleet.ready()
-        return await Lead(self.transport, self.send, key=key, deadline=self.transport.clock() + seconds).run()
+        return await AttemptLoop(
+            self.transport.balancer, self.send, key=key, deadline=self.transport.clock() + seconds
+        ).run()
 
     async def wait_asked(self, count: int) -> None:
         """Wait until so many requests have reached engines."""
@@ -113,7 +114,7 @@ async def test_the_requests_of_a_withdrawn_engine_are_resent_within_the_retry_bu
 ) -> None:
     """And none is forgotten: those for which there was no room go as soon as there is."""
     policy = BalancePolicy(
-        strategy="prefix", overload=100, stall_seconds=0.01, retry_burst=3, retry_share=0, retry_floor_per_second=2
+        overload=100, spread=1, stall_seconds=0.01, retry_burst=3, retry_share=0, retry_floor_per_second=2
     )
     first: set[str] = set()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,8 +14,13 @@ from hypothesis import strategies as st
 
 from vllm_client import BalancePolicy, ConfigurationError
 from vllm_client.balance import budget, choice, failures, health
+from vllm_client.balance.choice import EngineLoad
 from vllm_client.balance.failures import Verdict
-from vllm_client.balance.policy import read_policy
+from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
+from vllm_client.balance.policy import STRATEGIES, read_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 POLICY = BalancePolicy()
 NAMES = st.lists(st.integers(0, 10**6).map(lambda number: f"http://e{number}/v1"), min_size=1, max_size=12, unique=True)
@@ -22,35 +30,110 @@ def body(prompt: str, model: str = "m", **more: object) -> bytes:
     return json.dumps({"messages": [{"role": "user", "content": prompt}], "model": model, **more}).encode()
 
 
-@given(engines=NAMES, keys=st.lists(st.integers(0, 2**64 - 1), max_size=200), overload=st.floats(0, 3))
-def test_no_engine_ever_takes_more_than_its_bound(engines: list[str], keys: list[int], overload: float) -> None:
-    loads = dict.fromkeys(engines, 0)
-    for key in keys:
-        limit = choice.bound(sum(loads.values()), len(loads), overload)
-        loads[choice.by_prefix(key, loads, overload)] += 1
-        assert max(loads.values()) <= limit
+KEYS = st.integers(0, 2**64 - 1)
+DRAWS = st.floats(0, 1, exclude_max=True)
 
 
-@given(engines=NAMES, key=st.integers(0, 2**64 - 1), data=st.data())
+def reported(pressure: float | None, at: float = 0.0) -> Reported:
+    return Reported(answered=True, pressure=pressure, at=at, asked_at=at)
+
+
+REPORTS = st.one_of(
+    st.just(NOTHING_KNOWN),
+    st.builds(reported, st.one_of(st.none(), st.floats(0, 1e6)), st.floats(-1e6, 1e6)),
+)
+LOADS = st.dictionaries(
+    NAMES.map(lambda names: names[0]), st.builds(EngineLoad, st.integers(0, 50), REPORTS), min_size=1
+)
+EVEN = {f"http://10.0.0.{number}:8000/v1": EngineLoad(0, reported(1.0)) for number in range(4)}
+
+
+def nearest(key: int, engines: Iterable[str]) -> str:
+    return max(engines, key=lambda engine: choice.mixed(key, engine))
+
+
+@given(engines=NAMES, keys=st.lists(st.tuples(KEYS, DRAWS), max_size=200), overload=st.floats(0, 3), known=REPORTS)
+def test_no_engine_ever_takes_more_than_its_bound(
+    engines: list[str], keys: list[tuple[int, float]], overload: float, known: Reported
+) -> None:
+    loads = {engine: EngineLoad(0, known) for engine in engines}
+    policy = BalancePolicy(overload=overload)
+    for key, draw in keys:
+        limit = choice.bound(sum(load.outstanding for load in loads.values()), len(loads), overload)
+        found = choice.by_prefix(key, loads, policy, now=1e6, draw=draw)
+        loads[found] = EngineLoad(loads[found].outstanding + 1, known)
+        assert loads[found].outstanding <= limit
+
+
+@given(loads=LOADS, key=KEYS, draw=DRAWS, strategy=st.sampled_from(STRATEGIES))
+def test_whatever_is_known_one_of_the_engines_is_chosen(
+    loads: dict[str, EngineLoad], key: int, draw: float, strategy: str
+) -> None:
+    assert choice.chosen(key, loads, BalancePolicy(strategy=strategy), now=1e6, draw=draw) in loads
+
+
+@given(engines=NAMES, key=KEYS, data=st.data())
 def test_an_engine_that_leaves_moves_only_its_own_prompts(engines: list[str], key: int, data: st.DataObject) -> None:
     gone = data.draw(st.sampled_from(engines))
-    before = choice.by_prefix(key, dict.fromkeys(engines, 0), 0.25)
-    left = {engine: 0 for engine in engines if engine != gone}
+    before = nearest(key, engines)
+    left = [engine for engine in engines if engine != gone]
     if left and before != gone:
-        assert choice.by_prefix(key, left, 0.25) == before
+        assert nearest(key, left) == before
+
+
+@given(key=KEYS, draw=DRAWS)
+def test_engines_that_report_alike_get_the_prompts_that_are_nearest_to_them(key: int, draw: float) -> None:
+    assert choice.by_prefix(key, EVEN, POLICY, now=0.0, draw=draw) == nearest(key, EVEN)
+
+
+@given(key=KEYS, draw=DRAWS)
+def test_an_engine_whose_reported_load_is_at_the_bound_gets_none(key: int, draw: float) -> None:
+    full = nearest(key, EVEN)
+    loads = {**EVEN, full: EngineLoad(0, reported(2.0))}
+    assert choice.by_prefix(key, loads, POLICY, now=0.0, draw=draw) != full
+
+
+@given(key=KEYS, draw=DRAWS)
+def test_old_reports_of_a_busy_fleet_leave_the_choice_to_chance_and_of_an_idle_one_to_the_beginning(
+    key: int, draw: float
+) -> None:
+    idle = {engine: EngineLoad(0, reported(0.0)) for engine in EVEN}
+    draws = [choice.by_prefix(key, EVEN, POLICY, now=1e6, draw=draw) for draw in (0.0, 0.3, 0.6, 0.9)]
+    assert len(set(draws)) == len(EVEN)
+    assert choice.by_prefix(key, idle, POLICY, now=1e6, draw=draw) == nearest(key, EVEN)
+
+
+@pytest.mark.parametrize(("known", "width"), [(NOTHING_KNOWN, choice.FIRST_SPREAD), (Reported(answered=True), 3)])
+def test_where_no_load_is_known_the_nearest_few_share_a_beginning(known: Reported, width: int) -> None:
+    loads = {f"http://10.0.0.{number}:8000/v1": EngineLoad(0, known) for number in range(9)}
+    draws = [number / 100 for number in range(100)]
+    counts = Counter(choice.by_prefix(7, loads, POLICY, now=0.0, draw=draw) for draw in draws)
+    assert set(counts) == set(sorted(loads, key=lambda engine: choice.mixed(7, engine))[-width:])
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@given(key=KEYS, draw=DRAWS)
+def test_a_process_with_a_request_for_each_engine_keeps_a_beginning_together(key: int, draw: float) -> None:
+    loads = dict.fromkeys(EVEN, EngineLoad(1, Reported(answered=True)))
+    assert choice.by_prefix(key, loads, POLICY, now=0.0, draw=draw) == nearest(key, EVEN)
 
 
 def test_prompts_spread_evenly() -> None:
-    loads = {f"http://10.0.0.{number}:8000/v1": 0 for number in range(4)}
-    counts = dict.fromkeys(loads, 0)
-    for number in range(4000):
-        counts[choice.by_prefix(choice.digest(str(number).encode()), loads, 0.25)] += 1
-    assert min(counts.values()) > 800
+    counts = Counter(nearest(choice.digest(str(number).encode()), EVEN) for number in range(4000))
+    assert min(counts[engine] for engine in EVEN) > 800
 
 
-@given(loads=st.dictionaries(st.text(min_size=1), st.integers(0, 50), min_size=1), key=st.integers(0, 2**64 - 1))
-def test_the_alternative_takes_one_of_the_least_loaded(loads: dict[str, int], key: int) -> None:
-    assert loads[choice.by_load(key, loads)] == min(loads.values())
+@given(loads=LOADS, draw=DRAWS)
+def test_the_alternative_takes_one_of_the_least_loaded(loads: dict[str, EngineLoad], draw: float) -> None:
+    fewest = min(load.outstanding for load in loads.values())
+    assert loads[choice.by_load(loads, draw)].outstanding == fewest
+
+
+def test_of_engines_that_owe_alike_the_alternative_avoids_the_one_that_reports_most() -> None:
+    full = next(iter(EVEN))
+    loads = {**EVEN, full: EngineLoad(0, reported(2.0))}
+    found = Counter(choice.by_load(loads, number / 100) for number in range(100))
+    assert set(found) == set(EVEN) - {full}
 
 
 def test_only_the_beginning_of_the_prompt_and_the_model_make_the_key() -> None:
@@ -108,13 +191,20 @@ def test_an_engine_that_only_answers_what_it_had_before_is_ejected_all_the_same(
     assert health.succeeded(known, began=5) == health.HEALTHY
 
 
-@given(st.dictionaries(st.text(), st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
-def test_somebody_is_always_usable(known: dict[str, tuple[float, bool]]) -> None:
-    healths = {name: health.Health(1, 1, until, trial) for name, (until, trial) in known.items()}
-    usable = health.usable(healths, 5)
+@dataclass
+class Known:
+    """An engine, as far as it matters here."""
+
+    health: health.Health
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1))
+def test_somebody_is_always_usable(known: list[tuple[float, bool]]) -> None:
+    engines = [Known(health.Health(1, 1, until, trial)) for until, trial in known]
+    usable = health.usable(engines, 5)
     assert usable
-    admitted = [name for name, value in healths.items() if health.admitted(value, 5)]
-    assert usable == (admitted or list(healths))
+    admitted = [engine for engine in engines if health.admitted(engine.health, 5)]
+    assert usable == (admitted or engines)
 
 
 @given(requests=st.integers(0, 500), wanted=st.integers(1, 3))
@@ -166,6 +256,10 @@ def test_retry_after_is_honoured_within_reason(text: str | None, seconds: float)
         ({"stall_seconds": -1}, "balance.stall_seconds"),
         ({"overload": "much"}, "balance.overload"),
         ({"ttl_floor_seconds": 60}, "balance.ttl_floor_seconds"),
+        ({"spread": 0}, "balance.spread"),
+        ({"spread": 1.5}, "balance.spread"),
+        ({"spread": None}, "balance.spread"),
+        ({"report_seconds": -1}, "balance.report_seconds"),
         ({"retries": 1}, "balance.retries"),
         (["x"], "balance"),
     ],

@@ -1,4 +1,4 @@
-"""The first attempt and the race that may overtake it, with engines that do just what a test says."""
+"""The first attempt and those that may overtake it, with engines that do just what a test says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from vllm_client import BalancePolicy
-from vllm_client.balance.lead import Lead
+from vllm_client.balance.attempts import AttemptLoop
 from vllm_client.balance.transport import BalancedTransport
 from vllm_client.discovery import FixedEngines
 
@@ -47,9 +47,9 @@ async def ask(
             await transport.fleet.release(engine)
 
     try:
-        return await Lead(transport, send, key=7, deadline=transport.clock() + seconds).run()
+        return await AttemptLoop(transport.balancer, send, key=7, deadline=transport.clock() + seconds).run()
     finally:
-        assert not transport.fleet.lookout.times
+        assert not transport.fleet.timers.times
         assert not any(engine.outstanding for engine in transport.fleet.engines.values())
         assert not any(engine.health.on_trial for engine in transport.fleet.engines.values())
         await transport.aclose()
@@ -85,7 +85,7 @@ async def test_an_overtaken_attempt_ends_and_the_caller_is_not_cancelled() -> No
         await asyncio.sleep(0)
 
 
-async def test_an_answer_that_comes_after_the_race_is_closed() -> None:
+async def test_an_answer_that_comes_after_another_one_is_closed() -> None:
     late = Answer(200)
 
     async def stubborn() -> httpx2.Response:
