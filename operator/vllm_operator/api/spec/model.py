@@ -114,8 +114,9 @@ class ModelSource(Model):
     )
     hf_overrides: Annotated[JsonObject | None, Flag("--hf-overrides", "none", "0.6.4")] = Field(
         default=None,
-        description="What is to be otherwise than in the model's config.json, such as `{rope_scaling: {rope_type: "
-        "yarn, factor: 4.0, original_max_position_embeddings: 32768}}`.",
+        description="What is to be otherwise than in the model's config.json. An object in it takes the place of the "
+        "whole: `{rope_parameters: {rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768, rope_theta: "
+        "1000000}}`.",
     )
     language_model_only: Annotated[bool | None, Flag("--language-model-only", "false", "0.17.0")] = Field(
         default=None,
