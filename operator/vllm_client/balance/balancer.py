@@ -110,12 +110,18 @@ class Balancer:
         else:
             self.record(engine, failure, began)
 
-    def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
-        """Have a request to the engine ask for its load, if it is time to and the caller asks for no other form."""
+    def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> bool:
+        """Have a request to the engine ask for its load, if it is time to and the caller asks for no other form.
+
+        Returns:
+            Whether the answer says something new of it.
+        """
         now = self.clock()
-        if load_report.is_due(engine.reported, now, self.policy):
-            engine.reported = load_report.asked(engine.reported, now)
-            headers.setdefault(load_report.REQUEST_HEADER, load_report.FORMAT)
+        if not load_report.is_due(engine.reported, now, self.policy):
+            return not engine.reported.answered
+        engine.reported = load_report.asked(engine.reported, now)
+        headers.setdefault(load_report.REQUEST_HEADER, load_report.FORMAT)
+        return True
 
     def record_report(self, engine: Engine, headers: httpx2.Headers) -> None:
         """Learn from an answer what the engine says of its load."""

@@ -16,7 +16,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vllm_client.balance.load_report import NOTHING_KNOWN, Reported, worth
 
@@ -77,20 +77,27 @@ def bound(total: int, engines: int, overload: float) -> int:
     return math.ceil((1 + overload) * (total + 1) / engines)
 
 
+class Load(Protocol):
+    """What a process knows of an engine's load: an engine of the fleet, or what stands for one."""
+
+    @property
+    def outstanding(self) -> int:
+        """Unanswered requests of its own."""
+
+    @property
+    def reported(self) -> Reported:
+        """What the engine has said."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """What a process knows of an engine's load.
-
-    Attributes:
-        outstanding: Unanswered requests of its own.
-        reported: What the engine has said.
-    """
+    """A `Load` by itself."""
 
     outstanding: int = 0
     reported: Reported = NOTHING_KNOWN
 
 
-def by_prefix(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float) -> str:
+def by_prefix(key: int, loads: Mapping[str, Load], policy: BalancePolicy, *, now: float, draw: float) -> str:
     """The nearest engine that is below the bounds: that of the own requests, and that of the engines' reports.
 
     Args:
@@ -121,7 +128,7 @@ def first_spread(policy: BalancePolicy) -> int:
 
 def by_reports(
     nearest: Sequence[str],
-    loads: Mapping[str, EngineLoad],
+    loads: Mapping[str, Load],
     policy: BalancePolicy,
     *,
     many_own: bool,
@@ -176,7 +183,7 @@ def taken_share(pressure: float, mean: float, overload: float) -> float:
     return max(0.0, 1 - above / overload) if overload else 0.0
 
 
-def by_load(loads: Mapping[str, EngineLoad], draw: float) -> str:
+def by_load(loads: Mapping[str, Load], draw: float) -> str:
     """The engine with the fewest unanswered requests; of several, two by chance and of these the less loaded one."""
     fewest = min(load.outstanding for load in loads.values())
     equal = [engine for engine, load in loads.items() if load.outstanding == fewest]
@@ -187,7 +194,7 @@ def by_load(loads: Mapping[str, EngineLoad], draw: float) -> str:
     return min(pair, key=lambda engine: loads[engine].reported.pressure or 0.0)
 
 
-def chosen(key: int, loads: Mapping[str, EngineLoad], policy: BalancePolicy, *, now: float, draw: float) -> str:
+def chosen(key: int, loads: Mapping[str, Load], policy: BalancePolicy, *, now: float, draw: float) -> str:
     """The engine for a request, by the policy's strategy. See `by_prefix`."""
     if policy.strategy == "prefix":
         return by_prefix(key, loads, policy, now=now, draw=draw)

@@ -116,9 +116,9 @@ class Fleet:
 
     def take(self, key: int, candidates: Sequence[Engine], draw: float) -> Engine:
         """The engine for a request, of these; the request counts as its own from now on. See `choice.by_prefix`."""
-        loads = {engine.url: choice.EngineLoad(engine.outstanding, engine.reported) for engine in candidates}
+        loads = {engine.url: engine for engine in candidates}
         url = choice.chosen(key, loads, self.policy, now=self.clock(), draw=draw)
-        engine = self.engines[url]
+        engine = loads[url]
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         return engine

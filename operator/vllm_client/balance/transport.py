@@ -128,9 +128,10 @@ class BalancedTransport(httpx2.AsyncBaseTransport):
         connecting = CONNECTS_FOR.set(addressed)
         response = stream = None
         try:
-            self.balancer.ask_for_report(engine, addressed.headers)
+            asked = self.balancer.ask_for_report(engine, addressed.headers)
             response = await engine.transport.handle_async_request(addressed)
-            self.balancer.record_report(engine, response.headers)
+            if asked:
+                self.balancer.record_report(engine, response.headers)
             if is_stream(response):
                 stream = await read_beginning(response, request.url.path, partial(self.closed, engine, began))
             else:
