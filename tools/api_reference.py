@@ -115,7 +115,12 @@ def _part(model: type[BaseModel], node: dict[str, Any], heading: str, path: str)
     rows = [_row(field, node, path) for field in model.model_fields.values()]
     if node.get("x-kubernetes-preserve-unknown-fields"):
         rows.append(Row("…", "", "", "Every further field of the core API."))
-    rules = [(rule.get("fieldPath", ""), rule["message"]) for rule in node.get("x-kubernetes-validations", [])]
+    lists = [field for field in node.get("properties", {}).values() if field.get("type") == "array"]
+    rules = [
+        (rule.get("fieldPath", ""), rule["message"])
+        for bearer in (node, *lists)
+        for rule in bearer.get("x-kubernetes-validations", [])
+    ]
     intro = (model.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
     return Part(heading, intro, tuple(rows), tuple(rules))
 

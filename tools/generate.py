@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tools.api_reference import api_page
+from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
 from tools.signature_reference import pod_table, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
@@ -75,6 +76,7 @@ def generated() -> dict[Path, str]:
         REFERENCE / "flags.md": flags_page(),
         POD_TABLE: pod_table(),
         TROUBLESHOOTING: with_signatures((REPOSITORY / TROUBLESHOOTING).read_text(encoding="utf-8")),
+        **pages_with_programs(REPOSITORY),
     }
 
 

@@ -13,11 +13,14 @@ from vllm_client.batch import BatchError, BatchItem, BatchResult, run_batch
 from vllm_client.cache import AnswerStore, CachedClient, CacheStatistics, MemoryStore, SQLiteStore
 from vllm_client.catalog import Catalog, CatalogEntry
 from vllm_client.client import VLLMClient, VLLMCloudClient, VLLMLocalClient
+from vllm_client.completion import Choice, Completion, TextStream, TokenLogprob
 from vllm_client.config import ClientConfig
 from vllm_client.discovery import Discovery, DiscoveryFailed, DnsDiscovery, FixedEngines, Found
 from vllm_client.errors import (
     BatchFileError,
+    ClientClosed,
     ConfigurationError,
+    ContextLengthExceeded,
     EmptyAnswer,
     EngineFailed,
     IncompleteAnswer,
@@ -35,7 +38,7 @@ from vllm_client.errors import (
     VLLMError,
     WrongEventLoop,
 )
-from vllm_client.factory import LLMClientFactory, create_llm_client, create_vllm_from_config
+from vllm_client.factory import create_llm_client, create_vllm_from_config
 from vllm_client.monitoring import (
     EndpointStatistics,
     ErrorEvent,
@@ -49,6 +52,7 @@ from vllm_client.monitoring import (
     monitor_performance,
 )
 from vllm_client.protocol import LLMClient
+from vllm_client.providers import LLMClientFactory, get_available_providers
 from vllm_client.router import BestModel, ModelRouter, RoutedClient, get_best_model
 from vllm_client.sources import CatalogSource, FileSource, KubernetesSource
 from vllm_client.sync import SyncVLLMClient
@@ -67,8 +71,12 @@ __all__ = [
     "Catalog",
     "CatalogEntry",
     "CatalogSource",
+    "Choice",
+    "ClientClosed",
     "ClientConfig",
+    "Completion",
     "ConfigurationError",
+    "ContextLengthExceeded",
     "Discovery",
     "DiscoveryFailed",
     "DnsDiscovery",
@@ -104,7 +112,9 @@ __all__ = [
     "SQLiteStore",
     "StoreFailed",
     "SyncVLLMClient",
+    "TextStream",
     "TimedOut",
+    "TokenLogprob",
     "TokenUsage",
     "Unauthorized",
     "VLLMClient",
@@ -115,6 +125,7 @@ __all__ = [
     "check_vllm_availability",
     "create_llm_client",
     "create_vllm_from_config",
+    "get_available_providers",
     "get_best_model",
     "monitor_performance",
     "run_batch",

@@ -7,9 +7,10 @@ All of these are failures of the engine, and may pass. `length` is an answer: th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_client.completion import Choice, Completion, TokenLogprob, token_logprobs
 from vllm_client.errors import EmptyAnswer, EngineFailed, IncompleteAnswer
 from vllm_client.finish import GIVEN_UP
 from vllm_client.usage import TokenUsage
@@ -31,36 +32,79 @@ _THINKS: Final = (
 _CALLS: Final = "Use .openai for tools: what is asked for here is a text"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one part of an answer adds: a whole answer has one part, a stream many."""
+@dataclass(slots=True)
+class PartialChoice:
+    """One of the answers to a prompt, as it comes in."""
 
-    text: str = ""
-    reasons: bool = False
-    """Whether the model has thought aloud."""
+    texts: list[str] = field(default_factory=list)
+    reasoning_parts: list[str] = field(default_factory=list)
     tool: str = ""
     """The tool that is called, where one is."""
     finish_reason: str = ""
-    usage: TokenUsage | None = None
+    logprobs: list[TokenLogprob] | None = None
+
+    @property
+    def text(self) -> str:
+        """What has come of its text."""
+        return "".join(self.texts)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model has thought aloud."""
+        return "".join(self.reasoning_parts)
+
+    def take(self, choice: Any) -> str:
+        """Take in a part as the OpenAI client gives it; its text."""
+        said = getattr(choice, "delta", None) or getattr(choice, "message", None) or choice
+        text = getattr(said, "content", None) or getattr(said, "text", None) or ""
+        self.texts.append(text)
+        self.reasoning_parts.append(next((part for name in _REASONING if (part := getattr(said, name, None))), ""))
+        tools = getattr(said, "tool_calls", None) or ()
+        self.tool = self.tool or next((name for call in tools if (name := _name_of(call))), "")
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        logprobs = token_logprobs(getattr(choice, "logprobs", None))
+        if logprobs is not None:
+            self.logprobs = self.logprobs or []
+            self.logprobs.extend(logprobs)
+        return text
+
+    def choice(self, index: int) -> Choice:
+        """The answer, now that it is whole."""
+        logprobs = None if self.logprobs is None else tuple(self.logprobs)
+        return Choice(self.text, self.finish_reason, index, logprobs, self.reasoning)
 
 
 class Answer:
-    """An answer as it comes in, piece by piece.
+    """What is answered to a prompt, as it comes in: one answer or several.
 
     Args:
         config: Whose answer it is, for the words of errors.
+        wanted: How many answers were asked for.
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, wanted: int = 1) -> None:
         self.usage: TokenUsage | None = None
         self._config = config
-        self._text = False
-        self._reasons = False
-        self._tool = ""
-        self._finish_reason = ""
+        self._wanted = wanted
+        self._model = ""
+        self._choices: dict[int, PartialChoice] = {}
+
+    @property
+    def text(self) -> str:
+        """The text of the first answer."""
+        return self._first.text
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the first answer ends."""
+        return self._first.finish_reason
+
+    @property
+    def _first(self) -> PartialChoice:
+        return self._choices[min(self._choices)]
 
     def take(self, part: Any) -> str:
-        """Take in a part as the OpenAI client gives it, a chunk or a completion; its text.
+        """Take in a part as the OpenAI client gives it, a chunk or a completion; the text that it adds to the first.
 
         Of the usage the last one counts: engines that tell it with every part tell running totals.
 
@@ -68,60 +112,62 @@ class Answer:
             EngineFailed: It is no part of an answer.
             IncompleteAnswer: The engine has given up.
         """
-        piece = self._read(part)
-        self.usage = piece.usage or self.usage
-        self._text = self._text or bool(piece.text.strip())
-        self._reasons = self._reasons or piece.reasons
-        self._tool = self._tool or piece.tool
-        self._finish_reason = piece.finish_reason or self._finish_reason
-        if piece.finish_reason in GIVEN_UP:
-            raise self._incomplete(f"the engine gave the answer up (finish_reason {piece.finish_reason})")
-        return piece.text
+        text, choices = "", self._choices_of(part)
+        self.usage = usage_of(part) or self.usage
+        self._model = getattr(part, "model", None) or self._model
+        for choice in choices:
+            index = getattr(choice, "index", None) or 0
+            partial = self._choices.get(index)
+            if partial is None:
+                partial = self._choices[index] = PartialChoice()
+            added = partial.take(choice)
+            if partial.finish_reason in GIVEN_UP:
+                raise self._incomplete(f"the engine gave the answer up (finish_reason {partial.finish_reason})")
+            if index == 0:
+                text = added
+        return text
 
     def end(self) -> None:
         """Take in that nothing more comes.
 
         Raises:
-            IncompleteAnswer: The answer has no end.
-            EmptyAnswer: It has no text; the error says what it has instead.
+            IncompleteAnswer: An answer has no end, or is missing.
+            EmptyAnswer: None has a text; the error says what there is instead.
         """
-        if not self._finish_reason:
+        if not all(partial.finish_reason for partial in self._choices.values()) or not self._choices:
             raise self._incomplete("the answer has no end (no finish_reason)")
-        if not self._text:
-            instead, advice = self._instead()
+        if len(self._choices) < self._wanted:
+            raise self._incomplete(f"{len(self._choices)} of {self._wanted} answers have come")
+        if not any(partial.text.strip() for partial in self._choices.values()):
+            instead, advice = _instead(self._first)
             problem = f"model {self._config.model_name} answered {instead or 'nothing'}"
-            problem += f" (finish_reason {self._finish_reason})"
+            problem += f" (finish_reason {self._first.finish_reason})"
             raise EmptyAnswer(problem, endpoint=self._config.base_url, advice=advice, instead=instead)
 
-    def _instead(self) -> tuple[str, str]:
-        if self._tool:
-            return f"a call of the tool {self._tool}", _CALLS
-        return ("nothing but its reasoning", _THINKS) if self._reasons else ("", _MORE)
+    def completion(self, engine: str) -> Completion:
+        """All of it, once `end` has found that it is whole."""
+        choices = tuple(partial.choice(index) for index, partial in sorted(self._choices.items()))
+        return Completion(choices, self.usage, self._model or self._config.model_name, engine)
 
-    def _read(self, part: Any) -> Piece:
+    def _choices_of(self, part: Any) -> list[Any]:
         choices = getattr(part, "choices", None)
         if getattr(part, "object", None) == "error":  # the event of vLLM before 0.10
             raise self._incomplete(f"the stream broke off: {getattr(part, 'message', part)}")
         if not isinstance(choices, list):
             problem = f"model {self._config.model_name}: the answer is no completion: {str(part)[:_LONGEST_SHOWN]}"
             raise EngineFailed(problem, endpoint=self._config.base_url, advice=_IN_BETWEEN)
-        usage = usage_of(part)
-        if not choices:
-            return Piece(usage=usage)
-        choice = choices[0]
-        said = getattr(choice, "delta", None) or getattr(choice, "message", None)
-        tools = getattr(said, "tool_calls", None) or ()
-        return Piece(
-            text=getattr(said, "content", None) or "",
-            reasons=any(getattr(said, name, None) for name in _REASONING),
-            tool=next((name for call in tools if (name := _name_of(call))), ""),
-            finish_reason=choice.finish_reason or "",
-            usage=usage,
-        )
+        return choices
 
     def _incomplete(self, problem: str) -> IncompleteAnswer:
         whole = f"model {self._config.model_name}: {problem}"
         return IncompleteAnswer(whole, endpoint=self._config.base_url, advice=_ADVICE)
+
+
+def _instead(partial: PartialChoice) -> tuple[str, str]:
+    """What an answer without a text has, and what to do about it."""
+    if partial.tool:
+        return f"a call of the tool {partial.tool}", _CALLS
+    return ("nothing but its reasoning", _THINKS) if partial.reasoning else ("", _MORE)
 
 
 def usage_of(part: Any) -> TokenUsage | None:

@@ -6,6 +6,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import lru_cache
+from typing import Any
 
 
 class NotCanonicalError(TypeError):
@@ -35,4 +38,14 @@ def canonical(value: object) -> object:
         return ["mapping", *([key, canonical(value[key])] for key in sorted(value))]
     if isinstance(value, type) and hasattr(value, "model_json_schema"):
         return ["schema", value.__name__, canonical(value.model_json_schema())]
+    if isinstance(value, type) and is_dataclass(value):
+        return ["schema", value.__name__, canonical(_json_schema(value))]
     raise NotCanonicalError(type(value).__name__)
+
+
+@lru_cache(maxsize=256)
+def _json_schema(kind: type[Any]) -> Mapping[str, Any]:
+    """The JSON schema of a dataclass; pydantic is imported here because that takes a while."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - see above
+
+    return TypeAdapter(kind).json_schema()

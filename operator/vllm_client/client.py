@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import aclosing
+import time
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.answers import Answer
+from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
+from vllm_client.completion import ENGINE, Completion, TextStream
 from vllm_client.config import CLOUD_LIMITS, DEFAULT_API_KEY, LOCAL_LIMITS, ClientConfig
 from vllm_client.connect import open_client
-from vllm_client.errors import IncompleteAnswer, VLLMError
+from vllm_client.errors import ClientClosed, IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
-from vllm_client.sampling import chat_arguments
-from vllm_client.schema import checked, response_format
-from vllm_client.tasks import end
+from vllm_client.sampling import answers_wanted, chat_arguments, longest_answer, time_left
+from vllm_client.schema import Question, Reply, answer_that_fits, response_format
+from vllm_client.tasks import end, finish
 from vllm_client.usage import report_usage
 from vllm_client.values import VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from openai import AsyncOpenAI
 
@@ -32,10 +35,12 @@ if TYPE_CHECKING:
     from vllm_client.discovery import Discovery
     from vllm_client.schema import Schema
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 BATCH_CONCURRENCY = 16
-CONNECTION_SETTINGS = frozenset({"base_url", "engines", "discovery", "balance", "max_retries"})
+CONNECTION_SETTINGS = frozenset({"base_url", "engines", "discovery", "balance", "max_retries", "ca_file"})
 """What needs new connections when it changes."""
 
 
@@ -51,6 +56,7 @@ class VLLMClient(Closing):
         engines: The base URLs of the engines to spread requests over.
         discovery: The DNS name by which engines are found, or a source of your own.
         balance: How requests are spread.
+        ca_file: The certificates of the authorities to believe, as PEM; empty: those that this machine believes.
         openai_options: Further options of AsyncOpenAI. With an `http_client` of yours nothing is balanced.
 
     Attributes:
@@ -71,6 +77,7 @@ class VLLMClient(Closing):
         engines: Sequence[str] = (),
         discovery: str | Discovery = "",
         balance: BalancePolicy | None = None,
+        ca_file: str = "",
         **openai_options: Any,
     ) -> None:
         given: dict[str, Any] = {"balance": balance} if balance else {}
@@ -82,6 +89,7 @@ class VLLMClient(Closing):
             max_retries=max_retries,
             engines=tuple(engines),
             discovery=discovery if isinstance(discovery, str) else "",
+            ca_file=ca_file,
             **given,
         )
         self._source = None if isinstance(discovery, str) else discovery
@@ -89,6 +97,7 @@ class VLLMClient(Closing):
         self._home = Home()
         self._openai = open_client(self.config, openai_options, self._source)
         self._retired: list[AsyncOpenAI] = []
+        self._closed = False
 
     @property
     def openai(self) -> AsyncOpenAI:
@@ -102,6 +111,7 @@ class VLLMClient(Closing):
         """
         if not self._home.enter():
             self._retired.clear()
+            self._closed = False
             self._openai = open_client(self.config, self._options, self._source)
         return self._openai
 
@@ -117,6 +127,7 @@ class VLLMClient(Closing):
             engines=config.engines,
             discovery=config.discovery,
             balance=config.balance,
+            ca_file=config.ca_file,
             **openai_options,
         )
 
@@ -134,60 +145,106 @@ class VLLMClient(Closing):
         """Who is asked; without the key."""
         return f"{type(self).__name__}(base_url={self.base_url!r}, model_name={self.model_name!r})"
 
-    async def complete(self, /, prompt: str, *, schema: Schema | None = None, **kwargs: Any) -> str:
+    async def complete(
+        self, /, prompt: str, *, schema: Schema | None = None, reask: bool = False, **kwargs: Any
+    ) -> str:
         """The model's answer to one user message, without white space around it.
 
         Args:
             prompt: The message.
-            schema: A pydantic model or a JSON schema; the answer is then JSON that fits it.
+            schema: A pydantic model, a dataclass or a JSON schema; the answer is then JSON that fits it.
+            reask: Whether the model is asked once more where its answer does not fit the schema; `parse` does that.
             kwargs: Arguments of the chat completion, those among them that only vLLM knows: `top_k`, `min_p`,
                 `repetition_penalty`, `chat_template_kwargs` and the rest of its ChatCompletionRequest.
 
         Raises:
             VLLMError: The error says which kind, where, and what to do.
-            ValueError: `stream` was asked for.
+            ValueError: `stream` or more than one answer was asked for.
         """
-        return await self.chat([{"role": "user", "content": prompt}], schema=schema, **kwargs)
+        return await self.chat([{"role": "user", "content": prompt}], schema=schema, reask=reask, **kwargs)
 
     async def chat(
-        self, /, messages: Iterable[Mapping[str, Any]], *, schema: Schema | None = None, **kwargs: Any
+        self,
+        /,
+        messages: Iterable[Mapping[str, Any]],
+        *,
+        schema: Schema | None = None,
+        reask: bool = False,
+        **kwargs: Any,
     ) -> str:
         """The model's answer to a conversation; as `complete`."""
-        if kwargs.get("stream"):
-            raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
+        _refuse_several(kwargs)
         if schema is not None:
-            kwargs = {**kwargs, "response_format": response_format(schema)}
-        request, computations = self._request(messages, kwargs), self._computations(self.openai.max_retries)
-        while True:
-            computations -= 1
-            try:
-                text = await self._answered(request)
-                return checked(text, schema, self.config) if schema is not None else text
-            except IncompleteAnswer:
-                if not computations:
-                    raise
+            return (await self._fitting(messages, schema, kwargs, reask=reask))[0]
+        return (await self._chatted(self._request(messages, kwargs))).text.strip()
 
-    async def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> AsyncIterator[str]:
+    async def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[T], **kwargs: Any) -> T:
+        """The answer to a message or a conversation as an instance of a class.
+
+            product = await llm.parse("Red cotton shirt, size M", Product)
+
+        The engine is made to answer by the JSON schema of the class. Where the answer does not fit all the same, the
+        model is asked once more, with its answer and what is wrong in it, as long as the request's `timeout` lasts. An
+        answer that is cut off is not asked for again.
+
+        Args:
+            prompt: The message, or the conversation.
+            schema: A pydantic model or a dataclass, and whatever else a pydantic.TypeAdapter takes.
+            kwargs: As for `complete`.
+
+        Raises:
+            InvalidAnswer: Neither answer fits. The error has both, and says where and why they do not.
+            VLLMError: As `complete`.
+        """
+        _refuse_several(kwargs)
+        value: T = (await self._fitting(_conversation(prompt), schema, kwargs, reask=True))[1]
+        return value
+
+    async def completion(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> Completion:
+        """All that the model answers to a message or a conversation: several answers, why each ends, tokens.
+
+            found = await llm.completion("Name a colour", n=3, logprobs=True, top_logprobs=2)
+            print([choice.text for choice in found.choices], found.usage, found.engine)
+
+        Args:
+            prompt: The message, or the conversation.
+            kwargs: As for `complete`.
+
+        Raises:
+            VLLMError: As `complete`; also where one of several answers was given up, or has not come.
+            ValueError: `stream` was asked for.
+        """
+        _refuse_stream(kwargs)
+        request, create = self._request(_conversation(prompt), kwargs), self._opened().chat.completions
+        return await self._completion(create.with_raw_response.create, request)
+
+    async def text_completion(self, /, prompt: str, **kwargs: Any) -> Completion:
+        """What the model writes after a text, without a chat template: /v1/completions; as `completion`.
+
+        Args:
+            prompt: The text.
+            kwargs: Arguments of the completion, those included that only vLLM knows. `logprobs` is a number here.
+
+        Raises:
+            VLLMError: As `complete`.
+            ValueError: `stream` was asked for.
+        """
+        _refuse_stream(kwargs)
+        request = {"model": self.config.model_name, "prompt": prompt, **chat_arguments(kwargs)}
+        return await self._completion(self._opened().completions.with_raw_response.create, request)
+
+    def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> TextStream:
         """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
+
+        What comes back is an asynchronous iterator; after its end, `.completion` of it is the whole answer with usage
+        and finish_reason. While it goes on, these are raised:
 
         Raises:
             VLLMError: As `complete`; also in the middle of the answer, where it is too late to ask another engine.
+            ValueError: More than one answer was asked for.
         """
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        request = self._request(messages, {"stream_options": {"include_usage": True}, **kwargs})
-        computations, begun = self._computations(self.config.max_retries), False
-        while True:
-            computations -= 1
-            try:
-                async with aclosing(self._pieces(request)) as pieces:
-                    async for text in pieces:
-                        begun = True
-                        yield text
-            except IncompleteAnswer:
-                if begun or not computations:
-                    raise
-            else:
-                return
+        ended: list[Completion] = []
+        return TextStream(self._streamed(prompt, kwargs, ended), ended)
 
     async def embed(self, /, texts: str | Sequence[str], **kwargs: Any) -> list[list[float]]:
         """A vector for each text, in their order; the model has to be one that embeds.
@@ -198,9 +255,9 @@ class VLLMClient(Closing):
         wanted = [texts] if isinstance(texts, str) else list(texts)
         arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs}
         try:
-            answer = await self.openai.embeddings.create(input=wanted, **arguments)
+            answer = await self._opened().embeddings.create(input=wanted, **arguments)
         except Exception as error:
-            raise translated(error, self.config) from error
+            raise self._translated(error) from error
         return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
 
     async def generate_batch(
@@ -233,9 +290,9 @@ class VLLMClient(Closing):
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         name = self.config.model_name
         try:  # of the list, because vLLM answers for no single model
-            served = {card.id: card async for card in self.openai.models.list()}
+            served = {card.id: card async for card in self._opened().models.list()}
         except Exception as error:
-            problem = translated(error, self.config)
+            problem = self._translated(error)
             if not isinstance(problem, VLLMError):
                 raise
             return unknown_model(name, str(problem))
@@ -267,42 +324,151 @@ class VLLMClient(Closing):
             self._openai = self.openai.with_options(api_key=self.config.api_key, timeout=self.config.timeout)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Calls that wait for an answer end with ClientClosed, and so do later ones.
+
+        Closing twice is closing once. Where closing is cancelled, it is done all the same.
+        """
         if self._home.is_gone():
             return  # with the loop, or in the process that it was forked from
-        for client in [self.openai, *self._retired]:
-            await client.close()
+        self._home.enter()
+        self._closed = True
+        await finish(self._close_connections())
 
-    async def _answered(self, request: Mapping[str, Any]) -> str:
-        """The text of a whole answer."""
-        answer = Answer(self.config)
+    async def _close_connections(self) -> None:
+        """Close those of every OpenAI client that there was, also where one of them fails."""
+        async with AsyncExitStack() as stack:
+            for client in [self._openai, *self._retired]:
+                stack.push_async_callback(client.close)
+
+    def _opened(self) -> AsyncOpenAI:
+        """The OpenAI client underneath, to ask through.
+
+        Raises:
+            ClientClosed: This was closed.
+            WrongEventLoop: It belongs to another loop.
+        """
+        client = self.openai
+        if self._closed:
+            raise self._client_closed()
+        return client
+
+    def _client_closed(self) -> ClientClosed:
+        return ClientClosed("the client is closed", endpoint=self.base_url, advice="Make a new one, or close it later")
+
+    def _translated(self, error: Exception, *, begun: bool = False) -> Exception:
+        """The error to raise; whatever a closed client's connections say, it is because they were closed."""
+        return self._client_closed() if self._closed else translated(error, self.config, begun=begun)
+
+    async def _fitting(
+        self, messages: Iterable[Mapping[str, Any]], schema: Schema, kwargs: Mapping[str, Any], *, reask: bool
+    ) -> tuple[str, Any]:
+        """An answer that fits a schema, and what it holds; a second question has what is left of the time."""
+        conversation = list(messages)
+        began, limit = time.monotonic(), kwargs.get("timeout", self.config.timeout)
+        given = {**kwargs, "response_format": response_format(schema)}
+
+        async def ask(added: Sequence[Mapping[str, str]]) -> Reply:
+            timeout = {"timeout": time_left(limit, time.monotonic() - began)} if added else {}
+            answer = await self._chatted(self._request([*conversation, *added], {**given, **timeout}))
+            used = answer.usage.completion_tokens if answer.usage else None
+            return Reply(answer.text.strip(), answer.finish_reason, used)
+
+        question = Question(self.config.model_name, self.config.base_url, longest_answer(self._request((), given)))
+        return await answer_that_fits(ask, schema, question, reask=reask)
+
+    async def _chatted(self, request: Mapping[str, Any]) -> Answer:
+        """A whole answer to a conversation."""
+
+        async def ask() -> Answer:
+            return (await self._answered(self._opened().chat.completions.create(**request), request))[0]
+
+        return await self._once_more_if_given_up(ask)
+
+    async def _completion(self, create: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Completion:
+        """Whole answers, and the engine that gave them."""
+
+        async def ask() -> Completion:
+            answer, response = await self._answered(create(**request), request)
+            return answer.completion(self._engine_of(response))
+
+        return await self._once_more_if_given_up(ask)
+
+    async def _once_more_if_given_up(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is answered, asked for again where the engine gives its answer up."""
+        computations, call = self._computations(self.config.max_retries), Call()
+        while True:
+            try:
+                with part_of(call):
+                    return await ask()
+            except IncompleteAnswer:
+                call.computed += 1
+                if call.computed >= computations:
+                    raise
+
+    async def _answered(self, asking: Awaitable[Any], request: Mapping[str, Any]) -> tuple[Answer, Any]:
+        """A whole answer, and the HTTP response where `asking` gives a raw one."""
+        answer = Answer(self.config, answers_wanted(request))
         try:
-            text = answer.take(await self.openai.chat.completions.create(**request))
+            found = await asking
+            response = getattr(found, "http_response", None)
+            answer.take(found if response is None else found.parse())
             answer.end()
         except VLLMError:
             raise
         except Exception as error:
-            raise translated(error, self.config) from error
+            raise self._translated(error) from error
         finally:
             report_usage(answer.usage)
-        return text.strip()
+        return answer, response
 
-    async def _pieces(self, request: Mapping[str, Any]) -> AsyncGenerator[str, None]:
+    async def _streamed(
+        self, prompt: str | Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any], ended: list[Completion]
+    ) -> AsyncGenerator[str, None]:
+        """The pieces of an answer, asked for again where the engine gives it up before the first one."""
+        _refuse_several(kwargs)
+        request = self._request(_conversation(prompt), {"stream_options": {"include_usage": True}, **kwargs})
+        computations, begun, call = self._computations(self.config.max_retries), False, Call()
+        while True:
+            try:
+                async with aclosing(self._pieces(request, call, ended)) as pieces:
+                    async for text in pieces:
+                        begun = True
+                        yield text
+            except IncompleteAnswer:
+                call.computed += 1
+                if begun or call.computed >= computations:
+                    raise
+            else:
+                return
+
+    async def _pieces(
+        self, request: Mapping[str, Any], call: Call, ended: list[Completion]
+    ) -> AsyncGenerator[str, None]:
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
         try:
-            async with await self.openai.chat.completions.create(**request, stream=True) as chunks:
+            async with await self._stream_of(request, call) as chunks:
                 begun = True
                 async for chunk in chunks:
                     if text := answer.take(chunk):
                         yield text
             answer.end()
+            ended.append(answer.completion(self._engine_of(chunks.response)))
         except VLLMError:
             raise
         except Exception as error:
-            raise translated(error, self.config, begun=begun) from error
+            raise self._translated(error, begun=begun) from error
         finally:
             report_usage(answer.usage)
+
+    async def _stream_of(self, request: Mapping[str, Any], call: Call) -> Any:
+        """The chunks of an answer, asked for as a part of that call."""
+        with part_of(call):
+            return await self._opened().chat.completions.create(**request, stream=True)
+
+    def _engine_of(self, response: Any) -> str:
+        """The base URL of the engine that has answered."""
+        return str(response.extensions.get(ENGINE) or self.config.base_url)
 
     @staticmethod
     def _computations(max_retries: int) -> int:
@@ -335,6 +501,21 @@ class VLLMCloudClient(VLLMClient):
     ) -> None:
         key = api_key or os.environ.get(VARIABLES["api_key"]) or DEFAULT_API_KEY
         super().__init__(base_url, model_name, key, timeout, max_retries, **kwargs)
+
+
+def _conversation(prompt: str | Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _refuse_stream(kwargs: Mapping[str, Any]) -> None:
+    if kwargs.get("stream"):
+        raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
+
+
+def _refuse_several(kwargs: Mapping[str, Any]) -> None:
+    _refuse_stream(kwargs)
+    if (wanted := answers_wanted(kwargs)) > 1:
+        raise ValueError(f"n={wanted}, and this returns one text: use completion() for several answers")
 
 
 def unknown_model(name: str, problem: str) -> dict[str, Any]:

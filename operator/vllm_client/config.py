@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_API_KEY = "dummy-key"
 """Sent to engines that ask for none; the OpenAI client insists on sending one."""
 LOCAL = "local"
+LOCAL_URL = "http://localhost:8000"
 LOCAL_LIMITS = (60.0, 3)
 CLOUD_LIMITS = (120.0, 5)
 """Timeout and retries of engines behind a network."""
@@ -37,11 +38,12 @@ class ClientConfig:
         base_url: Where the engine answers, ending in /v1.
         model_name: The served name to ask for.
         api_key: The key to send.
-        timeout: Seconds until an answer begins, all attempts together; with one URL and no discovery each attempt's.
+        timeout: Seconds until an answer begins, all attempts together.
         max_retries: Further attempts after a failure that may pass.
         engines: The base URLs of the engines, where they are known; base_url may be one of them.
         discovery: The DNS name by which engines are found, as in VLLM_DISCOVERY.
         balance: How requests are spread over several engines.
+        ca_file: The certificates of the authorities to believe, as PEM; empty: those that this machine believes.
     """
 
     base_url: str
@@ -52,6 +54,7 @@ class ClientConfig:
     engines: tuple[str, ...] = ()
     discovery: str = ""
     balance: BalancePolicy = field(default_factory=BalancePolicy)
+    ca_file: str = ""
 
     def __post_init__(self) -> None:
         """Take what is meant.
@@ -63,6 +66,7 @@ class ClientConfig:
             "base_url": values.base_url(self.base_url),
             "engines": tuple(dict.fromkeys(map(values.base_url, self.engines))),
             "discovery": self.discovery.strip(),
+            "ca_file": self.ca_file.strip(),
             "model_name": values.model_name(self.model_name),
             "api_key": values.api_key(self.api_key),
         }
@@ -83,11 +87,9 @@ def read_config(
         ConfigurationError: Something is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    found = with_environment(known_values(given_settings(given, environ)), environ)
-    local = str(found.get("deployment_type") or LOCAL).lower() == LOCAL
-    urls = texts(found.get("base_url"))
-    if not urls and local:
-        urls = (f"http://{found.get('host') or 'localhost'}:{found.get('port') or 8000}",)
+    found = with_environment(with_local_url(known_values(given_settings(given, environ))), environ)
+    local = is_local(found)
+    urls = texts(found.get("base_url")) or ((LOCAL_URL,) if local else ())
     sources = texts(found.get("discovery"))
     names = [text for text in sources if not is_url(text)]
     timeout, retries = LOCAL_LIMITS if local else CLOUD_LIMITS
@@ -100,6 +102,7 @@ def read_config(
         engines=tuple(text for text in sources if is_url(text)) or (urls if len(urls) > 1 else ()),
         discovery=",".join(names),
         balance=read_policy(found.get("balance") or {}),
+        ca_file=str(found.get("ca_file") or ""),
     )
 
 
@@ -121,6 +124,22 @@ def provider_of(given: Mapping[str, object]) -> str:
     part = given.get("llm")
     named = part.get("provider") if isinstance(part, Mapping) else given.get("provider")
     return str(named or "")
+
+
+def is_local(values: Mapping[str, object]) -> bool:
+    """Whether the settings are of an engine on this machine, or one that is as near."""
+    return str(values.get("deployment_type") or LOCAL).lower() == LOCAL
+
+
+def with_local_url(values: dict[str, object]) -> dict[str, object]:
+    """The settings, the host and the port of a local engine put together to its base URL where that is missing.
+
+    So what a configuration says of where the engine is goes before the environment, by whatever keys it says it.
+    """
+    host, port = values.get("host"), values.get("port")
+    if values.get("base_url") or not (host or port) or not is_local(values):
+        return values
+    return {**values, "base_url": f"http://{host or 'localhost'}:{port or 8000}"}
 
 
 def with_environment(values: dict[str, object], environ: Mapping[str, str]) -> dict[str, object]:

@@ -106,13 +106,18 @@ class DnsDiscovery:
         name: What to look up, as in VLLM_DISCOVERY.
         path: The path of the engines' API.
         resolver: Who looks it up; None: what resolv.conf describes.
+        server_name: The host that the engines' certificates name, where they speak https: they are known by their
+            addresses, which certificates do not name. Empty: they speak http.
 
     Raises:
         ConfigurationError: The name is none.
     """
 
-    def __init__(self, name: str, *, path: str = "/v1", resolver: Resolver | None = None) -> None:
+    def __init__(
+        self, name: str, *, path: str = "/v1", resolver: Resolver | None = None, server_name: str = ""
+    ) -> None:
         self.name = Name.parse(name)
+        self.server_name = server_name
         self.path = path
         self.resolver = resolver
 
@@ -137,8 +142,11 @@ class DnsDiscovery:
         for kind, form in (("A", "{}"), ("AAAA", "[{}]")):
             answer = await self.lookup(host, kind)
             if answer is not None:
-                hosts = [form.format(record.address) for record in answer]
-                return Found(tuple(f"http://{host}:{port}{self.path}" for host in hosts), ttl_of(answer))
+                hosts, scheme = (
+                    [form.format(record.address) for record in answer],
+                    "https" if self.server_name else "http",
+                )
+                return Found(tuple(f"{scheme}://{host}:{port}{self.path}" for host in hosts), ttl_of(answer))
         return Found((), 0)
 
     async def lookup(self, name: str, kind: str) -> Answer | None:
@@ -175,8 +183,20 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
-def make_discovery(urls: Sequence[str], name: str, path: str) -> Discovery | None:
-    """The source of engines that the settings describe; None for one URL."""
+def of_one_model(host: str, name: str) -> bool:
+    """Whether a URL's host is a Service in the namespace of a name by which engines are looked up.
+
+    Both are written as Kubernetes has them: SERVICE, SERVICE.NAMESPACE, or with `.svc` and more behind that. What is
+    left out is the namespace that the client is in.
+    """
+    mine, other = host.split("."), [part for part in Name.parse(name).host.split(".") if not part.startswith("_")]
+    namespaces = [parts[1] if len(parts) > 1 else "" for parts in (mine, other)]
+    services = ":" not in host and all(parts[2:3] in ([], ["svc"]) for parts in (mine, other))
+    return services and namespaces[0] == namespaces[1]
+
+
+def make_discovery(urls: Sequence[str], name: str, path: str, server_name: str = "") -> Discovery | None:
+    """The source of engines that the settings describe; None for one URL. `server_name` as of DnsDiscovery."""
     if name:
-        return DnsDiscovery(name, path=path)
+        return DnsDiscovery(name, path=path, server_name=server_name)
     return FixedEngines(tuple(urls)) if len(urls) > 1 else None

@@ -7,12 +7,14 @@
     ├── Unauthorized         401, 403: the API key is missing or wrong
     ├── ModelNotFound        404: the model is not served under that name
     ├── RefusedInput         400, 413, 422: the engine does not accept the request
+    │   └── ContextLengthExceeded  the prompt, or what it asks for, is longer than the model's context
     ├── InvalidAnswer        the answer does not fit the schema that was asked for
     ├── Overloaded           429, or 503 of an engine whose queue is full
     ├── NotReady             503: no engine can answer now
     ├── EngineFailed         any other error status, and a 200 with something else than an answer
     │   └── IncompleteAnswer the engine gave its answer up, or was lost in the middle of it
     ├── EmptyAnswer          the answer has no text
+    ├── ClientClosed         the client was closed, before the call or while it waited (also a RuntimeError)
     ├── WrongEventLoop       the client is used in another event loop than its own (also a RuntimeError)
     ├── StoreFailed          a store of answers cannot be read or written
     ├── BatchFileError       the file of a batch cannot be used: another run's, damaged, in use, not writable
@@ -75,8 +77,30 @@ class RefusedInput(VLLMError):
     """The engine does not accept the request: too long, a bad parameter, no chat template."""
 
 
+class ContextLengthExceeded(RefusedInput):
+    """The prompt, or what it asks for, is longer than the model's context; a model with a longer one may take it."""
+
+
 class InvalidAnswer(VLLMError):
-    """The answer does not fit the schema that was asked for."""
+    """The answer does not fit the schema that was asked for.
+
+    Attributes:
+        answers: What the model answered, the last one at the end; two where it was asked once more.
+        finish_reason: How the last one ended; `length` where it was cut off.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        endpoint: str = "",
+        advice: str = "",
+        answers: tuple[str, ...] = (),
+        finish_reason: str = "",
+    ) -> None:
+        super().__init__(problem, endpoint=endpoint, advice=advice)
+        self.answers = answers
+        self.finish_reason = finish_reason
 
 
 class Overloaded(VLLMError):
@@ -105,6 +129,10 @@ class EmptyAnswer(VLLMError):
     def __init__(self, problem: str, *, endpoint: str = "", advice: str = "", instead: str = "") -> None:
         super().__init__(problem, endpoint=endpoint, advice=advice)
         self.instead = instead
+
+
+class ClientClosed(VLLMError, RuntimeError):
+    """The client was closed, before the call or while it waited."""
 
 
 class WrongEventLoop(VLLMError, RuntimeError):

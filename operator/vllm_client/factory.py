@@ -51,29 +51,3 @@ def create_llm_client(
 def create_vllm_from_config(config: Mapping[str, object] | str | Path | None = None) -> VLLMClient:
     """A client from a configuration, as echo-roots writes it; see `create_llm_client`."""
     return create_llm_client(PROVIDER, config)
-
-
-class LLMClientFactory:
-    """The factory under the name that echo-roots gives it."""
-
-    @staticmethod
-    def create_client(
-        provider: str | None = None, config: Mapping[str, object] | str | Path | None = None
-    ) -> VLLMClient:
-        """As `create_llm_client`."""
-        return create_llm_client(provider, config)
-
-    @staticmethod
-    def create_from_environment(provider: str | None = None) -> VLLMClient:
-        """A client that the environment describes; see `create_llm_client`."""
-        return create_llm_client(provider)
-
-    @staticmethod
-    def create_from_config_file(path: str | Path, provider: str | None = None) -> VLLMClient:
-        """A client that a YAML file describes; see `create_llm_client`."""
-        return create_llm_client(provider, path)
-
-    @staticmethod
-    def get_available_providers() -> list[str]:
-        """The providers that there are clients for."""
-        return [PROVIDER]

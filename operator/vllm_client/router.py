@@ -14,23 +14,44 @@ import asyncio
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from vllm_client.client import VLLMClient
 from vllm_client.closing import Closing
-from vllm_client.errors import NoModel, NotReachable, NotReady
+from vllm_client.config import LOCAL_LIMITS
+from vllm_client.errors import ContextLengthExceeded, NoModel, NotReachable, NotReady, TimedOut, VLLMError
 from vllm_client.selection import Need, Needs, ranked
 from vllm_client.sources import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from vllm_client.catalog import Catalog, CatalogEntry
+    from vllm_client.completion import Completion
     from vllm_client.sources import CatalogSource
 
 T = TypeVar("T")
 
 KEY_VARIABLE = "VLLM_API_KEY"
+CA_VARIABLE = "VLLM_CA_FILE"
+FALLS_BACK: Final[Mapping[type[VLLMError], bool]] = {
+    NotReachable: True,
+    NotReady: True,
+    TimedOut: False,
+    ContextLengthExceeded: False,
+}
+"""The errors of one model after which the next one is asked, and whether they set the model aside for other requests.
+
+Nobody is there: that is so for all requests. One that took too long may only be long itself, and a model that hangs
+loses its engines by their gates, so that it is not set aside for it. A context that is too short is so for this
+request, and only a model with a longer one is asked then.
+
+After no other error: what the engine refuses, another one would refuse too (RefusedInput, Unauthorized,
+ModelNotFound); what two engines have failed to compute may be what makes them fail (EngineFailed, IncompleteAnswer); a
+load that is too much for one model would be too much for the next one, and for those that ask that (Overloaded); and
+what a model answers is its answer (InvalidAnswer, EmptyAnswer)."""
+TIMEOUTS_IN_ALL: Final = 2
+"""How many timeouts of one model a request may take over all of them, unless `deadline_seconds` says it."""
 SET_ASIDE_SECONDS = 10.0
 """How long a model that did not answer is asked after the others; the catalogue may be behind the truth."""
 ROUTED_RETRIES = 1
@@ -100,16 +121,25 @@ class ModelRouter:
         """Every model that can be chosen, the best first; arguments and errors are those of `best`."""
         return self.in_order(self.suiting(Need(**need)))
 
-    def client(self, client_options: Mapping[str, Any] | None = None, **need: Unpack[Needs]) -> RoutedClient:
-        """A client that asks the best model, and the next one where that has no engine.
+    def client(
+        self,
+        client_options: Mapping[str, Any] | None = None,
+        *,
+        deadline_seconds: float | None = None,
+        **need: Unpack[Needs],
+    ) -> RoutedClient:
+        """A client that asks the best model, and the next one where that has no engine, or takes too long.
 
-        `client_options` go to each `VLLMClient`, such as `timeout` and `max_retries` (ROUTED_RETRIES unless given); the
-        other arguments are those of `best`.
+        Args:
+            client_options: Go to each `VLLMClient`, such as `timeout`, which is what one model may take, and
+                `max_retries` (ROUTED_RETRIES unless given).
+            deadline_seconds: What a request may take over all models; twice the `timeout` unless given.
+            need: The arguments of `best`.
 
         Raises:
             ConfigurationError: There is no such complexity.
         """
-        return RoutedClient(self, Need(**need), client_options or {})
+        return RoutedClient(self, Need(**need), client_options or {}, deadline_seconds)
 
     def suiting(self, need: Need) -> tuple[CatalogEntry, ...]:
         """The models that suit, the best first, as far as the catalogue knows. Reads it, which may block.
@@ -144,43 +174,85 @@ class ModelRouter:
 class RoutedClient(Closing):
     """Asks the model that suits a need best at the time of each request. It satisfies `LLMClient`.
 
-    It changes over to the next model where the one before cannot be reached or has no ready engine, and to no other
-    model because of any other error.
+    FALLS_BACK says because of which errors it changes over to the next model; any other one is raised as it is.
     """
 
-    def __init__(self, router: ModelRouter, need: Need, client_options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        router: ModelRouter,
+        need: Need,
+        client_options: Mapping[str, Any],
+        deadline_seconds: float | None = None,
+    ) -> None:
         self._router = router
         self._need = need
-        self._options = {"max_retries": ROUTED_RETRIES, **client_options}
+        authorities = os.environ.get(CA_VARIABLE) or ""
+        self._options = {"max_retries": ROUTED_RETRIES, "ca_file": authorities, **client_options}
+        self._deadline_seconds = deadline_seconds
         self._clients: dict[tuple[str, str], VLLMClient] = {}
         self._suiting: tuple[CatalogEntry, ...] = ()
         self._read_again_at = -math.inf
 
     async def complete(self, prompt: str, **kwargs: Any) -> str:
-        """The answer of the best model that has an engine; arguments and errors are those of `VLLMClient.complete`.
+        """The answer of the best model that gives one; arguments and errors are those of `VLLMClient.complete`.
 
         Raises:
             NoModel: No model suits.
             NotReady: No model that suits has an engine; the message names each and what it answered.
+            TimedOut: No model has answered in time; likewise.
             VLLMError: The model that was asked failed in another way.
         """
-        return await self.using(lambda client: client.complete(prompt, **kwargs))
+        return await self._first_answer(lambda client: client.complete(prompt, **kwargs), self._timeout(kwargs))
+
+    async def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[T], **kwargs: Any) -> T:
+        """As `VLLMClient.parse`, of the best model that gives an answer; errors also as `complete`."""
+        return await self._first_answer(lambda client: client.parse(prompt, schema, **kwargs), self._timeout(kwargs))
+
+    async def completion(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> Completion:
+        """As `VLLMClient.completion`, of the best model that gives an answer; errors also as `complete`."""
+        return await self._first_answer(lambda client: client.completion(prompt, **kwargs), self._timeout(kwargs))
 
     async def using(self, work: Callable[[VLLMClient], Awaitable[T]]) -> T:
         """Do anything with the client of the best model that has an engine. `work` is called once for each one tried.
 
+        It may take as long as it takes: only whether another model is tried depends on the deadline.
+
         Raises:
             VLLMError: As `complete`.
         """
-        models = await self._models()
-        failures: list[NotReady | NotReachable] = []
-        for model in models:
+        return await self._first_answer(work, None)
+
+    async def _first_answer(self, work: Callable[[VLLMClient], Awaitable[T]], timeout_seconds: float | None) -> T:
+        """What the first model brings that does not fall back.
+
+        Args:
+            work: What is done with the client of each model.
+            timeout_seconds: What each model may take for it, as long as the deadline lasts; None: whatever it takes.
+        """
+        waiting, failures = await self._models(), dict[str, VLLMError]()
+        left = self._deadline(self._timeout({}) if timeout_seconds is None else timeout_seconds)
+        deadline = self._router.clock() + left
+        while waiting and left > 0:
+            model, rest = waiting[0], waiting[1:]
+            seconds = math.inf if timeout_seconds is None else min(timeout_seconds, left)
             try:
-                return await work(self._client_of(model))
-            except (NotReady, NotReachable) as failure:
-                self._router.set_aside(model.name)
-                failures.append(failure)
-        raise _all_failed(self._need, models, failures) from failures[-1]
+                return await _bounded(seconds, work, self._client_of(model))
+            except tuple(FALLS_BACK) as failure:
+                if _sets_aside(failure):
+                    self._router.set_aside(model.name)
+                failures[model.name] = failure
+                waiting = _worth_asking(rest, model, failure)
+            left = deadline - self._router.clock()
+        raise _all_failed(self._need, failures, waiting) from list(failures.values())[-1]
+
+    def _timeout(self, kwargs: Mapping[str, Any]) -> float:
+        """What one model may take for a request, in seconds."""
+        given = kwargs.get("timeout", self._options.get("timeout", LOCAL_LIMITS[0]))
+        return float(given) if isinstance(given, int | float) else math.inf
+
+    def _deadline(self, timeout_seconds: float) -> float:
+        """What all models may take for a request for which each may take so long, in seconds."""
+        return TIMEOUTS_IN_ALL * timeout_seconds if self._deadline_seconds is None else self._deadline_seconds
 
     async def close(self) -> None:
         """Close the connections to all models."""
@@ -213,8 +285,14 @@ class BestModel(RoutedClient):
         entry: The model of the catalogue.
     """
 
-    def __init__(self, router: ModelRouter, need: Need, client_options: Mapping[str, Any]) -> None:
-        super().__init__(router, need, client_options)
+    def __init__(
+        self,
+        router: ModelRouter,
+        need: Need,
+        client_options: Mapping[str, Any],
+        deadline_seconds: float | None = None,
+    ) -> None:
+        super().__init__(router, need, client_options, deadline_seconds)
         self.entry = router.in_order(router.suiting(need))[0]
 
     @property
@@ -239,8 +317,9 @@ def get_best_model(
     *,
     source: CatalogSource | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     client_options: Mapping[str, Any] | None = None,
+    deadline_seconds: float | None = None,
 ) -> BestModel:
-    """The model that suits a language and a complexity best, ready to be asked.
+    """The model that suits a language and a complexity best, ready to be asked; options as of `ModelRouter.client`.
 
         print(await get_best_model("zh-TW", "high").complete("..."))
 
@@ -248,9 +327,8 @@ def get_best_model(
         NoModel: There is none.
         VLLMError: There is no catalogue.
     """
-    return BestModel(
-        ModelRouter.from_catalog(source), Need(language=language, complexity=complexity), client_options or {}
-    )
+    need = Need(language=language, complexity=complexity)
+    return BestModel(ModelRouter.from_catalog(source), need, client_options or {}, deadline_seconds)
 
 
 def _no_model(need: Need, catalog: Catalog) -> NoModel:
@@ -271,9 +349,50 @@ def _told(model: CatalogEntry) -> str:
     return f"{model.name} ({'; '.join([model.runner, *words])})"
 
 
-def _all_failed(need: Need, models: tuple[CatalogEntry, ...], failures: list[NotReady | NotReachable]) -> NotReady:
-    answers = "; ".join(f"{model.name}: {failure}" for model, failure in zip(models, failures, strict=True))
-    return NotReady(
-        f"none of the {len(models)} models that suit {need} has an engine: {answers}",
-        advice="Look at the models: kubectl get vllmmodels",
-    )
+async def _bounded(seconds: float, work: Callable[[VLLMClient], Awaitable[T]], client: VLLMClient) -> T:
+    """What a model brings within that time.
+
+    Raises:
+        TimedOut: It has brought nothing.
+    """
+    bound = asyncio.timeout(None if seconds == math.inf else seconds)
+    try:
+        async with bound:
+            return await work(client)
+    except TimeoutError as error:
+        if isinstance(error, VLLMError) or not bound.expired():
+            raise
+        raise TimedOut(
+            f"no answer within {seconds:.3g} s",
+            endpoint=client.base_url,
+            advice="Raise the timeout or the deadline, or ask for fewer tokens; look at the engine: kubectl get vllm",
+        ) from error
+
+
+def _sets_aside(failure: VLLMError) -> bool:
+    """Whether other requests should ask this model last for a while."""
+    return any(aside for kind, aside in FALLS_BACK.items() if isinstance(failure, kind))
+
+
+def _worth_asking(rest: tuple[CatalogEntry, ...], model: CatalogEntry, failure: VLLMError) -> tuple[CatalogEntry, ...]:
+    """Those of the other models that may answer where one has failed."""
+    if not isinstance(failure, ContextLengthExceeded) or model.context_length is None:
+        return rest
+    return tuple(other for other in rest if other.context_length is None or other.context_length > model.context_length)
+
+
+def _all_failed(need: Need, failures: Mapping[str, VLLMError], not_asked: Sequence[CatalogEntry]) -> VLLMError:
+    """The error where no model has answered: of the kind that says most of what trying again would bring."""
+    kinds = [type(failure) for failure in failures.values()]
+    last = list(failures.values())[-1]
+    if all(kind is ContextLengthExceeded for kind in kinds) or (kinds == [TimedOut] and not not_asked):
+        return last
+    answers = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
+    later = f"; not asked, since the time was over: {', '.join(model.name for model in not_asked)}" if not_asked else ""
+    if TimedOut in kinds:
+        problem = f"none of {len(failures)} models that suit {need} has answered in time: {answers}{later}"
+        return TimedOut(
+            problem, advice="Raise timeout or deadline_seconds, or look at the models: kubectl get vllmmodels"
+        )
+    problem = f"none of the {len(failures)} models that suit {need} has an engine: {answers}{later}"
+    return NotReady(problem, advice="Look at the models: kubectl get vllmmodels")

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
 from vllm_client.client import VLLMClient
+from vllm_client.errors import ClientClosed
 from vllm_client.factory import create_llm_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
+
+    from vllm_client.completion import Completion, TextStream
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,18 +46,24 @@ class Waiting(Generic[P, R]):
         return call
 
 
-class Iterating(Generic[P, R]):
-    """An asynchronous iterator of VLLMClient as an iterator, with the same arguments and types."""
+class SyncTextStream(Iterator[str]):
+    """The text of an answer, piece by piece, as `TextStream`."""
 
-    def __init__(self, method: Callable[Concatenate[VLLMClient, P], AsyncIterator[R]]) -> None:
-        self.method = method
-        self.__doc__ = method.__doc__
+    def __init__(self, pieces: Generator[str, None, None], inside: TextStream) -> None:
+        self._pieces = pieces
+        self._inside = inside
 
-    def __get__(self, instance: SyncVLLMClient, owner: type[SyncVLLMClient]) -> Callable[P, Iterator[R]]:
-        def call(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-            return instance.iterate(self.method(instance.client, *args, **kwargs))
+    @property
+    def completion(self) -> Completion | None:
+        """The whole answer once the stream has come to its end; None before, and where it broke off."""
+        return self._inside.completion
 
-        return call
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Ask for no more; the engine stops."""
+        self._pieces.close()
 
 
 class SyncVLLMClient:
@@ -86,11 +96,21 @@ class SyncVLLMClient:
 
     complete = Waiting(VLLMClient.complete)
     chat = Waiting(VLLMClient.chat)
-    stream = Iterating(VLLMClient.stream)
+    completion = Waiting(VLLMClient.completion)
+    text_completion = Waiting(VLLMClient.text_completion)
     embed = Waiting(VLLMClient.embed)
     generate_batch = Waiting(VLLMClient.generate_batch)
     get_model_info = Waiting(VLLMClient.get_model_info)
     health_check = Waiting(VLLMClient.health_check)
+
+    def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[R], **kwargs: Any) -> R:
+        """As `VLLMClient.parse`."""
+        return self.wait(self.client.parse(prompt, schema, **kwargs))
+
+    def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> SyncTextStream:
+        """As `VLLMClient.stream`."""
+        pieces = self.client.stream(prompt, **kwargs)
+        return SyncTextStream(self.iterate(pieces), pieces)
 
     def update_config(self, **changes: Any) -> None:
         """As `VLLMClient.update_config`."""
@@ -124,16 +144,25 @@ class SyncVLLMClient:
         """The coroutine's result, run on the loop of this client.
 
         Raises:
-            RuntimeError: The client is closed.
+            ClientClosed: The client is closed, or was closed meanwhile.
         """
         if self._closed:
             coroutine.close()
-            raise RuntimeError("this client is closed")
+            raise self._client_closed()
 
         async def run() -> R:
             return await coroutine
 
-        return self._wait(self._running(), run)
+        try:
+            return self._wait(self._running(), run)
+        except RuntimeError as error:
+            if not self._closed:
+                raise
+            coroutine.close()  # its loop has ended before it could begin
+            raise self._client_closed() from error
+
+    def _client_closed(self) -> ClientClosed:
+        return ClientClosed("the client is closed", endpoint=self.client.base_url, advice="Make a new one")
 
     @staticmethod
     def _wait(portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
@@ -155,7 +184,7 @@ class SyncVLLMClient:
                 self._portal = self._ending.enter_context(start_blocking_portal(name="vllm_client"))
             return self._portal
 
-    def iterate(self, items: AsyncIterator[R]) -> Iterator[R]:
+    def iterate(self, items: AsyncIterator[R]) -> Generator[R, None, None]:
         """The items, one by one; the request ends with the loop over them."""
 
         async def following() -> tuple[R, ...]:
@@ -173,4 +202,5 @@ class SyncVLLMClient:
             while found := self.wait(following()):
                 yield found[0]
         finally:
-            self.wait(stop())
+            if not self._closed:
+                self.wait(stop())

@@ -21,6 +21,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "api_key": "VLLM_API_KEY",
     "deployment_type": "VLLM_DEPLOYMENT_TYPE",
     "discovery": "VLLM_DISCOVERY",
+    "ca_file": "VLLM_CA_FILE",
 }
 BINDING_ADVICE: Final = "Take it from the model's client binding: envFrom of ConfigMap NAME-client"
 
@@ -79,7 +80,7 @@ def api_key(text: str) -> str:
         what = (
             "was not filled in" if _UNFILLED_KEY.match(key) else "holds what no HTTP header can, such as a line break"
         )
-        advice = f"Set {VARIABLES['api_key']} to the model's key: envFrom of Secret NAME-binding"
+        advice = f"Set {VARIABLES['api_key']} to the model's key: secretKeyRef of Secret NAME-binding"
         raise ConfigurationError(f"the API key {what}", variable=VARIABLES["api_key"], advice=advice)
     return key
 

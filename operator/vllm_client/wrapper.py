@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.closing import Closing, close
-from vllm_client.errors import MissingExtra
+from vllm_client.errors import InvalidAnswer, MissingExtra
+from vllm_client.schema import DoesNotFit, excerpt, value_of
 
 if TYPE_CHECKING:
     from vllm_client.protocol import LLMClient
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,31 @@ class ClientWrapper(Closing):
     def config(self) -> object | None:
         """The settings of the client inside, so that wrappers can be put around each other; None if it has none."""
         return getattr(self.llm, "config", None)
+
+    async def complete(self, prompt: str, **kwargs: Any) -> str:
+        """The answer of the client inside."""
+        return await self.llm.complete(prompt, **kwargs)
+
+    async def parse(self, /, prompt: str, schema: type[T], **kwargs: Any) -> T:
+        """The answer as an instance of a class, as `VLLMClient.parse`; the client inside has to take `schema`.
+
+        It is asked by the `complete` of this one, so that what a wrapper does is done: a text that fits is remembered,
+        and both questions count as one request.
+
+        Raises:
+            InvalidAnswer: It does not fit.
+            Exception: What the client inside raises.
+        """
+        text = await self.complete(prompt, schema=schema, reask=True, **kwargs)
+        try:
+            value: T = value_of(text, schema)
+        except DoesNotFit as problem:  # of a client that does not check it
+            place = target_of(self.llm)
+            problem_text = f"{place.model_name or type(self.llm).__name__} did not answer as its schema says: {problem}"
+            raise InvalidAnswer(
+                f"{problem_text}: {excerpt(text)}", endpoint=place.endpoint, answers=(text,)
+            ) from problem
+        return value
 
     async def close(self) -> None:
         """Close the client inside, if it can be closed."""

@@ -2,6 +2,7 @@
 
 OperatorError
 ├── InvalidSpec          a VLLMModel cannot be followed: each fault names its field
+├── NotEstimable         what is known of a model does not tell how much memory it takes
 ├── SettingsError        an option has a wrong value
 ├── SignaturesError      the operator's own table of known failures is wrong: each fault names its signature
 ├── LoginError           no way to the API server is configured
@@ -38,6 +39,10 @@ class InvalidSpec(OperatorError):  # noqa: N818 # named for the state, as the st
         self.faults = tuple(faults)
         """Everything that is wrong, each with the path of its field."""
         super().__init__("; ".join(self.faults))
+
+
+class NotEstimable(OperatorError):  # noqa: N818 # named for the state, as the command line says it
+    """What is known of a model does not tell how much memory it takes; the message says what would."""
 
 
 class SettingsError(OperatorError):

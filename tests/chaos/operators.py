@@ -70,6 +70,10 @@ class Operators:
     async def start(self) -> None:
         """Start one, and wait until it follows the cluster."""
         await self.launch()
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until it follows the cluster."""
         async with asyncio.timeout(START_SECONDS):
             while (await self.get("/readyz"))[0] != 200:
                 assert self._task is not None

@@ -110,7 +110,8 @@ async def test_an_operator_that_is_killed_at_any_write_is_followed_by_one_that_e
                 await until(storm.killed.is_set, f"a write of {storm.left}", SETTLE_SECONDS)
                 storm.killed.clear()
                 await operators.stop()
-                await operators.start()
+                await operators.launch()  # it may be killed at a write before it follows everything
+            await operators.ready()
             await operators.settle()
             storm.end()
             for namespace, case in namespaces[step].items():

@@ -91,6 +91,11 @@ def adapters(found: list[dict[str, str]], images: list[str]) -> list[dict[str, A
     return [{"name": one["name"], "path": located(one["source"], images), **rest} for one in found] or None
 
 
+def unlogged(paths: list[str], _: list[str]) -> str:
+    """Paths in one word."""
+    return ",".join(paths)
+
+
 MEANT: Final[dict[str, Callable[[Any, list[str]], Any]]] = {
     "model.source": located,
     "model.tokenizer": located,
@@ -99,6 +104,7 @@ MEANT: Final[dict[str, Callable[[Any, list[str]], Any]]] = {
     "engine.kvCacheMemory": number,
     "engine.speculativeDecoding": draft,
     "lora.adapters": adapters,
+    "engine.disableAccessLogForEndpoints": unlogged,
 }
 """What a value means, where it is not what stands in the spec."""
 
@@ -121,7 +127,14 @@ def meant(path: str, value: Any, images: list[str]) -> Any:
 def understood(parser: RealParser, raw: dict[str, Any]) -> dict[str, Any]:
     """What vLLM understands of a spec, by the paths of its fields."""
     parsed = parser.parse(words_of(raw))
-    return {path: parsed[destination(path)] for path in FIELDS}
+    return {path: _given(value_at(raw, path), parsed[destination(path)]) for path in FIELDS}
+
+
+def _given(value: Any, understood: Any) -> Any:
+    """Of an object that vLLM completes by its defaults, what was given."""
+    if isinstance(value, dict) and isinstance(understood, dict) and value.keys() <= understood.keys():
+        return {name: understood[name] for name in value}
+    return understood
 
 
 def expected(raw: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
@@ -254,7 +267,7 @@ def test_an_argument_without_a_field_is_not_taken_for_the_beginning_of_one_with_
 PLAIN_DEFAULTS: Final = {
     path: field
     for path, field in FIELDS.items()
-    if re.fullmatch(r"-?[0-9.]+|true|false|auto|native", field.flag.default)
+    if re.fullmatch(r"-?[0-9.]+|[a-z_0-9]+", field.flag.default) and path != "model.source"
 }
 
 
@@ -265,5 +278,6 @@ def test_most_defaults_are_plain_values_that_can_be_checked() -> None:
 @pytest.mark.parametrize("path", PLAIN_DEFAULTS)
 def test_the_default_that_we_document_is_that_of_vllm(parser: RealParser, path: str) -> None:
     told, kept = PLAIN_DEFAULTS[path].flag.default, parser.parse([MODEL])[destination(path)]
-    words = {"true": True, "false": False}
-    assert (kept or False) == (words[told] if told in words else told if told.isalpha() else ast.literal_eval(told))
+    words = {"true": True, "false": False, "none": False}
+    number = told[-1].isdigit()
+    assert (kept or False) == (words[told] if told in words else ast.literal_eval(told) if number else told)

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from tests.support.servers import eventually
 from tests.support.vllm_cpu import real_engine
 from vllm_client import (
+    ContextLengthExceeded,
     FixedEngines,
+    InvalidAnswer,
     ModelNotFound,
     RefusedInput,
     SyncVLLMClient,
@@ -107,6 +109,41 @@ async def test_an_answer_fits_the_schema_that_was_asked_for(llm: VLLMClient) -> 
     assert Product.model_validate_json(answer).colour in Colour
 
 
+async def test_an_answer_is_an_instance_of_the_class_that_was_asked_for(llm: VLLMClient) -> None:
+    product = await llm.parse("What is it?", Product, temperature=0, max_tokens=200)
+    assert product.colour in Colour
+    with pytest.raises(InvalidAnswer, match="cut off at max_tokens=2"):
+        await llm.parse("What is it?", Product, temperature=0, max_tokens=2)
+
+
+async def test_several_answers_come_with_their_tokens_and_their_engine(server: EngineServer, llm: VLLMClient) -> None:
+    arguments = {"n": 2, "max_tokens": 3, "temperature": 1, "extra_body": {"ignore_eos": True}}
+    chat = await llm.completion("ab cd", logprobs=True, top_logprobs=1, **arguments)
+    text = await llm.text_completion("ab cd", logprobs=1, **arguments)
+    stream = llm.stream("ab cd", max_tokens=3, logprobs=True, top_logprobs=1, extra_body={"ignore_eos": True})
+    pieces = [piece async for piece in stream]
+    assert stream.completion is not None
+    assert stream.completion.text == "".join(pieces)
+    for found, wanted in ((chat, 2), (text, 2), (stream.completion, 1)):
+        assert [(choice.index, choice.finish_reason) for choice in found.choices] == [
+            (index, "length") for index in range(wanted)
+        ]
+        assert (found.model, found.engine) == ("tiny", f"{server.url}/v1")
+        assert found.usage is not None
+        assert found.usage.completion_tokens == 3 * wanted
+        for choice in found.choices:
+            assert choice.logprobs is not None
+            assert all(token.logprob is not None and token.logprob <= 0 and token.top for token in choice.logprobs)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"prompt": "ab " * LENGTH}, {"prompt": "ab", "max_tokens": LENGTH + 1}], ids=["prompt", "max_tokens"]
+)
+async def test_what_is_longer_than_the_context_is_told_as_that(llm: VLLMClient, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ContextLengthExceeded, match="ask a model with a longer context"):
+        await llm.complete(**arguments)
+
+
 async def test_arguments_that_only_vllm_knows_are_taken(llm: VLLMClient) -> None:
     assert await llm.complete("ab", top_k=1, max_tokens=12) == await llm.complete("ab", **GREEDY)
     assert await llm.complete("ab", extra_body={"min_tokens": 3}, **GREEDY)
@@ -149,7 +186,7 @@ async def test_an_answer_that_takes_too_long_is_given_up_in_time_and_leaves_the_
 async def test_a_stream_that_is_left_frees_its_place(server: EngineServer, llm: VLLMClient) -> None:
     pieces = llm.stream("ab", max_tokens=LENGTH - 100, extra_body={"ignore_eos": True})
     assert await anext(pieces)
-    await pieces.aclose()  # type: ignore[attr-defined]  # an async generator, told as an iterator
+    await pieces.aclose()
     assert await asyncio.to_thread(idle, server)
 
 

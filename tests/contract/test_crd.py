@@ -6,15 +6,18 @@ import copy
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given, settings
 
 from tests.support.api import Answer, Api
 from tests.support.constraints import CONSTRAINTS, TRANSITIONS, Constraint, Transition
+from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.specs import field_paths, schema_at, setting, specs
+from tests.support.waiting import until
+from vllm_operator.api.crd import crd
 from vllm_operator.api.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -66,6 +69,50 @@ def test_what_cannot_change_is_refused_on_update(api: Api, team: Namespace, case
     assert change(case.accepted).refusal == ""
     assert case.message in change(case.refused).refusal
     api.delete(created)
+
+
+EARLIER_GROUP: Final = "earlier.example.com"
+
+
+def definition(*, refusing: bool) -> dict[str, Any]:
+    """The definition under another group; also as it was before any argument of `vllm serve` had a field."""
+    found = crd()
+    found["metadata"]["name"] = f"vllmmodels.{EARLIER_GROUP}"
+    found["spec"]["group"] = EARLIER_GROUP
+    found["spec"]["names"].pop("shortNames", None)
+    found["spec"]["names"].pop("categories", None)
+    (version,) = found["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    if not refusing:
+        del spec["engine"]["properties"]["extraArgs"]["x-kubernetes-validations"]
+    return found
+
+
+def test_a_model_that_was_applied_before_its_argument_got_a_field_can_be_scaled_and_edited_elsewhere(
+    api: Api, quiet_server: OwnCluster, team: Namespace
+) -> None:
+    place = f"/apis/{EARLIER_GROUP}/v1alpha1/namespaces/default/vllmmodels"
+    spec = {"model": {"source": "org/tiny"}, "engine": {"extraArgs": ["--enable-chunked-prefill"]}}
+
+    def made(name: str, **parameters: str) -> Answer:
+        kind = {"apiVersion": f"{EARLIER_GROUP}/v1alpha1", "kind": "VLLMModel"}
+        return api.call("POST", place, kind | {"metadata": {"name": name}, "spec": spec}, **parameters)
+
+    def edited(path: str, **fields: Any) -> str:
+        return api.call("PATCH", path, {"spec": fields}, "application/merge-patch+json").refusal
+
+    team.kubectl("create", "--filename", "-", document=definition(refusing=False))
+    try:
+        wait_established(quiet_server, f"vllmmodels.{EARLIER_GROUP}")
+        assert made("old").refusal == ""
+        team.kubectl("replace", "--filename", "-", document=definition(refusing=True))
+        until(lambda: made("new", dryRun="All").refusal, what="the refusal of new models")
+        assert edited(f"{place}/old/scale", replicas=3) == ""
+        assert edited(f"{place}/old", engine={"maxNumSeqs": 8}) == ""
+        told = "--enable-chunked-prefill has a field of its own: set spec.engine.enableChunkedPrefill"
+        assert told in edited(f"{place}/old", engine={"extraArgs": ["--enable-chunked-prefill", "--x"]})
+    finally:
+        team.kubectl("delete", "crd", f"vllmmodels.{EARLIER_GROUP}")
 
 
 def outside(node: dict[str, Any]) -> Iterator[Any]:
@@ -143,6 +190,7 @@ def test_the_defaults_of_the_server_are_those_of_the_operator(api: Api) -> None:
     [
         ("", "A model, and the vLLM engines that serve it"),
         (".spec.engine.cpuOffloadGB", "--cpu-offload-gb"),
+        (".spec.engine.kvTransferConfig", "--kv-transfer-config"),
         (".spec.engine.env.valueFrom.resourceFieldRef.divisor", "Unit in which the value is given"),
         (".spec.resources.limits", "What the engine may use at most"),
         (".spec.scheduling.affinity.podAntiAffinity", "Which pods the engines keep away from"),

@@ -7,14 +7,13 @@ import json
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.cluster import ClusterError, ClusterSpec, NodeKind, OwnCluster, attach, start
 from tests.cluster.paths import REPOSITORY
-from tests.demo import extraction
+from tests.demo import extracted
 from tests.support import images, models
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ CLUSTER = "demo"
 NAMESPACE = "demo"
 SAMPLE = REPOSITORY / "manifests" / "samples" / "qwen2.5-0.5b-instruct.yaml"
 PROMPT = "In one sentence: what is a Kubernetes operator?"
-EXTRACTION = Path(extraction.__file__).read_text(encoding="utf-8")
+EXTRACTION = "examples/extraction.py"
 READY_SECONDS = 600.0
 OPERATOR_SECONDS = 60.0
 CLIENT_SECONDS = 90.0
@@ -155,10 +154,11 @@ def ask(cluster: Cluster, model: str) -> None:
 
 def extract(cluster: Cluster, model: str) -> None:
     """Another one turns descriptions of products into JSON that fits a schema."""
-    say(f"another one runs {Path(extraction.__file__).relative_to(REPOSITORY)}: attributes as JSON that fits a schema")
-    log = run_client(cluster, "extraction", model, {"command": ["python3", "-c", EXTRACTION]})
+    say(f"another one runs {EXTRACTION}: attributes as JSON that fits a schema")
+    program = (REPOSITORY / EXTRACTION).read_text(encoding="utf-8")
+    log = run_client(cluster, "extraction", model, {"command": ["python3", "-c", program]})
     print(flush=True)
-    for product, attributes in extraction.read(log).items():
+    for product, attributes in extracted.read(log).items():
         print(f"  {product:34} -> {json.dumps(attributes.model_dump())}", flush=True)
     print(flush=True)
 

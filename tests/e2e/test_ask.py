@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.demo import extraction
+from examples import extraction
+from tests.demo import extracted
 from tests.support import images, models
 from vllm_operator.render import amx
 
@@ -71,7 +72,7 @@ def test_a_language_model_on_cpu_answers_with_sense_and_extracts_attributes(site
     assert (said.returncode, said.stderr) == (0, "")
     assert "Paris" in said.stdout
 
-    found = extraction.read(site.run_client("extraction", "smollm2", 180, command=["python3", "-c", EXTRACTION]))
+    found = extracted.read(site.run_client("extraction", "smollm2", 180, command=["python3", "-c", EXTRACTION]))
     assert tuple(found) == extraction.PRODUCTS
     assert found["red cotton shirt, size M"].color == "red"
 

@@ -38,6 +38,8 @@ def agreeing(spec: Part) -> Part:
     port = spec.get("engine", {}).get("port", 8000)
     if spec.get("gates", {}).get("port", 8480) == port:
         spec.setdefault("gates", {})["port"] = port % 65535 + 1
+    if spec.get("service", {}).get("targetPort") == spec.get("gates", {}).get("port", 8480):
+        del spec["service"]["targetPort"]
     for part in _parts(spec):
         _requirement(part)
         _peer(part)
@@ -107,9 +109,14 @@ def _devices(spec: Part) -> None:
 
 
 def _pod(spec: Part) -> None:
-    pod = spec.get("pod", {})
+    pod, engine = spec.get("pod", {}), spec.get("engine", {})
+    if "terminationGracePeriodSeconds" in pod:
+        shortest = engine.get("shutdownDelaySeconds", 5) + engine.get("shutdownTimeoutSeconds", 30) + 10
+        pod["terminationGracePeriodSeconds"] = max(pod["terminationGracePeriodSeconds"], shortest)
     if pod.get("containerSecurityContext", {}).get("privileged"):
         pod["containerSecurityContext"].pop("allowPrivilegeEscalation", None)
+    if pod.get("hostNetwork"):
+        pod.get("securityContext", {}).pop("sysctls", None)
     if "serviceAccountName" in pod:
         pod.pop("serviceAccountAnnotations", None)
     mounts = {mount["mountPath"]: mount for mount in pod.get("volumeMounts", [])}

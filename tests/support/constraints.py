@@ -99,6 +99,22 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         COUNT,
     ),
     Constraint({"accelerator": {"count": 0}}, {"accelerator": {"count": 2}}, COUNT),
+    Constraint({"accelerator": {"count": 2, "resource": "example.com/cards"}}, {"accelerator": {"count": 2}}, COUNT),
+    Constraint(
+        {"service": {"targetPort": 8000}},
+        {"service": {"targetPort": 8480}},
+        "spec.service.targetPort must differ from spec.gates.port",
+    ),
+    Constraint(
+        {**pod(terminationGracePeriodSeconds=45)},
+        {**pod(terminationGracePeriodSeconds=44)},
+        "spec.pod.terminationGracePeriodSeconds must be at least the sum of",
+    ),
+    Constraint(
+        {**pod(terminationGracePeriodSeconds=25), **engine(shutdownDelaySeconds=15, shutdownTimeoutSeconds=0)},
+        {**pod(terminationGracePeriodSeconds=54), **engine(shutdownDelaySeconds=15)},
+        "spec.pod.terminationGracePeriodSeconds must be at least the sum of",
+    ),
     Constraint(
         {"accelerator": {"profile": "cpu", "count": 0}},
         {"accelerator": {"profile": "cpu", "count": 1}},
@@ -278,6 +294,11 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         pod(containerSecurityContext={"privileged": True, "allowPrivilegeEscalation": False}),
         "spec.pod.containerSecurityContext.allowPrivilegeEscalation cannot be false",
     ),
+    Constraint(
+        pod(hostNetwork=True, securityContext={"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}),
+        pod(hostNetwork=True, securityContext={"sysctls": [{"name": "net.core.somaxconn", "value": "1024"}]}),
+        "spec.pod.hostNetwork: the network's kernel parameters are those of the node",
+    ),
     Constraint({"auth": {"keys": [KEY]}}, {"auth": {}}, "spec.auth needs generate: true, or keys"),
     Constraint({"auth": {"generate": True}}, {"auth": {"generate": False}}, "spec.auth needs generate: true, or keys"),
     Constraint(
@@ -347,6 +368,16 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("-tp", "spec.engine.extraArgs: -tp has a field of its own: set spec.parallelism.tensor"),
             ("-q=awq", "spec.engine.extraArgs: -q has a field of its own: set spec.engine.quantization"),
             ("--api-key", "spec.engine.extraArgs: --api-key is set by the operator: set spec.auth"),
+            (
+                "--kv-transfer-config.kv_role",
+                "spec.engine.extraArgs: --kv-transfer-config has a field of its own: set spec.engine.kvTransferConfig",
+            ),
+            (
+                "--no-enable-chunked-prefill",
+                "spec.engine.extraArgs: --enable-chunked-prefill has a field of its own: set",
+            ),
+            ("-cc.mode=3", "spec.engine.extraArgs: -cc has a field of its own: set spec.engine.compilationConfig"),
+            ("-asc", "spec.engine.extraArgs: -asc has a field of its own: set spec.engine.apiServerCount"),
             ("--swap-space", "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0"),
             ("--grpc", "spec.engine.extraArgs: --grpc cannot be used: the gate and the Service speak HTTP"),
             (
@@ -391,6 +422,16 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     ),
     Constraint(
         catalog(weight=0), catalog(weight=1001), "spec.catalog.weight in body should be less than or equal to 1000"
+    ),
+    Constraint(
+        engine(kvTransferConfig={"kv_connector": "NixlConnector", "kv_connector_extra_config": {"a": [1]}}),
+        engine(kvTransferConfig={}),
+        "spec.engine.kvTransferConfig in body should have at least 1 properties",
+    ),
+    Constraint(
+        engine(disableAccessLogForEndpoints=["/v1/models"]),
+        engine(disableAccessLogForEndpoints=["v1/models"]),
+        "spec.engine.disableAccessLogForEndpoints[0] in body should match",
     ),
     Constraint({"replicas": 0}, {"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
     Constraint(model(), {"model": {}}, "spec.model.source: Required value"),

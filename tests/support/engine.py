@@ -1169,6 +1169,9 @@ def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
     if isinstance(temperature, (int, float)) and temperature < 0:
         message = f"temperature must be non-negative, got {float(temperature)}."
         raise HttpError(400, f"{message} (parameter=temperature, value={float(temperature)})", param="temperature")
+    answers = body.get("n") or 1
+    prompts = [prompt for prompt in prompts for _ in range(answers)]
+    lengths = [length for length in lengths for _ in range(answers)]
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
 
 
@@ -1276,9 +1279,9 @@ def model_card(name: str, root: str, length: int | None, parent: str | None) -> 
     return {**card, "max_model_len": length, "permission": [permission]}
 
 
-def usage_of(requests: list[Request]) -> dict[str, int]:
-    """Tokens in and out."""
-    prompt = sum(request.prompt_tokens for request in requests)
+def usage_of(call: Call, requests: list[Request]) -> dict[str, int]:
+    """Tokens in and out; a prompt counts once, however many answers it gets."""
+    prompt = sum(request.prompt_tokens for request in requests) // (call.body.get("n") or 1)
     made = sum(min(request.made, len(request.tokens)) for request in requests)
     return {"prompt_tokens": prompt, "total_tokens": prompt + made, "completion_tokens": made}
 
@@ -1288,9 +1291,21 @@ def envelope(call: Call, identity: str, kind: str, choices: list[dict[str, Any]]
     return {"id": identity, "object": kind, "created": int(time.time()), "model": call.model, "choices": choices}
 
 
+def logprobs_of(call: Call, text: str) -> dict[str, Any] | None:
+    """The tokens of a text, each as likely as the others, as a chat or a completion tells them; None unless asked."""
+    if not call.body.get("logprobs"):
+        return None
+    words = re.findall(r"\s*\S+", text)
+    if not call.chat:
+        tops = [{word: -0.5} for word in words]
+        return {"tokens": words, "token_logprobs": [-0.5] * len(words), "top_logprobs": tops, "text_offset": []}
+    told = [{"token": word, "logprob": -0.5, "bytes": list(word.encode())} for word in words]
+    return {"content": [{**one, "top_logprobs": [one] if call.body.get("top_logprobs") else []} for one in told]}
+
+
 def whole_choice(call: Call, index: int, text: str, reason: str) -> dict[str, Any]:
     """A choice of an answer that is not streamed."""
-    ending = {"logprobs": None, "finish_reason": reason, "stop_reason": None, "token_ids": None}
+    ending = {"logprobs": logprobs_of(call, text), "finish_reason": reason, "stop_reason": None, "token_ids": None}
     if not call.chat:
         return {"index": index, "text": text, **ending}
     message = {"role": "assistant", "content": text, "refusal": None, "annotations": None, "audio": None}
@@ -1299,7 +1314,7 @@ def whole_choice(call: Call, index: int, text: str, reason: str) -> dict[str, An
 
 def chunk_choice(call: Call, index: int, text: str, reason: str | None) -> dict[str, Any]:
     """A choice of one event of a stream."""
-    ending = {"logprobs": None, "finish_reason": reason, "stop_reason": None, "token_ids": None}
+    ending = {"logprobs": logprobs_of(call, text), "finish_reason": reason, "stop_reason": None, "token_ids": None}
     return (
         {"index": index, "delta": {"content": text}, **ending}
         if call.chat
@@ -1503,7 +1518,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             choices.append(whole_choice(call, index, "".join(words), reason))
         kind = "chat.completion" if call.chat else "text_completion"
         document = envelope(call, identity_of(call), kind, choices)
-        document = {**document, "system_fingerprint": f"vllm-{VERSION}-stub", "usage": usage_of(requests)}
+        document = {**document, "system_fingerprint": f"vllm-{VERSION}-stub", "usage": usage_of(call, requests)}
         self.send_json(200, document, self.load_report())
 
     def load_report(self) -> dict[str, str]:
@@ -1534,7 +1549,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         opened = True
                     self.send_event(envelope(call, identity, kind, [chunk_choice(call, index, text, reason)]))
             if call.with_usage:
-                self.send_event({**envelope(call, identity, kind, []), "usage": usage_of(requests)})
+                self.send_event({**envelope(call, identity, kind, []), "usage": usage_of(call, requests)})
         except HttpError as error:
             self.send_event(error.body)
         self.send_chunk(b"data: [DONE]\n\n")

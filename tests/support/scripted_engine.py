@@ -1,4 +1,4 @@
-"""An engine that answers chats just as a test says, also as no sound engine would."""
+"""An engine that answers chats and completions just as a test says, also as no sound engine would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    import ssl
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class ScriptedEngine:
     answers: list[Whole | Stream]
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The next answer."""
         self.bodies.append(await request.json())
+        self.headers.append(request.headers)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Whole):
             text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
@@ -77,11 +80,18 @@ def chunk(content: str | None = None, finish_reason: str | None = None, **delta:
 
 
 @asynccontextmanager
-async def scripted_engine(*answers: Whole | Stream) -> AsyncIterator[ScriptedEngine]:
-    """One that answers so."""
+async def scripted_engine(
+    *answers: Whole | Stream, host: str = "127.0.0.1", port: int | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedEngine]:
+    """One that answers so, on this address; by https where `tls` is given."""
     engine = ScriptedEngine(list(answers))
     app = web.Application()
     app.router.add_post("/v1/chat/completions", engine.answer)
-    async with TestServer(app) as server:
+    app.router.add_post("/v1/completions", engine.answer)
+    server = TestServer(app, scheme="https" if tls else "http", host=host, port=port)
+    await server.start_server(ssl=tls)
+    try:
         engine.url = str(server.make_url("/v1"))
         yield engine
+    finally:
+        await server.close()

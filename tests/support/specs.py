@@ -71,10 +71,26 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "engine.speculativeDecoding.model": ("org/draft", "pvc://drafts/tiny", "/models/draft"),
     "engine.speculativeDecoding.method": ("ngram", "eagle3"),
     "engine.kvCacheDtype": ("fp8", "auto", "bfloat16"),
+    "engine.kvTransferConfig": (
+        {"kv_connector": "NixlConnector", "kv_role": "kv_both"},
+        {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_consumer", "kv_connector_extra_config": {"a": [1, "b"]}},
+    ),
+    "engine.kvEventsConfig": (
+        {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": "tcp://*:5557"},
+        {"enable_kv_cache_events": True, "topic": "kv@pod"},
+    ),
+    "engine.compilationConfig": (
+        {"cache_dir": "/data/alpha"},
+        {"custom_ops": ["none"], "cudagraph_capture_sizes": [1, 2]},
+    ),
+    "model.hfOverrides": ({"max_position_embeddings": 4096}, {"rope_scaling": {"rope_type": "yarn", "factor": 4.5}}),
+    "model.loaderExtraConfig": ({"concurrency": 16}, {"enable_multithread_load": True, "num_threads": 8}),
+    "engine.attentionBackend": ("FLASH_ATTN", "TRITON_ATTN"),
+    "parallelism.all2allBackend": ("deepep_low_latency", "pplx"),
     "engine.multimodalLimits": ({"image": 4}, {"image": 0, "video": 2}),
     "engine.extraArgs": (
         ["--max-logprobs", "7"],
-        ["--stream-interval=2", "--language-model-only"],
+        ["--stream-interval=2", "--enable-prompt-tokens-details"],
         ["--generation-config", "vllm"],
     ),
     "engine.env[].name": ("ALPHA", "HF_HUB_OFFLINE", "beta.2"),
@@ -122,6 +138,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
         [{"name": "fetch", "image": "fetch:1", "command": ["fetch"], "env": [{"name": "A", "value": "1"}]}],
         [{"name": "wait", "image": "wait:2", "volumeMounts": [{"name": "home", "mountPath": "/home/vllm"}]}],
     ),
+    "pod.terminationGracePeriodSeconds": (600, 7200),
     "pod.sidecars": (
         [{"name": "proxy", "image": "proxy:1", "ports": [{"containerPort": 9090}]}],
         [{"name": "logs", "image": "logs:1", "resources": {"limits": {"cpu": "0.5"}}}],

@@ -56,7 +56,7 @@ class Stem:
         self.folder, self.port = folder, free_port()
         self.manager = folder / "opt" / "manager"
         self.manager.mkdir(parents=True)
-        for source in SOURCES.glob("*.py"):
+        for source in (*SOURCES.glob("*.py"), *SOURCES.glob("*.json")):
             shutil.copy(source, self.manager)
         shutil.copy(Path(__file__).with_name("fake_judge.py"), self.manager / "program.py")
         self.judge = folder / "judge"

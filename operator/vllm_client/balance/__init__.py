@@ -8,5 +8,6 @@ Where to look:
 
 These judge on frozen data, with the time as an argument. One `Balancer` per client joins what they need: the fleet (the
 engines, and their refresh by discovery), the retry budget, the policy and the clock. `timers` wakes requests that have
-waited long enough. `transport` is what the OpenAI client sees.
+waited long enough, `calls` holds what several requests of one call have in common. `transport` is what the OpenAI
+client sees: it addresses a request (`addressing`), and hands an answer over once it is safe to (`streams`).
 """

@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import httpx2
 
+from vllm_client.balance.calls import Call
 from vllm_client.balance.failures import (
     NEVER,
     NOBODY_THERE,
+    ConnectionWasClosed,
+    TransportClosed,
     Verdict,
     backoff,
     hedge_at,
@@ -34,8 +36,7 @@ Send = Callable[[Engine], Awaitable[httpx2.Response]]
 Outcome = httpx2.Response | httpx2.TransportError
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """An engine that was asked, and when."""
 
     engine: Engine
@@ -54,9 +55,20 @@ class AttemptLoop:
         send: Sends the request to an engine; the answer comes back once its first byte is there.
         key: What the choice of engines depends on.
         deadline: When an answer must have begun.
+        call: What the request belongs to.
     """
 
-    def __init__(self, balancer: Balancer, send: Send, *, key: int, deadline: float) -> None:
+    further: asyncio.Task[httpx2.Response] | None = None
+    first_outcome: asyncio.Future[httpx2.Response] | None = None
+    bell: asyncio.Future[None] | None = None
+    last: Outcome | None = None
+    failed_engine: Engine | None = None
+    rounds = 0
+    retry_at = 0.0
+    resent = False
+    hedged = False
+
+    def __init__(self, balancer: Balancer, send: Send, *, key: int, deadline: float, call: Call | None = None) -> None:
         self.balancer = balancer
         self.fleet = balancer.fleet
         self.timers = balancer.fleet.timers
@@ -67,22 +79,14 @@ class AttemptLoop:
         self.began = balancer.clock()
         self.first = Attempt(balancer.choose(key), self.began)
         self.first_run: Interruptible[httpx2.Response] = Interruptible()
-        self.first_outcome: asyncio.Future[httpx2.Response] | None = None
         self.context = copy_context()
-        self.further: asyncio.Task[httpx2.Response] | None = None
         self.running: dict[asyncio.Future[httpx2.Response], Attempt] = {}
         self.unstarted: list[Engine] = []
-        self.bell: asyncio.Future[None] | None = None
         self.tried = {self.first.engine.url}
-        self.waits: dict[str, float] = {}
+        self.ask_again_at: dict[str, float] = {}
         self.stuck: set[Engine] = set()
         self.retries_left = balancer.max_retries
-        self.retry_at = 0.0
-        self.computed = 0
-        self.rounds = 0
-        self.hedged = False
-        self.last: Outcome | None = None
-        self.failed_engine: Engine | None = None
+        self.call = call or Call()
 
     async def run(self) -> httpx2.Response:
         """The answer of the engine that was first.
@@ -93,12 +97,19 @@ class AttemptLoop:
         """
         self.timers.wake_at(self.look, min(self.deadline, hedge_at(self.began, self.policy)))
         answer: httpx2.Response | None = None
+        outcome: Outcome | None
         try:
-            outcome = await self.run_first()
-            self.timers.forget(self.look)
+            try:
+                outcome = await self.first_run.run(self.send(self.first.engine))
+            except httpx2.TransportError as error:
+                outcome = error
+            except BaseException:
+                self.balancer.abandon(self.first.engine)
+                raise
             if self.further is None and outcome is not None:
                 answer = self.settle(self.first, outcome)
             if answer is None:
+                self.timers.forget(self.look)
                 self.hand_in(outcome)
                 answer = await (self.further or self.go_on(failed=True))
         finally:
@@ -117,12 +128,17 @@ class AttemptLoop:
             AnsweredBadly: Nothing follows, and the last attempt brought an error of the engine.
         """
         now = self.balancer.clock()
+        if self.fleet.closed:
+            raise TransportClosed("the client was closed while a request waited for its answer")
         if now >= self.deadline:
             raise httpx2.ReadTimeout("no engine has answered in time")
         hedging = now >= self.hedge_at()
         self.hedged = self.hedged or hedging
         stalled = [engine for engine in self.waiting_for() if now >= self.stalled_at(engine)]
-        if not self.running:
+        if isinstance(self.last, ConnectionWasClosed) and not self.resent and self.may_compute():
+            self.resent = True
+            self.begin_attempt()
+        elif not self.running:
             await self.next_round()
         elif (failed or hedging or stalled) and self.has_engine() and self.may_retry(resend=bool(stalled)):
             self.stuck.update(stalled)
@@ -133,8 +149,8 @@ class AttemptLoop:
         seconds = 0.0 if self.has_engine() else self.pause_seconds()
         if self.balancer.clock() + seconds >= self.deadline or not self.may_retry():
             self.give_up()
-        await asyncio.sleep(seconds)
-        await self.fleet.ready()
+        await self.wait_until(self.balancer.clock() + seconds)
+        await self.fleet.ready(self.deadline)
         self.begin_attempt()
 
     def may_retry(self, *, resend: bool = False) -> bool:
@@ -144,7 +160,7 @@ class AttemptLoop:
             resend: Whether it goes beside an attempt with a withdrawn engine, which may be computed still.
         """
         self.retry_at = NEVER
-        if self.retries_left <= 0 or self.computed + len(self.running) >= MOST_COMPUTATIONS:
+        if self.retries_left <= 0 or not self.may_compute():
             return False
         fails_over = not resend and self.balancer.fails_over(self.failed_engine, self.tried)
         if not fails_over and not self.balancer.spend_retry():
@@ -154,16 +170,23 @@ class AttemptLoop:
         self.retries_left -= 1
         return True
 
+    def may_compute(self) -> bool:
+        """Whether one more engine may compute the prompt, beside those that do or have done so in vain."""
+        return self.call.computed + len(self.running) < MOST_COMPUTATIONS
+
     def settle(self, attempt: Attempt, outcome: Outcome) -> httpx2.Response | None:
         """Learn from an attempt that is over; its answer, if it is one for the caller."""
         verdict = self.balancer.record(attempt.engine, outcome, attempt.began)
         if verdict is Verdict.ANSWER and isinstance(outcome, httpx2.Response):
             return outcome
         logger.debug("%s: %r", attempt.engine.url, outcome)
-        self.computed += not untouched(outcome)
+        self.call.computed += not untouched(outcome)
         self.last, self.failed_engine = outcome, attempt.engine
-        asked_to_wait = outcome.headers.get("retry-after") if isinstance(outcome, httpx2.Response) else None
-        self.waits[attempt.engine.url] = retry_after(asked_to_wait)
+        if isinstance(outcome, httpx2.Response):
+            seconds = retry_after(outcome.headers.get("retry-after"))
+            self.ask_again_at[attempt.engine.url] = self.balancer.clock() + seconds
+        elif isinstance(outcome, ConnectionWasClosed) and not self.resent:
+            self.tried.discard(attempt.engine.url)
         return None
 
     def give_up(self) -> NoReturn:
@@ -200,25 +223,19 @@ class AttemptLoop:
         """Seconds until the next round; where nobody was there, not before discovery may know of somebody else."""
         self.rounds += 1
         refresh = self.balancer.refresh_wait_seconds() if isinstance(self.last, NOBODY_THERE) else 0.0
-        asked_to_wait = min(self.waits.values(), default=0.0)
+        times = [self.ask_again_at.get(engine.url, 0.0) for engine in self.fleet.candidates()]
+        asked_to_wait = min(times, default=0.0) - self.balancer.clock()
         return max(refresh, asked_to_wait, backoff(self.rounds, self.balancer.draw(), self.policy))
 
     # How attempts are run
-
-    async def run_first(self) -> Outcome | None:
-        """What the first attempt brings; None where another one has interrupted it."""
-        try:
-            return await self.first_run.run(self.send(self.first.engine))
-        except httpx2.TransportError as error:
-            return error
-        except BaseException:
-            self.balancer.abandon(self.first.engine)
-            raise
 
     def look(self) -> None:
         """Go on beside the first attempt if there is something to decide; otherwise look again when there is."""
         stalled = stalled_at(self.first.engine.absent_since, self.began, self.policy)
         at = min(self.deadline, hedge_at(self.began, self.policy), stalled)
+        if self.fleet.closed:
+            self.first_run.interrupt()
+            return
         if self.balancer.clock() < at:
             self.timers.wake_at(self.look, at)
             return
@@ -262,8 +279,10 @@ class AttemptLoop:
     def begin_attempt(self) -> None:
         """Ask an engine that has not been tried in this round, or one in a new round."""
         if not self.has_engine():
+            now = self.balancer.clock()
+            self.tried = {url for url, at in self.ask_again_at.items() if at > now}
+        if not self.has_engine():
             self.tried.clear()
-            self.waits.clear()
         engine = self.balancer.choose(self.key, self.tried)
         self.tried.add(engine.url)
         self.unstarted.append(engine)
@@ -284,10 +303,18 @@ class AttemptLoop:
 
     async def wait(self) -> None:
         """Wait until an attempt is over, engines have come or gone, or it is time for something else."""
-        if self.done():
-            return
+        if not self.done():
+            await self.wait_for_ring(min(self.deadline, self.hedge_at(), self.resend_at()))
+
+    async def wait_until(self, at: float) -> None:
+        """Wait for that time; less where an engine comes that has not been tried, or the client is closed."""
+        while self.balancer.clock() < at and not self.fleet.closed and not self.has_engine():
+            await self.wait_for_ring(at)
+
+    async def wait_for_ring(self, at: float) -> None:
+        """Wait for that time, or until something happens before."""
         self.bell = asyncio.get_running_loop().create_future()
-        self.timers.wake_at(self.ring, min(self.deadline, self.hedge_at(), self.resend_at()))
+        self.timers.wake_at(self.ring, at)
         try:
             await self.bell
         finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from vllm_client.balance import budget, health, load_report
-from vllm_client.balance.failures import NOBODY_THERE, Verdict, answered, verdict_of
+from vllm_client.balance.failures import NOBODY_THERE, ConnectionWasClosed, Verdict, answered, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -92,8 +92,8 @@ class Balancer:
             if found is Verdict.ANSWER:
                 engine.health = answered(engine.health, outcome, began)
         else:
-            slow = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout)
-            found, proof = Verdict.BUSY if slow else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
+            blameless = isinstance(outcome, httpx2.ReadTimeout | httpx2.PoolTimeout | ConnectionWasClosed)
+            found, proof = Verdict.BUSY if blameless else Verdict.ERROR, isinstance(outcome, NOBODY_THERE)
         if found is Verdict.BUSY:
             self.abandon(engine)
         elif found is Verdict.ERROR:
@@ -103,12 +103,12 @@ class Balancer:
             self.fleet.refresh_soon()
         return found
 
-    def record_stream(self, engine: Engine, began: float, *, broken: bool) -> None:
-        """Learn from a stream that began then and is over, by its end or by the caller."""
-        if broken:
-            self.record(engine, httpx2.RemoteProtocolError("the stream has no end"), began)
-        else:
+    def record_stream(self, engine: Engine, began: float, failure: httpx2.TransportError | None) -> None:
+        """Learn from a stream that began then and is over, by its end, by the caller, or by a failure."""
+        if failure is None:
             engine.health = health.succeeded(engine.health, began)
+        else:
+            self.record(engine, failure, began)
 
     def ask_for_report(self, engine: Engine, headers: httpx2.Headers) -> None:
         """Have a request to the engine ask for its load, if it is time to and the caller asks for no other form."""

@@ -28,6 +28,14 @@ NEVER = float("inf")
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
+class ConnectionWasClosed(httpx2.RemoteProtocolError):
+    """The engine had closed an idle connection when the request came: it has not read it, and is not to blame."""
+
+
+class TransportClosed(httpx2.TransportError):
+    """The client was closed while a request waited, or before it."""
+
+
 class Verdict(Enum):
     """What an answer's status means."""
 
@@ -57,7 +65,7 @@ def untouched(outcome: httpx2.Response | httpx2.TransportError) -> bool:
     """Whether the engine has surely not begun to compute the prompt: it was not there, or turned the request away."""
     if isinstance(outcome, httpx2.Response):
         return verdict_of(outcome) is Verdict.BUSY
-    return isinstance(outcome, (*NOBODY_THERE, httpx2.PoolTimeout))
+    return isinstance(outcome, (*NOBODY_THERE, httpx2.PoolTimeout, ConnectionWasClosed))
 
 
 def retry_after(text: str | None) -> float:

@@ -8,7 +8,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import httpx2
+
 from vllm_client.balance import choice, health
+from vllm_client.balance.failures import NEVER, TransportClosed
 from vllm_client.balance.health import HEALTHY, Health
 from vllm_client.balance.load_report import NOTHING_KNOWN, Reported
 from vllm_client.balance.timers import Timers
@@ -17,8 +20,6 @@ from vllm_client.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
-
-    import httpx2
 
     from vllm_client.balance.policy import BalancePolicy
     from vllm_client.discovery import Discovery
@@ -79,18 +80,24 @@ class Fleet:
         self.fresh_until = NEVER_ASKED
         self.asked_at = NEVER_ASKED
         self.failing = False
+        self.closed = False
         self._used = False
         self._soon = asyncio.Event()
-        self._lock = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
-    async def ready(self) -> None:
-        """Have engines to choose from; ask discovery only where what it said is out of date."""
+    async def ready(self, deadline: float = NEVER) -> None:
+        """Have engines to choose from; ask discovery only where what it said is out of date.
+
+        Raises:
+            httpx2.PoolTimeout: Discovery has not answered by the deadline.
+            TransportClosed: There are no engines any more.
+        """
         self._used = True
+        if self.closed:
+            raise TransportClosed("the client is closed")
         if self.clock() >= self.fresh_until:
-            async with self._lock:
-                if self.clock() >= self.fresh_until:
-                    await self.refresh()
+            await self.refreshed(deadline)
         if self.fresh_until == float("inf"):
             return
         if self._keeper is not None and self._keeper.done():
@@ -104,8 +111,8 @@ class Fleet:
 
     def candidates(self, tried: Container[str] = ()) -> list[Engine]:
         """The engines that new requests should go to, but for those with these URLs."""
-        healths = {engine: engine.health for engine in self.present().values()}
-        return [engine for engine in health.usable(healths, self.clock()) if engine.url not in tried]
+        present = [engine for engine in self.engines.values() if engine.absent_since is None]
+        return [engine for engine in health.usable(present, self.clock()) if engine.url not in tried]
 
     def take(self, key: int, candidates: Sequence[Engine], draw: float) -> Engine:
         """The engine for a request, of these; the request counts as its own from now on. See `choice.by_prefix`."""
@@ -115,6 +122,23 @@ class Fleet:
         engine.outstanding += 1
         engine.health = health.tried(engine.health)
         return engine
+
+    async def refreshed(self, deadline: float) -> None:
+        """Wait for discovery. It is asked once for all who wait, and goes on when one of them has no more time.
+
+        Raises:
+            httpx2.PoolTimeout: It has not answered by the deadline.
+            TransportClosed: The client was closed meanwhile.
+        """
+        task = self._refreshing
+        if task is None or task.done():
+            task = self._refreshing = asyncio.create_task(self.refresh(), name="vllm_client discovery")
+        await asyncio.wait([task], timeout=None if deadline == NEVER else max(0.0, deadline - self.clock()))
+        if self.closed:
+            raise TransportClosed("the client was closed while discovery was asked for engines")
+        if not task.done():
+            raise httpx2.PoolTimeout("discovery has not said in time where the engines are")
+        task.result()
 
     async def refresh(self) -> None:
         """Ask discovery; what was known stays while it fails."""
@@ -171,12 +195,12 @@ class Fleet:
             await engine.transport.aclose()
 
     async def close(self) -> None:
-        """Ask discovery no more, and close every connection."""
-        if self._keeper is not None:
-            await end(self._keeper)
-            self._keeper = None
+        """Wake all who wait, so that they end; ask discovery no more, and close every connection."""
+        self.closed = True
+        self.timers.wake_all()
+        await end(*[task for task in (self._keeper, self._refreshing) if task is not None])
+        self._keeper = self._refreshing = None
         engines, self.engines = list(self.engines.values()), {}
-        self.fresh_until = NEVER_ASKED
         self.timers.stop()
         for engine in engines:
             await engine.transport.aclose()
@@ -186,9 +210,7 @@ class Fleet:
         while self._used or any(engine.outstanding for engine in self.engines.values()):
             self._used = False
             await self._until_stale()
-            async with self._lock:
-                if self.clock() >= self.fresh_until:
-                    await self.refresh()
+            await self.refreshed(NEVER)
 
     async def _until_stale(self) -> None:
         """Wait until what is known is out of date; `refresh_soon` may bring that forward."""

@@ -8,14 +8,11 @@ proves nothing: a busy engine is no sick one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from vllm_client.balance.policy import BalancePolicy
 
-Engine = TypeVar("Engine")
 DOUBLINGS = 30
 """More would only overflow: the limit of the time has long been reached."""
 
@@ -40,6 +37,15 @@ class Health:
 
 
 HEALTHY = Health()
+
+
+class HasHealth(Protocol):
+    """What is judged here."""
+
+    health: Health
+
+
+Engine = TypeVar("Engine", bound=HasHealth)
 
 
 def failed(health: Health, *, proof: bool, now: float, jitter: float, policy: BalancePolicy) -> Health:
@@ -83,6 +89,6 @@ def admitted(health: Health, now: float) -> bool:
     return not health.ejections or (now >= health.ejected_until and not health.on_trial)
 
 
-def usable(healths: Mapping[Engine, Health], now: float) -> list[Engine]:
+def usable(engines: list[Engine], now: float) -> list[Engine]:
     """The engines that get requests; all, if all are ejected: then asking them is the only way to find out."""
-    return [engine for engine, health in healths.items() if admitted(health, now)] or list(healths)
+    return [engine for engine in engines if admitted(engine.health, now)] or engines

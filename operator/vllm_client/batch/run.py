@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.batch.items import BatchError, BatchResult, requests_of
 from vllm_client.batch.progress import NoProgress, ProgressBar
-from vllm_client.errors import BatchFileError, ConfigurationError, ModelNotFound, Unauthorized
+from vllm_client.errors import BatchFileError, ClientClosed, ConfigurationError, ModelNotFound, Unauthorized
 from vllm_client.tasks import end
 from vllm_client.wrapper import target_of
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 CONCURRENCY = 16
 WINDOW = 4
 """Items in memory for each that is being asked: one answer may take as long as a few others."""
-ENDS_BATCH = (Unauthorized, ModelNotFound, ConfigurationError, BatchFileError, TypeError)
+ENDS_BATCH = (Unauthorized, ModelNotFound, ConfigurationError, ClientClosed, BatchFileError, TypeError)
 """What would hit every further item alike, and stays until someone changes something: a key, a name, a setting, a full
 disk, an argument that `complete` does not know. Ten thousand such failures say no more than one."""
 
@@ -67,6 +67,7 @@ def run_batch(
         arguments: Arguments of `complete` for every item.
 
     Raises:
+        ClientClosed: The client was closed.
         BatchFileError: The file is another run's, damaged, in use, or cannot be written.
         ConfigurationError: `concurrency` is not positive.
         MissingExtra: `progress` without the extra `progress`.

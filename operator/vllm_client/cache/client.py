@@ -11,6 +11,7 @@ from vllm_client.cache.key import is_deterministic, request_key
 from vllm_client.cache.store import MAX_ENTRIES, TTL_SECONDS, AnswerStore, MemoryStore
 from vllm_client.closing import close
 from vllm_client.errors import ConfigurationError, StoreFailed
+from vllm_client.schema import fits
 from vllm_client.wrapper import ClientWrapper, target_of
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class CachedClient(ClientWrapper):
 
     async def _remembered_or_asked(self, key: str, prompt: str, arguments: dict[str, Any]) -> str:
         """The answer; only one call per key is under way."""
-        found = await self._recall(key)
-        if found is not None:
+        found, schema = await self._recall(key), arguments.get("schema")
+        if found is not None and (schema is None or fits(found, schema)):  # validators may have become stricter
             self.statistics.hits += 1
             return found
         self.statistics.misses += 1

@@ -15,6 +15,9 @@ MAX_WARNING_LENGTH: Final = 1024
 MAX_ENGINES: Final = 32
 MAX_PHASE_LENGTH: Final = 64
 MAX_SENTENCE_LENGTH: Final = 1024
+MAX_DIAGNOSES: Final = 16
+MAX_FIELD_LENGTH: Final = 256
+MAX_EXCERPT_LENGTH: Final = 512
 
 
 class Binding(Model):
@@ -58,6 +61,29 @@ class Engine(Model):
     )
     sentence: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] | None = Field(
         default=None, description="Why it does not serve; left out where it does."
+    )
+
+
+class Diagnosis(Model):
+    """A known failure of one engine."""
+
+    engine: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of its pod.")
+    id: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="The failure, as one word for programs: one of docs/troubleshooting.md."
+    )
+    cause: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] = Field(description="What has happened.")
+    advice: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] = Field(description="What to do.")
+    field: Annotated[str, StringConstraints(max_length=MAX_FIELD_LENGTH)] | None = Field(
+        default=None, description="The field of this resource to change first; left out where the remedy is none."
+    )
+    value: Annotated[str, StringConstraints(max_length=MAX_FIELD_LENGTH)] | None = Field(
+        default=None, description="A value to try there; left out where none is known."
+    )
+    since: str = Field(
+        description="When this failure of this engine was first told.", json_schema_extra={"format": "date-time"}
+    )
+    excerpt: Annotated[str, StringConstraints(max_length=MAX_EXCERPT_LENGTH)] | None = Field(
+        default=None, description="The line that shows it, without keys, tokens and passwords."
     )
 
 
@@ -105,6 +131,11 @@ class VLLMModelStatus(Model):
         description="The engines, those first that do not serve; left out where there are none. Of more than "
         f"{MAX_ENGINES} the others are not listed: the numbers above count them.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
+    )
+    diagnosis: Annotated[list[Diagnosis], Field(max_length=MAX_DIAGNOSES)] | None = Field(
+        default=None,
+        description="Known failures of engines that do not serve, one of each engine; left out where there are none.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["engine"]},
     )
     warnings: (
         Annotated[

@@ -13,6 +13,7 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
+from vllm_operator.cli.estimate.command import estimates
 from vllm_operator.cli.gates import gates
 from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
@@ -48,6 +49,7 @@ def callback() -> None:
     """Work with VLLMModels."""
 
 
+app.command("estimate")(estimates)
 app.command()(gates)
 app.command()(chat)
 app.command()(check)

@@ -17,9 +17,11 @@ ONLY_IN_A_CLUSTER: Final = (
     "monitoring",
     "service.type",
     "service.annotations",
+    "service.targetPort",
     "accelerator.resource",
     "pod.labels",
     "pod.annotations",
+    "pod.hostNetwork",
     "pod.imagePullSecrets",
     "pod.serviceAccountName",
     "pod.serviceAccountAnnotations",
@@ -28,6 +30,8 @@ ONLY_IN_A_CLUSTER: Final = (
 )
 ONLY_IN_A_CONTAINER: Final = (
     "engine.image",
+    "engine.imagePullPolicy",
+    "engine.shutdownDelaySeconds",
     "replicas",
     "resources",
     "storage",
@@ -35,6 +39,7 @@ ONLY_IN_A_CONTAINER: Final = (
     "gates",
     "pod.securityContext",
     "pod.containerSecurityContext",
+    "pod.terminationGracePeriodSeconds",
 )
 
 

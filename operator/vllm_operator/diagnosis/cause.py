@@ -10,6 +10,7 @@ from vllm_operator.manager.redaction import without_secrets
 
 if TYPE_CHECKING:
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.diagnosis.known import Diagnosis
 
 _LONGEST_QUOTE: Final = 300
 _LONGEST_READ: Final = 8192
@@ -50,6 +51,8 @@ class Cause:
     """What to say after the pod's name; empty where the engine serves."""
     lookup: Lookup | None = None
     """Where more may be said of it; None where the pod says enough."""
+    diagnosis: Diagnosis | None = None
+    """The known failure that it is; None where it is none, or not known."""
 
 
 def quoted(text: object) -> str:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from vllm_operator.diagnosis.cause import quoted
+from vllm_operator.diagnosis.known import Recognized, recognized
 
 _MOVING: Final = (
     re.compile(r" for \d+(?:\.\d+)? ?s\b"),
@@ -24,6 +25,7 @@ _MOVING: Final = (
 """Ages, counts and times that move from look to look: told, the status would change by itself."""
 
 _LONGEST_WORD: Final = 64
+_MOST_LINES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class EngineStatus:
     """When the phase began, as the API server writes times."""
     trouble: str = ""
     """What is wrong with the manager itself."""
+    recognized: Recognized | None = None
+    """The known failure that it has found in the log. Symptoms, whose numbers move, are not read."""
+    excerpt: tuple[str, ...] = field(default=(), compare=False)
+    """Lines of the log that tell of the failure."""
     requests: float | None = field(default=None, compare=False)
     """Requests that the engine has, whether a step is due for them or not; None where it does not say. It moves from
     look to look, and two answers that differ in it alone say the same."""
@@ -74,8 +80,15 @@ def engine_status(document: object) -> EngineStatus | None:
         phase_detail=_word(phase.get("detail")),
         phase_since=_moment(phase.get("since")),
         trouble=_text(document.get("trouble")),
+        recognized=recognized(document.get("diagnosis")),
+        excerpt=_excerpt(document.get("excerpt")),
         requests=_requests(document),
     )
+
+
+def _excerpt(value: Any) -> tuple[str, ...]:
+    """The lines of an excerpt, each as it may be quoted."""
+    return tuple(map(quoted, value.splitlines()[:_MOST_LINES])) if isinstance(value, str) else ()
 
 
 def _requests(document: Mapping[str, Any]) -> float | None:

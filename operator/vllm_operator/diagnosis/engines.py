@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.conditions import Reason
     from vllm_operator.diagnosis.facts import Finding, PodFacts
+    from vllm_operator.diagnosis.known import Diagnosis
 
 _MOST_QUOTED: Final = 3
 _IPV6: Final = 6
@@ -36,6 +37,8 @@ class EngineReport:
     """How far it has loaded, as its manager names the phase; empty where it serves, and where that is not known."""
     trouble: str = ""
     """What is wrong with its manager; empty where nothing is known."""
+    diagnosis: Diagnosis | None = None
+    """The known failure that it has; None where it has none, or it is not known."""
     unasked: bool = False
     """Whether it lost its traffic, and its manager has not been asked yet: it may be asleep, for one."""
 
@@ -85,6 +88,7 @@ def report(
         since=facts.since,
         phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
         trouble=manager.trouble if manager else "",
+        diagnosis=cause.diagnosis,
         unasked=cause.lookup is Lookup.WITHDRAWN and finding is None and bool(manager_url(facts)),
     )
 

@@ -167,12 +167,13 @@ def pods_are_refused(seen: Fleet) -> Outcome | None:
 
 
 def engines_fail(seen: Fleet) -> Outcome | None:
-    """Some engine cannot start or does not stay up."""
+    """Some engine cannot start or does not stay up. Stalled where starting them again is known not to help."""
     failing = seen.sentences(EngineState.FAILING)
     if not failing:
         return None
     reason = _common_reason(seen, EngineState.FAILING) or Reason.ENGINES_FAILING
-    return unfinished(reason, _joined(seen.count, failing, story(seen.ended)))
+    message = _joined(seen.count, failing, story(seen.ended))
+    return refused(reason, message) if _is_hopeless(seen) else unfinished(reason, message)
 
 
 def pods_keep_ending(seen: Fleet) -> Outcome | None:
@@ -217,6 +218,13 @@ def _common_reason(seen: Fleet, state: EngineState) -> Reason | None:
     """The reason that all engines in a state have in common; None where they have none."""
     reasons = {engine.reason for engine in seen.engines if engine.state is state}
     return reasons.pop() if len(reasons) == 1 else None
+
+
+def _is_hopeless(seen: Fleet) -> bool:
+    """Whether no engine serves or starts, and each fails of what no further start of it can mend."""
+    states = {engine.state for engine in seen.engines}
+    known = [engine.diagnosis for engine in seen.engines]
+    return states == {EngineState.FAILING} and all(one is not None and one.explanation.permanent for one in known)
 
 
 def _way(seen: Fleet) -> Reason:

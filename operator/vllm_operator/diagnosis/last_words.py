@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.diagnosis.cause import quoted
+from vllm_operator.diagnosis.known import unmarked
 from vllm_operator.diagnosis.signals import killed_process
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def cause_below(terminated: Mapping[str, Any]) -> str:
 
     Where the log names no cause, its end stands there: the last answered request is none.
     """
-    lines = _lines(terminated)[1].splitlines()
+    lines = unmarked(_lines(terminated)[1].splitlines())
     return cause_in("\n".join(line for line in lines if not _ROUTINE.match(line)))
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
+from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
     from vllm_operator.diagnosis.engine_status import EngineStatus
     from vllm_operator.diagnosis.facts import ContainerFacts
+    from vllm_operator.diagnosis.known import Diagnosis
 
 Policy = Callable[[PodFacts], Cause | None]
 
@@ -194,7 +197,9 @@ def engine_ended(pod: PodFacts) -> Cause | None:
     """The engine's process has ended, and has not passed its startup probe since."""
     if not _has_ended(pod.engine):
         return None
-    return _failing(_engine_end(pod), lookup=Lookup.LOADING if pod.engine.running_since else None)
+    diagnosis = diagnosed_end(pod.engine.terminated)
+    lookup = Lookup.LOADING if pod.engine.running_since else None
+    return replace(_failing(_engine_end(pod, diagnosis), lookup=lookup), diagnosis=diagnosis)
 
 
 def container_keeps_crashing(pod: PodFacts) -> Cause | None:
@@ -231,8 +236,9 @@ def is_withdrawn(pod: PodFacts) -> Cause | None:
     if not pod.has_served:
         return None
     why = _colon(pod.manager.sentence) if pod.manager and not pod.manager.ready else _unanswered(pod)
-    sentence = f"served before, and takes no traffic{_since(pod)}{why}"
-    return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence, lookup=Lookup.WITHDRAWN)
+    diagnosis = _diagnosis(pod.manager) if pod.manager and not pod.manager.ready else None
+    sentence = f"served before, and takes no traffic{_since(pod)}{why}{_known(diagnosis)}"
+    return Cause(EngineState.WITHDRAWN, Reason.ENGINES_WITHDRAWN, sentence, Lookup.WITHDRAWN, diagnosis)
 
 
 def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
@@ -276,8 +282,9 @@ def is_refused(pod: PodFacts) -> Cause | None:
     manager = pod.manager
     if manager is None or manager.cause not in _REFUSALS:
         return None
-    sentence = f"is not admitted{_since(pod)}: {manager.sentence or manager.cause}"
-    return Cause(EngineState.FAILING, _REFUSALS[manager.cause], sentence)
+    diagnosis = _diagnosis(manager)
+    sentence = f"is not admitted{_since(pod)}: {manager.sentence or manager.cause}{_known(diagnosis)}"
+    return Cause(EngineState.FAILING, _REFUSALS[manager.cause], sentence, diagnosis=diagnosis)
 
 
 def loads(pod: PodFacts) -> Cause:
@@ -289,7 +296,8 @@ def loads(pod: PodFacts) -> Cause:
     if manager.ready:
         return _starting("has completed a prompt, and kubelet has not let it in yet", lookup=Lookup.LOADING)
     more = "" if manager.cause in _PHASE_SAYS_IT else _colon(manager.sentence)
-    return _starting(f"{_doing(manager)}{_at(manager.phase_since)}{more}", lookup=Lookup.LOADING)
+    told = _starting(f"{_doing(manager)}{_at(manager.phase_since)}{more}", lookup=Lookup.LOADING)
+    return replace(told, diagnosis=_diagnosis(manager))
 
 
 POLICIES: Final[tuple[Policy, ...]] = (
@@ -391,25 +399,40 @@ def _unanswered(pod: PodFacts) -> str:
     return f"; {pod.unanswered}" if pod.unanswered else ""
 
 
-def _engine_end(pod: PodFacts) -> str:
-    """How the engine's process ended, in words: those of its manager, where it had any."""
+def _diagnosis(manager: EngineStatus) -> Diagnosis | None:
+    """The known failure that a manager tells of. Where it has recognized none, its excerpt may be of long ago."""
+    return diagnosed(manager.recognized, [*(manager.excerpt if manager.recognized else ()), manager.sentence])
+
+
+def _known(diagnosis: Diagnosis | None) -> str:
+    return f": {diagnosis.sentence}" if diagnosis else ""
+
+
+def _engine_end(pod: PodFacts, diagnosis: Diagnosis | None) -> str:
+    """How the engine's process ended, in words: those of its manager, where it had any, and what is known of it."""
     ended = pod.engine.terminated
     sentence = managers_sentence(ended, managed=bool(pod.gate_port))
     if not sentence:
-        return _end(pod.engine)
-    signal = exit_signal(ended.get("exitCode"))
-    hint = signal.hint if signal and signal is not exit_signal(_KILLED) else ""  # who killed it, its manager has seen
+        return _end(pod.engine, diagnosis)
     told = f"{quoted(sentence)} ({pod.engine.restarts} restarts)"
     if sentence.startswith(OUT_OF_MEMORY):
         return f"{told}: {_MEMORY_ADVICE}"
-    cause = cause_below(ended) or hint
+    signal = exit_signal(ended.get("exitCode"))
+    hint = signal.hint if signal and signal is not exit_signal(_KILLED) else ""  # who killed it, its manager has seen
+    cause = _why(diagnosis, cause_below(ended) or hint)
     return f"{told}: {cause}" if cause else told
 
 
-def _end(container: ContainerFacts) -> str:
-    """How a container ended, in words: by which signal, if by one, and what its log says last."""
+def _why(diagnosis: Diagnosis | None, words: str) -> str:
+    """Why it ended: a known cause says more than the words that are there, and these say more than what follows."""
+    return diagnosis.sentence if diagnosis and (diagnosis.is_cause or not words) else words
+
+
+def _end(container: ContainerFacts, diagnosis: Diagnosis | None = None) -> str:
+    """How a container ended, in words: by which signal, if by one, and what its log says last, or what that means."""
     how = _exit(container)
-    words = cause_in(str(container.terminated.get("message") or ""))
+    shown = diagnosis if diagnosis and diagnosis.excerpt else None  # else its exit says it already
+    words = _why(shown, cause_in(str(container.terminated.get("message") or "")))
     if words:
         return f"{how}: {words}"
     code = container.terminated.get("exitCode")

@@ -72,6 +72,8 @@ class Explanation:
     """What a failure means, in one language."""
 
     id: str
+    kind: str
+    """Cause, consequence, wrapper or symptom."""
     cause: str
     advice: str
     field: str
@@ -155,7 +157,7 @@ def explain_with(one: Signature, groups: Mapping[str, str], language: Language =
         value = _filled(one.value or "", values)
     except (TemplateError, ArithmeticError, ValueError, TypeError):
         return None
-    return Explanation(one.id, cause, advice, one.field or "", value, one.permanent)
+    return Explanation(one.id, one.kind, cause, advice, one.field or "", value, one.permanent)
 
 
 def explained(lines: Iterable[str]) -> Explanation | None:

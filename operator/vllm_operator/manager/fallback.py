@@ -102,6 +102,8 @@ def status(state: State) -> dict[str, object]:
         "ranks": {},
         "timeline": [],
         "excerpt": "",
+        "diagnosis": None,
+        "symptoms": [],
         "trouble": state.trouble,
         "program": "",
         "answered_by": "stem",

@@ -4,7 +4,7 @@ Whatever is fed takes bounded memory: of a line its first 8 KB are kept while it
 lines and its last ones, and of errors those of the last outburst. The same bytes give the same result in whatever
 pieces they come. Lines that hold none of the words looked for cost next to nothing.
 
-The values of keys and tokens in the environment are taken out of whatever is kept.
+The values of keys and tokens in the environment, and what looks like one, are taken out of whatever is told.
 """
 
 from __future__ import annotations
@@ -18,11 +18,25 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from .evidence import LogLook
-from .signatures import BLOCKED, CAUSES, COMPILES, COMPILING, ENDED_PROCESSES, PHASE_LINES, PHASES, READY, WRAPPERS
+from .matching import CAUSE, KINDS, MARK, SYMPTOM, Diagnosis, Table
+from .redaction import redactor
+from .signatures import (
+    BLOCKED,
+    COMPILES,
+    COMPILING,
+    ENDED_PROCESSES,
+    PHASE_LINES,
+    PHASES,
+    READY,
+    WARMUP,
+    WRAPPERS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from .matching import Match
 
 LONGEST_EXCERPT_BYTES = 2000
 LONGEST_LINE_BYTES = 8192
@@ -54,6 +68,9 @@ _ERROR_WORDS = (
     b"what():",
     b"Segfault",
 )
+_LOADED = (WARMUP, READY)
+"""Phases after which compilation is part of a step. The server tells of the last one only where it logs at INFO."""
+
 _WORDS = tuple(dict.fromkeys((BLOCKED, *COMPILES, *_ERROR_WORDS, *(word for word, *_ in PHASE_LINES))))
 
 _LEVELS = {"ERROR", "CRITICAL", "FATAL"}
@@ -76,12 +93,15 @@ _FAILURE = re.compile(
     r"\S.{0,80}?: error: |Fatal Python error|terminate called|\s*what\(\):|!+ *Segfault|.{0,20}Segmentation fault|"
     r"ERROR: "
 )
-_SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY|CREDENTIALS|API_KEY_\d+)$")
-_SECRET_FORM = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )[^\s'\"]+")
-_SHORT_SECRET = 6
-"""Secrets that are shorter are taken out where they stand as words alone."""
 _SHORTEST_AGE_SECONDS, _LONGEST_AGE_SECONDS = 2.0, 6 * 3600.0
 """Time stamps are in whole seconds."""
+
+
+_SYMPTOM_SECONDS = 60.0
+"""So long a symptom holds after the line that shows it: vLLM writes of its queue each 10 s, while it computes."""
+
+_RECENT_SECONDS = 900.0
+"""What the log has said so long before explains what happens now; what is older had its own time to do harm."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +121,15 @@ class _Error:
     """A message of an error, or a traceback: its first lines and its last ones."""
 
     at: float
+    table: Table
     first: list[str] = field(default_factory=list)
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
     lines: int = 0
     traceback: bool = False
     summary: str = ""
     """The line with the exception; of several that follow from one another the last."""
+    _found: tuple[int, Match | None] = (-1, None)
+    """What was found when it had so many lines."""
     dropped_cause: str = ""
     """The first of the lines not kept otherwise that names a known cause."""
 
@@ -119,7 +142,7 @@ class _Error:
         if len(self.first) < _FIRST_LINES:
             self.first.append(kept)
         else:
-            if len(self.last) == _LAST_LINES and not self.dropped_cause and _names_cause(self.last[0]):
+            if len(self.last) == _LAST_LINES and not self.dropped_cause and self._names_cause(self.last[0]):
                 self.dropped_cause = self.last[0]
             self.last.append(kept)
         if text.startswith(_TRACEBACK):
@@ -127,14 +150,25 @@ class _Error:
         elif not self.summary or _EXCEPTION.match(text):
             self.summary = kept
 
-    def cause(self) -> str:
-        """The first line that names a known cause; empty where none does."""
-        lines = (*self.first, self.dropped_cause, *self.last)
-        return next((line for line in lines if line and _names_cause(line)), "")
+    def _names_cause(self, text: str) -> bool:
+        match = self.table.match(text)
+        return match is not None and match.kind == CAUSE
+
+    def match(self) -> Match | None:
+        """The known failure that it tells of; None where it tells of none."""
+        if self._found[0] != self.lines:
+            lines = (*self.first, self.dropped_cause, *self.last)
+            self._found = self.lines, self.table.root_of_one(line for line in lines if line)
+        return self._found[1]
+
+    def names_cause(self) -> bool:
+        """Whether it tells of a known failure that does not follow from another one."""
+        match = self.match()
+        return match is not None and match.kind == CAUSE
 
     def wraps(self) -> bool:
         """Whether it only says that something else has failed."""
-        return WRAPPERS.search(self.summary) is not None and not self.cause()
+        return WRAPPERS.search(self.summary) is not None and not self.names_cause()
 
     def texts(self) -> list[str]:
         """Its lines, as far as they are kept, with a mark where others stood."""
@@ -179,13 +213,20 @@ class _Outburst:
         errors = [*self.first, *self.last]
         telling = [one for one in errors if not one.wraps()]
         for candidates in (
-            [one for one in telling if one.cause()],
+            [one for one in telling if one.names_cause()],
+            [one for one in telling if one.traceback and one.match() is None],
+            [one for one in telling if one.match() is not None],
             [one for one in telling if one.traceback],
             telling,
         ):
             if candidates:
                 return candidates[0]
         return None
+
+    def match(self) -> Match | None:
+        """What weighs most of the known failures that they tell of; None where they tell of none."""
+        found = [match for match in (one.match() for one in (*self.first, *self.last)) if match is not None]
+        return min(found, key=lambda match: KINDS.index(match.kind), default=None)
 
     def ended_processes(self) -> list[str]:
         """What is said of processes that have ended."""
@@ -199,11 +240,22 @@ class Log:
     Args:
         environment: Where keys and tokens are; the process's own if not given.
         clock: The wall clock, as the log's own time stamps are of it.
+        table: The known failures; without it the log is told as it is.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._secrets = _secrets_pattern(os.environ if environment is None else environment)
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        table: Table | None = None,
+    ) -> None:
+        self._redact = redactor(os.environ if environment is None else environment)
         self._clock = clock
+        self._table = table or Table()
+        self._words = tuple(dict.fromkeys((*_WORDS, *self._table.anywhere_words)))
+        self._hint: tuple[Match | None, float] = (None, 0.0)
+        """The last cause that stood in a line that need be no error, and when."""
+        self._symptoms: dict[str, tuple[Match, float]] = {}
         self._lock = threading.Lock()
         self._partial = b""
         self._phase: Phase | None = None
@@ -238,19 +290,74 @@ class Log:
     def excerpt(self) -> str:
         """The root cause of what has failed last, at most 2,000 bytes; empty where the log holds no error."""
         with self._lock:
-            return self._excerpt()
+            return self._excerpt(LONGEST_EXCERPT_BYTES)
 
-    def _excerpt(self) -> str:
-        outburst = self._outburst
-        root = outburst.root()
-        if root is None and self._earlier.root() is not None:
-            outburst, root = self._earlier, self._earlier.root()
+    def diagnosis(self, at: float) -> Diagnosis | None:
+        """The known failure that the root cause is; None where it is not known, and where nothing has failed lately.
+
+        Args:
+            at: What is to be explained, on the monotonic clock: now, or when the engine ceased to make progress.
+        """
+        with self._lock:
+            return self._diagnosis(at)
+
+    def symptoms(self, now: float) -> list[Diagnosis]:
+        """What has slowed the engine down in the last minute.
+
+        Args:
+            now: On the monotonic clock.
+        """
+        with self._lock:
+            return [self._told(match) for match, at in self._symptoms.values() if now - at < _SYMPTOM_SECONDS]
+
+    def last_words(self, now: float) -> str:
+        """The root cause for a termination message, with a last line for the operator where it is a known failure.
+
+        Both together fit below the longest sentence of the stem.
+
+        Args:
+            now: On the monotonic clock.
+        """
+        with self._lock:
+            found = self._diagnosis(now)
+            line = f"{MARK}{json.dumps(found.as_dict())}" if found else ""
+            return f"{self._excerpt(LONGEST_EXCERPT_BYTES - len(line) - 1)}\n{line}".strip()
+
+    def _diagnosis(self, at: float) -> Diagnosis | None:
+        _, root = self._root()
+        if root is None or at - root.at > _RECENT_SECONDS:
+            return None
+        match = root.match()
+        if match is None and not root.wraps() and root.traceback:
+            return None  # it is an error of its own, which nobody knows
+        if match is None or match.kind != CAUSE:
+            match = self._hinted(root.at) or match or self._outburst.match()
+        return self._told(match) if match else None
+
+    def _hinted(self, failed_at: float) -> Match | None:
+        """The cause that a line before a failure has named which was no error itself."""
+        hint, at = self._hint
+        return hint if abs(failed_at - at) < _RECENT_SECONDS else None
+
+    def _told(self, match: Match) -> Diagnosis:
+        """What was captured, out of the line without its secrets: what is captured may be a part of one."""
+        clean = self._table.match(self._redact(match.line))
+        return Diagnosis(match.id, clean.groups if clean and clean.id == match.id else {})
+
+    def _root(self) -> tuple[_Outburst, _Error | None]:
+        """The error that the others follow from: of the last outburst, if that tells of one, else of that before it."""
+        for outburst in (self._outburst, self._earlier):
+            root = outburst.root()
+            if root is not None:
+                return outburst, root
+        return self._outburst, next(iter(self._outburst.first), None)
+
+    def _excerpt(self, most_bytes: int) -> str:
+        outburst, root = self._root()
         ended = list(dict.fromkeys((*outburst.ended_processes(), *self._outburst.ended_processes())))
-        if root is None:
-            root = next(iter(self._outburst.first), None)
         texts = [self._clean(text) for text in root.texts()] if root else []
         ended = [text for text in ended if not any(text in known for known in texts)]
-        return _fitting(texts, ended)
+        return _fitting(texts, ended, most_bytes)
 
     def _feed(self, data: bytes, now: float) -> None:
         if self._phase is None:
@@ -266,7 +373,7 @@ class Log:
         self._lines(data[first + 1 : last + 1], now)
 
     def _lines(self, block: bytes, now: float) -> None:
-        words = [word for word in _WORDS if word in block]
+        words = [word for word in self._words if word in block]
         if words or self._open:
             for line in block.split(b"\n")[:-1]:
                 kept = line[:LONGEST_LINE_BYTES]
@@ -291,6 +398,7 @@ class Log:
             at = now - self._age_seconds if prefix else now
             self._warnings(words, at)
             self._progress(words, text, at)
+            self._hints(words, text, at)
         self._errors(text, prefix, words, now - self._age_seconds)
 
     def _age(self, stamp: str) -> float:
@@ -315,12 +423,22 @@ class Log:
         if BLOCKED in words:
             self._blocked_at = at
 
+    def _hints(self, words: list[bytes], text: str, at: float) -> None:
+        """Remember a known failure or a symptom of a line that need be no error."""
+        if not any(word in self._table.anywhere_words for word in words):
+            return
+        match = self._table.match(text)
+        if match is not None and match.kind == SYMPTOM:
+            self._symptoms[match.id] = match, at
+        elif match is not None and match.anywhere:
+            self._hint = match, at
+
     def _progress(self, words: list[bytes], text: str, at: float) -> None:
         for word, pattern, name, detail in PHASE_LINES:
             found = pattern.search(text) if word in words else None
             if found is None:
                 continue
-            if name == COMPILING and self.phase.name == READY:
+            if name == COMPILING and self.phase.name in _LOADED:
                 self._compiled_at = at
             said = detail.format(*found.groups())
             if name == self.phase.name:
@@ -382,7 +500,7 @@ class Log:
     def _begin(self, process: str, head: str, at: float) -> _Error:
         if self._outburst.first and at - self._outburst.at > _OUTBURST_SECONDS:
             self._earlier, self._outburst = self._outburst, _Outburst()
-        error = _Error(at)
+        error = _Error(at, self._table)
         self._outburst.add(error)
         if len(self._open) >= _MOST_OPEN:
             del self._open[next(iter(self._open))]
@@ -390,18 +508,12 @@ class Log:
         return error
 
     def _clean(self, text: str) -> str:
-        text = self._secrets.sub("***", text) if self._secrets else text
-        text = _PACKAGES.sub("", _SECRET_FORM.sub("***", text))
-        return _CONTROL.sub(" ", text)[:_LONGEST_SHOWN_LINE]
+        return _CONTROL.sub(" ", _PACKAGES.sub("", self._redact(text)))[:_LONGEST_SHOWN_LINE]
 
 
-def _names_cause(text: str) -> bool:
-    return any(pattern.search(text) for _, pattern in CAUSES)
-
-
-def _fitting(texts: list[str], ended: list[str]) -> str:
+def _fitting(texts: list[str], ended: list[str], most_bytes: int) -> str:
     """Beginning and end of the lines, as many as fit; what is said of ended processes last."""
-    room = LONGEST_EXCERPT_BYTES - sum(len(_bytes(text)) + 1 for text in ended)
+    room = most_bytes - sum(len(_bytes(text)) + 1 for text in ended)
     head = texts[:1]
     room -= sum(len(_bytes(text)) + 1 for text in head)
     tail: list[str] = []
@@ -412,7 +524,7 @@ def _fitting(texts: list[str], ended: list[str]) -> str:
             break
         tail.append(text)
     whole = _bytes("\n".join((*head, *reversed(tail), *ended)).strip())
-    return whole[:LONGEST_EXCERPT_BYTES].decode("utf-8", errors="ignore")
+    return whole[:most_bytes].decode("utf-8", errors="ignore")
 
 
 def _bytes(text: str) -> bytes:
@@ -429,10 +541,3 @@ def _json_message(text: str) -> tuple[str, str]:
         return "", ""
     message = "\n".join(str(line[name]) for name in ("message", "exc_info") if line.get(name))
     return str(line.get("levelname") or line.get("level") or "").upper(), message
-
-
-def _secrets_pattern(environment: Mapping[str, str]) -> re.Pattern[str] | None:
-    values = {value.strip() for name, value in environment.items() if _SECRET_NAME.search(name.upper())}
-    words = sorted((value for value in values if value), key=len, reverse=True)
-    patterns = [re.escape(word) if len(word) >= _SHORT_SECRET else rf"(?<!\w){re.escape(word)}(?!\w)" for word in words]
-    return re.compile("|".join(patterns)) if patterns else None

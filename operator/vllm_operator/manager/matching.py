@@ -25,11 +25,20 @@ FORMAT = 1
 KINDS = CAUSE, CONSEQUENCE, WRAPPER, SYMPTOM = "cause", "consequence", "wrapper", "symptom"
 """In the order of their weight."""
 
-LONGEST_LINE = 2000
+LONGEST_LINE = 1800
 """Characters of a line that are read. Patterns are bounded as well, so a line costs the same whatever it holds."""
+
+MARK = "diagnosis: "
+"""How the last line of an engine's last words begins, where what has failed is known: JSON follows."""
+
+_NOTHING = re.compile(r"(?!)")
+"""Finds nothing."""
 
 LONGEST_GROUP = 160
 """Characters of what a pattern has captured."""
+
+
+_NO_PATTERN = (re.error, OverflowError, RecursionError)
 
 
 class TableError(Exception):
@@ -56,6 +65,20 @@ class Match:
         return KINDS.index(self.kind), self.order
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What has failed, as far as it is a known failure."""
+
+    id: str
+    """Of its signature."""
+    groups: Mapping[str, str]
+    """What its pattern has captured, by name."""
+
+    def as_dict(self) -> dict[str, object]:
+        """As it is told to the operator."""
+        return {"id": self.id, "groups": dict(self.groups)}
+
+
 @dataclass
 class _Pattern:
     """A pattern, compiled when a line first holds its literal: a judge starts no later for what nobody says."""
@@ -72,7 +95,10 @@ class _Pattern:
         if self.literal not in text:
             return None
         if self.compiled is None:
-            self.compiled = re.compile(self.regex)
+            try:
+                self.compiled = re.compile(self.regex)
+            except _NO_PATTERN:  # the check of a program tells of it; a judge that runs has better to do
+                self.compiled = _NOTHING
         return self.compiled.search(text)
 
 
@@ -91,7 +117,7 @@ class Table:
             seen = pattern.search(text)
             if seen is not None:
                 groups = {name: value[:LONGEST_GROUP] for name, value in seen.groupdict().items() if value is not None}
-                return Match(pattern.id, pattern.kind, groups, pattern.order, pattern.anywhere, text)
+                return Match(pattern.id, pattern.kind, groups, pattern.order, pattern.anywhere, line)
         return None
 
     def root(self, lines: Iterable[str]) -> Match | None:
@@ -113,7 +139,7 @@ class Table:
         for pattern in self._patterns:
             try:
                 pattern.compiled = re.compile(pattern.regex)
-            except (re.error, OverflowError, RecursionError) as error:
+            except _NO_PATTERN as error:
                 raise TableError(f"{FILE}: {pattern.id}: {error}") from None
 
 

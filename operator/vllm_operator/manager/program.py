@@ -28,7 +28,7 @@ import traceback
 from . import update
 
 # isort: split
-from . import status
+from . import matching, status
 from .answers import Answers, answer
 from .engine import Engine, Sample
 from .evidence import ANSWERS, ProcessesLook, RankLook
@@ -66,6 +66,18 @@ STACK_BYTES = 8_388_608
 enough ends the process (seen with 256 KB on Python 3.9, with 1 MB on 3.13), where Python means to raise
 RecursionError."""
 LEAVE_SIGNAL = signal.SIGUSR1
+
+
+def table_in(folder: str) -> tuple[matching.Table, str]:
+    """The signatures in a folder, and the trouble with them. Without them a judge judges as well."""
+    try:
+        with open(os.path.join(folder, matching.FILE), encoding="utf-8") as file:
+            return matching.table_of(file.read()), ""
+    except (OSError, ValueError, matching.TableError) as error:
+        return matching.Table(), f"no failure is recognized: {error}"
+
+
+TABLE, TABLE_TROUBLE = table_in(update.FOLDER)
 
 
 class Reports:
@@ -127,11 +139,12 @@ class Judge:
         self._parts = Parts(
             engine=Engine(settings, dict(environment)),
             processes=Processes(int(environment["GATE_ENGINE"]), settings.engine_port),
-            log=Log(environment),
+            log=Log(environment, table=TABLE),
             peers=Peers(settings, own_addresses(environment)),
             timeline=TimeLine(folder, f"{environment['GATE_ENGINE']}:{engine_birth(environment):.2f}"),
         )
         self._watch = Watch(settings, self._parts, pod, handed, self._tell)
+        self._watch.tell("signatures", TABLE_TROUBLE)
         listener = socket.socket(fileno=int(environment["GATE_SOCKET"]))
         self._answers = Answers(listener, lambda: self._watch.status)
         wait = environment.get("GATE_STAGGER_SECONDS")
@@ -206,7 +219,7 @@ class Judge:
             began = time.monotonic()
             self._feed(data, began)
             time.sleep((time.monotonic() - began) * (1 / LOG_SHARE - 1))
-        self._reports.write({"last_words": self._parts.log.excerpt()})
+        self._reports.write({"last_words": self._parts.log.last_words(time.monotonic())})
         os._exit(0)
 
     def _feed(self, data: bytes, now: float) -> None:
@@ -292,7 +305,7 @@ def check(words: Sequence[str], environment: Mapping[str, str], handed: Mapping[
     Prints the verdict for the running judge; the exit code is 1 where a part of this program failed.
     """
     settings = settings_of(words, dict(environment))
-    log = Log()
+    log = Log(table=TABLE)
     log.feed(b"INFO: Application startup complete.\n", time.monotonic())
     engine, peers = CannedEngine(handed.get("ranks") or {}), Peers(settings, ())
     parts = Parts(engine, CannedProcesses(), log, peers, TimeLine(os.devnull, ""))  # nothing is written there
@@ -300,6 +313,7 @@ def check(words: Sequence[str], environment: Mapping[str, str], handed: Mapping[
     faults = dict(watch.faults)
     watch.look()
     faults.update(watch.faults)
+    faults.update(table_faults())
     for path in ("/startup", "/ready", "/live", "/status", "/metrics"):
         answer(path, watch.status)
     if faults:
@@ -307,6 +321,17 @@ def check(words: Sequence[str], environment: Mapping[str, str], handed: Mapping[
         return 1
     sys.stdout.write(json.dumps({"admitted": watch.status.started, "ready": watch.status.ready}) + "\n")
     return 0
+
+
+def table_faults() -> dict[str, str]:
+    """What is wrong with the signatures: a program with broken ones would know less than the one that runs."""
+    if TABLE_TROUBLE:
+        return {"signatures": TABLE_TROUBLE}
+    try:
+        TABLE.check()
+    except matching.TableError as error:
+        return {"signatures": str(error)}
+    return {}
 
 
 def main(words: list[str]) -> int:

@@ -1,7 +1,7 @@
-"""What vLLM says in its log, as data: how far a start has come, what wraps a failure, and what names its cause.
+"""What vLLM says in its log, as data: how far a start has come, and what wraps a failure.
 
-Wording of vLLM 0.32.0, read in its source. The causes serve to find the line that matters among others; what follows
-from a cause, and what to do, the operator says.
+Wording of vLLM 0.32.0, read in its source. What names the cause of a failure stands in a table of its own, which the
+operator writes: see `matching.py`.
 """
 
 from __future__ import annotations
@@ -89,56 +89,3 @@ WRAPPERS = re.compile(
 
 ENDED_PROCESSES = re.compile(r"Worker proc \S+ died unexpectedly \(exit code: -?\d+\)|Failed core proc\(s\): \{.+\}")
 """Says how one of the engine's processes has ended: a signal shows nowhere else."""
-
-CAUSES = tuple(
-    (name, re.compile(pattern))
-    for name, pattern in (
-        ("GpuOutOfMemory", "CUDA out of memory|HIP out of memory|OutOfMemoryError"),
-        ("WeightsDoNotFit", "Failed to load model - not enough GPU memory"),
-        ("GpuShared", "Free memory on device .* is less than desired GPU memory utilization"),
-        ("NoKvCache", "No available memory for the cache blocks"),
-        ("KvCacheTooSmall", "To serve at least one request with the model's max seq len"),
-        ("MemoryProfiling", "Error in memory profiling"),
-        ("CpuMemory", "Available memory on node .* is less than"),
-        ("MaxModelLen", "User-specified max_model_len .* greater than the derived"),
-        ("TrustRemoteCode", "`trust_remote_code=True`|`--trust-remote-code`"),
-        ("GatedRepo", "You are trying to access a gated repo|Cannot access gated repo"),
-        ("UnknownModel", "is not a local folder and is not a valid model identifier|Repository Not Found"),
-        ("UnknownRevision", "is not a valid git identifier"),
-        ("MissingPath", "Repo id must be in the form"),
-        ("HubUnreachable", "We couldn't connect to 'https?://"),
-        ("HubOffline", "outgoing traffic has been disabled"),
-        ("NoModelConfig", "Invalid repository ID or local directory specified"),
-        ("UnsupportedArchitecture", "Model architectures .* are not supported for now|was supported in vLLM until"),
-        ("TensorParallelSize", "Total number of attention heads .* must be divisible by tensor parallel size"),
-        ("TooFewGpus", "World size .* larger than the number of available GPUs"),
-        ("Bfloat16", "Bfloat16 is only supported on GPUs with compute capability"),
-        ("QuantizationOfGpu", "quantization method .* is not supported for the current GPU|Quantization scheme is not"),
-        ("Quantization", "Unknown quantization method|does not match the quantization method specified"),
-        ("SharedMemory", "Insufficient space in /dev/shm"),
-        ("Nccl", "NCCL error"),
-        ("Driver", "NVIDIA driver on your system is too old|Found no NVIDIA driver|no kernel image"),
-        ("NoDevice", "Failed to infer device type"),
-        ("NoAttentionBackend", "No valid attention backend found"),
-        ("DiskFull", "No space left on device|Not enough free disk space"),
-        ("NoWeights", "Cannot find any model weights with"),
-        ("TruncatedWeights", "Error while deserializing header"),
-        ("LoraRank", r"LoRA rank \d+ is greater than max_lora_rank"),
-        ("NoAdapter", "No adapter found for"),
-        ("ChatTemplate", "appears path-like, but doesn't exist|default chat template is no longer allowed"),
-        ("Tokenizer", "Couldn't instantiate the backend tokenizer"),
-        (
-            "Parser",
-            "invalid (?:tool call|reasoning) parser|requires --tool-call-parser|Reasoning parser .* not found",
-        ),
-        (
-            "BatchedTokens",
-            "max_num_batched_tokens .* (?:is smaller than max_model_len|must be greater than or equal to max_num_seqs)",
-        ),
-        ("Arguments", "unrecognized arguments|invalid choice|ambiguous option"),
-        ("PortTaken", "[Aa]ddress already in use"),
-        ("ServiceLinks", "appears to be a URI"),
-        ("ReadyTimeout", "Timed out waiting for engine core processes"),
-    )
-)
-"""Texts that name the cause of a failure by themselves."""

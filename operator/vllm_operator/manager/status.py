@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .evidence import RankLook
+    from .matching import Diagnosis
     from .timeline import Entry
 
 KINDS = STARTING, SERVING, WITHDRAWN, RESTART, LEAVING = "starting", "serving", "withdrawn", "restart", "leaving"
@@ -88,6 +89,10 @@ class Status:
     ranks: Mapping[str, RankLook] | None = None
     timeline: tuple[Entry, ...] = ()
     excerpt: str = ""
+    diagnosis: Diagnosis | None = None
+    """The known failure that the excerpt tells of."""
+    symptoms: tuple[Diagnosis, ...] = ()
+    """What slows it down, as its log says."""
     trouble: str = ""
     counts: Counts = field(default_factory=Counts)
 
@@ -128,6 +133,8 @@ class Status:
             "ranks": {name: _rank(rank) for name, rank in (self.ranks or {}).items()},
             "timeline": [entry.as_dict() for entry in self.timeline],
             "excerpt": self.excerpt,
+            "diagnosis": self.diagnosis.as_dict() if self.diagnosis else None,
+            "symptoms": [symptom.as_dict() for symptom in self.symptoms],
             "trouble": self.trouble,
             "program": self.program,
             "answered_by": "judge",

@@ -55,7 +55,7 @@ def digest(folder: str = FOLDER) -> str:
 
 
 def _names(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if name.endswith(".py")]
+    return [name for name in os.listdir(folder) if name.endswith((".py", ".json"))]
 
 
 def _content(path: str) -> bytes:

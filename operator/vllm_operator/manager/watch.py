@@ -402,9 +402,23 @@ class Watch:
             ranks=ranks,
             timeline=self._parts.timeline.entries,
             excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
+            diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
+            symptoms=tuple(self._recognized(lambda: self._parts.log.symptoms(time.monotonic())) or ()),
             trouble=self._trouble(),
             counts=self._counts,
         )
+
+    def _troubled_at(self) -> float:
+        """When what is to be explained began: an engine that hangs does so for what was before that."""
+        return self._verdict.since if self._memory.admitted and self._verdict.since else time.monotonic()
+
+    def _recognized(self, work: Callable[[], Any]) -> Any:
+        """What a known failure is; None where that fails, which is trouble to be told and nothing to judge by."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 # what explains an engine must not decide about it
+            self._others["signatures"] = f"failures are not recognized: {error!r}"
+            return None
 
     def _trouble(self) -> str:
         # other threads add to both

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import names
 from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason, by_type
 from vllm_operator.api.status import (
+    MAX_DIAGNOSES,
     MAX_ENGINES,
+    MAX_EXCERPT_LENGTH,
+    MAX_FIELD_LENGTH,
     MAX_PHASE_LENGTH,
     MAX_SENTENCE_LENGTH,
     MAX_WARNING_LENGTH,
     MAX_WARNINGS,
     Binding,
+    Diagnosis,
     Engine,
     RolloutProgress,
     VLLMModelStatus,
@@ -58,6 +62,7 @@ def status_of(
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
         engines=_engines(seen.engines) or None,
+        diagnosis=_diagnoses(seen.engines, raw.get("status", {}).get("diagnosis") or (), now) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
@@ -82,6 +87,29 @@ def _engines(reports: Iterable[EngineReport]) -> list[Engine]:
         )
         for report in by_need[:MAX_ENGINES]
     ]
+
+
+def _diagnoses(reports: Iterable[EngineReport], before: Iterable[Mapping[str, Any]], now: datetime) -> list[Diagnosis]:
+    """What is known of the failures of engines, by their pods' names; each since it was first told of its engine."""
+    since = {(told["engine"], told["id"]): str(told["since"]) for told in before}
+    found = sorted(((report.pod, report.diagnosis) for report in reports if report.diagnosis), key=lambda pair: pair[0])
+    return [
+        Diagnosis(
+            engine=pod,
+            id=known.explanation.id,
+            cause=known.explanation.cause[:MAX_SENTENCE_LENGTH],
+            advice=known.explanation.advice[:MAX_SENTENCE_LENGTH],
+            field=known.explanation.field or None,
+            value=known.explanation.value[:MAX_FIELD_LENGTH] or None,
+            since=since.get((pod, known.explanation.id)) or _stamp(now),
+            excerpt=known.excerpt[:MAX_EXCERPT_LENGTH] or None,
+        )
+        for pod, known in found[:MAX_DIAGNOSES]
+    ]
+
+
+def _stamp(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _condition(
@@ -132,4 +160,4 @@ def _transition_time(before: Mapping[str, Any] | None, status: str, now: datetim
     """The time stamp moves only when the condition's status does."""
     if before and before.get("status") == status:
         return str(before["lastTransitionTime"])
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _stamp(now)

@@ -42,8 +42,11 @@ def arguments(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
         words += _words(flag, value)
     if spec.lora:
         words.append("--enable-lora")
-    if unlogged and _may_be_told(spec):
-        words += [_UNLOGGED, ",".join(unlogged)]
+    quiet = dict.fromkeys(
+        [*(unlogged if _may_be_told(spec) else ()), *(spec.engine.disable_access_log_for_endpoints or ())]
+    )
+    if quiet:
+        words += [_UNLOGGED, ",".join(quiet)]
     return [*words, *(spec.engine.extra_args or [])]
 
 
@@ -64,6 +67,7 @@ def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]
     yield "--model", None  # goes before all flags
     yield "--served-model-name", None  # follows it
     yield "--nnodes", None  # reserved
+    yield _UNLOGGED, None  # goes after all flags, with what the manager asks
     yield "--load-format", model.load_format or (STREAMING_LOAD_FORMAT if in_bucket else None)
     yield "--tokenizer", sources.locate(model.tokenizer) if model.tokenizer else None
     yield "--chat-template", files.template_path(model.chat_template)

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS
 from vllm_operator.api.spec.operations import (
     DEFAULT_CANARY_SECONDS,
     DEFAULT_LONGEST_STALL_SECONDS,
@@ -19,7 +20,6 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STALL_SECONDS,
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
-from vllm_operator.manager.settings import LEAVE_SECONDS as _LEAVE_SECONDS
 from vllm_operator.manager.settings import NEVER, POLLED_PATHS
 from vllm_operator.render import amx
 from vllm_operator.render.environment import key_variables
@@ -50,9 +50,6 @@ INTERPRETER: Final = ("python3", "-S", "-E", "-B")
 PORT_NAME: Final = "gate"
 VOLUME: Final = "manager"
 STATE_VOLUME: Final = "manager-state"
-
-LEAVE_SECONDS: Final = int(_LEAVE_SECONDS)
-"""Pause before the engine's SIGTERM, in which the pod leaves the endpoints: a draining server refuses new requests."""
 
 _NAMES: Final = "/v1/models"
 """What the manager asks often where there are adapters, which may get lost; else before the first prompt only."""
@@ -95,7 +92,7 @@ def program(namespace: str) -> dict[str, Any]:
 def program_sources() -> dict[str, str]:
     """The program's files by their names, read once: they are rendered at every look at a namespace."""
     found = sorted(files("vllm_operator.manager").iterdir(), key=lambda file: file.name)
-    return {file.name: file.read_text(encoding="utf-8") for file in found if file.name.endswith(".py")}
+    return {file.name: file.read_text(encoding="utf-8") for file in found if file.name.endswith((".py", ".json"))}
 
 
 def command(model: VLLMModel) -> list[str]:
@@ -125,6 +122,12 @@ def probes(spec: VLLMModelSpec) -> dict[str, Any]:
         "readinessProbe": _probe("/ready", _READY_PERIOD_SECONDS, _READY_TIMEOUT_SECONDS, _READY_FAILURES),
         "livenessProbe": _probe("/live", _LIVE_PERIOD_SECONDS, _LIVE_TIMEOUT_SECONDS, _LIVE_FAILURES) | deadly,
     }
+
+
+def leave_seconds(spec: VLLMModelSpec) -> int:
+    """Pause before the engine's SIGTERM, in which the pod leaves the endpoints: a draining server takes no request."""
+    given = spec.engine.shutdown_delay_seconds
+    return DEFAULT_SHUTDOWN_DELAY_SECONDS if given is None else given
 
 
 def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
@@ -194,6 +197,8 @@ def _options(model: VLLMModel) -> Iterator[str]:
         sources = Sources(spec)
         yield from ("--adapters", json.dumps({one.name: sources.locate(one.source) for one in adapters}))
     yield from _windows(spec.gates)
+    if leave_seconds(spec) != DEFAULT_SHUTDOWN_DELAY_SECONDS:
+        yield from ("--leave", str(leave_seconds(spec)))
     keys = key_variables(spec)
     if len(keys) > 1:  # a single key is read from the environment
         yield from ("--keys", ",".join(keys))

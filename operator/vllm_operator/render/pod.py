@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
+from vllm_operator.api.spec.engine import EXIT_MARGIN_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.render import command, files, manager, storage
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
@@ -26,7 +27,6 @@ CONTAINER_NAME: Final = names.ENGINE_CONTAINER
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Annotation by which `kubectl logs` and `kubectl exec` find the engine beside sidecars."""
 
-_EXIT_MARGIN_SECONDS = 10
 _USER_ID = 2000
 
 
@@ -49,15 +49,15 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
     spec, pod = model.spec, model.spec.pod
     sources = Sources(spec)
     own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *manager.volumes(spec)]
-    drain_seconds = spec.engine.shutdown_timeout_seconds
     body: dict[str, Any] = {
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
         "automountServiceAccountToken": pod.service_account_name is not None,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
-        "terminationGracePeriodSeconds": manager.LEAVE_SECONDS + drain_seconds + _EXIT_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": pod.termination_grace_period_seconds or shutdown_seconds(spec),
         "securityContext": _pod_rights(spec),
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
+        **({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if pod.host_network else {}),
         "initContainers": [
             *map(_pulled, _manifests(pod.init_containers)),
             *({**_pulled(sidecar), "restartPolicy": "Always"} for sidecar in _manifests(pod.sidecars)),
@@ -90,7 +90,14 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
             *_manifests(pod.volume_mounts),
         ],
     }
+    if spec.engine.image_pull_policy:
+        body["imagePullPolicy"] = spec.engine.image_pull_policy
     return _pulled({key: value for key, value in body.items() if value != []})
+
+
+def shutdown_seconds(spec: VLLMModelSpec) -> int:
+    """How long an engine may take to end: to leave its Services, to finish its requests, and to exit."""
+    return manager.leave_seconds(spec) + spec.engine.shutdown_timeout_seconds + EXIT_MARGIN_SECONDS
 
 
 def _pulled(container: dict[str, Any]) -> dict[str, Any]:

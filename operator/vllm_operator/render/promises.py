@@ -67,7 +67,9 @@ def weakened_promises(model: VLLMModel) -> list[str]:
     Raises:
         InvalidSpec: the patch is refused.
     """
-    return list(_weakened(pod.template(model), finished_template(model))) if model.spec.pod.patch else []
+    if not model.spec.pod.patch:
+        return []
+    return list(_weakened(pod.template(model), finished_template(model), pod.shutdown_seconds(model.spec)))
 
 
 def _mistyped(model: VLLMModel) -> Iterator[str]:
@@ -160,7 +162,7 @@ def _program(model: VLLMModel, template: Mapping[str, Any], patched: Mapping[str
             yield f"{_CONTAINER}.volumeMounts[{mount['mountPath']}]: the manager needs it: leave it"
 
 
-def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[str]:
+def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any], shutdown_seconds: int) -> Iterator[str]:
     before, after = _engine(template), _engine(patched)
     for probe in _PROBES:
         changed = sorted(
@@ -171,11 +173,11 @@ def _weakened(template: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterat
         if changed:
             fields = ", ".join(changed)
             yield f"{_CONTAINER}.{probe} changes {fields}: engines are admitted, withdrawn or restarted at other times"
-    yield from _weakened_pod(part(template, "spec"), part(patched, "spec"))
+    yield from _weakened_pod(part(patched, "spec"), shutdown_seconds)
 
 
-def _weakened_pod(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    needed, given = before["terminationGracePeriodSeconds"], after.get("terminationGracePeriodSeconds", 30)
+def _weakened_pod(after: Mapping[str, Any], needed: int) -> Iterator[str]:
+    given = after.get("terminationGracePeriodSeconds", 30)
     if isinstance(given, int) and given < needed:
         yield (
             f"{_PATCH}.spec.terminationGracePeriodSeconds: {given} s cut off what an engine still finishes within "
@@ -184,7 +186,8 @@ def _weakened_pod(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterat
     elif given == needed and part(_engine({"spec": after}), "lifecycle", "preStop"):
         yield (
             f"{_CONTAINER}.lifecycle.preStop: its time comes off the {needed} s in which an engine leaves its Services "
-            "and finishes its requests: set terminationGracePeriodSeconds so much higher"
+            "and finishes its requests: set spec.engine.shutdownDelaySeconds in its place, or "
+            "spec.pod.terminationGracePeriodSeconds so much higher"
         )
     if after.get("enableServiceLinks") is not False:
         yield (

@@ -16,7 +16,7 @@ PORT_NAME: Final = "http"
 def service(model: VLLMModel) -> dict[str, Any]:
     """The Service that clients call: only engines that pass their gate are behind it."""
     wanted = model.spec.service
-    port = {"name": PORT_NAME, "port": wanted.port, "protocol": "TCP", "targetPort": PORT_NAME}
+    port = {"name": PORT_NAME, "port": wanted.port, "protocol": "TCP", "targetPort": wanted.target_port or PORT_NAME}
     return _service(model, model.instance, {"type": wanted.type, "ports": [port]}, annotations=wanted.annotations)
 
 
@@ -25,7 +25,8 @@ def headless_service(model: VLLMModel) -> dict[str, Any]:
 
     Its port is that of the pods, since clients that resolve it talk to the pods themselves.
     """
-    port = {"name": PORT_NAME, "port": model.spec.engine.port, "protocol": "TCP", "targetPort": PORT_NAME}
+    target = model.spec.service.target_port or PORT_NAME
+    port = {"name": PORT_NAME, "port": _pod_port(model), "protocol": "TCP", "targetPort": target}
     spec = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": False, "ports": [port]}
     return _service(model, names.engines_name(model.instance), spec)
 
@@ -47,7 +48,12 @@ def engines_host(model: VLLMModel) -> str:
 
 def discovery(model: VLLMModel) -> str:
     """Name and port under which a client finds the single engines."""
-    return f"{engines_host(model)}:{model.spec.engine.port}"
+    return f"{engines_host(model)}:{_pod_port(model)}"
+
+
+def _pod_port(model: VLLMModel) -> int:
+    """Port on which a pod takes requests: that of the engine, or of the sidecar before it."""
+    return model.spec.service.target_port or model.spec.engine.port
 
 
 def _service(

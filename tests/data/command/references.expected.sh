@@ -34,5 +34,5 @@ vllm serve /mnt/claims/weights/llama \
   --lora-modules sql=/adapters/sql \
   --enable-lora \
   --disable-access-log-for-endpoints /health,/is_paused,/metrics,/metrics/,/v1/models \
-  --hf-overrides '{"a": "/it'"'"'s here"}' \
-  '--download-dir=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'
+  --override-generation-config '{"a": "/it'"'"'s here"}' \
+  '--root-path=/it'"'"'s here/$(ROOT)/'"${UNKNOWN}"/"${HF_TOKEN}" "${POD_IP}" '$HOME `x` !'

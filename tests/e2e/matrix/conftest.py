@@ -90,14 +90,9 @@ def engines(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
 @pytest.fixture(scope="module")
 def slow(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
     """One real engine each that takes one request at a time, and long prompts in small chunks."""
-    overrides = '{"max_position_embeddings": 32768}'
-    fields = {
-        "maxNumSeqs": 1,
-        "maxNumBatchedTokens": 8,
-        "maxModelLen": 32768,
-        "extraArgs": ["--hf-overrides", overrides],
-    }
-    with pair(place, api, models.model("slow", real, engine=fields, gates=GATES)) as found:
+    longer = {"hfOverrides": {"max_position_embeddings": 32768}}
+    fields = {"maxNumSeqs": 1, "maxNumBatchedTokens": 8, "maxModelLen": 32768}
+    with pair(place, api, models.model("slow", real, model=longer, engine=fields, gates=GATES)) as found:
         found.gated.wait_serving(1)
         found.plain.wait_serving(1)
         wait(3)  # kube-proxy follows the EndpointSlice a moment later

@@ -227,7 +227,7 @@ def test_39_an_adapter_that_was_lost_is_loaded_again_and_nobody_is_withdrawn_or_
 @pytest.fixture
 def several(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
     """An engine each with two API server processes."""
-    fields = {"extraArgs": ["--api-server-count", "2"]}
+    fields = {"apiServerCount": 2}
     with pair(place, api, models.model("several", real, engine=fields, gates=GATES)) as found:
         for fleet in found.fleets():
             fleet.wait_serving(1)

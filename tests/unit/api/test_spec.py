@@ -208,6 +208,33 @@ def test_arguments_without_a_field_pass(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "model.loaderExtraConfig",
+        "model.hfOverrides",
+        "engine.kvTransferConfig",
+        "engine.kvEventsConfig",
+        "engine.compilationConfig",
+    ],
+)
+def test_an_object_for_the_command_line_shows_no_secret(path: str) -> None:
+    group, _, name = path.partition(".")
+
+    def holding(text: str) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": {"source": SOURCE}, "engine": {}}
+        parts[group][name] = {"a": [{"b": text}]}
+        return parts
+
+    assert refusal(**holding("x$(VLLM_API_KEY)")).startswith(f"spec.{path}: must not refer to an API key or a token")
+    assert model(**holding("x$(POD_IP)")).spec.served_names == (SOURCE,)
+
+
+def test_what_was_applied_before_its_argument_got_a_field_is_followed_as_it_is() -> None:
+    words = ["--enable-chunked-prefill", "--kv-transfer-config", '{"kv_role": "kv_both"}', "--download-dir=/weights"]
+    assert model(engine={"extraArgs": words}).spec.engine.extra_args == words
+
+
+@pytest.mark.parametrize(
     ("template", "told"),
     [
         ("{{ a", "line 1 is no valid Jinja: "),

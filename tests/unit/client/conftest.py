@@ -32,7 +32,7 @@ def engine(shared_engine: EngineServer) -> Iterator[EngineServer]:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables of this machine play no part."""
-    for name in ("BASE_URL", "MODEL_NAME", "API_KEY", "DEPLOYMENT_TYPE", "DISCOVERY"):
+    for name in ("BASE_URL", "MODEL_NAME", "API_KEY", "DEPLOYMENT_TYPE", "DISCOVERY", "CA_FILE"):
         monkeypatch.delenv(f"VLLM_{name}", raising=False)
     monkeypatch.delenv("LLM_PROVIDER", raising=False)
 

@@ -122,7 +122,7 @@ async def test_a_stream_that_its_reader_leaves_says_nothing_against_its_engine()
     ):
         stream = client.stream("x")
         assert await anext(stream) == "who"
-        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await stream.aclose()
         transport = client.openai._client._transport  # noqa: SLF001 - see above
         assert isinstance(transport, BalancedTransport)
         (known,) = transport.fleet.engines.values()

@@ -34,6 +34,24 @@ def test_a_local_deployment_without_a_base_url_is_on_this_machine(given: dict[st
     assert read_config({"model": "m", **given}, environ={}).base_url == url
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({"host": "localhost", "port": 8000}, "http://localhost:8000/v1"),
+        ({"deployment_type": "local", "port": 8001}, "http://localhost:8001/v1"),
+        ({"deployment_type": "local"}, "http://m.ns:8000/v1"),
+        ({"deployment_type": "cloud", "host": "localhost", "port": 8000}, "http://m.ns:8000/v1"),
+        ({"base_url": "http://far:1", "host": "localhost"}, "http://far:1/v1"),
+    ],
+)
+def test_host_and_port_of_a_configuration_go_before_the_url_of_the_environment(
+    given: dict[str, object], url: str
+) -> None:
+    found = read_config({"model": "m", **given}, environ={**BOUND, "VLLM_DISCOVERY": "m-engines.ns.svc:8000"})
+    assert found.base_url == url
+    assert bool(found.discovery) == (url == "http://m.ns:8000/v1")
+
+
 @pytest.mark.parametrize("wrap", [lambda config: config, lambda config: {"vllm": config}], ids=["flat", "nested"])
 def test_a_configuration_goes_before_the_environment(wrap: object) -> None:
     assert callable(wrap)

@@ -12,7 +12,15 @@ from pydantic import BaseModel
 import vllm_client
 from tests.support.servers import free_port, stub_server
 from tests.unit.client.conftest import KEY, LENGTH
-from vllm_client import SyncVLLMClient, VLLMClient, VLLMCloudClient, VLLMLocalClient, check_vllm_availability
+from vllm_client import (
+    FixedEngines,
+    SyncVLLMClient,
+    VLLMClient,
+    VLLMCloudClient,
+    VLLMLocalClient,
+    check_vllm_availability,
+)
+from vllm_client.balance.transport import BalancedTransport
 from vllm_client.config import read_config
 
 if TYPE_CHECKING:
@@ -220,7 +228,9 @@ def test_where_engines_are_looked_for(given: dict[str, Any], engines: tuple[str,
 
 async def test_https_is_not_taken_apart(caplog: pytest.LogCaptureFixture) -> None:
     async with VLLMClient("https://far", "m", discovery="m.ns.svc:8000") as client:
-        assert client.openai.max_retries == 3
+        transport = client.openai._client._transport  # noqa: SLF001 - the connections are nobody else's business
+        assert isinstance(transport, BalancedTransport)
+        assert transport.fleet.discovery == FixedEngines(("https://far/v1",))
     assert "certificates" in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,20 @@ from tests.support.servers import EngineServer, free_port, stub_server
 from tests.unit.client.conftest import KEY
 from vllm_client import (
     ConfigurationError,
+    ContextLengthExceeded,
+    EngineFailed,
     LLMClient,
     ModelRouter,
     NoModel,
     NotReachable,
     NotReady,
     Overloaded,
+    RefusedInput,
     RoutedClient,
+    TimedOut,
     Unauthorized,
     VLLMClient,
+    VLLMError,
     get_best_model,
 )
 from vllm_client.router import READ_AGAIN_SECONDS, SET_ASIDE_SECONDS
@@ -129,6 +135,8 @@ async def test_where_no_model_has_an_engine_each_is_named_with_its_answer() -> N
     [
         ({"fail": {"status": 429, "message": "slow down"}}, Overloaded),
         ({"fail": {"status": 401, "message": "Unauthorized"}}, Unauthorized),
+        ({"fail": {"status": 500, "message": "EngineCore failed"}}, EngineFailed),
+        ({"fail": {"status": 400, "message": "bad parameter"}}, RefusedInput),
     ],
 )
 async def test_other_errors_are_raised_and_no_other_model_is_asked(
@@ -140,6 +148,100 @@ async def test_other_errors_are_raised_and_no_other_model_is_asked(
         with pytest.raises(error):
             await llm.complete("hello")
     assert router.best(language="en").name == "tiny"
+
+
+async def test_a_model_that_takes_too_long_is_left_for_the_next_one_and_stays_the_best(
+    both: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(client: VLLMClient, prompt: str, **_: Any) -> str:
+        if client.model_name == "tiny":
+            await asyncio.Event().wait()
+        return f"{client.model_name} heard: {prompt}"
+
+    for method in ("complete", "completion", "parse"):
+        monkeypatch.setattr(VLLMClient, method, answer)
+    router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
+    async with router.client({"timeout": 0.05}, deadline_seconds=600) as llm:
+        assert await llm.complete("hello") == "spare heard: hello"
+        assert str(await llm.completion("hello")) == "spare heard: hello"
+        assert router.best().name == "tiny", "one long answer says nothing of other requests"
+    async with router.client({"timeout": 300}, deadline_seconds=600) as llm:
+        assert await llm.complete("hello", timeout=0.05) == "spare heard: hello"
+
+
+async def test_what_the_clients_own_timeout_ends_falls_back_too(both: dict[str, Any]) -> None:
+    async def ask(client: VLLMClient) -> str:
+        if client.model_name == "tiny":
+            raise TimedOut("no answer within 60 s")
+        return await client.complete("hello")
+
+    async with ModelRouter.from_catalog(both, api_keys={"tiny": KEY}).client() as llm:
+        assert await llm.using(ask) == "spare heard: hello"
+
+
+async def test_the_deadline_bounds_all_models_together(both: dict[str, Any], engine: EngineServer) -> None:
+    router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
+    engine.faults(hang_engine=True)
+    async with router.client({**SOON, "timeout": 60}, deadline_seconds=0.3) as llm:
+        with pytest.raises(TimedOut, match=r"none of 1 models.*tiny: no answer.*not asked.*: spare"):
+            await llm.complete("hello")
+    async with router.client({**SOON, "timeout": 0.3}, exclude=["spare"]) as llm:
+        with pytest.raises(TimedOut, match=r"^no answer within 0.3 s"):
+            await llm.complete("hello")
+
+
+async def test_work_of_ones_own_may_take_as_long_as_it_takes(both: dict[str, Any]) -> None:
+    done = asyncio.Event()
+
+    async def long_work(client: VLLMClient) -> str:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(done.wait(), 0.05)
+        return client.model_name
+
+    router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
+    async with router.client({"timeout": 0.01}, deadline_seconds=0.01) as llm:
+        assert await llm.using(long_work) == "tiny"
+
+
+async def test_a_caller_that_is_cancelled_asks_no_other_model(both: dict[str, Any], engine: EngineServer) -> None:
+    router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
+    engine.faults(hang_engine=True)
+    async with router.client(SOON) as llm:
+        with pytest.raises(TimeoutError) as caught:
+            await asyncio.wait_for(llm.complete("hello"), 0.3)
+    assert not isinstance(caught.value, VLLMError)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "asked"),
+    [
+        ((64, None), ["tiny", "spare"]),
+        ((64, 128), ["tiny", "spare"]),
+        ((64, 64), ["tiny"]),
+        ((None, 1), ["tiny", "spare"]),
+    ],
+)
+async def test_a_prompt_that_is_too_long_goes_to_models_with_a_longer_context(
+    both: dict[str, Any], engine: EngineServer, lengths: tuple[int | None, int | None], asked: list[str]
+) -> None:
+    for model, length in zip(both["models"], lengths, strict=True):
+        model.update({"context_length": length} if length else {})
+    engine.faults(fail={"status": 400, "message": "This model's maximum context length is 64 tokens. However, ..."})
+    seen = []
+
+    async def ask(client: VLLMClient) -> str:
+        seen.append(client.model_name)
+        return await client.complete("hello")
+
+    router = ModelRouter.from_catalog(both, api_keys={"tiny": KEY})
+    async with router.client(SOON) as llm:
+        if len(asked) > 1:
+            assert await llm.using(ask) == "spare heard: hello"
+        else:
+            with pytest.raises(ContextLengthExceeded, match="ask a model with a longer context"):
+                await llm.using(ask)
+    assert seen == asked
+    assert router.best().name == "tiny"
 
 
 async def test_the_key_of_the_environment_goes_only_to_models_that_ask_for_one(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_operator.diagnosis.engine_status import EngineStatus, engine_status
+from vllm_operator.diagnosis.known import Recognized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ANSWER: dict[str, Any] = {
     "pod": "qwen-1",
@@ -28,7 +32,9 @@ ANSWER: dict[str, Any] = {
     "stall_window_seconds": 6.0,
     "ranks": {"0": {"steps": 1, "running": 8, "waiting": 0, "deferred": 0, "asleep": False}},
     "timeline": [{"time": "2026-11-22T11:00:00Z", "verdict": "withdrawn", "cause": "Stalled", "sentence": "no step"}],
-    "excerpt": "",
+    "excerpt": "ValueError: No available memory for the cache blocks.\n  with a key: hf_abcdefghijklmnopqrst",
+    "diagnosis": {"id": "NoKvCache", "groups": {"a": "1", "b": 2}},
+    "symptoms": [{"id": "QueueGrows", "groups": {"running": "8", "waiting": "20"}}],
     "trouble": "",
     "program": "0123abcd",
     "answered_by": "judge",
@@ -47,11 +53,25 @@ def test_a_whole_answer_is_read() -> None:
         sentence="no step with requests in flight (engine 0)",
         phase="Ready",
         phase_since="2026-11-22T10:02:03Z",
+        recognized=Recognized("NoKvCache", (("a", "1"),)),
     )
 
 
+def test_an_excerpt_is_read_line_by_line_without_secrets() -> None:
+    found = engine_status(ANSWER)
+    assert found is not None
+    assert found.excerpt == ("ValueError: No available memory for the cache blocks.", "with a key: ***")
+
+
 def test_what_moves_in_an_answer_moves_nothing_of_what_is_told() -> None:
-    later = {**ANSWER, "in_flight": 9, "longest_step_seconds": 3.0, "since": "2026-11-22T11:00:01Z", "ranks": {}}
+    later = {
+        **ANSWER,
+        "in_flight": 9,
+        "longest_step_seconds": 3.0,
+        "since": "2026-11-22T11:00:01Z",
+        "ranks": {},
+        "symptoms": [],
+    }
     assert engine_status(later) == engine_status(ANSWER)
     aged = {**ANSWER, "sentence": "no step for 13 s with 7 requests in flight (engine 0)"}
     assert engine_status(aged) == engine_status(ANSWER)
@@ -71,12 +91,21 @@ def test_what_is_no_answer_of_a_manager_is_told_from_one(document: object) -> No
     assert engine_status(document) is None
 
 
+def flat(value: Any) -> Iterator[Any]:
+    """What is in tuples, at any depth."""
+    if not isinstance(value, tuple):
+        yield value
+        return
+    for part in value:
+        yield from flat(part)
+
+
 @given(st.dictionaries(st.sampled_from(sorted(ANSWER)), values), values, values)
 def test_no_field_of_whatever_kind_is_an_error_and_no_text_is_long_or_has_lines(
     odd: dict[str, Any], phase: object, since: object
 ) -> None:
     told = engine_status({**ANSWER, "phase": {"name": phase, "detail": phase, "since": since}, **odd, "more": phase})
-    for text in astuple(told) if told else ():
+    for text in flat(astuple(told)) if told else ():
         assert text is None or isinstance(text, (bool, float)) or (len(text) <= 300 and text.isprintable())
 
 

@@ -23,6 +23,7 @@ from tests.support.waiting import until
 from vllm_operator.manager import answers, tell
 from vllm_operator.manager.answers import MOST_CONNECTIONS, Answers
 from vllm_operator.manager.evidence import RankLook
+from vllm_operator.manager.matching import Diagnosis
 from vllm_operator.manager.status import Counts, Status, restored_counts
 from vllm_operator.manager.timeline import Entry
 
@@ -167,6 +168,8 @@ STATUS_KEYS = {
     "ranks": dict,
     "timeline": list,
     "excerpt": str,
+    "diagnosis": dict,
+    "symptoms": list,
     "trouble": str,
     "program": str,
     "answered_by": str,
@@ -177,10 +180,13 @@ def test_status_has_the_fields_that_operator_and_command_line_read(server: Serve
     entry = Entry(NOON, "starting", "Loading", "nothing listens", "life")
     ranks = {"0": RankLook(steps=7.0, running=1.0, waiting=2.0, deferred=3.0)}
     server.status = replace(SERVES, ranks=ranks, in_flight=3.0, longest_step=0.5, timeline=(entry,))
+    server.status = replace(server.status, diagnosis=Diagnosis("NoKvCache", {}), symptoms=(Diagnosis("A", {"n": "1"}),))
     code, kind, body = server.get("/status")
     document = json.loads(body)
     assert (code, kind) == (200, "application/json")
     assert {name: type(value) for name, value in document.items()} == STATUS_KEYS
+    assert document["diagnosis"] == {"id": "NoKvCache", "groups": {}}
+    assert document["symptoms"] == [{"id": "A", "groups": {"n": "1"}}]
     assert document["phase"] == {"name": "Ready", "detail": "", "since": NOON}
     assert document["ranks"] == {"0": {"steps": 7, "running": 1, "waiting": 2, "deferred": 3, "asleep": False}}
     assert document["timeline"] == [

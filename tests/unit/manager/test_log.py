@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import threading
 import time
 import tracemalloc
@@ -13,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cluster.paths import REPOSITORY
+from vllm_operator.diagnosis.signatures import explain, signatures, table
 from vllm_operator.manager.log import LONGEST_EXCERPT_BYTES, LONGEST_LINE_BYTES, Log
-from vllm_operator.manager.signatures import CAUSES, PHASE_LINES, PHASES
+from vllm_operator.manager.matching import MARK, table_of
+from vllm_operator.manager.signatures import PHASE_LINES, PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 LOGS = REPOSITORY / "tests" / "data" / "logs"
 """Of real starts; only paths are changed, and the longest lines cut."""
 STAMP = "11-25 23:40:13"
+EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception): ")
 CORE = f"(EngineCore pid=31) ERROR {STAMP} [core.py:1510] "
 SERVER_TRACEBACK = (
     "Traceback (most recent call last):\n"
@@ -37,7 +42,7 @@ def wall_clock() -> float:
 
 
 def read(text: str | bytes, **environment: str) -> Log:
-    log = Log(environment, clock=wall_clock)
+    log = Log(environment, clock=wall_clock, table=table())
     log.feed(text if isinstance(text, bytes) else text.encode(), 100.0)
     return log
 
@@ -114,7 +119,7 @@ def test_a_start_never_goes_back() -> None:
 
 
 def test_a_phase_is_told_since_its_own_beginning() -> None:
-    log = Log({}, clock=wall_clock)
+    log = Log({}, clock=wall_clock, table=table())
     log.feed(b"hello\n", 3.0)
     log.feed(b"Loading safetensors checkpoint shards:   0% Completed | 0/2\n", 5.0)
     log.feed(b"Loading safetensors checkpoint shards:  50% Completed | 1/2\n", 9.0)
@@ -125,6 +130,9 @@ def test_phase_lines_name_known_phases_only() -> None:
     assert {phase for _, _, phase, _ in PHASE_LINES} <= set(PHASES)
 
 
+LOADED = "init engine (profile, create kv cache, warmup model) took 9.80 s"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -132,6 +140,8 @@ def test_phase_lines_name_known_phases_only() -> None:
         f"(Worker pid=9) WARNING {STAMP} [jit_monitor.py:151] TileLang JIT compilation during inference: mha. This",
         "Triton autotuning for function _fwd,",
         f"Application startup complete.\n(W pid=9) INFO {STAMP} [backends.py:9] Compiling a graph for compile range",
+        # with --uvicorn-log-level warning, nothing tells that the server has started
+        f"{LOADED}\n(W pid=9) INFO {STAMP} [backends.py:9] Compiling a graph for compile range",
     ],
 )
 def test_compilation_during_inference_is_seen(line: str) -> None:
@@ -207,7 +217,7 @@ def test_a_cause_comes_with_what_is_said_of_ended_processes() -> None:
 
 
 def test_errors_of_another_hour_are_not_the_cause() -> None:
-    log = Log({}, clock=wall_clock)
+    log = Log({}, clock=wall_clock, table=table())
     log.feed(b"ValueError: a bad request\n", 10.0)
     log.feed(b"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n", 4000.0)
     assert log.excerpt().startswith("torch.OutOfMemoryError")
@@ -215,7 +225,7 @@ def test_errors_of_another_hour_are_not_the_cause() -> None:
 
 
 def test_a_wrapper_that_comes_late_does_not_hide_the_cause() -> None:
-    log = Log({}, clock=wall_clock)
+    log = Log({}, clock=wall_clock, table=table())
     log.feed(f"{CORE}RuntimeError: NCCL error: unhandled system error\n".encode(), 10.0)
     log.feed(SERVER_TRACEBACK.encode(), 310.0)
     assert log.excerpt().startswith("RuntimeError: NCCL error")
@@ -335,7 +345,7 @@ def test_any_bytes_in_any_pieces_give_the_same_result(data: bytes, cuts: list[in
     ids=["no end", "access log", "errors", "tracebacks", "open tracebacks", "long lines"],
 )
 def test_memory_is_bounded_whatever_is_fed(line: bytes) -> None:
-    log = Log({}, clock=wall_clock)
+    log = Log({}, clock=wall_clock, table=table())
     tracemalloc.start()
     try:
         for number in range(20):
@@ -347,7 +357,7 @@ def test_memory_is_bounded_whatever_is_fed(line: bytes) -> None:
 
 
 def test_one_thread_may_feed_while_another_asks() -> None:
-    log, ended = Log({}, clock=wall_clock), threading.Event()
+    log, ended = Log({}, clock=wall_clock, table=table()), threading.Event()
 
     def feed() -> None:
         for number in range(300):
@@ -364,12 +374,184 @@ def test_one_thread_may_feed_while_another_asks() -> None:
 
 def test_a_hundred_megabytes_of_ordinary_log_are_read_in_seconds() -> None:
     block = b'(APIServer pid=1) INFO:     127.0.0.1:40352 - "POST /v1/completions HTTP/1.1" 200 OK\n' * 750
-    log, started = Log({}, clock=wall_clock), time.process_time()
+    log, started = Log({}, clock=wall_clock, table=table()), time.process_time()
     for _ in range(100_000_000 // len(block)):
         log.feed(block, 1.0)
     assert time.process_time() - started < 10  # 0.8 s as measured, on a machine that does nothing else
 
 
-def test_each_cause_has_a_name_of_its_own() -> None:
-    names = [name for name, _ in CAUSES]
-    assert len(names) == len(set(names))
+# ----------------------------------------------------------------------------------------- what is known of a failure
+
+
+@pytest.mark.parametrize(
+    ("name", "diagnosis"),
+    [
+        ("no-kv-cache", "NoKvCache"),
+        ("max-model-len", "MaxModelLen"),
+        ("no-adapter", "NoAdapter"),
+        ("truncated-weights", "TruncatedWeights"),
+    ],
+)
+def test_a_real_failure_is_recognized_under_what_wraps_it(name: str, diagnosis: str) -> None:
+    found = read((LOGS / f"{name}.log").read_bytes()).diagnosis(100.0)
+    assert found is not None
+    assert found.id == diagnosis
+    assert explain(found.id, found.groups) is not None
+
+
+def test_each_sample_is_recognized_in_a_log_in_which_the_engine_core_fails_of_it() -> None:
+    """As vLLM writes: a traceback in the core's log, then the server's own, which only says that the core failed."""
+    for one in signatures():
+        if one.kind not in ("cause", "consequence"):
+            continue
+        for sample in one.samples:
+            error = sample if EXCEPTION.match(sample) else f"RuntimeError: {sample}"
+            lines = ["Traceback (most recent call last):", '  File "core.py", line 1, in run', error]
+            found = read("".join(f"{CORE}{line}\n" for line in lines) + SERVER_TRACEBACK).diagnosis(100.0)
+            assert found is not None, sample
+            assert found.id == one.id, sample
+
+
+def test_a_serving_engine_has_no_diagnosis() -> None:
+    assert read((LOGS / "serving.log").read_bytes()).diagnosis(100.0) is None
+
+
+def test_an_unknown_error_is_not_told_as_something_else() -> None:
+    """The traceback says what it is; that the core failed is no explanation of it."""
+    unknown = f"{CORE}Traceback (most recent call last):\n{CORE}  File a\n{CORE}ZeroDivisionError: division by zero\n"
+    log = read(unknown + SERVER_TRACEBACK)
+    assert log.diagnosis(100.0) is None
+    assert "ZeroDivisionError" in log.excerpt()
+
+
+def test_a_failure_of_another_hour_does_not_explain_what_happens_now() -> None:
+    """An engine that hangs, or is killed, hours after an error that it has survived."""
+    log = read(f"{CORE}ValueError: No available memory for the cache blocks.\n")
+    assert log.diagnosis(200.0) is not None
+    assert log.diagnosis(3600.0) is None
+    assert log.last_words(3600.0) == "ValueError: No available memory for the cache blocks."
+
+
+def test_a_cause_in_the_output_of_a_process_that_looks_at_the_model_is_found() -> None:
+    """As reported for MIG devices: three frames up it is told as a model that cannot be inspected."""
+    place = "(APIServer pid=1) ERROR 11-25 23:40:13 [registry.py:1340] "
+    lines = (
+        "Error in inspecting model architecture 'LlamaForCausalLM'",
+        "Traceback (most recent call last):",
+        '  File "registry.py", line 1392, in _run_in_subprocess',
+        "subprocess.CalledProcessError: Command '['python3', '-m', 'x']' returned non-zero exit status 1.",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "Traceback (most recent call last):",
+        "RuntimeError: Error raised in subprocess:",
+        "Traceback (most recent call last):",
+        '  File "interface.py", line 247, in device_id_to_physical_device_id',
+        "ValueError: invalid literal for int() with base 10: 'MIG-4c60d78c-506f-5593-938d-a136eaa1fa52'",
+    )
+    wrapper = (
+        "Traceback (most recent call last):\n  File a\npydantic_core._pydantic_core.ValidationError: 1 validation "
+        "error for ModelConfig\n  Value error, Model architectures ['LlamaForCausalLM'] failed to be inspected.\n"
+    )
+    found = read("".join(f"{place}{line}\n" for line in lines) + wrapper).diagnosis(100.0)
+    assert found is not None
+    assert (found.id, found.groups) == ("DevicesByUuid", {"device": "MIG-4c60d78c-506f-5593-938d-a136eaa1fa52"})
+    alone = read(wrapper).diagnosis(100.0)
+    assert alone is not None
+    assert alone.id == "ModelNotInspected"
+
+
+def test_where_nothing_but_wrappers_stands_they_are_told_as_what_they_are() -> None:
+    found = read(SERVER_TRACEBACK).diagnosis(100.0)
+    assert found is not None
+    assert found.id == "EngineDied"
+
+
+def test_a_cause_outweighs_what_follows_from_it_also_where_it_comes_later() -> None:
+    timeout = f"{CORE}TimeoutError: Timed out waiting for engine core processes to start. Often. Waited 600s (by ...)\n"
+    full = f"{CORE}OSError: [Errno 28] No space left on device\n"
+    for text in (timeout + full, full + timeout):
+        log = read(text + SERVER_TRACEBACK)
+        found = log.diagnosis(100.0)
+        assert found is not None
+        assert found.id == "DiskFull"
+        assert "OSError" in log.excerpt()
+
+
+def test_a_warning_explains_a_failure_that_does_not_explain_itself() -> None:
+    """Kernels that cannot be loaded are a warning; then the engine goes on without a platform, and finds no device."""
+    warned = "WARNING 11-25 23:40:12 [_custom_ops.py:18] Failed to import from vllm._C with ImportError('libcuda.so.1: "
+    warned += "cannot open shared object file: No such file or directory')\n"
+    failed = "Traceback (most recent call last):\n  File a\nRuntimeError: Failed to infer device type, please set\n"
+    found, alone = read(warned + failed).diagnosis(100.0), read(failed).diagnosis(100.0)
+    assert found is not None
+    assert alone is not None
+    assert (found.id, alone.id) == ("DriverNotOnPath", "NoDevice")
+
+
+def test_a_worker_that_a_signal_ended_is_recognized() -> None:
+    died = "Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor."
+    found = read(f"{CORE}{died}\n{CORE}RuntimeError: Executor failed.\n{SERVER_TRACEBACK}").diagnosis(100.0)
+    assert found is not None
+    assert found.id == "WorkerIllegalInstruction"
+
+
+def test_a_full_cache_and_a_growing_queue_are_symptoms_as_long_as_the_log_says_so() -> None:
+    stats = "(APIServer pid=1) INFO 11-25 23:40:13 [loggers.py:257] Engine 000: Avg prompt throughput: 5.1 tokens/s, "
+    full = stats + "Running: 16 reqs, Waiting: 241 reqs, GPU KV cache usage: 99.1%, Prefix cache hit rate: 0.0%\n"
+    well = stats + "Running: 16 reqs, Waiting: 0 reqs, GPU KV cache usage: 50.0%, Prefix cache hit rate: 0.0%\n"
+    log = read(full)
+    assert [one.as_dict() for one in log.symptoms(100.0)] == [
+        {"id": "KvCacheFull", "groups": {"running": "16", "waiting": "241", "usage": "99.1"}}
+    ]
+    assert log.symptoms(200.0) == []
+    assert read(well).symptoms(100.0) == []
+    assert log.diagnosis(100.0) is None
+
+
+def test_last_words_end_with_what_the_operator_reads_and_fit_into_a_termination_message() -> None:
+    long = "x" * 5000
+    text = "".join(
+        f"{CORE}{line}\n" for line in (f"ValueError: No available memory for the cache blocks. {long}", long)
+    )
+    words = read(text).last_words(100.0)
+    *excerpt, last = words.splitlines()
+    assert json.loads(last.removeprefix(MARK)) == {"id": "NoKvCache", "groups": {}}
+    assert excerpt[0].startswith("ValueError: No available memory")
+    assert len(words.encode()) <= LONGEST_EXCERPT_BYTES
+    assert read(f"{CORE}ValueError: an unknown one\n").last_words(100.0) == "ValueError: an unknown one"
+
+
+@given(
+    secret=st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12, max_size=40),
+    place=st.sampled_from(
+        (
+            "vllm serve: error: unrecognized arguments: --api-key {} --more",
+            "ValueError: Invalid repository ID or local directory specified: 'https://user:{}@host/m'.",
+            "OSError: We couldn't connect to 'https://user:{}@hub.example.com' to load",
+            "403 Forbidden: Bearer {} is not enough",
+            "RuntimeError: NCCL error: hf_{}",
+            "ValueError: Unknown quantization method: {}. Must be one of",
+        )
+    ),
+    padding=st.integers(0, 2100),
+)
+@settings(max_examples=200)
+def test_no_secret_is_captured_however_it_stands(secret: str, place: str, padding: int) -> None:
+    """By its form, or by its value; also where what was captured is cut off in the midst of it."""
+    log = read(f"{CORE}{place.format(secret)}{'x' * padding}\n", VLLM_API_KEY=secret)
+    told = log.last_words(100.0) + json.dumps(log.diagnosis(100.0).as_dict() if log.diagnosis(100.0) else {})  # type: ignore[union-attr]
+    assert not any(secret[:length] in told for length in range(8, len(secret) + 1))
+
+
+def test_a_broken_table_costs_the_recognition_and_nothing_else() -> None:
+    """A pattern that is none here, a kind of another version: the log is told as it is."""
+    broken = table_of(
+        '{"signatures": [{"id": "A", "kind": "cause", "patterns": [["memory", "memory("]]}, {"id": "B", "kind": "x", '
+        '"patterns": [["memory", "memory"]]}]}'
+    )
+    for known in (broken, None):
+        log = Log({}, clock=wall_clock, table=known)
+        log.feed((LOGS / "no-kv-cache.log").read_bytes(), 100.0)
+        assert log.diagnosis(100.0) is None
+        assert "No available memory for the cache blocks" in log.last_words(100.0)

@@ -18,6 +18,7 @@ import pytest
 from tests.support.manager_process import Manager, managed
 from tests.support.waiting import until
 from vllm_operator.manager import program
+from vllm_operator.manager.matching import FILE as TABLE_FILE
 from vllm_operator.manager.timeline import FILE
 
 if TYPE_CHECKING:
@@ -129,6 +130,17 @@ def test_a_start_that_fails_leaves_its_root_cause_as_last_words(pod: Manager) ->
     pod.run()
     assert pod.end() == 1
     assert "No available memory for the cache blocks" in pod.message
+    assert pod.message.splitlines()[-1] == 'diagnosis: {"id": "NoKvCache", "groups": {}}'
+
+
+def test_without_a_table_of_signatures_a_judge_judges_and_tells_a_failure_as_it_is(pod: Manager) -> None:
+    (pod.manager / TABLE_FILE).write_text('{"signatures": [', encoding="utf-8")
+    pod.environment.update(STUB_START_FAILURE="No available memory for the cache blocks", STUB_LOAD_SECONDS="5")
+    pod.run()
+    until(lambda: "recognized: signatures.json cannot be read" in pod.status().get("trouble", ""), what="the trouble")
+    assert pod.end() == 1
+    assert "No available memory for the cache blocks" in pod.message
+    assert "diagnosis" not in pod.message
 
 
 def test_an_engine_that_is_asked_to_end_takes_no_traffic_from_that_moment_on(pod: Manager) -> None:
@@ -176,8 +188,10 @@ def test_a_judge_that_is_killed_refuses_nobody_and_forgets_nothing(serving: Mana
         ("answers.py", "import json\n", "import json_of_a_later_python\n"),
         ("status.py", "def metrics(self) -> str:", "def metrics(self, more) -> str:"),
         ("timeline.py", "class TimeLine:", "class TimeLine(:"),
+        (TABLE_FILE, "(?P<before>", "((?P<before>"),
+        (TABLE_FILE, '"signatures": [', '"signatures": '),
     ],
-    ids=["judge", "import", "metrics", "syntax"],
+    ids=["judge", "import", "metrics", "syntax", "pattern", "table"],
 )
 def test_a_broken_newer_program_is_refused_and_the_running_one_goes_on(
     serving: Manager, name: str, old: str, new: str
@@ -211,6 +225,17 @@ def test_a_newer_program_takes_over_without_refusing_anybody(serving: Manager) -
     metrics = serving.get("/metrics")[1]
     assert "vllm_gate_judge_updates_total 1\n" in metrics
     assert "vllm_gate_judge_restarts_total 0\n" in metrics
+
+
+def test_a_newer_table_of_signatures_alone_takes_over(serving: Manager) -> None:
+    before = serving.status()
+    serving.change(TABLE_FILE, '"id": "NoKvCache"', '"id": "NoCacheAtAll"')
+    status = until(
+        lambda: found if (found := serving.status()).get("program") not in ("", before["program"]) else None,
+        what="the newer table",
+    )
+    assert status is not None
+    assert (status["admitted"], status["trouble"]) == (True, "")
 
 
 def test_a_newer_program_takes_over_while_startup_waits(pod: Manager) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -747,6 +748,70 @@ def test_each_engine_is_told_and_those_first_that_do_not_serve() -> None:
         },
         {"pod": "qwen-a", "state": "Serving", "since": "2026-11-22T11:00:00Z"},
     ]
+
+
+def failing_of(line: str, restarts: int, name: str = "qwen-5d8c9b7f6-x2x5p") -> dict[str, Any]:
+    """A pod whose engine keeps ending with these words."""
+    state = {"terminated": {"exitCode": 1, "reason": "Error", "message": line}}
+    return pod(name, container={"started": False, "restartCount": restarts, "state": state})
+
+
+def test_a_known_failure_is_told_to_programs_and_once_by_an_event() -> None:
+    """A second crash and another pod change neither its time nor say it again; another cause does."""
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    shared = "ValueError: Free memory on device cuda:0 ({}/79.14 GiB) on startup is less than desired GPU memory "
+    shared += "utilization (0.92, 72.81 GiB). Decrease GPU memory utilization"
+    first = decide(observation(raw, found, failing_of(shared.format("31.35"), 1)))
+    (told,) = told_by(first)["diagnosis"]
+    assert told == {
+        "engine": "qwen-5d8c9b7f6-x2x5p",
+        "id": "GpuShared",
+        "cause": "another process holds memory of the GPU, 31.35 of 79.14 GiB are free and 72.81 GiB are wanted",
+        "advice": "end what else runs on that GPU of the node, or set spec.engine.gpuMemoryUtilization to what is free",
+        "field": "spec.engine.gpuMemoryUtilization",
+        "value": "0.39",
+        "since": "2026-11-22T12:00:00Z",
+        "excerpt": shared.format("31.35"),
+    }
+    assert first.news is not None
+    assert first.news.type == "Warning"
+    assert told["advice"] in first.news.message
+    raw["status"] = told_by(first)
+    later = NOW + timedelta(hours=1)
+    again = decide(replace(observation(raw, found, failing_of(shared.format("30.01"), 2)), now=later))
+    assert [one["since"] for one in told_by(again)["diagnosis"]] == ["2026-11-22T12:00:00Z"]
+    assert again.news is None
+    other = failing_of(shared.format("30.01"), 1, "qwen-5d8c9b7f6-9kq4z")
+    assert decide(replace(observation(raw, found, other), now=later)).news is None
+    full = failing_of("OSError: [Errno 28] No space left on device", 3)
+    changed = decide(replace(observation(raw, found, full), now=later))
+    assert [(one["id"], one["since"]) for one in told_by(changed)["diagnosis"]] == [
+        ("DiskFull", "2026-11-22T13:00:00Z")
+    ]
+    assert changed.news is not None
+
+
+def test_a_failure_that_only_a_change_of_the_spec_can_mend_is_stalled() -> None:
+    raw, found, _ = settled()
+    found[DEPLOYMENT]["status"] = deployment_status(1, ready=0)
+    arguments = failing_of("vllm serve: error: unrecognized arguments: --task", 1)
+    told = conditions(told_by(decide(observation(raw, found, arguments))))
+    assert told["Stalled"] == ("True", "EnginesFailing")
+    assert told["Reconciling"][0] == "False"
+    full = failing_of("OSError: [Errno 28] No space left on device", 1)
+    told = conditions(told_by(decide(observation(raw, found, full))))
+    assert (told["Stalled"][0], told["Reconciling"]) == ("False", ("True", "EnginesFailing"))
+    beside = decide(observation(raw, found, arguments, pod("qwen-2", container={"started": False, **RUNNING})))
+    assert conditions(told_by(beside))["Stalled"][0] == "False", "another engine still loads"
+
+
+def test_of_many_known_failures_some_are_told_and_the_status_stays_small() -> None:
+    raw, found, _ = settled()
+    words = f"ValueError: Invalid repository ID or local directory specified: '{'x' * 290}'." + "y" * 3000
+    status = told_by(decide(observation(raw, found, *(failing_of(words, 1, f"qwen-{n:03}") for n in range(100)))))
+    assert len(status["diagnosis"]) == 16
+    assert len(orjson.dumps(status)) < 100_000
 
 
 def test_of_many_engines_those_are_told_that_do_not_serve_and_the_status_stays_small() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -105,6 +106,24 @@ def test_the_access_log_of_an_engine_leaves_out_what_its_manager_asks() -> None:
 
 def test_the_argument_for_it_is_left_out_where_an_old_engine_may_not_know_it() -> None:
     assert UNLOGGED not in container_command(engine={"shutdownTimeoutSeconds": 0})
+
+
+@pytest.mark.parametrize(
+    ("fields", "paths"),
+    [
+        ({}, "/health,/is_paused,/metrics,/metrics/,/v1/models"),
+        ({"shutdownTimeoutSeconds": 0}, "/v1/models,/health"),
+    ],
+)
+def test_the_users_unlogged_paths_are_beside_those_of_the_manager(fields: dict[str, Any], paths: str) -> None:
+    words = container_command(engine={"disableAccessLogForEndpoints": ["/v1/models", "/health"], **fields})
+    assert words[words.index(UNLOGGED) + 1] == paths
+    assert words.count(UNLOGGED) == 1
+
+
+def test_what_vllm_takes_as_json_reaches_it_as_it_was_written() -> None:
+    config = {"kv_connector": "NixlConnector", "kv_connector_extra_config": {"backends": ["UCX"], "x": None, "y": 0.5}}
+    assert json.loads(value_of("--kv-transfer-config", engine={"kvTransferConfig": config})) == config
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.resources import model
 from vllm_operator.api.names import DESIRED_HASH, instance_name
+from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.manager import settings
 from vllm_operator.render.deployment import deployment
@@ -58,6 +59,37 @@ def test_the_grace_period_holds_the_pause_and_the_drain() -> None:
     drain = int(container()["args"][container()["args"].index("--shutdown-timeout") + 1])
     assert drain == 30
     assert pod_spec()["terminationGracePeriodSeconds"] > settings.LEAVE_SECONDS + drain
+
+
+def test_the_pause_before_the_end_is_told_to_the_manager_and_counts_into_the_grace_period() -> None:
+    assert settings.LEAVE_SECONDS == DEFAULT_SHUTDOWN_DELAY_SECONDS
+    for seconds in (0, 15):
+        words = container(engine={"shutdownDelaySeconds": seconds})["command"]
+        assert words[words.index("--leave") + 1] == str(seconds)
+        assert pod_spec(engine={"shutdownDelaySeconds": seconds})["terminationGracePeriodSeconds"] == seconds + 40
+
+
+@pytest.mark.parametrize("fields", [{}, {"shutdownDelaySeconds": DEFAULT_SHUTDOWN_DELAY_SECONDS}])
+def test_the_pause_that_every_manager_makes_by_itself_stands_in_no_command(fields: dict[str, Any]) -> None:
+    assert "--leave" not in container(engine=fields)["command"]
+
+
+def test_a_grace_period_of_the_users_counts() -> None:
+    assert pod_spec(pod={"terminationGracePeriodSeconds": 300})["terminationGracePeriodSeconds"] == 300
+
+
+def test_pods_in_the_network_of_their_nodes_find_services_and_replace_each_other_in_place() -> None:
+    found = deployment(model(pod={"hostNetwork": True}))["spec"]
+    assert (found["template"]["spec"]["hostNetwork"], found["template"]["spec"]["dnsPolicy"]) == (
+        True,
+        "ClusterFirstWithHostNet",
+    )
+    assert found["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@pytest.mark.parametrize("pod", [{}, {"hostNetwork": False}])
+def test_pods_in_a_network_of_their_own_say_nothing_of_it(pod: dict[str, Any]) -> None:
+    assert pod_spec(pod=pod).keys().isdisjoint({"hostNetwork", "dnsPolicy"})
 
 
 def test_a_rollout_is_not_given_up_before_an_engine_may_have_started() -> None:

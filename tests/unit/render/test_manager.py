@@ -17,7 +17,7 @@ from vllm_operator.render.deployment import deployment
 from vllm_operator.render.service import discovery
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-FILES = {path.name for path in Path(package.__file__).parent.glob("*.py")}
+FILES = {path.name for path in Path(package.__file__).parent.iterdir() if path.suffix in (".py", ".json")}
 
 
 def pod_spec(**sections: Any) -> dict[str, Any]:

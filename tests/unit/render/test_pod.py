@@ -67,6 +67,21 @@ def test_sidecars_start_before_the_engine_and_outlive_it_and_init_containers_run
     ]
 
 
+@pytest.mark.parametrize("policy", ["Always", "IfNotPresent", "Never"])
+def test_when_the_engines_image_is_fetched_is_the_users_choice_whatever_its_tag(policy: str) -> None:
+    for image in ("vllm/vllm-openai:v0.32.0", "vllm/vllm-openai:latest"):
+        (container,) = pod(engine={"image": image, "imagePullPolicy": policy})["containers"]
+        assert container["imagePullPolicy"] == policy
+
+
+def test_a_token_that_may_be_missing_keeps_no_engine_from_starting() -> None:
+    (container,) = pod(model={"source": "org/tiny", "tokenSecret": {"name": "hub", "key": "a", "optional": True}})[
+        "containers"
+    ]
+    (token,) = [variable for variable in container["env"] if variable["name"] == "HF_TOKEN"]
+    assert token["valueFrom"] == {"secretKeyRef": {"name": "hub", "key": "a", "optional": True}}
+
+
 def test_engines_are_spread_among_each_other_unless_the_user_says_which_pods_count() -> None:
     constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
     own = {"matchLabels": {"app": "x"}}

@@ -117,6 +117,12 @@ FINE: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_pause_within_a_grace_period_that_the_spec_gives_weakens_nothing() -> None:
+    patch = FINE["a pause with grace of its own"]["spec"]["containers"]
+    pod = {"terminationGracePeriodSeconds": 65, "patch": {"spec": {"containers": patch}}}
+    assert weakened_promises(model(pod=pod)) == []
+
+
 @pytest.mark.parametrize(("patch", "told"), REFUSED.values(), ids=REFUSED)
 def test_a_patch_that_breaks_a_promise_is_refused_with_its_path_and_the_way_out(
     patch: dict[str, Any], told: str

@@ -19,6 +19,15 @@ def test_the_service_leads_to_the_port_of_the_container_by_name() -> None:
     assert only["ports"][0] == {"name": "http", "containerPort": 9000, "protocol": "TCP"}
 
 
+def test_a_sidecar_before_the_engine_is_what_all_clients_reach_by_whichever_way() -> None:
+    behind = model(engine={"host": "127.0.0.1"}, service={"targetPort": 8200, "port": 80})
+    (all_engines,) = service(behind)["spec"]["ports"]
+    (single,) = headless_service(behind)["spec"]["ports"]
+    assert (all_engines["port"], all_engines["targetPort"]) == (80, 8200)
+    assert (single["port"], single["targetPort"]) == (8200, 8200)
+    assert discovery(behind) == "qwen-engines.team.svc:8200"
+
+
 def test_the_headless_service_names_engines_that_pass_their_gate_and_no_others() -> None:
     spec = headless_service(model(engine={"port": 9000}))["spec"]
     assert spec["clusterIP"] == "None"

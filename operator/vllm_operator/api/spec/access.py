@@ -26,6 +26,11 @@ class Service(Model):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=DEFAULT_SERVICE_PORT, description="Port of the Service, whatever port the server has in its pod."
     )
+    target_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port of the pods that both Services lead to, where a sidecar takes the requests and hands them on "
+        "to the engine. Default: engine.port.",
+    )
 
 
 class Auth(Model):

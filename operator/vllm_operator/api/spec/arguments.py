@@ -55,7 +55,8 @@ entrypoints/cli/serve.py). The rest of them changes what the engine says or logs
 """
 
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")
-"""With 0 the engine starts no HTTP server, as with `--headless`; any other number is right."""
+"""With 0 the engine starts no HTTP server, as with `--headless`; any other number is right. Specs that were applied
+before spec.engine.apiServerCount was there may hold them."""
 
 REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--device": ("0.10.0", "set spec.accelerator.profile"),
@@ -73,8 +74,8 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--num-speculative-tokens": ("0.8.3", "set spec.engine.speculativeDecoding"),
     "--override-pooler-config": ("0.12.0", "use --pooler-config"),
     "--preemption-mode": ("0.11.0", "leave it out"),
-    "--rope-scaling": ("0.11.1", "use --hf-overrides"),
-    "--rope-theta": ("0.11.1", "use --hf-overrides"),
+    "--rope-scaling": ("0.11.1", "set spec.model.hfOverrides"),
+    "--rope-theta": ("0.11.1", "set spec.model.hfOverrides"),
     "--scheduler-delay-factor": ("0.11.0", "leave it out"),
     "--speculative-model": ("0.8.3", "set spec.engine.speculativeDecoding"),
     "--swap-space": ("0.18.0", "leave it out, or set spec.engine.kvOffloading"),
@@ -99,7 +100,10 @@ def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
 
 
 def refusal_rule(refused: Mapping[str, str]) -> Rule:
-    """The rule that keeps them out.
+    """The rule that keeps them out; it stands on the list of arguments.
+
+    There the API server judges anew only a list that is edited. So a model that was applied before one of its arguments
+    got a field can still be scaled, and edited elsewhere.
 
     vLLM reads `_` as `-` in a flag, `--no-` as its opposite, a value after `=` and a key after `.`.
     """
@@ -107,12 +111,11 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     names = "[" + ", ".join(map(_text, refused)) + "]"
     table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
     hit = f"word.startsWith('-') && {flag} in {names}"
-    first = f"self.engine.extraArgs.filter(word, {hit})[0]"
+    first = f"self.filter(word, {hit})[0]"
     return Rule(
-        f"!has(self.engine.extraArgs) || !self.engine.extraArgs.exists(word, {hit})",
+        f"!self.exists(word, {hit})",
         "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
         message_expression=f"'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
-        field_path=".engine.extraArgs",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,6 +13,7 @@ import jinja2.nodes
 
 from vllm_operator.api.bounded import Bounded
 from vllm_operator.api.spec.arguments import WITHOUT_SERVER, abbreviation_of, refused_arguments
+from vllm_operator.api.spec.engine import SECRET_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +48,7 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
         if whole:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
     yield from _server_faults(spec.engine.extra_args or [])
+    yield from _secret_faults(spec)
     template = spec.model.chat_template
     if template and template.inline:
         told = template_fault(template.inline)
@@ -59,6 +62,25 @@ def _server_faults(words: list[str]) -> Iterator[Fault]:
         name, separator, value = word.partition("=")
         if name.replace("_", "-") in WITHOUT_SERVER and re.fullmatch("-[0-9]+|0+", value if separator else following):
             yield Fault(("engine", "extraArgs", position), f"{name} 0 starts no HTTP server: leave it out")
+
+
+def _secret_faults(spec: VLLMModelSpec) -> Iterator[Fault]:
+    """Objects that reach the command line with a variable that holds a secret."""
+    engine, model = spec.engine, spec.model
+    objects = {
+        ("model", "loaderExtraConfig"): model.loader_extra_config,
+        ("model", "hfOverrides"): model.hf_overrides,
+        ("engine", "kvTransferConfig"): engine.kv_transfer_config,
+        ("engine", "kvEventsConfig"): engine.kv_events_config,
+        ("engine", "compilationConfig"): engine.compilation_config,
+    }
+    for path, value in objects.items():
+        text = json.dumps(value)
+        if any(name in text for name in SECRET_VARIABLES):
+            yield Fault(path, f"must not refer to an API key or a token of the hub: {_SEEN}")
+
+
+_SEEN: Final = "whoever sees the node's processes would read it. The engine finds both in its environment"
 
 
 class _Generation(jinja2.ext.Extension):

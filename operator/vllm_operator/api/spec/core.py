@@ -29,6 +29,12 @@ class SecretKey(Model):
     key: DataKey = Field(description="Key in the Secret's data.")
 
 
+class OptionalSecretKey(SecretKey):
+    """One key of a Secret in the model's namespace, which may be missing."""
+
+    optional: bool | None = Field(default=None, description="Whether the engine starts without it.")
+
+
 class OptionalKey(Model):
     """One key of a Secret or ConfigMap in the model's namespace."""
 

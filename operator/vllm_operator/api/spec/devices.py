@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import Quantities, Quantity, ResourceName
+from vllm_operator.api.spec.scalars import Quantities, Quantity, ResourceName, Word
 
 Degree = Annotated[int, Field(ge=1, le=64)]
 
@@ -51,6 +51,17 @@ class Parallelism(Model):
     decode_context: Annotated[Degree | None, Flag("--decode-context-parallel-size", "1", "0.10.2", short=("-dcp",))] = (
         Field(default=None, description="GPUs of a tensor group that share the KV cache of each request.")
     )
+    all2all_backend: Annotated[Word | None, Flag("--all2all-backend", "allgather_reducescatter", "0.11.1")] = Field(
+        default=None,
+        alias="all2allBackend",
+        description="How experts exchange tokens, with data and expert, such as `deepep_low_latency`.",
+    )
+    executor_backend: Annotated[
+        Literal["mp", "ray", "uni"] | None, Flag("--distributed-executor-backend", "mp, or uni for one GPU", "0.4.3")
+    ] = Field(
+        default=None,
+        description="What starts an engine's processes: Python (`mp`), Ray, or none but the engine's own (`uni`).",
+    )
     nodes: Annotated[
         Annotated[int, Field(ge=1, le=64)] | None, Flag("--nnodes", "1", "0.11.1", short=("-n",), composed=True)
     ] = Field(default=None, description="Reserved: pods that form one engine. Only 1 is taken for now.")
@@ -79,7 +90,8 @@ class Accelerator(Model):
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None,
         description="Devices of one engine. Default: parallelism.tensor x pipeline x data; anything else is refused, "
-        "but for 0: devices that come another way than by an extended resource.",
+        "but for 0 (devices that come another way than by an extended resource), and where resource names one that is "
+        "counted otherwise, such as whole cards of several devices.",
     )
     memory: Quantity | None = Field(
         default=None, description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it."

@@ -10,12 +10,26 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.core import EnvFromSource, EnvVar
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import ATOMIC, MAP_BY_NAME, ByteCount, Source, TokenCount, Word
+from vllm_operator.api.spec.scalars import (
+    ATOMIC,
+    MAP_BY_NAME,
+    SET,
+    ByteCount,
+    JsonObject,
+    Path,
+    Source,
+    TokenCount,
+    Word,
+)
 
 DEFAULT_PORT: Final = 8000
 DEFAULT_SHUTDOWN_SECONDS: Final = 30
+DEFAULT_SHUTDOWN_DELAY_SECONDS: Final = 5
+"""The manager has it as well: a test holds them together."""
+EXIT_MARGIN_SECONDS: Final = 10
+"""What an engine gets to exit, once it has finished its requests."""
 
-_SECRET_VARIABLES: Final = ("$(VLLM_API_KEY)", "$(API_KEY_", "$(HF_TOKEN)", "$(HUGGING_FACE_HUB_TOKEN)")
+SECRET_VARIABLES: Final = ("$(VLLM_API_KEY)", "$(API_KEY_", "$(HF_TOKEN)", "$(HUGGING_FACE_HUB_TOKEN)")
 """References to what the operator puts into the environment out of Secrets."""
 
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -82,6 +96,11 @@ class Engine(Model):
         description="Container image of vLLM, with `vllm` and `python3` on its path. Default: that of the "
         "accelerator's profile.",
     )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None,
+        description="When the node fetches the image. Default: Always for `:latest` and for an image without a tag, "
+        "IfNotPresent for any other.",
+    )
     port: Annotated[int, Field(ge=1, le=65535), Flag("--port", "8000", "0.0.1")] = Field(
         default=DEFAULT_PORT,
         description="Port on which the server listens in its pod. The Service has a port of its own.",
@@ -109,6 +128,17 @@ class Engine(Model):
         Annotated[int, Field(ge=1, le=16777216)] | None,
         Flag("--max-num-batched-tokens", "by device: 2048 to 16384", "0.0.1"),
     ] = Field(default=None, description="Most tokens that one step of the engine processes; at least maxNumSeqs.")
+    enable_chunked_prefill: Annotated[
+        bool | None,
+        Flag("--enable-chunked-prefill", "true if the model can", "0.4.1", off="--no-enable-chunked-prefill"),
+    ] = Field(
+        default=None,
+        description="Compute a long prompt in parts, beside other requests. Without it, maxNumBatchedTokens has to "
+        "hold the longest prompt.",
+    )
+    async_scheduling: Annotated[
+        bool | None, Flag("--async-scheduling", "true where it can be", "0.10.0", off="--no-async-scheduling")
+    ] = Field(default=None, description="Plan a step while the one before it is computed.")
     gpu_memory_utilization: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
         Flag("--gpu-memory-utilization", "0.92", "0.0.1", short=("--device-memory-utilization",)),
@@ -124,6 +154,19 @@ class Engine(Model):
     block_size: Annotated[
         Annotated[int, Field(ge=1, le=1024)] | None, Flag("--block-size", "by device: 16", "0.0.1")
     ] = Field(default=None, description="Tokens in one block of the KV cache.")
+    disable_hybrid_kv_cache_manager: Annotated[
+        bool | None,
+        Flag(
+            "--disable-hybrid-kv-cache-manager",
+            "by model and kvTransferConfig",
+            "0.9.1",
+            off="--no-disable-hybrid-kv-cache-manager",
+        ),
+    ] = Field(
+        default=None,
+        description="Give all layers a KV cache of one size, also where some look back only so far. `false` asks for "
+        "the hybrid manager where vLLM would do without, as with some connectors of kvTransferConfig.",
+    )
     cpu_offload_gb: Annotated[
         Annotated[float, Field(ge=0, le=65536)] | None, Flag("--cpu-offload-gb", "0", "0.5.3")
     ] = Field(
@@ -134,8 +177,35 @@ class Engine(Model):
     kv_offloading: KVOffloading | None = Field(
         default=None, description="Part of the KV cache that is kept in the host's memory."
     )
+    kv_transfer_config: Annotated[JsonObject | None, Flag("--kv-transfer-config", "none", "0.6.5")] = Field(
+        default=None,
+        description="How engines hand KV caches on to each other or to a store: vLLM's KVTransferConfig with its own "
+        "names, such as `{kv_connector: NixlConnector, kv_role: kv_both}`. An engine that completes no prompt by "
+        "itself needs a gates.probe.",
+    )
+    kv_events_config: Annotated[JsonObject | None, Flag("--kv-events-config", "none", "0.9.0")] = Field(
+        default=None,
+        description="Whom the engine tells which blocks it holds, for routers: vLLM's KVEventsConfig with its own "
+        'names, such as `{enable_kv_cache_events: true, publisher: zmq, endpoint: "tcp://*:5557"}`.',
+    )
     enforce_eager: Annotated[bool | None, Flag("--enforce-eager", "false", "0.2.6")] = Field(
         default=None, description="Do without CUDA graphs: less memory and a quicker start, but slower answers."
+    )
+    compilation_config: Annotated[
+        JsonObject | None, Flag("--compilation-config", "by the optimization level", "0.6.5", short=("-cc",))
+    ] = Field(
+        default=None,
+        description="How the model is compiled and which CUDA graphs are made: vLLM's CompilationConfig with its own "
+        "names, such as `{cudagraph_mode: PIECEWISE}`.",
+    )
+    attention_backend: Annotated[Word | None, Flag("--attention-backend", "by device and model", "0.13.0")] = Field(
+        default=None,
+        description="Kernels that compute the attention, such as `FLASH_ATTN`, `FLASHINFER` or `TRITON_ATTN`.",
+    )
+    enable_sleep_mode: Annotated[bool | None, Flag("--enable-sleep-mode", "false", "0.7.0")] = Field(
+        default=None,
+        description="Let the engine give its GPUs' memory away while it sleeps. `/sleep` and `/wake_up` need "
+        "VLLM_SERVER_DEV_MODE=1 in env too, and then everybody who may call may do it.",
     )
     enable_prefix_caching: Annotated[
         bool | None,
@@ -166,8 +236,28 @@ class Engine(Model):
     seed: Annotated[Annotated[int, Field(ge=0, le=4294967295)] | None, Flag("--seed", "0", "0.0.1")] = Field(
         default=None, description="Seed of the random numbers."
     )
+    api_server_count: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | None,
+        Flag("--api-server-count", "as parallelism.data", "0.9.1", short=("-asc",)),
+    ] = Field(default=None, description="Processes of the HTTP server, for more requests than one can take in.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
         default=None, description="How much the engine logs: VLLM_LOGGING_LEVEL. Default: INFO."
+    )
+    uvicorn_log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug", "trace"] | None,
+        Flag("--uvicorn-log-level", "info", "0.4.1"),
+    ] = Field(default=None, description="How much the HTTP server logs; with `warning` and above, no access log.")
+    disable_uvicorn_access_log: Annotated[bool | None, Flag("--disable-uvicorn-access-log", "false", "0.8.2")] = Field(
+        default=None, description="Write no line for each HTTP request."
+    )
+    disable_access_log_for_endpoints: Annotated[
+        Annotated[list[Path], Field(min_length=1, max_length=32)] | None,
+        Flag("--disable-access-log-for-endpoints", "none", "0.16.0", composed=True),
+    ] = Field(
+        default=None,
+        description="Paths whose requests write no line, such as `/v1/models`, beside those that the gate asks: "
+        "/health, /is_paused and /metrics.",
+        json_schema_extra=SET,
     )
     debug: Annotated[bool | None, Flag("--enable-log-requests", "false", "0.10.1")] = Field(
         default=None,
@@ -178,6 +268,13 @@ class Engine(Model):
         description="How long an engine that is told to end finishes the requests in flight. 0 aborts them at once and "
         "leaves the argument out, which vLLM older than 0.18.0 does not know, and with it "
         "--disable-access-log-for-endpoints for what the gate asks, of 0.16.0.",
+    )
+    shutdown_delay_seconds: Annotated[int, Field(ge=0, le=600)] | None = Field(
+        default=None,
+        description="How long an engine that is told to end goes on taking requests, while its pod leaves "
+        "the endpoints everywhere: what a preStop hook with a sleep does elsewhere. With 0, requests that are "
+        "still on their way are refused. "
+        f"Default: {DEFAULT_SHUTDOWN_DELAY_SECONDS}.",
     )
     extra_args: Annotated[list[Argument], Field(max_length=128)] | None = Field(
         default=None,
@@ -215,7 +312,7 @@ class Engine(Model):
                 field_path=".logLevel",
             ),
             Rule(
-                f"!has(self.extraArgs) || !self.extraArgs.exists(word, {list(_SECRET_VARIABLES)}.exists(name,"
+                f"!has(self.extraArgs) || !self.extraArgs.exists(word, {list(SECRET_VARIABLES)}.exists(name,"
                 " word.contains(name)))",
                 "spec.engine.extraArgs must not refer to an API key or a token of the hub: whoever sees the node's "
                 "processes would read it. The engine finds both in its environment",

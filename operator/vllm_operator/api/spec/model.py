@@ -8,9 +8,9 @@ from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel, exactly_one
-from vllm_operator.api.spec.core import ConfigMapKey, SecretKey
+from vllm_operator.api.spec.core import ConfigMapKey, OptionalSecretKey
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, SET, Path, ServedName, Source, Word
+from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, SET, JsonObject, Path, ServedName, Source, Word
 
 SOURCE_FORMS = (
     "an id on the Hugging Face hub such as `Qwen/Qwen2.5-0.5B-Instruct` (or `hf://` before it); `pvc://CLAIM/PATH`, a "
@@ -102,6 +102,25 @@ class ModelSource(Model):
         description="How the weights are read, such as `safetensors`, `runai_streamer` or `dummy`. Default: vLLM's "
         "`auto`; `runai_streamer` for s3:// and gs://.",
     )
+    loader_extra_config: Annotated[JsonObject | None, Flag("--model-loader-extra-config", "none", "0.4.1")] = Field(
+        default=None,
+        description="Settings of what reads the weights, with the names that loadFormat has for them, such as "
+        "`{concurrency: 16}` of runai_streamer.",
+    )
+    download_dir: Annotated[Path | None, Flag("--download-dir", "the cache of Hugging Face", "0.0.1")] = Field(
+        default=None,
+        description="Folder for the weights that are downloaded, in a volume of spec.pod. Default: that of "
+        "storage.cache.",
+    )
+    hf_overrides: Annotated[JsonObject | None, Flag("--hf-overrides", "none", "0.6.4")] = Field(
+        default=None,
+        description="What is to be otherwise than in the model's config.json, such as `{rope_scaling: {rope_type: "
+        "yarn, factor: 4.0, original_max_position_embeddings: 32768}}`.",
+    )
+    language_model_only: Annotated[bool | None, Flag("--language-model-only", "false", "0.17.0")] = Field(
+        default=None,
+        description="Serve the text part of a model that also takes images, videos or sounds, and load no other.",
+    )
     served_names: Annotated[
         Annotated[list[ServedName], Field(min_length=1, max_length=16)] | None,
         Flag("--served-model-name", "the model as it is given", "0.0.1", composed=True),
@@ -115,7 +134,7 @@ class ModelSource(Model):
     trust_remote_code: Annotated[bool | None, Flag("--trust-remote-code", "false", "0.1.3")] = Field(
         default=None, description="Run Python code that comes with the model. Only for models whose authors you trust."
     )
-    token_secret: SecretKey | None = Field(
+    token_secret: OptionalSecretKey | None = Field(
         default=None,
         description="Secret with a token of the Hugging Face hub, for gated and private models (HF_TOKEN).",
     )

@@ -77,6 +77,14 @@ class Pod(Model):
                 "spec.pod.serviceAccountName yourself",
                 field_path=".serviceAccountAnnotations",
             ),
+            Rule(
+                "!has(self.hostNetwork) || !self.hostNetwork || !has(self.securityContext)"
+                " || !has(self.securityContext.sysctls)"
+                " || self.securityContext.sysctls.all(one, !one.name.matches('^net[./]'))",
+                "spec.pod.hostNetwork: the network's kernel parameters are those of the node then; take net.* out of "
+                "spec.pod.securityContext.sysctls",
+                field_path=".hostNetwork",
+            ),
             *(
                 Rule(
                     f"!has(self.{field}) || self.{field}.all(container, container.name != 'vllm')",
@@ -114,6 +122,16 @@ class Pod(Model):
     security_context: PodSecurityContext | None = Field(default=None, description="Rights of the whole pod.")
     container_security_context: SecurityContext | None = Field(
         default=None, description="Rights of the engine's container."
+    )
+    host_network: bool | None = Field(
+        default=None,
+        description="Run the pods in the network of their nodes, as some fast interconnects need. A node then holds "
+        "one engine of the model, and each model there needs an engine.port and a gates.port of its own.",
+    )
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
+        default=None,
+        description="How long a pod that is told to end may take before it is killed. Default: the sum of "
+        "engine.shutdownDelaySeconds, engine.shutdownTimeoutSeconds and 10. Give more to sidecars that end slowly.",
     )
     volumes: Annotated[list[Volume], Field(max_length=64)] | None = Field(
         default=None, description="Further volumes, as in a pod.", json_schema_extra=MAP_BY_NAME

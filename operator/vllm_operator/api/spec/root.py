@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -13,7 +13,7 @@ from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
 from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
-from vllm_operator.api.spec.engine import Engine
+from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS, EXIT_MARGIN_SECONDS, Engine
 from vllm_operator.api.spec.lora import Lora
 from vllm_operator.api.spec.model import ModelSource
 from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
@@ -24,6 +24,11 @@ from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.spec.storage import Storage
 from vllm_operator.errors import InvalidSpec
 
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 _DEVICES: Final = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
 _PROFILE_RESOURCES: Final = (
     "{" + ", ".join(f"'{name}': '{profile.resource}'" for name, profile in PROFILES.items()) + "}"
@@ -32,11 +37,18 @@ _RESOURCE: Final = (
     f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
 )
 
+_SHUTDOWN_SECONDS: Final = (
+    "(has(self.engine.shutdownDelaySeconds) ? self.engine.shutdownDelaySeconds : "
+    f"{DEFAULT_SHUTDOWN_DELAY_SECONDS}) + self.engine.shutdownTimeoutSeconds + {EXIT_MARGIN_SECONDS}"
+)
+
 _RULES: Final = (
     Rule(
-        f"!has(self.accelerator.count) || self.accelerator.count == 0 || self.accelerator.count == {_DEVICES}",
+        "!has(self.accelerator.count) || self.accelerator.count == 0 || has(self.accelerator.resource)"
+        f" || self.accelerator.count == {_DEVICES}",
         "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0 for devices that come "
-        "another way): leave it out, and it follows",
+        "another way): leave it out, and it follows. A resource that is counted otherwise is named by "
+        "spec.accelerator.resource",
         field_path=".accelerator.count",
     ),
     Rule(
@@ -74,6 +86,18 @@ _RULES: Final = (
         field_path=".gates.port",
     ),
     Rule(
+        "!has(self.service.targetPort) || self.service.targetPort != self.gates.port",
+        "spec.service.targetPort must differ from spec.gates.port: the manager answers there, and no request",
+        field_path=".service.targetPort",
+    ),
+    Rule(
+        "!has(self.pod.terminationGracePeriodSeconds)"
+        f" || self.pod.terminationGracePeriodSeconds >= {_SHUTDOWN_SECONDS}",
+        "spec.pod.terminationGracePeriodSeconds must be at least the sum of spec.engine.shutdownDelaySeconds (5), "
+        f"spec.engine.shutdownTimeoutSeconds (30) and {EXIT_MARGIN_SECONDS}: the pod is killed while it still serves",
+        field_path=".pod.terminationGracePeriodSeconds",
+    ),
+    Rule(
         "!has(self.lora) || !has(self.model.runner) || self.model.runner != 'pooling'",
         "spec.lora: adapters are for models that generate, and spec.model.runner is pooling",
         field_path=".lora",
@@ -81,15 +105,10 @@ _RULES: Final = (
 )
 
 
-def _schema_extras(schema: dict[str, Any], model: type[Model]) -> None:
-    """Add the rules to the schema; one of them is made of the fields of the finished type."""
-    schema |= cel(*_RULES, refusal_rule(refused_arguments(model)))
-
-
 class VLLMModelSpec(Model):
     """The model that is served and the engines that serve it."""
 
-    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=_schema_extras)
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=cel(*_RULES))
 
     model: ModelSource = Field(description="Which model is served, and under which names.")
     engine: Engine = Field(default_factory=Engine, description="The vLLM server: its image and arguments.")
@@ -126,6 +145,15 @@ class VLLMModelSpec(Model):
         description="What the model is good for, so that applications choose by need: the namespace's ConfigMap "
         "`vllm-catalog`. Edits restart nothing.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Add to the list of further arguments the rule that is made of the fields of the finished type."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        engine = handler.resolve_ref_schema({"$ref": properties["engine"]["$ref"]})
+        engine["properties"]["extraArgs"] |= cel(refusal_rule(refused_arguments(cls)))
+        return schema
 
     @property
     def served_names(self) -> tuple[str, ...]:

@@ -113,6 +113,12 @@ Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
 Annotations = Annotated[dict[LabelKey, Annotation], Field(max_length=64)]
 Quantities = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
 
+JsonObject = Annotated[
+    dict[str, Any],
+    Field(min_length=1, max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+"""An object that vLLM takes as JSON, with vLLM's own names in it: they change from version to version."""
+
 MAP_BY_NAME: Final[JsonDict] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 SET: Final[JsonDict] = {"x-kubernetes-list-type": "set"}
 ATOMIC: Final[JsonDict] = {"x-kubernetes-list-type": "atomic"}

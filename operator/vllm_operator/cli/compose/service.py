@@ -28,6 +28,9 @@ raise SystemExit(answer.status != 200)
 """
 _AMD_DEVICES: Final = "HIP_VISIBLE_DEVICES"
 _UNITS: Final = (("g", 2**30), ("m", 2**20), ("k", 2**10))
+_PULL_POLICIES: Final = {"Always": "always", "IfNotPresent": "missing", "Never": "never"}
+"""Kubernetes' policies in Compose's words."""
+
 _DEFAULT_GRACE_SECONDS: Final = 30
 """What Kubernetes takes where a pod says nothing."""
 
@@ -43,6 +46,7 @@ def service_of(slot: Slot, names: Mapping[Outside, str], program: Sequence[str])
         "anchor": engine.model.instance if spec.replicas > 1 else "",
         "first": slot.number == 0,
         "image": escaped(engine.container.get("image", "")),
+        "pull_policy": _PULL_POLICIES.get(spec.engine.image_pull_policy or "", ""),
         "entrypoint": [_text(word, names) for word in engine.stem],
         "command": [_text(word, names) for word in engine.words],
         "environment": _environment(slot, names),

@@ -1,4 +1,4 @@
-"""Whenever callers are cancelled, whatever engines do meanwhile: nothing is left over."""
+"""Whenever callers are cancelled or the client is closed, whatever engines do meanwhile: nothing is left over."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from vllm_client.discovery import Discovery, Found
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from vllm_client.balance.fleet import Engine
 
 URLS = [f"http://engine-{number}:8000/v1" for number in range(3)]
 LONGEST_SECONDS = 0.02
@@ -73,6 +75,8 @@ class Engines(httpx2.AsyncBaseTransport, Discovery):
             raise httpx2.ConnectError("nobody")
         if self.chance(0.1):
             await asyncio.sleep(LONGEST_SECONDS * 20)
+        if self.chance(0.1):
+            raise httpx2.ReadError("lost")
         if self.chance(0.15):
             return httpx2.Response(self.random.choice([429, 500, 503]), stream=Body(self, streams=False))
         streams = b"stream" in request.extensions["body"]
@@ -97,7 +101,10 @@ async def ask(transport: BalancedTransport, engines: Engines) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_nothing_is_left_over_whenever_callers_are_cancelled(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("closes", [False, True], ids=["stays open", "is closed meanwhile"])
+async def test_nothing_is_left_over_whenever_callers_are_cancelled(
+    seed: int, monkeypatch: pytest.MonkeyPatch, *, closes: bool
+) -> None:
     engines = Engines(seed)
     monkeypatch.setattr(httpx2, "AsyncHTTPTransport", lambda **_: engines)
     policy = BalancePolicy(
@@ -109,18 +116,29 @@ async def test_nothing_is_left_over_whenever_callers_are_cancelled(seed: int, mo
     )
     transport = BalancedTransport(engines, URLS[0], policy=policy, max_retries=3)
     callers = [asyncio.create_task(ask(transport, engines)) for _ in range(CALLERS)]
+    known: set[Engine] = set()
+    closing: list[asyncio.Task[None]] = []
     for caller in callers:
         await asyncio.sleep(engines.random.uniform(0, LONGEST_SECONDS / 4))
+        known.update(transport.fleet.engines.values())
+        if closes and engines.chance(0.1):
+            closing.append(asyncio.create_task(transport.aclose()))
+            await asyncio.sleep(0)
+            if engines.chance(0.5):
+                closing[-1].cancel()
         if engines.chance(0.6):
             caller.cancel()
             if engines.chance(0.3):
                 caller.cancel("once more")
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert all(outcome is None or isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+    await asyncio.gather(*closing, return_exceptions=True)
     fleet = transport.fleet
-    assert [engine.outstanding for engine in fleet.engines.values()] == [0] * len(fleet.engines)
-    assert not any(engine.health.on_trial for engine in fleet.engines.values())
+    known.update(fleet.engines.values())
+    assert [engine.outstanding for engine in known] == [0] * len(known)
+    assert closing or not any(engine.health.on_trial for engine in fleet.engines.values())
     assert not fleet.timers.times
+    assert not transport.streams
     assert engines.open == 0
     await transport.aclose()
     await asyncio.sleep(0)

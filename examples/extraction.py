@@ -1,7 +1,8 @@
-"""What the client is for: attributes of products out of their descriptions, as JSON that fits a schema.
+"""Extract attributes of products out of their descriptions, as JSON that fits a schema.
 
-It is also the program of a client pod, which has `vllm_client` and the model's binding and nothing of this repository:
-`python -m tests.demo.extraction` here, `python -c` with this file's text there. It prints one line of JSON a product.
+python examples/extraction.py
+
+It prints one line of JSON a product. The environment is that of quickstart.py.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ PRODUCTS = (
 class Attributes(BaseModel):
     """What a catalogue wants to know of a product. The shorter its choices, the smaller a model can make them."""
 
-    item: str = Field(max_length=20)
+    item: str = Field(pattern="^[A-Za-z0-9 -]{1,20}$")
     color: Literal["black", "blue", "brown", "green", "grey", "orange", "pink", "red", "white", "yellow"]
     material: Literal["ceramic", "cotton", "glass", "leather", "linen", "plastic", "silk", "steel", "wool"]
-    size: str = Field(max_length=12)
+    size: str = Field(pattern="^[A-Za-z0-9 ]{1,12}$")
 
 
 EXAMPLES = (
@@ -55,7 +56,7 @@ async def extract(llm: VLLMClient, product: str) -> Attributes:
     Raises:
         VLLMError: There is no answer, or it was cut off before it fitted the schema.
     """
-    answer = await llm.chat(messages(product), schema=Attributes, temperature=0, max_tokens=80)
+    answer = await llm.chat(messages(product), schema=Attributes, temperature=0, max_tokens=120)
     return Attributes.model_validate_json(answer)
 
 
@@ -65,15 +66,6 @@ async def main() -> None:
         found = await asyncio.gather(*(extract(llm, product) for product in PRODUCTS))
     for product, attributes in zip(PRODUCTS, found, strict=True):
         print(json.dumps({"product": product, "attributes": attributes.model_dump()}))
-
-
-def read(log: str) -> dict[str, Attributes]:
-    """What `main` has printed, by product, out of a pod's log.
-
-    The log also has what the client warns of, which is on the other stream: an engine that took long to answer, say.
-    """
-    found = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    return {one["product"]: Attributes(**one["attributes"]) for one in found}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,28 @@
+"""The same as a test of pytest, to copy into your own; it needs pytest and pytest-asyncio.
+
+pytest examples/test_vllm_client.py
+
+The environment is that of quickstart.py. Without it there is nothing to test; with it, a model has to answer.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vllm_client import create_llm_client
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif("VLLM_BASE_URL" not in os.environ, reason="VLLM_BASE_URL names no model")
+async def test_vllm_client() -> None:
+    """The model is well, and answers a prompt."""
+    async with create_llm_client("vllm") as client:
+        assert await client.health_check()
+        response = await client.complete("Hello", max_tokens=10)
+    assert len(response) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(subprocess.run([sys.executable, "-m", "pytest", __file__], check=False).returncode)

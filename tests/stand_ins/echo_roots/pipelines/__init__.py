@@ -1,0 +1,1 @@
+"""From items to what was found in them."""
