@@ -61,7 +61,8 @@ def prompts(mix: str) -> list[list[str]]:
     def beginning(number: int) -> str:
         one = "x" * 300
         some = f"{chance.randrange(BEGINNINGS):<300}"
-        return {MIXES[0]: one, MIXES[1]: some, MIXES[2]: chance.choice((one, some)), MIXES[3]: f"own {number:<300}"}[mix]
+        own = f"own {number:<300}"
+        return {MIXES[0]: one, MIXES[1]: some, MIXES[2]: chance.choice((one, some)), MIXES[3]: own}[mix]
 
     return [[f"{beginning(process * REQUESTS + n)}\n{n}" for n in range(REQUESTS)] for process in range(PROCESSES)]
 
