@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.support.loaded_engine import LoadedEngine
 
-ENGINES, PROCESSES, REQUESTS = 4, 100, 12
+ENGINES, PROCESSES, REQUESTS = 4, 100, 24
 WAYS = {"in turns": IN_TURNS, "by prefix": "prefix", "by load": "least_outstanding"}
 MIXES = ("one beginning", f"{BEGINNINGS} beginnings", "half have one beginning", "each its own")
 HEADINGS = ("beginnings", "engine chosen", "most requests to mean", "load to mean", "hits", "first token", "p95")
@@ -60,8 +60,9 @@ def prompts(mix: str) -> list[list[str]]:
 
     def beginning(number: int) -> str:
         one = "x" * 300
-        some = f"{chance.randrange(BEGINNINGS):300}"
-        return {MIXES[0]: one, MIXES[1]: some, MIXES[2]: chance.choice((one, some)), MIXES[3]: f"own {number:300}"}[mix]
+        some = f"{chance.randrange(BEGINNINGS):<300}"
+        own = f"own {number:<300}"
+        return {MIXES[0]: one, MIXES[1]: some, MIXES[2]: chance.choice((one, some)), MIXES[3]: own}[mix]
 
     return [[f"{beginning(process * REQUESTS + n)}\n{n}" for n in range(REQUESTS)] for process in range(PROCESSES)]
 

@@ -23,7 +23,7 @@ from vllm_client.balance import load_report
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SLOTS = 16
+SLOTS = 32
 KNOWN_SECONDS, NEW_SECONDS, WRITING_SECONDS = 0.002, 0.03, 0.15
 """To compute a prompt whose beginning is remembered, or is not, one prompt after the other; to write an answer, on
 average: most are shorter, and some much longer."""
