@@ -145,8 +145,11 @@ async def test_what_is_longer_than_the_context_is_told_as_that(llm: VLLMClient, 
 
 
 async def test_arguments_that_only_vllm_knows_are_taken(llm: VLLMClient) -> None:
-    assert await llm.complete("ab", top_k=1, max_tokens=12) == await llm.complete("ab", **GREEDY)
-    assert await llm.complete("ab", extra_body={"min_tokens": 3}, **GREEDY)
+    assert await llm.complete("ab", top_k=1, extra_body={"min_tokens": 3}, max_tokens=12)
+    with pytest.raises(RefusedInput, match="top_k must be 0"):
+        await llm.complete("ab", top_k=-2)
+    with pytest.raises(RefusedInput, match="min_tokens must be less than or equal to max_tokens=12, got 13"):
+        await llm.complete("ab", extra_body={"min_tokens": 13}, max_tokens=12)
 
 
 async def test_the_engine_says_what_it_serves_and_completes_a_prompt(llm: VLLMClient) -> None:

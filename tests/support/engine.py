@@ -1165,14 +1165,23 @@ def checked_call(engine: Engine, body: dict[str, Any], *, chat: bool) -> Call:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
         raise invalid("body.max_tokens", "Input should be a valid integer", limit)
     check_length(limit, max(lengths), engine.max_model_len)
-    temperature = body.get("temperature")
-    if isinstance(temperature, (int, float)) and temperature < 0:
-        message = f"temperature must be non-negative, got {float(temperature)}."
-        raise HttpError(400, f"{message} (parameter=temperature, value={float(temperature)})", param="temperature")
+    check_sampling(body, limit)
     answers = body.get("n") or 1
     prompts = [prompt for prompt in prompts for _ in range(answers)]
     lengths = [length for length in lengths for _ in range(answers)]
     return Call(body=body, model=model, prompts=prompts, prompt_tokens=lengths, chat=chat)
+
+
+def check_sampling(body: dict[str, Any], limit: int | None) -> None:
+    """Refuse sampling parameters that vLLM refuses."""
+    temperature, top_k, shortest = body.get("temperature"), body.get("top_k") or 0, body.get("min_tokens") or 0
+    if isinstance(temperature, (int, float)) and temperature < 0:
+        message = f"temperature must be non-negative, got {float(temperature)}."
+        raise HttpError(400, f"{message} (parameter=temperature, value={float(temperature)})", param="temperature")
+    if top_k < -1:
+        raise HttpError(400, f"top_k must be 0 (disable), or at least 1, got {top_k}.")
+    if limit is not None and shortest > limit:
+        raise HttpError(400, f"min_tokens must be less than or equal to max_tokens={limit}, got {shortest}.")
 
 
 def check_length(limit: int | None, prompt: int, longest: int) -> None:
