@@ -140,7 +140,7 @@ async def test_an_edit_that_is_taken_back_leaves_everything_as_it_was(
             done(api.call("DELETE", MODEL.path(namespace, name)))
             made.remove(name)
         tried = {name: edit for name, edit in tried.items() if name in made}  # a refused spec is no place to return to
-        assert len(tried) > 0.9 * generated
+        assert len(tried) > generated / 2
         await operators.settle()
         before = standing(api, kinds, namespace)
         edited = await become({name: after for name, (_, after) in tried.items()})
