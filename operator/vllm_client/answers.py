@@ -55,14 +55,14 @@ class PartialChoice:
 
     def take(self, choice: Any) -> str:
         """Take in a part as the OpenAI client gives it; its text."""
-        said = getattr(choice, "delta", None) or getattr(choice, "message", None) or choice
-        text = getattr(said, "content", None) or getattr(said, "text", None) or ""
+        said = _value(choice, "delta") or _value(choice, "message") or choice
+        text = _value(said, "content") or _value(said, "text") or ""
         self.texts.append(text)
-        self.reasoning_parts.append(next((part for name in _REASONING if (part := getattr(said, name, None))), ""))
-        tools = getattr(said, "tool_calls", None) or ()
+        self.reasoning_parts.append(next((part for name in _REASONING if (part := _value(said, name))), ""))
+        tools = _value(said, "tool_calls") or ()
         self.tool = self.tool or next((name for call in tools if (name := _name_of(call))), "")
         self.finish_reason = choice.finish_reason or self.finish_reason
-        logprobs = token_logprobs(getattr(choice, "logprobs", None))
+        logprobs = token_logprobs(_value(choice, "logprobs"))
         if logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs.extend(logprobs)
@@ -161,6 +161,19 @@ class Answer:
     def _incomplete(self, problem: str) -> IncompleteAnswer:
         whole = f"model {self._config.model_name}: {problem}"
         return IncompleteAnswer(whole, endpoint=self._config.base_url, advice=_ADVICE)
+
+
+def _value(part: Any, name: str) -> Any:
+    """A field of a part, whether the OpenAI client knows it or not; None where there is none.
+
+    A model of pydantic takes 2 us to say that it has no such attribute, for each token of a stream.
+    """
+    fields = getattr(part, "__dict__", {})
+    if name in fields:
+        return fields[name]
+    if not hasattr(part, "__pydantic_extra__"):
+        return getattr(part, name, None)
+    return (part.__pydantic_extra__ or {}).get(name)
 
 
 def _instead(partial: PartialChoice) -> tuple[str, str]:

@@ -109,14 +109,17 @@ def by_prefix(key: int, loads: Mapping[str, Load], policy: BalancePolicy, *, now
 
     With a request of its own for each engine, the next one included, a process knows enough to keep a beginning at one.
     """
-    total = sum(load.outstanding for load in loads.values())
+    total, answered, reported = 0, False, False
+    for load in loads.values():  # one loop: each of its own would cost a request more than the rest of the choice
+        total += load.outstanding
+        answered = answered or load.reported.answered
+        reported = reported or load.reported.pressure is not None
     limit = bound(total, len(loads), policy.overload)
-    free = [engine for engine, load in loads.items() if load.outstanding < limit]
-    nearest = sorted(free, key=lambda engine: (mixed(key, engine), engine), reverse=True)
+    free = [(mixed(key, engine), engine) for engine, load in loads.items() if load.outstanding < limit]
+    nearest = [engine for _, engine in sorted(free, reverse=True)]
     many_own = total + 1 >= len(loads)
-    if any(load.reported.pressure is not None for load in loads.values()):
+    if reported:
         return by_reports(nearest, loads, policy, many_own=many_own, now=now, draw=draw)
-    answered = any(load.reported.answered for load in loads.values())
     width = 1 if many_own else policy.spread if answered else first_spread(policy)
     return nearest[int(draw * min(len(nearest), width))]
 
