@@ -125,7 +125,7 @@ def test_an_engine_that_never_starts_stays_out_of_the_service_and_the_status_say
     message = site.wait_reason("EnginesFailing", "broken")["message"]
     assert "0 of 1 engines serve" in message
     assert "exit code 2" in message
-    assert "unrecognized arguments: --no-such-argument" in message
+    assert "does not take its command line (--no-such-argument" in message
     assert site.condition("Available", "broken")["status"] == "False"
     assert site.endpoints("broken") == set()
 
