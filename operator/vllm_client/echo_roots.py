@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from vllm_client.errors import ConfigurationError, InvalidAnswer
+from vllm_client.schema import located
 from vllm_client.wrapper import ClientWrapper, target_of
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ class ExtractionClient(ClientWrapper):
 
 def problems_of(error: ValidationError) -> str:
     """What does not fit and where, in one line."""
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'answer'}: {one['msg']}" for one in error.errors())
+    return "; ".join(located(one, "answer") for one in error.errors())
 
 
 def unique_attributes(attributes: Sequence[ExtractedAttribute]) -> list[ExtractedAttribute]:

@@ -182,9 +182,14 @@ def _problems(error: Exception) -> str:
     if found is None:
         return str(error) or type(error).__name__
     problems = found(include_url=False, include_context=False, include_input=False)
-    shown = [f"{'.'.join(map(str, one['loc'])) or 'the whole'}: {one['msg']}" for one in problems[:_MOST_PROBLEMS]]
+    shown = [located(one, "the whole") for one in problems[:_MOST_PROBLEMS]]
     more = len(problems) - _MOST_PROBLEMS
     return "; ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+
+
+def located(problem: Mapping[str, Any], whole: str) -> str:
+    """One of pydantic's errors: where, by the word for the whole document where it is no single field, and what."""
+    return f"{'.'.join(map(str, problem['loc'])) or whole}: {problem['msg']}"
 
 
 def _new_adapter(kind: Any) -> TypeAdapter[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.configs import TINY
 from tests.support.servers import real_server
 from tests.support.vllm_cpu import real_engine
 from tests.support.vllm_memory import DEGREES, MEMORY_BYTES, Question, vllm_memory
@@ -27,17 +28,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real_vllm
 
 SMALL: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "vocab_size": 1024,  # a multiple of 64, to which vLLM pads
+    **TINY,  # its vocabulary is a multiple of 64, to which vLLM pads
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
-    "torch_dtype": "bfloat16",
-    "tie_word_embeddings": False,
     "bos_token_id": 0,
     "eos_token_id": 1,
 }

@@ -44,13 +44,28 @@ class Index:
     """The file of each tensor."""
 
 
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """A JSON object out of its text; `name` says to people what it is.
+
+    Raises:
+        NotEstimable: it is none.
+    """
+    try:
+        found = json_text.loads(text)
+    except ValueError as error:
+        raise NotEstimable(f"{name} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise NotEstimable(f"{name} must be a JSON object")
+    return found
+
+
 def read_index(text: str) -> Index:
     """Read an index.
 
     Raises:
         NotEstimable: it is no JSON object.
     """
-    found = _json_object(text, "model.safetensors.index.json")
+    found = json_object(text, "model.safetensors.index.json")
     metadata, files = found.get("metadata"), found.get("weight_map")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
     total = int(total) if isinstance(total, int | float) and total > 0 else None
@@ -83,7 +98,7 @@ def checkpoint_of(headers: Iterable[tuple[str, bytes]], index: Index | None, sou
     total = 0
     floats: Counter[int] = Counter()
     for file, text in headers:
-        for name, tensor in _json_object(text.decode("utf-8", "replace"), file).items():
+        for name, tensor in json_object(text.decode("utf-8", "replace"), file).items():
             if name == "__metadata__" or (index and index.files and index.files.get(name) != file):
                 continue
             size = _tensor_bytes(tensor, file)
@@ -109,13 +124,3 @@ def _tensor_bytes(tensor: Any, file: str) -> int:
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(isinstance(one, int) for one in offsets)):  # noqa: PLR2004 # begin, end
         raise NotEstimable(f"{file}: its header is not that of a safetensors file: load it again")
     return int(offsets[1]) - int(offsets[0])
-
-
-def _json_object(text: str, name: str) -> dict[str, Any]:
-    try:
-        found = json_text.loads(text)
-    except ValueError as error:
-        raise NotEstimable(f"{name} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise NotEstimable(f"{name} must be a JSON object")
-    return found

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.processor import processor_seconds
 from vllm_operator.api.crd import crd
 from vllm_operator.diagnosis.patterns import faults_of, literal_of
 from vllm_operator.diagnosis.signature_faults import faults
@@ -240,14 +241,9 @@ def test_a_pattern_takes_time_that_grows_with_a_hostile_line_and_no_faster(one: 
 
 
 def seconds_of(pattern: str, line: str) -> float:
-    """Of a processor, at best of three."""
+    """Of a processor, for a search."""
     search = re.compile(pattern).search
-    taken = []
-    for _ in range(3):
-        started = time.process_time()
-        search(line)
-        taken.append(time.process_time() - started)
-    return min(taken)
+    return processor_seconds(lambda: search(line))
 
 
 def test_a_line_of_a_megabyte_costs_the_matcher_no_more_than_its_first_characters() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.processor import processor_seconds
 from vllm_operator.manager.redaction import redactor, without_secrets
 
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=20, max_size=60)
@@ -72,9 +71,4 @@ def test_a_megabyte_of_what_looks_like_secrets_takes_time_that_grows_with_it_and
 
 
 def _seconds(text: str) -> float:
-    taken = []
-    for _ in range(3):
-        started = time.process_time()
-        without_secrets(text)
-        taken.append(time.process_time() - started)
-    return min(taken)
+    return processor_seconds(lambda: without_secrets(text))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api import json_text
 from vllm_operator.api.spec.sources import Origin, parse_source
 from vllm_operator.cli.estimate.hub import from_hub
 from vllm_operator.cli.kubectl import KubectlError
@@ -18,6 +17,7 @@ from vllm_operator.fit.checkpoint import (
     checkpoint_of,
     checkpoint_of_index,
     header_length,
+    json_object,
     read_index,
 )
 
@@ -65,7 +65,7 @@ def described(model: VLLMModel, given: str, kubectl: Kubectl) -> Described:
         return _from_path(Path(source.text))
     if source.origin is Origin.HUB:
         config, checkpoint = from_hub(source.text, model.spec.model.revision)
-        return Described(config=_object(config, CONFIG), checkpoint=checkpoint, source=source.text)
+        return Described(config=json_object(config, CONFIG), checkpoint=checkpoint, source=source.text)
     raise NotEstimable(
         f"{model.spec.model.source} cannot be read from here: give its config.json, or the folder with it, in --config"
     )
@@ -74,7 +74,7 @@ def described(model: VLLMModel, given: str, kubectl: Kubectl) -> Described:
 def _from_path(path: Path) -> Described:
     folder = path if path.is_dir() else path.parent
     config = path / CONFIG if path.is_dir() else path
-    return Described(config=_object(_text(config), str(config)), checkpoint=_in_folder(folder), source=str(path))
+    return Described(config=json_object(_text(config), str(config)), checkpoint=_in_folder(folder), source=str(path))
 
 
 def _in_folder(folder: Path) -> Checkpoint | None:
@@ -113,7 +113,7 @@ def _from_config_map(name: str, kubectl: Kubectl) -> Described:
         )
     index: Index | None = read_index(data[INDEX]) if INDEX in data else None
     return Described(
-        config=_object(data[CONFIG], f"{CONFIG} of ConfigMap {name}"),
+        config=json_object(data[CONFIG], f"{CONFIG} of ConfigMap {name}"),
         checkpoint=checkpoint_of_index(index, f"{INDEX} of ConfigMap {name}") if index else None,
         source=f"ConfigMap {name}",
     )
@@ -128,13 +128,3 @@ def _text(path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise NotEstimable(f"{path} is no text in UTF-8") from None
-
-
-def _object(text: str, name: str) -> dict[str, Any]:
-    try:
-        found = json_text.loads(text)
-    except ValueError as error:
-        raise NotEstimable(f"{name} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise NotEstimable(f"{name} must be a JSON object")
-    return found
