@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from tests.e2e.matrix.fleet import Pair
     from tests.support.models import EngineChoice
 
-    Report = Callable[[int, Seen, Seen], None]
+    Report = Callable[..., None]
 
 DOCUMENT = REPOSITORY / "out" / "matrix.json"
 WHOLE = os.environ.get("MATRIX") == "whole"
-"""`make matrix` waits for every restart, two minutes each, and for what takes long; `make test` for some of them."""
+"""`make matrix` waits for every restart, two minutes each, and for what takes long; `make test` for some of them.
+
+What plain probes do to real engines is seen by `make matrix` alone: half of all engines' starts would be for them.
+"""
 RESTART_WINDOW_SECONDS = 35 if WHOLE else 12
 GATES = {"restartWindowSeconds": RESTART_WINDOW_SECONDS}
 """Rows that end with a restart take minutes with the default of 180 s, and would show nothing else."""
@@ -41,7 +44,7 @@ def report() -> Iterator[Report]:
     """Takes what was seen of a row: number, with our gates, with plain probes. All of a run go into one document."""
     findings: list[Finding] = []
 
-    def take(number: int, gated: Seen, plain: Seen) -> None:
+    def take(number: int, gated: Seen, plain: Seen = Seen()) -> None:
         for title, found in (("with our gates", gated), ("with plain probes", plain)):
             sys.stdout.write(f"{number}, {title}: {found}\n{found.diary}\n")
         findings.append(Finding(number, gated, plain))
@@ -70,7 +73,7 @@ def place(operated: OwnCluster) -> Iterator[Site]:
 
 @pytest.fixture(scope="package")
 def engines(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
-    """Two real engines with our gates and two with plain probes; they load when a test gets them first.
+    """Two real engines with our gates, and for `make matrix` two with plain probes; they load for the first test.
 
     They can be put to sleep, and have an adapter that can be unloaded and loaded.
     """
@@ -83,18 +86,19 @@ def engines(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
         lora={"adapters": [{"name": SQL, "source": images.real_adapter()}]},
         engine={"env": [{"name": name, "value": "1"} for name in allowed]},
     )
-    with pair(place, api, model) as found:
+    with pair(place, api, model, compared=WHOLE) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def slow(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
-    """One real engine each that takes one request at a time, and long prompts in small chunks."""
+    """A real engine, or one of each kind, that takes one request at a time, and long prompts in small chunks."""
     longer = {"hfOverrides": {"max_position_embeddings": 32768}}
     fields = {"maxNumSeqs": 1, "maxNumBatchedTokens": 8, "maxModelLen": 32768}
-    with pair(place, api, models.model("slow", real, model=longer, engine=fields, gates=GATES)) as found:
-        found.gated.wait_serving(1)
-        found.plain.wait_serving(1)
+    model = models.model("slow", real, model=longer, engine=fields, gates=GATES)
+    with pair(place, api, model, compared=WHOLE) as found:
+        for fleet in found.fleets():
+            fleet.wait_serving(1)
         wait(3)  # kube-proxy follows the EndpointSlice a moment later
         yield found
 

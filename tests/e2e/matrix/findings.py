@@ -73,12 +73,19 @@ def seen(diary: Diary, pod: str, since: float, requests: Sequence[Request] | Non
 
 
 def both_seen(
-    fleets: Pair, since: float, asked: Sequence[Sequence[Request]], names: Sequence[str] = ("", "")
+    fleets: Pair, since: float, asked: Sequence[Sequence[Request]], names: Sequence[str] = ()
 ) -> tuple[Seen, Seen]:
-    """The same of the gated and of the plain fleet, from the requests of their clients and the names of their pods."""
-    gated, plain = (
-        seen(fleet.diary, name, since, requests)
-        for fleet, name, requests in zip(fleets.fleets(), names, asked, strict=True)
+    """The same of the gated and of the plain fleet, from the requests of their clients and the names of their pods.
+
+    Where there is no plain fleet, nothing is seen of it.
+    """
+    present = fleets.fleets()
+    gated, plain, *_ = (
+        *(
+            seen(fleet.diary, name, since, requests)
+            for fleet, name, requests in zip(present, names or [""] * len(present), asked, strict=True)
+        ),
+        Seen(),
     )
     return gated, plain
 

@@ -1,4 +1,4 @@
-"""Two fleets of the same engines: one with our gates, one with plain probes; and the clients that ask them."""
+"""Fleets of the same engines: one with our gates, one with plain probes; and the clients that ask them."""
 
 from __future__ import annotations
 
@@ -124,25 +124,30 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same engines twice."""
+    """The same engines twice, or only those with our gates."""
 
     gated: Fleet
-    plain: Fleet
+    plain: Fleet | None
 
-    def fleets(self) -> tuple[Fleet, Fleet]:
-        """Both."""
-        return (self.gated, self.plain)
+    def fleets(self) -> tuple[Fleet, ...]:
+        """All that there are, the one with our gates first."""
+        return (self.gated, self.plain) if self.plain else (self.gated,)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Those of all of them."""
+        return [pod for fleet in self.fleets() for pod in fleet.pods()]
 
 
 @contextlib.contextmanager
-def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
-    """Apply a model, and beside its fleet one with plain probes; both are started, and gone after the block."""
+def pair(site: Site, api: Api, model: Mapping[str, Any], *, compared: bool = True) -> Iterator[Pair]:
+    """Apply a model, and beside its fleet one with plain probes unless told not to; both are gone after the block."""
     name = model["metadata"]["name"]
     served = model["spec"]["model"]["servedNames"][0]
     site.apply(model)
     deployment = site.until(f"Deployment {name}", lambda: site.get("deployment", name))
-    site.apply(*plain_twin(deployment, site.get("service", name)))
-    found = Pair(Fleet(site, api, name, served), Fleet(site, api, f"{name}-plain", served))
+    if compared:
+        site.apply(*plain_twin(deployment, site.get("service", name)))
+    found = Pair(Fleet(site, api, name, served), Fleet(site, api, f"{name}-plain", served) if compared else None)
     try:
         yield found
     finally:
@@ -150,7 +155,7 @@ def pair(site: Site, api: Api, model: Mapping[str, Any]) -> Iterator[Pair]:
             fleet.diary.close()
         site.kubectl("delete", "vllmmodel", name, "--ignore-not-found")
         site.kubectl("delete", "deployment,service", f"{name}-plain", "--ignore-not-found")
-        until(lambda: not [*found.gated.pods(), *found.plain.pods()], what=f"the end of {name}")
+        until(lambda: not any(fleet.pods() for fleet in found.fleets()), what=f"the end of {name}")
 
 
 def plain_twin(deployment: Mapping[str, Any], service: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.breaking import make_odd
-from tests.e2e.matrix.conftest import GATES
 from tests.e2e.matrix.findings import both_seen
-from tests.e2e.matrix.fleet import Fleet, wait
-from tests.support import models
+from tests.e2e.matrix.fleet import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tests.e2e.matrix.findings import Seen
-    from tests.e2e.matrix.fleet import Client, Pair, Request
-    from tests.support.api import Api
-    from tests.support.models import EngineChoice
-    from tests.support.site import Site
+    from tests.e2e.matrix.fleet import Client, Fleet, Pair, Request
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
@@ -63,15 +58,10 @@ LONG = ("--prompt-words", "6000", "--tokens", "1", "--deadline", "300", "--secon
 
 
 @pytest.fixture
-def nappers(place: Site, api: Api, real: EngineChoice) -> Iterator[Fleet]:
+def nappers(engines: Pair) -> Fleet:
     """Two real engines that can be put to sleep."""
-    development = {"env": [{"name": "VLLM_SERVER_DEV_MODE", "value": "1"}]}
-    place.apply(models.model("nappers", real, replicas=2, engine=development, gates=GATES))
-    fleet = Fleet(place, api, "nappers", "nappers")
-    fleet.wait_serving(2)
-    yield fleet
-    fleet.diary.close()
-    place.kubectl("delete", "vllmmodel", "nappers")
+    engines.gated.wait_serving(2)
+    return engines.gated
 
 
 def test_10_a_saturated_engine_stays_in_though_a_short_request_does_not_come_through(

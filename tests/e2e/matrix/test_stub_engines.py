@@ -96,7 +96,7 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
     since = time.monotonic()
     requests = []
     for disturbance in disturbances:
-        for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
+        for pod in stubs.pods():
             stubs.gated.site.faults(pod["metadata"]["name"], **disturbance)
         with contextlib.ExitStack() as stack:
             clients = [
@@ -105,7 +105,7 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
             wait(DISTURBED_SECONDS)
             requests.append([client.requests() for client in clients])
         wait(DISTURBED_SECONDS)
-    for pod in [*stubs.gated.pods(), *stubs.plain.pods()]:
+    for pod in stubs.pods():
         stubs.gated.site.faults(
             pod["metadata"]["name"], metrics_status=200, metrics_seconds=0.0, metrics_prefix="vllm:"
         )

@@ -218,8 +218,8 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
         pairs = {one.name: running.enter_context(pair(place, api, one.model(stub))) for one in ODDITIES}
         for one in ODDITIES:
             if one.reachable:
-                pairs[one.name].gated.wait_serving(one.replicas)
-                pairs[one.name].plain.wait_serving(one.replicas)
+                for fleet in pairs[one.name].fleets():
+                    fleet.wait_serving(one.replicas)
         wait(3)  # kube-proxy follows the EndpointSlices a moment later
         yield {one.name: pool.submit(one.act, pairs[one.name]) for one in ODDITIES}
         for found in pairs.values():

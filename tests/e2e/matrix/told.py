@@ -12,6 +12,8 @@ from vllm_operator.render import manager
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.e2e.matrix.fleet import Fleet
     from tests.support.site import Site
 
@@ -45,3 +47,8 @@ def timelines(fleet: Fleet) -> str:
             noted = manager_status(fleet.site, name)["timeline"]
             lines += [f"{name} {one['time']} {one['verdict']} {one['cause']}: {one['sentence']}" for one in noted]
     return "\n".join(lines)
+
+
+def verdicts(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Each verdict once, in the order in which they came first."""
+    return list(dict.fromkeys(entry["verdict"] for entry in entries))
