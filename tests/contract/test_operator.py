@@ -231,6 +231,26 @@ def test_kubectl_scale_reaches_the_deployment(made: Namespace, operator: Operato
     quiet(made, operator)
 
 
+def test_a_suspended_model_keeps_everything_but_its_engines_and_gets_them_back(
+    made: Namespace, operator: OperatorProcess
+) -> None:
+    made.kubectl("scale", "vllmmodel", "qwen", "--replicas=2")
+    until(lambda: made.get("vllmmodel", "qwen")["status"]["replicas"] == 2, what="two engines in the status")
+    before = [made.get(*child)["metadata"]["uid"] for child in CHILDREN]
+    template = made.get("deployment", "qwen")["spec"]["template"]
+    made.kubectl("patch", "vllmmodel", "qwen", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
+    made.wait_reason("Suspended")
+    until(lambda: not json.loads(made.kubectl("get", "pods", "--output", "json"))["items"], what="the end of the pods")
+    made.kubectl("scale", "vllmmodel", "qwen", "--replicas=3")
+    quiet(made, operator)
+    assert made.get("deployment", "qwen")["spec"]["replicas"] == 0
+    assert made.condition("Reconciling")["status"] == made.condition("Available")["status"] == "False"
+    assert [made.get(*child)["metadata"]["uid"] for child in CHILDREN] == before
+    made.kubectl("patch", "vllmmodel", "qwen", "--type=merge", "--patch", '{"spec": {"suspend": null}}')
+    until(lambda: made.get("vllmmodel", "qwen")["status"]["replicas"] == 3, what="as many engines as are asked for now")
+    assert made.get("deployment", "qwen")["spec"]["template"] == template
+
+
 def test_columns_say_what_is_going_on(made: Namespace) -> None:
     heads, row = made.kubectl("get", "vllm").splitlines()
     assert heads.split() == ["NAME", "READY", "REASON", "SERVING", "WANTED", "MODEL", "AGE"]

@@ -75,6 +75,8 @@ class Reason(StrEnum):
     """The number of engines is on its way to spec.replicas, or an engine's number of ranks to what was asked for."""
     SCALED_TO_ZERO = "ScaledToZero"
     """spec.replicas is 0: no engine is wanted, so none serves."""
+    SUSPENDED = "Suspended"
+    """spec.suspend is true: no engine is wanted until it is false again, so none serves."""
     NO_ENGINE_SERVES = "NoEngineServes"
     """No engine takes traffic."""
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"

@@ -57,6 +57,8 @@ class Fleet:
     """Pods that are over, and that nothing has replaced yet that serves."""
     refusal: str = ""
     """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
+    suspended: bool = False
+    """Whether no engine is wanted because the model is suspended."""
 
     @property
     def complete(self) -> bool:
@@ -91,6 +93,7 @@ def observed(
     engines: tuple[EngineReport, ...],
     *,
     pending: bool,
+    suspended: bool = False,
     ended: tuple[EndedPod, ...] = (),
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
@@ -108,6 +111,7 @@ def observed(
         refusal=refusal_of(conditions.get("ReplicaFailure", {})),
         engines=engines,
         ended=ended,
+        suspended=suspended,
     )
 
 
@@ -139,6 +143,9 @@ def all_serve(seen: Fleet) -> Outcome | None:
     """Exactly the wanted engines exist and serve."""
     if not seen.complete:
         return None
+    if seen.suspended:
+        text = "spec.suspend is true: no engine is wanted until it is false again"
+        return Outcome(ready=False, reason=Reason.SUSPENDED, message=text, settled=True)
     if not seen.wanted:
         text = "spec.replicas is 0: no engine is wanted"
         return Outcome(ready=False, reason=Reason.SCALED_TO_ZERO, message=text, settled=True)

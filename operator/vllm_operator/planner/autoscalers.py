@@ -24,7 +24,8 @@ AUTOSCALERS_AGAIN_AFTER: Final = timedelta(seconds=60)
 def is_scaled_by_others(raw: Mapping[str, Any], children: Mapping[ObjectKey, LiveObject], instance: str) -> bool:
     """Whether the live Deployment has other replicas than the spec; for a moment after each edit it has, too."""
     live = children.get(ObjectKey("Deployment", instance))
-    wanted = raw.get("spec", {}).get("replicas", 1)
+    spec = raw.get("spec", {})
+    wanted = 0 if spec.get("suspend") else spec.get("replicas", 1)
     return live is not None and live.body.get("spec", {}).get("replicas", 1) != wanted
 
 

@@ -179,7 +179,13 @@ def _status(
     writes, _ = changes.due(observation.now)
     rolling = any(map(is_deployment, writes))
     model = subject.model
-    seen = fleet_of(model.name, observation, wanted=model.spec.replicas, pending=rolling)
+    seen = fleet_of(
+        model.name,
+        observation,
+        wanted=model.spec.wanted_replicas,
+        suspended=model.spec.suspend,
+        pending=rolling,
+    )
     return status.status_of(
         observation.raw,
         seen,

@@ -30,9 +30,11 @@ def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:
     return [pod.body for pod in observation.pods]
 
 
-def fleet_of(name: str, observation: Observation, *, wanted: int, pending: bool = False) -> fleet.Fleet:
+def fleet_of(
+    name: str, observation: Observation, *, wanted: int, suspended: bool = False, pending: bool = False
+) -> fleet.Fleet:
     """All engines of the model of this name; `pending` says that its Deployment is about to be written."""
     deployment = observation.children.get(ObjectKey("Deployment", instance_name(name)))
     body = deployment.body if deployment else None
     ended = ended_pods(pod_bodies(observation))
-    return fleet.observed(wanted, body, engines(observation), pending=pending, ended=ended)
+    return fleet.observed(wanted, body, engines(observation), suspended=suspended, pending=pending, ended=ended)

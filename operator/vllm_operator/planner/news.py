@@ -20,6 +20,7 @@ _ON_THE_WAY: Final = frozenset(
         Reason.ROLLOUT_PAUSED,
         Reason.SCALING,
         Reason.SCALED_TO_ZERO,
+        Reason.SUSPENDED,
         Reason.CHILD_NOT_WRITTEN,
         Reason.SCHEDULING_GATED,
         Reason.ASLEEP,

@@ -233,7 +233,7 @@ def open_switches(subject: Subject) -> str | None:
 
 def drains_blocked(subject: Subject) -> str | None:
     """A PodDisruptionBudget that lets no engine go, so that no node of them can ever be drained."""
-    disruption, replicas = subject.model.spec.disruption, subject.model.spec.replicas
+    disruption, replicas = subject.model.spec.disruption, subject.model.spec.wanted_replicas
     if disruption is None or not replicas:
         return None
     if disruption.min_available is not None:
@@ -252,7 +252,7 @@ def drains_blocked(subject: Subject) -> str | None:
 
 def drains_blocked_by_others(subject: Subject) -> str | None:
     """Somebody else's PodDisruptionBudget that lets no engine go."""
-    replicas = subject.model.spec.replicas
+    replicas = subject.model.spec.wanted_replicas
     if not replicas:
         return None
     reasons = ((budget.name, budget.why_never(replicas)) for budget in subject.others_budgets)
@@ -270,7 +270,7 @@ def budgets_together(subject: Subject) -> str | None:
     spec = subject.model.spec
     names = [budget.name for budget in subject.others_budgets]
     own = [] if spec.disruption is None else [f"{subject.model.instance} (spec.disruption)"]
-    if not spec.replicas or len(own) + len(names) <= 1:
+    if not spec.wanted_replicas or len(own) + len(names) <= 1:
         return None
     return (
         f"{_listed('PodDisruptionBudget', [*own, *names])} select the same engines: the API server evicts no pod that "

@@ -28,12 +28,21 @@ def deployment(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[st
     """
     template = finished_template(model, context)
     excluded = rollout.exclusion(model.spec.storage, template, context.one_node_claims)
+    replicas, queue = model.spec.wanted_replicas, model.spec.scheduling.queue_name
     spec = {
-        "replicas": model.spec.replicas,
+        "replicas": replicas,
         "progressDeadlineSeconds": model.spec.gates.startup_budget_seconds + _PROGRESS_MARGIN_SECONDS,
         "revisionHistoryLimit": 3,
-        "strategy": rollout.at_rest(model.spec.rollout, model.spec.replicas, excluded),
+        "strategy": rollout.at_rest(model.spec.rollout, replicas, excluded),
         "selector": {"matchLabels": names.selector_labels(model.instance)},
         "template": template,
     }
-    return child(model, api_version="apps/v1", kind="Deployment", name=model.instance, component="engine", spec=spec)
+    return child(
+        model,
+        api_version="apps/v1",
+        kind="Deployment",
+        name=model.instance,
+        component="engine",
+        labels=None if queue is None else {names.QUEUE: queue},
+        spec=spec,
+    )

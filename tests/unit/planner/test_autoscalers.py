@@ -31,6 +31,13 @@ def test_others_are_at_work_where_the_live_replicas_are_not_those_of_the_spec(
     assert is_scaled_by_others(resource(replicas=wanted), {KEY: as_live(deployment)}, "qwen") is others
 
 
+@pytest.mark.parametrize(("live", "others"), [(0, False), (2, True)])
+def test_a_suspended_model_is_to_have_none(live: int, *, others: bool) -> None:
+    deployment = as_desired(resource())[KEY]
+    deployment["spec"]["replicas"] = live
+    assert is_scaled_by_others(resource(replicas=2, suspend=True), {KEY: as_live(deployment)}, "qwen") is others
+
+
 def test_a_deployment_that_is_not_there_is_scaled_by_nobody() -> None:
     assert not is_scaled_by_others(resource(), {}, "qwen")
 

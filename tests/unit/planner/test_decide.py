@@ -266,6 +266,16 @@ def test_replicas_zero_is_not_ready_and_nothing_is_on_its_way() -> None:
     }
 
 
+def test_a_suspended_model_has_no_engines_whatever_its_replicas_and_nothing_is_on_its_way() -> None:
+    status = judged(deployment=deployment_status(0), replicas=2, suspend=True)
+    assert conditions(status) == {
+        "Ready": ("False", "Suspended"),
+        "Available": ("False", "NoEngineServes"),
+        "Reconciling": ("False", "AsDesired"),
+        "Stalled": ("False", "AsDesired"),
+    }
+
+
 def test_scaling_up_serves_with_what_is_there() -> None:
     status = judged(pod(ready=True), deployment=deployment_status(1), replicas=3)
     assert conditions(status)["Ready"] == ("False", "Scaling")

@@ -105,6 +105,12 @@ def test_replicas_are_what_is_asked_for_and_zero_is_not_dropped(replicas: int) -
     assert deployment(model(replicas=replicas))["spec"]["replicas"] == replicas
 
 
+def test_a_queue_is_named_on_the_deployment_alone_since_kueue_carries_it_over_to_the_pods() -> None:
+    queued, plain = deployment(model(scheduling={"queueName": "gpus"})), deployment(model())
+    assert queued["metadata"]["labels"] == {**plain["metadata"]["labels"], "kueue.x-k8s.io/queue-name": "gpus"}
+    assert queued["spec"] == plain["spec"]
+
+
 @pytest.mark.parametrize("name", ["qwen", "qwen2.5", "7b", "a" * 200])
 def test_the_selector_holds_nothing_that_can_change(name: str) -> None:
     plain = deployment(model(name))

@@ -51,6 +51,11 @@ class Scheduling(Model):
     scheduler_name: ObjectName | None = Field(
         default=None, description="Scheduler of the pods; the cluster's own if not set."
     )
+    queue_name: ObjectName | None = Field(
+        default=None,
+        description="Kueue's LocalQueue of this namespace, which admits each engine once its quota has room. Kueue "
+        "refuses another queue as long as an engine is ready.",
+    )
 
 
 class Pod(Model):

@@ -120,6 +120,11 @@ class VLLMModelSpec(Model):
         default=1,
         description="Engines that serve the model, each in a pod of its own. 0 keeps everything but the engines.",
     )
+    suspend: bool = Field(
+        default=False,
+        description="Take the engines away and keep everything else, whatever replicas says; they come back once this "
+        "is false again.",
+    )
     resources: Resources = Field(default_factory=Resources, description="CPU and memory of one engine.")
     lora: Lora | None = Field(default=None, description="LoRA adapters that the engines serve beside the model.")
     storage: Storage = Field(default_factory=Storage, description="Volumes of one engine.")
@@ -145,6 +150,11 @@ class VLLMModelSpec(Model):
         description="What the model is good for, so that applications choose by need: the namespace's ConfigMap "
         "`vllm-catalog`. Edits restart nothing.",
     )
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Engines that are to be there now: none while the model is suspended."""
+        return 0 if self.suspend else self.replicas
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -62,7 +62,7 @@ def service_of(slot: Slot, names: Mapping[Outside, str], program: Sequence[str])
         "health": _health(engine),
         "start_period": f"{spec.gates.startup_budget_seconds}s",
         "grace": f"{engine.pod.get('terminationGracePeriodSeconds', _DEFAULT_GRACE_SECONDS)}s",
-        "stopped": spec.replicas == 0,
+        "stopped": spec.wanted_replicas == 0,
     }
 
 
