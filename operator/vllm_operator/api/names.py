@@ -54,7 +54,7 @@ POD_TEMPLATE_HASH: Final = "pod-template-hash"
 """Label that the Deployment's controller gives to the pods of one ReplicaSet, which are those of one template."""
 
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
-"""Label of the Deployment: the LocalQueue of Kueue, which carries it over to the pods by itself and gates each of them."""
+"""Label of the Deployment: the LocalQueue of Kueue, which hands it on to the pods and gates each."""
 
 KEPT_FOR: Final = f"{GROUP}/kept-for"
 """Label of a claim that is no model's child and that the operator has made: the instance name of its model.

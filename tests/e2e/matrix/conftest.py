@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.paths import REPOSITORY
-from tests.e2e.matrix.findings import Finding, Seen, written
+from tests.e2e.matrix.findings import NOTHING, Finding, Seen, written
 from tests.e2e.matrix.fleet import pair, wait
 from tests.support import images, models
 from tests.support.api import Api
@@ -44,7 +44,7 @@ def report() -> Iterator[Report]:
     """Takes what was seen of a row: number, with our gates, with plain probes. All of a run go into one document."""
     findings: list[Finding] = []
 
-    def take(number: int, gated: Seen, plain: Seen = Seen()) -> None:
+    def take(number: int, gated: Seen, plain: Seen = NOTHING) -> None:
         for title, found in (("with our gates", gated), ("with plain probes", plain)):
             sys.stdout.write(f"{number}, {title}: {found}\n{found.diary}\n")
         findings.append(Finding(number, gated, plain))

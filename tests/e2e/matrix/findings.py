@@ -47,6 +47,10 @@ class Seen:
     """Every change of the fleet."""
 
 
+NOTHING: Final = Seen()
+"""What is seen of a fleet that is not there."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One row of a run."""
@@ -85,7 +89,7 @@ def both_seen(
             seen(fleet.diary, name, since, requests)
             for fleet, name, requests in zip(present, names or [""] * len(present), asked, strict=True)
         ),
-        Seen(),
+        NOTHING,
     )
     return gated, plain
 

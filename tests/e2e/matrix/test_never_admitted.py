@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.e2e.matrix.conftest import WHOLE
-from tests.e2e.matrix.findings import Seen, seen
+from tests.e2e.matrix.findings import NOTHING, Seen, seen
 from tests.e2e.matrix.fleet import pair, wait
 from tests.support import models
 from vllm_operator.api.resource import parse_resource
@@ -77,7 +77,7 @@ def refused(place: Site, started: Started, name: str, reason: str) -> tuple[Seen
     """What became of a fleet whose engine is to be refused for a reason, and of its plain twin if it has one."""
     found, since = started.pairs[name], started.since
     place.until(reason, lambda: place.condition("Ready", name).get("reason") == reason, 420.0)
-    plain = misled(found.plain, since) if found.plain else Seen()
+    plain = misled(found.plain, since) if found.plain else NOTHING
     pods = [pod["metadata"]["name"] for pod in found.gated.pods()]
     assert not any(change.routable for pod in pods for change in found.gated.diary.changes(pod, since))
     return Seen(note=f"never in: {reason}"), plain
