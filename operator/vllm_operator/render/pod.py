@@ -140,6 +140,7 @@ def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
 
 def _placing(scheduling: Scheduling, instance: str) -> dict[str, Any]:
     placing = scheduling.manifest()
+    placing.pop("queueName", None)  # of the Deployment's: see render/deployment.py
     for constraint in placing.get("topologySpreadConstraints", []):
         constraint.setdefault("labelSelector", {"matchLabels": names.selector_labels(instance)})
     return placing

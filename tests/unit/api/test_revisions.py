@@ -23,7 +23,7 @@ TEMPLATE: Final = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{
 
 CLAIM: Final = "storage.cache.persistentVolumeClaim"
 
-ONLY_COMPARED: Final = frozenset({"parallelism.nodes", "accelerator.memory"})
+ONLY_COMPARED: Final = frozenset({"parallelism.nodes", "accelerator.memory", "scheduling.queueName"})
 """Fields that shape nothing, in parts that shape pods: an edit of them makes a revision, and no other pods."""
 
 
