@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -240,7 +240,7 @@ def test_watching_prints_only_what_is_new_and_not_each_count_of_requests(
         if step == "end":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr("vllm_operator.cli.gates.time", SimpleNamespace(sleep=sleep))
     done = run("qwen", "--watch")
     assert done.exit_code == 0
     assert done.output.count("POD") == 2
