@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 SINCE = "2026-11-22T11:00:00Z"
 TOO_LONG = (
     "ValueError: To serve at least one request with the model's max seq len (40960), (5.62 GiB KV cache is needed, "
-    "which is larger than the available KV cache memory (1.29 GiB). Based on the available memory, the estimated maximum "
-    "model length is 9392. Try increasing `gpu_memory_utilization`"
+    "which is larger than the available KV cache memory (1.29 GiB). Based on the available memory, the estimated "
+    "maximum model length is 9392. Try increasing `gpu_memory_utilization`"
 )
 """A line of an engine's log that names a known failure, with the value that mends it."""
 STATUS: dict[str, Any] = {

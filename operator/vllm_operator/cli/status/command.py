@@ -51,8 +51,8 @@ def status(
     """
     if name and all_namespaces:
         raise typer.BadParameter("name a model, or ask for all namespaces")
-    command = _Status(Kubectl(namespace, context), name, output, everywhere=all_namespaces)
     with errors_told(KubectlError, RefusedError):
+        command = _Status(Kubectl(namespace, context), name, output, everywhere=all_namespaces)
         if not watch:
             command.once()
             return

@@ -1,7 +1,7 @@
 """How far an engine has come in a load phase, in its manager's words, and how fast it downloads. Pure.
 
-A rate is told only where two looks at the disk show one. A log shows none: its lines come in bursts, and now of one file
-and now of another.
+A rate is told only where two looks at the disk show one. A log shows none: its lines come in bursts, of several files
+at a time.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from vllm_operator.cli.status.sources import Sources
     from vllm_operator.diagnosis.engines import EngineReport
@@ -103,7 +102,6 @@ class ModelView:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     """What was not read, and where what was read does not fit together."""
-    at: datetime
 
 
 def view_of(found: Sources) -> ModelView:
@@ -130,7 +128,6 @@ def view_of(found: Sources) -> ModelView:
         diagnosis=_diagnoses(found, engines),
         warnings=tuple(clean(text) for text in status.get("warnings") or ()),
         notes=(*(clean(gap) for gap in found.gaps), *_lag(model, serving)),
-        at=found.at,
     )
 
 
@@ -249,8 +246,11 @@ def _own_diagnosis(seen: EngineReport) -> DiagnosisView | None:
 
 
 def _told_diagnosis(told: Mapping[str, Any]) -> DiagnosisView:
-    texts = {name: clean(told.get(name) or "") for name in ("engine", "id", "cause", "advice", "field", "value")}
-    return DiagnosisView(**texts, since=clean(told.get("since") or ""), excerpt=clean(told.get("excerpt") or ""))
+    def word(name: str) -> str:
+        return clean(told.get(name) or "")
+
+    about = (word("engine"), word("id"), word("cause"), word("advice"))
+    return DiagnosisView(*about, field=word("field"), value=word("value"), since=word("since"), excerpt=word("excerpt"))
 
 
 def _lag(model: Mapping[str, Any], serving: int) -> tuple[str, ...]:
