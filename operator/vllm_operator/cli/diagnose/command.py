@@ -48,7 +48,7 @@ def diagnose(
     """
     with errors_told(KubectlError, RefusedError):
         kubectl = Kubectl(namespace, context)
-        found, events = _with_events(kubectl, read(kubectl, objects.model_name(name)))
+        found, events = _with_events(kubectl, read(kubectl, objects.model_name(name), ask_all=True))
     story = story_of(found, events, _LANGUAGES[lang])
     if output is not None:
         typer.echo(as_data(text.as_data(story), output), nl=False)

@@ -89,6 +89,7 @@ def story_of(found: Sources, events: Iterable[Mapping[str, Any]], language: Lang
         english,
         engines=tuple(_without_diagnosis(engine, english.diagnosis) for engine in english.engines),
         diagnosis=tuple(localized(known, language) for known in english.diagnosis),
+        symptoms=tuple(localized(known, language) for known in english.symptoms),
         notes=(*english.notes, *_no_deployment(found)),
     )
     seen = _outcome(found)
@@ -237,9 +238,9 @@ def _reasons_of_the_model(model: Mapping[str, Any], view: ModelView, seen: Outco
 
 
 def _known_remedies(view: ModelView) -> Iterator[Remedy]:
-    """What mends the known failures of engines that do not serve, each once."""
+    """What mends the known failures of engines, and what slows them down, each once."""
     alike: dict[tuple[str, str, str, str], list[str]] = {}
-    for known in view.diagnosis:
+    for known in (*view.diagnosis, *view.symptoms):
         alike.setdefault((known.id, known.advice, known.field, known.value), []).append(known.engine)
     for (name, advice, field, value), pods in alike.items():
         command = patch_command(view.name, view.namespace, field, value) if field else ""

@@ -109,6 +109,9 @@ def _engine(story: Story, engine: EngineView, known: DiagnosisView | None) -> It
         yield _labelled(story, "phase", _phase(story, engine))
     if known is not None:
         yield from _diagnosis(story, known)
+    for slow in story.view.symptoms:
+        if slow.engine == engine.pod:
+            yield _labelled(story, "slow", f"{slow.cause} ({slow.id})")
     if engine.note:
         yield _labelled(story, "note", engine.note)
 

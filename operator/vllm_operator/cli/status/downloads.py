@@ -37,9 +37,9 @@ print(total, time.monotonic())
 """Counts blocks and not lengths: a file that is fetched in pieces has its whole length from the beginning."""
 
 
-def may_download(status: EngineStatus | None) -> bool:
+def may_download(status: EngineStatus) -> bool:
     """Whether an engine may be downloading its model: libraries that show no progress leave it in the first phase."""
-    return status is not None and status.phase in (STARTING, DOWNLOADING)
+    return status.phase in (STARTING, DOWNLOADING)
 
 
 def downloaded(kubectl: Kubectl, pod: Mapping[str, Any], model: Mapping[str, Any]) -> Downloaded | None:

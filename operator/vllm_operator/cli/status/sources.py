@@ -21,14 +21,18 @@ from vllm_operator.diagnosis.cause import Lookup
 from vllm_operator.diagnosis.engine_status import engine_status
 from vllm_operator.diagnosis.events import latest_message
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts, set_up_since
+from vllm_operator.diagnosis.known import recognized
 from vllm_operator.diagnosis.policies import cause_of
+from vllm_operator.render.untyped import items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from vllm_operator.cli.kubectl import Kubectl
     from vllm_operator.cli.status.progress import Downloaded
+    from vllm_operator.diagnosis.engine_status import EngineStatus
     from vllm_operator.diagnosis.facts import Finding
+    from vllm_operator.diagnosis.known import Recognized
 
 _TIMEOUT: Final = f"--request-timeout={REQUEST_SECONDS}s"
 
@@ -57,6 +61,8 @@ class Sources:
     """Why a lookup has brought nothing, by the pod's uid."""
     downloaded: Mapping[str, Downloaded] = field(default_factory=dict)
     """How much of the model an engine has that may be downloading it, by the pod's uid."""
+    symptoms: Mapping[str, tuple[Recognized, ...]] = field(default_factory=dict)
+    """What slows an engine down, as its manager has recognized it in the log, by the pod's uid."""
     gaps: tuple[str, ...] = ()
     """What could not be read, and why."""
 
@@ -73,6 +79,7 @@ class _Explained(NamedTuple):
     finding: Finding | None = None
     unread: str = ""
     downloaded: Downloaded | None = None
+    symptoms: tuple[Recognized, ...] = ()
 
 
 def living(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -104,21 +111,27 @@ def all_models(kubectl: Kubectl, *, everywhere: bool) -> list[Sources]:
     return [Sources(one, now) for one in found]
 
 
-def read(kubectl: Kubectl, name: str) -> Sources:
+def read(kubectl: Kubectl, name: str, *, ask_all: bool = False) -> Sources:
     """Everything that can be read of one model.
+
+    Args:
+        kubectl: Reads.
+        name: The model's.
+        ask_all: Whether engines that serve are asked too: what slows them down.
 
     Raises:
         KubectlError: kubectl cannot read the model itself.
         MissingModelError: there is none.
     """
-    return _Reader(kubectl).read(name)
+    return _Reader(kubectl, ask_all=ask_all).read(name)
 
 
 class _Reader:
     """Reads one model, and remembers what it could not read."""
 
-    def __init__(self, kubectl: Kubectl) -> None:
+    def __init__(self, kubectl: Kubectl, *, ask_all: bool) -> None:
         self._kubectl = kubectl
+        self._ask_all = ask_all
         self._gaps: dict[str, None] = {}
 
     def read(self, name: str) -> Sources:
@@ -133,6 +146,7 @@ class _Reader:
             findings={one.uid: one.finding for one in explained if one.finding is not None},
             unread={one.uid: one.unread for one in explained if one.unread},
             downloaded={one.uid: one.downloaded for one in explained if one.downloaded is not None},
+            symptoms={one.uid: one.symptoms for one in explained if one.symptoms},
             gaps=tuple(self._gaps),
         )
 
@@ -173,17 +187,28 @@ class _Reader:
 
     def _explained(self, pod: Mapping[str, Any], model: Mapping[str, Any]) -> _Explained:
         """What a pod does not say itself: kubelet's words before its containers run, else those of its manager."""
-        uid, lookup = str(pod["metadata"]["uid"]), cause_of(pod_facts(pod)).lookup
+        uid, facts = str(pod["metadata"]["uid"]), pod_facts(pod)
+        lookup = cause_of(facts).lookup
         if lookup is Lookup.EVENTS:
             return _Explained(uid, self._or_gap("the Events of pods", lambda: self._kubelet_says(pod), None))
-        if lookup is None:
+        if lookup is None and not (self._ask_all and facts.is_ready):
             return _Explained(uid)
         try:
-            status = engine_status(manager_status(self._kubectl, pod))
-            size = downloaded(self._kubectl, pod, model) if may_download(status) else None
+            document = manager_status(self._kubectl, pod)
         except KubectlError as error:
             return _Explained(uid, unread=str(error))
-        return _Explained(uid, status, "" if status else "what answers is not its manager", size)
+        status = engine_status(document)
+        if status is None:
+            return _Explained(uid, unread="what answers is not its manager")
+        known = (recognized(one) for one in items(document, "symptoms"))
+        symptoms = tuple(one for one in known if one is not None)
+        return _Explained(uid, status, downloaded=self._downloaded(pod, model, status), symptoms=symptoms)
+
+    def _downloaded(self, pod: Mapping[str, Any], model: Mapping[str, Any], status: EngineStatus) -> Downloaded | None:
+        if not may_download(status):
+            return None
+        what = f"the download of {pod['metadata']['name']}"
+        return self._or_gap(what, lambda: downloaded(self._kubectl, pod, model), None)
 
     def _kubelet_says(self, pod: Mapping[str, Any]) -> Finding | None:
         since = set_up_since(pod)

@@ -57,6 +57,8 @@ def remarks_of(view: ModelView) -> Iterator[str]:
         yield f"rollout: {rollout(view)}"
     for known in view.diagnosis:
         yield f"diagnosis: {known.engine}: {known.id}: {known.sentence}{tried(known)}"
+    for known in view.symptoms:
+        yield f"slow: {known.engine}: {known.id}: {known.sentence}{tried(known)}"
     for warning in view.warnings:
         yield f"warning: {warning}"
     for engine in view.engines:
@@ -128,14 +130,14 @@ def as_document(view: ModelView) -> dict[str, Any]:
         "updatedReplicas": view.updated,
         "rollout": dict(view.rollout) or None,
         "engines": [_engine_document(engine) for engine in view.engines],
-        "diagnosis": [diagnosis_document(known) for known in view.diagnosis],
+        "diagnosis": [_diagnosis_document(known) for known in view.diagnosis],
+        "symptoms": [_diagnosis_document(known) for known in view.symptoms],
         "warnings": list(view.warnings),
         "notes": list(view.notes),
     }
 
 
-def diagnosis_document(known: DiagnosisView) -> dict[str, Any]:
-    """A known failure, for programs."""
+def _diagnosis_document(known: DiagnosisView) -> dict[str, Any]:
     names = ("engine", "id", "cause", "advice", "field", "value", "since", "excerpt")
     return {name: getattr(known, name) or None for name in names}
 

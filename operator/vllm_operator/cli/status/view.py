@@ -16,13 +16,15 @@ from vllm_operator.cli.status.progress import Downloaded, Progress, bytes_per_se
 from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import pod_facts, unbound_claims
+from vllm_operator.diagnosis.signatures import explain
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from vllm_operator.cli.status.sources import Sources
     from vllm_operator.diagnosis.engines import EngineReport
+    from vllm_operator.diagnosis.signatures import Explanation
 
 SERVING: Final = "Serving"
 _UNKNOWN: Final = "Unknown"
@@ -99,6 +101,8 @@ class ModelView:
     """`status.rollout`; empty where no engine is to be replaced."""
     engines: tuple[EngineView, ...]
     diagnosis: tuple[DiagnosisView, ...]
+    symptoms: tuple[DiagnosisView, ...]
+    """What slows engines down that were asked."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     """What was not read, and where what was read does not fit together."""
@@ -126,6 +130,7 @@ def view_of(found: Sources) -> ModelView:
         rollout={name: clean(value) if isinstance(value, str) else value for name, value in _rollout(model).items()},
         engines=engines,
         diagnosis=_diagnoses(found, engines),
+        symptoms=tuple(_symptoms(found)),
         warnings=tuple(clean(text) for text in status.get("warnings") or ()),
         notes=(*(clean(gap) for gap in found.gaps), *_lag(model, serving)),
     )
@@ -229,18 +234,28 @@ def _diagnoses(found: Sources, engines: tuple[EngineView, ...]) -> tuple[Diagnos
     )
 
 
+def _symptoms(found: Sources) -> Iterator[DiagnosisView]:
+    for pod in found.living:
+        for one in found.symptoms.get(str(pod["metadata"]["uid"]), ()):
+            known = explain(one.id, dict(one.groups))
+            if known is not None:
+                yield _diagnosis_view(str(pod["metadata"]["name"]), known)
+
+
 def _own_diagnosis(seen: EngineReport) -> DiagnosisView | None:
-    if seen.diagnosis is None:
-        return None
-    known = seen.diagnosis.explanation
+    known = seen.diagnosis
+    return _diagnosis_view(seen.pod, known.explanation, known.excerpt) if known else None
+
+
+def _diagnosis_view(pod: str, known: Explanation, excerpt: str = "") -> DiagnosisView:
     return DiagnosisView(
-        engine=seen.pod,
+        engine=pod,
         id=known.id,
         cause=clean(known.cause),
         advice=clean(known.advice),
         field=known.field,
         value=clean(known.value),
-        excerpt=clean(seen.diagnosis.excerpt),
+        excerpt=clean(excerpt),
         groups=known.groups,
     )
 

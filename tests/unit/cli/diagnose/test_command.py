@@ -100,6 +100,30 @@ def test_a_claim_without_a_volume_explains_a_pod_that_no_scheduler_has_placed(fa
     assert "claim qwen-cache has no volume" in run().output
 
 
+def test_an_engine_that_serves_is_asked_what_slows_it_down(fake: FakeKubectl) -> None:
+    shows(fake, told.model(told.READY, readyReplicas=1), told.serving())
+    fake.says(EVENTS, to={"items": []})
+    queue = {"id": "QueueGrows", "groups": {"running": "256", "waiting": "74"}}
+    fake.says(EXEC, to={"verdict": "serving", "symptoms": [queue, {"id": "NotKnownHere", "groups": {}}, "odd"]})
+    shown = run().output
+    assert "qwen in namespace team is ready" in shown
+    assert "slow: 74 requests wait while 256 run (QueueGrows)" in shown
+    assert "1. raise spec.replicas, or spec.engine.maxNumSeqs" in shown
+    assert "74 個等待" in run("--lang", "zh-TW").output
+    (found,) = json.loads(run("-o", "json").output)["symptoms"]
+    assert (found["engine"], found["id"]) == ("qwen-1", "QueueGrows")
+
+
+def test_a_download_that_cannot_be_measured_takes_nothing_else_away(fake: FakeKubectl) -> None:
+    shows(fake, told.model(told.LOADING), told.running())
+    fake.says(EVENTS, to={"items": []})
+    fake.says(EXEC, to={**told.STATUS, "phase": {"name": "Downloading", "detail": "1 of 4 files"}})
+    fake.says(EXEC, "-c", "models--Qwen", to=Exception("no space left"))
+    shown = run().output
+    assert "downloads its model (1 of 4 files)" in shown
+    assert "  the download of qwen-1: no space left" in shown
+
+
 def test_a_model_that_is_not_there_is_an_error(fake: FakeKubectl) -> None:
     fake.says(BOTH, to="")
     done = run()

@@ -70,9 +70,10 @@ def test_a_model_of_the_hub_has_a_folder_of_its_own(source: str, folder: str) ->
 
 
 def test_only_an_engine_that_may_be_downloading_is_asked(fake: FakeKubectl) -> None:
-    assert not may_download(engine_status(told.STATUS))
-    assert may_download(engine_status({**told.STATUS, "phase": {"name": "Starting"}}))
-    assert not may_download(None)
+    loads, starts = engine_status(told.STATUS), engine_status({**told.STATUS, "phase": {"name": "Starting"}})
+    assert loads is not None
+    assert starts is not None
+    assert (may_download(loads), may_download(starts)) == (False, True)
     fake.says("exec", to="no such file")
     with pytest.raises(KubectlError, match="what the pod prints is no size"):
         downloaded(Kubectl("", ""), told.running(), resource())
