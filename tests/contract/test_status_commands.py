@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,18 @@ def test_a_watch_follows_a_model_until_it_is_deleted(quiet: Namespace) -> None:
         quiet.kubectl("delete", "vllmmodel", "qwen")
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, f"error: {NAMED} not found\n")
+
+
+def test_ctrl_c_ends_what_watches_and_what_waits(quiet: Namespace) -> None:
+    quiet.model()
+    tell(quiet, *LOADS)
+    for words, code in ((("status", "--watch"), 0), (("wait", "qwen"), 130)):
+        with running(quiet, *words) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (code, "")
 
 
 def test_waiting_ends_with_a_code_for_each_end(quiet: Namespace) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import meta
-from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.conditions import ConditionType, Reason
 from vllm_operator.cli.diagnose.texts import text, texts
 from vllm_operator.cli.output import clean
 from vllm_operator.cli.rules import schema
+from vllm_operator.cli.status.sources import DEPLOYMENT
 from vllm_operator.cli.status.view import SERVING, condition, own_reports, view_of
 from vllm_operator.diagnosis import fleet
 from vllm_operator.diagnosis.ended import ended_pods, story
@@ -182,7 +183,7 @@ def _seen_now(seen: Outcome, language: Language) -> str:
 
 
 def _no_deployment(found: Sources) -> tuple[str, ...]:
-    unread = any(gap.startswith("the Deployment") for gap in found.gaps)
+    unread = any(gap.startswith(DEPLOYMENT) for gap in found.gaps)
     return () if found.deployment is not None or unread else ("there is no Deployment",)
 
 
@@ -219,7 +220,7 @@ def _remedies(model: Mapping[str, Any], view: ModelView, seen: Outcome | None, l
         if engine.state != SERVING and engine.pod not in known and engine.reason:
             reasons.setdefault(engine.reason, []).append(engine.pod)
     for reason in _reasons_of_the_model(model, view, seen):
-        if not (reason == "EnginesFailing" and known):
+        if not (reason == Reason.ENGINES_FAILING and known):
             reasons.setdefault(reason, [])
     for reason, pods in reasons.items():
         if reason in texts()["advice"]:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = f"--request-timeout={REQUEST_SECONDS}s"
 
+DEPLOYMENT: Final = "the Deployment"
+"""What a gap begins with where the Deployment cannot be read, so that it is not known whether there is one."""
+
 Found = TypeVar("Found")
 
 
@@ -164,7 +167,7 @@ class _Reader:
             return objects.model_and_deployment(self._kubectl, name, REQUEST_SECONDS)
         except KubectlError as error:
             model = found_model(self._kubectl, name)
-            self._gaps[f"the Deployment: {error}"] = None
+            self._gaps[f"{DEPLOYMENT}: {error}"] = None
             return model, {}
 
     def _pods(self, name: str) -> tuple[Mapping[str, Any], ...] | None:
