@@ -12,7 +12,7 @@ from vllm_operator.cli.table import aligned, cells_of
 from vllm_operator.diagnosis.signatures import ENGLISH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vllm_operator.cli.diagnose.story import Remedy, Story
     from vllm_operator.cli.status.view import DiagnosisView, EngineView
@@ -78,7 +78,7 @@ def _section(story: Story, heading: str, content: Iterable[str]) -> Iterator[str
         yield from (f"  {line}" for line in found)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     return list(aligned(cells_of([heads, *rows]))) if rows else []
 
 

@@ -137,7 +137,7 @@ def test_a_failure_of_another_version_of_the_operator_stays_as_it_was_told() -> 
         ("spec.engine.dtype", "half", '{"spec": {"engine": {"dtype": "half"}}}'),
         ("spec.storage.sharedMemory", "8Gi", '{"spec": {"storage": {"sharedMemory": "8Gi"}}}'),
         ("spec.engine.env", "SSL_CERT_FILE=/ca.pem", ""),
-        ("spec.engine.maxModelLen", "many", ""),
+        ("spec.parallelism.tensor", "many", ""),
         ("spec.engine.maxModelLen", "", ""),
         ("spec.no.such", "1", ""),
     ],

@@ -243,14 +243,16 @@ def test_an_api_server_that_stays_away_ends_a_watch(fake: FakeKubectl, monkeypat
 
 def shown(frame: object) -> str:
     """What a view looks like at a terminal."""
-    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
-    console.print(frame)
-    return console.file.getvalue()  # type: ignore[attr-defined] # it is the StringIO
+    screen = io.StringIO()
+    Console(file=screen, width=160, force_terminal=True, color_system=None).print(frame)
+    return screen.getvalue()
 
 
 def test_people_at_a_terminal_get_bars() -> None:
     pod = told.running()
-    heard = {pod["metadata"]["uid"]: engine_status({**told.STATUS, "sentence": "[bold]no markup"})}
+    status = engine_status({**told.STATUS, "sentence": "[bold]no markup"})
+    assert status is not None
+    heard = {pod["metadata"]["uid"]: status}
     view = with_rates(view_of(Sources(told.model(told.LOADING), NOW, None, (pod,), findings=heard)), None)
     frame = shown(live.model_frame(view, "the connection was refused"))
     assert "━" in frame

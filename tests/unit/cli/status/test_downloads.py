@@ -25,8 +25,8 @@ PIECE = 1 << 20
 def counted(fake: FakeKubectl, environment: dict[str, str], download_dir: str = "") -> int:
     """What the program prints that is sent to the pod."""
     fake.says("exec", to="1 1.0")
-    spec = {"model": {"source": "org/tiny", **({"downloadDir": download_dir} if download_dir else {})}}
-    downloaded(Kubectl("", ""), told.running(), resource(**spec))
+    source = {"source": "org/tiny", **({"downloadDir": download_dir} if download_dir else {})}
+    downloaded(Kubectl("", ""), told.running(), resource(model=source))
     call = fake.asked("exec")[-1]
     words = [sys.executable, *call[call.index("--") + 2 :]]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
