@@ -11,6 +11,7 @@ import yaml
 
 from tests.cluster.processes import stop
 from tests.support.plugin import run, said
+from tests.support.told_models import tell
 from vllm_operator.api.names import labels
 from vllm_operator.api.revisions import COMPONENT, RESTARTED_AT, ROLLED_BACK_TO, data_of, revision_name
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
@@ -52,30 +53,6 @@ def record(namespace: Namespace, number: int, cause: str = "", template: Mapping
 def edit(namespace: Namespace, **fields: object) -> None:
     """Change the spec, as a user does."""
     namespace.kubectl("patch", "vllmmodel", "qwen", "--type=merge", "--patch", json.dumps({"spec": fields}))
-
-
-def tell(namespace: Namespace, *conditions: tuple[str, str, str, str], **status: object) -> None:
-    """Write a status of the newest generation, as the operator does."""
-    generation = namespace.get("vllmmodel", "qwen")["metadata"]["generation"]
-    told = {
-        "observedGeneration": generation,
-        "replicas": 1,
-        "readyReplicas": 1,
-        "selector": "a=b",
-        "url": "http://qwen:8000/v1",
-        "binding": {"name": "qwen-binding", "configMap": "qwen-client"},
-        "conditions": [
-            {
-                **dict(zip(("type", "status", "reason", "message"), condition, strict=True)),
-                "observedGeneration": generation,
-                "lastTransitionTime": "2026-11-22T10:00:00Z",
-            }
-            for condition in conditions
-        ],
-        **status,
-    }
-    patch = json.dumps({"status": told})
-    namespace.kubectl("patch", "vllmmodel", "qwen", "--subresource=status", "--type=merge", "--patch", patch)
 
 
 @pytest.fixture

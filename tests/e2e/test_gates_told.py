@@ -32,9 +32,9 @@ def events(site: Site, name: str, reason: str) -> list[dict[str, Any]]:
     return found
 
 
-def gates(site: Site, name: str, *words: str) -> str:
-    """What `kubectl vllm gates` prints."""
-    command = [str(PROGRAM), "gates", name, "--namespace", site.name, *words]
+def plugin(site: Site, *words: str) -> str:
+    """What the kubectl plug-in prints."""
+    command = [str(PROGRAM), *words, "--namespace", site.name]
     return subprocess.run(command, env=site.cluster.env, capture_output=True, text=True, check=True).stdout
 
 
@@ -55,7 +55,7 @@ def test_an_engine_that_loads_and_completes_nothing_is_told_with_its_answer(site
     assert "no template" in message
 
 
-def test_a_hung_engine_is_told_in_the_status_in_an_event_in_the_metrics_and_by_the_command(
+def test_a_hung_engine_is_told_in_the_status_in_an_event_in_the_metrics_and_by_the_commands(
     site: Site, stub: EngineChoice
 ) -> None:
     site.apply(models.model("told", stub, replicas=2))
@@ -80,11 +80,17 @@ def test_a_hung_engine_is_told_in_the_status_in_an_event_in_the_metrics_and_by_t
     assert len(withdrawn) == 1, "when its manager's words are known"
     assert len(events(site, "told", "AllEnginesServe")) == 1
     assert 'vllm_operator_engines{reason="EnginesWithdrawn",state="withdrawn"} 1.0' in metrics(site)
-    table = gates(site, "told")
+    table = plugin(site, "gates", "told")
     row, *_ = [line for line in table.splitlines() if line.startswith(one)]
     assert row.split()[1] == "withdrawn"
-    (engine,) = [found for found in json.loads(gates(site, "told", "-o", "json")) if found["pod"] == one]
+    (engine,) = [found for found in json.loads(plugin(site, "gates", "told", "-o", "json")) if found["pod"] == one]
     assert [entry["verdict"] for entry in engine["timeline"]][-1] == "withdrawn"
+    seen = json.loads(plugin(site, "diagnose", "told", "-o", "json"))
+    assert (seen["engines"][0]["pod"], seen["engines"][0]["state"], seen["notes"]) == (one, "Withdrawn", [])
+    assert seen["engines"][0]["sentence"].endswith(sentence)
+    rates = {found["pod"]: found for found in json.loads(plugin(site, "top", "told", "--window", "1s", "-o", "json"))}
+    assert len(rates) == 2
+    assert all(found["running"] is not None and found["note"] is None for found in rates.values())
     site.faults(one, hang_engine=False)
     site.wait_ready("told")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,21 +18,17 @@ import typer
 from vllm_operator.api import meta
 from vllm_operator.api.names import instance_name, selector_text
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
-from vllm_operator.cli.outside import comment
+from vllm_operator.cli.pods import each, manager_status
 from vllm_operator.cli.table import aligned, cells_of
 from vllm_operator.diagnosis.engines import report
 from vllm_operator.diagnosis.facts import is_dead, is_leaving
-from vllm_operator.render.manager import INTERPRETER, PORT_NAME, TELL
-from vllm_operator.render.pod import CONTAINER_NAME
-from vllm_operator.render.untyped import items, named, part
+from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 WATCH_SECONDS: Final = 2.0
 _FAILED: Final = 1
-_SIDE_BY_SIDE: Final = 8
-"""Pods that are asked at the same time: each takes a kubectl of its own."""
 
 
 class Output(StrEnum):
@@ -110,39 +105,15 @@ def look(kubectl: Kubectl, name: str) -> list[Engine]:
     found = kubectl.get("pods", "--selector", selector_text(instance_name(name)))["items"]
     living = (pod for pod in found if not (is_leaving(pod) or is_dead(pod)))
     pods = sorted(living, key=lambda pod: str(pod["metadata"]["name"]))
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
-        return list(threads.map(lambda pod: _engine(kubectl, pod), pods))
+    return each(lambda pod: _engine(kubectl, pod), pods)
 
 
 def _engine(kubectl: Kubectl, pod: Mapping[str, Any]) -> Engine:
     try:
-        return _told(pod["metadata"]["name"], _status(kubectl, pod))
+        return _told(pod["metadata"]["name"], manager_status(kubectl, pod))
     except KubectlError as error:
         seen = report(pod, now=datetime.now(UTC))
         return Engine(seen.pod, seen.state, seen.since, seen.sentence, unread=str(error))
-
-
-def _status(kubectl: Kubectl, pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the manager in a pod says.
-
-    Raises:
-        KubectlError: it does not answer, most often because the container does not run.
-    """
-    container = named(items(pod, "spec", "containers"), CONTAINER_NAME)
-    port = named(items(container, "ports"), PORT_NAME).get("containerPort")
-    if port is None:
-        raise KubectlError("the pod was made by an earlier version of the operator, and has no manager")
-    if not part(named(items(pod, "status", "containerStatuses"), CONTAINER_NAME), "state", "running"):
-        raise KubectlError("the container does not run")
-    words = (*INTERPRETER, TELL, str(port))
-    text = kubectl.run("exec", pod["metadata"]["name"], "--container", CONTAINER_NAME, "--", *words)
-    try:
-        status = json.loads(text)
-    except ValueError:
-        status = None
-    if not isinstance(status, dict):
-        raise KubectlError(f"the manager's answer is no status: {comment(text)[:80]}")
-    return status
 
 
 def _told(pod: str, status: Mapping[str, Any]) -> Engine:

@@ -27,14 +27,17 @@ class Kubectl:
         self._words += ["--namespace", namespace] if namespace else []
         self._words += ["--context", context] if context else []
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, timeout_seconds: float | None = None) -> str:
         """Its output.
 
         Raises:
-            KubectlError: it is not there, or it failed; with its own words.
+            KubectlError: it is not there, it failed, with its own words, or it took longer than it may.
         """
+        command = [*self._words, *words]
         try:
-            done = subprocess.run([*self._words, *words], capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            raise KubectlError(f"kubectl {words[0]} has brought nothing within {timeout_seconds:g} s") from None
         except OSError as error:
             raise self._missing(error) from error
         if done.returncode:

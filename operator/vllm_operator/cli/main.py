@@ -11,12 +11,16 @@ import typer
 from vllm_operator.cli.ask import chat, check
 from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
+from vllm_operator.cli.diagnose.command import diagnose
 from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.estimate.command import estimates
 from vllm_operator.cli.gates import gates
 from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
+from vllm_operator.cli.status.command import status
+from vllm_operator.cli.top.command import top
+from vllm_operator.cli.wait.command import wait
 from vllm_operator.cli.yaml_text import yaml_text
 from vllm_operator.render.children import children
 from vllm_operator.render.manager import program
@@ -50,6 +54,10 @@ def callback() -> None:
 
 
 app.command("estimate")(estimates)
+app.command()(status)
+app.command()(diagnose)
+app.command()(wait)
+app.command()(top)
 app.command()(gates)
 app.command()(chat)
 app.command()(check)

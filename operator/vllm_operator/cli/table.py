@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
+
 from vllm_operator.cli.outside import comment
 
 if TYPE_CHECKING:
@@ -18,9 +20,13 @@ def cells_of(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """One line a row; the last column, which holds sentences, is as long as it is."""
+    """One line a row; the last column, which holds sentences, is as long as it is.
+
+    Widths are those of a terminal, where a Chinese character takes two columns.
+    """
     if not rows:
         return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False))
+        yield "  ".join([*padded, row[-1]])

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def yaml_text(documents: Iterable[Any]) -> str:
-    """The documents, one after the other."""
-    return yaml.dump_all(documents, Dumper=_Readable, sort_keys=False)
+def yaml_text(documents: Iterable[Any], *, allow_unicode: bool = False) -> str:
+    """The documents, one after the other; letters beyond ASCII as they are where that is allowed, else as escapes."""
+    return yaml.dump_all(documents, Dumper=_Readable, sort_keys=False, allow_unicode=allow_unicode)
 
 
 class _Readable(yaml.SafeDumper):

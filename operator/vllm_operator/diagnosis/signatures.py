@@ -81,6 +81,8 @@ class Explanation:
     value: str
     """The value to try there; empty where none is known."""
     permanent: bool
+    groups: tuple[tuple[str, str], ...] = ()
+    """What the pattern has captured: with the id, it is the same failure in another language."""
 
     @property
     def sentence(self) -> str:
@@ -157,7 +159,8 @@ def explain_with(one: Signature, groups: Mapping[str, str], language: Language =
         value = _filled(one.value or "", values)
     except (TemplateError, ArithmeticError, ValueError, TypeError):
         return None
-    return Explanation(one.id, one.kind, cause, advice, one.field or "", value, one.permanent)
+    captured = tuple(sorted(groups.items()))
+    return Explanation(one.id, one.kind, cause, advice, one.field or "", value, one.permanent, captured)
 
 
 def explained(lines: Iterable[str]) -> Explanation | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.fake_kubectl import FakeKubectl
 from tests.support.resources import pod
 from vllm_operator.cli.main import app
 from vllm_operator.render import manager
@@ -19,19 +19,6 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
-PROGRAM = """#!{python}
-import json, pathlib, sys
-folder = pathlib.Path({folder!r})
-words = sys.argv[1:]
-with (folder / "asked").open("a") as asked:
-    asked.write(json.dumps(words) + "\\n")
-for word in ("exec", "pods", "vllmmodels.vllm.echo-roots.io"):
-    if word in words:
-        answer = json.loads((folder / word).read_text())
-        sys.stdout.write(answer["out"])
-        sys.stderr.write(answer["error"])
-        sys.exit(1 if answer["error"] else 0)
-"""
 RUNNING = {"running": {"startedAt": "2026-11-22T10:00:00Z"}}
 TIME_LINE = [
     {"time": "2026-11-22T10:00:30Z", "verdict": "serving", "cause": "Completed", "sentence": "completed a prompt"},
@@ -52,39 +39,25 @@ STATUS: dict[str, Any] = {
 }
 
 
-class FakeKubectl:
-    """A program in the place of kubectl."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "kubectl"
-        self.path.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
-        self.path.chmod(0o755)
-        self.answer("vllmmodels.vllm.echo-roots.io", "")
-        self.status()
+class Gates(FakeKubectl):
+    """A kubectl of a cluster with one model."""
 
     def status(self, **changed: object) -> None:
         """What every manager says."""
-        self.answer("exec", json.dumps({**STATUS, **changed}))
-
-    def answer(self, word: str, out: str, error: str = "") -> None:
-        """What a call with this word prints."""
-        (self.folder / word).write_text(json.dumps({"out": out, "error": error}), encoding="utf-8")
+        self.says("exec", to={**STATUS, **changed})
 
     def pods(self, *found: dict[str, Any]) -> None:
         """The pods that there are."""
-        self.answer("pods", json.dumps({"items": found}))
-
-    def asked(self) -> list[list[str]]:
-        """The calls so far."""
-        return [json.loads(line) for line in (self.folder / "asked").read_text(encoding="utf-8").splitlines()]
+        self.says("pods", to={"items": found})
 
 
 @pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKubectl:
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gates:
     """The program that the command runs."""
-    fake = FakeKubectl(tmp_path)
+    fake = Gates(tmp_path)
     monkeypatch.setenv("KUBECTL", str(fake.path))
+    fake.says("vllmmodels.vllm.echo-roots.io", to="")
+    fake.status()
     return fake
 
 
@@ -106,7 +79,7 @@ def waiting(name: str = "qwen-1") -> dict[str, Any]:
     return {**running(name), "status": pod(name, container={"state": state})["status"]}
 
 
-def test_each_engine_has_a_row_of_what_its_manager_says_now_and_then_its_time_line(kubectl: FakeKubectl) -> None:
+def test_each_engine_has_a_row_of_what_its_manager_says_now_and_then_its_time_line(kubectl: Gates) -> None:
     kubectl.pods(running())
     done = run("qwen")
     assert done.exit_code == 0, done.output
@@ -122,7 +95,7 @@ def test_each_engine_has_a_row_of_what_its_manager_says_now_and_then_its_time_li
     ]
 
 
-def test_an_engine_that_loads_shows_how_far_it_has_come(kubectl: FakeKubectl) -> None:
+def test_an_engine_that_loads_shows_how_far_it_has_come(kubectl: Gates) -> None:
     kubectl.pods(running())
     phase = {"name": "LoadingWeights", "detail": "3 of 8 shards", "since": "2026-11-22T11:00:00Z"}
     kubectl.status(verdict="starting", sentence="loads", phase=phase, in_flight=None, longest_step_seconds=None)
@@ -132,7 +105,7 @@ def test_an_engine_that_loads_shows_how_far_it_has_come(kubectl: FakeKubectl) ->
     ]
 
 
-def test_the_manager_is_asked_in_its_pod_at_its_own_port_and_nothing_else_is_read(kubectl: FakeKubectl) -> None:
+def test_the_manager_is_asked_in_its_pod_at_its_own_port_and_nothing_else_is_read(kubectl: Gates) -> None:
     kubectl.pods(running(port=9480))
     run("qwen", "-n", "team", "--context", "there")
     place = ["--namespace", "team", "--context", "there"]
@@ -145,7 +118,7 @@ def test_the_manager_is_asked_in_its_pod_at_its_own_port_and_nothing_else_is_rea
     assert kubectl.asked()[3] == ["get", "vllmmodels.vllm.echo-roots.io", "qwen"], "without options, kubectl's own"
 
 
-def test_everything_is_there_as_data(kubectl: FakeKubectl) -> None:
+def test_everything_is_there_as_data(kubectl: Gates) -> None:
     kubectl.pods(running())
     (engine,) = json.loads(run("qwen", "-o", "json").output)
     assert (engine["pod"], engine["state"], engine["in_flight"]) == ("qwen-2", "withdrawn", 8)
@@ -153,7 +126,7 @@ def test_everything_is_there_as_data(kubectl: FakeKubectl) -> None:
     assert engine["status"] == STATUS
 
 
-def test_of_a_container_that_does_not_run_its_pod_tells_and_nobody_is_asked(kubectl: FakeKubectl) -> None:
+def test_of_a_container_that_does_not_run_its_pod_tells_and_nobody_is_asked(kubectl: Gates) -> None:
     kubectl.pods(waiting(), running())
     done = run("qwen")
     assert done.exit_code == 0
@@ -166,37 +139,37 @@ def test_of_a_container_that_does_not_run_its_pod_tells_and_nobody_is_asked(kube
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (("", "error: unable to upgrade\nconnection: container not found"), "unable to upgrade connection: container"),
-        (("no JSON \x1b[31m", ""), "the manager's answer is no status: no JSON [31m"),
-        (("[]", ""), "the manager's answer is no status"),
+        (Exception("unable to upgrade\nconnection: container not found"), "unable to upgrade connection: container"),
+        ("no JSON \x1b[31m", "the manager's answer is no status: no JSON [31m"),
+        ("[]", "the manager's answer is no status"),
     ],
     ids=["kubectl fails", "no JSON", "other JSON"],
 )
 def test_a_manager_that_does_not_answer_is_told_with_what_the_pod_shows(
-    kubectl: FakeKubectl, answer: tuple[str, str], why: str
+    kubectl: Gates, answer: object, why: str
 ) -> None:
     kubectl.pods(running())
-    kubectl.answer("exec", *answer)
+    kubectl.says("exec", to=answer)
     done = run("qwen")
     assert done.exit_code == 0
     assert why in done.output
     assert "qwen-2  withdrawn  -      2026-11-22T11:00:00Z" in done.output, "as its pod has it"
 
 
-def test_a_pod_of_an_earlier_version_has_no_manager(kubectl: FakeKubectl) -> None:
+def test_a_pod_of_an_earlier_version_has_no_manager(kubectl: Gates) -> None:
     kubectl.pods(pod("qwen-1", container={"started": True, "state": RUNNING}))
     assert "no word of a manager: the pod was made by an earlier version" in run("qwen").output
 
 
-def test_a_status_of_another_version_is_read_as_far_as_it_goes(kubectl: FakeKubectl) -> None:
+def test_a_status_of_another_version_is_read_as_far_as_it_goes(kubectl: Gates) -> None:
     kubectl.pods(running())
-    kubectl.answer("exec", json.dumps({"verdict": "dancing", "phase": "odd", "in_flight": "many", "timeline": [1, {}]}))
+    kubectl.says("exec", to={"verdict": "dancing", "phase": "odd", "in_flight": "many", "timeline": [1, {}]})
     done = run("qwen")
     assert done.exit_code == 0, done.output
     assert "dancing" in done.output
 
 
-def test_what_an_engines_log_says_cannot_write_to_the_terminal(kubectl: FakeKubectl) -> None:
+def test_what_an_engines_log_says_cannot_write_to_the_terminal(kubectl: Gates) -> None:
     kubectl.pods(running())
     kubectl.status(sentence="ended: \x1b]0;evil\x07 two\nlines")
     done = run("qwen")
@@ -204,14 +177,14 @@ def test_what_an_engines_log_says_cannot_write_to_the_terminal(kubectl: FakeKube
     assert "two lines" in done.output
 
 
-def test_trouble_of_the_manager_itself_is_told(kubectl: FakeKubectl) -> None:
+def test_trouble_of_the_manager_itself_is_told(kubectl: Gates) -> None:
     kubectl.pods(running())
     kubectl.status(trouble="the judge was started again 3 times")
     assert "trouble of the manager itself: the judge was started again 3 times" in run("qwen").output
 
 
-def test_a_model_that_is_not_there_is_an_error_in_the_words_of_kubectl(kubectl: FakeKubectl) -> None:
-    kubectl.answer("vllmmodels.vllm.echo-roots.io", "", 'Error from server (NotFound): "qwen" not found')
+def test_a_model_that_is_not_there_is_an_error_in_the_words_of_kubectl(kubectl: Gates) -> None:
+    kubectl.says("vllmmodels.vllm.echo-roots.io", to=Exception('Error from server (NotFound): "qwen" not found'))
     done = run("qwen")
     assert done.exit_code == 1
     assert done.stderr == 'error: Error from server (NotFound): "qwen" not found\n'
@@ -225,7 +198,7 @@ def test_a_missing_kubectl_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_watching_prints_only_what_is_new_and_not_each_count_of_requests(
-    kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch
+    kubectl: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kubectl.pods(running())
     steps = iter(["busier", "changed", "end"])
@@ -240,7 +213,7 @@ def test_watching_prints_only_what_is_new_and_not_each_count_of_requests(
         if step == "end":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr("vllm_operator.cli.gates.time", SimpleNamespace(sleep=sleep))
     done = run("qwen", "--watch")
     assert done.exit_code == 0
     assert done.output.count("POD") == 2
@@ -252,7 +225,7 @@ def test_watching_prints_only_what_is_new_and_not_each_count_of_requests(
     assert done.output.splitlines()[-1] == "qwen-2  serving    2026-11-22T11:00:20Z  makes steps"
 
 
-def test_pods_that_are_over_are_no_engines_and_those_that_wait_too_long_are_told_so(kubectl: FakeKubectl) -> None:
+def test_pods_that_are_over_are_no_engines_and_those_that_wait_too_long_are_told_so(kubectl: Gates) -> None:
     over = pod("qwen-0", phase="Failed", reason="Evicted")
     unseen = {**running("qwen-1"), "status": pod("qwen-1", containerStatuses=[])["status"]}
     unseen["metadata"]["creationTimestamp"] = "2026-11-22T11:00:00Z"

@@ -6,10 +6,7 @@ operator's work, and goes on after the command has ended.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
@@ -18,6 +15,7 @@ from vllm_operator.api.revisions import RESTARTED_AT, restored, same_pods
 from vllm_operator.cli.ask import Context, Name, Namespace  # noqa: TC001 # typer reads what they say of options
 from vllm_operator.cli.durations import seconds_of
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
+from vllm_operator.cli.output import FAILED, Data, Output, as_data, errors_told
 from vllm_operator.cli.rollout import objects
 from vllm_operator.cli.rollout.history import (
     RFC_3339,
@@ -32,32 +30,20 @@ from vllm_operator.cli.rollout.history import (
     rollback_target,
 )
 from vllm_operator.cli.rollout.objects import DryRun, RefusedError
-from vllm_operator.cli.rollout.progress import State, is_paused, restarted_at
-from vllm_operator.cli.rollout.waiting import Watch
+from vllm_operator.cli.rollout.progress import is_paused, restarted_at
+from vllm_operator.cli.rollout.waiting import UNHAPPY, Watch, last_told
 from vllm_operator.cli.table import aligned, cells_of
-from vllm_operator.cli.yaml_text import yaml_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from vllm_operator.cli.rollout.waiting import Look
-
-_FAILED: Final = 1
-_UNHAPPY: Final = (State.FAILED, State.TIMED_OUT)
+_KINDS: Final = (KubectlError, RefusedError, UnknownRevisionError)
+"""Errors that say what is wrong with what was asked."""
 _ATTEMPTS: Final = 5
 """How often an undo reads the model again because somebody else, such as an autoscaler, has changed it meanwhile."""
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Manage the rollouts of VLLMModels.")
 
-
-class Data(StrEnum):
-    """Forms of data for programs."""
-
-    JSON = "json"
-    YAML = "yaml"
-
-
-Output = Annotated[Data | None, typer.Option("--output", "-o", help="Everything as data.")]
 Printed = Annotated[
     str, typer.Option("--output", "-o", help="Print the model as kubectl does: name, json, yaml, jsonpath=..., ...")
 ]
@@ -81,29 +67,13 @@ def status(
     Exit code 0: done, or --no-watch and it goes on; 1: it is stalled, or the time is over.
     """
     seconds = seconds_of(timeout)
-    with _told_errors():
+    with errors_told(*_KINDS):
         looked = Watch(Kubectl(namespace, context), objects.model_name(name), revision, seconds)
-        seen = _last(looked.looks() if watch else [looked.once()], silent=output is not None)
+        seen = last_told(looked.looks() if watch else [looked.once()], silent=output is not None)
     if output is not None:
-        typer.echo(_as_data(seen.data(), output), nl=False)
-    if seen.state in _UNHAPPY:
-        raise typer.Exit(_FAILED)
-
-
-def _last(looks: Iterable[Look], *, silent: bool) -> Look:
-    """The last one; each that says something else than the one before it is printed."""
-    said, seen = "", None
-    for seen in looks:
-        unhappy = seen.state in _UNHAPPY
-        text = f"error: {seen.progress.message}" if unhappy else seen.progress.message
-        if not silent and text != said:
-            typer.echo(text, err=unhappy)
-        said = text
-    if seen is None:
-        raise RuntimeError("there is always a first look")
-    if seen.progress.note and not silent:
-        typer.echo(f"note: {seen.progress.note}", err=True)
-    return seen
+        typer.echo(as_data(seen.data(), output), nl=False)
+    if seen.state in UNHAPPY:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -116,7 +86,7 @@ def history(
     output: Output = None,
 ) -> None:
     """List the revisions of a model that are kept, and what each changed."""
-    with _told_errors():
+    with errors_told(*_KINDS):
         kubectl, name = Kubectl(namespace, context), objects.model_name(name)
         objects.model(kubectl, name)
         found = entries(objects.revisions(kubectl, name))
@@ -125,7 +95,7 @@ def history(
             return
         one = numbered([entry.revision for entry in found], revision)
         entry = next(entry for entry in found if entry.revision is one)
-        typer.echo(_as_data({**_entry(entry), "template": one.template}, output or Data.YAML), nl=False)
+        typer.echo(as_data({**_entry(entry), "template": one.template}, output or Data.YAML), nl=False)
 
 
 @app.command()
@@ -139,7 +109,7 @@ def undo(
     output: Printed = "",
 ) -> None:
     """Go back to an earlier revision: the pods are as they were in it; replicas and the like stay as they are."""
-    with _told_errors():
+    with errors_told(*_KINDS):
         kubectl, name = Kubectl(namespace, context), objects.model_name(name)
         for attempts_left in reversed(range(_ATTEMPTS)):
             model = objects.model(kubectl, name)
@@ -244,7 +214,7 @@ def resume(
 def _each(kubectl: Kubectl, names: list[str] | None, selector: str, change: Change, output: str) -> None:
     """Change models one after the other; what stops one of them does not stop the others, but the exit code is 1."""
     failed = False
-    with _told_errors():
+    with errors_told(*_KINDS):
         for name in objects.chosen(kubectl, names or [], selector):
             try:
                 printed = objects.merge(kubectl, name, change.patch(objects.model(kubectl, name)), output=output)
@@ -253,7 +223,7 @@ def _each(kubectl: Kubectl, names: list[str] | None, selector: str, change: Chan
                 typer.echo(f"error: {objects.shown(name)}: {error}", err=True)
                 failed = True
     if failed:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _say(name: str, what: str, printed: str, output: str) -> None:
@@ -265,7 +235,7 @@ def _say(name: str, what: str, printed: str, output: str) -> None:
 
 def _listed(found: list[Entry], output: Data | None) -> str:
     if output is not None:
-        return _as_data([_entry(entry) for entry in found], output)
+        return as_data([_entry(entry) for entry in found], output)
     heads = ("REVISION", "CURRENT", "CREATED", "CHANGE-CAUSE", "CHANGES")
     rows = [
         (
@@ -290,16 +260,3 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "changes": list(entry.changes),
         "spec": entry.revision.spec,
     }
-
-
-def _as_data(data: Any, output: Data) -> str:
-    return yaml_text([data]) if output is Data.YAML else f"{json.dumps(data)}\n"
-
-
-@contextlib.contextmanager
-def _told_errors() -> Iterator[None]:
-    try:
-        yield
-    except (KubectlError, RefusedError, UnknownRevisionError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(_FAILED) from None

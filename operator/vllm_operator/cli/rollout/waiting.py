@@ -7,16 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import typer
+
 from vllm_operator.cli.kubectl import KubectlError
 from vllm_operator.cli.rollout import objects
 from vllm_operator.cli.rollout.progress import Progress, State, progress
 from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from vllm_operator.cli.kubectl import Kubectl
 
+UNHAPPY: Final = (State.FAILED, State.TIMED_OUT)
+"""Ends that are told as errors."""
 LOOK_SECONDS: Final = 1.0
 REQUEST_SECONDS: Final = 30
 """How long the API server may take for one answer."""
@@ -76,8 +80,7 @@ class Watch:
             KubectlError: kubectl cannot read it.
             RefusedError: the model is not there.
         """
-        seconds = math.ceil(max(1.0, min(REQUEST_SECONDS, self._left())))
-        model, deployment = objects.model_and_deployment(self._kubectl, self._name, seconds)
+        model, deployment = objects.model_and_deployment(self._kubectl, self._name, self._request_seconds)
         if not model:
             raise objects.RefusedError(f"{objects.shown(self._name)} not found")
         return Look(model, self._of_another_revision() or progress(model, deployment))
@@ -118,6 +121,11 @@ class Watch:
                     raise
             time.sleep(min(LOOK_SECONDS, self._left()))
 
+    @property
+    def _request_seconds(self) -> int:
+        """How long the API server may take for the next answer."""
+        return math.ceil(max(1.0, min(REQUEST_SECONDS, self._left())))
+
     def _left(self) -> float:
         return max(0.0, self._end - time.monotonic())
 
@@ -130,3 +138,19 @@ class Watch:
         newest = max((one.number for one in objects.revisions(self._kubectl, self._name)), default=0)
         text = f"desired revision ({self._revision}) is different from the running revision ({newest})"
         return None if newest == self._revision else Progress(State.FAILED, text)
+
+
+def last_told(looks: Iterable[Look], *, silent: bool) -> Look:
+    """The last look; each that says something else than the one before it is printed."""
+    said, seen = "", None
+    for seen in looks:
+        unhappy = seen.state in UNHAPPY
+        text = f"error: {seen.progress.message}" if unhappy else seen.progress.message
+        if not silent and text != said:
+            typer.echo(text, err=unhappy)
+        said = text
+    if seen is None:
+        raise RuntimeError("there is always a first look")
+    if seen.progress.note and not silent:
+        typer.echo(f"note: {seen.progress.note}", err=True)
+    return seen

@@ -1,0 +1,1 @@
+"""`kubectl vllm diagnose`: the whole story of a model, and what to do."""

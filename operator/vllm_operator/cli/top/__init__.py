@@ -1,0 +1,1 @@
+"""`kubectl vllm top`: what engines compute now, out of their own metrics."""
