@@ -18,6 +18,7 @@ from vllm_operator.manager.certificate import FOLDER, Copies
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Self
 
     from tests.support.manager_process import Manager
 
@@ -38,6 +39,7 @@ def secret(tmp_path: Path) -> Secret:
 def manager(tmp_path: Path, secret: Secret) -> Iterator[Manager]:
     """A manager whose engine speaks https, as the operator has it."""
     with managed(tmp_path / "pod", "--certificate", str(secret.folder)) as found:
+        found.change("program.py", "RENEWAL_SECONDS = 10.0", "RENEWAL_SECONDS = 0.2")
         copies = found.state / FOLDER
         found.flags = ["--ssl-certfile", str(copies / "tls.crt"), "--ssl-keyfile", str(copies / "tls.key")]
         yield found.run()
@@ -53,10 +55,10 @@ async def test_an_engine_with_https_is_admitted_and_answers_clients_who_believe_
     async with VLLMClient(url, "tiny", max_retries=0) as client:
         with pytest.raises(NotReachable, match="certificate"):
             await client.completion("a")
+    file = manager.state / FOLDER / "tls.crt"
     for _ in range(2):
         renewed = pair()
         secret.hold(renewed.certificate, renewed.key)
-        file = manager.state / FOLDER / "tls.crt"
         until(lambda wanted=renewed.certificate: file.read_bytes() == wanted, what="the renewal")
     secret.hold(pair().certificate, pair().key)
     until(lambda: "spec.engine.tls cannot be used" in json.dumps(manager.status()), what="the trouble")
@@ -95,7 +97,7 @@ class Refresher:
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
 
-    def __enter__(self) -> Refresher:
+    def __enter__(self) -> Self:
         until(lambda: "watching" in self.said(), what="vLLM's watch")
         return self
 

@@ -232,8 +232,8 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         words("--data-parallel-address", "10.0.0.1"),
         words("--headless", "--data-parallel-start-rank", "2", "--node_rank=1"),
         "spec.engine.extraArgs: --headless cannot be used: an engine over several nodes is not supported yet; "
-        "--data-parallel-start-rank cannot be used: an engine whose ranks are in several pods is not supported yet: set "
-        "spec.parallelism.data; --node-rank cannot be used: an engine over several nodes is not supported yet",
+        "--data-parallel-start-rank cannot be used: an engine whose ranks are in several pods is not supported yet: "
+        "set spec.parallelism.data; --node-rank cannot be used: an engine over several nodes is not supported yet",
         FORBIDDEN,
     ),
     Constraint(words("--no-skip-tokenizer-init"), words("--skip-tokenizer-init"), FORBIDDEN_SKIP, FORBIDDEN),
@@ -486,8 +486,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ),
             (
                 "--no-enable-chunked-prefill",
-                "spec.engine.extraArgs: --no-enable-chunked-prefill has a field of its own: set "
-                "spec.engine.enableChunkedPrefill to false",
+                "spec.engine.extraArgs: --no-enable-chunked-prefill has a field of its own: set spec.engine.enableC",
             ),
             ("-cc.mode=3", "spec.engine.extraArgs: -cc has a field of its own: set spec.engine.compilationConfig"),
             ("-asc", "spec.engine.extraArgs: -asc has a field of its own: set spec.engine.apiServerCount"),

@@ -111,6 +111,8 @@ def forwarded(kubectl: Kubectl, service: str, url: str) -> Iterator[str]:
             return
         fault = relay.certificate_fault(int(local), parts.hostname or "", os.environ.get(_CA_FILE, ""))
         if fault:
-            typer.echo(f"note: clients that do not know better refuse the certificate of {parts.hostname}: {fault}", err=True)
+            typer.echo(
+                f"note: clients that do not know better refuse the certificate of {parts.hostname}: {fault}", err=True
+            )
         with relay.plain(int(local)) as port:
             yield f"http://127.0.0.1:{port}/v1"

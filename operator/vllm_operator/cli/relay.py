@@ -1,8 +1,8 @@
 """Plain HTTP on this machine to a server that speaks https behind a port that kubectl forwards.
 
-The server's certificate names its Service, and a forwarded port is on the loopback. So the certificate is looked at here,
-under the name of the Service, and what is wrong with it is told. kubectl's own tunnel has led to the right pod in any
-case.
+The server's certificate names its Service, and a forwarded port is on the loopback. So the certificate is looked at
+here, under the name of the Service, and what is wrong with it is told. kubectl's own tunnel has led to the right pod in
+any case.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The certificate with which the server speaks https: checked before the engine loads, and renewed while it runs.
 
-The engine does not read the Secret's own files. vLLM (`--enable-ssl-refresh`, seen with 0.32 and watchfiles 1.3) watches
-the files behind the links that kubelet makes, and sees the first renewal alone: kubelet makes new files each time. So it
-is given copies, into which a renewed certificate is written, and which stay the files that it watches.
+The engine does not read the Secret's own files. vLLM (`--enable-ssl-refresh`, seen with 0.32 and watchfiles 1.3)
+watches the files behind the links that kubelet makes, and sees the first renewal alone: kubelet makes new files each
+time. So it is given copies, into which a renewed certificate is written, and which stay the files that it watches.
 """
 
 from __future__ import annotations
@@ -106,6 +106,6 @@ class Copies:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
         place = getattr(error, "filename", None)
         return CertificateError(
-            f"the certificate of spec.engine.tls cannot be used: {f'{place}: ' if place else ''}{reason}: the Secret has "
-            f"to hold {CERTIFICATE} and the {KEY} that belongs to it, both as PEM and without a password"
+            f"the certificate of spec.engine.tls cannot be used: {f'{place}: ' if place else ''}{reason}: the Secret "
+            f"has to hold {CERTIFICATE} and the {KEY} that belongs to it, both as PEM and without a password"
         )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .listeners import Places
-    from .tls import Tls
 
 LARGEST_ANSWER = 4 << 20
 """Bytes of a body that are read at most. The metrics have 50 KB, and 1 MB with very many ranks."""

@@ -54,7 +54,8 @@ LONGEST_WAIT_SECONDS, LONGEST_TURN_SECONDS = 5.0, 7.0
 machine, a frozen container."""
 
 USAGE, PORT_TAKEN, NO_KEYS, NO_CERTIFICATE, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 73, 66, 126, 127
-"""Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, EX_NOINPUT, and the last two as a shell has them."""
+"""Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, EX_NOINPUT, and the last two as a shell has
+them."""
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
 HANDED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT)

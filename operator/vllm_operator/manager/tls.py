@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Tls:
     """How connections to the server speak TLS.
 
-    Its certificate is not verified: it names the model's Service and not this pod, and whoever could answer on the pod's
-    own port in its place is in the pod already. Clients verify it.
+    Its certificate is not verified: it names the model's Service and not this pod, and whoever could answer on the
+    pod's own port in its place is in the pod already. Clients verify it.
     """
 
     QUIET = (ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -13,8 +13,8 @@ _COMMIT: Final = re.compile("[0-9a-f]{7,40}|[0-9]{8}")
 def pull_policy(image: str) -> str:
     """The policy of a container or volume of this image: Always where its tag moves on, as `latest` and `nightly` do.
 
-    The API server gives `latest` the same. It is written out, because the API server keeps the policy of an older image: Always of a `:latest` one when the
-    image becomes a pinned one, and IfNotPresent the other way.
+    The API server gives `latest` the same. It is written out, because the API server keeps the policy of an older
+    image: Always of a `:latest` one when the image becomes a pinned one, and IfNotPresent the other way.
     """
     name = image.rpartition("/")[2]
     return "Always" if "@" not in name and _moves(name.partition(":")[2]) else "IfNotPresent"

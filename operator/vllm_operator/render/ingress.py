@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def ingress(model: VLLMModel) -> tuple[dict[str, Any], ...]:
-    """The Ingress; nothing where the spec asks for none. It leads to the Service, so to engines that pass their gate."""
+    """The Ingress; nothing where there is to be none. It leads to the Service, so to engines that pass their gate."""
     wanted = model.spec.ingress
     if wanted is None:
         return ()

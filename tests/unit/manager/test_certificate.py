@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.stem_process import Stem
+
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Secret:
@@ -36,16 +36,21 @@ def held(tmp_path: Path) -> tuple[bytes, bytes]:
     return (folder / "tls.crt").read_bytes(), (folder / "tls.key").read_bytes()
 
 
+def numbers(tmp_path: Path) -> list[int]:
+    """Which files the copies are."""
+    return [(tmp_path / "state" / FOLDER / name).stat().st_ino for name in ("tls.crt", "tls.key")]
+
+
 def test_the_copies_are_for_the_engines_user_alone(secret: Secret, tmp_path: Path) -> None:
     copies_of(secret, tmp_path).make()
     folder = tmp_path / "state" / FOLDER
     assert held(tmp_path)[0] == (secret.folder / "tls.crt").read_bytes()
-    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (folder, folder / "tls.key")] == [0o700, 0o600]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "tls.key")] == [0o700, 0o600]
 
 
 def test_each_renewal_is_written_into_the_same_files(secret: Secret, tmp_path: Path) -> None:
     copies_of(secret, tmp_path).make()
-    files = [os.stat(tmp_path / "state" / FOLDER / name).st_ino for name in ("tls.crt", "tls.key")]
+    files = numbers(tmp_path)
     judge = copies_of(secret, tmp_path)
     assert not judge.renew()
     for _ in range(3):
@@ -54,7 +59,7 @@ def test_each_renewal_is_written_into_the_same_files(secret: Secret, tmp_path: P
         assert judge.renew()
         assert held(tmp_path) == (renewed.certificate, renewed.key)
         assert not judge.renew()
-    assert [os.stat(tmp_path / "state" / FOLDER / name).st_ino for name in ("tls.crt", "tls.key")] == files
+    assert numbers(tmp_path) == files
 
 
 def test_a_shorter_certificate_leaves_nothing_of_the_longer_one(secret: Secret, tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_a_renewal_that_no_server_could_use_is_told_and_the_one_before_stays(sec
     copies.make()
     before = held(tmp_path)
     secret.hold(pair().certificate, pair().key)
-    with pytest.raises(CertificateError, match="spec.engine.tls cannot be used: .*(?i:key.values.mismatch)"):
+    with pytest.raises(CertificateError, match=r"spec.engine.tls cannot be used: .*(?i:key.values.mismatch)"):
         copies.renew()
     assert held(tmp_path) == before
 
@@ -119,7 +124,6 @@ def test_the_stem_ends_before_the_engine_loads_and_says_why(stem: Stem, tmp_path
 def test_the_stem_hands_the_engine_its_copies(stem: Stem, secret: Secret, tmp_path: Path) -> None:
     stem.options += ["--certificate", str(secret.folder)]
     stem.environment["GATE_STATE"] = str(tmp_path / "state")
-    engine = f"import ssl; ssl.SSLContext().load_cert_chain(*[{str(tmp_path / 'state' / FOLDER)!r} + name " + (
-        "for name in ('/tls.crt', '/tls.key')]); raise SystemExit(7)"
-    )
+    files = [str(tmp_path / "state" / FOLDER / name) for name in ("tls.crt", "tls.key")]
+    engine = f"import ssl; ssl.SSLContext().load_cert_chain(*{files}); raise SystemExit(7)"
     assert stem.start(engine).result()[0] == 7

@@ -19,7 +19,6 @@ from vllm_operator.manager.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 METRICS = 'vllm:iteration_tokens_total_count{engine="0"} %d\nvllm:num_requests_running{engine="0"} 1\n'
 COMPLETION = {"choices": [{"text": "a"}], "usage": {"completion_tokens": 1}}
@@ -97,9 +96,12 @@ def test_a_large_answer_comes_whole(context: ssl.SSLContext) -> None:
 
 
 def test_a_server_that_speaks_plain_http_is_told() -> None:
-    with scripted_server(answers=lambda *_: response(COMPLETION)) as server, view_of(server) as engine:
-        with pytest.raises(EngineError, match=f"port {server.port} does not speak TLS: ") as caught:
-            engine.complete(20)
+    with (
+        scripted_server(answers=lambda *_: response(COMPLETION)) as server,
+        view_of(server) as engine,
+        pytest.raises(EngineError, match=f"port {server.port} does not speak TLS: ") as caught,
+    ):
+        engine.complete(20)
     assert caught.value.cause == "Failing"
 
 

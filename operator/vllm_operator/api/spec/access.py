@@ -50,7 +50,8 @@ class Ingress(Model):
     """The way in from outside of the cluster by the name of a host: an Ingress, which a controller follows."""
 
     host: HostName = Field(
-        description="Name under which clients from outside come, such as `llm.example.com`; all paths lead to the model."
+        description="Name under which clients come from outside, such as `llm.example.com`. All its paths lead to the "
+        "model."
     )
     class_name: ObjectName | None = Field(
         default=None, description="Which controller follows it, by its IngressClass. Default: that of the cluster."

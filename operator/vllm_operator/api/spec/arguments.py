@@ -35,7 +35,9 @@ _OWNED_SWITCHES: Final = ("--enable-lora", "--enable-ssl-refresh")
 
 _ONE_POD: Final = "an engine over several nodes is not supported yet"
 _RANKS: Final = "an engine whose ranks are in several pods is not supported yet: set spec.parallelism.data"
-_NO_CLIENT_CERTIFICATE: Final = "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"
+_NO_CLIENT_CERTIFICATE: Final = (
+    "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"
+)
 
 UNSUITED: Final[dict[str, str]] = {
     **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _ONE_POD),
@@ -139,7 +141,8 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     return Rule(
         f"!self.exists(word, {hit})",
         "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
-        message_expression=f"'spec.engine.extraArgs: ' + self.filter(word, {hit}).map(word, {table}[{flag}]).join('; ')",
+        message_expression=f"'spec.engine.extraArgs: ' + self.filter(word, {hit})"
+        f".map(word, {table}[{flag}]).join('; ')",
     )
 
 

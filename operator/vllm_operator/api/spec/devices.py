@@ -91,8 +91,9 @@ class Accelerator(Model):
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None,
         description="Devices of one engine. Default: parallelism.tensor x pipeline x data; anything else is refused, "
-        "but for 0 (devices that come another way than by an extended resource), and where one is counted otherwise: with "
-        "the profiles tpu, neuron and other, and where resource names one, such as whole cards of several devices.",
+        "but for 0 (devices that come another way than by an extended resource), and where they are counted otherwise: "
+        "with the profiles tpu, neuron and other, and where resource names one, such as whole cards of several "
+        "devices.",
     )
     memory: Quantity | None = Field(
         default=None, description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it."

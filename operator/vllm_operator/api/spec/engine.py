@@ -124,8 +124,8 @@ class Engine(Model):
     )
     tls: ServerTls | None = Field(
         default=None,
-        description="Have the server speak https, and nothing else, on its port: clients, the gate and Prometheus follow. "
-        "It needs vLLM 0.8.0.",
+        description="Have the server speak https, and nothing else, on its port: clients, the gate and Prometheus "
+        "follow. It needs vLLM 0.8.0.",
     )
     dtype: Annotated[
         Literal["auto", "bfloat16", "float16", "half", "float", "float32"] | None, Flag("--dtype", "auto", "0.0.1")
@@ -168,9 +168,9 @@ class Engine(Model):
     kv_cache_dtype: Annotated[Word | None, Flag("--kv-cache-dtype", "auto", "0.3.0")] = Field(
         default=None, description="Type of the KV cache, such as `fp8`: half the memory of the model's own."
     )
-    block_size: Annotated[
-        Annotated[int, Field(ge=1)] | None, Flag("--block-size", "by device: 16", "0.0.1")
-    ] = Field(default=None, description="Tokens in one block of the KV cache.")
+    block_size: Annotated[Annotated[int, Field(ge=1)] | None, Flag("--block-size", "by device: 16", "0.0.1")] = Field(
+        default=None, description="Tokens in one block of the KV cache."
+    )
     disable_hybrid_kv_cache_manager: Annotated[
         bool | None,
         Flag(
@@ -279,7 +279,8 @@ class Engine(Model):
     enable_log_requests: Annotated[bool | None, Flag("--enable-log-requests", "false", "0.10.1", composed=True)] = (
         Field(
             default=None,
-            description="Write a line for each request: its id, or at the level DEBUG its prompt too. Default: as debug.",
+            description="Write a line for each request: its id, or at the level DEBUG its prompt too. Default: as "
+            "debug.",
         )
     )
     debug: bool | None = Field(

@@ -10,7 +10,16 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.core import ConfigMapKey, OptionalSecretKey
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, SET, FilePath, JsonObject, Path, ServedName, Source, Word
+from vllm_operator.api.spec.scalars import (
+    CLAIM_SOURCE_PATTERN,
+    SET,
+    FilePath,
+    JsonObject,
+    Path,
+    ServedName,
+    Source,
+    Word,
+)
 
 SOURCE_FORMS = (
     "an id on the Hugging Face hub such as `Qwen/Qwen2.5-0.5B-Instruct` (or `hf://` before it); `pvc://CLAIM/PATH`, a "

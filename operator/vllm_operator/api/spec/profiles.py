@@ -1,8 +1,8 @@
 """What each kind of device needs: an image, the name of its resource, settings of the pod and of the engine.
 
 Images and settings are those of vLLM's own documentation (installation and Kubernetes pages of 0.32.0), of the
-documentation of its plug-ins for Gaudi, Ascend and Neuron, and of the device plug-ins'. Only `nvidia` and `cpu` come with
-all that their images need by themselves.
+documentation of its plug-ins for Gaudi, Ascend and Neuron, and of the device plug-ins'. Only `nvidia` and `cpu` come
+with all that their images need by themselves.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ PROFILES: Final[Mapping[str, DeviceProfile]] = MappingProxyType(
             "Learning Containers",
             counted_as_processes=False,
         ),
-        "other": DeviceProfile(
-            "", "", no_image="name one that is made for the devices", counted_as_processes=False
-        ),
+        "other": DeviceProfile("", "", no_image="name one that is made for the devices", counted_as_processes=False),
         "cpu": DeviceProfile(f"vllm/vllm-openai-cpu:{VLLM_VERSION}-x86_64", ""),
     }
 )

@@ -147,8 +147,8 @@ class VLLMModelSpec(Model):
     service: Service = Field(default_factory=Service, description="The Service that clients call.")
     ingress: Ingress | None = Field(
         default=None,
-        description="The way in from outside of the cluster by the name of a host: an Ingress. spec.network, where it is "
-        "set, has to let the controller's pods in.",
+        description="The way in from outside of the cluster by the name of a host: an Ingress. spec.network, where it "
+        "is set, has to let the controller's pods in.",
     )
     auth: Auth | None = Field(
         default=None,

@@ -21,9 +21,7 @@ _LABEL_VALUE_PATTERN = rf"^({_LABEL_NAME})?$"
 _SIZE_PATTERN = r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?|k)?$"
 _PATH_PATTERN = r"^/\S*$"
 _FILE_PATTERN = r"^[^\s{}-][^\s{}]*$"
-_HOST_PATTERN = (
-    r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-)
+_HOST_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _QUALIFIED_NAME_PATTERN = rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}$"
 _DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
