@@ -48,7 +48,7 @@ def manager(tmp_path: Path, secret: Secret) -> Iterator[Manager]:
 async def test_an_engine_with_https_is_admitted_and_answers_clients_who_believe_its_authority(
     manager: Manager, secret: Secret, tmp_path: Path
 ) -> None:
-    assert manager.wait_admitted()["verdict"]["kind"] == "serving"
+    assert manager.wait_admitted()["verdict"] == "serving"
     url = f"https://{HOST}:{manager.engine_port}"
     async with VLLMClient(url, "tiny", ca_file=str(tmp_path / "ca.pem")) as client:
         assert (await client.completion("a")).text

@@ -63,7 +63,8 @@ def answering(
 def test_samples_share_one_connection_which_stays_quiet_between_them(context: ssl.SSLContext) -> None:
     """Tickets of TLS 1.3 come after the first answer, and are no end of the connection."""
     steps = iter(range(1, 5))
-    with scripted_server(answering(context, lambda *_: response(METRICS % next(steps)))) as server:
+    script = answering(context, lambda path, _: response("" if path == "/health" else METRICS % next(steps)))
+    with scripted_server(script) as server:
         with view_of(server) as engine:
             found = [engine.sample(20) for _ in range(4)]
         assert [one.ranks["0"].steps for one in found if one.ranks] == [1, 2, 3, 4]
@@ -96,8 +97,12 @@ def test_a_large_answer_comes_whole(context: ssl.SSLContext) -> None:
 
 
 def test_a_server_that_speaks_plain_http_is_told() -> None:
+    def script(_: ScriptedServer, connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(response("Invalid HTTP request received.", 400))
+
     with (
-        scripted_server(answers=lambda *_: response(COMPLETION)) as server,
+        scripted_server(script) as server,
         view_of(server) as engine,
         pytest.raises(EngineError, match=f"port {server.port} does not speak TLS: ") as caught,
     ):
