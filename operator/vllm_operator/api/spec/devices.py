@@ -86,7 +86,7 @@ class Accelerator(Model):
     resource: ResourceName | None = Field(
         default=None,
         description="Extended resource that a device plug-in of the cluster offers. Default: that of the profile, "
-        "such as `nvidia.com/gpu`.",
+        "such as `nvidia.com/gpu`. Intel GPUs with the older driver are `gpu.intel.com/i915`.",
     )
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None,
