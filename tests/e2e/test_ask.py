@@ -52,10 +52,7 @@ def test_a_model_with_https_waits_for_its_secret_and_is_asked_by_those_who_belie
     site.apply(models.model("secured", stub, engine={"tls": {"secretName": "secured-tls"}}))
     missing = 'secret "secured-tls" not found'
     site.until("the missing Secret", lambda: missing in site.condition("Ready", "secured").get("message", ""))
-    one = certificates.pair(f"secured.{site.name}.svc")
-    entries = {"tls.crt": one.certificate.decode(), "tls.key": one.key.decode()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "secured-tls"}, "type": "kubernetes.io/tls"}
-    site.apply({**secret, "stringData": entries})
+    site.apply(certificates.secret_of("secured-tls", f"secured.{site.name}.svc"))
     site.wait_ready("secured")
 
     authority = tmp_path / "ca.pem"
@@ -64,18 +61,8 @@ def test_a_model_with_https_waits_for_its_secret_and_is_asked_by_those_who_belie
     assert (said.returncode, said.stdout, said.stderr) == (0, "secured heard: say something\n", "")
     assert "refuse the certificate of secured" in run(site, "chat", "secured", "say something").stderr
 
-    program = ASK_BY_HTTPS.format(authority=certificates.AUTHORITY.certificate.decode())
+    program = certificates.asking("and I?")
     assert site.run_client("by-https", "secured", command=["python3", "-c", program]) == "secured heard: and I?\n"
-
-
-ASK_BY_HTTPS = """
-import os
-from vllm_client.__main__ import main
-open("/tmp/ca.pem", "w").write('''{authority}''')
-os.environ["VLLM_CA_FILE"] = "/tmp/ca.pem"
-raise SystemExit(main(["and I?"]))
-"""
-"""What an application does that has the binding, and the authority's certificate."""
 
 
 def test_a_model_without_an_engine_and_one_that_is_not_there_are_told_as_such(site: Site, stub: EngineChoice) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.pki import Authority, Pair
 
@@ -36,3 +37,29 @@ class Secret:
         (self.folder / "..next").symlink_to(new.name)
         (self.folder / "..next").rename(self.folder / "..data")
         shutil.rmtree(old, ignore_errors=True)
+
+
+def asking(prompt: str) -> str:
+    """The program of an application that has a model's binding, believes the authority, and prints the answer."""
+    return _ASKING.format(authority=AUTHORITY.certificate.decode(), prompt=prompt)
+
+
+_ASKING = """
+import os
+from vllm_client.__main__ import main
+open("/tmp/ca.pem", "w").write('''{authority}''')
+os.environ["VLLM_CA_FILE"] = "/tmp/ca.pem"
+raise SystemExit(main([{prompt!r}]))
+"""
+
+
+def secret_of(name: str, host: str) -> dict[str, Any]:
+    """The Secret with a new certificate of a host, as the API server takes it."""
+    one = pair(host)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": one.certificate.decode(), "tls.key": one.key.decode()},
+    }
