@@ -231,9 +231,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         words("--data-parallel-address", "10.0.0.1"),
         words("--headless", "--data-parallel-start-rank", "2", "--node_rank=1"),
-        "spec.engine.extraArgs: --headless cannot be used: an engine over several nodes is not supported yet; "
-        "--data-parallel-start-rank cannot be used: an engine whose ranks are in several pods is not supported yet: "
-        "set spec.parallelism.data; --node-rank cannot be used: an engine over several nodes is not supported yet",
+        "spec.engine.extraArgs: these arguments are for an engine over several nodes or pods, which is not",
         FORBIDDEN,
     ),
     Constraint(words("--no-skip-tokenizer-init"), words("--skip-tokenizer-init"), FORBIDDEN_SKIP, FORBIDDEN),

@@ -63,6 +63,21 @@ They were found by going through the front end's arguments of vLLM 0.32.0 (vllm/
 entrypoints/cli/serve.py). The rest of them changes what the engine says or logs, and not whether it serves.
 """
 
+SPREAD: Final = (
+    *("--headless", "--nnodes", "-n", "--node-rank", "-r", "--master-addr", "--master-port"),
+    *("--data-parallel-size-local", "-dpl", "--data-parallel-start-rank", "-dpr", "--data-parallel-rank", "-dpn"),
+    *("--data-parallel-address", "-dpa", "--data-parallel-rpc-port", "-dpp"),
+    *("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"),
+)
+"""Arguments of one part of an engine that is spread over several nodes or pods. Where two of them stand together, that
+is what is meant: to tell of one alone would only lead to the next."""
+
+_SPREAD: Final = (
+    "these arguments are for an engine over several nodes or pods, which is not supported yet: take all of --headless, "
+    "--nnodes, --node-rank, --master-addr, --master-port, and of --data-parallel-size-local, -start-rank, -rank, "
+    "-address, -rpc-port, -external-lb and -hybrid-lb out, and set spec.parallelism.data to the ranks of one pod"
+)
+
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")
 """With 0 the engine starts no HTTP server, as with `--headless`; any other number is right. Specs that were applied
 before spec.engine.apiServerCount was there may hold them."""
@@ -131,18 +146,20 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     There the API server judges anew only a list that is edited. So a model that was applied before one of its arguments
     got a field can still be scaled, and edited elsewhere.
 
-    All that are refused are told at once, since some belong together. vLLM reads `_` as `-` in a flag, a value after
-    `=` and a key after `.`.
+    Of the first one the reason is told: to tell each would cost the API server more than it allows. Those of SPREAD
+    are told of together. vLLM reads `_` as `-` in a flag, a value after `=` and a key after `.`.
     """
     flag = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-')"
     names = "[" + ", ".join(map(_text, refused)) + "]"
     table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
     hit = f"word.startsWith('-') && {flag} in {names}"
+    first = f"self.filter(word, {hit})[0]"
+    together = f"self.filter(word, {flag} in {list(SPREAD)}).size() > 1"
     return Rule(
         f"!self.exists(word, {hit})",
         "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
-        message_expression=f"'spec.engine.extraArgs: ' + self.filter(word, {hit})"
-        f".map(word, {table}[{flag}]).join('; ')",
+        message_expression=f"{together} ? {_text(f'spec.engine.extraArgs: {_SPREAD}')}"
+        f" : 'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
     )
 
 
