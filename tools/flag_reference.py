@@ -45,7 +45,6 @@ _OWNED_FACTS: Final = {
     "--ssl-ca-certs": ("none", "0.4.1"),
     "--ssl-cert-reqs": ("0", "0.4.1"),
     "--ssl-certfile": ("none", "0.2.7"),
-    "--ssl-ciphers": ("none", "0.16.0"),
     "--ssl-keyfile": ("none", "0.2.7"),
     "--tokens-only": ("false", "0.11.1"),
     "--uds": ("none", "0.10.1"),

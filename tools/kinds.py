@@ -25,6 +25,8 @@ _NAMED: Final[tuple[tuple[Any, Kind], ...]] = (
     (scalars.Word, Kind("word", "text without blanks that does not begin with `-`")),
     (engine.Image, Kind("image", "name of a container image, with its tag or digest")),
     (scalars.Path, Kind("path", "an absolute path without blanks")),
+    (scalars.FilePath, Kind("file path", "a path without blanks and braces: absolute, or from where the image works")),
+    (scalars.HostName, Kind("host", "name of a host: `llm.example.com`, or `*.example.com` for all below one")),
     (scalars.ObjectName, Kind("object name", "name of a Kubernetes object: small letters, digits, `-` and `.`")),
     (scalars.LabelName, Kind("short name", "small letters, digits and `-`, at most 63 characters")),
     (scalars.ResourceName, Kind("key", "a name, with or without a domain before it: `memory`, `nvidia.com/gpu`")),

@@ -29,7 +29,7 @@ _GO_MODULE: Final = REPOSITORY / "tests/cluster/go/kubernetes"
 KINDS: Final = {
     "api/v1": ("ConfigMap", "PersistentVolumeClaim", "Secret", "Service", "ServiceAccount"),
     "apis/apps/v1": ("Deployment",),
-    "apis/networking.k8s.io/v1": ("NetworkPolicy",),
+    "apis/networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
     "apis/policy/v1": ("PodDisruptionBudget",),
 }
 """What the operator writes of the API server's own kinds, by group and version."""

@@ -149,6 +149,8 @@ def expected(raw: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
     source = raw["model"]["source"]
     if source.startswith(("s3:", "gs:")) and "loadFormat" not in raw["model"]:
         wanted["model.loadFormat"] = "runai_streamer"
+    if value_at(raw, "engine.debug") and value_at(raw, "engine.enableLogRequests") is None:
+        wanted["engine.enableLogRequests"] = True
     if "servedNames" not in raw["model"]:
         wanted["model.servedNames"] = list(parse_spec(raw).served_names)
     return wanted
@@ -204,6 +206,13 @@ def test_several_api_keys_are_given_by_a_file(parser: RealParser, tmp_path: Path
     assert parser.parse(words)["api_key"] == ["first", "second: 2"]
 
 
+def test_the_files_of_a_server_with_https_are_given_and_watched(parser: RealParser) -> None:
+    parsed = parser.parse(words_of({"model": {"source": MODEL}, "engine": {"tls": {"secretName": "a"}}}))
+    folder = "/run/vllm-manager/certificate"
+    assert (parsed["ssl_certfile"], parsed["ssl_keyfile"]) == (f"{folder}/tls.crt", f"{folder}/tls.key")
+    assert parsed["enable_ssl_refresh"] is True
+
+
 def test_arguments_of_the_user_come_last_and_with_their_variables(parser: RealParser) -> None:
     raw = {"model": {"source": MODEL}, "engine": {"extraArgs": ["--max-logprobs", "9", "--root-path=/$(NAME)"]}}
     parsed = parser.parse(words_of(raw))
@@ -248,6 +257,16 @@ def test_the_names_that_we_know_are_whole_ones(parser: RealParser, name: str) ->
 
 ALIASES: Final = {"--device-memory-utilization"}
 """Whole names that are not those under which vLLM keeps the value."""
+
+
+@pytest.mark.parametrize("name", [name for name in refused_arguments(VLLMModelSpec) if name.startswith("--no-")])
+def test_every_switch_whose_opposite_we_refuse_has_one(parser: RealParser, name: str) -> None:
+    assert "unrecognized" not in given_alone(parser, [name])
+
+
+@pytest.mark.parametrize("word", ["--max-logprobs 7", " --max-logprobs=7", "--enforce-eager "])
+def test_vllm_takes_two_words_in_one_for_none_of_its_own(parser: RealParser, word: str) -> None:
+    assert "unrecognized arguments" in given_alone(parser, [word])
 
 
 @pytest.mark.parametrize("name", REMOVED)

@@ -20,6 +20,11 @@ pytestmark = pytest.mark.api_server
 
 LABELS = {"app": "compared"}
 PEER = {"podSelector": {"matchLabels": LABELS}}
+INGRESS_PATH = {
+    "path": "/",
+    "pathType": "Prefix",
+    "backend": {"service": {"name": "a", "port": {"name": "http"}}},
+}
 POD = {
     "containers": [
         {
@@ -127,6 +132,16 @@ DESIRED: dict[str, tuple[str, dict[str, Any]]] = {
             }
         },
     ),
+    "Ingress": (
+        "networking.k8s.io/v1",
+        {
+            "spec": {
+                "ingressClassName": "nginx",
+                "tls": [{"hosts": ["a.example.com"], "secretName": "a"}],
+                "rules": [{"host": "a.example.com", "http": {"paths": [INGRESS_PATH]}}],
+            }
+        },
+    ),
     "PodDisruptionBudget": ("policy/v1", {"spec": {"maxUnavailable": 1, "selector": {"matchLabels": LABELS}}}),
 }
 SHARED = [
@@ -152,6 +167,10 @@ OWNED = [
     ("NetworkPolicy", "add", "/spec/ingress/0/from/-", PEER),
     ("NetworkPolicy", "add", "/spec/ingress/0/ports/0/endPort", 9000),
     ("NetworkPolicy", "add", "/spec/ingress/2/from", [PEER]),
+    ("Ingress", "add", "/spec/tls/-", {"hosts": ["z.example.com"]}),
+    ("Ingress", "add", "/spec/rules/-", {"host": "z.example.com"}),
+    ("Ingress", "replace", "/spec/rules/0/http/paths/0/path", "/z"),
+    ("Ingress", "remove", "/spec/ingressClassName", None),
     ("PodDisruptionBudget", "add", "/spec/selector/matchLabels/z", "z"),
 ]
 

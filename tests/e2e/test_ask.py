@@ -12,7 +12,7 @@ import pytest
 
 from examples import extraction
 from tests.demo import extracted
-from tests.support import images, models
+from tests.support import certificates, images, models
 from vllm_operator.render import amx
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ EXTRACTION = Path(extraction.__file__).read_text(encoding="utf-8")
 PROGRAM = Path(sys.executable).with_name("kubectl-vllm")
 
 
-def run(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+def run(site: Site, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The plug-in, on this machine and not in the cluster's network."""
-    command = [str(PROGRAM), *words, "--namespace", site.name]
-    return subprocess.run(command, env=site.cluster.env, capture_output=True, text=True, check=False, timeout=120)
+    command, environment = [str(PROGRAM), *words, "--namespace", site.name], {**site.cluster.env, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_model_behind_a_key_is_asked_and_checked_through_the_users_kubectl(site: Site, stub: EngineChoice) -> None:
@@ -44,6 +44,25 @@ def test_a_model_behind_a_key_is_asked_and_checked_through_the_users_kubectl(sit
     assert {found["name"]: found["passed"] for found in json.loads(checked.stdout)} == dict.fromkeys(
         ("model", "completion", "streaming", "batch"), True
     )
+
+
+def test_a_model_with_https_waits_for_its_secret_and_is_asked_by_those_who_believe_its_authority(
+    site: Site, stub: EngineChoice, tmp_path: Path
+) -> None:
+    site.apply(models.model("secured", stub, engine={"tls": {"secretName": "secured-tls"}}))
+    missing = 'secret "secured-tls" not found'
+    site.until("the missing Secret", lambda: missing in site.condition("Ready", "secured").get("message", ""))
+    site.apply(certificates.secret_of("secured-tls", f"secured.{site.name}.svc"))
+    site.wait_ready("secured")
+
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(certificates.AUTHORITY.certificate)
+    said = run(site, "chat", "secured", "say something", VLLM_CA_FILE=str(authority))
+    assert (said.returncode, said.stdout, said.stderr) == (0, "secured heard: say something\n", "")
+    assert "refuse the certificate of secured" in run(site, "chat", "secured", "say something").stderr
+
+    program = certificates.asking("and I?")
+    assert site.run_client("by-https", "secured", command=["python3", "-c", program]) == "secured heard: and I?\n"
 
 
 def test_a_model_without_an_engine_and_one_that_is_not_there_are_told_as_such(site: Site, stub: EngineChoice) -> None:

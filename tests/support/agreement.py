@@ -40,6 +40,7 @@ def agreeing(spec: Part) -> Part:
         spec.setdefault("gates", {})["port"] = port % 65535 + 1
     if spec.get("service", {}).get("targetPort") == spec.get("gates", {}).get("port", 8480):
         del spec["service"]["targetPort"]
+    _service(spec)
     for part in _parts(spec):
         _requirement(part)
         _peer(part)
@@ -101,11 +102,20 @@ def _devices(spec: Part) -> None:
     devices = math.prod(parallelism.get(name, 1) for name in ("tensor", "pipeline", "data"))
     if accelerator.get("count"):
         accelerator["count"] = devices if devices <= _MOST_DEVICES else 0
-    if accelerator.get("profile") == "gaudi":
-        spec.setdefault("engine", {}).setdefault("image", "registry.example.com/vllm-gaudi:1")
+    if accelerator.get("profile") in {"gaudi", "neuron", "other"}:
+        spec.setdefault("engine", {}).setdefault("image", "registry.example.com/vllm-special:1")
+    if accelerator.get("profile") == "other" and accelerator.get("count") != 0:
+        accelerator.setdefault("resource", "example.com/npu")
     if accelerator.get("profile") == "cpu":
         accelerator.pop("count", None)
         accelerator.pop("resource", None)
+
+
+def _service(spec: Part) -> None:
+    """What a sidecar speaks needs the port of one."""
+    service, gate = spec.get("service", {}), spec.get("gates", {}).get("port", 8480)
+    if "appProtocol" in service:
+        service.setdefault("targetPort", next(port for port in (8443, 8444) if port != gate))
 
 
 def _pod(spec: Part) -> None:

@@ -74,6 +74,18 @@ def callers(**fields: Any) -> Spec:
     return {"network": {"allowFrom": [fields]}}
 
 
+def labelled(condition: Spec) -> Spec:
+    """A spec with a condition on labels."""
+    return callers(podSelector={"matchExpressions": [{"key": "a", **condition}]})
+
+
+def on_nodes(condition: Spec) -> Spec:
+    """A spec with a condition on nodes."""
+    term = {"matchExpressions": [{"key": "a", **condition}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return {"scheduling": {"affinity": {"nodeAffinity": required}}}
+
+
 def gates(**fields: Any) -> Spec:
     """A spec with fields of the gates."""
     return {"gates": fields}
@@ -89,6 +101,7 @@ def words(*found: str) -> Spec:
     return engine(extraArgs=list(found))
 
 
+FORBIDDEN_SKIP: Final = "spec.engine.extraArgs: --skip-tokenizer-init cannot be used: the gate and clients send texts"
 COUNT: Final = "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0"
 FORBIDDEN: Final = "spec.engine.extraArgs holds an argument"
 
@@ -130,6 +143,98 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         {"accelerator": {"profile": "gaudi"}},
         "spec.engine.image is needed with the profile gaudi",
     ),
+    Constraint(
+        {"accelerator": {"profile": "neuron", "count": 1}, "parallelism": {"tensor": 8}, "engine": {"image": "a:1"}},
+        {"accelerator": {"profile": "neuron"}},
+        "spec.engine.image is needed with the profile neuron",
+    ),
+    Constraint(
+        {"accelerator": {"profile": "other", "resource": "example.com/npu", "count": 3}, "engine": {"image": "a:1"}},
+        {"accelerator": {"profile": "other", "resource": "example.com/npu"}},
+        "spec.engine.image is needed with the profile other",
+    ),
+    Constraint(
+        {"accelerator": {"profile": "other", "count": 0}, "engine": {"image": "a:1"}},
+        {"accelerator": {"profile": "other", "count": 1}, "engine": {"image": "a:1"}},
+        "spec.accelerator.resource is needed with the profile other",
+    ),
+    Constraint(
+        {"accelerator": {"profile": "tpu", "count": 4}, "parallelism": {"tensor": 8}},
+        {"accelerator": {"profile": "xpu", "count": 4}, "parallelism": {"tensor": 8}},
+        COUNT,
+    ),
+    *(
+        Constraint(
+            right,
+            wrong,
+            "spec.service.appProtocol is what a sidecar speaks with clients",
+        )
+        for right, wrong in (
+            ({"service": {"appProtocol": "https", "targetPort": 8443}}, {"service": {"appProtocol": "https"}}),
+            (
+                {"service": {"appProtocol": "https"}, **engine(tls={"secretName": "a"})},
+                {"service": {"appProtocol": "http"}, **engine(tls={"secretName": "a"})},
+            ),
+        )
+    ),
+    Constraint(
+        model(servedNames=["tiny"]), model(servedNames=["tiny", "$(NAME)"]), "spec.model.servedNames must not refer to"
+    ),
+    Constraint(
+        source("s3://$(BUCKET)/tiny", servedNames=["tiny"]),
+        source("s3://$(BUCKET)/tiny"),
+        "spec.model.source refers to a variable",
+    ),
+    Constraint(
+        source("oci://registry.example.com/tiny:1", servedNames=["tiny"]),
+        source("oci://registry.example.com/$(NAME):1", servedNames=["tiny"]),
+        "spec.model.source refers to a variable",
+    ),
+    Constraint(
+        {"lora": {"adapters": [{"name": "sql", "source": "org/sql"}]}},
+        {"lora": {"adapters": [{"name": "$(NAME)", "source": "org/sql"}]}},
+        "the name of an adapter in spec.lora.adapters must not refer to a variable",
+    ),
+    *(
+        Constraint(labelled(right), labelled(wrong), "a condition on labels needs values with In and NotIn")
+        for right, wrong in (
+            ({"operator": "In", "values": ["a"]}, {"operator": "In"}),
+            ({"operator": "NotIn", "values": ["a"]}, {"operator": "NotIn", "values": []}),
+            ({"operator": "Exists"}, {"operator": "Exists", "values": ["a"]}),
+            ({"operator": "DoesNotExist", "values": []}, {"operator": "DoesNotExist", "values": ["a"]}),
+        )
+    ),
+    *(
+        Constraint(on_nodes(right), on_nodes(wrong), "a condition on a node needs values with In and NotIn")
+        for right, wrong in (
+            ({"operator": "In", "values": ["a", "b"]}, {"operator": "In"}),
+            ({"operator": "Exists"}, {"operator": "Exists", "values": ["a"]}),
+            ({"operator": "Gt", "values": ["4"]}, {"operator": "Gt", "values": ["4", "5"]}),
+            ({"operator": "Lt", "values": ["4"]}, {"operator": "Lt"}),
+        )
+    ),
+    Constraint(
+        {"ingress": {"host": "*.example.com"}},
+        {"ingress": {"host": "https://llm.example.com"}},
+        "spec.ingress.host in body should match",
+    ),
+    Constraint(engine(blockSize=4096), engine(blockSize=0), "spec.engine.blockSize in body should be greater than or"),
+    *(
+        Constraint(words(*right), words(wrong), "spec.engine.extraArgs: an item holds two words")
+        for right, wrong in (
+            (("--max-logprobs", "7"), "--max-logprobs 7"),
+            (("--override-generation-config", '{"top_p": 0.5}'), '--override-generation-config {"top_p": 0.5}'),
+            (("--response-role=the assistant",), "--response-role=assistant --max-logprobs"),
+            (("--max-logprobs=7",), " --max-logprobs=7"),
+        )
+    ),
+    Constraint(
+        words("--data-parallel-address", "10.0.0.1"),
+        words("--headless", "--data-parallel-start-rank", "2", "--node_rank=1"),
+        "spec.engine.extraArgs: these arguments are for an engine over several nodes or pods, which is not",
+        FORBIDDEN,
+    ),
+    Constraint(words("--no-skip-tokenizer-init"), words("--skip-tokenizer-init"), FORBIDDEN_SKIP, FORBIDDEN),
     Constraint(
         {"resources": {"limits": {"cpu": 1}}}, {"resources": {"limits": GPU}}, "spec.resources.limits must not name"
     ),
@@ -362,8 +467,13 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("--seed", "spec.engine.extraArgs: --seed has a field of its own: set spec.engine.seed"),
             ("--seed=1", "spec.engine.extraArgs: --seed has a field of its own: set spec.engine.seed"),
             ("--max_model_len", "spec.engine.extraArgs: --max-model-len has a field of its own"),
-            ("--no-enforce-eager", "spec.engine.extraArgs: --enforce-eager has a field of its own"),
-            ("--no_enforce_eager", "spec.engine.extraArgs: --enforce-eager has a field of its own"),
+            (
+                "--no-enforce-eager",
+                "spec.engine.extraArgs: --no-enforce-eager has a field of its own: leave spec.engine.enforceEager out",
+            ),
+            ("--no_enforce_eager", "spec.engine.extraArgs: --no-enforce-eager has a field of its own: leave"),
+            ("--no-enable-lora", "spec.engine.extraArgs: --no-enable-lora is set by the operator: set spec.lora"),
+            ("--ssl-keyfile", "spec.engine.extraArgs: --ssl-keyfile is set by the operator: set spec.engine.tls"),
             ("--speculative-config.method", "spec.engine.extraArgs: --speculative-config has a field of its own"),
             ("-tp", "spec.engine.extraArgs: -tp has a field of its own: set spec.parallelism.tensor"),
             ("-q=awq", "spec.engine.extraArgs: -q has a field of its own: set spec.engine.quantization"),
@@ -374,7 +484,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ),
             (
                 "--no-enable-chunked-prefill",
-                "spec.engine.extraArgs: --enable-chunked-prefill has a field of its own: set",
+                "spec.engine.extraArgs: --no-enable-chunked-prefill has a field of its own: set spec.engine.enableC",
             ),
             ("-cc.mode=3", "spec.engine.extraArgs: -cc has a field of its own: set spec.engine.compilationConfig"),
             ("-asc", "spec.engine.extraArgs: -asc has a field of its own: set spec.engine.apiServerCount"),

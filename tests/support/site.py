@@ -24,7 +24,8 @@ OPERATOR_NAMESPACE = "vllm-system"
 T = TypeVar("T")
 
 CHILDREN = (
-    "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,controllerrevisions"
+    "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,ingresses,poddisruptionbudgets,"
+    "controllerrevisions"
 )
 INSTANCE = "app.kubernetes.io/instance"
 

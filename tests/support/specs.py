@@ -87,6 +87,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "model.loaderExtraConfig": ({"concurrency": 16}, {"enable_multithread_load": True, "num_threads": 8}),
     "engine.attentionBackend": ("FLASH_ATTN", "TRITON_ATTN"),
     "parallelism.all2allBackend": ("deepep_low_latency", "pplx"),
+    "model.chatTemplate.path": ("/data/alpha", "examples/beta-2.jinja"),
     "engine.multimodalLimits": ({"image": 4}, {"image": 0, "video": 2}),
     "engine.extraArgs": (
         ["--max-logprobs", "7"],
@@ -148,6 +149,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
         {"metadata": {"annotations": {"example.com/patched": "yes"}}},
         {"spec": {"containers": [{"name": "vllm", "stdin": True, "env": [{"name": "PATCHED", "value": "1"}]}]}},
     ),
+    "ingress.host": ("llm.example.com", "*.example.com", "alpha"),
     "network.allowFrom[].ipBlock.cidr": ("10.0.0.0/8", "2001:db8::/32"),
     "network.allowFrom[].ipBlock.except": (["10.1.0.0/16"],),
 }

@@ -12,11 +12,13 @@ import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
 from vllm_operator.api import meta
 from vllm_operator.api.names import binding_name, client_name, instance_name
+from vllm_operator.cli import relay
 from vllm_operator.cli.gates import Output
 from vllm_operator.cli.kubectl import Kubectl, KubectlError
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _FAILED: Final = 1
 _KEY: Final = "VLLM_API_KEY"
+_CA_FILE: Final = "VLLM_CA_FILE"
+"""Where the client library, too, looks for the certificates of authorities of one's own."""
 
 Name = Annotated[str, typer.Argument(help="The VLLMModel.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace; kubectl's own by default.")]
@@ -91,13 +95,24 @@ def binding(kubectl: Kubectl, name: str) -> dict[str, str]:
 def forwarded(kubectl: Kubectl, service: str, url: str) -> Iterator[str]:
     """The URL on this machine from which a Service is reached within the block; kubectl takes a port that is free.
 
+    Where the Service speaks https, the URL is still one of http, and what is wrong with the certificate is told.
+
     Raises:
         KubectlError: kubectl forwards nothing: no engine is ready, or it may not.
     """
-    port = url.rpartition(":")[2].partition("/")[0]
-    with kubectl.running("port-forward", f"service/{service}", f":{port}") as process:
+    parts = urlsplit(url)
+    with kubectl.running("port-forward", f"service/{service}", f":{parts.port}") as process:
         line = process.stdout.readline() if process.stdout else ""
         local = line.rpartition(" -> ")[0].rpartition(":")[2]
         if not local.isdecimal():
             raise KubectlError(f"no engine of {service} can be reached: {kubectl.words_of(process) or line}")
-        yield f"http://127.0.0.1:{local}/v1"
+        if parts.scheme != "https":
+            yield f"http://127.0.0.1:{local}/v1"
+            return
+        fault = relay.certificate_fault(int(local), parts.hostname or "", os.environ.get(_CA_FILE, ""))
+        if fault:
+            typer.echo(
+                f"note: clients that do not know better refuse the certificate of {parts.hostname}: {fault}", err=True
+            )
+        with relay.plain(int(local)) as port:
+            yield f"http://127.0.0.1:{port}/v1"

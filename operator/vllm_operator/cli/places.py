@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.render import amx, files
+from vllm_operator.render import amx, files, tls
 from vllm_operator.render.manager import PROGRAM_FOLDER, STATE_FOLDER
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def places(engine: Engine) -> Iterator[Place]:
             yield inline_template(place)
         elif place.volume["name"] == amx.VOLUME:
             yield Place(f"{amx.FOLDER}/{amx.FILE}", place.mount, {"name": "", STARTUP: {}})
+        elif place.volume["name"] == tls.VOLUME:
+            yield Place(tls.COPIES, place.mount, place.volume)  # without a manager, nobody makes the copies
         elif place.volume["name"] not in _OWN_STORAGE:
             yield place
 

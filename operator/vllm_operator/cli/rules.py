@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from vllm_operator.cli.schema import Schema
 
-_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {"replace": stdlib.replace, "split": stdlib.split}
+_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "join": lambda words, between: between.join(words),
+    "replace": stdlib.replace,
+    "split": stdlib.split,
+}
 """What Kubernetes has beside the language itself, as far as our rules use it."""
 
 _BEFORE: Final = "oldSelf"

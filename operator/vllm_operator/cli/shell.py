@@ -48,6 +48,8 @@ def _notes(engine: Engine, shell_names: Mapping[Outside, str]) -> Iterator[str]:
     homely = [name for name, text in engine.variables.items() if _is_below_home(text)]
     if homely:
         yield f"Left to this machine, since a pod has a home of its own: {', '.join(homely)}."
+    if model.spec.pod.patch:
+        yield "Of spec.pod.patch only what it says of the engine's args and env is here."
     silent = set_fields(model, (*ONLY_IN_A_CONTAINER, *ONLY_IN_A_CLUSTER))
     if silent:
         yield f"Without meaning for a single command: {', '.join(silent)}."

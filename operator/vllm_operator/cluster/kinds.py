@@ -39,6 +39,7 @@ SECRET: Final = Kind("v1", "Secret", "secrets")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
 PERSISTENT_VOLUME_CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS: Final = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
 POD_DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 CONTROLLER_REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 POD: Final = Kind("v1", "Pod", "pods")
@@ -59,6 +60,7 @@ CHILDREN: Final = (
     SERVICE_ACCOUNT,
     PERSISTENT_VOLUME_CLAIM,
     NETWORK_POLICY,
+    INGRESS,
     POD_DISRUPTION_BUDGET,
     CONTROLLER_REVISION,
 )

@@ -31,8 +31,9 @@ words of the container runtime, and so has one that the kernel ended."""
 _KILLED: Final = 137
 """Exit code of a manager that was killed, with the end of the log for its message; else it has left its sentence."""
 
-_NOT_STARTED: Final = frozenset({2, 73, 98, 126, 127})
-"""Exit codes of a manager that could not start its engine: no command line, no key, port taken, no program."""
+_NOT_STARTED: Final = frozenset({2, 66, 73, 98, 126, 127})
+"""Exit codes of a manager that could not start its engine: no command line, no certificate, no key, port taken, no
+program."""
 
 _ERROR: Final = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception|Exit|Interrupt)\b: ")
 """A line of a log that names an exception with its message: the last one is what the process died of."""

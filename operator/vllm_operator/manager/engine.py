@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .evidence import RankLook
     from .settings import Settings
+    from .tls import Tls
 
 __all__ = ["Engine", "EngineError", "Sample", "outcome_of"]
 
@@ -104,7 +105,7 @@ class Engine:
         self._settings = settings
         self._environment = environment
         self._key = environment.get(KEY_VARIABLE) or ""
-        self._places = Places(settings.engine_port)
+        self._places = Places(settings.engine_port, _tls() if settings.certificate else None)
         self._connection = Connection(self._places)
         self._metrics_path = FEW_METRICS
         self._progress: dict[str, tuple[float, float]] = {}
@@ -446,6 +447,12 @@ class Engine:
     def _redacted(self, text: str) -> str:
         """The text without the key: an answer may repeat what it was sent."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def _tls() -> Tls:
+    from .tls import Tls  # noqa: PLC0415 # only managers of servers with TLS need its memory
+
+    return Tls()
 
 
 def _verdict(error: EngineError | None) -> str | None:

@@ -74,6 +74,7 @@ class Connection:
 
     def __init__(self, places: Places) -> None:
         self._places = places
+        self._tls = places.tls
         self._socket: socket.socket | None = None
         self._own_port = 0
 
@@ -110,8 +111,8 @@ class Connection:
         except socket.timeout:  # noqa: UP041 # only since 3.10 the same as TimeoutError
             raise self._failure("Silent", f"{path} does not answer within {shown(deadline - began)}") from None
         except OSError as error:
-            cause = "Unasked" if error.errno in OUR_OWN_TROUBLE else "Failing"
-            raise self._failure(cause, f"{path}: {error.strerror or error}") from None
+            ours = error.errno in OUR_OWN_TROUBLE and not self._is_of_tls(error)
+            raise self._failure("Unasked" if ours else "Failing", f"{path}: {error.strerror or error}") from None
 
     def open(self, deadline: float) -> socket.socket:
         """Connect anew.
@@ -146,9 +147,14 @@ class Connection:
         self._socket.setblocking(False)  # noqa: FBT003 # the socket's own signature
         try:
             self._socket.recv(1)
+        except (BlockingIOError, InterruptedError):
+            return False
         except OSError as error:
-            return not isinstance(error, (BlockingIOError, InterruptedError))
+            return not (self._tls and isinstance(error, self._tls.QUIET))
         return True
+
+    def _is_of_tls(self, error: OSError) -> bool:
+        return self._tls is not None and isinstance(error, self._tls.ERROR)
 
     def _exchange(self, path: str, request: bytes, deadline: float) -> Answer:
         assert self._socket is not None  # noqa: S101 # for the type checker
@@ -157,8 +163,9 @@ class Connection:
         try:
             self._socket.sendall(request)
             answer, kept = reader.answer()
-        except (ConnectionResetError, BrokenPipeError):
-            if reader.began:
+        except OSError as error:
+            closed = (ConnectionResetError, BrokenPipeError, *(self._tls.CLOSED if self._tls else ()))
+            if reader.began or not isinstance(error, closed):
                 raise
             raise ClosedError from None
         except EngineError:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from .tls import Tls
+
 TABLES = ((socket.AF_INET, "/proc/self/net/tcp"), (socket.AF_INET6, "/proc/self/net/tcp6"))
 ROUTES, ADDRESSES6 = "/proc/self/net/route", "/proc/self/net/if_inet6"
 ESTABLISHED, LISTENS = "01", "0A"
@@ -73,8 +75,15 @@ def rows(port: int) -> Iterator[Row]:
 class Places:
     """The addresses at which the server is asked: where its clients ask, as far as that is this side of the network."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: Tls | None = None) -> None:
+        """Places of a server that may not be there yet.
+
+        Args:
+            port: On which it listens.
+            tls: How it speaks TLS; None: it speaks plain HTTP.
+        """
         self.port = port
+        self.tls = tls
         self.own_ports: set[int] = set()
         """Local ports of our own connections, which are not counted."""
         self._address: str | None = None
@@ -90,6 +99,7 @@ class Places:
 
         Raises:
             ConnectionRefusedError: nothing listens.
+            EngineError: Failing: what listens there does not speak TLS, where the server does.
             OSError: no connection, or none in time (socket.timeout).
         """
         for address in self._candidates():
@@ -103,7 +113,7 @@ class Places:
                 raise
             if connection is not None:
                 self._address = address
-                return connection
+                return self.tls.over(connection, self.port) if self.tls else connection
         raise ConnectionRefusedError
 
     def _candidates(self) -> Iterator[str]:

@@ -28,7 +28,7 @@ import traceback
 from . import update
 
 # isort: split
-from . import matching, status
+from . import certificate, matching, status
 from .answers import Answers, answer
 from .engine import Engine, Sample
 from .evidence import ANSWERS, ProcessesLook, RankLook
@@ -66,6 +66,8 @@ STACK_BYTES = 8_388_608
 enough ends the process (seen with 256 KB on Python 3.9, with 1 MB on 3.13), where Python means to raise
 RecursionError."""
 LEAVE_SIGNAL = signal.SIGUSR1
+RENEWAL_SECONDS = 10.0
+"""How often the server's certificate is looked at: kubelet takes a minute to bring a renewed one."""
 
 
 def table_in(folder: str) -> tuple[matching.Table, str]:
@@ -151,6 +153,8 @@ class Judge:
         self._update = update.Update(
             words, wait=update.stagger(pod.name) if wait is None else float(wait), now=time.monotonic()
         )
+        self._certificate = certificate.Copies(settings.certificate, environment) if settings.certificate else None
+        self._renewal_due = 0.0
         self._answering: threading.Thread | None = None
         if environment.get("GATE_LEAVING") == "1":
             self._watch.leave()
@@ -168,6 +172,7 @@ class Judge:
             end = self._watch.look()
             if end is not None:
                 self._reports.write({"end": end})
+            self._renew_certificate(time.monotonic())
             due = max(due + PERIOD_SECONDS, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
         return self._give_way()
@@ -182,6 +187,18 @@ class Judge:
         self._watch.tell("update", self._update.trouble)
         self._watch.tell("answers", self._answers.trouble)
         return wanted
+
+    def _renew_certificate(self, now: float) -> None:
+        """Hand a renewed certificate on to the server."""
+        if self._certificate is None or now < self._renewal_due:
+            return
+        self._renewal_due = now + RENEWAL_SECONDS
+        trouble = ""
+        try:
+            self._certificate.renew()
+        except certificate.CertificateError as error:
+            trouble = str(error)
+        self._watch.tell("certificate", trouble)
 
     def _give_way(self) -> int:
         self._answers.stop()

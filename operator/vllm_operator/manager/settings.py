@@ -52,6 +52,8 @@ class Settings:
     """Name and path of each LoRA adapter that is to be served beside the model; an empty path: not known."""
     service: str = ""
     """DNS name of the headless Service with the model's ready engines; empty: this engine is the only one."""
+    certificate: str = ""
+    """Folder with the certificate with which the server speaks https; empty: it speaks http."""
     canary_interval: float | None = CANARY_INTERVAL_SECONDS
     stall_window: float = STALL_WINDOW_SECONDS
     longest_stall_window: float = LONGEST_STALL_WINDOW_SECONDS
@@ -68,7 +70,7 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         --gate-port NUMBER --engine-port NUMBER --model NAME [--canary KIND] [--command JSON-LIST]
         [--adapters JSON-OBJECT] [--service DNS-NAME] [--canary-interval SECONDS|never] [--stall-window SECONDS]
         [--longest-stall-window SECONDS] [--restart-window SECONDS|never] [--startup-budget SECONDS]
-        [--leave SECONDS] [--keys VARIABLE,VARIABLE]
+        [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
 
     Raises:
         KeyError: the port is missing.
@@ -84,6 +86,7 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         command=tuple(json.loads(given.get("command", "[]"))),
         adapters=tuple((str(name), str(path)) for name, path in adapters.items()),
         service=given.get("service", ""),
+        certificate=given.get("certificate", ""),
         canary_interval=_seconds(given, "canary-interval", CANARY_INTERVAL_SECONDS),
         stall_window=float(given.get("stall-window", STALL_WINDOW_SECONDS)),
         longest_stall_window=float(given.get("longest-stall-window", LONGEST_STALL_WINDOW_SECONDS)),

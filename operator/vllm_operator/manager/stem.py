@@ -1,6 +1,7 @@
 """Process 1 of an engine's container: starts the engine, relays its output, and keeps the judge alive.
 
-    stem.py --gate-port NUMBER [--leave SECONDS] [--keys VARIABLE,VARIABLE] [the judge's options] -- COMMAND...
+    stem.py --gate-port NUMBER [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
+            [the judge's options] -- COMMAND...
 
 It judges nothing. The engine's life is its own life: it ends as the engine does, but with exit code 0 only if somebody
 had asked for the end. What it imports it imports at its start, so that files which change under a running pod do not
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 if TYPE_CHECKING or __package__:
-    from . import cgroup, fallback, keeper, keys, relay
+    from . import certificate, cgroup, fallback, keeper, keys, relay
 else:  # it is run as a file: its folder is where it imports from
+    import certificate
     import cgroup
     import fallback
     import keeper
@@ -51,8 +53,9 @@ LONGEST_WAIT_SECONDS, LONGEST_TURN_SECONDS = 5.0, 7.0
 """A turn of the loop that took longer than the second one proves that this process itself did not run: a suspended
 machine, a frozen container."""
 
-USAGE, PORT_TAKEN, NO_KEYS, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 73, 126, 127
-"""Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, and the last two as a shell has them."""
+USAGE, PORT_TAKEN, NO_KEYS, NO_CERTIFICATE, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 73, 66, 126, 127
+"""Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, EX_NOINPUT, and the last two as a shell has
+them."""
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
 HANDED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT)
@@ -122,6 +125,7 @@ class Stem:
         self._leave = seconds(given, "--leave", LEAVE_SECONDS)
         self._listener = listening(given)
         engine += key_arguments(given, environment)
+        copy_certificate(given, environment)
         self._began = utc()
         self._kills_before = cgroup.oom_kills()
         self._log = relay.Log()
@@ -394,6 +398,20 @@ def key_arguments(given: Mapping[str, str], environment: Mapping[str, str]) -> l
         return keys.arguments(given["--keys"].split(","), environment, keys.FOLDERS)
     except keys.NoKeysError as error:
         raise CannotStartError(NO_KEYS, str(error)) from error
+
+
+def copy_certificate(given: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    """Make the files with which the server speaks https, where it does.
+
+    Raises:
+        CannotStartError: no server could use them. The engine would find out once it had loaded its model.
+    """
+    if not given.get("--certificate"):
+        return
+    try:
+        certificate.Copies(given["--certificate"], environment).make()
+    except certificate.CertificateError as error:
+        raise CannotStartError(NO_CERTIFICATE, str(error)) from error
 
 
 def listening(given: Mapping[str, str]) -> socket.socket:

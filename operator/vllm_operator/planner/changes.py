@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WAVES: Final = {
     "Deployment": Wave.ENGINES,
+    "Ingress": Wave.REST,
     "NetworkPolicy": Wave.REST,
     "PodDisruptionBudget": Wave.REST,
     "PodMonitor": Wave.REST,

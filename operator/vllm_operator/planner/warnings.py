@@ -162,6 +162,33 @@ def open_to_all(subject: Subject) -> str | None:
     )
 
 
+def open_by_ingress(subject: Subject) -> str | None:
+    """An Ingress without a key: a NetworkPolicy sees the controller alone, and not who is behind it."""
+    spec = subject.model.spec
+    if spec.ingress is None or spec.auth:
+        return None
+    return (
+        f"spec.ingress without spec.auth: everybody who reaches {spec.ingress.host} may use the engines, unless the "
+        "Ingress controller asks who calls"
+    )
+
+
+_RERANKER: Final = re.compile(r"rerank|cross-?encoder", re.IGNORECASE)
+
+
+def reranker_unnamed(subject: Subject) -> str | None:
+    """A reranker by its name, of which the spec does not say whether it scores or writes text."""
+    model = subject.model.spec.model
+    if model.runner in {"generate", "pooling"} or model.convert in {"embed", "classify"}:
+        return None
+    if not _RERANKER.search(model.source):
+        return None
+    return (
+        "spec.model.source sounds like a reranker, and spec.model.runner does not say what it does, so that the "
+        "catalogue takes it for one that writes text: set it to pooling, or to generate where that is right"
+    )
+
+
 def prometheus_shut_out(subject: Subject) -> str | None:
     """Metrics that are asked for and cannot be read through the NetworkPolicy."""
     spec = subject.model.spec
@@ -365,6 +392,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     outside_shut_out,
     policy_without_effect,
     open_to_all,
+    open_by_ingress,
     secrets_on_the_command_line,
     secrets_in_the_clear,
     open_switches,
@@ -380,5 +408,6 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     cache_of_the_node,
     prometheus_shut_out,
     no_pod_monitor,
+    reranker_unnamed,
 )
 """In the order in which they are told: the status holds the first few."""

@@ -10,6 +10,7 @@ from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
+from vllm_operator.render.ingress import ingress
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
 from vllm_operator.render.release import child_of
 from vllm_operator.render.service import headless_service, service
@@ -72,6 +73,7 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         *claim(model, context),
         service(model),
         headless_service(model),
+        *ingress(model),
         *network_policy(model, context),
         *disruption_budget(model),
         deployment(model, context),

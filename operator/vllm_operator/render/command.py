@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.base import Model
 from vllm_operator.api.spec.flag import flag_of
 from vllm_operator.api.spec.sources import Origin, parse_source
-from vllm_operator.render import files
+from vllm_operator.render import files, tls
 from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def arguments(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
         words += _words(flag, value)
     if spec.lora:
         words.append("--enable-lora")
+    words += tls.arguments(spec)
     quiet = dict.fromkeys(
         [*(unlogged if _may_be_told(spec) else ()), *(spec.engine.disable_access_log_for_endpoints or ())]
     )
@@ -71,6 +72,8 @@ def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]
     yield "--load-format", model.load_format or (STREAMING_LOAD_FORMAT if in_bucket else None)
     yield "--tokenizer", sources.locate(model.tokenizer) if model.tokenizer else None
     yield "--chat-template", files.template_path(model.chat_template)
+    asked = spec.engine.enable_log_requests
+    yield "--enable-log-requests", spec.engine.debug if asked is None else asked
     draft = spec.engine.speculative_decoding
     yield "--speculative-config", draft and _draft(draft.model_dump(exclude_none=True), sources)
     adapters = (spec.lora and spec.lora.adapters) or []

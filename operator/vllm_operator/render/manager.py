@@ -21,7 +21,7 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
 from vllm_operator.manager.settings import NEVER, POLLED_PATHS
-from vllm_operator.render import amx
+from vllm_operator.render import amx, tls
 from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
 from vllm_operator.render.service import engines_host
@@ -144,6 +144,7 @@ def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:
         {"name": VOLUME, "configMap": {"name": names.MANAGER_CONFIG_MAP}},
         {"name": STATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
         *amx.volumes(spec),
+        *tls.volumes(spec),
     ]
 
 
@@ -156,6 +157,7 @@ def mounts(spec: VLLMModelSpec) -> list[dict[str, Any]]:
         {"name": VOLUME, "mountPath": PROGRAM_FOLDER, "readOnly": True},
         {"name": STATE_VOLUME, "mountPath": STATE_FOLDER},
         *amx.mounts(spec),
+        *tls.mounts(spec),
     ]
 
 
@@ -202,6 +204,7 @@ def _options(model: VLLMModel) -> Iterator[str]:
     keys = key_variables(spec)
     if len(keys) > 1:  # a single key is read from the environment
         yield from ("--keys", ",".join(keys))
+    yield from tls.options(spec)
 
 
 def _windows(gates: Gates) -> Iterator[str]:

@@ -80,9 +80,14 @@ def pod_monitor(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any
     if monitoring is None or not context.pod_monitors:
         return ()
     collected = {"path": "/metrics", "interval": f"{monitoring.interval_seconds}s"}
+    # Prometheus asks each pod by its address, which no certificate names
+    secure = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}} if model.spec.engine.tls else {}
     spec = {
         "selector": {"matchLabels": names.selector_labels(model.instance)},
-        "podMetricsEndpoints": [{"port": port, **collected} for port in (PORT_NAME, manager.PORT_NAME)],
+        "podMetricsEndpoints": [
+            {"port": PORT_NAME, **collected, **secure},
+            {"port": manager.PORT_NAME, **collected},
+        ],
     }
     return (_policy(model, "monitoring.coreos.com/v1", "PodMonitor", spec, labels=monitoring.labels),)
 

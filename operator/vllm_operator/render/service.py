@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.render.objects import child
+from vllm_operator.render.tls import scheme
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
@@ -16,7 +17,7 @@ PORT_NAME: Final = "http"
 def service(model: VLLMModel) -> dict[str, Any]:
     """The Service that clients call: only engines that pass their gate are behind it."""
     wanted = model.spec.service
-    port = {"name": PORT_NAME, "port": wanted.port, "protocol": "TCP", "targetPort": wanted.target_port or PORT_NAME}
+    port = _port(model, wanted.port)
     return _service(model, model.instance, {"type": wanted.type, "ports": [port]}, annotations=wanted.annotations)
 
 
@@ -25,8 +26,7 @@ def headless_service(model: VLLMModel) -> dict[str, Any]:
 
     Its port is that of the pods, since clients that resolve it talk to the pods themselves.
     """
-    target = model.spec.service.target_port or PORT_NAME
-    port = {"name": PORT_NAME, "port": _pod_port(model), "protocol": "TCP", "targetPort": target}
+    port = _port(model, _pod_port(model))
     spec = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": False, "ports": [port]}
     return _service(model, names.engines_name(model.instance), spec)
 
@@ -38,7 +38,7 @@ def host(model: VLLMModel) -> str:
 
 def url(model: VLLMModel) -> str:
     """Base URL of the OpenAI-compatible API."""
-    return f"http://{host(model)}:{model.spec.service.port}/v1"
+    return f"{scheme(model.spec)}://{host(model)}:{model.spec.service.port}/v1"
 
 
 def engines_host(model: VLLMModel) -> str:
@@ -49,6 +49,14 @@ def engines_host(model: VLLMModel) -> str:
 def discovery(model: VLLMModel) -> str:
     """Name and port under which a client finds the single engines."""
     return f"{engines_host(model)}:{_pod_port(model)}"
+
+
+def _port(model: VLLMModel, number: int) -> dict[str, Any]:
+    """A port of a Service. It is always called `http`, by which clients look it up; appProtocol says what it speaks."""
+    spoken = scheme(model.spec)
+    told = {"appProtocol": spoken} if spoken != "http" or model.spec.service.app_protocol else {}
+    target = model.spec.service.target_port or PORT_NAME
+    return {"name": PORT_NAME, "port": number, "protocol": "TCP", "targetPort": target, **told}
 
 
 def _pod_port(model: VLLMModel) -> int:

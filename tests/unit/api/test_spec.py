@@ -90,7 +90,7 @@ WITHIN_AND_OUTSIDE: list[tuple[str, str, list[Any], list[Any]]] = [
     ("engine", "maxNumBatchedTokens", [1, 16777216], [0, 16777217]),
     ("engine", "gpuMemoryUtilization", [0.001, 1, 1.0], [0, -0.1, 1.001, "high"]),
     ("engine", "cpuOffloadGB", [0, 0.5, 65536], [-1, 65537]),
-    ("engine", "blockSize", [1, 1024], [0, 1025]),
+    ("engine", "blockSize", [1, 1024, 4096], [0, -1]),
     ("engine", "image", ["a:1", "registry.example.com/vllm@sha256:0"], ["", "a b"]),
     ("engine", "extraArgs", [[], ["--max-logprobs", "b"], ["x"] * 128], [["x"] * 129, [""], ["x" * 4097], "--a"]),
     ("engine", "env", [[], [{"name": "A"}], [{"name": "A_1.b-c", "value": ""}]], [[{"name": "1A"}], [{"value": "x"}]]),
@@ -142,7 +142,15 @@ def test_quantities_are_kept_as_the_api_server_writes_them(written: str | int, k
 
 
 @pytest.mark.parametrize(
-    ("profile", "resource"), [("amd", "amd.com/gpu"), ("gaudi", "habana.ai/gaudi"), ("tpu", "google.com/tpu")]
+    ("profile", "resource"),
+    [
+        ("amd", "amd.com/gpu"),
+        ("gaudi", "habana.ai/gaudi"),
+        ("tpu", "google.com/tpu"),
+        ("xpu", "gpu.intel.com/xe"),
+        ("ascend", "huawei.com/Ascend910"),
+        ("neuron", "aws.amazon.com/neuroncore"),
+    ],
 )
 def test_a_profile_names_its_resource_unless_the_user_does(profile: str, resource: str) -> None:
     assert model(accelerator={"profile": profile}).spec.device_resource == resource

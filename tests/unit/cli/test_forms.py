@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.resources import model
-from tests.support.specs import specs
+from tests.support.specs import edits, leaf_paths, specs
 from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.engine import Outside, engine_of
@@ -253,3 +253,32 @@ def test_a_key_does_not_stand_on_the_command_line_of_env_either() -> None:
     one = engine_of(model(auth={"generate": True}, engine={"env": [{"name": "a.b", "value": "x"}]}))
     lines = script([one]).splitlines()
     assert next(n for n, line in enumerate(lines) if line.startswith("VLLM_API_KEY=")) < lines.index("env \\")
+
+
+SAID_OTHERWISE = {
+    "model.source": "stands in every command",
+    "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",
+    "model.chatTemplate.configMapKeyRef.key": "the ConfigMap is named whose file is to be put there",
+    "pod.volumes[].name": "the folder where it is mounted is named, and what it holds",
+    "pod.volumeMounts[].name": "the folder is named, and what the volume holds",
+    "pod.volumeMounts[].readOnly": "a command does not write where a pod could not",
+}
+"""Fields whose parts are named, and that change nothing more."""
+
+REFERENCES = ("valueFrom", "envFrom")
+"""Of a variable, the Secret or ConfigMap is named, and not how a pod reads it."""
+
+
+def is_named(path: str, printed: str) -> bool:
+    """Whether a field, or a part around it, stands among what has no meaning for a command."""
+    silent = next((line for line in printed.splitlines() if line.startswith("# Without meaning")), "")
+    named = silent.rstrip(".").rpartition(": ")[2].split(", ")
+    steps = path.replace("[]", "").split(".")
+    return any(f"spec.{'.'.join(steps[:number])}" in named for number in range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("path", [path for path in leaf_paths() if not any(one in path for one in REFERENCES)])
+def test_a_command_line_follows_each_field_or_names_it_as_without_meaning(path: str) -> None:
+    printed = [[script([engine_of(model(**spec))]) for spec in pair] for pair in edits(path)]
+    followed = any(before != after for before, after in printed)
+    assert followed or any(is_named(path, after) for _, after in printed) or path in SAID_OTHERWISE

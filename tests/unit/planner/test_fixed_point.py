@@ -49,6 +49,7 @@ parts: dict[str, st.SearchStrategy[Any]] = {
         ]
     ),
     "network": st.sampled_from([{"allowFrom": []}, {"allowFrom": [{"podSelector": {"matchLabels": {"app": "a"}}}]}]),
+    "ingress": st.sampled_from([{"host": "a.example.com"}, {"host": "b.example.com", "tls": {}}]),
     "disruption": st.sampled_from([{"minAvailable": 1}, {"maxUnavailable": "50%"}]),
     "monitoring": st.sampled_from([{}, {"labels": {"release": "prometheus"}}]),
     "auth": st.just({"generate": True}),
@@ -87,6 +88,7 @@ BY_HAND: dict[str, tuple[tuple[str, ...], Any]] = {
     "PersistentVolumeClaim": (("spec", "accessModes"), ["ReadWriteMany"]),
     "Service": (("spec", "selector"), {"changed": "by hand"}),
     "NetworkPolicy": (("spec", "ingress"), [{}]),
+    "Ingress": (("spec", "rules"), [{"host": "changed.example.com"}]),
     "PodDisruptionBudget": (("spec", "selector"), {"matchLabels": {"changed": "by hand"}}),
     "Deployment": (("spec", "revisionHistoryLimit"), 99),
     "PodMonitor": (("spec", "podMetricsEndpoints"), []),

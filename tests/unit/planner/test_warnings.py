@@ -83,6 +83,23 @@ CASES = [
         ("NodePort", "spec.auth"),
     ),
     Case(
+        "open_by_ingress",
+        {"ingress": {"host": "llm.example.com"}, "network": {"allowFrom": INSIDE}},
+        {"ingress": {"host": "llm.example.com"}, "auth": {"generate": True}},
+        ("spec.ingress", "llm.example.com", "spec.auth"),
+    ),
+    *(
+        Case("reranker_unnamed", {"model": told}, {"model": silent}, ("spec.model.runner", "pooling"))
+        for told, silent in (
+            ({"source": "BAAI/bge-reranker-v2-m3"}, {"source": "BAAI/bge-reranker-v2-m3", "runner": "pooling"}),
+            ({"source": "pvc://models/Qwen3-Reranker-4B", "runner": "auto"}, {"source": "BAAI/bge-m3"}),
+            (
+                {"source": "cross-encoder/ms-marco-MiniLM-L-6-v2"},
+                {"source": "cross-encoder/ms-marco-MiniLM-L-6-v2", "convert": "classify"},
+            ),
+        )
+    ),
+    Case(
         "prometheus_shut_out",
         {"monitoring": {}, "network": {"allowFrom": INSIDE}},
         {"monitoring": {}, "network": {"allowFrom": [{"namespaceSelector": LABELS}]}},

@@ -29,6 +29,14 @@ def test_home_and_caches_are_writable_and_usage_is_not_reported() -> None:
     assert found == {"HOME": HOME, "TRITON_CACHE_DIR": f"{HOME}/.cache/triton", "VLLM_NO_USAGE_STATS": "1"}
 
 
+def test_requests_are_logged_at_any_level_and_not_where_that_is_said() -> None:
+    logged = model(engine={"enableLogRequests": True}).spec
+    silent = model(engine={"debug": True, "enableLogRequests": False}).spec
+    assert "--enable-log-requests" in arguments(logged)
+    assert "VLLM_LOGGING_LEVEL" not in variables(engine={"enableLogRequests": True})
+    assert "--enable-log-requests" not in arguments(silent)
+
+
 def test_debug_means_the_variable_that_vllm_reads_and_a_line_for_each_request() -> None:
     assert variables(engine={"debug": True})["VLLM_LOGGING_LEVEL"] == "DEBUG"
     assert "VLLM_DEBUG" not in variables(engine={"debug": True})

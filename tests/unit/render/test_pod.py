@@ -107,10 +107,28 @@ def test_labels_and_annotations_of_the_user_reach_the_pods_and_select_nothing() 
 
 
 @pytest.mark.parametrize(
-    ("profile", "resource"), [("nvidia", "nvidia.com/gpu"), ("amd", "amd.com/gpu"), ("tpu", "google.com/tpu")]
+    ("profile", "resource"),
+    [
+        ("nvidia", "nvidia.com/gpu"),
+        ("amd", "amd.com/gpu"),
+        ("tpu", "google.com/tpu"),
+        ("xpu", "gpu.intel.com/xe"),
+        ("ascend", "huawei.com/Ascend910"),
+    ],
 )
 def test_a_profile_brings_its_image_and_its_resource(profile: str, resource: str) -> None:
     (container,) = pod(accelerator={"profile": profile})["containers"]
     assert container["resources"] == {"limits": {resource: "1"}}
     assert container["image"] != pod(accelerator={"profile": "cpu"})["containers"][0]["image"]
     assert pod(accelerator={"profile": profile}, engine={"image": "mine:1"})["containers"][0]["image"] == "mine:1"
+
+
+def test_devices_that_are_counted_otherwise_have_the_number_that_the_user_gives() -> None:
+    (container,) = pod(accelerator={"profile": "tpu", "count": 4}, parallelism={"tensor": 8})["containers"]
+    assert container["resources"] == {"limits": {"google.com/tpu": "4"}}
+
+
+def test_devices_without_a_profile_are_named_by_the_user() -> None:
+    wanted = {"profile": "other", "resource": "example.com/npu", "count": 2}
+    (container,) = pod(accelerator=wanted, engine={"image": "npu:1"}, parallelism={"tensor": 8})["containers"]
+    assert container["resources"] == {"limits": {"example.com/npu": "2"}}

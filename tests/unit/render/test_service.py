@@ -55,3 +55,19 @@ def test_the_binding_is_what_echo_roots_reads() -> None:
         "VLLM_DISCOVERY": "qwen-engines.team.svc:8000",
         "VLLM_MODEL_NAME": "chat",
     }
+
+
+def test_https_of_the_server_reaches_every_client_and_the_port_keeps_its_name() -> None:
+    secure = model(engine={"tls": {"secretName": "qwen-tls"}})
+    assert binding(secure)["data"]["VLLM_BASE_URL"] == url(secure) == "https://qwen.team.svc:8000/v1"
+    for made in (service(secure), headless_service(secure)):
+        (port,) = made["spec"]["ports"]
+        assert (port["name"], port["appProtocol"]) == ("http", "https"), "DNS has its SRV record by this name"
+
+
+def test_what_a_sidecar_speaks_goes_before_what_the_server_speaks() -> None:
+    ended = model(service={"targetPort": 8443, "appProtocol": "https"})
+    inner = model(service={"targetPort": 8080, "appProtocol": "http"}, engine={"tls": {"secretName": "qwen-tls"}})
+    assert (url(ended), url(inner)) == ("https://qwen.team.svc:8000/v1", "http://qwen.team.svc:8000/v1")
+    assert service(inner)["spec"]["ports"][0]["appProtocol"] == "http"
+    assert "appProtocol" not in service(model())["spec"]["ports"][0]

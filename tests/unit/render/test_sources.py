@@ -85,6 +85,13 @@ def test_what_needs_no_volume_gets_none() -> None:
         ("registry.example.com:5000/vllm:1", "IfNotPresent"),
         ("vllm@sha256:00", "IfNotPresent"),
         ("vllm:latest@sha256:00", "IfNotPresent"),
+        ("vllm/vllm-openai:nightly", "Always"),
+        ("vllm/vllm-openai:nightly-aarch64", "Always"),
+        ("vllm/vllm-openai:cu130-nightly", "Always"),
+        ("vllm/vllm-openai:latest-x86_64", "Always"),
+        ("vllm/vllm-openai:nightly-8c0fb9e2b2a1f4f3e5d6c7b8a9081726354453ab", "IfNotPresent"),
+        ("vllm/vllm-openai:nightly-20260131", "IfNotPresent"),
+        ("vllm/vllm-openai:v0.32.0-latestcuda", "IfNotPresent"),
     ],
 )
 def test_an_image_that_can_move_is_asked_for_at_every_start(image: str, policy: str) -> None:

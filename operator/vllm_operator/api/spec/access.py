@@ -1,4 +1,4 @@
-"""`spec.service`, `spec.auth` and `spec.network`: how clients reach the engines, and which may."""
+"""`spec.service`, `spec.ingress`, `spec.auth` and `spec.network`: how clients reach the engines, and which may."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.core import NetworkPolicyPeer, SecretKey
-from vllm_operator.api.spec.scalars import ATOMIC, Annotations
+from vllm_operator.api.spec.scalars import ATOMIC, Annotations, HostName, ObjectName
 
 DEFAULT_SERVICE_PORT: Final = 8000
 
@@ -31,6 +31,37 @@ class Service(Model):
         description="Port of the pods that both Services lead to, where a sidecar takes the requests and hands them on "
         "to the engine. Default: engine.port.",
     )
+    app_protocol: Literal["http", "https"] | None = Field(
+        default=None,
+        description="What such a sidecar speaks with clients, whom the binding gives a URL of this kind. Default: what "
+        "the server itself speaks, https with engine.tls.",
+    )
+
+
+class IngressTls(Model):
+    """The certificate with which the Ingress speaks https."""
+
+    secret_name: ObjectName | None = Field(
+        default=None, description="Secret with it. Default: the certificate that the Ingress controller has by itself."
+    )
+
+
+class Ingress(Model):
+    """The way in from outside of the cluster by the name of a host: an Ingress, which a controller follows."""
+
+    host: HostName = Field(
+        description="Name under which clients come from outside, such as `llm.example.com`. All its paths lead to the "
+        "model."
+    )
+    class_name: ObjectName | None = Field(
+        default=None, description="Which controller follows it, by its IngressClass. Default: that of the cluster."
+    )
+    annotations: Annotations | None = Field(
+        default=None,
+        description="Annotations that the controller reads. Answers are streams that may take minutes: mind its time "
+        "limits and its buffers. With engine.tls tell it to speak https with the Service.",
+    )
+    tls: IngressTls | None = Field(default=None, description="Have the controller speak https. Default: http.")
 
 
 class Auth(Model):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from vllm_operator.api.spec.flag import FlaggedField
+
 OWNED: Final[dict[str, str]] = {
     "--api-key": "set spec.auth: an argument shows the key to everybody who may read pods",
     "--enable-lora": "set spec.lora",
@@ -22,12 +24,20 @@ OWNED: Final[dict[str, str]] = {
     "--spec-method": "set spec.engine.speculativeDecoding",
     "--spec-model": "set spec.engine.speculativeDecoding",
     "--spec-tokens": "set spec.engine.speculativeDecoding",
+    "--ssl-certfile": "set spec.engine.tls",
+    "--ssl-keyfile": "set spec.engine.tls",
+    "--enable-ssl-refresh": "set spec.engine.tls",
 }
 """Arguments without a field of the same meaning, each with what to do instead."""
 
+_OWNED_SWITCHES: Final = ("--enable-lora", "--enable-ssl-refresh")
+"""Those of them that have an opposite, `--no-...`."""
+
 _ONE_POD: Final = "an engine over several nodes is not supported yet"
 _RANKS: Final = "an engine whose ranks are in several pods is not supported yet: set spec.parallelism.data"
-_PLAIN_HTTP: Final = "the gate speaks plain HTTP with the engine: put TLS into a sidecar or a gateway"
+_NO_CLIENT_CERTIFICATE: Final = (
+    "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"
+)
 
 UNSUITED: Final[dict[str, str]] = {
     **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _ONE_POD),
@@ -38,8 +48,7 @@ UNSUITED: Final[dict[str, str]] = {
         ("--data-parallel-multi-port-external-lb", "-dpm"),
         "the gate and the Service know one port of an engine: set spec.parallelism.data",
     ),
-    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"), _PLAIN_HTTP),
-    **dict.fromkeys(("--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh"), _PLAIN_HTTP),
+    **dict.fromkeys(("--ssl-ca-certs", "--ssl-cert-reqs"), _NO_CLIENT_CERTIFICATE),
     "--uds": "the gate and the Service need the port",
     "--grpc": "the gate and the Service speak HTTP",
     "--disable-log-stats": "it empties the metrics, by which the gate sees whether the engine makes progress",
@@ -53,6 +62,21 @@ never gets traffic, or hangs unnoticed.
 They were found by going through the front end's arguments of vLLM 0.32.0 (vllm/entrypoints/launchers/cli_args.py and
 entrypoints/cli/serve.py). The rest of them changes what the engine says or logs, and not whether it serves.
 """
+
+SPREAD: Final = (
+    *("--headless", "--nnodes", "-n", "--node-rank", "-r", "--master-addr", "--master-port"),
+    *("--data-parallel-size-local", "-dpl", "--data-parallel-start-rank", "-dpr", "--data-parallel-rank", "-dpn"),
+    *("--data-parallel-address", "-dpa", "--data-parallel-rpc-port", "-dpp"),
+    *("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"),
+)
+"""Arguments of one part of an engine that is spread over several nodes or pods. Where two of them stand together, that
+is what is meant: to tell of one alone would only lead to the next."""
+
+_SPREAD: Final = (
+    "these arguments are for an engine over several nodes or pods, which is not supported yet: take all of --headless, "
+    "--nnodes, --node-rank, --master-addr, --master-port, and of --data-parallel-size-local, -start-rank, -rank, "
+    "-address, -rpc-port, -external-lb and -hybrid-lb out, and set spec.parallelism.data to the ranks of one pod"
+)
 
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")
 """With 0 the engine starts no HTTP server, as with `--headless`; any other number is right. Specs that were applied
@@ -88,15 +112,32 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
 
 @cache
 def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
-    """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec."""
+    """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec.
+
+    The opposite `--no-...` of a switch is an argument of its own. That of one in UNSUITED takes nothing away.
+    """
     told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
     told |= {flag: f"cannot be used: {reason}" for flag, reason in UNSUITED.items()}
+    told |= {_opposite(flag): told[flag] for flag in _OWNED_SWITCHES}
     told |= {flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items()}
     for field in flagged_fields(model):
         path = ".".join(("spec", *field.path))
         for name in (field.flag.name, *field.flag.short):
             told[name] = f"has a field of its own: set {path}"
+        if _is_switch(field):
+            advice = f"set {path} to false" if field.flag.off else f"leave {path} out, since that is vLLM's default"
+            told[_opposite(field.flag.name)] = f"has a field of its own: {advice}"
     return dict(sorted(told.items()))
+
+
+def _opposite(switch: str) -> str:
+    """The argument that turns a switch off."""
+    return switch.replace("--", "--no-", 1)
+
+
+def _is_switch(found: FlaggedField) -> bool:
+    """Whether the argument takes no value."""
+    return bool in getattr(found.field.annotation, "__args__", (found.field.annotation,))
 
 
 def refusal_rule(refused: Mapping[str, str]) -> Rule:
@@ -105,25 +146,36 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     There the API server judges anew only a list that is edited. So a model that was applied before one of its arguments
     got a field can still be scaled, and edited elsewhere.
 
-    vLLM reads `_` as `-` in a flag, `--no-` as its opposite, a value after `=` and a key after `.`.
+    Of the first one the reason is told: to tell each would cost the API server more than it allows. Those of SPREAD
+    are told of together. vLLM reads `_` as `-` in a flag, a value after `=` and a key after `.`.
     """
-    flag = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-').replace('--no-', '--')"
+    flag = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-')"
     names = "[" + ", ".join(map(_text, refused)) + "]"
     table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
     hit = f"word.startsWith('-') && {flag} in {names}"
     first = f"self.filter(word, {hit})[0]"
+    together = f"self.filter(word, {flag} in {list(SPREAD)}).size() > 1"
     return Rule(
         f"!self.exists(word, {hit})",
         "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
-        message_expression=f"'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
+        message_expression=f"{together} ? {_text(f'spec.engine.extraArgs: {_SPREAD}')}"
+        f" : 'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
     )
+
+
+ONE_WORD_RULE: Final = Rule(
+    r"!self.exists(word, word.matches('^--?[A-Za-z][-A-Za-z0-9_.]*\\s|^\\s+-|^--?[A-Za-z][^=]*=\\S*\\s+--[a-z]'))",
+    "spec.engine.extraArgs: an item holds two words, which vLLM would read as one: make them two items, as in "
+    '[--max-logprobs, "5"]',
+)
+"""The rule that an item of extraArgs holds a flag alone, or a value alone. A value may hold blanks."""
 
 
 def abbreviation_of(word: str, refused: Collection[str]) -> str:
     """The argument that is refused and that vLLM would complete a word of extraArgs to; empty if there is none."""
     if re.match("-[^-]", word):  # the value of a short argument may follow it at once, as in -qawq
         return word[:2] if word[:2] in refused and word[2:3] not in {"", "="} else ""
-    flag = word.partition("=")[0].partition(".")[0].replace("_", "-").replace("--no-", "--")
+    flag = word.partition("=")[0].partition(".")[0].replace("_", "-")
     if not flag.startswith("--") or flag == "--":
         return ""
     return next((name for name in refused if name.startswith(flag) and name != flag), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -137,9 +137,22 @@ class EnvFromSource(Model):
 
 Values = Annotated[list[Text], Field(max_length=64)]
 
+_HAS_VALUES: Final = "has(self.values) && self.values.size() > 0"
+
 
 class LabelRequirement(Model):
     """One condition on labels."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                f"(self.operator in ['In', 'NotIn']) == ({_HAS_VALUES})",
+                "a condition on labels needs values with In and NotIn, and takes none with Exists and DoesNotExist",
+                field_path=".values",
+            )
+        ),
+    )
 
     key: LabelKey = Field(description="Label that the condition is about.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label is compared.")
@@ -173,6 +186,19 @@ class Toleration(Model):
 
 class NodeRequirement(Model):
     """One condition on a node."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                f"self.operator in ['Exists', 'DoesNotExist'] ? !({_HAS_VALUES}) : ({_HAS_VALUES})"
+                " && (self.operator in ['In', 'NotIn'] || self.values.size() == 1)",
+                "a condition on a node needs values with In and NotIn, one with Gt and Lt, and takes none with Exists "
+                "and DoesNotExist",
+                field_path=".values",
+            )
+        ),
+    )
 
     key: LabelKey = Field(description="Label or field of the node.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = Field(description="How it is compared.")

@@ -72,7 +72,7 @@ class Parallelism(Model):
         return self.tensor * self.pipeline * self.data
 
 
-Profile = Literal["nvidia", "amd", "gaudi", "tpu", "cpu"]
+Profile = Literal["nvidia", "amd", "gaudi", "tpu", "xpu", "ascend", "neuron", "other", "cpu"]
 
 
 class Accelerator(Model):
@@ -80,18 +80,20 @@ class Accelerator(Model):
 
     profile: Profile = Field(
         default="nvidia",
-        description="Kind of the devices. It gives the image, the resource's name and what the devices need in a pod.",
+        description="Kind of the devices. It gives the image, the resource's name and what the devices need in a pod. "
+        "`other` gives nothing: engine.image and resource name both.",
     )
     resource: ResourceName | None = Field(
         default=None,
         description="Extended resource that a device plug-in of the cluster offers. Default: that of the profile, "
-        "such as `nvidia.com/gpu`.",
+        "such as `nvidia.com/gpu`. Intel GPUs with the older driver are `gpu.intel.com/i915`.",
     )
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None,
         description="Devices of one engine. Default: parallelism.tensor x pipeline x data; anything else is refused, "
-        "but for 0 (devices that come another way than by an extended resource), and where resource names one that is "
-        "counted otherwise, such as whole cards of several devices.",
+        "but for 0 (devices that come another way than by an extended resource), and where they are counted otherwise: "
+        "with the profiles tpu, neuron and other, and where resource names one, such as whole cards of several "
+        "devices.",
     )
     memory: Quantity | None = Field(
         default=None, description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it."

@@ -16,6 +16,7 @@ from vllm_operator.api.spec.scalars import (
     SET,
     ByteCount,
     JsonObject,
+    ObjectName,
     Path,
     Source,
     TokenCount,
@@ -88,6 +89,17 @@ class SpeculativeDecoding(Model):
     )
 
 
+class ServerTls(Model):
+    """The certificate with which the server speaks https."""
+
+    secret_name: ObjectName = Field(
+        description="Secret of this namespace with `tls.crt` and `tls.key`, as those of type kubernetes.io/tls and of "
+        "cert-manager. It has to be there: kubelet starts no engine without it. The certificate has to name "
+        "NAME.NAMESPACE.svc, the host of the model's Service. A renewed one is used within two minutes, without a "
+        "restart."
+    )
+
+
 class Engine(Model):
     """The vLLM server: its image and arguments. What is not set is left to vLLM's own default."""
 
@@ -98,8 +110,8 @@ class Engine(Model):
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None,
-        description="When the node fetches the image. Default: Always for `:latest` and for an image without a tag, "
-        "IfNotPresent for any other.",
+        description="When the node fetches the image. Default: Always for `:latest`, `:nightly` and an image without a "
+        "tag, IfNotPresent for any other.",
     )
     port: Annotated[int, Field(ge=1, le=65535), Flag("--port", "8000", "0.0.1")] = Field(
         default=DEFAULT_PORT,
@@ -109,6 +121,11 @@ class Engine(Model):
         default=None,
         description="Address on which it listens. With 127.0.0.1 only a sidecar reaches it: without one, it gets no "
         "traffic.",
+    )
+    tls: ServerTls | None = Field(
+        default=None,
+        description="Have the server speak https, and nothing else, on its port: clients, the gate and Prometheus "
+        "follow. It needs vLLM 0.8.0.",
     )
     dtype: Annotated[
         Literal["auto", "bfloat16", "float16", "half", "float", "float32"] | None, Flag("--dtype", "auto", "0.0.1")
@@ -151,9 +168,9 @@ class Engine(Model):
     kv_cache_dtype: Annotated[Word | None, Flag("--kv-cache-dtype", "auto", "0.3.0")] = Field(
         default=None, description="Type of the KV cache, such as `fp8`: half the memory of the model's own."
     )
-    block_size: Annotated[
-        Annotated[int, Field(ge=1, le=1024)] | None, Flag("--block-size", "by device: 16", "0.0.1")
-    ] = Field(default=None, description="Tokens in one block of the KV cache.")
+    block_size: Annotated[Annotated[int, Field(ge=1)] | None, Flag("--block-size", "by device: 16", "0.0.1")] = Field(
+        default=None, description="Tokens in one block of the KV cache."
+    )
     disable_hybrid_kv_cache_manager: Annotated[
         bool | None,
         Flag(
@@ -259,7 +276,14 @@ class Engine(Model):
         "/health, /is_paused and /metrics.",
         json_schema_extra=SET,
     )
-    debug: Annotated[bool | None, Flag("--enable-log-requests", "false", "0.10.1")] = Field(
+    enable_log_requests: Annotated[bool | None, Flag("--enable-log-requests", "false", "0.10.1", composed=True)] = (
+        Field(
+            default=None,
+            description="Write a line for each request: its id, or at the level DEBUG its prompt too. Default: as "
+            "debug.",
+        )
+    )
+    debug: bool | None = Field(
         default=None,
         description="Log in detail: VLLM_LOGGING_LEVEL=DEBUG, and a line for each request. It shows prompts.",
     )

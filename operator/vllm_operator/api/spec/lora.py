@@ -30,6 +30,12 @@ class Adapter(Model):
                 "the source of an adapter in spec.lora.adapters must be pvc://CLAIM or pvc://CLAIM/PATH",
                 field_path=".source",
             ),
+            Rule(
+                "!self.name.contains('$(')",
+                "the name of an adapter in spec.lora.adapters must not refer to a variable: clients would ask for the "
+                "reference itself. Write the name",
+                field_path=".name",
+            ),
         ),
     )
 

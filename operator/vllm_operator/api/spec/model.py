@@ -10,7 +10,16 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.core import ConfigMapKey, OptionalSecretKey
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import CLAIM_SOURCE_PATTERN, SET, JsonObject, Path, ServedName, Source, Word
+from vllm_operator.api.spec.scalars import (
+    CLAIM_SOURCE_PATTERN,
+    SET,
+    FilePath,
+    JsonObject,
+    Path,
+    ServedName,
+    Source,
+    Word,
+)
 
 SOURCE_FORMS = (
     "an id on the Hugging Face hub such as `Qwen/Qwen2.5-0.5B-Instruct` (or `hf://` before it); `pvc://CLAIM/PATH`, a "
@@ -53,7 +62,11 @@ class ChatTemplate(Model):
         description="ConfigMap that holds the template. The engines read it when they start; its syntax is not "
         "checked before.",
     )
-    path: Path | None = Field(default=None, description="File in the engine's image or in a volume of spec.pod.")
+    path: FilePath | None = Field(
+        default=None,
+        description="File in the engine's image or in a volume of spec.pod. A relative path begins at the image's "
+        "working folder, where vLLM's own images have `examples/`.",
+    )
 
 
 class ModelSource(Model):
@@ -74,6 +87,18 @@ class ModelSource(Model):
                 " || !(self.convert in ['embed', 'classify'])",
                 "spec.model.convert: embed and classify make a pooling model, and spec.model.runner is generate",
                 field_path=".convert",
+            ),
+            Rule(
+                "!has(self.servedNames) || !self.servedNames.exists(name, name.contains('$('))",
+                "spec.model.servedNames must not refer to a variable: clients would ask for the reference itself. "
+                "Write the name",
+                field_path=".servedNames",
+            ),
+            Rule(
+                "!self.source.contains('$(') || (has(self.servedNames) && !self.source.startsWith('oci://'))",
+                "spec.model.source refers to a variable, which only the engine can read: set spec.model.servedNames to "
+                "the names that clients ask for. An image (oci://) cannot be named so at all",
+                field_path=".source",
             ),
         ),
     )

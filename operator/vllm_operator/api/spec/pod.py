@@ -28,7 +28,17 @@ OPERATOR_LABELS: Final = (
     "app.kubernetes.io/part-of",
     "app.kubernetes.io/managed-by",
 )
-OPERATOR_VOLUMES: Final = ("cache", "config", "home", "manager", "manager-state", "shm", "startup", "tmp")
+OPERATOR_VOLUMES: Final = (
+    "cache",
+    "config",
+    "home",
+    "manager",
+    "manager-state",
+    "server-certificate",
+    "shm",
+    "startup",
+    "tmp",
+)
 
 
 class Scheduling(Model):

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel
-from vllm_operator.api.spec.access import Auth, Network, Service
-from vllm_operator.api.spec.arguments import refusal_rule, refused_arguments
+from vllm_operator.api.spec.access import Auth, Ingress, Network, Service
+from vllm_operator.api.spec.arguments import ONE_WORD_RULE, refusal_rule, refused_arguments
 from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
@@ -37,6 +37,8 @@ _RESOURCE: Final = (
     f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
 )
 
+_COUNTED_OTHERWISE: Final = [name for name, profile in PROFILES.items() if not profile.counted_as_processes]
+
 _SHUTDOWN_SECONDS: Final = (
     "(has(self.engine.shutdownDelaySeconds) ? self.engine.shutdownDelaySeconds : "
     f"{DEFAULT_SHUTDOWN_DELAY_SECONDS}) + self.engine.shutdownTimeoutSeconds + {EXIT_MARGIN_SECONDS}"
@@ -45,7 +47,7 @@ _SHUTDOWN_SECONDS: Final = (
 _RULES: Final = (
     Rule(
         "!has(self.accelerator.count) || self.accelerator.count == 0 || has(self.accelerator.resource)"
-        f" || self.accelerator.count == {_DEVICES}",
+        f" || self.accelerator.profile in {_COUNTED_OTHERWISE} || self.accelerator.count == {_DEVICES}",
         "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0 for devices that come "
         "another way): leave it out, and it follows. A resource that is counted otherwise is named by "
         "spec.accelerator.resource",
@@ -62,10 +64,20 @@ _RULES: Final = (
         field_path=".accelerator.resource",
     ),
     Rule(
-        "self.accelerator.profile != 'gaudi' || has(self.engine.image)",
-        "spec.engine.image is needed with the profile gaudi: nobody publishes an image of vLLM for it; build one as "
-        "the vllm-gaudi plug-in says",
-        field_path=".engine.image",
+        "self.accelerator.profile != 'other' || has(self.accelerator.resource)"
+        " || (has(self.accelerator.count) && self.accelerator.count == 0)",
+        "spec.accelerator.resource is needed with the profile other: name the extended resource of the devices, or set "
+        "spec.accelerator.count to 0 where they come another way",
+        field_path=".accelerator.resource",
+    ),
+    *(
+        Rule(
+            f"self.accelerator.profile != '{name}' || has(self.engine.image)",
+            f"spec.engine.image is needed with the profile {name}: {profile.no_image}",
+            field_path=".engine.image",
+        )
+        for name, profile in PROFILES.items()
+        if profile.no_image
     ),
     *(
         Rule(
@@ -89,6 +101,13 @@ _RULES: Final = (
         "!has(self.service.targetPort) || self.service.targetPort != self.gates.port",
         "spec.service.targetPort must differ from spec.gates.port: the manager answers there, and no request",
         field_path=".service.targetPort",
+    ),
+    Rule(
+        "!has(self.service.appProtocol) || has(self.service.targetPort)"
+        " || (self.service.appProtocol == 'https') == has(self.engine.tls)",
+        "spec.service.appProtocol is what a sidecar speaks with clients: set spec.service.targetPort to its port, or "
+        "leave it out, and spec.engine.tls says what the server speaks",
+        field_path=".service.appProtocol",
     ),
     Rule(
         "!has(self.pod.terminationGracePeriodSeconds)"
@@ -131,6 +150,11 @@ class VLLMModelSpec(Model):
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where the engines' pods run.")
     pod: Pod = Field(default_factory=Pod, description="What else the engines' pods have.")
     service: Service = Field(default_factory=Service, description="The Service that clients call.")
+    ingress: Ingress | None = Field(
+        default=None,
+        description="The way in from outside of the cluster by the name of a host: an Ingress. spec.network, where it "
+        "is set, has to let the controller's pods in.",
+    )
     auth: Auth | None = Field(
         default=None,
         description="API keys; without them everybody may call who can connect. vLLM asks for them under /v1 and /v2 "
@@ -162,7 +186,7 @@ class VLLMModelSpec(Model):
         schema = handler(core)
         properties = handler.resolve_ref_schema(schema)["properties"]
         engine = handler.resolve_ref_schema({"$ref": properties["engine"]["$ref"]})
-        engine["properties"]["extraArgs"] |= cel(refusal_rule(refused_arguments(cls)))
+        engine["properties"]["extraArgs"] |= cel(refusal_rule(refused_arguments(cls)), ONE_WORD_RULE)
         return schema
 
     @property

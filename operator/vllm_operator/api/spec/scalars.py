@@ -20,6 +20,8 @@ _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _LABEL_VALUE_PATTERN = rf"^({_LABEL_NAME})?$"
 _SIZE_PATTERN = r"^[1-9][0-9]*(\.[0-9]+)?([KMGTPE]i?|k)?$"
 _PATH_PATTERN = r"^/\S*$"
+_FILE_PATTERN = r"^[^\s{}-][^\s{}]*$"
+_HOST_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _QUALIFIED_NAME_PATTERN = rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}$"
 _DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -38,6 +40,8 @@ TEXT_FORMS: Final[dict[str, str]] = {
     _PERCENT_PATTERN: "a whole number, or a share such as `50%`",
     _SIZE_PATTERN: "a quantity of storage such as `200Gi`",
     _PATH_PATTERN: "an absolute path",
+    _FILE_PATTERN: "the path of a file, without blanks and braces",
+    _HOST_PATTERN: "the name of a host such as `llm.example.com`, or `*.example.com` for all below one",
     _LABEL_VALUE_PATTERN: "the value of a label: letters, digits, `-`, `_` and `.`",
 }
 """What a text has to be, in words, by the pattern that says so exactly."""
@@ -100,6 +104,10 @@ ServedName = Annotated[str, StringConstraints(min_length=1, max_length=253, patt
 Source = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=WORD_PATTERN)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=WORD_PATTERN)]
 Path = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PATH_PATTERN)]
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_FILE_PATTERN)]
+"""A path that vLLM takes for one: a text with braces is no path to it. A relative one begins where the image works."""
+
+HostName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_HOST_PATTERN)]
 ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_QUALIFIED_NAME_PATTERN)]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=_DNS_NAME_PATTERN)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_DNS_LABEL_PATTERN)]

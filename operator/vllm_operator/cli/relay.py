@@ -1,0 +1,98 @@
+"""Plain HTTP on this machine to a server that speaks https behind a port that kubectl forwards.
+
+The server's certificate names its Service, and a forwarded port is on the loopback. So the certificate is looked at
+here, under the name of the Service, and what is wrong with it is told. kubectl's own tunnel has led to the right pod in
+any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOPBACK: Final = "127.0.0.1"
+_CHUNK: Final = 65536
+_HANDSHAKE_SECONDS: Final = 10.0
+
+
+def certificate_fault(port: int, host: str, ca_file: str) -> str:
+    """Why a client would not believe the server behind a port of this machine; empty: it would, or it does not answer.
+
+    Args:
+        port: Of this machine.
+        host: The name that clients call the server by.
+        ca_file: The certificates of the authorities to believe, as PEM; empty: those that this machine believes.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        with (
+            socket.create_connection((_LOOPBACK, port), _HANDSHAKE_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return ""
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except OSError as error:
+        return f"{ca_file}: {error}" if ca_file and not isinstance(error, ssl.SSLError | TimeoutError) else ""
+
+
+@contextlib.contextmanager
+def plain(port: int) -> Iterator[int]:
+    """A port of this machine that leads, within the block, to a server with TLS behind another one.
+
+    Raises:
+        OSError: no port is free.
+    """
+    with socket.create_server((_LOOPBACK, 0)) as listener:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+        serving = asyncio.run_coroutine_threadsafe(_serve(listener, port), loop).result()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            asyncio.run_coroutine_threadsafe(_end(serving), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+
+async def _serve(listener: socket.socket, port: int) -> asyncio.Server:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    async def lead(from_caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
+        """Carry one connection; one that cannot be made, or breaks, ends for the caller as a broken connection does."""
+        with contextlib.suppress(OSError):
+            from_server, to_server = await asyncio.open_connection(_LOOPBACK, port, ssl=context)
+            there = asyncio.create_task(_carry(from_caller, to_server))
+            await _carry(from_server, to_caller)
+            there.cancel()
+        to_caller.close()
+
+    return await asyncio.start_server(lead, sock=listener)
+
+
+async def _end(serving: asyncio.Server) -> None:
+    serving.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Carry what comes until the end of it, which ends the other side too."""
+    with contextlib.suppress(OSError):
+        while chunk := await source.read(_CHUNK):
+            target.write(chunk)
+            await target.drain()
+    target.close()
