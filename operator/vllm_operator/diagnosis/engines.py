@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.known import Diagnosis
 
 _MOST_QUOTED: Final = 3
+_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN})
 _IPV6: Final = 6
 
 
@@ -58,15 +59,20 @@ def reports(
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
+    model_spec: Mapping[str, Any] | None = None,
 ) -> tuple[EngineReport, ...]:
     """One report for each living pod, by name. `findings` are what lookups brought, by the pod's uid.
 
-    Pods on their way out are no engines any more, nor are dead ones: others have taken their place.
+    Pods on their way out are no engines any more, nor are dead ones: others have taken their place. With the spec of
+    their model, sentences name the field that is to be corrected.
     """
     found = findings or {}
     living = sorted(filter(_is_living, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return tuple(
-        report(pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now) for pod in living
+        report(
+            pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now, model_spec=model_spec
+        )
+        for pod in living
     )
 
 
@@ -76,9 +82,10 @@ def report(
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
+    model_spec: Mapping[str, Any] | None = None,
 ) -> EngineReport:
     """Read one pod: the first thing that stands in its way counts. Without `now` nothing takes too long."""
-    facts = pod_facts(pod, finding, unbound_claims=unbound_claims, now=now)
+    facts = pod_facts(pod, finding, unbound_claims=unbound_claims, now=now, model_spec=model_spec)
     cause, manager = cause_of(facts), facts.manager
     return EngineReport(
         pod=facts.name,
@@ -105,10 +112,11 @@ def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
     if facts.is_ready or not _is_living(pod):
         return None
     kind = cause_of(facts).lookup
-    since = timestamp(facts.engine.running_since if kind is Lookup.LOADING else facts.since)
-    if kind is None or since is None or (kind is not Lookup.EVENTS and not manager_url(facts)):
+    if kind is None or (kind in _OF_MANAGERS and not manager_url(facts)):
         return None
-    return NeededLookup(kind, since)
+    stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: facts.waits_since}
+    since = timestamp(stamps.get(kind, facts.since))
+    return NeededLookup(kind, since) if since else None
 
 
 def manager_url(facts: PodFacts) -> str:

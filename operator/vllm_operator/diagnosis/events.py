@@ -32,12 +32,26 @@ _SET_UP: Final = frozenset(
 )
 """Reasons of the Events about what is made before a pod's containers (kubernetes pkg/kubelet/events)."""
 
+_OF_AUTOSCALERS: Final = frozenset({"TriggeredScaleUp", "NotTriggerScaleUp", "FailedScaleUp", "Nominated"})
+"""Reasons of the Events of the cluster autoscaler, and of Karpenter for a pod that it makes a node for."""
+_KARPENTER: Final = "karpenter"
+"""Who says with reason FailedScheduling, as the scheduler does, why it makes no node."""
+
+_PULL: Final = "Failed to pull image"
+"""How the Event of reason Failed begins that tells why an image cannot be pulled. Older kubelets say it nowhere else
+while they wait for the next pull."""
+
 
 @dataclass(frozen=True, slots=True)
 class KubeletMessage:
-    """What stands in the way of a pod's containers, in kubelet's words: volumes, sandbox, network."""
+    """What stands in the way of a pod's containers, in kubelet's words: volumes, sandbox, network, image."""
 
     text: str
+
+    @property
+    def is_of_image(self) -> bool:
+        """Whether it is about an image that cannot be pulled."""
+        return self.text.startswith(_PULL)
 
 
 def latest_message(events: Iterable[Mapping[str, Any]], since: datetime) -> KubeletMessage | None:
@@ -47,16 +61,35 @@ def latest_message(events: Iterable[Mapping[str, Any]], since: datetime) -> Kube
     return max(fresh, key=lambda one: one[0])[1] if fresh else None
 
 
+def autoscaler_says(events: Iterable[Mapping[str, Any]], since: datetime) -> str:
+    """What an autoscaler of nodes last said of a pod that has none, whether it makes one or why not; empty: nothing."""
+    found = (event for event in events if (when := _time(event)) and when >= since - _MARGIN)
+    ours = [event for event in found if event.get("reason") in _OF_AUTOSCALERS or _component(event) == _KARPENTER]
+    newest = max(ours, key=lambda event: str(_time(event)), default={})
+    return str(newest.get("message") or "")
+
+
+def latest_event(events: Iterable[Mapping[str, Any]], reasons: frozenset[str]) -> Mapping[str, Any] | None:
+    """The newest Event with one of these reasons; None where there is none."""
+    found = [(when, event) for event in events if event.get("reason") in reasons and (when := _time(event))]
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
 def timestamp(text: str | None) -> datetime | None:
     """The moment that a time stamp of the API server means; None where there is none."""
     return datetime.fromisoformat(text) if text else None
 
 
 def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
-    if event.get("reason") not in _SET_UP:
-        return None
     text = str(event.get("message") or "").removeprefix(_COMBINED)
+    of_pull = event.get("reason") == "Failed" and text.startswith(_PULL)
+    if event.get("reason") not in _SET_UP and not of_pull:
+        return None
     return KubeletMessage(_RANDOM_ID.sub("...", text))
+
+
+def _component(event: Mapping[str, Any]) -> str:
+    return str((event.get("source") or {}).get("component") or event.get("reportingComponent") or "")
 
 
 def _time(event: Mapping[str, Any]) -> datetime | None:

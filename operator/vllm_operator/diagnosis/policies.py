@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
+from vllm_operator.diagnosis.events import KubeletMessage
 from vllm_operator.diagnosis.facts import PodFacts, Role
 from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
+from vllm_operator.diagnosis.outside import CONTAINER, IMAGE, SCHEDULING, VOLUME, diagnose
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ _ITS_LOG: Final = "kubectl logs --previous has the cause"
 
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
+_PULL_BACK_OFF: Final = "ImagePullBackOff"
 _IMAGE_REASONS: Final = frozenset(
     {
         "ErrImagePull",
-        "ImagePullBackOff",
+        _PULL_BACK_OFF,
         "ErrImageNeverPull",
         "InvalidImageName",
         "ImageInspectError",
@@ -130,7 +133,14 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     scheduled = pod.condition("PodScheduled")
     if scheduled.get("status") != "False":
         return None
-    return _failing(f"cannot be scheduled: {quoted(scheduled.get('message', scheduled.get('reason', _NO_REASON)))}")
+    words = str(scheduled.get("message") or scheduled.get("reason") or _NO_REASON)
+    placement = pod.placement
+    seen = placement.seen if placement else None
+    diagnosis = diagnose(SCHEDULING, words, seen=seen, model_spec=pod.model_spec)
+    unseen = f" ({placement.unseen})" if placement and placement.unseen else ""
+    more = f"; an autoscaler says: {quoted(placement.autoscaler)}" if placement and placement.autoscaler else ""
+    sentence = f"cannot be scheduled: {_quoted_before(diagnosis, words)}{_known(diagnosis)}{unseen}{more}"
+    return replace(_failing(sentence, lookup=Lookup.PLACEMENT), diagnosis=diagnosis)
 
 
 def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
@@ -138,9 +148,12 @@ def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
     if pod.is_scheduled:
         return None
     text = f"waits{_at(pod.created_at)} for scheduler {pod.scheduler}, which has said nothing of it"
-    if pod.unbound_claims:
-        text += f"; claim {' and '.join(pod.unbound_claims)} has no volume: see its Events"
-    return _failing(text if pod.unbound_claims else f"{text}: does it run?") if pod.waits_too_long else _starting(text)
+    if not pod.unbound_claims:
+        return _failing(f"{text}: does it run?") if pod.waits_too_long else _starting(text)
+    diagnosis = diagnose(SCHEDULING, text, seen=pod.placement.seen) if pod.placement else None
+    why = diagnosis.sentence if diagnosis else f"claim {' and '.join(pod.unbound_claims)} has no volume: see its Events"
+    cause = (_failing if pod.waits_too_long else _starting)(f"{text}; {why}", lookup=Lookup.PLACEMENT)
+    return replace(cause, diagnosis=diagnosis)
 
 
 def waits_for_its_kubelet(pod: PodFacts) -> Cause | None:
@@ -156,10 +169,11 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     """An image cannot be pulled, or has a name that is none."""
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
-            text = str(container.waiting.get("message") or "")
-            pulling = _BACK_OFF_PULLING.match(text)
-            reason, cause = (pulling["reason"], pulling["cause"]) if pulling else (container.waiting["reason"], text)
-            return _failing(f"cannot start: {_before(container)}{reason}: {quoted(cause)}")
+            reason, words = _pull_error(pod, container)
+            diagnosis = diagnose(IMAGE, words, where=_image_field(container))
+            sentence = f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+            lookup = Lookup.EVENTS if diagnosis is None and reason == _PULL_BACK_OFF else None
+            return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
 
 
@@ -176,8 +190,10 @@ def container_cannot_be_made(pod: PodFacts) -> Cause | None:
     for container in _containers(pod):
         reason = container.waiting.get("reason")
         if reason and reason not in _NORMAL_WAITING and reason != _BACK_OFF:
-            text = quoted(container.waiting.get("message", ""))
-            return _failing(f"cannot start: {_before(container)}{reason}: {text}")
+            words = str(container.waiting.get("message") or "")
+            diagnosis = diagnose(CONTAINER, words, model_spec=pod.model_spec)
+            text = f"{_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+            return replace(_failing(f"cannot start: {text}"), diagnosis=diagnosis)
     return None
 
 
@@ -245,7 +261,10 @@ def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
     """Kubelet cannot mount the pod's volumes or make its sandbox, so it starts no container."""
     if not pod.kubelet_says or _is_set_up(pod):
         return None
-    return _failing(f"cannot start{_since(pod)}: {quoted(pod.kubelet_says)}")
+    words = pod.kubelet_says
+    diagnosis = diagnose(VOLUME, words, model_spec=pod.model_spec)
+    sentence = f"cannot start{_since(pod)}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+    return replace(_failing(sentence), diagnosis=diagnosis)
 
 
 def is_being_set_up(pod: PodFacts) -> Cause | None:
@@ -402,6 +421,28 @@ def _unanswered(pod: PodFacts) -> str:
 def _diagnosis(manager: EngineStatus) -> Diagnosis | None:
     """The known failure that a manager tells of. Where it has recognized none, its excerpt may be of long ago."""
     return diagnosed(manager.recognized, [*(manager.excerpt if manager.recognized else ()), manager.sentence])
+
+
+def _quoted_before(diagnosis: Diagnosis | None, words: str) -> str:
+    """Somebody's words, as what is known of them follows."""
+    return quoted(words).rstrip(". ") if diagnosis else quoted(words)
+
+
+def _pull_error(pod: PodFacts, container: ContainerFacts) -> tuple[str, str]:
+    """Kubelet's reason for a pull that failed, and its words: those that tell of the cause, wherever they stand."""
+    reason, text = str(container.waiting["reason"]), str(container.waiting.get("message") or "")
+    pulling = _BACK_OFF_PULLING.match(text)
+    if pulling:
+        return pulling["reason"], pulling["cause"]
+    said = pod.finding.text if isinstance(pod.finding, KubeletMessage) and pod.finding.is_of_image else ""
+    return reason, said if reason == _PULL_BACK_OFF and said else text
+
+
+def _image_field(container: ContainerFacts) -> str:
+    """The field that names a container's image."""
+    if container.role is Role.ENGINE:
+        return "spec.engine.image"
+    return f"spec.pod.{'initContainers' if container.role is Role.INIT else 'sidecars'}[{container.name}].image"
 
 
 def _known(diagnosis: Diagnosis | None) -> str:

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -88,6 +88,8 @@ class Explanation:
         return f"{self.cause}: {self.advice}"
 
 
+T = TypeVar("T")
+
 _ALL: Final = TypeAdapter(tuple[Signature, ...])
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C takes a tenth of the time; it is missing where PyYAML was built without libyaml."""
@@ -101,10 +103,19 @@ def load(text: str) -> tuple[Signature, ...]:
     Raises:
         SignaturesError: something has another form than it must have.
     """
+    return read_yaml(_ALL, text, _FILE)
+
+
+def read_yaml(form: TypeAdapter[T], text: str, name: str) -> T:
+    """What a file of this name says, of this form.
+
+    Raises:
+        SignaturesError: something has another form than it must have.
+    """
     try:
-        return _ALL.validate_python(yaml.load(text, Loader=_LOADER))  # noqa: S506 # one of two safe loaders
+        return form.validate_python(yaml.load(text, Loader=_LOADER))  # noqa: S506 # one of two safe loaders
     except (yaml.YAMLError, ValidationError) as error:
-        raise SignaturesError([f"{_FILE}: {error}"]) from None
+        raise SignaturesError([f"{name}: {error}"]) from None
 
 
 @cache

@@ -202,6 +202,7 @@ def _subject(model: VLLMModel, observation: Observation, wanted: Desired, keys: 
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
         budgets=observation.budgets,
+        policies=observation.policies,
         excluded=wanted.view.excluded,
         restart_warning=wanted.choice.warning,
         pending_template=wanted.choice.pending,
