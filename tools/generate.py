@@ -8,7 +8,7 @@ from pathlib import Path
 from tools.api_reference import api_page
 from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
-from tools.signature_reference import pod_table, with_signatures
+from tools.signature_reference import pod_table, with_outside_causes, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 from vllm_operator.manager.matching import FILE as TABLE_FILE
 
@@ -81,7 +81,9 @@ def generated() -> dict[Path, str]:
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
         POD_TABLE: pod_table(),
-        TROUBLESHOOTING: with_signatures((REPOSITORY / TROUBLESHOOTING).read_text(encoding="utf-8")),
+        TROUBLESHOOTING: with_outside_causes(
+            with_signatures((REPOSITORY / TROUBLESHOOTING).read_text(encoding="utf-8"))
+        ),
         **pages_with_programs(REPOSITORY),
     }
 

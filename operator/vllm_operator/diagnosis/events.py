@@ -37,7 +37,7 @@ _OF_AUTOSCALERS: Final = frozenset({"TriggeredScaleUp", "NotTriggerScaleUp", "Fa
 _KARPENTER: Final = "karpenter"
 """Who says with reason FailedScheduling, as the scheduler does, why it makes no node."""
 
-_PULL: Final = "Failed to pull image"
+_OF_PULL: Final = re.compile(r'Failed to pull image "[^"]*": ')
 """How the Event of reason Failed begins that tells why an image cannot be pulled. Older kubelets say it nowhere else
 while they wait for the next pull."""
 
@@ -49,9 +49,10 @@ class KubeletMessage:
     text: str
 
     @property
-    def is_of_image(self) -> bool:
-        """Whether it is about an image that cannot be pulled."""
-        return self.text.startswith(_PULL)
+    def of_image(self) -> str:
+        """Why an image cannot be pulled, as kubelet has it of the container too; empty where it is about another thing."""
+        found = _OF_PULL.match(self.text)
+        return self.text[found.end() :] if found else ""
 
 
 def latest_message(events: Iterable[Mapping[str, Any]], since: datetime) -> KubeletMessage | None:
@@ -82,7 +83,7 @@ def timestamp(text: str | None) -> datetime | None:
 
 def _message(event: Mapping[str, Any]) -> KubeletMessage | None:
     text = str(event.get("message") or "").removeprefix(_COMBINED)
-    of_pull = event.get("reason") == "Failed" and text.startswith(_PULL)
+    of_pull = event.get("reason") == "Failed" and _OF_PULL.match(text)
     if event.get("reason") not in _SET_UP and not of_pull:
         return None
     return KubeletMessage(_RANDOM_ID.sub("...", text))

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter
 from vllm_operator.diagnosis.cause import quoted
 from vllm_operator.diagnosis.known import Diagnosis
 from vllm_operator.diagnosis.references import field_naming
-from vllm_operator.diagnosis.signatures import ENGLISH, Signature, Word, explain_with, read_yaml, table_json
+from vllm_operator.diagnosis.signatures import ENGLISH, Signature, explain_with, read_yaml, table_json
 from vllm_operator.manager.matching import table_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.diagnosis.known import Recognized
     from vllm_operator.diagnosis.references import Referenced
-    from vllm_operator.diagnosis.signatures import Language
+    from vllm_operator.diagnosis.signatures import Explanation, Language
     from vllm_operator.manager.matching import Match, Table
 
 Topic = Literal["scheduling", "image", "container", "volume"]
@@ -52,11 +52,9 @@ _NAMED: Final[Mapping[str, Referenced]] = {
 
 
 class OutsideCause(Signature):
-    """One known cause. It has no patterns where only a look at the cluster shows it."""
+    """One known cause. It has no patterns where only a look at the cluster shows it, and then an example of that."""
 
     topics: Annotated[tuple[Topic, ...], Field(min_length=1)]
-    patterns: tuple[Word, ...] = ()
-    samples: tuple[Word, ...] = ()
 
 
 _ALL: Final = TypeAdapter(tuple[OutsideCause, ...])
@@ -98,6 +96,17 @@ def diagnose(
         named = field_naming(model_spec or {}, kind, match.groups["name"]) if kind else ""
         found = _explained(match.id, match.groups, where or named, text, language)
     return found
+
+
+def explained_example(cause: OutsideCause, language: Language = ENGLISH) -> Explanation | None:
+    """What is told where the cluster was as in the example, or else of the first sample; None where the texts lack words.
+
+    For the documentation.
+    """
+    if cause.example:
+        return explain_with(cause, cause.example, language)
+    found = diagnose(cause.topics[0], cause.samples[0], language=language) if cause.samples else None
+    return found.explanation if found else None
 
 
 def _explained(

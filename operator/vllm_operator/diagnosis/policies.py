@@ -33,10 +33,11 @@ _ITS_LOG: Final = "kubectl logs --previous has the cause"
 
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
+_PULL_FAILED: Final = "ErrImagePull"
 _PULL_BACK_OFF: Final = "ImagePullBackOff"
 _IMAGE_REASONS: Final = frozenset(
     {
-        "ErrImagePull",
+        _PULL_FAILED,
         _PULL_BACK_OFF,
         "ErrImageNeverPull",
         "InvalidImageName",
@@ -169,10 +170,9 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     """An image cannot be pulled, or has a name that is none."""
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
-            reason, words = _pull_error(pod, container)
+            reason, words, lookup = _pull_error(pod, container)
             diagnosis = diagnose(IMAGE, words, where=_image_field(container))
             sentence = f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
-            lookup = Lookup.EVENTS if diagnosis is None and reason == _PULL_BACK_OFF else None
             return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
 
@@ -428,14 +428,22 @@ def _quoted_before(diagnosis: Diagnosis | None, words: str) -> str:
     return quoted(words).rstrip(". ") if diagnosis else quoted(words)
 
 
-def _pull_error(pod: PodFacts, container: ContainerFacts) -> tuple[str, str]:
-    """Kubelet's reason for a pull that failed, and its words: those that tell of the cause, wherever they stand."""
+def _pull_error(pod: PodFacts, container: ContainerFacts) -> tuple[str, str, Lookup | None]:
+    """Kubelet's reason for a pull that failed, its words, and where to look for more.
+
+    A kubelet tells of the cause while a pull has just failed. While it waits for the next one, an older kubelet tells
+    of that alone, and the cause stands in its Events: told from there, the sentence is the same all the time.
+    """
     reason, text = str(container.waiting["reason"]), str(container.waiting.get("message") or "")
     pulling = _BACK_OFF_PULLING.match(text)
     if pulling:
-        return pulling["reason"], pulling["cause"]
-    said = pod.finding.text if isinstance(pod.finding, KubeletMessage) and pod.finding.is_of_image else ""
-    return reason, said if reason == _PULL_BACK_OFF and said else text
+        return pulling["reason"], pulling["cause"], None
+    if reason not in (_PULL_FAILED, _PULL_BACK_OFF):
+        return reason, text, None
+    said = pod.finding.of_image if isinstance(pod.finding, KubeletMessage) else ""
+    if reason == _PULL_BACK_OFF and said:
+        return _PULL_FAILED, said, Lookup.EVENTS
+    return reason, text, Lookup.EVENTS
 
 
 def _image_field(container: ContainerFacts) -> str:

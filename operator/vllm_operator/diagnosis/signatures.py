@@ -45,10 +45,13 @@ class Signature(BaseModel):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{2,40}$")]
     kind: Literal["cause", "consequence", "wrapper", "symptom"] = "cause"
     """How much it weighs beside others: see `manager/matching.py`."""
-    patterns: Annotated[tuple[Word, ...], Field(min_length=1)]
-    """Regular expressions, of which one has to be found in a line. See `patterns.py` for what they may be made of."""
-    samples: Annotated[tuple[Word, ...], Field(min_length=1)]
+    patterns: Annotated[tuple[Word, ...], Field(min_length=1)] = ()
+    """Regular expressions, of which one has to be found in a line. See `patterns.py` for what they may be made of. None
+    where no line tells of it, and something else has to be looked at."""
+    samples: Annotated[tuple[Word, ...], Field(min_length=1)] = ()
     """Lines that were really written, one for each pattern."""
+    example: dict[str, Word] = Field(default_factory=dict)
+    """What its texts may be filled with where that is not captured; for the documentation, and for tests."""
     field: Annotated[str, StringConstraints(pattern=r"^spec(\.[a-z][A-Za-z]*)+$")] | None = None
     """The field of the resource to change first; None where the remedy is no field."""
     value: Word | None = None
@@ -134,6 +137,7 @@ def table_json(known: Iterable[Signature]) -> str:
             "patterns": [[literal_of(pattern), pattern] for pattern in one.patterns],
         }
         for one in known
+        if one.patterns
     ]
     return json.dumps({"format": FORMAT, "signatures": entries}, indent=1, ensure_ascii=False) + "\n"
 

@@ -22,6 +22,8 @@ from vllm_operator.diagnosis.engines import (
 )
 from vllm_operator.diagnosis.events import KubeletMessage
 from vllm_operator.diagnosis.facts import pod_facts, unbound_claims
+from vllm_operator.diagnosis.known import Recognized
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.diagnosis.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -48,6 +50,14 @@ UNSCHEDULABLE = {
     "reason": "Unschedulable",
     "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 }
+NO_CONFIG_MAP = (
+    "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one that "
+    "the operator makes, which comes by itself"
+)
+NO_GPU_FREE = (
+    "no node that the pod may use has enough nvidia.com/gpu free: end or scale down what holds them, add a node, or lower "
+    "spec.parallelism.tensor or spec.replicas"
+)
 RUNNING = {"running": {"startedAt": STARTED}}
 WORKER_LOG = """
 (EngineCore pid=4330) ERROR 11-25 23:40:13 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor.
@@ -98,7 +108,7 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "unschedulable",
         pod(conditions=(UNSCHEDULABLE,), containerStatuses=[]),
         EngineState.FAILING,
-        "cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        f"cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu: {NO_GPU_FREE}",
     ),
     (
         "image pull",
@@ -330,7 +340,7 @@ def loading(phase: str, detail: str = "", cause: str = "Loading", sentence: str 
             KubeletMessage('configmap "vllm-manager" not found'),
             EngineState.FAILING,
             Reason.ENGINES_FAILING,
-            f'cannot start {SINCE}: configmap "vllm-manager" not found',
+            f'cannot start {SINCE}: configmap "vllm-manager" not found: {NO_CONFIG_MAP}',
         ),
         (
             WITHDRAWN,
@@ -445,6 +455,8 @@ def test_where_more_can_be_said_of_a_pod_follows_from_how_far_it_is() -> None:
     assert needed_lookup(asked(CRASHED_AND_BACK)) == NeededLookup(Lookup.LOADING, started)
     assert needed_lookup(asked(WITHDRAWN)) == NeededLookup(Lookup.WITHDRAWN, changed)
     assert needed_lookup(CREATING) == NeededLookup(Lookup.EVENTS, changed)
+    unplaced = pod(conditions=({**UNSCHEDULABLE, "lastTransitionTime": "2026-11-22T10:00:00Z"},), containerStatuses=[])
+    assert needed_lookup(unplaced) == NeededLookup(Lookup.PLACEMENT, started)
     for nobody_to_ask in (LOADING, WITHDRAWN, asked(LOADING, port=None)):
         assert needed_lookup(nobody_to_ask) is None
     assert needed_lookup(asked(pod(ready=True))) is None
@@ -458,6 +470,7 @@ INITIALIZING = waiting("PodInitializing")
 QUEUE = "kueue.x-k8s.io/admission"
 GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "non-empty gates"}
 NO_SUCH_IMAGE = "rpc error: code = NotFound desc = failed to resolve reference: not found"
+NO_IMAGE = "the registry has no such image or tag: correct the name and tag in %s, or push the image"
 BACK_OFF = f'Back-off pulling image "mesh:none": ErrImagePull: {NO_SUCH_IMAGE}'
 
 
@@ -589,7 +602,7 @@ BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
         starting({"name": "mesh", "state": waiting("ImagePullBackOff", BACK_OFF)}, sidecars=("mesh",)),
         EngineState.FAILING,
         Reason.ENGINES_FAILING,
-        f"cannot start: sidecar mesh: ErrImagePull: {NO_SUCH_IMAGE}",
+        f"cannot start: sidecar mesh: ErrImagePull: {NO_SUCH_IMAGE}: {NO_IMAGE % 'spec.pod.sidecars[mesh].image'}",
     ),
     (
         "image name of an init container",
@@ -603,7 +616,7 @@ BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
         starting(state=waiting("ErrImagePull", NO_SUCH_IMAGE)),
         EngineState.FAILING,
         Reason.ENGINES_FAILING,
-        f"cannot start: ErrImagePull: {NO_SUCH_IMAGE}",
+        f"cannot start: ErrImagePull: {NO_SUCH_IMAGE}: {NO_IMAGE % 'spec.engine.image'}",
     ),
 ]
 
@@ -626,6 +639,9 @@ def test_an_image_that_is_tried_again_and_again_is_told_by_one_sentence() -> Non
 def test_a_claim_without_a_volume_is_named_beside_the_scheduler_that_may_wait_for_it() -> None:
     told = report(with_spec(pod(containerStatuses=[])), unbound_claims=("qwen-cache",), now=NOW)
     assert told.sentence.endswith("which has said nothing of it; claim qwen-cache has no volume: see its Events")
+    why = Placement(Recognized("ClaimUnbound", (("claims", "claim qwen-cache has no volume: the storage is full"),)))
+    later = report(with_spec(pod(containerStatuses=[])), why, unbound_claims=("qwen-cache",), now=NOW)
+    assert "which has said nothing of it; claim qwen-cache has no volume: the storage is full: name a" in later.sentence
     assert unbound_claims(
         [
             {"kind": "PersistentVolumeClaim", "metadata": {"name": "a"}, "status": {"phase": "Pending"}},

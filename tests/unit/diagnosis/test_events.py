@@ -43,6 +43,11 @@ def event(message: str, second: int = 10, reason: str = "FailedMount", **more: A
             event("network is not ready: no CNI", reason="NetworkNotReady"),
             KubeletMessage("network is not ready: no CNI"),
         ),
+        (
+            event('Failed to pull image "vllm:none": manifest unknown', reason="Failed"),
+            KubeletMessage('Failed to pull image "vllm:none": manifest unknown'),
+        ),
+        (event("Error: ErrImagePull", reason="Failed"), None),
         (event("Startup probe failed: HTTP probe failed with statuscode: 503", reason="Unhealthy"), None),
         (event("Back-off restarting failed container", reason="BackOff"), None),
         (event("of an earlier state", lastTimestamp="2026-11-22T10:59:00Z"), None),

@@ -19,6 +19,7 @@ from vllm_operator.diagnosis.outside import (
     OutsideCause,
     Topic,
     diagnose,
+    explained_example,
     outside_causes,
     recognize,
 )
@@ -55,6 +56,16 @@ def test_the_words_that_were_really_written_are_told_as_cause_and_advice_in_each
         assert told.explanation.field in told.explanation.advice
         assert "{" not in told.explanation.sentence.replace("taint {", "")
         assert "; " not in told.explanation.sentence
+
+
+@pytest.mark.parametrize("one", outside_causes(), ids=lambda one: one.id)
+def test_each_cause_has_words_or_an_example_that_its_texts_need_no_more_than(one: OutsideCause) -> None:
+    assert bool(one.samples) >= bool(one.patterns)
+    for language in LANGUAGES:
+        told = explained_example(one, language)
+        assert told is not None
+        assert told.field in told.advice
+        assert "; " not in told.sentence
 
 
 @pytest.mark.parametrize("one", outside_causes(), ids=lambda one: one.id)
@@ -170,10 +181,13 @@ def test_an_older_kubelet_that_waits_for_the_next_pull_is_understood_by_its_even
     needed = needed_lookup(waits)
     assert needed is not None
     assert needed.kind is Lookup.EVENTS
-    said = 'Failed to pull image "vllm:none": rpc error: code = NotFound desc = docker.io/library/vllm:none: not found'
-    told = report(waits, KubeletMessage(said))
-    assert told.sentence.startswith(f"cannot start: ImagePullBackOff: {said}: the registry has no docker.io/library/vllm")
-    assert needed_lookup(waiting("ErrImagePull", "docker.io/library/vllm:none: not found")) is None
+    cause = "rpc error: code = NotFound desc = docker.io/library/vllm:none: not found"
+    told = report(waits, KubeletMessage(f'Failed to pull image "vllm:none": {cause}'))
+    assert told.sentence.startswith(f"cannot start: ErrImagePull: {cause}: the registry has no docker.io/library/vllm")
+    assert report(waiting("ErrImagePull", cause)).sentence == told.sentence, "and it does not change with every try"
+    newer = waiting("ImagePullBackOff", f'Back-off pulling image "vllm:none": ErrImagePull: {cause}')
+    assert report(newer).sentence == told.sentence
+    assert needed_lookup(newer) is None
 
 
 def test_a_volume_that_cannot_be_mounted_is_told_with_what_is_missing() -> None:

@@ -314,7 +314,9 @@ def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() 
         (
             pod(conditions=({"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"},)),
             "EnginesFailing",
-            "0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu",
+            "0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu: no node that the pod may use has "
+            "enough nvidia.com/gpu free: end or scale down what holds them, add a node, or lower spec.parallelism.tensor or "
+            "spec.replicas",
         ),
         (
             pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}),
