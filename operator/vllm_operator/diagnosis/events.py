@@ -6,12 +6,12 @@ Of many different Events of one pod kubelet combines the later ones, and puts th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _COMBINED: Final = "(combined from similar events): "
 _RANDOM_ID: Final = re.compile(r"\"?\b[0-9a-f]{32,}\b\"?")
@@ -37,6 +37,10 @@ _OF_AUTOSCALERS: Final = frozenset({"TriggeredScaleUp", "NotTriggerScaleUp", "Fa
 _KARPENTER: Final = "karpenter"
 """Who says with reason FailedScheduling, as the scheduler does, why it makes no node."""
 
+_UNREAD_SECRETS: Final = frozenset({"FailedToRetrieveImagePullSecret"})
+_SECRETS: Final = re.compile(r"image pull secrets \(([^)]{1,160})\)")
+"""`Unable to retrieve some image pull secrets (a, b); attempting to pull the image may not succeed.`"""
+
 _OF_PULL: Final = re.compile(r'Failed to pull image "[^"]*": ')
 """How the Event of reason Failed begins that tells why an image cannot be pulled. Older kubelets say it nowhere else
 while they wait for the next pull."""
@@ -47,6 +51,8 @@ class KubeletMessage:
     """What stands in the way of a pod's containers, in kubelet's words: volumes, sandbox, network, image."""
 
     text: str
+    missing_pull_secrets: str = ""
+    """Names of the Secrets with a registry's credentials that it could not read; empty where it could, or did not try."""
 
     @property
     def of_image(self) -> str:
@@ -55,11 +61,16 @@ class KubeletMessage:
         return self.text[found.end() :] if found else ""
 
 
-def latest_message(events: Iterable[Mapping[str, Any]], since: datetime) -> KubeletMessage | None:
+def latest_message(events: Sequence[Mapping[str, Any]], since: datetime) -> KubeletMessage | None:
     """The newest message in a pod's Events that is not older than the state that it shall explain."""
     found = [(_time(event), message) for event in events if (message := _message(event)) is not None]
     fresh = [(when, message) for when, message in found if when is not None and when >= since - _MARGIN]
-    return max(fresh, key=lambda one: one[0])[1] if fresh else None
+    if not fresh:
+        return None
+    secrets = latest_event(events, _UNREAD_SECRETS)
+    names = _SECRETS.search(str(secrets.get("message"))) if secrets else None
+    newest = max(fresh, key=lambda one: one[0])[1]
+    return replace(newest, missing_pull_secrets=names[1]) if names and newest.of_image else newest
 
 
 def autoscaler_says(events: Iterable[Mapping[str, Any]], since: datetime) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.signatures import Explanation, Language
     from vllm_operator.manager.matching import Match, Table
 
-Topic = Literal["scheduling", "image", "container", "volume"]
+Topic = Literal["scheduling", "image", "container", "volume", "end"]
 SCHEDULING: Final[Topic] = "scheduling"
 """What the scheduler says of a pod that it finds no node for, and what nodes show."""
 IMAGE: Final[Topic] = "image"
@@ -37,6 +37,8 @@ CONTAINER: Final[Topic] = "container"
 """What kubelet says of a container that it cannot make."""
 VOLUME: Final[Topic] = "volume"
 """What kubelet says of the volumes and the sandbox of a pod."""
+END: Final[Topic] = "end"
+"""Why a pod as a whole is over."""
 
 _FILE: Final = "outside.yaml"
 
@@ -69,6 +71,12 @@ def outside_causes() -> tuple[OutsideCause, ...]:
 def recognize(topic: Topic, text: str) -> Match | None:
     """The first cause of a topic that a text tells of; None where it tells of none."""
     return _table(topic).match(text)
+
+
+def recognized_id(topic: Topic, text: str) -> str:
+    """The id of that cause; empty where there is none."""
+    match = recognize(topic, text)
+    return match.id if match else ""
 
 
 def diagnose(

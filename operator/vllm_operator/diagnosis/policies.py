@@ -14,9 +14,9 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.events import KubeletMessage
 from vllm_operator.diagnosis.facts import PodFacts, Role
-from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
+from vllm_operator.diagnosis.known import Recognized, diagnosed, diagnosed_end
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
-from vllm_operator.diagnosis.outside import CONTAINER, IMAGE, SCHEDULING, VOLUME, diagnose
+from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose, recognized_id
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _ITS_LOG: Final = "kubectl logs --previous has the cause"
 
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
+_DENIED: Final = "ImageForbidden"
 _PULL_FAILED: Final = "ErrImagePull"
 _PULL_BACK_OFF: Final = "ImagePullBackOff"
 _IMAGE_REASONS: Final = frozenset(
@@ -171,7 +172,7 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
             reason, words, lookup = _pull_error(pod, container)
-            diagnosis = diagnose(IMAGE, words, where=_image_field(container))
+            diagnosis = diagnose(IMAGE, words, seen=_missing_pull_secrets(pod, words), where=_image_field(container))
             sentence = f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
             return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
@@ -355,8 +356,11 @@ def end_of_pod(pod: PodFacts) -> str:
     """Why a pod as a whole has ended, in words: Evicted, Preempting, UnexpectedAdmissionError and so on."""
     disruption = pod.condition("DisruptionTarget")
     reason = pod.reason or disruption.get("reason") or pod.engine.terminated.get("reason") or _NO_REASON
-    message = pod.message or disruption.get("message") or pod.engine.terminated.get("message") or ""
-    return f"{reason}: {quoted(message)}" if message else str(reason)
+    message = str(pod.message or disruption.get("message") or pod.engine.terminated.get("message") or "")
+    if not message:
+        return str(reason)
+    diagnosis = diagnose(END, message)
+    return f"{reason}: {_quoted_before(diagnosis, message)}{_known(diagnosis)}"
 
 
 def _failing(sentence: str, *, lookup: Lookup | None = None) -> Cause:
@@ -437,13 +441,22 @@ def _pull_error(pod: PodFacts, container: ContainerFacts) -> tuple[str, str, Loo
     reason, text = str(container.waiting["reason"]), str(container.waiting.get("message") or "")
     pulling = _BACK_OFF_PULLING.match(text)
     if pulling:
-        return pulling["reason"], pulling["cause"], None
+        denied = recognized_id(IMAGE, pulling["cause"]) == _DENIED
+        return pulling["reason"], pulling["cause"], Lookup.EVENTS if denied else None
     if reason not in (_PULL_FAILED, _PULL_BACK_OFF):
         return reason, text, None
     said = pod.finding.of_image if isinstance(pod.finding, KubeletMessage) else ""
     if reason == _PULL_BACK_OFF and said:
         return _PULL_FAILED, said, Lookup.EVENTS
     return reason, text, Lookup.EVENTS
+
+
+def _missing_pull_secrets(pod: PodFacts, words: str) -> Recognized | None:
+    """The Secrets that kubelet could not read for a pull that was denied; None where it could, or says nothing."""
+    names = pod.finding.missing_pull_secrets if isinstance(pod.finding, KubeletMessage) else ""
+    if not names or recognized_id(IMAGE, words) != _DENIED:
+        return None
+    return Recognized("PullSecretMissing", (("names", names),))
 
 
 def _image_field(container: ContainerFacts) -> str:

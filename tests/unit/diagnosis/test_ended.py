@@ -13,6 +13,11 @@ from vllm_operator.diagnosis.ended import ended_pods, keep_ending, story
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.fleet import judge, observed
 
+LOW_ON_MEMORY = (
+    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more than "
+    "it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on a volume "
+    "by spec.storage.cache"
+)
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 
 
@@ -50,7 +55,7 @@ def test_an_evicted_pod_is_told_while_its_replacement_loads_and_is_no_failing_en
     assert reason is Reason.ENGINES_STARTING
     assert message == (
         "0 of 1 engines serve; qwen-2 loads its model since 2026-11-22T11:00:00Z; "
-        f"qwen-1 has ended at {at(60)}: Evicted: The node was low on resource: memory."
+        f"qwen-1 has ended at {at(60)}: Evicted: {LOW_ON_MEMORY}"
     )
 
 
@@ -87,7 +92,7 @@ def test_many_that_end_together_do_not_keep_ending() -> None:
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        ({}, "Evicted: The node was low on resource: memory."),
+        ({}, f"Evicted: {LOW_ON_MEMORY}"),
         ({"reason": "", "message": ""}, "no reason given"),
         (
             {

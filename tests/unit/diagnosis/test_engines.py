@@ -50,6 +50,11 @@ UNSCHEDULABLE = {
     "reason": "Unschedulable",
     "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 }
+LOW_ON_MEMORY = (
+    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more than "
+    "it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on a volume "
+    "by spec.storage.cache"
+)
 NO_CONFIG_MAP = (
     "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one that "
     "the operator makes, which comes by itself"
@@ -206,7 +211,7 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "evicted",
         pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
         EngineState.FAILING,
-        "has ended: Evicted: The node was low on resource: memory.",
+        f"has ended: Evicted: {LOW_ON_MEMORY}",
     ),
 ]
 

@@ -61,6 +61,17 @@ def test_what_keeps_containers_from_being_started_is_found_without_what_differs_
     assert latest_message([found], SINCE) == message
 
 
+def test_the_secrets_that_a_pull_lacked_are_told_with_it_and_with_nothing_else() -> None:
+    unread = event(
+        "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed.",
+        reason="FailedToRetrieveImagePullSecret",
+    )
+    pull = event('Failed to pull image "team/app:1": denied: denied', reason="Failed")
+    assert latest_message([unread, pull], SINCE) == KubeletMessage(pull["message"], "regcred")
+    assert latest_message([unread, event("no volume")], SINCE) == KubeletMessage("no volume")
+    assert latest_message([unread], SINCE) is None
+
+
 def test_the_newest_words_count_whatever_the_order_and_the_way_their_time_is_written() -> None:
     old, new = event("old", 10), event("new", 20)
     series = event("again", series={"lastObservedTime": "2026-11-22T11:00:30.000000Z"})

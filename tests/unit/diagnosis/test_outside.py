@@ -190,6 +190,36 @@ def test_an_older_kubelet_that_waits_for_the_next_pull_is_understood_by_its_even
     assert needed_lookup(newer) is None
 
 
+def test_a_pull_that_is_denied_names_the_secret_that_could_not_be_read() -> None:
+    denied = "failed to resolve reference: pull access denied, repository does not exist or may require authorization"
+    waits = waiting("ImagePullBackOff", f'Back-off pulling image "team/app:1": ErrImagePull: {denied}')
+    needed = needed_lookup(waits)
+    assert needed is not None
+    assert needed.kind is Lookup.EVENTS
+    said = KubeletMessage(f'Failed to pull image "team/app:1": {denied}', "regcred")
+    told = report(waits, said)
+    assert told.diagnosis is not None
+    assert told.diagnosis.explanation.id == "PullSecretMissing"
+    assert "and Secret regcred, which is to give it rights, cannot be read in this namespace" in told.sentence
+    other = waiting("ImagePullBackOff", 'Back-off pulling image "team/app:1": ErrImagePull: a/b: not found')
+    assert "regcred" not in report(other, said).sentence
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "words"),
+    [
+        ("Evicted", "The node was low on resource: memory. Threshold", "ask for as much memory as the engine uses"),
+        ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present, which", "no device for it"),
+        ("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, r", "(nvidia.com/gpu)"),
+        ("Terminated", "Pod was terminated in response to imminent node shutdown.", "another engine takes its place"),
+    ],
+)
+def test_a_pod_that_is_over_is_told_with_what_to_do(reason: str, message: str, words: str) -> None:
+    told = report(pod(phase="Failed", reason=reason, message=message))
+    assert told.sentence.startswith(f"has ended: {reason}: {message.rstrip('. ')}: ")
+    assert words in told.sentence
+
+
 def test_a_volume_that_cannot_be_mounted_is_told_with_what_is_missing() -> None:
     spec = {"pod": {"volumes": [{"name": "token", "secret": {"secretName": "hub-token"}}]}}
     creating = pod(container={"state": {"waiting": {"reason": "ContainerCreating"}}}, conditions=(SCHEDULED,))

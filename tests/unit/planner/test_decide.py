@@ -96,6 +96,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "EnginesStarting"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "NoEngineServes"),
         "Reconciling": ("True", "EnginesStarting"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -249,6 +250,7 @@ def test_all_engines_serve() -> None:
     assert conditions(status) == {
         "Ready": ("True", "AllEnginesServe"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "AsDesired"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -261,6 +263,7 @@ def test_replicas_zero_is_not_ready_and_nothing_is_on_its_way() -> None:
     assert conditions(status) == {
         "Ready": ("False", "ScaledToZero"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "AsDesired"),
         "Stalled": ("False", "AsDesired"),
     }
