@@ -1,4 +1,4 @@
-"""What keeps engines from running, as real controllers word it, and as nodes, claims and pods of a real API server show.
+"""What keeps engines from running, as real controllers word it, and nodes, claims and pods of a real API server show.
 
 No scheduler and no kubelet runs here: the test says what they would, and everything else is real.
 """
@@ -104,7 +104,9 @@ def test_cards_that_others_hold_too_many_of_them_and_labels_that_no_node_has_are
     wait_told(cards, "large", f"one pod asks for 8 {RESOURCE}, and the largest node has 4")
     wait_told(cards, "lost", "no node meets spec.scheduling.nodeSelector pool=gpus, nodes have pool=cards")
     known = cards.get("vllmmodel", "large")["status"]["diagnosis"]
-    assert [(one["id"], one["field"], one["value"]) for one in known] == [("NodeTooSmall", "spec.parallelism.tensor", "4")]
+    assert [(one["id"], one["field"], one["value"]) for one in known] == [
+        ("NodeTooSmall", "spec.parallelism.tensor", "4")
+    ]
 
 
 def test_a_claim_without_a_volume_is_told_in_the_words_of_its_controller(namespace: Namespace) -> None:
@@ -147,8 +149,9 @@ def test_a_model_of_which_some_engines_serve_is_degraded_by_one_line_and_one_eve
     told = namespace.condition("Degraded")
     assert told["reason"] == "EnginesFailing"
     assert told["message"] == (
-        f"1 of 2 engines serve; {fails} does not serve: the node does not reach the registry, or gets no answer in time: "
-        "look at the node's DNS, proxy and firewall, and at the host in spec.engine.image, kubelet tries again by itself"
+        f"1 of 2 engines serve; {fails} does not serve: the node does not reach the registry, or gets no answer in "
+        "time: look at the node's DNS, proxy and firewall, and at the host in spec.engine.image, kubelet tries again "
+        "by itself"
     )
     assert "EnginesFailing" in namespace.kubectl("get", "vllm", "qwen"), "the column says why it is not ready"
     events = ["get", "events", "--field-selector", "reason=EnginesFailing", "--output", "name"]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cluster.kinds import NODE
 from vllm_operator.diagnosis.nodes import holding_of, node_of
 from vllm_operator.diagnosis.placement import Sight, nodes_to_look_at
-from vllm_operator.errors import ApiError, ApiRefused
+from vllm_operator.errors import ApiRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
     from vllm_operator.cluster.client import Client

@@ -69,9 +69,7 @@ def reports(
     found = findings or {}
     living = sorted(filter(_is_living, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return tuple(
-        report(
-            pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now, model_spec=model_spec
-        )
+        report(pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now, model_spec=model_spec)
         for pod in living
     )
 

@@ -52,11 +52,11 @@ class KubeletMessage:
 
     text: str
     missing_pull_secrets: str = ""
-    """Names of the Secrets with a registry's credentials that it could not read; empty where it could, or did not try."""
+    """Names of the Secrets with a registry's credentials that it could not read; empty where it could."""
 
     @property
     def of_image(self) -> str:
-        """Why an image cannot be pulled, as kubelet has it of the container too; empty where it is about another thing."""
+        """Why an image cannot be pulled, as kubelet has it of the container; empty where it is about another thing."""
         found = _OF_PULL.match(self.text)
         return self.text[found.end() :] if found else ""
 

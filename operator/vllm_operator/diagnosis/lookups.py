@@ -4,8 +4,8 @@ There are three places to look. An API server finds Events by reading all of a n
 and kubelet on its side writes at first 25 Events for a pod and then one in five minutes (client-go's spam filter):
 looking oftener than that finds nothing. The manager in a pod that runs answers from memory, and is asked as often as
 its engine's load phase may change. Why no node takes a pod is seen on the nodes, which all lookups share for a minute
-(cluster/node_sight.py), so what each pod costs is its Events and a few reads of single objects. However many pods are not ready, all
-models together make no more lookups than a budget allows.
+(cluster/node_sight.py), so what each pod costs is its Events and a few reads of single objects. However many pods are
+not ready, all models together make no more lookups than a budget allows.
 """
 
 from __future__ import annotations

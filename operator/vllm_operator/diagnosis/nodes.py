@@ -211,19 +211,20 @@ def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     value, values = labels.get(str(requirement.get("key"))), words(requirement, "values")
     match requirement.get("operator"):
         case "In":
-            return value in values
+            met = value in values
         case "NotIn":
-            return value not in values
+            met = value not in values
         case "Exists":
-            return value is not None
+            met = value is not None
         case "DoesNotExist":
-            return value is None
+            met = value is None
         case "Gt":
-            return _is_whole(value, values) and int(str(value)) > int(values[0])
+            met = _is_whole(value, values) and int(str(value)) > int(values[0])
         case "Lt":
-            return _is_whole(value, values) and int(str(value)) < int(values[0])
+            met = _is_whole(value, values) and int(str(value)) < int(values[0])
         case _:
-            return False
+            met = False
+    return met
 
 
 def _is_whole(value: str | None, values: list[str]) -> bool:

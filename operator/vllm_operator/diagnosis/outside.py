@@ -1,4 +1,4 @@
-"""Known causes by which a pod does not run, in the words of the scheduler, of kubelet and of the container runtime. Pure.
+"""Known causes by which a pod does not run, in the words of scheduler, kubelet and container runtime. Pure.
 
 They are data, in `outside.yaml`, of the same form as the signatures of an engine's log (`signatures.py`), but they stay
 in the operator: an engine that does not run reads no table. Each is looked for only among words of its topic, since the
@@ -107,19 +107,14 @@ def diagnose(
 
 
 def explained_example(cause: OutsideCause, language: Language = ENGLISH) -> Explanation | None:
-    """What is told where the cluster was as in the example, or else of the first sample; None where the texts lack words.
-
-    For the documentation.
-    """
+    """What is told in the example, or of the first sample; None where the texts lack words. For the documentation."""
     if cause.example:
         return explain_with(cause, cause.example, language)
     found = diagnose(cause.topics[0], cause.samples[0], language=language) if cause.samples else None
     return found.explanation if found else None
 
 
-def _explained(
-    cause_id: str, groups: Mapping[str, str], where: str, text: str, language: Language
-) -> Diagnosis | None:
+def _explained(cause_id: str, groups: Mapping[str, str], where: str, text: str, language: Language) -> Diagnosis | None:
     cause = _by_id().get(cause_id)
     named = groups.get("where") or where
     explanation = explain_with(cause, {**groups, **({"where": named} if named else {})}, language) if cause else None

@@ -92,7 +92,9 @@ def has_no_such_device(sight: Sight) -> Recognized | None:
     device = sight.demand.device
     if not device or any(node.capacity.get(device) or node.allocatable.get(device) for node in sight.nodes):
         return None
-    found = sorted({name for node in sight.nodes for name, amount in node.capacity.items() if is_device(name) and amount})
+    found = sorted(
+        {name for node in sight.nodes for name, amount in node.capacity.items() if is_device(name) and amount}
+    )
     return _cause("NoSuchDevice", resource=device, others=_listed(found))
 
 
@@ -121,7 +123,9 @@ def labels_lead_away_from_devices(sight: Sight) -> Recognized | None:
     having = [node.name for node in sight.nodes if node.allocatable.get(device)]
     where = "spec.scheduling.nodeSelector" if wanted else "spec.scheduling.affinity"
     wanted_text = f"{_listed(wanted)} and has {device}" if wanted else f"and has {device}"
-    return _cause("NodeLabels", where=where, wanted=wanted_text, others=f"{device} on {_listed(having)}" if having else "")
+    return _cause(
+        "NodeLabels", where=where, wanted=wanted_text, others=f"{device} on {_listed(having)}" if having else ""
+    )
 
 
 def devices_are_unhealthy(sight: Sight) -> Recognized | None:
@@ -133,7 +137,9 @@ def devices_are_unhealthy(sight: Sight) -> Recognized | None:
     for node in sight.selected:
         has, well = node.capacity.get(device, Decimal()), node.allocatable.get(device, Decimal())
         if well < wanted <= has:
-            return _cause("DevicesUnhealthy", node=node.name, resource=device, capacity=_number(has), exist=_number(well))
+            return _cause(
+                "DevicesUnhealthy", node=node.name, resource=device, capacity=_number(has), exist=_number(well)
+            )
     return None
 
 
@@ -152,7 +158,9 @@ def asks_for_too_much(sight: Sight) -> Recognized | None:
     if sight.large_enough:
         return None
     device = sight.demand.device
-    with_devices = [node for node in sight.selected if node.allocatable.get(device, Decimal()) >= _wanted(sight, device)]
+    with_devices = [
+        node for node in sight.selected if node.allocatable.get(device, Decimal()) >= _wanted(sight, device)
+    ]
     return _short_of(sight, {node.name: node.allocatable for node in with_devices}, taken=False)
 
 
@@ -173,7 +181,9 @@ def nodes_keep_it_away(sight: Sight) -> Recognized | None:
     value = f", operator: Equal, value: {taint.value}" if taint.value else ", operator: Exists"
     having = [name for name, found in away.items() if taint in found]
     toleration = f"{{key: {taint.key}{value}, effect: {taint.effect}}}"
-    return _cause("NodeTaints", nodes=_nodes(having), one=_yes(len(having) == 1), taint=str(taint), toleration=toleration)
+    return _cause(
+        "NodeTaints", nodes=_nodes(having), one=_yes(len(having) == 1), taint=str(taint), toleration=toleration
+    )
 
 
 def devices_are_taken(sight: Sight) -> Recognized | None:

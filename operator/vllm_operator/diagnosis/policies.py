@@ -173,7 +173,9 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
         if container.waiting.get("reason") in _IMAGE_REASONS:
             reason, words, lookup = _pull_error(pod, container)
             diagnosis = diagnose(IMAGE, words, seen=_missing_pull_secrets(pod, words), where=_image_field(container))
-            sentence = f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+            sentence = (
+                f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+            )
             return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
 

@@ -8,9 +8,9 @@ from .matching import Diagnosis
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Optional, Tuple
+    from typing import Optional
 
-    Periods = Optional[Tuple[int, int]]
+    Periods = Optional["tuple[int, int]"]
 
 PAUSE_SECONDS = 10.0
 """Between two readings, which is what a share is of."""

@@ -143,8 +143,8 @@ def closed_by_others(subject: Subject) -> str | None:
     if not names:
         return None
     return (
-        f"{_listed('NetworkPolicy', names)} of somebody else selects the engines, and no policy lets anybody reach their "
-        "port: where the network plug-in applies policies, clients wait in vain for engines that are ready; name the "
+        f"{_listed('NetworkPolicy', names)} of somebody else selects the engines, and no policy lets anybody reach "
+        "their port: where the network plug-in applies policies, clients wait in vain for engines that are ready; name the "
         "clients in spec.network.allowFrom, which adds to it"
     )
 

@@ -1,4 +1,4 @@
-"""What is read where no node takes a pod: how much of it, for however many pods, and what comes of it. Time is virtual."""
+"""What is read where no node takes a pod: how much, for however many pods, and what comes of it. Time is virtual."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ class Server:
     async def events_about(self, found: LiveObject) -> list[dict[str, Any]]:
         """The Events about a claim, or a pod."""
         self.ask("events")
+        assert found.namespace == "team"
         return self.events
 
 
@@ -124,14 +125,18 @@ async def sentence(server: Server) -> str:
 
 async def test_who_holds_the_gpus_is_told_behind_the_schedulers_words(server: Server) -> None:
     told = await sentence(server)
-    assert told.startswith(f"cannot be scheduled: {NO_GPU.rstrip('.')}: one pod asks for 4 {GPU}, node gpu-1 that it may use")
+    assert told.startswith(
+        f"cannot be scheduled: {NO_GPU.rstrip('.')}: one pod asks for 4 {GPU}, node gpu-1 that it may use"
+    )
     assert "has 8, 0 are free, held by model team/llama (8): end or scale down what holds them" in told
 
 
 async def test_an_operator_that_may_not_see_nodes_says_so_and_asks_only_every_ten_minutes(server: Server) -> None:
     server.errors["nodes"] = ApiRefused("GET", "nodes is forbidden")
     told = await sentence(server)
-    assert told.startswith(f"cannot be scheduled: {NO_GPU.rstrip('.')}: no node that the pod may use has enough {GPU} free: ")
+    assert told.startswith(
+        f"cannot be scheduled: {NO_GPU.rstrip('.')}: no node that the pod may use has enough {GPU} free: "
+    )
     assert told.endswith(f" ({NODES_HIDDEN})")
     looking = lookup(server)
     for _ in range(20):

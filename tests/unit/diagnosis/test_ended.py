@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 
 from tests.support.resources import NOW, deployment_status, pod
+from tests.unit.diagnosis.test_engines import LOW_ON_MEMORY
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.ended import ended_pods, keep_ending, story
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.fleet import judge, observed
 
-LOW_ON_MEMORY = (
-    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more than "
-    "it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on a volume "
-    "by spec.storage.cache"
-)
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 
 

@@ -51,17 +51,17 @@ UNSCHEDULABLE = {
     "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 }
 LOW_ON_MEMORY = (
-    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more than "
-    "it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on a volume "
-    "by spec.storage.cache"
+    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more "
+    "than it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on "
+    "a volume by spec.storage.cache"
 )
 NO_CONFIG_MAP = (
-    "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one that "
-    "the operator makes, which comes by itself"
+    "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one "
+    "that the operator makes, which comes by itself"
 )
 NO_GPU_FREE = (
-    "no node that the pod may use has enough nvidia.com/gpu free: end or scale down what holds them, add a node, or lower "
-    "spec.parallelism.tensor or spec.replicas"
+    "no node that the pod may use has enough nvidia.com/gpu free: end or scale down what holds them, add a node, or "
+    "lower spec.parallelism.tensor or spec.replicas"
 )
 RUNNING = {"running": {"startedAt": STARTED}}
 WORKER_LOG = """

@@ -27,7 +27,7 @@ HERE = Node("gpu-1", labels={"zone": "a", "cards": "8"})
         ({"key": "zone", "operator": "OfALaterVersion"}, False),
     ],
 )
-def test_a_requirement_is_met_as_the_scheduler_has_it(requirement: dict[str, Any], met: bool) -> None:
+def test_a_requirement_is_met_as_the_scheduler_has_it(requirement: dict[str, Any], *, met: bool) -> None:
     assert demand([{"matchExpressions": [requirement]}]).selects(HERE) is met
 
 
@@ -52,12 +52,13 @@ def test_a_cordoned_node_is_tainted_before_the_node_controller_says_so() -> None
 
 
 def test_devices_are_told_from_what_every_node_has() -> None:
-    assert [name for name in ("cpu", "hugepages-2Mi", "nvidia.com/gpu", "requests.kubernetes.io/x") if is_device(name)] == [
-        "nvidia.com/gpu"
-    ]
-    assert demand_of(
-        {"containers": [{"resources": {"limits": {"a.example.com/nic": 1, "nvidia.com/gpu": 2}}}]}
-    ).device == "nvidia.com/gpu"
+    assert [
+        name for name in ("cpu", "hugepages-2Mi", "nvidia.com/gpu", "requests.kubernetes.io/x") if is_device(name)
+    ] == ["nvidia.com/gpu"]
+    assert (
+        demand_of({"containers": [{"resources": {"limits": {"a.example.com/nic": 1, "nvidia.com/gpu": 2}}}]}).device
+        == "nvidia.com/gpu"
+    )
 
 
 def test_what_is_no_quantity_is_left_out() -> None:

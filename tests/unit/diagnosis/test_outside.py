@@ -1,4 +1,4 @@
-"""Known causes outside of the engine: the words of schedulers, kubelets and container runtimes become cause and advice."""
+"""Known causes outside of the engine: words of schedulers, kubelets and container runtimes become cause and advice."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_what_was_seen_in_the_cluster_counts_before_the_words_and_words_where_it
 
 def waiting(reason: str, message: str, **more: Any) -> dict[str, Any]:
     """A pod whose engine waits for this reason."""
-    return pod(container={"state": {"waiting": {"reason": reason, "message": message}}}, conditions=(SCHEDULED,), **more)
+    return pod(
+        container={"state": {"waiting": {"reason": reason, "message": message}}}, conditions=(SCHEDULED,), **more
+    )
 
 
 HUB: Final[dict[str, Any]] = {"model": {"source": "a/b", "tokenSecret": {"name": "hub", "key": "token"}}}
@@ -134,7 +136,7 @@ ENV: Final[dict[str, Any]] = {
         ),
         (
             "ErrImagePull",
-            'failed to resolve reference "docker.io/vllm/vllm-openai:v0.99": docker.io/vllm/vllm-openai:v0.99: not found',
+            "failed to resolve reference: docker.io/vllm/vllm-openai:v0.99: not found",
             HUB,
             "ImageNotFound",
             "spec.engine.image",
@@ -150,8 +152,7 @@ ENV: Final[dict[str, Any]] = {
         ),
         (
             "InvalidImageName",
-            "Failed to apply default image tag \"A:B\": couldn't parse image name \"A:B\": invalid reference format: "
-            "repository name must be lowercase",
+            'couldn\'t parse image name "A:B": invalid reference format: repository name must be lowercase',
             HUB,
             "ImageName",
             "spec.engine.image",
@@ -159,7 +160,7 @@ ENV: Final[dict[str, Any]] = {
         ),
     ],
 )
-def test_what_kubelet_says_of_a_container_is_told_with_the_field_that_names_it(
+def test_what_kubelet_says_of_a_container_is_told_with_the_field_that_names_it(  # noqa: PLR0917 # cases
     reason: str, message: str, spec: dict[str, Any], cause_id: str, field: str, words: str
 ) -> None:
     told = report(waiting(reason, message), model_spec=spec)
@@ -210,7 +211,11 @@ def test_a_pull_that_is_denied_names_the_secret_that_could_not_be_read() -> None
     [
         ("Evicted", "The node was low on resource: memory. Threshold", "ask for as much memory as the engine uses"),
         ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present, which", "no device for it"),
-        ("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, r", "(nvidia.com/gpu)"),
+        (
+            "OutOfnvidia.com/gpu",
+            "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, r",
+            "(nvidia.com/gpu)",
+        ),
         ("Terminated", "Pod was terminated in response to imminent node shutdown.", "another engine takes its place"),
     ],
 )

@@ -42,7 +42,9 @@ def node(
 def holder(name: str, gpus: int, *, model: str = "", namespace: str = "team", memory: str = "1Gi") -> dict[str, Any]:
     """A Pod that holds GPUs of its node."""
     labels = {"app.kubernetes.io/managed-by": "vllm-operator", "app.kubernetes.io/instance": model} if model else {}
-    resources = {"limits": {GPU: str(gpus)}, "requests": {"memory": memory}} if gpus else {"requests": {"memory": memory}}
+    resources = (
+        {"limits": {GPU: str(gpus)}, "requests": {"memory": memory}} if gpus else {"requests": {"memory": memory}}
+    )
     container = {"name": "main", "resources": resources}
     return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": {"containers": [container]}}
 
@@ -59,8 +61,10 @@ def told(
     held: dict[str, list[dict[str, Any]]] | None = None,
     spec: dict[str, Any] | None = None,
 ) -> tuple[str, str, str]:
-    """Id, sentence and value of what keeps a pod from these nodes; of nodes that are not named the pods are known too."""
-    known = {one["metadata"]["name"]: tuple(map(holding_of, (held or {}).get(one["metadata"]["name"], []))) for one in nodes}
+    """Id, sentence and value of what keeps a pod from these nodes, of all of which the pods are known."""
+    known = {
+        one["metadata"]["name"]: tuple(map(holding_of, (held or {}).get(one["metadata"]["name"], []))) for one in nodes
+    }
     cause = cause_of_placement(Sight(demand_of(spec or wanted()), tuple(map(node_of, nodes)), known))
     if cause is None:
         return "", "", ""
@@ -131,7 +135,9 @@ PLANE = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
 def test_a_taint_that_is_not_tolerated_is_told_with_the_toleration_to_add() -> None:
     name, sentence, value = told([node(taints=(TAINT,)), node("plane", 0, taints=(PLANE,))])
     assert name == "NodeTaints"
-    assert sentence.startswith("node gpu-1 could take the pod by labels and size, and has taint dedicated=team-b:NoSchedule")
+    assert sentence.startswith(
+        "node gpu-1 could take the pod by labels and size, and has taint dedicated=team-b:NoSchedule"
+    )
     assert value == "{key: dedicated, operator: Equal, value: team-b, effect: NoSchedule}"
     assert told([node(taints=(TAINT,))], spec=wanted(tolerations=[TOLERATION])) == ("", "", "")
 
@@ -147,7 +153,7 @@ def test_a_taint_that_is_not_tolerated_is_told_with_the_toleration_to_add() -> N
         ({"key": "other", "operator": "Exists"}, False),
     ],
 )
-def test_tolerations_count_as_the_scheduler_has_them(toleration: dict[str, str], tolerated: bool) -> None:
+def test_tolerations_count_as_the_scheduler_has_them(toleration: dict[str, str], *, tolerated: bool) -> None:
     assert (told([node(taints=(TAINT,))], spec=wanted(tolerations=[toleration]))[0] == "") is tolerated
 
 
@@ -204,7 +210,9 @@ def test_a_node_whose_pods_are_not_known_counts_neither_as_full_nor_as_free() ->
 
 
 def test_the_pods_of_the_nodes_with_the_most_gpus_are_looked_at_and_no_more_than_so_many() -> None:
-    nodes = tuple(Node(f"n-{number:03}", allocatable=node_of(node(gpus=4 + number % 2)).allocatable) for number in range(99))
+    nodes = tuple(
+        Node(f"n-{number:03}", allocatable=node_of(node(gpus=4 + number % 2)).allocatable) for number in range(99)
+    )
     names = nodes_to_look_at(demand_of(wanted()), nodes)
     assert len(names) == MOST_NODES
     assert all(int(name[2:]) % 2 for name in names)

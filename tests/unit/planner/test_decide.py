@@ -25,6 +25,7 @@ from tests.support.resources import (
     resource,
 )
 from tests.support.resources import desired as wanted
+from tests.unit.diagnosis.test_engines import NO_GPU_FREE
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
@@ -317,9 +318,7 @@ def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() 
         (
             pod(conditions=({"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"},)),
             "EnginesFailing",
-            "0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu: no node that the pod may use has "
-            "enough nvidia.com/gpu free: end or scale down what holds them, add a node, or lower spec.parallelism.tensor or "
-            "spec.replicas",
+            f"0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu: {NO_GPU_FREE}",
         ),
         (
             pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}),

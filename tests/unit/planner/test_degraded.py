@@ -31,11 +31,11 @@ def told(seen: Fleet) -> tuple[str, Reason, str]:
 
 
 def test_an_engine_that_fails_beside_one_that_serves_is_told_in_one_line_with_what_to_do() -> None:
-    assert told(fleet(2, SERVES, NO_IMAGE, ready=1)) == (
-        "True",
-        Reason.ENGINES_FAILING,
+    kind, reason, message = told(fleet(2, SERVES, NO_IMAGE, ready=1))
+    assert (kind, reason) == ("True", Reason.ENGINES_FAILING)
+    assert message == (
         "1 of 2 engines serve; qwen-2 does not serve: the registry has no docker.io/vllm/vllm-openai:v9: correct the "
-        "name and tag in spec.engine.image, or push the image",
+        "name and tag in spec.engine.image, or push the image"
     )
 
 
@@ -55,9 +55,7 @@ def test_pods_that_are_refused_and_starts_that_take_too_long_degrade_a_model_too
     assert told(seen)[:2] == ("True", Reason.PROGRESS_DEADLINE_EXCEEDED)
 
 
-@pytest.mark.parametrize(
-    "pods", [(SERVES,), (SERVES, pod("qwen-2"))], ids=["all serve", "one is on its way"]
-)
+@pytest.mark.parametrize("pods", [(SERVES,), (SERVES, pod("qwen-2"))], ids=["all serve", "one is on its way"])
 def test_a_model_that_is_well_or_on_its_way_is_not_degraded(pods: tuple[dict[str, Any], ...]) -> None:
     assert told(fleet(len(pods), *pods, ready=1)) == ("False", Reason.AS_DESIRED, "")
 

@@ -43,7 +43,7 @@ def read(raw: dict[str, Any]) -> Policy:
         (({"ports": [{"protocol": "TCP"}]},), False),
     ],
 )
-def test_a_policy_closes_what_none_of_its_rules_is_about(ingress: tuple[dict[str, Any], ...], closed: bool) -> None:
+def test_a_policy_closes_what_none_of_its_rules_is_about(ingress: tuple[dict[str, Any], ...], *, closed: bool) -> None:
     assert bool(closing([read(policy(*ingress))], LABELS, PORT)) is closed
 
 
