@@ -8,9 +8,8 @@ from .matching import Diagnosis
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Optional
 
-    Periods = Optional["tuple[int, int]"]
+    Periods = tuple[int, int] | None
 
 PAUSE_SECONDS = 10.0
 """Between two readings, which is what a share is of."""

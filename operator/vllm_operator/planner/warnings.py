@@ -144,8 +144,8 @@ def closed_by_others(subject: Subject) -> str | None:
         return None
     return (
         f"{_listed('NetworkPolicy', names)} of somebody else selects the engines, and no policy lets anybody reach "
-        "their port: where the network plug-in applies policies, clients wait in vain for engines that are ready; name the "
-        "clients in spec.network.allowFrom, which adds to it"
+        "their port: where the network plug-in applies policies, clients wait in vain for engines that are ready; name "
+        "the clients in spec.network.allowFrom, which adds to it"
     )
 
 

@@ -52,8 +52,8 @@ UNSCHEDULABLE = {
 }
 LOW_ON_MEMORY = (
     "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more "
-    "than it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads on "
-    "a volume by spec.storage.cache"
+    "than it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads "
+    "on a volume by spec.storage.cache"
 )
 NO_CONFIG_MAP = (
     "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one "
