@@ -44,7 +44,7 @@ class PlacementLookup:
         facts = pod_facts(whole)
         words = str(facts.condition("PodScheduled").get("message") or "")
         match = recognize(SCHEDULING, words)
-        if not words or (match and match.id in CLAIM_CAUSES):
+        if match and match.id in CLAIM_CAUSES:
             return Placement(cause_of_claims(await self._claims(pod.namespace, whole)))
         sight, hidden = await self._nodes.around(demand_of(whole["spec"]))
         since = timestamp(facts.waits_since)

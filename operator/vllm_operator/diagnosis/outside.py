@@ -73,12 +73,6 @@ def recognize(topic: Topic, text: str) -> Match | None:
     return _table(topic).match(text)
 
 
-def recognized_id(topic: Topic, text: str) -> str:
-    """The id of that cause; empty where there is none."""
-    match = recognize(topic, text)
-    return match.id if match else ""
-
-
 def diagnose(
     topic: Topic,
     text: str,

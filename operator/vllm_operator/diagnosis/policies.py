@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
-from vllm_operator.diagnosis.events import KubeletMessage
 from vllm_operator.diagnosis.facts import PodFacts, Role
-from vllm_operator.diagnosis.known import Recognized, diagnosed, diagnosed_end
+from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
-from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose, recognized_id
+from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose
+from vllm_operator.diagnosis.pulls import PULL_BACK_OFF, PULL_FAILED, image_field, pull_error
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ _ITS_LOG: Final = "kubectl logs --previous has the cause"
 
 _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
-_DENIED: Final = "ImageForbidden"
-_PULL_FAILED: Final = "ErrImagePull"
-_PULL_BACK_OFF: Final = "ImagePullBackOff"
 _IMAGE_REASONS: Final = frozenset(
     {
-        _PULL_FAILED,
-        _PULL_BACK_OFF,
+        PULL_FAILED,
+        PULL_BACK_OFF,
         "ErrImageNeverPull",
         "InvalidImageName",
         "ImageInspectError",
@@ -48,9 +45,6 @@ _IMAGE_REASONS: Final = frozenset(
     }
 )
 """Kubelet's reasons where an image is not there (pkg/kubelet/images/types.go, cri-api/pkg/errors)."""
-
-_BACK_OFF_PULLING: Final = re.compile(r'Back-off pulling image "[^"]*": (?P<reason>\w+): (?P<cause>.*)', re.DOTALL)
-"""What kubelet says while it waits for the next pull. Told as it is, the sentence would change with every try."""
 
 _REFUSALS: Final = {
     "WrongModel": Reason.WRONG_MODEL,
@@ -141,7 +135,7 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     diagnosis = diagnose(SCHEDULING, words, seen=seen, model_spec=pod.model_spec)
     unseen = f" ({placement.unseen})" if placement and placement.unseen else ""
     more = f"; an autoscaler says: {quoted(placement.autoscaler)}" if placement and placement.autoscaler else ""
-    sentence = f"cannot be scheduled: {_quoted_before(diagnosis, words)}{_known(diagnosis)}{unseen}{more}"
+    sentence = f"cannot be scheduled: {_told(words, diagnosis)}{unseen}{more}"
     return replace(_failing(sentence, lookup=Lookup.PLACEMENT), diagnosis=diagnosis)
 
 
@@ -150,12 +144,9 @@ def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
     if pod.is_scheduled:
         return None
     text = f"waits{_at(pod.created_at)} for scheduler {pod.scheduler}, which has said nothing of it"
-    if not pod.unbound_claims:
-        return _failing(f"{text}: does it run?") if pod.waits_too_long else _starting(text)
-    diagnosis = diagnose(SCHEDULING, text, seen=pod.placement.seen) if pod.placement else None
-    why = diagnosis.sentence if diagnosis else f"claim {' and '.join(pod.unbound_claims)} has no volume: see its Events"
-    cause = (_failing if pod.waits_too_long else _starting)(f"{text}; {why}", lookup=Lookup.PLACEMENT)
-    return replace(cause, diagnosis=diagnosis)
+    if pod.unbound_claims:
+        text += f"; claim {' and '.join(pod.unbound_claims)} has no volume: see its Events"
+    return _failing(text if pod.unbound_claims else f"{text}: does it run?") if pod.waits_too_long else _starting(text)
 
 
 def waits_for_its_kubelet(pod: PodFacts) -> Cause | None:
@@ -171,11 +162,10 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     """An image cannot be pulled, or has a name that is none."""
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
-            reason, words, lookup = _pull_error(pod, container)
-            diagnosis = diagnose(IMAGE, words, seen=_missing_pull_secrets(pod, words), where=_image_field(container))
-            sentence = (
-                f"cannot start: {_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
-            )
+            error = pull_error(container, pod.finding)
+            diagnosis = diagnose(IMAGE, error.words, seen=error.seen, where=image_field(container))
+            sentence = f"cannot start: {_before(container)}{error.reason}: {_told(error.words, diagnosis)}"
+            lookup = Lookup.EVENTS if error.is_told_by_events else None
             return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
 
@@ -195,7 +185,7 @@ def container_cannot_be_made(pod: PodFacts) -> Cause | None:
         if reason and reason not in _NORMAL_WAITING and reason != _BACK_OFF:
             words = str(container.waiting.get("message") or "")
             diagnosis = diagnose(CONTAINER, words, model_spec=pod.model_spec)
-            text = f"{_before(container)}{reason}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+            text = f"{_before(container)}{reason}: {_told(words, diagnosis)}"
             return replace(_failing(f"cannot start: {text}"), diagnosis=diagnosis)
     return None
 
@@ -266,7 +256,7 @@ def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
         return None
     words = pod.kubelet_says
     diagnosis = diagnose(VOLUME, words, model_spec=pod.model_spec)
-    sentence = f"cannot start{_since(pod)}: {_quoted_before(diagnosis, words)}{_known(diagnosis)}"
+    sentence = f"cannot start{_since(pod)}: {_told(words, diagnosis)}"
     return replace(_failing(sentence), diagnosis=diagnosis)
 
 
@@ -362,7 +352,7 @@ def end_of_pod(pod: PodFacts) -> str:
     if not message:
         return str(reason)
     diagnosis = diagnose(END, message)
-    return f"{reason}: {_quoted_before(diagnosis, message)}{_known(diagnosis)}"
+    return f"{reason}: {_told(message, diagnosis)}"
 
 
 def _failing(sentence: str, *, lookup: Lookup | None = None) -> Cause:
@@ -429,43 +419,9 @@ def _diagnosis(manager: EngineStatus) -> Diagnosis | None:
     return diagnosed(manager.recognized, [*(manager.excerpt if manager.recognized else ()), manager.sentence])
 
 
-def _quoted_before(diagnosis: Diagnosis | None, words: str) -> str:
-    """Somebody's words, as what is known of them follows."""
-    return quoted(words).rstrip(". ") if diagnosis else quoted(words)
-
-
-def _pull_error(pod: PodFacts, container: ContainerFacts) -> tuple[str, str, Lookup | None]:
-    """Kubelet's reason for a pull that failed, its words, and where to look for more.
-
-    A kubelet tells of the cause while a pull has just failed. While it waits for the next one, an older kubelet tells
-    of that alone, and the cause stands in its Events: told from there, the sentence is the same all the time.
-    """
-    reason, text = str(container.waiting["reason"]), str(container.waiting.get("message") or "")
-    pulling = _BACK_OFF_PULLING.match(text)
-    if pulling:
-        denied = recognized_id(IMAGE, pulling["cause"]) == _DENIED
-        return pulling["reason"], pulling["cause"], Lookup.EVENTS if denied else None
-    if reason not in (_PULL_FAILED, _PULL_BACK_OFF):
-        return reason, text, None
-    said = pod.finding.of_image if isinstance(pod.finding, KubeletMessage) else ""
-    if reason == _PULL_BACK_OFF and said:
-        return _PULL_FAILED, said, Lookup.EVENTS
-    return reason, text, Lookup.EVENTS
-
-
-def _missing_pull_secrets(pod: PodFacts, words: str) -> Recognized | None:
-    """The Secrets that kubelet could not read for a pull that was denied; None where it could, or says nothing."""
-    names = pod.finding.missing_pull_secrets if isinstance(pod.finding, KubeletMessage) else ""
-    if not names or recognized_id(IMAGE, words) != _DENIED:
-        return None
-    return Recognized("PullSecretMissing", (("names", names),))
-
-
-def _image_field(container: ContainerFacts) -> str:
-    """The field that names a container's image."""
-    if container.role is Role.ENGINE:
-        return "spec.engine.image"
-    return f"spec.pod.{'initContainers' if container.role is Role.INIT else 'sidecars'}[{container.name}].image"
+def _told(words: str, diagnosis: Diagnosis | None) -> str:
+    """Somebody's words, and what is known of them."""
+    return f"{quoted(words).rstrip('. ')}{_known(diagnosis)}" if diagnosis else quoted(words)
 
 
 def _known(diagnosis: Diagnosis | None) -> str:

@@ -22,8 +22,6 @@ from vllm_operator.diagnosis.engines import (
 )
 from vllm_operator.diagnosis.events import KubeletMessage
 from vllm_operator.diagnosis.facts import pod_facts, unbound_claims
-from vllm_operator.diagnosis.known import Recognized
-from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.diagnosis.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -644,9 +642,6 @@ def test_an_image_that_is_tried_again_and_again_is_told_by_one_sentence() -> Non
 def test_a_claim_without_a_volume_is_named_beside_the_scheduler_that_may_wait_for_it() -> None:
     told = report(with_spec(pod(containerStatuses=[])), unbound_claims=("qwen-cache",), now=NOW)
     assert told.sentence.endswith("which has said nothing of it; claim qwen-cache has no volume: see its Events")
-    why = Placement(Recognized("ClaimUnbound", (("claims", "claim qwen-cache has no volume: the storage is full"),)))
-    later = report(with_spec(pod(containerStatuses=[])), why, unbound_claims=("qwen-cache",), now=NOW)
-    assert "which has said nothing of it; claim qwen-cache has no volume: the storage is full: name a" in later.sentence
     assert unbound_claims(
         [
             {"kind": "PersistentVolumeClaim", "metadata": {"name": "a"}, "status": {"phase": "Pending"}},

@@ -174,6 +174,9 @@ def test_an_image_of_a_sidecar_is_told_by_the_field_of_the_sidecar() -> None:
     status = {"name": "mesh", "state": {"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}}
     told = report({**pod(initContainerStatuses=[status]), "spec": {}})
     assert "spec.pod.initContainers[mesh].image" in told.sentence
+    beside = {"name": "vllm", "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}, "restartCount": 0}
+    told = report(pod(containerStatuses=[beside, status]))
+    assert "spec.pod.sidecars[mesh].image" in told.sentence
 
 
 def test_an_older_kubelet_that_waits_for_the_next_pull_is_understood_by_its_events() -> None:
