@@ -11,8 +11,8 @@ from vllm_operator.diagnosis.events import autoscaler_says, timestamp
 from vllm_operator.diagnosis.facts import pod_facts
 from vllm_operator.diagnosis.nodes import demand_of
 from vllm_operator.diagnosis.outside import SCHEDULING, recognize
-from vllm_operator.diagnosis.placement import Placement, cause_of_placement
-from vllm_operator.diagnosis.volumes import CLAIM_CAUSES, MOST_CLAIMS, ClaimSeen, cause_of_claims, claim_seen
+from vllm_operator.diagnosis.placement import ROOM, Placement, cause_of_placement
+from vllm_operator.diagnosis.volumes import BOUND, CLAIM_CAUSES, MOST_CLAIMS, ClaimSeen, cause_of_claims, claim_seen
 from vllm_operator.errors import ApiNotFound, ApiRefused
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class PlacementLookup:
         words = str(facts.condition("PodScheduled").get("message") or "")
         match = recognize(SCHEDULING, words)
         if match and match.id in CLAIM_CAUSES:
-            return Placement(cause_of_claims(await self._claims(pod.namespace, whole)))
+            cause = cause_of_claims(await self._claims(pod.namespace, whole))
+            return Placement(cause, "" if cause else BOUND)
         sight, hidden = await self._nodes.around(demand_of(whole["spec"]))
         since = timestamp(facts.waits_since)
         autoscaler = autoscaler_says(await self._client.events_about(pod), since) if since else ""
-        return Placement(cause_of_placement(sight) if sight else None, hidden, autoscaler.replace("; ", ", "))
+        cause = cause_of_placement(sight) if sight else None
+        return Placement(cause, hidden or ("" if cause else ROOM), autoscaler.replace("; ", ", "))
 
     async def _claims(self, namespace: str, pod: Mapping[str, Any]) -> list[ClaimSeen]:
         """The pod's claims, as far as they exist."""

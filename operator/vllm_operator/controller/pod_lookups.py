@@ -18,6 +18,7 @@ from vllm_operator.diagnosis.engines import manager_url
 from vllm_operator.diagnosis.events import latest_message
 from vllm_operator.diagnosis.facts import pod_facts, set_up_since
 from vllm_operator.diagnosis.lookups import SCHEDULES, LookupBudget, Turn
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.errors import ApiError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class PodLookups:
             return await self._placements.look(pod)
         except ApiError as error:
             logger.warning("cannot look at what keeps a pod from every node: %s", error)
-            return known
+            return known or Placement(remark="what nodes and claims show cannot be read now")
 
     async def _status(self, pod: LiveObject) -> Finding:
         return await self._managers.read(manager_url(pod_facts(pod.body)))

@@ -41,7 +41,8 @@ class EngineReport:
     diagnosis: Diagnosis | None = None
     """The known failure that it has; None where it has none, or it is not known."""
     unasked: bool = False
-    """Whether it lost its traffic, and its manager has not been asked yet: it may be asleep, for one."""
+    """Whether more will be known of it in a moment: it lost its traffic, and its manager has not been asked yet (it may
+    be asleep, for one), or no node takes it, and nobody has looked at the nodes yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def report(
         phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
         trouble=manager.trouble if manager else "",
         diagnosis=cause.diagnosis,
-        unasked=cause.lookup is Lookup.WITHDRAWN and finding is None and bool(manager_url(facts)),
+        unasked=finding is None and _is_asked_soon(cause.lookup, facts),
     )
 
 
@@ -125,6 +126,12 @@ def manager_url(facts: PodFacts) -> str:
         return ""
     host = f"[{address}]" if address.version == _IPV6 else str(address)
     return f"http://{host}:{facts.gate_port}/status" if facts.gate_port else ""
+
+
+def _is_asked_soon(lookup: Lookup | None, facts: PodFacts) -> bool:
+    if lookup is Lookup.PLACEMENT:
+        return bool(facts.waits_since)
+    return lookup is Lookup.WITHDRAWN and bool(manager_url(facts))
 
 
 def _is_living(pod: Mapping[str, Any]) -> bool:

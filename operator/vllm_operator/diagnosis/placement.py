@@ -39,10 +39,14 @@ class Placement:
 
     seen: Recognized | None = None
     """The cause; None where what was seen shows none."""
-    unseen: str = ""
-    """What could not be seen, as a clause; empty where all could."""
+    remark: str = ""
+    """What is to be said where no cause is seen, or not all of it, as a clause; empty where nothing is."""
     autoscaler: str = ""
     """What an autoscaler of nodes says; empty where none does."""
+
+
+ROOM: Final = "by labels, taints and what is free, a node has room for it"
+"""Remark where nodes show no cause: a rule about other pods is one, or a port."""
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,9 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     placement = pod.placement
     seen = placement.seen if placement else None
     diagnosis = diagnose(SCHEDULING, words, seen=seen, model_spec=pod.model_spec)
-    unseen = f" ({placement.unseen})" if placement and placement.unseen else ""
+    remark = f" ({placement.remark})" if placement and placement.remark else ""
     more = f"; an autoscaler says: {quoted(placement.autoscaler)}" if placement and placement.autoscaler else ""
-    sentence = f"cannot be scheduled: {_told(words, diagnosis)}{unseen}{more}"
+    sentence = f"cannot be scheduled: {_told(words, diagnosis)}{remark}{more}"
     return replace(_failing(sentence, lookup=Lookup.PLACEMENT), diagnosis=diagnosis)
 
 

@@ -12,6 +12,9 @@ from vllm_operator.render.untyped import items, part, words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+BOUND: Final = "its claims have volumes by now"
+"""Remark where claims show no cause."""
+
 MOST_CLAIMS: Final = 4
 """Claims of one pod that are looked at."""
 

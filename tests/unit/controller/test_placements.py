@@ -18,7 +18,7 @@ from vllm_operator.controller.placements import PlacementLookup
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.diagnosis.engines import report
 from vllm_operator.diagnosis.lookups import next_lookup, planned
-from vllm_operator.diagnosis.placement import MOST_NODES, Placement
+from vllm_operator.diagnosis.placement import MOST_NODES, ROOM, Placement
 from vllm_operator.errors import ApiNotFound, ApiRefused, ApiUnavailable
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ async def test_an_operator_that_may_not_see_pods_of_others_says_so(server: Serve
     assert "the largest node has 2: lower spec.parallelism.tensor" in await sentence(server), "nodes tell it alone"
 
 
+async def test_a_node_with_room_is_told_since_a_rule_about_other_pods_is_the_cause_then(server: Server) -> None:
+    server.pods, server.words = {}, "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules."
+    assert (await sentence(server)).endswith(f" ({ROOM})")
+
+
 async def test_a_claim_is_looked_at_where_the_scheduler_speaks_of_claims_and_no_node_is(server: Server) -> None:
     server.words = NO_CLAIM
     server.claims["cache"] = {"status": {"phase": "Pending"}}
@@ -188,6 +193,16 @@ async def test_an_autoscaler_that_makes_no_node_is_quoted(server: Server) -> Non
 async def test_a_pod_that_is_gone_is_no_finding(server: Server) -> None:
     server.errors["pods"] = ApiNotFound("GET", "not found")
     assert await lookup(server).look(as_live(unplaced())) is None
+
+
+async def test_an_api_server_that_does_not_answer_is_told_as_that_once(server: Server) -> None:
+    made = PodLookups(cast("Client", server), cast("EngineStatusReader", server), print, server.clock)
+    server.errors["nodes"] = ApiUnavailable("GET", "down")
+    key, found = Key("team", "qwen"), as_live(unplaced())
+    made.known(key, [found], server.now)
+    await made.settled()
+    known = made.known(key, [found], server.now).by_uid[found.uid].finding
+    assert known == Placement(remark="what nodes and claims show cannot be read now")
 
 
 async def test_what_was_known_stays_where_the_api_server_does_not_answer(server: Server) -> None:

@@ -33,6 +33,8 @@ from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONF
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
+from vllm_operator.diagnosis.known import Recognized
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.budgets import Budget
@@ -865,6 +867,22 @@ def test_the_event_of_an_engine_that_lost_its_traffic_waits_for_the_words_of_its
     lost["spec"] = {}
     unmanaged = decide(observation({**raw, "status": {}}, found, lost)).news
     assert unmanaged is not None, "nobody can be asked"
+
+
+def test_the_event_of_an_engine_that_no_node_takes_waits_for_what_nodes_show_and_for_no_other_engine() -> None:
+    raw, found, _ = settled(replicas=2)
+    found[DEPLOYMENT]["status"] = deployment_status(2, ready=0)
+    told = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient nvidia.com/gpu."}
+    unplaced = pod(conditions=({**told, "lastTransitionTime": "2026-11-22T11:59:00Z"},), containerStatuses=[])
+    first = decide(observation(raw, found, unplaced))
+    assert conditions(told_by(first))["Ready"] == ("False", "EnginesFailing")
+    assert first.news is None
+    raw["status"] = told_by(first)
+    for placement in (Placement(Recognized("Unschedulable")), Placement(remark="nodes cannot be seen")):
+        known = {"uid-of-qwen-1": lookups.after_lookup(unplaced, None, placement, NOW)}
+        assert decide(observation(raw, found, unplaced, lookups=known)).news is not None
+    crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no"}}})
+    assert decide(observation(raw, found, unplaced, crashed)).news is not None, "that is known already"
 
 
 def test_the_troubles_of_many_managers_are_a_few_warnings() -> None:
