@@ -1,15 +1,18 @@
-"""Looking at why no node takes a pod: at its claims where the scheduler speaks of them, and at the nodes else."""
+"""Looking at why no node takes a pod: at its claims where the scheduler speaks of them, and at the nodes else.
+
+And at the node of a pod that does not answer.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.claims import claims_of_pod
-from vllm_operator.cluster.kinds import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD
+from vllm_operator.cluster.kinds import NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.node_sight import NodeSight
 from vllm_operator.diagnosis.events import autoscaler_says, timestamp
 from vllm_operator.diagnosis.facts import pod_facts
-from vllm_operator.diagnosis.nodes import demand_of
+from vllm_operator.diagnosis.nodes import GONE, HIDDEN, demand_of, state_of
 from vllm_operator.diagnosis.outside import SCHEDULING, recognize
 from vllm_operator.diagnosis.placement import ROOM, Placement, cause_of_placement
 from vllm_operator.diagnosis.volumes import BOUND, CLAIM_CAUSES, MOST_CLAIMS, ClaimSeen, cause_of_claims, claim_seen
@@ -42,6 +45,8 @@ class PlacementLookup:
         except ApiNotFound:
             return None
         facts = pod_facts(whole)
+        if facts.node:
+            return Placement(remark=await self._node(facts.node))
         words = str(facts.condition("PodScheduled").get("message") or "")
         match = recognize(SCHEDULING, words)
         if match and match.id in CLAIM_CAUSES:
@@ -52,6 +57,15 @@ class PlacementLookup:
         autoscaler = autoscaler_says(await self._client.events_about(pod), since) if since else ""
         cause = cause_of_placement(sight) if sight else None
         return Placement(cause, hidden or ("" if cause else ROOM), autoscaler.replace("; ", ", "))
+
+    async def _node(self, name: str) -> str:
+        """What is known of the node of a pod, which does not answer."""
+        try:
+            return state_of(await self._client.read(NODE, None, name))
+        except ApiNotFound:
+            return GONE
+        except ApiRefused:
+            return HIDDEN
 
     async def _claims(self, namespace: str, pod: Mapping[str, Any]) -> list[ClaimSeen]:
         """The pod's claims, as far as they exist."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.names import INSTANCE, MANAGED_BY, MANAGER
 from vllm_operator.api.quantity import quantity
+from vllm_operator.diagnosis.cause import quoted
 from vllm_operator.render.untyped import items, part, words
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _NO_EFFECT: Final = "PreferNoSchedule"
 _OF_THE_NODE: Final = "node.kubernetes.io/"
 """Taints by which Kubernetes itself says how a node is."""
+GONE: Final = "the node does not exist any more"
+HIDDEN: Final = "the operator may not read nodes"
 CORDONED: Final = "node.kubernetes.io/unschedulable"
 
 
@@ -123,6 +126,15 @@ def node_of(raw: Mapping[str, Any]) -> Node:
         allocatable=amounts(part(status, "allocatable")),
         capacity=amounts(part(status, "capacity")),
     )
+
+
+def state_of(raw: Mapping[str, Any]) -> str:
+    """What a Node's condition Ready says, as a clause."""
+    ready = next((one for one in items(raw, "status", "conditions") if one.get("type") == "Ready"), {})
+    if ready.get("status") == "True":
+        return "the node says that it is well again"
+    words = f"{ready.get('reason') or 'NotReady'}: {ready.get('message') or 'it says no more'}"
+    return quoted(words).rstrip(".").replace("; ", ", ")
 
 
 def holding_of(raw: Mapping[str, Any]) -> Holding:

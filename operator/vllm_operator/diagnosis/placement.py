@@ -181,7 +181,7 @@ def nodes_keep_it_away(sight: Sight) -> Recognized | None:
         state = f"{are} cordoned" if cordoned else f"{are} {' and '.join(states)}"
         return _cause("NodesCordoned", nodes=_nodes(sick), state=state, cordoned=_yes(cordoned))
     taints = Counter(next(taint for taint in taints if not taint.is_state) for taints in away.values())
-    (taint, _), *_ = taints.most_common(1)
+    taint = taints.most_common(1)[0][0]
     value = f", operator: Equal, value: {taint.value}" if taint.value else ", operator: Exists"
     having = [name for name, found in away.items() if taint in found]
     toleration = f"{{key: {taint.key}{value}, effect: {taint.effect}}}"

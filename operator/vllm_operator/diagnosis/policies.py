@@ -110,8 +110,10 @@ def node_is_lost(pod: PodFacts) -> Cause | None:
     if not (marked or pod.reason == "NodeLost" or ready.get("status") == "Unknown"):
         return None
     node = f"its node {pod.node}" if pod.node else "its node"
-    sentence = f"takes no traffic{_since(pod)}: {node} does not answer; if it stays away, another engine is started"
-    return Cause(EngineState.WITHDRAWN, Reason.NODE_LOST, sentence)
+    remark = f" ({pod.placement.remark})" if pod.placement and pod.placement.remark else ""
+    more = "if it stays away, another engine is started"
+    sentence = f"takes no traffic{_since(pod)}: {node} does not answer{remark}; {more}"
+    return Cause(EngineState.WITHDRAWN, Reason.NODE_LOST, sentence, Lookup.PLACEMENT if pod.node else None)
 
 
 def is_held_back(pod: PodFacts) -> Cause | None:

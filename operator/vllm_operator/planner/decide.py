@@ -122,7 +122,7 @@ def _premature(news: News, observation: Observation) -> bool:
 
     They change the status then, whatever they are, and that is news again.
     """
-    if news.reason == Reason.ENGINES_WITHDRAWN:
+    if news.reason in (Reason.ENGINES_WITHDRAWN, Reason.NODE_LOST):
         return any(engine.unasked for engine in engines(observation))
     failing = [engine for engine in engines(observation) if engine.state is EngineState.FAILING]
     return news.reason in _OF_PLACES and bool(failing) and all(engine.unasked for engine in failing)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.resources import NOW, as_live, pod
 from tests.unit.diagnosis.test_placement import GPU, holder, node, wanted
 from vllm_operator.cluster.cache import Key
-from vllm_operator.cluster.kinds import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD
+from vllm_operator.cluster.kinds import NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD
 from vllm_operator.cluster.node_sight import MOST_NODES_A_MINUTE, NODES_HIDDEN, PODS_HIDDEN
 from vllm_operator.controller.placements import PlacementLookup
 from vllm_operator.controller.pod_lookups import PodLookups
@@ -47,6 +47,8 @@ class Server:
         self.volumes: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.errors: dict[str, Exception] = {}
+        self.lost: dict[str, Any] | Exception | None = None
+        """What is known of the node that the pod has; None where it has none."""
 
     def clock(self) -> datetime:
         """The time."""
@@ -62,6 +64,8 @@ class Server:
         """A pod, or a claim."""
         self.ask(kind.plural)
         if kind is POD:
+            if self.lost is not None:
+                return as_live({**unplaced(name), "spec": wanted(nodeName="gpu-1")})
             volumes = [{"name": "cache", "persistentVolumeClaim": {"claimName": "cache"}}]
             return as_live({**unplaced(name, self.words), "spec": wanted(volumes=volumes)})
         assert kind is PERSISTENT_VOLUME_CLAIM
@@ -81,8 +85,13 @@ class Server:
         return self.pods.get(name, [])
 
     async def read(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
-        """A volume."""
-        assert (kind, namespace) == (PERSISTENT_VOLUME, None)
+        """A volume, or a node."""
+        assert namespace is None
+        if kind is NODE:
+            if isinstance(self.lost, Exception):
+                raise self.lost
+            return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", **(self.lost or {})}]}}
+        assert kind is PERSISTENT_VOLUME
         self.ask(kind.plural)
         return self.volumes[name]
 
@@ -188,6 +197,29 @@ async def test_an_autoscaler_that_makes_no_node_is_quoted(server: Server) -> Non
     karpenter = {"reason": "FailedScheduling", "source": {"component": "karpenter"}, "message": refused}
     server.events = [{**event, **karpenter}, {**event, "reason": "FailedScheduling", "message": NO_GPU}]
     assert 'says: Failed to schedule pod, incompatible with nodepool "gpu", incompatible' in await sentence(server)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {"reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status."},
+            "NodeStatusUnknown: Kubelet",
+        ),
+        ({"status": "True"}, "the node says that it is well again"),
+        (ApiNotFound("GET", "not found"), "the node does not exist any more"),
+        (ApiRefused("GET", "nodes is forbidden"), "the operator may not read nodes"),
+    ],
+)
+async def test_of_a_node_that_does_not_answer_it_is_told_what_is_known(
+    server: Server, answer: dict[str, Any] | Exception, words: str
+) -> None:
+    server.lost = answer
+    lost = pod("qwen-1", conditions=({"type": "PodScheduled", "status": "True"},), containerStatuses=[])
+    lost = {**lost, "spec": {"nodeName": "gpu-1"}, "status": {**lost["status"], "reason": "NodeLost"}}
+    told = report(lost, await lookup(server).look(as_live(lost)))
+    assert f": its node gpu-1 does not answer ({words}" in told.sentence
+    assert told.sentence.endswith("); if it stays away, another engine is started")
 
 
 async def test_a_pod_that_is_gone_is_no_finding(server: Server) -> None:
