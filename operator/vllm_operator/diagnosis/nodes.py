@@ -6,6 +6,7 @@ nodeaffinity and tainttoleration.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal, DecimalException
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _NO_EFFECT: Final = "PreferNoSchedule"
 _OF_THE_NODE: Final = "node.kubernetes.io/"
 """Taints by which Kubernetes itself says how a node is."""
+_AGES: Final = re.compile(r"\b(?:\d+(?:\.\d+)?(?:h|ms|m|s))+\b")
+"""Told, they would change the status by themselves."""
 GONE: Final = "the node does not exist any more"
 HIDDEN: Final = "the operator may not read nodes"
 CORDONED: Final = "node.kubernetes.io/unschedulable"
@@ -134,7 +137,7 @@ def state_of(raw: Mapping[str, Any]) -> str:
     if ready.get("status") == "True":
         return "the node says that it is well again"
     words = f"{ready.get('reason') or 'NotReady'}: {ready.get('message') or 'it says no more'}"
-    return quoted(words).rstrip(".").replace("; ", ", ")
+    return _AGES.sub("...", quoted(words)).rstrip(".").replace("; ", ", ")
 
 
 def holding_of(raw: Mapping[str, Any]) -> Holding:

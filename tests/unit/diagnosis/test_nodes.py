@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.diagnosis.nodes import Node, amounts, demand_of, is_device, node_of
+from vllm_operator.diagnosis.nodes import Node, amounts, demand_of, is_device, node_of, state_of
 
 HERE = Node("gpu-1", labels={"zone": "a", "cards": "8"})
 
@@ -59,6 +59,14 @@ def test_devices_are_told_from_what_every_node_has() -> None:
         demand_of({"containers": [{"resources": {"limits": {"a.example.com/nic": 1, "nvidia.com/gpu": 2}}}]}).device
         == "nvidia.com/gpu"
     )
+
+
+def test_of_a_node_that_is_not_ready_its_own_words_are_told_without_ages() -> None:
+    told = {"type": "Ready", "status": "False", "reason": "KubeletNotReady"}
+    words = "PLEG is not healthy: pleg was last seen active 3m15.5s ago; threshold is 3m0s."
+    found = state_of({"status": {"conditions": [{"type": "PIDPressure"}, {**told, "message": words}]}})
+    assert found == "KubeletNotReady: PLEG is not healthy: pleg was last seen active ... ago, threshold is"
+    assert state_of({}) == "NotReady: it says no more"
 
 
 def test_what_is_no_quantity_is_left_out() -> None:
