@@ -137,7 +137,7 @@ def state_of(raw: Mapping[str, Any]) -> str:
     if ready.get("status") == "True":
         return "the node says that it is well again"
     words = f"{ready.get('reason') or 'NotReady'}: {ready.get('message') or 'it says no more'}"
-    return _AGES.sub("...", quoted(words)).rstrip(".").replace("; ", ", ")
+    return _AGES.sub("...", quoted(words)).rstrip(". ").replace("; ", ", ")
 
 
 def holding_of(raw: Mapping[str, Any]) -> Holding:
