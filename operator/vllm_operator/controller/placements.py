@@ -15,7 +15,7 @@ from vllm_operator.diagnosis.facts import pod_facts
 from vllm_operator.diagnosis.nodes import GONE, HIDDEN, demand_of, state_of
 from vllm_operator.diagnosis.outside import SCHEDULING, recognize
 from vllm_operator.diagnosis.placement import ROOM, Placement, cause_of_placement
-from vllm_operator.diagnosis.volumes import BOUND, CLAIM_CAUSES, MOST_CLAIMS, ClaimSeen, cause_of_claims, claim_seen
+from vllm_operator.diagnosis.volumes import MOST_CLAIMS, NO_CLAIM_SHOWS, ClaimSeen, cause_of_claims, claim_seen
 from vllm_operator.errors import ApiNotFound, ApiRefused
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class PlacementLookup:
             return Placement(remark=await self._node(facts.node))
         words = str(facts.condition("PodScheduled").get("message") or "")
         match = recognize(SCHEDULING, words)
-        if match and match.id in CLAIM_CAUSES:
+        if match and match.id in NO_CLAIM_SHOWS:
             cause = cause_of_claims(await self._claims(pod.namespace, whole))
-            return Placement(cause, "" if cause else BOUND)
+            return Placement(cause, "" if cause else NO_CLAIM_SHOWS[match.id])
         sight, hidden = await self._nodes.around(demand_of(whole["spec"]))
         since = timestamp(facts.waits_since)
         autoscaler = autoscaler_says(await self._client.events_about(pod), since) if since else ""

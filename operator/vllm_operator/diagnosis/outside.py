@@ -42,6 +42,8 @@ END: Final[Topic] = "end"
 
 _FILE: Final = "outside.yaml"
 
+_CLEAR: Final = frozenset({"ClaimMissing", "ClaimBeingDeleted", "ClaimLost", "ClaimInUse"})
+
 _NAMED: Final[Mapping[str, Referenced]] = {
     "ClaimMissing": "PersistentVolumeClaim",
     "ClaimBeingDeleted": "PersistentVolumeClaim",
@@ -71,6 +73,12 @@ def outside_causes() -> tuple[OutsideCause, ...]:
 def recognize(topic: Topic, text: str) -> Match | None:
     """The first cause of a topic that a text tells of; None where it tells of none."""
     return _table(topic).match(text)
+
+
+def says_all(topic: Topic, text: str) -> bool:
+    """Whether a text tells of a cause that no look at the cluster makes clearer."""
+    match = recognize(topic, text)
+    return match is not None and match.id in _CLEAR
 
 
 def diagnose(

@@ -15,7 +15,7 @@ from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
 from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
-from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose
+from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose, says_all
 from vllm_operator.diagnosis.pulls import PULL_BACK_OFF, PULL_FAILED, image_field, pull_error
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
@@ -138,7 +138,8 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     remark = f" ({placement.remark})" if placement and placement.remark else ""
     more = f"; an autoscaler says: {quoted(placement.autoscaler)}" if placement and placement.autoscaler else ""
     sentence = f"cannot be scheduled: {_told(words, diagnosis)}{remark}{more}"
-    return replace(_failing(sentence, lookup=Lookup.PLACEMENT), diagnosis=diagnosis)
+    lookup = None if says_all(SCHEDULING, words) else Lookup.PLACEMENT
+    return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
 
 
 def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:

@@ -12,14 +12,14 @@ from vllm_operator.render.untyped import items, part, words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BOUND: Final = "its claims have volumes by now"
-"""Remark where claims show no cause."""
-
 MOST_CLAIMS: Final = 4
 """Claims of one pod that are looked at."""
 
-CLAIM_CAUSES: Final = frozenset({"ClaimMissing", "ClaimBeingDeleted", "ClaimLost", "ClaimUnbound", "VolumeElsewhere"})
-"""Causes of the topic `scheduling` that claims explain, and nodes do not."""
+NO_CLAIM_SHOWS: Final = {
+    "ClaimUnbound": "its claims have volumes by now",
+    "VolumeElsewhere": "from where its volumes can be reached is not known",
+}
+"""Causes of the topic `scheduling` that claims explain, and nodes do not, with the remark where no claim shows it."""
 
 _SAID_OF_CLAIMS: Final = frozenset({"ProvisioningFailed", "FailedBinding", "VolumeMismatch", "ExternalProvisioning"})
 """Reasons of the Events about a claim that has no volume (kubernetes pkg/controller/volume/events)."""

@@ -241,6 +241,15 @@ def test_a_volume_that_cannot_be_mounted_is_told_with_what_is_missing() -> None:
     )
 
 
+def test_a_claim_that_does_not_exist_is_told_by_the_field_that_names_it_and_nothing_is_looked_up() -> None:
+    told = {"type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-11-22T11:00:00Z"}
+    words = '0/1 nodes are available: persistentvolumeclaim "models" not found. preemption: not helpful.'
+    found = pod(conditions=({**told, "message": words},), containerStatuses=[])
+    assert needed_lookup(found) is None
+    spec = {"model": {"source": "pvc://models/llama"}}
+    assert "spec.model.source names claim models, which does not exist" in report(found, model_spec=spec).sentence
+
+
 def test_words_that_nobody_knows_are_told_as_they_are() -> None:
     told = report(waiting("CreateContainerError", "something of a later version"))
     assert told.diagnosis is None
