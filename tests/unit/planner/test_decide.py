@@ -371,6 +371,7 @@ def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
     assert conditions(status) == {
         "Ready": ("False", "ProgressDeadlineExceeded"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "NoEngineServes"),
         "Reconciling": ("False", "ProgressDeadlineExceeded"),
         "Stalled": ("True", "ProgressDeadlineExceeded"),
     }
@@ -397,6 +398,7 @@ def test_an_invalid_spec_is_stalled_and_nothing_is_written() -> None:
     assert conditions(status) == {
         "Ready": ("False", "InvalidSpec"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "InvalidSpec"),
         "Stalled": ("True", "InvalidSpec"),
     }
@@ -504,6 +506,7 @@ def test_a_refused_child_is_told_in_the_words_of_the_api_server_and_tried_again(
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildRefused"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "ChildRefused"),
         "Stalled": ("True", "ChildRefused"),
     }
@@ -530,6 +533,7 @@ def test_a_child_that_cannot_be_written_now_is_told_as_on_its_way() -> None:
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildNotWritten"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("True", "ChildNotWritten"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -908,7 +912,7 @@ def test_a_transition_time_moves_with_its_status_only() -> None:
     status = told_by(decide(observation(raw, changed, withdrawn, now=LATER)))
     times = {found["type"]: found["lastTransitionTime"] for found in status["conditions"]}
     moved = "2026-11-22T13:00:00Z"
-    stayed = dict.fromkeys(("Stalled", "TemplateUpdatePending"), STAMP)
+    stayed = dict.fromkeys(("Degraded", "Stalled", "TemplateUpdatePending"), STAMP)
     assert times == {"Ready": moved, "Available": moved, "Reconciling": moved, **stayed}
 
 
