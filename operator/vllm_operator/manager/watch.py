@@ -15,6 +15,7 @@ from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
 from .status import LEAVING, SERVING, WITHDRAWN, Status, increased, restored_counts
+from .throttling import Throttling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine, Sample
     from .log import Log
+    from .matching import Diagnosis
     from .peers import Peers
     from .processes import Processes
     from .settings import Settings
@@ -173,6 +175,7 @@ class Watch:
         self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
         self._asked_names = Errand("served names", self._names.ask)
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
+        self._throttling = Throttling()
         self._look: Look | None = None
         self._memory = self._restored(stored)
         self._verdict = self._first_verdict()
@@ -403,10 +406,14 @@ class Watch:
             timeline=self._parts.timeline.entries,
             excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
             diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
-            symptoms=tuple(self._recognized(lambda: self._parts.log.symptoms(time.monotonic())) or ()),
+            symptoms=tuple(self._recognized(self._symptoms) or ()),
             trouble=self._trouble(),
             counts=self._counts,
         )
+
+    def _symptoms(self) -> list[Diagnosis]:
+        now = time.monotonic()
+        return [*self._parts.log.symptoms(now), *self._throttling.symptoms(now)]
 
     def _troubled_at(self) -> float:
         """When what is to be explained began: an engine that hangs does so for what was before that."""
