@@ -26,6 +26,7 @@ _MOVING: Final = (
 
 _LONGEST_WORD: Final = 64
 _MOST_LINES: Final = 40
+_MOST_FIGURES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class EngineStatus:
     """The known failure that it has found in the log. Symptoms, whose numbers move, are not read."""
     excerpt: tuple[str, ...] = field(default=(), compare=False)
     """Lines of the log that tell of the failure."""
+    capacity: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Figures of its memory that the engine has reported at its start, as they are; read by `reported_capacity`."""
     requests: float | None = field(default=None, compare=False)
     """Requests that the engine has, whether a step is due for them or not; None where it does not say. It moves from
     look to look, and two answers that differ in it alone say the same."""
@@ -82,8 +85,16 @@ def engine_status(document: object) -> EngineStatus | None:
         trouble=_text(document.get("trouble")),
         recognized=recognized(document.get("diagnosis")),
         excerpt=_excerpt(document.get("excerpt")),
+        capacity=_figures(document.get("capacity")),
         requests=_requests(document),
     )
+
+
+def _figures(value: Any) -> dict[str, Any]:
+    """The numbers of an object, as many as there are of them today twice over."""
+    given = value.items() if isinstance(value, Mapping) else ()
+    numbers = [(str(name)[:_LONGEST_WORD], number) for name, number in given if isinstance(number, int | float)]
+    return dict(numbers[:_MOST_FIGURES])
 
 
 def _excerpt(value: Any) -> tuple[str, ...]:

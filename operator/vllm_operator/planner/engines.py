@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.api.capacity import reported_by_pod
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis import fleet
+from vllm_operator.diagnosis.capacity import reporting_pods
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
@@ -22,7 +25,24 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
     findings = {uid: lookup.finding for uid, lookup in observation.lookups.items()}
     claims = unbound_claims(child.body for child in observation.children.values())
-    return reports(pod_bodies(observation), findings, unbound_claims=claims, now=observation.now)
+    found = reports(pod_bodies(observation), findings, unbound_claims=claims, now=observation.now)
+    return _with_capacities(found, observation)
+
+
+def reporting(observation: Observation) -> frozenset[str]:
+    """Names of the pods of which the status tells what their engines have reported in the life that they are in."""
+    return reporting_pods(observation.raw.get("status") or {}, pod_bodies(observation))
+
+
+def _with_capacities(found: tuple[EngineReport, ...], observation: Observation) -> tuple[EngineReport, ...]:
+    """The engines with what was told of their memory before: no manager is asked again for what does not change."""
+    names = reporting(observation)
+    if not names:
+        return found
+    told = reported_by_pod(observation.raw["status"])
+    return tuple(
+        replace(one, capacity=told[one.pod]) if one.capacity is None and one.pod in names else one for one in found
+    )
 
 
 def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:
