@@ -266,7 +266,9 @@ def test_a_model_without_room_is_told_before_there_is_a_pod_and_nothing_waits_fo
     alone.model("llama", **spec)
     found = told("GpuMemoryTooSmall")
     assert found["status"] == "False"
-    assert found["message"].endswith("it would fit with spec.engine.maxModelLen 26320, or with spec.parallelism.tensor 2")
+    assert found["message"].endswith(
+        "it would fit with spec.engine.maxModelLen 26320, or with spec.parallelism.tensor 2"
+    )
     assert alone.wait_for("deployment", "llama")["spec"]["replicas"] == 1, "it is a warning"
     assert alone.get("vllmmodel", "llama")["status"]["estimate"]["weights"] == "14.96Gi"
     alone.model("llama", **spec, parallelism={"tensor": 2})

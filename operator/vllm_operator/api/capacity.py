@@ -1,4 +1,4 @@
-"""Memory of one GPU of an engine, as a status tells it: what was estimated, and what the engine reported at its start."""
+"""Memory of one GPU of an engine, as a status tells it: as it was estimated, and as the engine reported it."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def is_reported_of(capacity: ReportedCapacity | None, started_at: str) -> bool:
 
 def reported_by_pod(status: Mapping[str, Any]) -> dict[str, ReportedCapacity]:
     """What a status tells of each engine, by its pod's name."""
-    engines = status.get("engines") or ()
-    found = {str(engine.get("pod")): ReportedCapacity.read(engine.get("capacity")) for engine in engines}
+    engines = (engine for engine in status.get("engines") or () if engine.get("capacity"))
+    found = {str(engine.get("pod")): ReportedCapacity.read(engine["capacity"]) for engine in engines}
     return {pod: capacity for pod, capacity in found.items() if capacity is not None}

@@ -29,7 +29,7 @@ class ConditionType(StrEnum):
     TEMPLATE_UPDATE_PENDING = "TemplateUpdatePending"
     """This version of the operator would render other pods from the same spec; the engines keep theirs until asked."""
     FITS = "Fits"
-    """The model has room on its GPUs, as an engine or spec.estimate shows. Left out without either; it stops nothing."""
+    """The model has room on its GPUs, as an engine or spec.estimate shows; left out without either. It is a warning."""
 
 
 class Reason(StrEnum):

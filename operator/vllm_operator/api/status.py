@@ -139,8 +139,8 @@ class VLLMModelStatus(Model):
     )
     estimate: Capacity | None = Field(
         default=None,
-        description="What an engine is expected to have, by spec.estimate; beside it stands what engines reported. Left "
-        "out where spec.estimate is not set, or does not tell.",
+        description="What an engine is expected to have, by spec.estimate; engines[].capacity is what they reported. "
+        "Left out where spec.estimate is not set, or does not tell.",
     )
     diagnosis: Annotated[list[Diagnosis], Field(max_length=MAX_DIAGNOSES)] | None = Field(
         default=None,

@@ -118,9 +118,7 @@ def unexplained(found: Iterable[Mapping[str, Any]], reporting: Container[str] = 
     return {uid(pod) for pod in found if needed_lookup(pod, reported=_name(pod) in reporting) is not None}
 
 
-def planned_lookup(
-    pod: Mapping[str, Any], last: PodLookup | None, *, reported: bool = False
-) -> PlannedLookup | None:
+def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None, *, reported: bool = False) -> PlannedLookup | None:
     """When to look up a pod; None where it is leaving, or nothing is left to ask.
 
     That is so of a pod that says itself why it is not ready, and of a ready one that was asked what it reported.
@@ -144,9 +142,9 @@ def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:
 
 
 def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
-    """What is to be read now: of pods that lost their traffic, and then of those that have waited longest."""
+    """What is to be read now: of pods that lost their traffic first, of those that serve last, else of who waits."""
     found = [lookup for lookup in lookups if lookup.at <= now]
-    found.sort(key=lambda lookup: (lookup.kind is not Lookup.WITHDRAWN, lookup.at))
+    found.sort(key=lambda lookup: (lookup.kind is not Lookup.WITHDRAWN, lookup.kind is Lookup.CAPACITY, lookup.at))
     return tuple(found[:MOST_AT_ONCE])
 
 

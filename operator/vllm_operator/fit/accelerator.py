@@ -44,7 +44,7 @@ def _selected(spec: VLLMModelSpec) -> Card | None:
 
 
 def card_of_product(product: str) -> Card | None:
-    """The common card whose words are all in the name of a product, such as NVIDIA-A100-SXM4-80GB; None if there is none.
+    """The common card whose words are all in a product's name, such as NVIDIA-A100-SXM4-80GB; None if there is none.
 
     A name that leaves the size out of which there are several, such as nvidia-tesla-a100, is none.
     """

@@ -1,4 +1,4 @@
-"""What describes a model before it is loaded: its config.json and the size of its weights, as a ConfigMap holds them."""
+"""What describes a model before it is loaded: config.json and the size of its weights, as a ConfigMap holds them."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 LINES = tuple(
     (word, re.compile(pattern), names)
     for word, pattern, names in (
-        (b"odel loading took ", r"Model loading took ([\d.]+) G(?:i?B)\b", ("weights_gib",)),
-        (b"model weights took ", r"Loading model weights took ([\d.]+) G(?:i?B)\b", ("weights_gib",)),
+        (b"Model loading took ", r"Model loading took ([\d.]+) Gi?B\b", ("weights_gib",)),
+        (b"Loading model weights took ", r"Loading model weights took ([\d.]+) Gi?B\b", ("weights_gib",)),
         (b"Available KV cache memory", r"Available KV cache memory: ([\d.]+) GiB", ("kv_cache_gib",)),
         (b" GiB memory for", r"reserved ([\d.]+) GiB memory for KV Cache", ("kv_cache_gib",)),
         (b"GiB for KV cache", r"(?:Explicitly|Auto) set \(([\d.]+)/[\d.]+\) GiB for KV cache", ("kv_cache_gib",)),

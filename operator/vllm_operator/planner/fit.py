@@ -38,8 +38,8 @@ MISSING_AGAIN_AFTER: Final = timedelta(seconds=60)
 _MOST_SUGGESTED: Final = 3
 _CPU: Final = "cpu"
 _LARGER: Final = (
-    "no single change of tensor parallelism, maxModelLen, maxNumSeqs or precision helps: take larger GPUs, or a smaller "
-    "or quantized model"
+    "no single change of tensor parallelism, maxModelLen, maxNumSeqs or precision helps: take larger GPUs, or a "
+    "smaller or quantized model"
 )
 _STARTED: Final = frozenset({EngineState.SERVING, EngineState.WITHDRAWN})
 _REASONS: Final = {
@@ -108,8 +108,8 @@ def condition(
         return "True", Reason.ENGINE_STARTED, _started_sentence(started, found.capacity if found else None)
     if found is not None and found.reason is Reason.GPU_MEMORY_TOO_SMALL:
         return found.told
-    stands = seen is not None and not seen.observed and before is not None
-    if stands and before is not None and before["reason"] == Reason.ENGINE_STARTED:
+    unseen = seen is not None and not seen.observed
+    if unseen and before is not None and before["reason"] == Reason.ENGINE_STARTED:
         return str(before["status"]), Reason.ENGINE_STARTED, str(before["message"])
     return found.told if found is not None else None
 

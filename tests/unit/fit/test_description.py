@@ -31,9 +31,7 @@ def test_without_a_size_there_is_no_index() -> None:
 
 def test_a_model_with_very_many_tensors_stays_below_what_a_config_map_holds() -> None:
     names = frozenset(f"model.layers.{layer}.mlp.experts.{expert}.w" for layer in range(61) for expert in range(768))
-    data = data_of(
-        Described(config=TINY, checkpoint=Checkpoint(total_bytes=7, source="a", names=names), source="a")
-    )
+    data = data_of(Described(config=TINY, checkpoint=Checkpoint(total_bytes=7, source="a", names=names), source="a"))
     assert json.loads(data[INDEX]) == {"metadata": {"total_size": 7}}
     assert len(json.dumps(data)) < 2**20
 

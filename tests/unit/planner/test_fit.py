@@ -1,4 +1,4 @@
-"""Whether a model has room: an engine that has started is believed first, then spec.estimate, and nothing is stopped."""
+"""Whether a model has room: an engine that has started is believed first, then spec.estimate; nothing is stopped."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ def llama(data: Mapping[str, str] = LLAMA, **spec: Any) -> Estimated:
 
 def test_a_model_without_room_is_told_with_what_would_fit() -> None:
     found = llama(accelerator={"memory": "24Gi"})
-    assert found.told == (
-        "False",
-        Reason.GPU_MEMORY_TOO_SMALL,
+    assert found.told[:2] == ("False", Reason.GPU_MEMORY_TOO_SMALL)
+    assert found.message == (
         "1 x a card sold as 24 GB (L4, A10, RTX 4090): weights 14.96 and 2.09 besides, of 20.27 GiB on each GPU, leave "
         "3.22 GiB for the KV cache, and one sequence of 131,072 tokens needs 16.00; it would fit with "
-        "spec.engine.maxModelLen 26320, or with spec.parallelism.tensor 2",
+        "spec.engine.maxModelLen 26320, or with spec.parallelism.tensor 2"
     )
     assert found.capacity == Capacity(
         weights="14.96Gi", kv_cache="3.22Gi", kv_cache_tokens=26336, max_model_len=131072, max_concurrency="0.20"

@@ -83,8 +83,11 @@ def estimates(
         ),
     ] = "",
     card: Annotated[
-        str, typer.Option(help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it, or the "
-            "product in spec.scheduling.nodeSelector.")
+        str,
+        typer.Option(
+            help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it, or the "
+            "product in spec.scheduling.nodeSelector."
+        ),
     ] = "",
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", help="Of models by their names, and for files that name none.")
@@ -100,8 +103,7 @@ def estimates(
     """
     try:
         models = _models(names or [], filenames or [], namespace, context)
-        if config and len(models) > 1:
-            raise NotEstimable(f"--config describes one model, and {len(models)} are given: name one at a time")
+        _check_alone(config, len(models))
         if output is Output.CONFIG_MAP:
             typer.echo(yaml_text([_config_map(model, config, context) for model, _ in models]), nl=False)
             return
@@ -127,6 +129,11 @@ def _models(
     kubectl = Kubectl(namespace, context)
     found = [kubectl.get("vllmmodel", name) for name in names]
     return [(parse_resource(raw), raw.get("status") or {}) for raw in found]
+
+
+def _check_alone(config: str, models: int) -> None:
+    if config and models > 1:
+        raise NotEstimable(f"--config describes one model, and {models} are given: name one at a time")
 
 
 def _config_map(model: VLLMModel, config: str, context: str) -> dict[str, Any]:

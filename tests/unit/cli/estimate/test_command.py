@@ -151,7 +151,7 @@ def kubectl(folder: Path, answer: str, code: int = 0) -> dict[str, str]:
 def test_one_config_for_several_models_is_refused(folder: Path) -> None:
     result = estimate("-f", "-", "--config", str(folder), given=f"{resource()}---\n{resource()}")
     assert result.exit_code == 2
-    assert "--config describes one model, and the files hold 2" in result.stderr
+    assert "--config describes one model, and 2 are given" in result.stderr
 
 
 def test_a_config_map_is_read_with_the_users_own_kubectl(tmp_path: Path) -> None:
