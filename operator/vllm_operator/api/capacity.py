@@ -42,6 +42,11 @@ class ReportedCapacity(Capacity):
         json_schema_extra={"format": "date-time"},
     )
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the start has come so far that nothing more is reported: the KV cache is laid out last."""
+        return self.kv_cache_tokens is not None
+
     @classmethod
     def read(cls, told: object) -> Self | None:
         """What a status holds; None where it is none, or not of this version of the operator."""
@@ -54,11 +59,6 @@ class ReportedCapacity(Capacity):
 def memory_text(gib: float) -> Memory:
     """GiB as a quantity with two places."""
     return f"{max(0.0, gib):.2f}Gi"
-
-
-def is_reported_of(capacity: ReportedCapacity | None, started_at: str) -> bool:
-    """Whether it is what the process reported that was started then."""
-    return capacity is not None and bool(started_at) and capacity.started_at == started_at
 
 
 def reported_by_pod(status: Mapping[str, Any]) -> dict[str, ReportedCapacity]:

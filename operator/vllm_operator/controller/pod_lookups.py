@@ -77,7 +77,7 @@ class PodLookups:
         }
         bodies = [pod.body for pod in pods]
         planned = lookups.planned(bodies, before, reporting)
-        unexplained = lookups.unexplained(bodies, reporting)
+        unexplained = {lookups.uid(one.pod) for one in planned} | lookups.answered(bodies, before, reporting)
         known = {uid: lookup for uid, lookup in before.items() if uid in unexplained}
         self._end_others(key, unexplained)
         turns: dict[Lookup, datetime] = {}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.capacity import MOST_TOKENS, ReportedCapacity, is_reported_of, memory_text, reported_by_pod
+from vllm_operator.api.capacity import MOST_TOKENS, ReportedCapacity, memory_text, reported_by_pod
 from vllm_operator.diagnosis.facts import pod_facts
 
 if TYPE_CHECKING:
@@ -37,11 +37,16 @@ def reported_capacity(figures: object, started_at: str) -> ReportedCapacity | No
     )
 
 
-def reporting_pods(status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Names of the pods whose engines have reported in the life that they are in, as the status tells."""
+def told_capacities(status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> dict[str, ReportedCapacity]:
+    """What a status tells of engines, by their pods' names, as far as they have reported it in the life they are in."""
     told = reported_by_pod(status)
     found = (pod_facts(pod) for pod in pods if pod["metadata"]["name"] in told)
-    return frozenset(facts.name for facts in found if is_reported_of(told[facts.name], facts.engine.running_since))
+    return {one.name: told[one.name] for one in found if told[one.name].started_at == one.engine.running_since}
+
+
+def reporting_pods(status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of the pods of which a status tells all that their engines have reported in the life that they are in."""
+    return frozenset(name for name, capacity in told_capacities(status, pods).items() if capacity.is_whole)
 
 
 def _figure(value: Any, most: float) -> float | None:

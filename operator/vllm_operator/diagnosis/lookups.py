@@ -113,9 +113,15 @@ def planned(
     return tuple(lookup for lookup in lookups if lookup is not None)
 
 
-def unexplained(found: Iterable[Mapping[str, Any]], reporting: Container[str] = frozenset()) -> set[str]:
-    """Uids of the pods of which something is told that they do not say themselves: what is known of them is kept."""
-    return {uid(pod) for pod in found if needed_lookup(pod, reported=_name(pod) in reporting) is not None}
+def answered(
+    found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup], reporting: Container[str] = frozenset()
+) -> set[str]:
+    """Uids of the pods that serve and were asked what they reported, of which no status tells that: it is kept.
+
+    The arguments are those of `planned`.
+    """
+    asked = (pod for pod in found if uid(pod) in known and _name(pod) not in reporting)
+    return {uid(pod) for pod in asked if _is_answered(known[uid(pod)]) and pod_facts(pod).is_ready}
 
 
 def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None, *, reported: bool = False) -> PlannedLookup | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.api.capacity import reported_by_pod
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis import fleet
-from vllm_operator.diagnosis.capacity import reporting_pods
+from vllm_operator.diagnosis.capacity import reporting_pods, told_capacities
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
@@ -17,6 +16,7 @@ from vllm_operator.diagnosis.facts import unbound_claims
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.plan import Observation
 
@@ -30,19 +30,20 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
 
 
 def reporting(observation: Observation) -> frozenset[str]:
-    """Names of the pods of which the status tells what their engines have reported in the life that they are in."""
+    """Names of the pods of which the status tells all that their engines have reported in the life that they are in."""
     return reporting_pods(observation.raw.get("status") or {}, pod_bodies(observation))
 
 
 def _with_capacities(found: tuple[EngineReport, ...], observation: Observation) -> tuple[EngineReport, ...]:
     """The engines with what was told of their memory before: no manager is asked again for what does not change."""
-    names = reporting(observation)
-    if not names:
-        return found
-    told = reported_by_pod(observation.raw["status"])
-    return tuple(
-        replace(one, capacity=told[one.pod]) if one.capacity is None and one.pod in names else one for one in found
-    )
+    told = told_capacities(observation.raw.get("status") or {}, pod_bodies(observation))
+    return tuple(replace(one, capacity=told[one.pod]) if _is_told(one, told) else one for one in found)
+
+
+def _is_told(engine: EngineReport, told: Mapping[str, ReportedCapacity]) -> bool:
+    """Whether what was told of an engine stands: its manager says nothing of it now, or less."""
+    known = told.get(engine.pod)
+    return known is not None and (engine.capacity is None or (known.is_whole and not engine.capacity.is_whole))
 
 
 def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import NOW, pod
-from vllm_operator.api.capacity import ReportedCapacity, is_reported_of, reported_by_pod
-from vllm_operator.diagnosis.capacity import reported_capacity, reporting_pods
+from vllm_operator.api.capacity import ReportedCapacity, reported_by_pod
+from vllm_operator.diagnosis.capacity import reported_capacity, reporting_pods, told_capacities
 from vllm_operator.diagnosis.cause import EngineState, Lookup
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer, engine_status
 from vllm_operator.diagnosis.engines import report
@@ -19,9 +19,9 @@ from vllm_operator.diagnosis.lookups import (
     MOST_SILENCES,
     PodLookup,
     after_lookup,
+    answered,
     planned_lookup,
     still_true,
-    unexplained,
 )
 
 STARTED_AT = "2026-11-22T10:00:00Z"
@@ -89,7 +89,14 @@ def test_a_report_is_of_one_process_of_the_engine() -> None:
     assert reporting_pods(status, [serving(), serving("qwen-2")]) == {"qwen-1"}
     assert reporting_pods(status, [serving(started_at="2026-11-22T11:00:01Z")]) == frozenset()
     assert reporting_pods({}, [serving()]) == frozenset()
-    assert not is_reported_of(reported_capacity(FIGURES, STARTED_AT), "")
+    assert reporting_pods(status, [serving(started_at="")]) == frozenset()
+
+
+def test_what_an_engine_reported_before_its_kv_cache_was_laid_out_is_told_and_the_rest_asked_for() -> None:
+    weights = {"weights": "14.99Gi", "startedAt": STARTED_AT}
+    status = {"engines": [{"pod": "qwen-1", "capacity": weights}]}
+    assert reporting_pods(status, [serving()]) == frozenset()
+    assert told_capacities(status, [serving()])["qwen-1"].manifest() == weights
 
 
 def test_the_report_of_an_engine_comes_out_of_its_managers_answer_whether_it_loads_or_serves() -> None:
@@ -132,7 +139,9 @@ def test_a_manager_that_is_silent_is_asked_a_few_times() -> None:
 
 def test_an_engine_of_which_it_is_told_is_not_asked_and_nothing_is_kept_of_it() -> None:
     assert planned_lookup(serving(), None, reported=True) is None
-    assert unexplained([serving(), serving("qwen-2")], {"qwen-1"}) == {"uid-of-qwen-2"}
+    pods = [serving(), serving("qwen-2"), serving("qwen-3", ready=False), serving("qwen-4")]
+    known = {one["metadata"]["uid"]: after_lookup(one, None, SERVES, NOW) for one in pods[:3]}
+    assert answered(pods, known, {"qwen-1"}) == {"uid-of-qwen-2"}
 
 
 def test_questions_while_it_loaded_do_not_count_once_it_serves() -> None:
