@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.diagnosis.engine_status import EngineStatus
     from vllm_operator.diagnosis.facts import Finding, PodFacts
     from vllm_operator.diagnosis.known import Diagnosis
 
@@ -93,9 +94,16 @@ def report(
         phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
         trouble=manager.trouble if manager and cause.state is not EngineState.SERVING else "",
         diagnosis=cause.diagnosis,
-        capacity=reported_capacity(manager.capacity, facts.engine.running_since) if manager else None,
+        capacity=_reported(manager, facts),
         unasked=cause.lookup is Lookup.WITHDRAWN and finding is None and bool(manager_url(facts)),
     )
+
+
+def _reported(manager: EngineStatus | None, facts: PodFacts) -> ReportedCapacity | None:
+    """What the engine that runs has reported at its start, as its manager says."""
+    if manager is None or manager.capacity is None:
+        return None
+    return reported_capacity(manager.capacity, facts.engine.running_since)
 
 
 def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetime | None:

@@ -13,7 +13,7 @@ from tests.support.resources import NOW, pod
 from vllm_operator.api.capacity import ReportedCapacity, reported_by_pod
 from vllm_operator.diagnosis.capacity import reported_capacity, reporting_pods, told_capacities
 from vllm_operator.diagnosis.cause import EngineState, Lookup
-from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer, engine_status
+from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer, capacity_of
 from vllm_operator.diagnosis.engines import report
 from vllm_operator.diagnosis.lookups import (
     MOST_SILENCES,
@@ -41,7 +41,8 @@ CAPACITY = {
     "startedAt": STARTED_AT,
 }
 GATE = {"containers": [{"name": "vllm", "ports": [{"name": "gate", "containerPort": 8480}]}]}
-SERVES = EngineStatus("serving", ready=True, capacity=FIGURES)
+REPORTED = capacity_of(FIGURES)
+SERVES = EngineStatus("serving", ready=True, capacity=REPORTED)
 OLD = EngineStatus("serving", ready=True)
 SILENT = NoAnswer("its manager cannot be reached")
 
@@ -59,7 +60,8 @@ def serving(name: str = "qwen-1", *, started_at: str = STARTED_AT, ready: bool =
 
 
 def test_figures_are_told_as_quantities() -> None:
-    found = reported_capacity(FIGURES, STARTED_AT)
+    assert REPORTED is not None
+    found = reported_capacity(REPORTED, STARTED_AT)
     assert found is not None
     assert found.manifest() == CAPACITY
     assert ReportedCapacity.read(CAPACITY) == found
@@ -67,16 +69,15 @@ def test_figures_are_told_as_quantities() -> None:
 
 @given(values, st.sampled_from(["", STARTED_AT]))
 def test_whatever_a_manager_says_is_told_within_bounds_or_not_at_all(figures: Any, started_at: str) -> None:
-    answer = engine_status({"verdict": "serving", "capacity": figures})
-    assert answer is not None
-    found = reported_capacity(answer.capacity, started_at)
+    capacity = capacity_of(figures)
+    found = reported_capacity(capacity, started_at) if capacity else None
     assert found is None or ReportedCapacity.read(found.manifest()) == found
     assert started_at or found is None
 
 
 @pytest.mark.parametrize("figures", [{"weights_gib": -1}, {"weights_gib": True}, {"max_model_len": 7}, {}, None, "x"])
 def test_what_says_nothing_of_memory_is_none(figures: object) -> None:
-    assert reported_capacity(figures, STARTED_AT) is None
+    assert capacity_of(figures) is None
 
 
 def test_what_another_version_of_the_operator_has_told_is_read_or_passed_over() -> None:
@@ -100,7 +101,7 @@ def test_what_an_engine_reported_before_its_kv_cache_was_laid_out_is_told_and_th
 
 
 def test_the_report_of_an_engine_comes_out_of_its_managers_answer_whether_it_loads_or_serves() -> None:
-    loads = EngineStatus("starting", "Loading", phase="CapturingGraphs", capacity=FIGURES)
+    loads = EngineStatus("starting", "Loading", phase="CapturingGraphs", capacity=REPORTED)
     for found in (report(serving(), SERVES), report(serving(ready=False), loads)):
         assert found.capacity is not None
         assert found.capacity.manifest() == CAPACITY

@@ -17,7 +17,7 @@ from vllm_operator.api.capacity import Capacity
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.spec import parse_spec
-from vllm_operator.diagnosis.engine_status import EngineStatus
+from vllm_operator.diagnosis.engine_status import EngineStatus, capacity_of
 from vllm_operator.diagnosis.lookups import after_lookup
 from vllm_operator.fit.description import CONFIG, INDEX
 from vllm_operator.planner.decide import decide
@@ -144,7 +144,7 @@ def engine(name: str = "qwen-1", *, hash_of_template: str = "new", started_at: s
 
 def looked_up(*pods: dict[str, Any], **figures: Any) -> dict[str, Any]:
     """That the managers of the pods were asked."""
-    answer = EngineStatus("serving", ready=True, capacity={**FIGURES, **figures})
+    answer = EngineStatus("serving", ready=True, capacity=capacity_of({**FIGURES, **figures}))
     return {one["metadata"]["uid"]: after_lookup(one, None, answer, NOW) for one in pods}
 
 
