@@ -19,6 +19,7 @@ import pytest
 from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
 from tests.contract.conftest import define
+from tests.support.configs import config
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.servers import free_port
@@ -225,3 +226,57 @@ def test_the_trouble_of_a_manager_is_a_warning(engines: Engines, manager: Manage
 
     until(warnings, what="a warning")
     assert warnings() == ["troubled: its manager is in trouble: its judge ended: SyntaxError"]
+
+
+def test_what_an_engine_reported_at_its_start_is_told_and_asked_for_once(engines: Engines, manager: Manager) -> None:
+    engines.add("reports", "127.0.0.2")
+    engines.tell("reports", "127.0.0.2", ready=True, started=True)
+    engines.count(ready=1)
+    manager.says = {"verdict": "serving", "ready": True, "capacity": {"weights_gib": 14.99, "kv_cache_tokens": 26400}}
+    until(lambda: "capacity" in (engines.told() or [{}])[0], what="what it reported")
+    started_at = engines.told()[0]["capacity"].pop("startedAt")
+    assert engines.told()[0]["capacity"] == {
+        "weights": "14.99Gi",
+        "kvCacheTokens": 26400,
+        "startedAt": started_at,
+    }
+    found = engines.namespace.condition("Fits", engines.name)
+    assert (found["status"], found["reason"]) == ("True", "EngineStarted")
+    time.sleep(2 * PAUSE.total_seconds())
+    asked, version = manager.asked, engines.version()
+    engines.namespace.kubectl("annotate", "pod", "reports", "example.com/changed=yes")
+    time.sleep(4 * PAUSE.total_seconds())
+    assert (manager.asked, engines.version()) == (asked, version), "an engine that serves is left alone"
+
+
+def test_a_model_without_room_is_told_before_there_is_a_pod_and_nothing_waits_for_it(alone: Namespace) -> None:
+    """No controller makes pods here."""
+    data = {"config.json": json.dumps(config("llama-3.1-8b-instruct"))}
+    sizes = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sizes"}, "data": data}
+    alone.kubectl("apply", "--filename", "-", document=sizes)
+    spec = {"accelerator": {"memory": "24Gi"}, "estimate": {"configMapRef": {"name": "sizes"}}}
+
+    def told(reason: str) -> dict[str, Any]:
+        def look() -> dict[str, Any]:
+            found = alone.condition("Fits", "llama")
+            return found if found.get("reason") == reason else {}
+
+        return until(look, what=reason)
+
+    alone.model("llama", **spec)
+    found = told("GpuMemoryTooSmall")
+    assert found["status"] == "False"
+    assert found["message"].endswith(
+        "it would fit with spec.engine.maxModelLen 26320, or with spec.parallelism.tensor 2"
+    )
+    assert alone.wait_for("deployment", "llama")["spec"]["replicas"] == 1, "it is a warning"
+    assert alone.get("vllmmodel", "llama")["status"]["estimate"]["weights"] == "14.96Gi"
+    alone.model("llama", **spec, parallelism={"tensor": 2})
+    assert told("EstimatedToFit")["status"] == "True"
+    row = alone.kubectl("get", "vllm", "llama", "--output", "wide").splitlines()
+    assert row[1][row[0].index("FITS") :].split()[0] == "True"
+    alone.kubectl("delete", "configmap", "sizes")
+    alone.model("llama", **spec, parallelism={"tensor": 4})
+    found = told("SizesUnknown")
+    assert found["status"] == "Unknown"
+    assert "ConfigMap sizes, which spec.estimate names, does not exist" in found["message"]

@@ -16,8 +16,10 @@ from tests.support.vllm_memory import DEGREES, MEMORY_BYTES, Question, vllm_memo
 from vllm_operator.fit.config import read_model
 from vllm_operator.fit.estimate import estimate
 from vllm_operator.fit.kv_cache import cache_plan, layer_token_bytes
-from vllm_operator.fit.settings import CPU_BLOCK_TOKENS, EngineSettings
+from vllm_operator.fit.settings import CPU_BLOCK_TOKENS, GIB, EngineSettings
 from vllm_operator.fit.weights import checkpoint_bytes
+from vllm_operator.manager.capacity import Capacity
+from vllm_operator.manager.log import Log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,5 +190,15 @@ def test_a_server_prints_the_tokens_that_were_estimated(tmp_path: Path) -> None:
     settings = EngineSettings(kv_cache_bytes=MEMORY_BYTES, max_model_len=1024, block_tokens=CPU_BLOCK_TOKENS)
     with real_server(folder=tmp_path) as server:  # its REAL_FLAGS say the same
         printed = re.search(r"KV cache size: ([\d,]+) tokens", server.log())
+        log = server.log()
     assert printed is not None
-    assert int(printed[1].replace(",", "")) == estimate(read_model(config), settings, None).tokens
+    expected = estimate(read_model(config), settings, None)
+    assert int(printed[1].replace(",", "")) == expected.tokens
+    read = Log({})
+    read.feed(log.encode(), 1.0)
+    assert read.capacity == Capacity(
+        kv_cache_gib=round(MEMORY_BYTES / GIB, 2),
+        kv_cache_tokens=expected.tokens,
+        max_model_len=1024,
+        max_concurrency=round(expected.sequences or 0.0, 2),
+    ), "what the manager tells of it judges the estimate"

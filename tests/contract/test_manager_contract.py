@@ -9,6 +9,7 @@ import pytest
 from tests.support.servers import EngineServer, eventually
 from vllm_operator.manager import evidence
 from vllm_operator.manager.engine import FEW_METRICS, Engine, EngineError
+from vllm_operator.manager.log import Log
 from vllm_operator.manager.metrics import read_ranks
 from vllm_operator.manager.settings import POLLED_PATHS, Settings
 
@@ -57,6 +58,18 @@ def test_metrics_that_are_selected_by_name_say_the_same_in_a_tenth_of_the_text(s
     whole, few = server.request("GET", "/metrics").body, server.request("GET", FEW_METRICS).body
     assert read_ranks(few) == read_ranks(whole)
     assert len(few) * 4 < len(whole)
+
+
+def test_the_log_of_a_start_tells_for_how_much_its_kv_cache_has_room(server: EngineServer) -> None:
+    log = Log({})
+    log.feed(server.log().encode(), 1.0)
+    found = log.capacity
+    assert (found.kv_cache_gib, found.kv_cache_tokens, found.max_model_len, found.max_concurrency) == (
+        0.06,
+        65536,
+        1024,
+        64.0,
+    )
 
 
 def test_what_is_asked_each_second_is_not_logged(server: EngineServer, engine: Engine) -> None:

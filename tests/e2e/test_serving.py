@@ -36,6 +36,10 @@ def test_the_real_vllm_gets_ready_answers_over_service_dns_rolls_and_goes(site: 
     assert site.endpoints("tiny") == set()
     site.wait_ready("tiny", REAL_START_SECONDS)
     site.wait_endpoints("tiny", 1)
+    reported = site.until("what the engine reported", lambda: _capacity(site, "tiny"))
+    assert reported is not None
+    assert (reported["kvCache"], reported["kvCacheTokens"], reported["maxModelLen"]) == ("0.06Gi", 65536, 4096)
+    assert site.condition("Fits", "tiny")["reason"] == "EngineStarted"
     (before,) = site.pods("tiny")
     assert site.ask("tiny", "say something")
     site.patch("tiny", {"engine": {"maxModelLen": 2048}})
@@ -99,6 +103,7 @@ def test_a_restarted_operator_writes_nothing(site: Site, stub: EngineChoice) -> 
     site.apply(models.model("kept", stub))
     site.wait_ready("kept")
     site.until("the catalogue shows that", lambda: _listed(site).get("kept", {}).get("ready"))
+    site.until("what the engine reported", lambda: _capacity(site, "kept"))
     before = _versions(site)
     _operator(site, "delete", "pods", "--all")
     _operator(site, "wait", "--for=condition=Available", "deployment/vllm-operator")
@@ -156,6 +161,13 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.until(
         "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
     )
+
+
+def _capacity(site: Site, name: str) -> dict[str, Any] | None:
+    """What the first engine of a model has reported at its start, as its status tells."""
+    engines = site.get("vllmmodel", name)["status"].get("engines") or [{}]
+    found: dict[str, Any] | None = engines[0].get("capacity")
+    return found
 
 
 def _loading(site: Site, name: str) -> dict[str, Any] | None:

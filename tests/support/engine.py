@@ -1895,7 +1895,7 @@ def load_model(args: argparse.Namespace) -> None:
         (
             core,
             "kv_cache_utils.py:2327",
-            "GPU KV cache size: 65,536 tokens, Maximum concurrency for 1,024 tokens: 64.00x",
+            "GPU KV cache size: 65,536 tokens, Maximum concurrency for 1,024 tokens per request: 64.00x",
         ),
         (core, "core.py:402", "init engine (profile, create kv cache, warmup model) took 0.12 s"),
     ]

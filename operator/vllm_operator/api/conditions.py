@@ -30,6 +30,8 @@ class ConditionType(StrEnum):
     """Nothing will change until somebody acts; the message says how."""
     TEMPLATE_UPDATE_PENDING = "TemplateUpdatePending"
     """This version of the operator would render other pods from the same spec; the engines keep theirs until asked."""
+    FITS = "Fits"
+    """The model has room on its GPUs, as an engine or spec.estimate shows; left out without either. It is a warning."""
 
 
 class Reason(StrEnum):
@@ -95,6 +97,18 @@ class Reason(StrEnum):
     """The API server cannot write a child now; the message is its own, and the operator tries again by itself."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
+    ENGINE_STARTED = "EngineStarted"
+    """An engine of this spec has started, and reported how much its KV cache holds."""
+    ESTIMATED_TO_FIT = "EstimatedToFit"
+    """By estimate, weights, what an engine needs besides, and one sequence of the longest length have room."""
+    GPU_MEMORY_TOO_SMALL = "GpuMemoryTooSmall"
+    """By estimate, the model has no room on its GPUs; the message says by how much, and what would fit."""
+    TIGHT = "Tight"
+    """By estimate, activations and CUDA graphs decide whether the model has room, which only a start measures."""
+    GPU_MEMORY_UNKNOWN = "GpuMemoryUnknown"
+    """Nobody says how much memory a GPU has: set spec.accelerator.memory."""
+    SIZES_UNKNOWN = "SizesUnknown"
+    """The ConfigMap of spec.estimate is missing, or describes no model that can be estimated; the message says why."""
     AS_DESIRED = "AsDesired"
     """Nothing is left to do."""
 

@@ -35,6 +35,7 @@ COLUMNS: Final[list[dict[str, Any]]] = [
     {"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1},
     {"name": "TP", "type": "integer", "jsonPath": ".spec.parallelism.tensor", "priority": 1},
     {"name": "PP", "type": "integer", "jsonPath": ".spec.parallelism.pipeline", "priority": 1},
+    {**_condition_column("Fits", "Fits", "status"), "priority": 1},
     {**_condition_column("Message", "Ready", "message"), "priority": 1},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints
 
 from vllm_operator.api.base import Model
+from vllm_operator.api.capacity import Capacity, ReportedCapacity
 from vllm_operator.api.conditions import Condition
 
 MAX_WARNINGS: Final = 16
@@ -61,6 +62,10 @@ class Engine(Model):
     )
     sentence: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] | None = Field(
         default=None, description="Why it does not serve; left out where it does."
+    )
+    capacity: ReportedCapacity | None = Field(
+        default=None,
+        description="What it reported of its memory when it started; left out where that is not known, or not yet.",
     )
 
 
@@ -132,6 +137,11 @@ class VLLMModelStatus(Model):
         f"{MAX_ENGINES} the others are not listed: the numbers above count them.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
     )
+    estimate: Capacity | None = Field(
+        default=None,
+        description="What an engine is expected to have, by spec.estimate; engines[].capacity is what they reported. "
+        "Left out where spec.estimate is not set, or does not tell.",
+    )
     diagnosis: Annotated[list[Diagnosis], Field(max_length=MAX_DIAGNOSES)] | None = Field(
         default=None,
         description="Known failures of engines that do not serve, one of each engine; left out where there are none.",
@@ -148,6 +158,6 @@ class VLLMModelStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending.",
+        description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending; Fits where it is known.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

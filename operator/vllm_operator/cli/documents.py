@@ -57,12 +57,25 @@ def read(
     Raises:
         RefusedError: something is wrong in any of them; all faults are told.
     """
-    models: list[VLLMModel] = []
+    return [model for model, _ in read_with_statuses(names, namespace, standard_input, note)]
+
+
+def read_with_statuses(
+    names: Iterable[str], namespace: str, standard_input: IO[str], note: Callable[[str], None] = lambda _: None
+) -> list[tuple[VLLMModel, Mapping[str, Any]]]:
+    """As `read`, with the status of each that came out of a cluster; an empty one for what people write.
+
+    Raises:
+        RefusedError: as `read`.
+    """
+    models: list[tuple[VLLMModel, Mapping[str, Any]]] = []
     refused: list[str] = []
     for name in names:
         try:
             found = _documents(_text(name, standard_input))
-            models += _models(found, namespace)
+            statuses = [document.value.get("status") for document in found if isinstance(document.value, dict)]
+            told = (status if isinstance(status, dict) else {} for status in statuses)
+            models += zip(_models(found, namespace), told, strict=True)
         except RefusedError as error:
             refused += [f"{name}: {_line(told)}" for told in error.args]
             continue

@@ -22,7 +22,7 @@ from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject
@@ -64,10 +64,13 @@ class PodLookups:
         self._budgets = {kind: LookupBudget(schedule.rate) for kind, schedule in SCHEDULES.items()}
         self._running: dict[Key, dict[str, asyncio.Task[None]]] = {}
 
-    def known(self, key: Key, pods: Sequence[LiveObject], now: datetime) -> KnownLookups:
+    def known(
+        self, key: Key, pods: Sequence[LiveObject], now: datetime, reporting: Container[str] = frozenset()
+    ) -> KnownLookups:
         """What is known of a model's pods that do not say themselves why they are not ready.
 
-        What is due is begun, as far as the budget of all models allows.
+        What is due is begun, as far as the budget of all models allows. `reporting` are the names of the pods of which
+        is known what their engines reported at their start.
         """
         by_uid = {pod.uid: pod for pod in pods}
         before = {
@@ -75,8 +78,9 @@ class PodLookups:
             for uid, lookup in self._known.pop(key, {}).items()
             if uid in by_uid
         }
-        planned = lookups.planned((pod.body for pod in pods), before)
-        unexplained = {lookups.uid(one.pod) for one in planned}
+        bodies = [pod.body for pod in pods]
+        planned = lookups.planned(bodies, before, reporting)
+        unexplained = {lookups.uid(one.pod) for one in planned} | lookups.answered(bodies, before, reporting)
         known = {uid: lookup for uid, lookup in before.items() if uid in unexplained}
         self._end_others(key, unexplained)
         turns: dict[Lookup, datetime] = {}

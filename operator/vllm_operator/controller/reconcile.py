@@ -17,10 +17,12 @@ from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
+from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
+from vllm_operator.diagnosis.capacity import reporting_pods
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.budgets import Budget
@@ -111,6 +113,7 @@ class ModelReconciler:
         self._managers = managers
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
+        self._estimates = EstimateLookup(client)
         self._statuses = StatusWriter(client)
         self._memories: dict[Key, _Memory] = {}
 
@@ -162,13 +165,15 @@ class ModelReconciler:
         raw, children = model.body if model else {}, self._children(key)
         memory = self._remembered(key, model)
         model = as_told(model, memory.kept)
-        found = self.lookups.known(key, pods if model else (), now)
+        reporting = reporting_pods(model.status if model else {}, [pod.body for pod in pods])
+        found = self.lookups.known(key, pods if model else (), now, reporting)
         observation = Observation(
             model=model,
             children=children,
             autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
             budgets=self._budgets.of(key.namespace, names.instance_name(key.name)),
             policies=self._policies.of(key.namespace, names.instance_name(key.name)),
+            estimated=await self._estimates.estimated(key, model, now),
             pods=pods,
             now=now,
             attempts=memory.attempts,

@@ -42,6 +42,8 @@ class Lookup(StrEnum):
     """`/status` of the manager in the pod."""
     WITHDRAWN = "manager of an engine that lost its traffic"
     """The same, of an engine that served before."""
+    CAPACITY = "manager of an engine that serves"
+    """The same, once, for what the engine reported at its start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from vllm_operator.api.capacity import MOST_TOKENS, Capacity, memory_text
 from vllm_operator.diagnosis.cause import quoted
 from vllm_operator.diagnosis.known import Recognized, recognized
 
@@ -26,6 +27,7 @@ _MOVING: Final = (
 
 _LONGEST_WORD: Final = 64
 _MOST_LINES: Final = 40
+_MOST_GIB: Final = 2.0**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class EngineStatus:
     """The known failure that it has found in the log. Symptoms, whose numbers move, are not read."""
     excerpt: tuple[str, ...] = field(default=(), compare=False)
     """Lines of the log that tell of the failure."""
+    capacity: Capacity | None = None
+    """What the engine has reported of its memory at its start; None where that is not said."""
     requests: float | None = field(default=None, compare=False)
     """Requests that the engine has, whether a step is due for them or not; None where it does not say. It moves from
     look to look, and two answers that differ in it alone say the same."""
@@ -82,8 +86,32 @@ def engine_status(document: object) -> EngineStatus | None:
         trouble=_text(document.get("trouble")),
         recognized=recognized(document.get("diagnosis")),
         excerpt=_excerpt(document.get("excerpt")),
+        capacity=capacity_of(document.get("capacity")),
         requests=_requests(document),
     )
+
+
+def capacity_of(figures: object) -> Capacity | None:
+    """What the figures of a manager say; None where they say nothing of memory."""
+    given = figures if isinstance(figures, Mapping) else {}
+    weights, kv_cache = (_figure(given.get(name), _MOST_GIB) for name in ("weights_gib", "kv_cache_gib"))
+    tokens, length = (_figure(given.get(name), MOST_TOKENS) for name in ("kv_cache_tokens", "max_model_len"))
+    concurrency = _figure(given.get("max_concurrency"), MOST_TOKENS)
+    if all(found is None for found in (weights, kv_cache, tokens)):
+        return None
+    return Capacity(
+        weights=None if weights is None else memory_text(weights),
+        kv_cache=None if kv_cache is None else memory_text(kv_cache),
+        kv_cache_tokens=None if tokens is None else int(tokens),
+        max_model_len=None if length is None else int(length),
+        max_concurrency=None if concurrency is None else f"{concurrency:.2f}",
+    )
+
+
+def _figure(value: Any, most: float) -> float | None:
+    """A number that is none of the odd ones."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+    return value if known else None
 
 
 def _excerpt(value: Any) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.diagnosis.capacity import reported_capacity
 from vllm_operator.diagnosis.cause import EngineState, Lookup
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.api.conditions import Reason
+    from vllm_operator.diagnosis.engine_status import EngineStatus
     from vllm_operator.diagnosis.facts import Finding, PodFacts
     from vllm_operator.diagnosis.known import Diagnosis
 
 _MOST_QUOTED: Final = 3
-_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN})
+_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN, Lookup.CAPACITY})
 _IPV6: Final = 6
 
 
@@ -40,6 +43,8 @@ class EngineReport:
     """What is wrong with its manager; empty where nothing is known."""
     diagnosis: Diagnosis | None = None
     """The known failure that it has; None where it has none, or it is not known."""
+    capacity: ReportedCapacity | None = None
+    """What it reported of its memory in the life that it is in; None where that is not known, or not yet."""
     unasked: bool = False
     """Whether more will be known of it in a moment: it lost its traffic, and its manager has not been asked yet (it may
     be asleep, for one), or no node takes it, and nobody has looked at the nodes yet."""
@@ -93,10 +98,18 @@ def report(
         sentence=cause.sentence,
         since=facts.since,
         phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
-        trouble=manager.trouble if manager else "",
+        trouble=manager.trouble if manager and cause.state is not EngineState.SERVING else "",
         diagnosis=cause.diagnosis,
+        capacity=_reported(manager, facts),
         unasked=finding is None and _is_asked_soon(cause.lookup, facts),
     )
+
+
+def _reported(manager: EngineStatus | None, facts: PodFacts) -> ReportedCapacity | None:
+    """What the engine that runs has reported at its start, as its manager says."""
+    if manager is None or manager.capacity is None:
+        return None
+    return reported_capacity(manager.capacity, facts.engine.running_since)
 
 
 def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetime | None:
@@ -105,12 +118,15 @@ def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetim
     return min((when for when in ends if when is not None and when > now), default=None)
 
 
-def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
-    """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked."""
+def needed_lookup(pod: Mapping[str, Any], *, reported: bool = False) -> NeededLookup | None:
+    """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked.
+
+    `reported` says that what its engine reported at its start is known.
+    """
     facts = pod_facts(pod)
-    if facts.is_ready or not _is_living(pod):
+    if not _is_living(pod) or (facts.is_ready and (reported or not facts.engine.running_since)):
         return None
-    kind = cause_of(facts).lookup
+    kind = Lookup.CAPACITY if facts.is_ready else cause_of(facts).lookup
     if kind is None or (kind in _OF_MANAGERS and not manager_url(facts)):
         return None
     stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: facts.waits_since}

@@ -42,6 +42,8 @@ class Index:
     """`metadata.total_size`; some tools leave it out, or leave it as it was before they took tensors away."""
     files: Mapping[str, str] = field(default_factory=dict)
     """The file of each tensor."""
+    float_bytes: int | None = None
+    """`metadata.float_bytes`, as `description.data_of` writes it; None in an index of the hub."""
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:
@@ -69,7 +71,12 @@ def read_index(text: str) -> Index:
     metadata, files = found.get("metadata"), found.get("weight_map")
     total = metadata.get("total_size") if isinstance(metadata, dict) else None
     total = int(total) if isinstance(total, int | float) and total > 0 else None
-    return Index(total_bytes=total, files=files if isinstance(files, dict) else {})
+    width = metadata.get("float_bytes") if isinstance(metadata, dict) else None
+    return Index(
+        total_bytes=total,
+        files=files if isinstance(files, dict) else {},
+        float_bytes=width if isinstance(width, int) and width in _WIDTHS.values() else None,
+    )
 
 
 def header_length(beginning: bytes, name: str) -> int:
@@ -116,7 +123,9 @@ def checkpoint_of_index(index: Index, source: str) -> Checkpoint | None:
     """What an index alone says; None where it names no size."""
     if index.total_bytes is None:
         return None
-    return Checkpoint(total_bytes=index.total_bytes, source=source, names=frozenset(index.files))
+    return Checkpoint(
+        total_bytes=index.total_bytes, source=source, names=frozenset(index.files), float_bytes=index.float_bytes
+    )
 
 
 def _tensor_bytes(tensor: Any, file: str) -> int:

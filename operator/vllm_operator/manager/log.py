@@ -17,6 +17,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from . import capacity
+from .capacity import Capacity
 from .evidence import LogLook
 from .matching import CAUSE, KINDS, MARK, SYMPTOM, Diagnosis, Table
 from .redaction import redactor
@@ -71,7 +73,7 @@ _ERROR_WORDS = (
 _LOADED = (WARMUP, READY)
 """Phases after which compilation is part of a step. The server tells of the last one only where it logs at INFO."""
 
-_WORDS = tuple(dict.fromkeys((BLOCKED, *COMPILES, *_ERROR_WORDS, *(word for word, *_ in PHASE_LINES))))
+_WORDS = tuple(dict.fromkeys((BLOCKED, *COMPILES, *_ERROR_WORDS, *capacity.WORDS, *(word for word, *_ in PHASE_LINES))))
 
 _LEVELS = {"ERROR", "CRITICAL", "FATAL"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -259,6 +261,7 @@ class Log:
         self._lock = threading.Lock()
         self._partial = b""
         self._phase: Phase | None = None
+        self._capacity = Capacity()
         self._compiled_at: float | None = None
         self._blocked_at: float | None = None
         self._stamp, self._stamp_age = "", 0.0
@@ -272,6 +275,14 @@ class Log:
     def phase(self) -> Phase:
         """How far the start has come."""
         return self._phase or Phase(PHASES[0], "", 0.0)
+
+    @property
+    def capacity(self) -> Capacity:
+        """What the start has reported of the GPUs' memory: nothing counts that comes once the server is up.
+
+        From then on a line may hold what users write (`--enable-log-requests`).
+        """
+        return self._capacity
 
     def look(self) -> LogLook:
         """What it has warned of."""
@@ -398,6 +409,8 @@ class Log:
             at = now - self._age_seconds if prefix else now
             self._warnings(words, at)
             self._progress(words, text, at)
+            if self.phase.name != READY:
+                self._capacity = capacity.after_line(self._capacity, words, text)
             self._hints(words, text, at)
         self._errors(text, prefix, words, now - self._age_seconds)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from .capacity import Capacity
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +96,8 @@ class Status:
     symptoms: tuple[Diagnosis, ...] = ()
     """What slows it down, as its log says."""
     trouble: str = ""
+    capacity: Capacity = field(default_factory=Capacity)
+    """What the start has reported of the GPUs' memory."""
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -136,6 +140,7 @@ class Status:
             "diagnosis": self.diagnosis.as_dict() if self.diagnosis else None,
             "symptoms": [symptom.as_dict() for symptom in self.symptoms],
             "trouble": self.trouble,
+            "capacity": self.capacity.as_dict(),
             "program": self.program,
             "answered_by": "judge",
         }

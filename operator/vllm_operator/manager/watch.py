@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from . import judge
+from . import capacity, judge
 from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
@@ -171,6 +171,7 @@ class Watch:
         self._loads_before = self._counts.adapter_loads
         self._times = Times(stored.get("times"))
         self._phase = _restored_phase(stored.get("phase"), pod.born_at)
+        self._capacity = capacity.restored(stored.get("capacity"))
         self._canaries = Canaries(parts.engine)
         self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
         self._asked_names = Errand("served names", self._names.ask)
@@ -178,6 +179,8 @@ class Watch:
         self._throttling = Throttling()
         self._look: Look | None = None
         self._memory = self._restored(stored)
+        self._started = self._memory.admitted
+        """Whether all is known that the start has reported."""
         self._verdict = self._first_verdict()
         self._restarting = parts.timeline.ended_for_a_fault()
         self._told = _last_key(parts.timeline)
@@ -368,6 +371,14 @@ class Watch:
         self._phase = found
         return found
 
+    def _current_capacity(self) -> capacity.Capacity:
+        """What the start has reported, to this judge and to those before it; the look that admits reads it last."""
+        if not self._started:
+            found = self._attempt("log", lambda: self._parts.log.capacity)
+            self._capacity = capacity.together(self._capacity, found or capacity.Capacity())
+            self._started = self._memory.admitted
+        return self._capacity
+
     def _log_phase(self) -> tuple[str, str, float]:
         phase = self._parts.log.phase
         return phase.name, phase.detail, phase.since
@@ -375,6 +386,7 @@ class Watch:
     def _publication(self) -> Published:
         status = self._attempt("status", self._made_status) or self.published.status
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
+        stored["capacity"] = self._capacity.as_dict()
         stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
         stored["judge"] = self._attempt(JUDGE, self._memory.as_dict)
         return Published(status, stored, time.monotonic())
@@ -407,6 +419,7 @@ class Watch:
             excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
             diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
             symptoms=tuple(self._recognized(self._symptoms) or ()),
+            capacity=self._current_capacity(),
             trouble=self._trouble(),
             counts=self._counts,
         )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.conditions import Reason
+from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.revisions import KIND as REVISION
@@ -19,13 +19,13 @@ from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, claims, deletion_costs, reasons, rollout_told, status
+from vllm_operator.planner import api_keys, claims, deletion_costs, fit, reasons, rollout_told, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
 from vllm_operator.planner.desired import desired, is_deployment
-from vllm_operator.planner.engines import engines, fleet_of, pod_bodies
-from vllm_operator.planner.news import is_due, news_of
+from vllm_operator.planner.engines import engines, fleet_of, pod_bodies, reporting
+from vllm_operator.planner.news import is_due, news_of, room_news
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
@@ -112,7 +112,7 @@ def _telling(
     later = told_again_at(live.status, status, observation.told_at, observation.now)
     if later is not None:
         return Plan(look_again_at=min(later, look_again_at or later))
-    news = news_of(live.body, status)
+    news = news_of(live.body, status) or room_news(live.body, status)
     due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
 
@@ -196,6 +196,8 @@ def _status(
         suspended=model.spec.suspend,
         pending=rolling,
     )
+    told = by_type(observation.raw.get("status") or {}).get(ConditionType.FITS)
+    found = observation.estimated
     return status.status_of(
         observation.raw,
         seen,
@@ -205,6 +207,8 @@ def _status(
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,
+        fits=fit.condition(told, view.seen, seen.engines, found),
+        estimate=found.capacity if found else None,
         now=observation.now,
     )
 
@@ -240,7 +244,7 @@ def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
 
 def _look_again_at(observation: Observation, keys: Standing, changes: Changes, view: RolloutView) -> datetime | None:
     """When something may have changed that no watch reports, or a write that waits is due."""
-    pods = pod_bodies(observation)
+    pods, found = pod_bodies(observation), observation.estimated
     times = (
         observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None,
         _key_again_at(observation, keys),
@@ -248,7 +252,12 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         judged_again_at(pods, observation.now),
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
-        lookups.next_lookup(lookups.planned(pods, observation.lookups), observation.now, observation.lookup_turns),
+        observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
+        lookups.next_lookup(
+            lookups.planned(pods, observation.lookups, reporting(observation)),
+            observation.now,
+            observation.lookup_turns,
+        ),
         changes.next_due(observation.now),
     )
     return min((when for when in times if when is not None), default=None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis import fleet
+from vllm_operator.diagnosis.capacity import reporting_pods, told_capacities
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
@@ -14,6 +16,7 @@ from vllm_operator.diagnosis.facts import unbound_claims
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.plan import Observation
 
@@ -22,13 +25,31 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
     findings = {uid: lookup.finding for uid, lookup in observation.lookups.items()}
     claims = unbound_claims(child.body for child in observation.children.values())
-    return reports(
+    found = reports(
         pod_bodies(observation),
         findings,
         unbound_claims=claims,
         now=observation.now,
         model_spec=observation.raw.get("spec"),
     )
+    return _with_capacities(found, observation)
+
+
+def reporting(observation: Observation) -> frozenset[str]:
+    """Names of the pods of which the status tells all that their engines have reported in the life that they are in."""
+    return reporting_pods(observation.raw.get("status") or {}, pod_bodies(observation))
+
+
+def _with_capacities(found: tuple[EngineReport, ...], observation: Observation) -> tuple[EngineReport, ...]:
+    """The engines with what was told of their memory before: no manager is asked again for what does not change."""
+    told = told_capacities(observation.raw.get("status") or {}, pod_bodies(observation))
+    return tuple(replace(one, capacity=told[one.pod]) if _is_told(one, told) else one for one in found)
+
+
+def _is_told(engine: EngineReport, told: Mapping[str, ReportedCapacity]) -> bool:
+    """Whether what was told of an engine stands: its manager says nothing of it now, or less."""
+    known = told.get(engine.pod)
+    return known is not None and (engine.capacity is None or (known.is_whole and not engine.capacity.is_whole))
 
 
 def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:

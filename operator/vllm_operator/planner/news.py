@@ -78,6 +78,14 @@ def _news_of_some_engines(raw: Mapping[str, Any], status: Mapping[str, Any]) -> 
     return News("Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
 
 
+def room_news(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
+    """That a model has turned out to have no room on its GPUs; None where that is not so, or was told before."""
+    before, after = (by_type(one).get(ConditionType.FITS, {}) for one in (raw.get("status") or {}, status))
+    if after.get("status") != "False" or before.get("status") == "False":
+        return None
+    return News("Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+
+
 @dataclass(frozen=True, slots=True)
 class EventHistory:
     """The Events about one model in the last minutes."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.budgets import Budget
     from vllm_operator.planner.deletion_costs import DeletionCost
+    from vllm_operator.planner.fit import Estimated
     from vllm_operator.planner.news import News
     from vllm_operator.planner.policies import Policy
 
@@ -61,6 +62,8 @@ class Observation:
     """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""
     policies: tuple[Policy, ...] = ()
     """NetworkPolicies of others that may select the engines, by name, likewise."""
+    estimated: Estimated | None = None
+    """What spec.estimate tells; None where it is not set, or cannot be asked now."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None

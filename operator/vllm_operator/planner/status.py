@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from vllm_operator.api.capacity import Capacity
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Fleet, Outcome
 
@@ -43,12 +44,15 @@ def status_of(
     rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
+    fits: tuple[str, Reason, str] | None = None,
+    estimate: Capacity | None = None,
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
     What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
-    operator would render: empty where in nothing, None where the spec cannot be rendered.
+    operator would render: empty where in nothing, None where the spec cannot be rendered. `fits` is the condition Fits,
+    and `estimate` what an engine is expected to have; None where nothing is known.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     before = by_type(raw.get("status", {}))
@@ -63,6 +67,7 @@ def status_of(
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
         engines=_engines(seen.engines) or None,
+        estimate=estimate,
         diagnosis=_diagnoses(seen.engines, raw.get("status", {}).get("diagnosis") or (), now) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
@@ -70,6 +75,7 @@ def status_of(
             for kind, told in {
                 **_conditions(seen, outcome),
                 ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
+                **({ConditionType.FITS: fits} if fits else {}),
             }.items()
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -85,6 +91,7 @@ def _engines(reports: Iterable[EngineReport]) -> list[Engine]:
             phase=report.phase[:MAX_PHASE_LENGTH] or None,
             since=report.since or None,
             sentence=report.sentence[:MAX_SENTENCE_LENGTH] or None,
+            capacity=report.capacity,
         )
         for report in by_need[:MAX_ENGINES]
     ]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vllm_operator.api.capacity import Capacity
 from vllm_operator.diagnosis.engine_status import EngineStatus, engine_status
 from vllm_operator.diagnosis.known import Recognized
 
@@ -36,6 +37,7 @@ ANSWER: dict[str, Any] = {
     "diagnosis": {"id": "NoKvCache", "groups": {"a": "1", "b": 2}},
     "symptoms": [{"id": "QueueGrows", "groups": {"running": "8", "waiting": "20"}}],
     "trouble": "",
+    "capacity": {"weights_gib": 14.99, "kv_cache_tokens": 26336},
     "program": "0123abcd",
     "answered_by": "judge",
 }
@@ -54,6 +56,7 @@ def test_a_whole_answer_is_read() -> None:
         phase="Ready",
         phase_since="2026-11-22T10:02:03Z",
         recognized=Recognized("NoKvCache", (("a", "1"),)),
+        capacity=Capacity(weights="14.99Gi", kv_cache_tokens=26336),
     )
 
 
@@ -93,6 +96,8 @@ def test_what_is_no_answer_of_a_manager_is_told_from_one(document: object) -> No
 
 def flat(value: Any) -> Iterator[Any]:
     """What is in tuples, at any depth."""
+    if isinstance(value, Capacity):
+        value = tuple(value.model_dump().values())
     if not isinstance(value, tuple):
         yield value
         return
@@ -106,7 +111,7 @@ def test_no_field_of_whatever_kind_is_an_error_and_no_text_is_long_or_has_lines(
 ) -> None:
     told = engine_status({**ANSWER, "phase": {"name": phase, "detail": phase, "since": since}, **odd, "more": phase})
     for text in flat(astuple(told)) if told else ():
-        assert text is None or isinstance(text, (bool, float)) or (len(text) <= 300 and text.isprintable())
+        assert text is None or isinstance(text, (bool, int, float)) or (len(text) <= 300 and text.isprintable())
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ STATUS_KEYS = {
     "diagnosis": dict,
     "symptoms": list,
     "trouble": str,
+    "capacity": dict,
     "program": str,
     "answered_by": str,
 }

@@ -226,6 +226,39 @@ def test_what_another_version_has_handed_on_is_no_fault(world: World, stored: di
     world.admitted()
 
 
+REPORT = b"""\
+INFO 11-26 03:14:47 [gpu_model_runner.py:5150] Model loading took 14.99 GiB memory and 3.1 seconds
+INFO 11-26 03:14:48 [kv_cache_utils.py:2327] GPU KV cache size: 2,000 tokens, Maximum concurrency for 1,000 tokens \
+per request: 2.00x
+"""
+FIGURES = {"weights_gib": 14.99, "kv_cache_tokens": 2000, "max_model_len": 1000, "max_concurrency": 2.0}
+
+
+def test_what_the_start_has_reported_is_told_and_kept_by_the_next_judge(world: World) -> None:
+    world.log.feed(REPORT, time.monotonic())
+    world.admitted()
+    assert world.watch.status.document()["capacity"] == FIGURES
+    world.log = Log()
+    later = world.another(world.handed_on())
+    world.log.feed(b"INFO 11-26 03:15:00 [logger.py:40] prompt: 'GPU KV cache size: 7 tokens'\n", time.monotonic())
+    later.look()
+    assert later.status.document()["capacity"] == FIGURES, "an engine that is up reports nothing of its start"
+
+
+def test_a_judge_that_starts_in_the_midst_of_a_start_adds_what_it_sees(world: World) -> None:
+    first, rest = REPORT.split(b"\n", 1)
+    world.log.feed(first + b"\n", time.monotonic())
+    world.engine.server = REFUSES
+    world.watch.look()
+    handed = world.handed_on()
+    assert handed["capacity"] == {"weights_gib": 14.99}
+    world.log = Log()
+    world.another(handed)
+    world.log.feed(rest, time.monotonic())
+    world.watch.look()
+    assert world.watch.status.document()["capacity"] == FIGURES
+
+
 def test_a_load_phase_is_told_and_kept_by_the_next_judge(world: World) -> None:
     world.engine.server = REFUSES
     line = b"(EngineCore pid=7) Loading safetensors checkpoint shards:  25% Completed | 2/8 [00:01<00:03,  2.00it/s]\n"

@@ -25,6 +25,7 @@ WITHOUT_EFFECT: Final = {
     "rollout.templateUpdates": "the planner reads it",
     "rollout.revisionHistoryLimit": "the planner reads it",
     "accelerator.memory": "estimates are made with it; it places nothing",
+    "estimate.configMapRef.name": "estimates are made with it; the operator reads it",
 }
 
 CATALOG: Final = "catalog."

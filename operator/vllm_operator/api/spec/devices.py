@@ -96,7 +96,9 @@ class Accelerator(Model):
         "devices.",
     )
     memory: Quantity | None = Field(
-        default=None, description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it."
+        default=None,
+        description="Memory of one device, such as `80Gi`. It places nothing; estimates are made with it. Default: "
+        "that of the product in scheduling.nodeSelector, where it is a common card.",
     )
 
 

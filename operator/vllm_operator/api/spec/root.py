@@ -14,6 +14,7 @@ from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
 from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS, EXIT_MARGIN_SECONDS, Engine
+from vllm_operator.api.spec.estimate import EstimateSource
 from vllm_operator.api.spec.lora import Lora
 from vllm_operator.api.spec.model import ModelSource
 from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
@@ -173,6 +174,11 @@ class VLLMModelSpec(Model):
         default=None,
         description="What the model is good for, so that applications choose by need: the namespace's ConfigMap "
         "`vllm-catalog`. Edits restart nothing.",
+    )
+    estimate: EstimateSource | None = Field(
+        default=None,
+        description="What describes the model, so that the condition `Fits` tells before a pod is made whether it has "
+        "room on its GPUs. It stops nothing, and edits restart nothing.",
     )
 
     @property

@@ -6,28 +6,36 @@ import json
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from vllm_operator.cli.documents import RefusedError, read
+from vllm_operator.api.capacity import reported_by_pod
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.cli.documents import RefusedError, read_with_statuses
 from vllm_operator.cli.estimate import text
 from vllm_operator.cli.estimate.sources import described
-from vllm_operator.cli.kubectl import Kubectl
+from vllm_operator.cli.kubectl import Kubectl, KubectlError
 from vllm_operator.cli.yaml_text import yaml_text
-from vllm_operator.errors import NotEstimable
+from vllm_operator.errors import InvalidSpec, NotEstimable
+from vllm_operator.fit.accelerator import card_for
 from vllm_operator.fit.advice import OnCard, Suggestion, on_cards, suggestions
-from vllm_operator.fit.cards import CARDS, card_named, card_of
+from vllm_operator.fit.cards import CARDS, card_named
 from vllm_operator.fit.config import read_model
+from vllm_operator.fit.description import data_of
 from vllm_operator.fit.estimate import Estimate, Verdict, estimate
-from vllm_operator.fit.settings import memory_of, settings_of
+from vllm_operator.fit.settings import settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.fit.cards import Card
 
 _DOES_NOT_FIT: Final = 1
 _REFUSED: Final = 2
+_DEFAULT_NAMESPACE: Final = "default"
 
 
 class Output(StrEnum):
@@ -36,6 +44,8 @@ class Output(StrEnum):
     TEXT = "text"
     JSON = "json"
     YAML = "yaml"
+    CONFIG_MAP = "configmap"
+    """What spec.estimate names, for `kubectl apply -f -`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,35 +63,52 @@ class Report:
     estimate: Estimate
     suggestions: list[Suggestion]
     cards: list[OnCard]
+    reported: Mapping[str, ReportedCapacity]
+    """What engines have reported at their start, by their pods' names, where the resource came out of a cluster."""
 
 
 def estimates(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="VLLMModels of the cluster, instead of files.")
+    ] = None,
     filenames: Annotated[
-        list[str], typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
-    ],
+        list[str] | None, typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
+    ] = None,
     *,
     config: Annotated[
         str,
         typer.Option(
-            help="The model's config.json, the folder with it, or configmap/NAME; by default it is read where "
-            "spec.model.source says."
+            help="The model's config.json, the folder with it, or configmap/NAME; by default the ConfigMap that "
+            "spec.estimate names, or else where spec.model.source says."
         ),
     ] = "",
     card: Annotated[
-        str, typer.Option(help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it.")
+        str,
+        typer.Option(
+            help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it, or the "
+            "product in spec.scheduling.nodeSelector."
+        ),
     ] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="For models that name none.")] = "default",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig, for a ConfigMap.")] = "",
-    output: Annotated[Output, typer.Option("--output", "-o", help="Tables, or everything as data.")] = Output.TEXT,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Of models by their names, and for files that name none.")
+    ] = "",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig, where the cluster is asked.")] = "",
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="Tables, everything as data, or the ConfigMap for spec.estimate.")
+    ] = Output.TEXT,
 ) -> None:
     """Tell whether models fit into the GPUs that their specs ask for, and what would fit.
 
     Exit codes: 0, 1 if one of them does not fit, 2 if it cannot be told.
     """
     try:
-        models = _models(filenames, namespace, config)
-        reports = [report(model, config, _card(card, model), Kubectl(model.namespace, context)) for model in models]
-    except (RefusedError, NotEstimable) as error:
+        models = _models(names or [], filenames or [], namespace, context)
+        _check_alone(config, len(models))
+        if output is Output.CONFIG_MAP:
+            typer.echo(yaml_text([_config_map(model, config, context) for model, _ in models]), nl=False)
+            return
+        reports = [_report(model, status, config, card, context) for model, status in models]
+    except (RefusedError, NotEstimable, InvalidSpec, KubectlError) as error:
         for line in error.args:
             typer.echo(f"error: {line}", err=True)
         raise typer.Exit(_REFUSED) from None
@@ -90,14 +117,56 @@ def estimates(
         raise typer.Exit(_DOES_NOT_FIT)
 
 
-def _models(filenames: list[str], namespace: str, config: str) -> list[VLLMModel]:
-    models = read(filenames, namespace, sys.stdin, lambda line: typer.echo(f"note: {line}", err=True))
-    if config and len(models) > 1:
-        raise NotEstimable(f"--config describes one model, and the files hold {len(models)}: name one file at a time")
-    return models
+def _models(
+    names: list[str], filenames: list[str], namespace: str, context: str
+) -> list[tuple[VLLMModel, Mapping[str, Any]]]:
+    """The models that are meant, each with its status."""
+    if bool(names) is bool(filenames):
+        raise NotEstimable("name VLLMModels of the cluster, or files with -f")
+    if filenames:
+        place = namespace or _DEFAULT_NAMESPACE
+        return read_with_statuses(filenames, place, sys.stdin, lambda line: typer.echo(f"note: {line}", err=True))
+    kubectl = Kubectl(namespace, context)
+    found = [kubectl.get("vllmmodel", name) for name in names]
+    return [(parse_resource(raw), raw.get("status") or {}) for raw in found]
 
 
-def report(resource: VLLMModel, config: str, card: Card | None, kubectl: Kubectl) -> Report:
+def _check_alone(config: str, models: int) -> None:
+    if config and models > 1:
+        raise NotEstimable(f"--config describes one model, and {models} are given: name one at a time")
+
+
+def _config_map(model: VLLMModel, config: str, context: str) -> dict[str, Any]:
+    """What the operator reads to tell whether the model fits: of the name that its spec has for it.
+
+    Raises:
+        NotEstimable: the model cannot be described, or not be estimated.
+    """
+    found = described(model, config, Kubectl(model.namespace, context))
+    read_model(found.config)
+    named = model.spec.estimate.config_map_ref.name if model.spec.estimate else f"{model.name}-estimate"
+    metadata = {"name": named, "namespace": model.namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data_of(found)}
+
+
+def _report(model: VLLMModel, status: Mapping[str, Any], config: str, card: str, context: str) -> Report:
+    """What is said of one model, described as the user says, or as its spec does.
+
+    Raises:
+        NotEstimable: as `report`.
+    """
+    named = f"configmap/{model.spec.estimate.config_map_ref.name}" if model.spec.estimate else ""
+    kubectl = Kubectl(model.namespace, context)
+    return report(model, config or named, _card(card, model), kubectl, reported_by_pod(status))
+
+
+def report(
+    resource: VLLMModel,
+    config: str,
+    card: Card | None,
+    kubectl: Kubectl,
+    reported: Mapping[str, ReportedCapacity],
+) -> Report:
     """What is said of one model.
 
     Raises:
@@ -116,14 +185,14 @@ def report(resource: VLLMModel, config: str, card: Card | None, kubectl: Kubectl
         estimate=estimate(model, settings, card, checkpoint),
         suggestions=suggestions(model, settings, card, checkpoint) if card else [],
         cards=on_cards(model, settings, resource.spec.accelerator.profile, checkpoint),
+        reported=reported,
     )
 
 
 def _card(name: str, model: VLLMModel) -> Card | None:
-    """The card that was named, or the one of the size that the spec names."""
+    """The card that was named, or the one that the spec asks for."""
     if not name:
-        memory = memory_of(model.spec)
-        return card_of(memory) if memory else None
+        return card_for(model.spec)
     found = card_named(name)
     if found is None:
         known = ", ".join(one.name for one in CARDS)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.spec.sources import Origin, parse_source
 from vllm_operator.cli.estimate.hub import from_hub
@@ -13,13 +12,13 @@ from vllm_operator.errors import NotEstimable
 from vllm_operator.fit.checkpoint import (
     LENGTH_BYTES,
     Checkpoint,
-    Index,
     checkpoint_of,
     checkpoint_of_index,
     header_length,
     json_object,
     read_index,
 )
+from vllm_operator.fit.description import CONFIG, INDEX, Described, described_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,22 +26,9 @@ if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
     from vllm_operator.cli.kubectl import Kubectl
 
-CONFIG: Final = "config.json"
-INDEX: Final = "model.safetensors.index.json"
-
 _CONFIG_MAP: Final = "configmap/"
 _SPLIT: Final = "consolidated"
 """How the files of Mistral's own format begin, which hold the same weights once more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
-    """What is known of a model before it is loaded."""
-
-    config: dict[str, Any]
-    checkpoint: Checkpoint | None
-    """None where nothing tells the size of the weights: parameters are counted instead."""
-    source: str
 
 
 def described(model: VLLMModel, given: str, kubectl: Kubectl) -> Described:
@@ -105,18 +91,8 @@ def _from_config_map(name: str, kubectl: Kubectl) -> Described:
     try:
         found = kubectl.get("configmap", name)
     except KubectlError as error:
-        raise NotEstimable(f"--config {_CONFIG_MAP}{name}: {error}") from None
-    data = found.get("data") or {}
-    if CONFIG not in data:
-        raise NotEstimable(
-            f"ConfigMap {name} has no key {CONFIG}: kubectl create configmap {name} --from-file={CONFIG}"
-        )
-    index: Index | None = read_index(data[INDEX]) if INDEX in data else None
-    return Described(
-        config=json_object(data[CONFIG], f"{CONFIG} of ConfigMap {name}"),
-        checkpoint=checkpoint_of_index(index, f"{INDEX} of ConfigMap {name}") if index else None,
-        source=f"ConfigMap {name}",
-    )
+        raise NotEstimable(f"ConfigMap {name} cannot be read: {error}") from None
+    return described_in(found.get("data") or {}, f"ConfigMap {name}")
 
 
 def _text(path: Path) -> str:

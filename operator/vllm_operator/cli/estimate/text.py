@@ -21,6 +21,7 @@ CPU: Final = "cpu"
 
 _PARTS: Final = ("PART", "GIB A GPU", "FROM")
 _ON_CPU: Final = ("PART", "GIB", "FROM")
+_REPORTED: Final = ("ENGINE", "WEIGHTS", "KV CACHE", "KV TOKENS", "SEQUENCES")
 _CARDS: Final = ("CARD", "GIB", "VERDICT", "KV TOKENS", "SEQUENCES", "SMALLEST TENSOR")
 
 
@@ -34,6 +35,9 @@ def lines(report: Report) -> Iterator[str]:
     yield from aligned(cells_of(parts))
     yield ""
     yield from aligned(cells_of(list(_sequences(found, "" if report.profile == CPU else " a GPU"))))
+    if report.reported:
+        yield from ("", "What engines reported when they started:")
+        yield from aligned(cells_of([_REPORTED, *_reported(report)]))
     if report.suggestions:
         yield from ("", "What fits, one change each:")
         yield from aligned(cells_of([_suggested(one) for one in report.suggestions]))
@@ -53,6 +57,7 @@ def data(report: Report) -> dict[str, Any]:
         "architecture": report.architecture,
         "weights_from": report.weights_from,
         "estimate": _plain(report.estimate),
+        "reported": [{"pod": pod, **capacity.manifest()} for pod, capacity in sorted(report.reported.items())],
         "suggestions": [
             {"field": one.field, "value": one.value, "estimate": _plain(one.estimate)} for one in report.suggestions
         ],
@@ -113,6 +118,26 @@ def _sequences(found: Estimate, each: str) -> Iterator[Sequence[str]]:
         yield f"one sequence of {found.max_model_len:,} tokens", f"{gib(found.kv_sequence)} GiB{each}"
     if found.tokens is not None and found.sequences is not None:
         yield "room for", f"{found.tokens:,} tokens, {found.sequences:.2f} such sequences"
+
+
+def _reported(report: Report) -> Iterator[Sequence[str]]:
+    """What engines have reported, below what was estimated."""
+    found = report.estimate
+    yield (
+        "estimated",
+        gib(found.weights),
+        "" if found.kv_cache is None else gib(found.kv_cache),
+        "" if found.tokens is None else f"{found.tokens:,}",
+        "" if found.sequences is None else f"{found.sequences:.2f}",
+    )
+    for pod, told in sorted(report.reported.items()):
+        yield (
+            pod,
+            (told.weights or "").removesuffix("Gi"),
+            (told.kv_cache or "").removesuffix("Gi"),
+            "" if told.kv_cache_tokens is None else f"{told.kv_cache_tokens:,}",
+            told.max_concurrency or "",
+        )
 
 
 def _suggested(one: Suggestion) -> Sequence[str]:

@@ -151,7 +151,7 @@ def kubectl(folder: Path, answer: str, code: int = 0) -> dict[str, str]:
 def test_one_config_for_several_models_is_refused(folder: Path) -> None:
     result = estimate("-f", "-", "--config", str(folder), given=f"{resource()}---\n{resource()}")
     assert result.exit_code == 2
-    assert "--config describes one model, and the files hold 2" in result.stderr
+    assert "--config describes one model, and 2 are given" in result.stderr
 
 
 def test_a_config_map_is_read_with_the_users_own_kubectl(tmp_path: Path) -> None:
@@ -165,6 +165,84 @@ def test_a_config_map_is_read_with_the_users_own_kubectl(tmp_path: Path) -> None
     result = empty.invoke(app, ["estimate", "-f", "-", "--config", "configmap/tiny"], input=resource())
     assert result.exit_code == 2
     assert "ConfigMap tiny has no key config.json" in result.stderr
+
+
+def test_the_config_map_that_is_printed_tells_the_same_as_its_source(folder: Path, tmp_path: Path) -> None:
+    text = resource(accelerator={"memory": "24Gi"}, estimate={"configMapRef": {"name": "sizes"}})
+    printed = estimate("-f", "-", "--config", str(folder), "-o", "configmap", "-n", "team", given=text)
+    assert printed.exit_code == 0, printed.output
+    found = yaml.safe_load(printed.stdout)
+    assert (found["kind"], found["metadata"]) == ("ConfigMap", {"name": "sizes", "namespace": "team"})
+    runner = CliRunner(env=kubectl(tmp_path, json.dumps(found)))
+    described = runner.invoke(app, ["estimate", "-f", "-", "-o", "json"], input=text)
+    assert described.exit_code == 0, described.output
+    one, other = (
+        json.loads(result.stdout)[0]
+        for result in (described, estimate("-f", "-", "--config", str(folder), "-o", "json", given=text))
+    )
+    assert (one["source"], one["weights_from"]) == (
+        "ConfigMap sizes",
+        "model.safetensors.index.json of ConfigMap sizes",
+    )
+    assert one["estimate"] == other["estimate"]
+
+
+def test_a_config_map_has_a_name_where_the_spec_names_none(folder: Path) -> None:
+    result = estimate("-f", "-", "--config", str(folder), "-o", "configmap", given=resource())
+    assert yaml.safe_load(result.stdout)["metadata"] == {"name": "mine-estimate", "namespace": "default"}
+
+
+STATUS = {
+    "engines": [
+        {"pod": "mine-1", "state": "Serving"},
+        {
+            "pod": "mine-2",
+            "state": "Serving",
+            "capacity": {
+                "weights": "14.25Gi",
+                "kvCache": "5.21Gi",
+                "kvCacheTokens": 97552,
+                "maxModelLen": 32768,
+                "maxConcurrency": "2.98",
+                "startedAt": "2026-11-22T10:00:00Z",
+            },
+        },
+    ]
+}
+
+
+def test_what_engines_have_reported_stands_below_the_estimate(folder: Path, tmp_path: Path) -> None:
+    live = {**yaml.safe_load(resource(accelerator={"memory": "24Gi"})), "status": STATUS}
+    runner = CliRunner(env=kubectl(tmp_path, json.dumps(live)))
+    words = ["--config", str(folder)]
+    for result in (
+        runner.invoke(app, ["estimate", "mine", *words]),
+        estimate("-f", "-", *words, given=yaml.safe_dump(live)),
+    ):
+        assert result.exit_code == 0, result.output
+        lines = result.stdout.splitlines()
+        place = lines.index("What engines reported when they started:")
+        assert [line.split() for line in lines[place + 1 : place + 4]] == [
+            ["ENGINE", "WEIGHTS", "KV", "CACHE", "KV", "TOKENS", "SEQUENCES"],
+            ["estimated", "14.19", *lines[place + 2].split()[2:]],
+            ["mine-2", "14.25", "5.21", "97,552", "2.98"],
+        ]
+    data = json.loads(runner.invoke(app, ["estimate", "mine", *words, "-o", "json"]).stdout)
+    assert data[0]["reported"] == [{"pod": "mine-2", **STATUS["engines"][1]["capacity"]}]  # type: ignore[dict-item] # a map
+
+
+@pytest.mark.parametrize("words", [[], ["mine", "-f", "-"]])
+def test_models_are_named_one_way(words: list[str]) -> None:
+    result = estimate(*words, given=resource())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error: name VLLMModels of the cluster, or files with -f" in result.stderr
+
+
+def test_a_model_that_the_cluster_does_not_have_is_told(tmp_path: Path) -> None:
+    env = kubectl(tmp_path, "", code=1)
+    result = CliRunner(env=env).invoke(app, ["estimate", "mine"])
+    assert result.exit_code == 2
+    assert "error: kubectl ended with exit code 1" in result.stderr
 
 
 def test_on_cpu_no_cards_are_told(folder: Path) -> None:
