@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.base import Rule
 from vllm_operator.api.spec.flag import flagged_fields
+from vllm_operator.api.spec.profiles import VLLM_VERSION
+from vllm_operator.api.vllm_releases import Version, arguments_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -83,7 +85,8 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--use-v2-block-manager": ("0.10.0", "leave it out"),
     "--worker-use-ray": ("0.7.0", "leave it out"),
 }
-"""Arguments of older guides, each with the first vLLM that refuses it and what to do instead."""
+"""Arguments of older guides, each with the first vLLM that refuses it and what to do instead. One may come back, as
+--disable-log-requests did with 0.33.0. A test holds them to the table of releases."""
 
 
 @cache
@@ -91,7 +94,6 @@ def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
     """Every argument that extraArgs may not hold, with what to tell of it; `model` is the type of the whole spec."""
     told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
     told |= {flag: f"cannot be used: {reason}" for flag, reason in UNSUITED.items()}
-    told |= {flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items()}
     for field in flagged_fields(model):
         path = ".".join(("spec", *field.path))
         for name in (field.flag.name, *field.flag.short):
@@ -114,8 +116,33 @@ def refusal_rule(refused: Mapping[str, str]) -> Rule:
     first = f"self.filter(word, {hit})[0]"
     return Rule(
         f"!self.exists(word, {hit})",
-        "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
+        "spec.engine.extraArgs holds an argument that has a field of its own, or that only the operator sets",
         message_expression=f"'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
+    )
+
+
+def removed_arguments() -> dict[str, str]:
+    """What the vLLM of the operator's own images has dropped, with what to tell of it."""
+    default = Version.read(VLLM_VERSION)
+    known = arguments_of(default) if default else {}
+    return {
+        flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items() if flag not in known
+    }
+
+
+def removal_rule() -> Rule:
+    """The rule that keeps out what vLLM has dropped, where the image is the operator's own; it stands on the engine.
+
+    Of another image the API server does not know the version: there the status tells it, see `versions.warnings`.
+    """
+    rule = refusal_rule(removed_arguments())
+    listed = "self.extraArgs"
+    holds = rule.expression.replace("self", listed, 1)
+    return rule._replace(
+        expression=f"has(self.image) || has(self.version) || !has({listed}) || {holds}",
+        message="spec.engine.extraArgs holds an argument that vLLM has dropped",
+        message_expression=rule.message_expression.replace("self.filter", f"{listed}.filter"),
+        field_path=".extraArgs",
     )
 
 
