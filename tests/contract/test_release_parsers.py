@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +31,8 @@ from tests.support.specs import VARIANTS, setting, specs, value_at
 from tests.support.vllm_cpu import engine_environment, real_engine
 from tests.support.vllm_parser import ParserRefusalError, RealParser
 from tools.flag_reference import TRIED
-from vllm_operator.api.spec import VLLMModelSpec, parse_spec, versions
+from tools.vllm_flags import fetch, table
+from vllm_operator.api.spec import parse_spec, versions
 from vllm_operator.api.vllm_releases import Argument, Version, arguments_of, releases
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.environment import environment
@@ -204,6 +204,12 @@ def test_what_old_versions_take_from_the_environment_is_there() -> None:
     assert not {"--attention-backend", "--kv-cache-memory-bytes"} & set(words_of(raw, "0.10.2"))
 
 
+def test_the_table_has_what_is_read_out_of_the_release_today(release: str) -> None:
+    fetch.require(release)
+    found = {name: plain(facts) for name, facts in table.read(release).items()}
+    assert found == {one.name: plain_of(one) for one in known_to(release).values()}
+
+
 REAL_FACTS: Final = """
 import json, os, sys
 from tests.support.vllm_parser import build_parser, clean_output
@@ -228,9 +234,9 @@ def test_the_table_has_of_the_installed_release_what_its_whole_engine_has() -> N
         check=True,
     )
     found = json.loads(done.stdout)
-    table = {one.name: one for one in known_to(REAL_VERSION).values()}
-    differing = {name for name in found if name not in table or plain(found[name]) != plain_of(table[name])}
-    assert (differing, table.keys() - found.keys()) == ({"--mm-processor-device"}, set())
+    told = {one.name: plain_of(one) for one in known_to(REAL_VERSION).values()}
+    differing = {name for name in found if plain(found[name]) != told.get(name)}
+    assert (differing, told.keys() - found.keys()) == ({"--mm-processor-device"}, set())
 
 
 def plain(facts: dict[str, Any]) -> dict[str, Any]:
@@ -245,9 +251,3 @@ def plain_of(argument: Argument) -> dict[str, Any]:
     names = ("type", "aliases", "off", "nargs", "choices", "default")
     found = {name: getattr(argument, name) for name in names}
     return {name: value for name, value in found.items() if value not in ("", (), None)}
-
-
-def test_fields_that_are_told_otherwise_are_fields() -> None:
-    assert {name for name in OTHERWISE if name in FIELDS} >= {"model.runner", "model.convert"}
-    assert all(re.fullmatch(r"[0-9.]+", release) for release in TRIED)
-    assert {".".join(one.path) for one in versions.flagged_fields(VLLMModelSpec)} == set(FIELDS)
