@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,18 +40,23 @@ class ReadingError(Exception):
 
 
 def read(release: str) -> Facts:
-    """What the arguments of a release are, which is fetched where it is not in the cache.
+    """What the arguments of a release are, which is fetched where it is not in the cache, and read once.
 
     Raises:
         ReadingError: its code does not run, or its parser is made of something that `parser_program` has not got.
         FetchError: the index does not give it.
     """
-    folder = fetch.sources(release)
-    program = [sys.executable, "-I", parser_program.__file__, str(folder)]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ReadingError(f"vLLM {release}: {done.stderr.strip().splitlines()[-1]}")
-    facts: Facts = json.loads(done.stdout)
+    folder, program = fetch.sources(release), Path(parser_program.__file__)
+    kept = folder / f"arguments-{hashlib.sha256(program.read_bytes()).hexdigest()[:16]}.json"
+    if not kept.exists():
+        words = [sys.executable, "-I", str(program), str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ReadingError(f"vLLM {release}: {done.stderr.strip().splitlines()[-1]}")
+        scratch = kept.with_suffix(f".{os.getpid()}")
+        scratch.write_text(done.stdout, encoding="utf-8")
+        scratch.rename(kept)
+    facts: Facts = json.loads(kept.read_text(encoding="utf-8"))
     return facts
 
 
