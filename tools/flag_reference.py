@@ -10,17 +10,26 @@ from tools.page import anchor, page
 from vllm_operator.api.spec import VLLMModelSpec
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.flag import flagged_fields
+from vllm_operator.api.vllm_releases import (
+    arguments_of,
+    first_with,
+    gone_since,
+    kv_cache_memory_on_cpu_since,
+    releases,
+    renamed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vllm_operator.api.spec.flag import Flag, FlaggedField
+    from vllm_operator.api.vllm_releases import Argument, Version
 
 API_PAGE: Final = "api.md"
 UNKNOWN: Final = "?"
 """Stands where nobody has looked a fact up."""
 
-_OWNED_FACTS: Final = {
+OWNED_FACTS: Final = {
     "--api-key": ("none", "0.3.0"),
     "--config": ("none", "0.6.0"),
     "--data-parallel-external-lb": ("false", "0.11.1"),
@@ -69,11 +78,35 @@ class Line:
     since: str
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An argument that has no field."""
+
+    names: tuple[str, ...]
+    takes: str
+    since: str
+    gone: str
+    now: str
+
+
+TRIED: Final = ("0.8.5", "0.10.2", "0.18.1", "0.33.0")
+"""Releases whose parsers tests ask."""
+
+
 def flags_page() -> str:
     """The page."""
     lines = sorted((*_typed(), *_owned()), key=lambda line: line.names[0].lstrip("-"))
     removed = sorted((name, since, _sentence(advice)) for name, (since, advice) in REMOVED.items())
-    return page("flags.md.j2", lines=lines, removed=removed)
+    return page(
+        "flags.md.j2",
+        lines=lines,
+        removed=removed,
+        others=_others({name for line in lines for name in line.names} | REMOVED.keys()),
+        otherwise=list(_otherwise()),
+        oldest=releases()[0],
+        newest=releases()[-1],
+        tried=", ".join(TRIED[:-1]) + f" and {TRIED[-1]}",
+    )
 
 
 def _typed() -> Iterator[Line]:
@@ -83,8 +116,58 @@ def _typed() -> Iterator[Line]:
 
 def _owned() -> Iterator[Line]:
     for name, advice in (*OWNED.items(), *UNSUITED.items()):
-        default, since = _OWNED_FACTS.get(name, (UNKNOWN, UNKNOWN))
+        default, since = OWNED_FACTS.get(name, (UNKNOWN, UNKNOWN))
         yield Line((name,), _sentence(advice), default, since)
+
+
+def _others(told: set[str]) -> list[Other]:
+    """Arguments that no other table of the page has."""
+    latest: dict[str, Argument] = {}
+    for release in releases():
+        latest |= {one.name: one for one in arguments_of(release).values()}
+    return [_other(latest[name]) for name in sorted(latest, key=lambda name: name.lstrip("-")) if name not in told]
+
+
+def _other(argument: Argument) -> Other:
+    newest = releases()[-1]
+    takes = "nothing" if argument.type == "switch" else argument.type
+    several = " (several)" if argument.nargs in {"+", "*", "repeated"} else ""
+    return Other(
+        names=(argument.name, *argument.aliases),
+        takes=takes + several,
+        since=str(first_with(argument.name)),
+        gone=str(gone_since(argument.name, newest) or ""),
+        now=f"`{renamed(argument.name)}`" if renamed(argument.name) else "",
+    )
+
+
+def _otherwise() -> Iterator[tuple[str, str, str]]:
+    """What the operator writes otherwise for older versions: the field, for which versions, and in which form."""
+    fields = {found.flag.name: found for found in flagged_fields(VLLMModelSpec)}
+    for name, form in _OTHERWISE.items():
+        yield _field(fields[name]), f"before {first_with(name)}", form
+    yield _field(fields["--max-model-len"]), f"before {_first_auto()}", "Numbers alone: `auto` is refused."
+    reasoning = gone_since("--enable-reasoning", releases()[-1])
+    yield _field(fields["--reasoning-parser"]), f"before {reasoning}", "`--enable-reasoning` beside it."
+    memory = _field(fields["--kv-cache-memory-bytes"])
+    since = kv_cache_memory_on_cpu_since()
+    yield memory, f"on CPU, before {since}", "`VLLM_CPU_KVCACHE_SPACE`; whole GiB alone."
+
+
+def _first_auto() -> Version:
+    """The first release that fits the length of the context to the memory."""
+    kinds = ((release, arguments_of(release)["--max-model-len"].type) for release in releases())
+    return next(release for release, kind in kinds if kind.endswith("or auto"))
+
+
+_OTHERWISE: Final = {
+    "--runner": "`--task generate`, unless the conversion says the task.",
+    "--convert": "`--task embed` or `--task classify`.",
+    "--enable-log-requests": "`--disable-log-requests` for `false`; each request is logged by default there.",
+    "--attention-backend": "The variable `VLLM_ATTENTION_BACKEND`.",
+    "--shutdown-timeout": "Nothing; `status.warnings` says that requests in flight may be aborted.",
+}
+"""Forms of arguments that older versions do not know, see `vllm_operator.api.spec.forms`."""
 
 
 def _names(flag: Flag) -> tuple[str, ...]:

@@ -42,11 +42,27 @@ UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M"
 NEVER_GIVEN: Final = {"parallelism.nodes": "reserved: 1 is all that is taken, and vLLM's default"}
 
 
-def words_of(raw: dict[str, Any]) -> list[str]:
-    """What follows `vllm serve` in the container: with variables filled in, and a chat template that is there."""
-    filled = [re.sub(r"\$\((\w+)\)", r"value-of-\1", word) for word in arguments(parse_spec(raw))]
+REAL_VERSION: Final = "0.32.0"
+"""Of the engine that is installed."""
+
+
+def words_of(raw: dict[str, Any], version: str = REAL_VERSION) -> list[str]:
+    """What follows `vllm serve` in the container, for engines of a version; of an empty one where nobody tells it."""
+    return filled(arguments(parse_spec(of_version(raw, version))))
+
+
+def of_version(raw: dict[str, Any], version: str) -> dict[str, Any]:
+    """The spec for engines of a version; for an empty one, of which no version is known."""
+    told = {"version": version} if version else {"image": "example.com/own:1"}
+    engine = {name: value for name, value in raw.get("engine", {}).items() if name not in {"image", "version"}}
+    return {**raw, "engine": {**engine, **told}}
+
+
+def filled(words: list[str]) -> list[str]:
+    """The words as the container's runtime hands them on, and with a chat template that is there."""
+    found = [re.sub(r"\$\((\w+)\)", r"value-of-\1", word) for word in words]
     return [
-        TEMPLATE if before == "--chat-template" else word for before, word in zip(["", *filled], filled, strict=False)
+        TEMPLATE if before == "--chat-template" else word for before, word in zip(["", *found], found, strict=False)
     ]
 
 

@@ -24,6 +24,10 @@ ONE_OF: Final[dict[str, tuple[str, ...]]] = {
 }
 """Parts that hold exactly one of some fields, by the last name of their path."""
 
+OLD_VERSION: Final = "0.8.5"
+"""Of vLLM: its arguments are written otherwise."""
+_NEW_VERSION: Final = "0.32.0"
+
 _MOST_DEVICES: Final = 64
 _LABEL: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
@@ -32,6 +36,7 @@ def agreeing(spec: Part) -> Part:
     """The spec, mended."""
     _model(spec)
     _engine(spec.get("engine", {}))
+    _version(spec)
     _devices(spec)
     _pod(spec)
     _gates(spec.get("gates", {}))
@@ -90,6 +95,13 @@ def _engine(engine: Part) -> None:
         low, high = draft.get("promptLookupMin", 1), draft.get("promptLookupMax", math.inf)
         if low > high:
             draft["promptLookupMin"], draft["promptLookupMax"] = high, low
+
+
+def _version(spec: Part) -> None:
+    """An old version stands alone: there are fields that it does not know."""
+    engine = spec.get("engine", {})
+    if engine.get("version") == OLD_VERSION and (len(engine) > 1 or len(spec) > len(("model", "engine"))):
+        engine["version"] = _NEW_VERSION
 
 
 def _devices(spec: Part) -> None:

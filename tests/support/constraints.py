@@ -502,6 +502,17 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
             ("--task=embed", "spec.engine.extraArgs: --task is gone since vLLM 0.13.0: set spec.model.runner"),
         )
     ),
+    *(
+        Constraint(
+            engine(extraArgs=["--swap-space=4"], **told),
+            words("--swap-space=4"),
+            "spec.engine.extraArgs: --swap-space is gone since vLLM 0.18.0",
+            FORBIDDEN,
+        )
+        for told in ({"image": "vllm/vllm-openai:v0.10.2"}, {"version": "0.10.2"})
+    ),
+    Constraint(engine(version="v0.9.0.1"), engine(version="0.9"), "spec.engine.version"),
+    Constraint(engine(version="0.8.5.post1"), engine(version="0.11.0rc1"), "spec.engine.version"),
     Constraint(
         catalog(languages=["en", "zh-TW", "zh-Hant-HK"]),
         catalog(languages=["zh_TW"]),

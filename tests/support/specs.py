@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from tests.support.agreement import ONE_OF, agreeing
+from tests.support.agreement import OLD_VERSION, ONE_OF, agreeing
 from vllm_operator.api.crd import crd
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ _SECRET_VOLUME: Final = {"name": "certificates", "secret": {"secretName": "ca", 
 FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "model.source": _SOURCES,
     "model.tokenizer": _SOURCES,
+    "engine.version": ("0.32.0", "v0.33.0", OLD_VERSION),
     "engine.speculativeDecoding.model": ("org/draft", "pvc://drafts/tiny", "/models/draft"),
     "engine.speculativeDecoding.method": ("ngram", "eagle3"),
     "engine.kvCacheDtype": ("fp8", "auto", "bfloat16"),

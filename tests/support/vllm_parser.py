@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 JSON_TYPES = (str, int, float, bool, type(None))
 
@@ -75,13 +75,14 @@ def real_parser() -> Iterator[RealParser]:
 
     engine = real_engine().require()
     environment = {"PATH": os.environ["PATH"], **engine_environment(Path("/nonexistent"))}
-    process = subprocess.Popen(
-        [str(engine.venv / "bin" / "python"), "-P", __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
+    with running([str(engine.venv / "bin" / "python"), "-P", __file__], environment) as parser:
+        yield parser
+
+
+@contextlib.contextmanager
+def running(program: Sequence[str], environment: Mapping[str, str]) -> Iterator[RealParser]:
+    """A program that answers questions, for the length of a block."""
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
     with process:
         try:
             yield RealParser(process)
@@ -140,15 +141,26 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, JSON_TYPES) else repr(value)
 
 
-def serve(questions: IO[str], answers: IO[str]) -> None:
+def serve(
+    questions: IO[str],
+    answers: IO[str],
+    parser: argparse.ArgumentParser,
+    check: Callable[[argparse.Namespace], None],
+) -> None:
     """Answer each line of words with a line of JSON until the questions end."""
-    parser, check = build_parser()
     for question in questions:
         answers.write(json.dumps(answer_of(parser, check, json.loads(question))) + "\n")
         answers.flush()
 
 
-if __name__ == "__main__":
+@contextlib.contextmanager
+def clean_output() -> Iterator[IO[str]]:
+    """Standard output for answers alone: vLLM logs to it, which goes to standard error from then on."""
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # vLLM logs to standard output: only answers may stand there
-        serve(sys.stdin, answers)
+        os.dup2(2, 1)
+        yield answers
+
+
+if __name__ == "__main__":
+    with clean_output() as answers:
+        serve(sys.stdin, answers, *build_parser())

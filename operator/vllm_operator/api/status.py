@@ -19,6 +19,8 @@ MAX_SENTENCE_LENGTH: Final = 1024
 MAX_DIAGNOSES: Final = 16
 MAX_FIELD_LENGTH: Final = 256
 MAX_EXCERPT_LENGTH: Final = 512
+MAX_VERSION_LENGTH: Final = 32
+UNKNOWN_VERSION: Final = "Unknown"
 
 
 class Binding(Model):
@@ -126,6 +128,12 @@ class VLLMModelStatus(Model):
     operator: Annotated[str, StringConstraints(max_length=63)] | None = Field(
         default=None,
         description="Name of the operator's release that follows the model; left out for the default one.",
+    )
+    vllm_version: Annotated[str, StringConstraints(max_length=MAX_VERSION_LENGTH)] | None = Field(
+        default=None,
+        description="Version of vLLM that the engines' arguments are made for; Unknown where neither "
+        "spec.engine.version nor the image's tag tells it: then nothing is refused for the version's sake. Left out "
+        "where the spec cannot be followed.",
     )
     binding: Binding = Field(description="Where an application finds the connection data.")
     rollout: RolloutProgress | None = Field(

@@ -15,6 +15,8 @@ from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.revisions import KIND as REVISION
+from vllm_operator.api.spec.versions import version_of
+from vllm_operator.api.status import UNKNOWN_VERSION
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
@@ -204,6 +206,7 @@ def _status(
         outcome or _with_keys(judged(fleet.judge(seen), view, observation.now), subject.keys),
         address=url(model),
         operator=observation.release,
+        vllm_version=str(version_of(model.spec) or UNKNOWN_VERSION),
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,

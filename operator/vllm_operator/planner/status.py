@@ -41,6 +41,7 @@ def status_of(
     *,
     address: str,
     operator: str = "",
+    vllm_version: str | None = None,
     rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
@@ -50,6 +51,7 @@ def status_of(
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
+    `vllm_version` is what the engines' arguments are made for.
     What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
     operator would render: empty where in nothing, None where the spec cannot be rendered. `fits` is the condition Fits,
     and `estimate` what an engine is expected to have; None where nothing is known.
@@ -64,6 +66,7 @@ def status_of(
         selector=names.selector_text(instance),
         url=address,
         operator=operator or None,
+        vllm_version=vllm_version,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
         engines=_engines(seen.engines) or None,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
+from vllm_operator.api.spec import versions
+from vllm_operator.api.vllm_releases import arguments_of, first_with
 from vllm_operator.planner.budgets import share
 from vllm_operator.planner.policies import closing
 from vllm_operator.render.pod import CONTAINER_NAME
@@ -380,14 +382,29 @@ def cache_of_the_node(subject: Subject) -> str | None:
     )
 
 
+_SHUTDOWN_TIMEOUT: Final = "--shutdown-timeout"
+
+
 def cut_off_at_the_end(subject: Subject) -> str | None:
     """An engine that aborts its requests when it is told to end."""
-    if subject.model.spec.engine.shutdown_timeout_seconds:
+    spec = subject.model.spec
+    version = versions.version_of(spec)
+    if spec.engine.shutdown_timeout_seconds and version and _SHUTDOWN_TIMEOUT not in arguments_of(version):
+        return (
+            f"vLLM {version} has no {_SHUTDOWN_TIMEOUT}: each rollout, drain and scaling down may abort the requests "
+            f"in flight, whatever spec.engine.shutdownTimeoutSeconds says; {first_with(_SHUTDOWN_TIMEOUT)} has it"
+        )
+    if spec.engine.shutdown_timeout_seconds:
         return None
     return (
         "spec.engine.shutdownTimeoutSeconds is 0: each rollout, drain and scaling down aborts the requests in flight; "
         "leave it out with vLLM 0.18.0 and newer"
     )
+
+
+def arguments_of_another_version(subject: Subject) -> str | None:
+    """What the engines' version of vLLM does not know, and most likely ends at."""
+    return ". ".join(versions.warnings(subject.model.spec)) or None
 
 
 def prompt_replaced(subject: Subject) -> str | None:
@@ -429,6 +446,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     secrets_on_the_command_line,
     secrets_in_the_clear,
     open_switches,
+    arguments_of_another_version,
     prompt_replaced,
     idle_hangs_unseen,
     never_restarted,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.base import Model
-from vllm_operator.api.spec.flag import flag_of
+from vllm_operator.api.spec.flag import flag_of, is_left_out
+from vllm_operator.api.spec.forms import words_of
 from vllm_operator.api.spec.sources import Origin, parse_source
+from vllm_operator.api.spec.versions import version_of
+from vllm_operator.api.vllm_releases import arguments_of
 from vllm_operator.render import files, tls
 from vllm_operator.render.sources import Sources
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.spec import VLLMModelSpec
     from vllm_operator.api.spec.flag import Flag
+    from vllm_operator.api.vllm_releases import Version
 
 _UNLOGGED: Final = "--disable-access-log-for-endpoints"
 """Paths whose requests the server does not log; vLLM knows it since 0.16.0."""
@@ -38,25 +41,28 @@ def arguments(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
     sources = Sources(spec)
     words = [sources.locate(spec.model.source), "--served-model-name", *spec.served_names]
     made = dict(_composed(spec, sources))
+    version = version_of(spec)
     for flag, value in _flags(spec, made):
-        words += _words(flag, value)
+        words += words_of(spec, flag, value, version)
     if spec.lora:
         words.append("--enable-lora")
     words += tls.arguments(spec)
     quiet = dict.fromkeys(
-        [*(unlogged if _may_be_told(spec) else ()), *(spec.engine.disable_access_log_for_endpoints or ())]
+        [*(unlogged if _may_be_told(spec, version) else ()), *(spec.engine.disable_access_log_for_endpoints or ())]
     )
     if quiet:
         words += [_UNLOGGED, ",".join(quiet)]
     return [*words, *(spec.engine.extra_args or [])]
 
 
-def _may_be_told(spec: VLLMModelSpec) -> bool:
+def _may_be_told(spec: VLLMModelSpec, version: Version | None) -> bool:
     """Whether the server takes the argument for unlogged paths from us.
 
-    An image's tag does not always tell its vLLM, which ends at an argument that it does not know. One that takes
-    --shutdown-timeout, of 0.18.0, takes this one as well. What the user says of these paths counts alone.
+    It ends at an argument that it does not know. Where its version is not known, one that takes --shutdown-timeout, of
+    0.18.0, takes this one as well. What the user says of these paths counts alone.
     """
+    if version and _UNLOGGED not in arguments_of(version):
+        return False
     given = [word.partition("=")[0].replace("_", "-") for word in spec.engine.extra_args or []]
     return spec.engine.shutdown_timeout_seconds > 0 and _UNLOGGED not in given
 
@@ -100,7 +106,7 @@ def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
             continue
         if flag.composed:
             value = made[flag.name]
-        if value is not None and (field.default is None or str(value) != flag.default):
+        if not is_left_out(field, flag, value):
             yield flag, value
 
 
@@ -108,21 +114,3 @@ def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:
 def _fields_of(part: type[Model]) -> tuple[tuple[str, FieldInfo, Flag | None], ...]:
     """The fields of a type, each with the argument that it becomes."""
     return tuple((name, field, flag_of(field)) for name, field in part.model_fields.items())
-
-
-def _words(flag: Flag, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        given = flag.name if value else flag.off
-        return [given] if given else []
-    if isinstance(value, list):
-        return [flag.name, *value]
-    return [flag.name, _text(value)]
-
-
-def _text(value: float | str | dict[str, Any]) -> str:
-    """A number as its shortest text: `4`, not `4.0`, and never in scientific notation; a table as JSON."""
-    if isinstance(value, float):
-        return format(Decimal(str(value)), "f").removesuffix(".0")
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True)
-    return str(value)

@@ -131,6 +131,18 @@ CASES = [
     Case(
         "open_switches", env("VLLM_SERVER_DEV_MODE", "1"), env("VLLM_SERVER_DEV_MODE", "0"), ("VLLM_SERVER_DEV_MODE",)
     ),
+    Case(
+        "arguments_of_another_version",
+        {"engine": {"image": "vllm/vllm-openai:v0.10.2", "extraArgs": ["--max-logprob-s", "1", "--ssl-ciphers", "x"]}},
+        {"engine": {"image": "example.com/own:1", "extraArgs": ["--max-logprob-s", "1"]}},
+        ("--max-logprob-s", "is --max-logprobs meant?", "vLLM 0.10.2, by the tag of the image in spec.engine.image"),
+    ),
+    Case(
+        "cut_off_at_the_end",
+        {"engine": {"version": "0.10.2"}},
+        {"engine": {"version": "0.18.0"}},
+        ("vLLM 0.10.2 has no --shutdown-timeout", "0.18.0 has it"),
+    ),
     Case("prompt_replaced", {"gates": {"probe": ["true"]}}, {}, ("spec.gates.probe",)),
     Case("idle_hangs_unseen", {"gates": {"canary": "Never"}}, {"gates": {"canary": "IfIdle"}}, ("spec.gates.canary",)),
     Case("never_restarted", {"gates": {"restart": "Never"}}, {"gates": {"restart": "IfHung"}}, ("spec.gates.restart",)),

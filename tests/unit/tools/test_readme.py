@@ -12,8 +12,7 @@ import yaml
 
 from tools.generate import REPOSITORY
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.api.spec import VLLMModelSpec
-from vllm_operator.api.spec.arguments import refused_arguments
+from vllm_operator.api.spec.arguments import removed_arguments
 from vllm_operator.render.command import command
 from vllm_operator.render.environment import environment
 
@@ -62,7 +61,7 @@ def test_the_resource_sets_the_variables_beside_it() -> None:
 
 
 def test_the_refusal_is_told_in_its_words() -> None:
-    assert f"--swap-space {refused_arguments(VLLMModelSpec)['--swap-space']}" in " ".join(SET.split())
+    assert f"--swap-space {removed_arguments()['--swap-space']}" in " ".join(SET.split())
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.base import Rule
 from vllm_operator.api.spec.flag import flagged_fields
+from vllm_operator.api.spec.profiles import VLLM_VERSION
+from vllm_operator.api.vllm_releases import Version, arguments_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -107,7 +109,8 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--use-v2-block-manager": ("0.10.0", "leave it out"),
     "--worker-use-ray": ("0.7.0", "leave it out"),
 }
-"""Arguments of older guides, each with the first vLLM that refuses it and what to do instead."""
+"""Arguments of older guides, each with the first vLLM that refuses it and what to do instead. One may come back, as
+--disable-log-requests did with 0.33.0. A test holds them to the table of releases."""
 
 
 @cache
@@ -119,7 +122,6 @@ def refused_arguments(model: type[BaseModel]) -> dict[str, str]:
     told = {flag: f"is set by the operator: {advice}" for flag, advice in OWNED.items()}
     told |= {flag: f"cannot be used: {reason}" for flag, reason in UNSUITED.items()}
     told |= {_opposite(flag): told[flag] for flag in _OWNED_SWITCHES}
-    told |= {flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items()}
     for field in flagged_fields(model):
         path = ".".join(("spec", *field.path))
         for name in (field.flag.name, *field.flag.short):
@@ -140,26 +142,33 @@ def _is_switch(found: FlaggedField) -> bool:
     return bool in getattr(found.field.annotation, "__args__", (found.field.annotation,))
 
 
+_FLAG: Final = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-')"
+"""CEL: the flag of a word. vLLM reads `_` as `-` in a flag, a value after `=` and a key after `.`."""
+
+
 def refusal_rule(refused: Mapping[str, str]) -> Rule:
     """The rule that keeps them out; it stands on the list of arguments.
 
     There the API server judges anew only a list that is edited. So a model that was applied before one of its arguments
-    got a field can still be scaled, and edited elsewhere.
-
-    Of the first one the reason is told: to tell each would cost the API server more than it allows. Those of SPREAD
-    are told of together. vLLM reads `_` as `-` in a flag, a value after `=` and a key after `.`.
+    got a field can still be scaled, and edited elsewhere. Those of SPREAD are told of together.
     """
-    flag = "word.split('=', 2)[0].split('.', 2)[0].replace('_', '-')"
+    rule = _without(refused)
+    together = f"self.filter(word, {_FLAG} in {list(SPREAD)}).size() > 1"
+    return rule._replace(
+        message_expression=f"{together} ? {_text(f'spec.engine.extraArgs: {_SPREAD}')} : {rule.message_expression}"
+    )
+
+
+def _without(refused: Mapping[str, str]) -> Rule:
+    """A list of arguments holds none of these. Of the first one the reason is told: of each would cost too much."""
     names = "[" + ", ".join(map(_text, refused)) + "]"
     table = "{" + ", ".join(f"{_text(name)}: {_text(f'{name} {told}')}" for name, told in refused.items()) + "}"
-    hit = f"word.startsWith('-') && {flag} in {names}"
+    hit = f"word.startsWith('-') && {_FLAG} in {names}"
     first = f"self.filter(word, {hit})[0]"
-    together = f"self.filter(word, {flag} in {list(SPREAD)}).size() > 1"
     return Rule(
         f"!self.exists(word, {hit})",
-        "spec.engine.extraArgs holds an argument that has a field of its own or that vLLM has dropped",
-        message_expression=f"{together} ? {_text(f'spec.engine.extraArgs: {_SPREAD}')}"
-        f" : 'spec.engine.extraArgs: ' + {table}[{flag.replace('word', first, 1)}]",
+        "spec.engine.extraArgs holds an argument that has a field of its own, or that only the operator sets",
+        message_expression=f"'spec.engine.extraArgs: ' + {table}[{_FLAG.replace('word', first, 1)}]",
     )
 
 
@@ -169,6 +178,31 @@ ONE_WORD_RULE: Final = Rule(
     '[--max-logprobs, "5"]',
 )
 """The rule that an item of extraArgs holds a flag alone, or a value alone. A value may hold blanks."""
+
+
+def removed_arguments() -> dict[str, str]:
+    """What the vLLM of the operator's own images has dropped, with what to tell of it."""
+    default = Version.read(VLLM_VERSION)
+    known = arguments_of(default) if default else {}
+    return {
+        flag: f"is gone since vLLM {since}: {advice}" for flag, (since, advice) in REMOVED.items() if flag not in known
+    }
+
+
+def removal_rule() -> Rule:
+    """The rule that keeps out what vLLM has dropped, where the image is the operator's own; it stands on the engine.
+
+    Of another image the API server does not know the version: there the status tells it, see `versions.warnings`.
+    """
+    rule = _without(removed_arguments())
+    listed = "self.extraArgs"
+    holds = rule.expression.replace("self", listed, 1)
+    return rule._replace(
+        expression=f"has(self.image) || has(self.version) || !has({listed}) || {holds}",
+        message="spec.engine.extraArgs holds an argument that vLLM has dropped",
+        message_expression=rule.message_expression.replace("self.filter", f"{listed}.filter"),
+        field_path=".extraArgs",
+    )
 
 
 def abbreviation_of(word: str, refused: Collection[str]) -> str:

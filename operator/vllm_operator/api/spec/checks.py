@@ -12,6 +12,7 @@ import jinja2.ext
 import jinja2.nodes
 
 from vllm_operator.api.bounded import Bounded
+from vllm_operator.api.spec import versions
 from vllm_operator.api.spec.arguments import WITHOUT_SERVER, abbreviation_of, refused_arguments
 from vllm_operator.api.spec.engine import SECRET_VARIABLES
 
@@ -49,6 +50,7 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
     yield from _server_faults(spec.engine.extra_args or [])
     yield from _secret_faults(spec)
+    yield from (Fault(found.path, found.message) for found in versions.findings(spec) if found.refused)
     template = spec.model.chat_template
     if template and template.inline:
         told = template_fault(template.inline)

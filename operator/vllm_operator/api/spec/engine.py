@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.spec.arguments import removal_rule
 from vllm_operator.api.spec.core import EnvFromSource, EnvVar
 from vllm_operator.api.spec.flag import Flag
 from vllm_operator.api.spec.scalars import (
@@ -22,6 +23,7 @@ from vllm_operator.api.spec.scalars import (
     TokenCount,
     Word,
 )
+from vllm_operator.api.vllm_releases import VERSION_PATTERN
 
 DEFAULT_PORT: Final = 8000
 DEFAULT_SHUTDOWN_SECONDS: Final = 30
@@ -107,6 +109,11 @@ class Engine(Model):
         default=None,
         description="Container image of vLLM, with `vllm` and `python3` on its path. Default: that of the "
         "accelerator's profile.",
+    )
+    version: Annotated[str, StringConstraints(max_length=32, pattern=rf"^{VERSION_PATTERN}$")] | None = Field(
+        default=None,
+        description="Version of vLLM in the image, such as `0.10.2`, where its tag does not tell: the arguments are "
+        "made for it. Where neither tells, they are those of the newest, and status.vllmVersion is Unknown.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None,
@@ -290,8 +297,8 @@ class Engine(Model):
     shutdown_timeout_seconds: Annotated[int, Field(ge=0, le=3600), Flag("--shutdown-timeout", "0", "0.18.0")] = Field(
         default=DEFAULT_SHUTDOWN_SECONDS,
         description="How long an engine that is told to end finishes the requests in flight. 0 aborts them at once and "
-        "leaves the argument out, which vLLM older than 0.18.0 does not know, and with it "
-        "--disable-access-log-for-endpoints for what the gate asks, of 0.16.0.",
+        "leaves the argument out, and with it --disable-access-log-for-endpoints for what the gate asks. vLLM before "
+        "0.18.0 has no such argument: it gets none where its version is known.",
     )
     shutdown_delay_seconds: Annotated[int, Field(ge=0, le=600)] | None = Field(
         default=None,
@@ -335,6 +342,7 @@ class Engine(Model):
                 "spec.engine.debug sets the log level to DEBUG: leave spec.engine.logLevel out",
                 field_path=".logLevel",
             ),
+            removal_rule(),
             Rule(
                 f"!has(self.extraArgs) || !self.extraArgs.exists(word, {list(SECRET_VARIABLES)}.exists(name,"
                 " word.contains(name)))",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo  # noqa: TC002 # dataclasses and named tuples are read at run time
@@ -48,6 +48,8 @@ class FlaggedField(NamedTuple):
     """The field's path below `spec`, as in YAML."""
     flag: Flag
     field: FieldInfo
+    names: tuple[str, ...]
+    """The same path in Python."""
 
 
 def flag_of(field: FieldInfo) -> Flag | None:
@@ -55,16 +57,35 @@ def flag_of(field: FieldInfo) -> Flag | None:
     return next((item for item in field.metadata if isinstance(item, Flag)), None)
 
 
-def flagged_fields(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[FlaggedField]:
+def flagged_fields(model: type[BaseModel]) -> Iterator[FlaggedField]:
     """Every field of a type, and of the types in it, that becomes an argument of its own."""
-    for field in model.model_fields.values():
-        here = (*path, str(field.alias))
+    yield from _flagged(model, (), ())
+
+
+def _flagged(model: type[BaseModel], path: tuple[str, ...], names: tuple[str, ...]) -> Iterator[FlaggedField]:
+    for name, field in model.model_fields.items():
+        here, called = (*path, str(field.alias)), (*names, name)
         flag = flag_of(field)
         if flag is not None:
-            yield FlaggedField(here, flag, field)
+            yield FlaggedField(here, flag, field, called)
         inner = part_of(field)
         if inner is not None and (flag is None or flag.composed):
-            yield from flagged_fields(inner, here)
+            yield from _flagged(inner, here, called)
+
+
+def value_of(spec: BaseModel, found: FlaggedField) -> Any:
+    """What a spec says in a field; None where it does not set it."""
+    value: Any = spec
+    for name in found.names:
+        value = getattr(value, name)
+        if value is None:
+            return None
+    return value
+
+
+def is_left_out(field: FieldInfo, flag: Flag, value: Any) -> bool:
+    """Whether a value needs no words: there is none, or it is a default of ours that is vLLM's as well."""
+    return value is None or (field.default is not None and str(value) == flag.default)
 
 
 def part_of(field: FieldInfo) -> type[BaseModel] | None:
