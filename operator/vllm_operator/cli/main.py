@@ -15,6 +15,7 @@ from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.estimate.command import estimates
 from vllm_operator.cli.gates import gates
+from vllm_operator.cli.importing.command import imports
 from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
 from vllm_operator.cli.yaml_text import yaml_text
@@ -53,6 +54,7 @@ app.command("estimate")(estimates)
 app.command()(gates)
 app.command()(chat)
 app.command()(check)
+app.command("import")(imports)
 app.add_typer(rollout, name="rollout")
 
 
