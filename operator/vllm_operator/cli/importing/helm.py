@@ -213,6 +213,8 @@ def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> N
         draft.lost("raySpec: an engine over several nodes is not supported yet")
     if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):
         draft.check("the chart keeps its chat templates on a claim: put this one into a ConfigMap", "model", "chatTemplate")
+    if part(values, "servingEngineSpec", "strategy").get("type") == "Recreate":
+        draft.put(("rollout", "strategy"), "Recreate")
     if part(model, "keda"):
         draft.lost("keda: an autoscaler of your own scales the VLLMModel")
     for key in sorted(set(model) - _KNOWN):

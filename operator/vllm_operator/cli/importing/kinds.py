@@ -143,8 +143,7 @@ def _commands(lines: list[list[str]], request: Request, result: Import) -> None:
 def _command(words: list[str], request: Request, result: Import, exported: Mapping[str, str]) -> bool:
     """Whether a command line has been read: `docker run`, or the server itself."""
     draft = Draft(request.name, request.namespace)
-    plain = [word for word in words if not re.match(r"[A-Za-z_]\w*=", word)] if not request.words else words
-    run = docker.docker_run(plain)
+    run = docker.docker_run(_behind_assignments(words))
     if run is not None:
         if not draft.name:
             draft.name = "vllm"
@@ -168,6 +167,12 @@ def _command(words: list[str], request: Request, result: Import, exported: Mappi
     )
     _read(workload, draft, request, result, Bundle())
     return True
+
+
+def _behind_assignments(words: list[str]) -> list[str]:
+    while words and re.match(r"[A-Za-z_]\w*=", words[0]):
+        words = words[1:]
+    return words
 
 
 def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None:
@@ -211,7 +216,7 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
         draft = Draft(request.name, request.namespace)
         found = _read(workload, draft, request, result, bundle)
         if found is None:
-            result.notes.append(f"{workload.origin} serves no model with vLLM")
+            result.notes.append(_why_not(workload))
             continue
         if workload.rendered:
             read_policies(bundle, found)
@@ -219,6 +224,14 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
         else:
             manifests.read_workload_fields(by_origin[workload.origin], found)
             manifests.Neighbours(bundle, workload, found).read()
+
+
+def _why_not(workload: Workload) -> str:
+    """What to tell of a pod in which no server is seen."""
+    images = [str(one.get("image") or "") for one in items(workload.template, "spec", "containers")]
+    if any("vllm" in image.lower() for image in images):
+        return f"{workload.origin}: what its image starts stands in a script that is not here; import that script's command"
+    return f"{workload.origin} serves no model with vLLM"
 
 
 def _strategy(document: Mapping[str, Any], draft: Draft) -> None:

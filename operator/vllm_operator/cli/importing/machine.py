@@ -77,8 +77,6 @@ class MachineContainer:
         """A device that the container sees."""
         if path.startswith("/dev/kfd"):
             self.amd = True
-        elif path.startswith("nvidia.com/gpu") and self.devices is None:
-            self.devices = None
         if not path.startswith(_DEVICE_FILES):
             draft.lost(f"the device {shown(path)}: a pod gets devices by extended resources")
 
@@ -91,8 +89,7 @@ class MachineContainer:
         """One `--security-opt`."""
         kind, _, value = option.replace("=", ":", 1).partition(":")
         if kind == "seccomp" and value == "unconfined":
-            if not self.amd:
-                self.pod.setdefault("securityContext", {})["seccompProfile"] = {"type": "Unconfined"}
+            self.pod.setdefault("securityContext", {})["seccompProfile"] = {"type": "Unconfined"}
         elif kind == "no-new-privileges":
             return
         elif kind == "label":
@@ -119,10 +116,10 @@ class MachineContainer:
         if self.entrypoint is not None:
             container["command"] = self.entrypoint
         container["args"] = self.words
-        if self.amd and "rocm" not in self.image:
-            container["resources"] = {"limits": {**self.limits, "amd.com/gpu": self.devices or 0}}
-        else:
-            container["resources"] = {"limits": self.limits, "requests": self.requests}
+        container["resources"] = {"limits": self.limits, "requests": self.requests}
+        context = self.pod.get("securityContext", {})
+        if self.amd and context.get("seccompProfile") == {"type": "Unconfined"}:
+            del context["seccompProfile"]  # the profile has it
         container["volumeMounts"] = self.mounts
         container["securityContext"] = self.rights
         spec = {"containers": [container], "volumes": self.volumes, **self.pod}
@@ -132,6 +129,7 @@ class MachineContainer:
             template={"spec": spec},
             replicas=self.replicas,
             devices=self.devices,
+            profile="amd" if self.amd else "gaudi" if self.gaudi else "",
             on_a_machine=True,
             shared_memory=self.shared_memory,
             volumes_of_machine=self.volumes_of_machine,

@@ -32,7 +32,7 @@ _IMAGE_PROFILES: Final = (
     ("gaudi", "gaudi"),
     ("hpu", "gaudi"),
     ("habana", "gaudi"),
-    ("vllm-tpu", "tpu"),
+    ("tpu", "tpu"),
 )
 _CHOSEN_DEVICES: Final = frozenset(
     {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
@@ -201,11 +201,11 @@ class PodReader:
             if other:
                 self._draft.check(f"{name}: no profile is for such devices: the image has to be one for {other}", "accelerator")
                 return "nvidia", name
-        image = str(self._container.get("image") or "").rpartition("/")[2].lower()
+        image = set(re.split(r"[^a-z0-9]+", str(self._container.get("image") or "").lower()))
         known = {variable.get("name") for variable in items(self._container, "env")}
         if "VLLM_CPU_KVCACHE_SPACE" in known:
             return "cpu", ""
-        given = self._draft.get("accelerator", "profile")
+        given = self._draft.get("accelerator", "profile") or self._workload.profile
         return given or next((profile for word, profile in _IMAGE_PROFILES if word in image), "nvidia"), ""
 
     def _world_size(self) -> int:
@@ -320,6 +320,10 @@ class PodReader:
             volumes.setdefault(name, {"name": name, "claimTemplate": claim})
         if self._workload.shared_memory:
             self._shared_memory(self._workload.shared_memory)
+        if self._workload.rendered:
+            for volume in items(self._pod, "volumes"):
+                if volume.get("name") != "shm":
+                    self._write_volume(dict(volume))
         for mount in items(self._container, "volumeMounts"):
             self._mount(dict(mount), volumes.get(str(mount.get("name")), {"name": mount.get("name")}))
         for container in [*items(self._pod, "initContainers"), *self._sidecars()]:
@@ -353,7 +357,8 @@ class PodReader:
                 "volumeMounts",
             )
         self._write_volume(volume)
-        written = {key: value for key, value in mount.items() if value not in (None, "", False)}
+        empty = (None,) if self._workload.rendered else (None, "", False)
+        written = {key: value for key, value in mount.items() if value not in empty}
         written["name"] = self._renamed.get(str(volume["name"]), str(volume["name"]))
         known = schema_at(("pod", "volumeMounts")).get("items", {})
         if list(unknown_fields(known, written)):
@@ -381,25 +386,20 @@ class PodReader:
         self._draft.append(("pod", "volumes"), {**volume, "name": new})
 
     def _as_cache(self, path: str, mount: Mapping[str, Any], volume: Mapping[str, Any]) -> bool:
-        """Whether a mount is where downloads are kept."""
+        """Whether a mount is where downloads are kept, and nothing else is looked for there."""
         found = _HOMES.fullmatch(path)
-        if not found or self._draft.get("storage", "cache") or mount.get("subPath") or mount.get("subPathExpr"):
+        named = any(one["name"] in _CACHE_VARIABLES and _is_below(str(one.get("value")), path) for one in self._variables)
+        if not (found or named) or self._draft.get("storage", "cache") or self._names_below(path):
+            return False
+        if mount.get("subPath") or mount.get("subPathExpr"):
             return False
         name = str(volume["name"])
-        claim, folder = part(volume, "persistentVolumeClaim"), part(volume, "hostPath")
-        if name in self._workload.volumes_of_machine:
-            told = self._workload.volumes_of_machine[name]
-            self._draft.note(
-                f"{told} held the downloads: here they last as long as their pod, unless "
-                "spec.storage.cache.persistentVolumeClaim keeps them",
-                "storage",
-            )
+        shared = any(name == one.get("name") for other in self._beside() for one in items(other, "volumeMounts"))
+        told = self._workload.volumes_of_machine.get(name)
+        if told or ("emptyDir" in volume and not shared):
+            self._drop_cache(path, volume, told)
             return True
-        if "emptyDir" in volume:
-            limit = part(volume, "emptyDir").get("sizeLimit")
-            self._draft.put(("storage", "cache"), {"emptyDir": {"sizeLimit": limit}} if limit else None)
-            self._renamed[name] = "home"
-            return not any(name == one.get("name") for other in self._beside() for one in items(other, "volumeMounts"))
+        claim, folder = part(volume, "persistentVolumeClaim"), part(volume, "hostPath")
         if claim:
             self._draft.put(("storage", "cache"), {"existingClaim": claim.get("claimName")})
         elif folder:
@@ -415,10 +415,37 @@ class PodReader:
         else:
             return False
         self._renamed[name] = "cache"
-        variable = {"huggingface": "HF_HOME", "hub": "HF_HUB_CACHE"}.get(found[3] or found[2] or "", "")
-        if variable:
+        for one in self._variables:
+            value = str(one.get("value"))
+            if one["name"] in _CACHE_VARIABLES and _is_below(value, path):
+                one["value"] = CACHE + value[len(path) :]
+        variable = {"huggingface": "HF_HOME", "hub": "HF_HUB_CACHE"}.get((found[3] or found[2] or "") if found else "", "")
+        if variable and not any(one["name"] == variable for one in self._variables):
             self._variables.append({"name": variable, "value": CACHE})
         return True
+
+    def _drop_cache(self, path: str, volume: Mapping[str, Any], told: str | None) -> None:
+        """Leave a cache to the operator that nobody can take along, or that lasts no longer than its own."""
+        self._variables = [
+            one
+            for one in self._variables
+            if not (one["name"] in _CACHE_VARIABLES and _is_below(str(one.get("value")), path))
+        ]
+        self._renamed[str(volume["name"])] = "home"
+        if told:
+            self._draft.note(
+                f"{told} held the downloads: here they last as long as their pod, unless "
+                "spec.storage.cache.persistentVolumeClaim keeps them",
+                "storage",
+            )
+            return
+        limit = part(volume, "emptyDir").get("sizeLimit")
+        self._draft.put(("storage", "cache"), {"emptyDir": {"sizeLimit": limit}} if limit else None)
+
+    def _names_below(self, path: str) -> bool:
+        """Whether the model, or another field than a variable for caches, lies below a path."""
+        values = [str(one.get("value")) for one in self._variables if one["name"] not in _CACHE_VARIABLES]
+        return any(f"{path}/" in text or text == path for text in (*_texts(self._draft.spec), *values))
 
     def _beside(self) -> Iterator[Mapping[str, Any]]:
         yield from items(self._pod, "initContainers")
@@ -490,21 +517,14 @@ class PodReader:
             return
         self._draft.put(("storage", "cache"), {"persistentVolumeClaim": _claim(volume["claimTemplate"])})
         self._renamed[str(volume["name"])] = "cache"
+        self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
         source = str(self._draft.get("model", "source") or "")
-        for variable in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
-            for one in self._variables:
-                if one["name"] == variable and str(one.get("value")).startswith(path):
-                    one["value"] = CACHE + str(one["value"])[len(path) :]
-        for other in items(self._container, "env"):
-            if str(other.get("value") or "").startswith(path):
-                break
-        if source.startswith(f"{path}/"):
+        if _is_below(source, path):
             self._draft.check(
                 f"the model lay in a claim of each pod's own, mounted at {path}: name a claim that holds it, as pvc://CLAIM/PATH",
                 "model",
                 "source",
             )
-        self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
 
     # resources, placing and rights
 
@@ -673,7 +693,9 @@ class PodReader:
                 continue
             self._patch[name] = value
         for name, value in self._container.items():
-            if name not in _READ_OF_CONTAINER and value not in (None, [], {}) and (name, value) not in _DEFAULTS_OF_CONTAINER:
+            if name in _READ_OF_CONTAINER or value in (None, [], {}):
+                continue
+            if self._workload.rendered or (name, value) not in _DEFAULTS_OF_CONTAINER:
                 self._container_patch[name] = value
         self._ports()
 
@@ -690,6 +712,19 @@ class PodReader:
         if self._container_patch:
             patch["containers"] = [{"name": CONTAINER_NAME, **self._container_patch}]
         return {"spec": patch} if patch else {}
+
+
+def _is_below(place: str, path: str) -> bool:
+    return place == path or place.startswith(f"{path}/")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def host_port_of_own(port: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:

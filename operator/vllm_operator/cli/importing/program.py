@@ -131,7 +131,6 @@ def _in_script(
     options = [word for word in words[1:] if word.startswith("-")]
     rest = [word for word in words[1:] if not word.startswith("-")] if options else []
     if not options or not any("c" in option.lstrip("-") for option in options) or not rest:
-        draft.lost(f"the script {shown(' '.join(words[1:]))}: what it does stands in a file that is not here")
         return None
     script = words[words.index(rest[0])]
     behind = words[words.index(script) + 2 :]

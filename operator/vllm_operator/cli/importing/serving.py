@@ -185,7 +185,7 @@ class Serving:
                 f"{_told(option)}: only a sidecar would reach the server; left out, so that the Service does", "engine"
             )
             return
-        if faults(schema_at(("engine", "host")), option.text, ""):
+        if any(faults(schema_at(("engine", "host")), option.text, "")):
             self._draft.note(f"{_told(option)} is left out: the server listens at all addresses of its pod")
             return
         self._field(option, fields_by_argument()["--host"])

@@ -182,7 +182,9 @@ class _Reader:
             if letter in " \t\n\r;|&<>()":
                 break
             self._at += 1
-            if letter == "'":
+            if letter == _OPEN:
+                parts.append(f"{_OPEN}{self._until(_CLOSE)}{_CLOSE}")
+            elif letter == "'":
                 parts.append(self._until("'"))
             elif letter == '"':
                 parts.append(self._double_quoted())

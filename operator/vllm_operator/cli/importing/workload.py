@@ -24,8 +24,6 @@ class Workload:
     """As in a Deployment: `metadata` and `spec`. Its first container is the engine, unless `engine` says another."""
     engine: str = ""
     """Name of the engine's container."""
-    script: str | None = None
-    """A shell's text that starts the server, where there is no container."""
     replicas: int | None = None
     selector: dict[str, str] = field(default_factory=dict)
     """Labels by which the old workload finds its pods."""
@@ -33,6 +31,8 @@ class Workload:
     """Port at which clients reach it."""
     devices: int | None = None
     """Devices that it gets, where no extended resource says so; None where nothing is said."""
+    profile: str = ""
+    """Profile of its devices, where something else than a resource or the image tells it."""
     on_a_machine: bool = False
     """Whether it ran on a machine with Docker or a shell, and not in a cluster."""
     shared_memory: str = ""
