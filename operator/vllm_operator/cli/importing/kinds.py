@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
@@ -15,11 +16,20 @@ from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.pod import PodReader, expanded, plain_variables
 from vllm_operator.cli.importing.program import Launch
 from vllm_operator.cli.importing.rendered import Undone, is_rendered, read_policies
+from vllm_operator.cli.importing.rendered_machine import (
+    command_workload,
+    complete_service,
+    engines_of_one_model,
+    is_rendered_command,
+    is_rendered_service,
+)
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
-from vllm_operator.cli.importing.shell import ShellError, mark, parsed
+from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed
 from vllm_operator.cli.importing.workload import Workload, fit_model_name
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
+from vllm_operator.errors import InvalidSpec
+from vllm_operator.render.deployment import deployment
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
@@ -122,7 +132,7 @@ def _script(request: Request, result: Import) -> None:
     before = Draft()
     for statement in script.statements:
         line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *statement.words]
-        if not _command(line, request, result, script.exported):
+        if not _command(line, request, result, script.exported, statement.comments):
             program.tell(statement, before)
     for draft in result.drafts[:1]:
         draft.remarks += before.remarks
@@ -140,7 +150,13 @@ def _commands(lines: list[list[str]], request: Request, result: Import) -> None:
             result.notes.append(f"`{' '.join(words)[:60]}` is no command that is known")
 
 
-def _command(words: list[str], request: Request, result: Import, exported: Mapping[str, str]) -> bool:
+def _command(
+    words: list[str],
+    request: Request,
+    result: Import,
+    exported: Mapping[str, str],
+    comments: Sequence[str] = (),
+) -> bool:
     """Whether a command line has been read: `docker run`, or the server itself."""
     draft = Draft(request.name, request.namespace)
     run = docker.docker_run(_behind_assignments(words))
@@ -159,6 +175,9 @@ def _command(words: list[str], request: Request, result: Import, exported: Mappi
     launch = program.launch_in(words, draft, request.values)
     if launch is None:
         return False
+    if is_rendered_command(comments, launch.variables):
+        _read(command_workload(comments, launch.words, launch.variables), draft, request, result, Bundle())
+        return True
     env = [{"name": name, "value": value} for name, value in (dict(exported) | launch.variables).items()]
     workload = Workload(
         "vllm serve",
@@ -177,22 +196,36 @@ def _behind_assignments(words: list[str]) -> list[str]:
 
 def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None:
     filled = compose.interpolated(value, request.values)
-    configs = part(filled, "configs")
-    for name, service in part(filled, "services").items():
-        if not isinstance(service, dict):
-            continue
-        draft = Draft(request.name, request.namespace)
-        draft.name = draft.name or manifests.fit_name(str(name)) or "vllm"
-        container = compose.read_service(str(name), service, draft, configs)
-        workload = container.workload()
-        policy = workload.template["spec"].pop("imagePullPolicy", None)
-        if policy:
-            workload.container["imagePullPolicy"] = policy
-        found = _read(workload, draft, request, result, Bundle())
-        if found is None:
-            result.notes.append(f"service {name} serves no model with vLLM")
-            continue
-        found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
+    services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
+    comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
+    for name, engines in engines_of_one_model(services).items():
+        _service(name, services[engines[0]], request, result, part(filled, "configs"), comments)
+        if len(engines) > 1 and result.drafts:
+            result.drafts[-1].put(("replicas",), len(engines))
+
+
+def _service(
+    name: str,
+    service: dict[str, Any],
+    request: Request,
+    result: Import,
+    configs: Mapping[str, Any],
+    comments: Sequence[str],
+) -> None:
+    draft = Draft(request.name, request.namespace)
+    draft.name = draft.name or manifests.fit_name(name) or "vllm"
+    scratch = Draft() if is_rendered_service(service) else draft  # its own additions are no news
+    container = compose.read_service(name, service, scratch, configs)
+    bundle = complete_service(container, service, configs, comments) if scratch is not draft else Bundle()
+    workload = container.workload()
+    policy = workload.template["spec"].pop("imagePullPolicy", None)
+    if policy:
+        workload.container["imagePullPolicy"] = policy
+    found = _read(workload, draft, request, result, bundle)
+    if found is None:
+        result.notes.append(f"service {name} serves no model with vLLM")
+        return
+    found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
 
 
 def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:
@@ -235,18 +268,31 @@ def _why_not(workload: Workload) -> str:
 
 
 def _strategy(document: Mapping[str, Any], draft: Draft) -> None:
-    """How the operator's own Deployment replaces its pods."""
-    strategy = part(document, "spec", "strategy")
-    rolling = part(strategy, "rollingUpdate")
-    if strategy.get("type") == "Recreate":
-        draft.put(("rollout", "strategy"), "Recreate")
-    elif rolling.get("maxSurge") == 0:
-        replicas = draft.get("replicas")
-        wanted = 1 if replicas is None else replicas
-        draft.put(("rollout", "strategy"), "InPlace")
-        fewest = max(wanted, 1) - int(rolling.get("maxUnavailable") or 0)
-        if fewest != max(wanted - 1, 0):
-            draft.put(("rollout", "minAvailable"), fewest)
+    """How the operator's own Deployment replaces its pods: the first setting of which the same would be rendered."""
+    wanted = part(document, "spec", "strategy")
+    replicas = draft.get("replicas")
+    fewest = max(1 if replicas is None else replicas, 1) - int(part(wanted, "rollingUpdate").get("maxUnavailable") or 0)
+    candidates: tuple[dict[str, Any], ...] = (
+        {},
+        {"strategy": "Surge"},
+        {"strategy": "InPlace"},
+        {"strategy": "InPlace", "minAvailable": fewest},
+        {"strategy": "Recreate"},
+        {"minAvailable": fewest},
+    )
+    for candidate in candidates:
+        draft.spec.pop("rollout", None)
+        draft.put(("rollout",), dict(candidate))
+        if _rendered_strategy(draft) == wanted:
+            return
+    draft.spec.pop("rollout", None)
+
+
+def _rendered_strategy(draft: Draft) -> Any:
+    try:
+        return deployment(parse_resource(draft.document()))["spec"]["strategy"]
+    except InvalidSpec:
+        return None
 
 
 def _kubeai(document: Mapping[str, Any], request: Request, result: Import) -> None:
@@ -270,7 +316,7 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
     own_name = request.name or workload.name
     draft.name = own_name or fit_model_name(model_in(launch.words)) or "model"
     draft.put(("replicas",), workload.replicas)
-    bare = workload.on_a_machine and not workload.container.get("image")
+    bare = workload.on_a_machine and not workload.rendered and not workload.container.get("image")
     serving = Serving(draft, result.vault, elsewhere, rendered=workload.rendered, on_a_machine=bare)
     serving.read(launch.words)
     if undone:
@@ -305,8 +351,12 @@ def _server(
         known, elsewhere = plain_variables(workload)
         known = {**request.values, **known}
         scratch = Draft()
-        launch = _launch(container, known, scratch, on_a_machine=workload.on_a_machine)
+        as_written = workload.on_a_machine or workload.rendered
+        launch = _launch(container, known, scratch, as_written=as_written)
         if launch is not None:
+            if workload.on_a_machine or not workload.rendered:  # a rendered pod holds its words as the spec has them
+                launch.words = list(map(escaped, launch.words))
+            launch.variables = {name: escaped(value) for name, value in launch.variables.items()}
             draft.remarks += scratch.remarks
             return launch, known, elsewhere
     return None, {}, {}
@@ -315,10 +365,10 @@ def _server(
 _PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)")
 
 
-def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *, on_a_machine: bool) -> Launch | None:
+def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *, as_written: bool) -> Launch | None:
     given = [str(word) for word in container.get("command") or []]
     arguments = [str(word) for word in container.get("args") or []]
-    if not on_a_machine:
+    if not as_written:
         given, arguments = ([expanded(word, known) for word in some] for some in (given, arguments))
     if given:
         return program.launch_in([*given, *arguments], draft, known)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.cli.importing.shell import shown, variables_in
+from vllm_operator.cli.importing.shell import escaped, mark, shown, variables_in
 from vllm_operator.cli.importing.workload import Workload, fit_name
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class MachineContainer:
         """One variable, as `NAME=VALUE`; a name alone is taken from the shell."""
         name, equals, value = text.partition("=")
         self.env = [one for one in self.env if one["name"] != name]
-        self.env.append({"name": name, "value": value if equals else f"\ue000{name}\ue001"})
+        self.env.append({"name": name, "value": escaped(value) if equals else mark(name)})
 
     def mount(self, source: str, target: str, *, read_only: bool, draft: Draft, sub_path: str = "") -> None:
         """One mount: a folder of the machine, a named volume, or nothing that is named."""

@@ -133,7 +133,7 @@ class PodReader:
         if image != PROFILES[profile].image or not self._workload.rendered:
             self._draft.put(("engine", "image"), image)
         policy = self._container.get("imagePullPolicy")
-        if policy and image and policy != pull_policy(image):
+        if policy and image and (policy != pull_policy(image) or self._workload.on_a_machine):
             self._draft.put(("engine", "imagePullPolicy"), policy)
 
     def _accelerator(self) -> None:
@@ -158,6 +158,9 @@ class PodReader:
 
     def _count(self, count: int | None, size: int, resource: str) -> None:
         workload = self._workload
+        if count == 0 and workload.rendered:
+            self._draft.spec.setdefault("accelerator", {})["count"] = 0
+            return
         if count is None:
             if not workload.on_a_machine and not resource:
                 self._draft.spec.setdefault("accelerator", {})["count"] = 0

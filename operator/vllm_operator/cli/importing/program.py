@@ -44,6 +44,11 @@ _HARMLESS: Final = frozenset(
 _KEYWORDS: Final = frozenset({"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac"})
 
 
+_SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+"""What `env` sets; a shell would take some of these names for commands."""
+
+
 @dataclass(slots=True)
 class Launch:
     """The server's command line."""
@@ -98,14 +103,17 @@ def _arguments(words: list[str]) -> list[str] | None:
 def _unwrapped(words: list[str], draft: Draft) -> tuple[list[str], dict[str, str]]:
     """The words without the programs that start others, and the variables that are set on the way."""
     variables: dict[str, str] = {}
+    names = _SHELL_NAME
     while words:
         program = _base(words[0])
         name, equals, value = words[0].partition("=")
-        if equals and re.fullmatch(r"[A-Za-z_]\w*", name):
+        if equals and names.fullmatch(name):
             variables[name] = value
             words = words[1:]
         elif program == "env":
-            words = words[1:]
+            names, words = _ENV_NAME, words[1:]
+            while words and words[0].startswith("-"):
+                words = words[2:] if words[0] == "-u" else words[1:]
         elif program in _WRAPPERS and len(words) > 1:
             if program in _CHANGING:
                 draft.lost(f"`{program}` before the server: a pod has no such thing; see spec.pod.patch")

@@ -103,6 +103,8 @@ class Undone:
         known = {one.get("name") for one in items(self._pod, "volumes")}
         if amx.VOLUME in known:
             return "cpu"
+        if self._workload.profile:
+            return self._workload.profile
         by_image = next((name for name, profile in PROFILES.items() if profile.image and profile.image == image), "")
         context = part(self._pod, "securityContext")
         gaudi = dict(PROFILES["gaudi"].environment).keys() & {str(one.get("name")) for one in items(self._container, "env")}

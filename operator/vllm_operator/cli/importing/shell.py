@@ -37,6 +37,8 @@ class Statement:
     redirected: bool = False
     follows: str = ""
     """What stands before it: `&&`, `|`, a newline or nothing."""
+    comments: tuple[str, ...] = ()
+    """Comments between the command before and this one's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ def shown(text: str) -> str:
     return _MARKED.sub(lambda found: "$(" + found[1][1:] + ")" if found[1].startswith("(") else f"${{{found[1]}}}", text)
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
-    """A word with the variables that are known by now."""
-    return _MARKED.sub(lambda found: values.get(found[1], found[0]), text)
+def escaped(text: str) -> str:
+    """A text as kubelet has to get it to hand it on unchanged: it takes `$(NAME)` for a variable, and `$$` for `$`."""
+    return re.sub(r"\$(?=[$(])", "$$", text) if "$" in text else text
 
 
 def parsed(text: str, values: Mapping[str, str] | None = None) -> Script:
@@ -90,6 +92,7 @@ class _Reader:
         self._values = values
         self.comments: list[str] = []
         self.exported: dict[str, str] = {}
+        self._told = 0
 
     def statements(self) -> Iterator[Statement]:
         """Every command that has words, in order."""
@@ -125,6 +128,8 @@ class _Reader:
                     self.exported[word] = self._values[word]
             return
         if words:
+            statement.comments = tuple(self.comments[self._told :])
+            self._told = len(self.comments)
             yield statement
         else:
             self._values |= statement.assigned
