@@ -17,11 +17,11 @@ from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.flag import flagged_fields
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.shell import shown, variables_in
+from vllm_operator.cli.importing.untyped_arguments import stands_alone
 from vllm_operator.cli.schema import faults
-from vllm_operator.manager.settings import POLLED_PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from vllm_operator.api.spec.flag import Flag
     from vllm_operator.cli.importing.draft import Draft, Path
@@ -70,27 +70,9 @@ def fields_by_argument() -> dict[str, Field]:
 
 
 @cache
-def _known() -> frozenset[str]:
-    return frozenset({*fields_by_argument(), *OWNED, *REMOVED, *UNSUITED, *_BARE_UNTYPED})
-
-
-_BARE_UNTYPED: Final = frozenset(
-    {
-        *("--enable-request-id-headers", "--enable-server-load-tracking", "--enable-force-include-usage", "--async-scheduling"),
-        *("--enable-prompt-tokens-details", "--enable-log-outputs", "--enable-return-routed-experts", "--enable-eplb"),
-        *("--enable-dbo", "--enable-tower-connector-lora", "--enable-prompt-embeds", "--enable-mm-embeds"),
-        *("--disable-sliding-window", "--disable-cascade-attn", "--disable-custom-all-reduce", "--disable-fastapi-docs"),
-        *("--disable-log-stats", "--disable-mm-preprocessor-cache", "--disable-nccl-for-dp-synchronization"),
-        *("--calculate-kv-scales", "--return-tokens-as-token-ids", "--trust-request-chat-template", "--show-hidden-metrics"),
-        *("--aggregate-engine-logging", "--exclude-tools-when-tool-choice-none", "--log-error-stack", "--enable-tokenizer-info-endpoint"),
-        *("--enable-lora-bias", "--fully-sharded-loras", "--ray-workers-use-nsight", "--skip-mm-profiling", "--use-tqdm-on-load"),
-        *("--allow-deprecated-quantization", "--interleave-mm-strings", "--scheduler-reserve-full-isl", "--cudagraph-metrics"),
-        *("--allow-credentials", "--h11-max-header-count", "--kv-sharing-fast-prefill", "--enable-layerwise-nvtx-tracing"),
-        *("--enable-mfu-metrics", "--enable-flashinfer-autotune", "--enable-cumem-allocator", "--enable-response-messages"),
-    }
-    - {"--async-scheduling", "--h11-max-header-count", "--disable-log-stats"}
-)
-"""Arguments of vLLM 0.32.0 without a field that stand alone: a word behind one is the model, and no value."""
+def known_arguments() -> frozenset[str]:
+    """Every argument that something is known of here."""
+    return frozenset({*fields_by_argument(), *OWNED, *REMOVED, *UNSUITED})
 
 
 def options_of(words: Sequence[str]) -> tuple[list[Option], list[str]]:
@@ -100,7 +82,7 @@ def options_of(words: Sequence[str]) -> tuple[list[Option], list[str]]:
     for word in words:
         if _is_flag(word):
             found.append(_option(word))
-        elif found and _takes(found[-1]):
+        elif found and (_takes(found[-1]) or _is_truth(word, found[-1])):
             found[-1].values.append(word)
             found[-1].words.append(word)
         else:
@@ -114,8 +96,8 @@ def _is_flag(word: str) -> bool:
 
 def _option(word: str) -> Option:
     name, equals, value = word.partition("=")
-    if not name.startswith("--") and name not in _known():  # the value of a short argument may follow it at once
-        short = next((one for one in sorted(_known(), key=len, reverse=True) if _joined(one, name)), "")
+    if not name.startswith("--") and name not in known_arguments():  # the value of a short argument may follow it at once
+        short = next((one for one in sorted(known_arguments(), key=len, reverse=True) if _joined(one, name)), "")
         if short:
             name, value, equals = short, name[len(short) :] + equals + value, "="
     plain, _, key = name.partition(".")
@@ -130,14 +112,21 @@ def _joined(short: str, name: str) -> bool:
 
 def _completed(name: str) -> str:
     """The whole name of an argument of which only the beginning is written, as vLLM's parser takes it."""
-    if not name.startswith("--") or name in _known() or len(name) < _SHORTEST:
+    if not name.startswith("--") or name in known_arguments() or len(name) < _SHORTEST:
         return name
-    found = {one for one in _known() if one.startswith(name)}
+    found = {one for one in known_arguments() if one.startswith(name)}
     return found.pop() if len(found) == 1 else name
 
 
 _SHORTEST: Final = 8
 """Letters of an abbreviation that is believed."""
+
+
+def _is_truth(word: str, option: Option) -> bool:
+    """Whether a word says of a switch before it whether it is on, as some older releases took it."""
+    field = fields_by_argument().get(option.name)
+    switch = field is not None and schema_at(field.path).get("type") == "boolean"
+    return switch and not option.values and word.lower() in {"true", "false"}
 
 
 def _takes(option: Option) -> bool:
@@ -152,18 +141,9 @@ def _takes(option: Option) -> bool:
         if node.get("type") == "array" and not field.flag.composed:
             return True
         return not option.values and (not bare)
-    if name.startswith(_OFF) or name in _BARE_UNTYPED or name in _BARE:
+    if stands_alone(name):
         return False
     return not option.values or option.words[0] == name
-
-
-_BARE: Final = frozenset(
-    {"--enable-lora", "--headless", "--grpc", "--disable-log-requests", "--disable-log-stats", "--enable-reasoning"}
-    | {"--disable-frontend-multiprocessing", "--use-v2-block-manager", "--worker-use-ray", "--enable-ssl-refresh"}
-    | {"--multi-step-stream-outputs", "--disable-async-output-proc", "--skip-tokenizer-init", "--tokens-only"}
-    | {"--mm-encoder-only", "--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"}
-    | {"--data-parallel-multi-port-external-lb", "-dpm"}
-)
 
 
 def model_in(words: Sequence[str]) -> str:
@@ -284,7 +264,3 @@ def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         result[name] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return result
 
-
-def polled_apart(paths: Sequence[str]) -> Iterator[str]:
-    """The paths that the operator does not silence by itself."""
-    return (path for path in paths if path not in POLLED_PATHS)

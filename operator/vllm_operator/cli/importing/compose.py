@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.cli.importing.docker import add_env_file
 from vllm_operator.cli.importing.draft import NotImportableError
 from vllm_operator.cli.importing.machine import MachineContainer, add_port, size_quantity
+from vllm_operator.cli.importing.secrets import is_secret
 from vllm_operator.cli.importing.shell import mark, shown, variables_in
 from vllm_operator.cli.importing.workload import fit_name
 
@@ -35,16 +36,21 @@ _IRRELEVANT: Final = frozenset(
 _PULL_POLICIES: Final = {"always": "Always", "missing": "IfNotPresent", "if_not_present": "IfNotPresent", "never": "Never"}
 
 
-def interpolated(value: Any, known: Mapping[str, str]) -> Any:
-    """A part of a Compose file with its variables filled in, or marked where nobody has filled them in."""
+def interpolated(value: Any, known: Mapping[str, str], *, rendered: bool = False) -> Any:
+    """A part of a Compose file with its variables filled in, or marked where nobody has filled them in.
+
+    A secret whose default is empty counts as not filled in; in a file that the operator has rendered, any variable does.
+    """
     if isinstance(value, dict):
-        return {key: interpolated(item, known) for key, item in value.items()}
+        return {key: interpolated(item, known, rendered=rendered) for key, item in value.items()}
     if isinstance(value, list):
-        return [interpolated(item, known) for item in value]
-    return _VARIABLE.sub(lambda found: _filled(found, known), value) if isinstance(value, str) else value
+        return [interpolated(item, known, rendered=rendered) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _VARIABLE.sub(lambda found: _filled(found, known, rendered=rendered), value)
 
 
-def _filled(found: re.Match[str], known: Mapping[str, str]) -> str:
+def _filled(found: re.Match[str], known: Mapping[str, str], *, rendered: bool) -> str:
     if found["dollar"]:
         return "$"
     name, operator = found["plain"] or found["name"], found["operator"] or ""
@@ -53,7 +59,7 @@ def _filled(found: re.Match[str], known: Mapping[str, str]) -> str:
         return found["operand"] if value else ""
     if value is not None and (value or not operator.startswith(":")):
         return value
-    if operator.endswith("-"):
+    if operator.endswith("-") and (found["operand"] or not (rendered or is_secret(name))):
         return str(interpolated(found["operand"], known))
     return mark(name)
 
@@ -168,13 +174,15 @@ def _devices(service: Mapping[str, Any], container: MachineContainer, draft: Dra
     reservations = resources.get("reservations") or {}
     for device in _list(reservations.get("devices")):
         container.devices = _device_count(device)
+        if isinstance(device, dict) and device.get("driver") == "nvidia":
+            container.profile = "nvidia"
     gpus = service.get("gpus")
     for device in [] if gpus in (None, "all") else _list(gpus):
         container.devices = _device_count(device)
     for path in _list(service.get("devices")):
         container.device_file(str(path).partition(":")[0] if str(path).startswith("/") else str(path), draft)
     if service.get("runtime") == "habana":
-        container.gaudi = True
+        container.profile = "gaudi"
     if "replicas" in deploy or "scale" in service:
         container.replicas = _whole(deploy.get("replicas", service.get("scale")))
 

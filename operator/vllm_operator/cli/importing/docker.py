@@ -106,6 +106,7 @@ def _apply(name: str, value: str, container: MachineContainer, draft: Draft) -> 
 
 
 def _gpus(value: str, container: MachineContainer, draft: Draft) -> None:
+    container.profile = "nvidia"
     text = value.strip("\"'")
     found = re.fullmatch(r"device=(.+)", text)
     if variables_in(text):
@@ -194,7 +195,7 @@ def _cpuset(value: str, container: MachineContainer, draft: Draft) -> None:  # n
 
 def _runtime(value: str, container: MachineContainer, draft: Draft) -> None:
     if value == "habana":
-        container.gaudi = True
+        container.profile = "gaudi"
     elif value not in {"nvidia", "runc"}:
         draft.check(f"--runtime {shown(value)}: see spec.scheduling.runtimeClassName", "scheduling")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in
@@ -25,7 +26,7 @@ from vllm_operator.cli.importing.rendered_machine import (
 )
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
-from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed
+from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
 from vllm_operator.cli.importing.workload import Workload, fit_model_name
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
@@ -137,7 +138,13 @@ def _script(request: Request, result: Import) -> None:
     for draft in result.drafts[:1]:
         draft.remarks += before.remarks
     if not result.drafts:
-        result.notes += [remark.text for remark in before.remarks]
+        heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
+        result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+_LONGEST_TOLD: Final = 60
+_MOST_TOLD: Final = 3
+"""Commands of a text that are named where none of them starts a server."""
 
 
 def _commands(lines: list[list[str]], request: Request, result: Import) -> None:
@@ -167,7 +174,7 @@ def _command(
         workload = container.workload()
         found = _read(workload, draft, request, result, Bundle())
         if found is None:
-            result.notes.append(f"docker run {container.image}: starts no vLLM")
+            result.notes.append(f"docker run {shown(container.image)} starts no vLLM, or names no model")
             return True
         port = published_port(container, found.get("engine", "port") or 8000)
         found.put(("service", "port"), port)
@@ -195,7 +202,9 @@ def _behind_assignments(words: list[str]) -> list[str]:
 
 
 def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None:
-    filled = compose.interpolated(value, request.values)
+    raw = part(value, "services").values()
+    rendered = any(is_rendered_service(one) for one in raw if isinstance(one, dict))
+    filled = compose.interpolated(value, request.values, rendered=rendered)
     services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
     comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
     for name, engines in engines_of_one_model(services).items():
@@ -239,7 +248,9 @@ def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:
 
 def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
     for document in bundle.documents:
-        if kubeai.is_model(document):
+        if document.get("kind") == KIND:
+            result.notes.append(f"{KIND} {manifests.name_of(document)} is one already")
+        elif kubeai.is_model(document):
             _kubeai(document, request, result)
         elif kubeai.is_inference_service(document):
             draft = Draft(request.name, request.namespace)
@@ -312,7 +323,8 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
     launch, known, elsewhere = _server(workload, draft, request)
     if launch is None:
         return None
-    draft.namespace = draft.namespace or workload.namespace
+    own_namespace = "" if workload.rendered and workload.namespace == _UNNAMED_NAMESPACE else workload.namespace
+    draft.namespace = draft.namespace or own_namespace
     own_name = request.name or workload.name
     draft.name = own_name or fit_model_name(model_in(launch.words)) or "model"
     draft.put(("replicas",), workload.replicas)
@@ -330,6 +342,10 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
         draft.check("the arguments name no model", "model", "source")
     result.drafts.append(draft)
     return draft
+
+
+_UNNAMED_NAMESPACE: Final = "default"
+"""Where `render` puts a model that names no namespace."""
 
 
 def _undone(workload: Workload, bundle: Bundle) -> Undone | None:

@@ -34,8 +34,8 @@ class MachineContainer:
     limits: dict[str, Any] = field(default_factory=dict)
     requests: dict[str, Any] = field(default_factory=dict)
     devices: int | None = None
-    amd: bool = False
-    gaudi: bool = False
+    profile: str = ""
+    """Profile of the devices, where an option tells it."""
     rights: dict[str, Any] = field(default_factory=dict)
     """`securityContext` of the container."""
     pod: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +76,9 @@ class MachineContainer:
     def device_file(self, path: str, draft: Draft) -> None:
         """A device that the container sees."""
         if path.startswith("/dev/kfd"):
-            self.amd = True
+            self.profile = "amd"
+        if path.startswith("nvidia.com/gpu"):
+            self.profile = "nvidia"
         if not path.startswith(_DEVICE_FILES):
             draft.lost(f"the device {shown(path)}: a pod gets devices by extended resources")
 
@@ -118,7 +120,7 @@ class MachineContainer:
         container["args"] = self.words
         container["resources"] = {"limits": self.limits, "requests": self.requests}
         context = self.pod.get("securityContext", {})
-        if self.amd and context.get("seccompProfile") == {"type": "Unconfined"}:
+        if self.profile == "amd" and context.get("seccompProfile") == {"type": "Unconfined"}:
             del context["seccompProfile"]  # the profile has it
         container["volumeMounts"] = self.mounts
         container["securityContext"] = self.rights
@@ -129,7 +131,7 @@ class MachineContainer:
             template={"spec": spec},
             replicas=self.replicas,
             devices=self.devices,
-            profile="amd" if self.amd else "gaudi" if self.gaudi else "",
+            profile=self.profile,
             on_a_machine=True,
             shared_memory=self.shared_memory,
             volumes_of_machine=self.volumes_of_machine,

@@ -53,6 +53,9 @@ _SCHEDULING: Final = (
 _LEAST_GRACE_SECONDS: Final = 45
 """What the operator's own pauses take: 5 to leave the Services, 30 to finish requests, 10 to exit."""
 
+_LONGEST_WHOLE: Final = 6
+"""Digits of a quantity that people write as a number: of cores, and not of bytes."""
+
 _DEFAULT_BUDGET_SECONDS: Final = 3600
 
 
@@ -536,6 +539,8 @@ class PodReader:
             given = part(self._container, "resources", section)
             kept = {name: value for name, value in given.items() if not _is_device(name)}
             for name, value in list(kept.items()):
+                if isinstance(value, str) and value.isdigit() and len(value) <= _LONGEST_WHOLE:
+                    kept[name] = int(value)
                 wrong = list(faults(schema_at(("resources", section, name)), value, ""))
                 if wrong and isinstance(value, float):
                     kept[name] = str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -136,12 +137,11 @@ def _in_script(
     words: list[str], variables: dict[str, str], draft: Draft, values: dict[str, str]
 ) -> Launch | None:
     """The server that a shell starts: `sh -c SCRIPT`."""
-    options = [word for word in words[1:] if word.startswith("-")]
-    rest = [word for word in words[1:] if not word.startswith("-")] if options else []
-    if not options or not any("c" in option.lstrip("-") for option in options) or not rest:
+    rest = words[1:]
+    options = list(itertools.takewhile(lambda word: word.startswith(("-", "+")), rest))
+    if not any("c" in option for option in options if not option.startswith("--")) or len(rest) == len(options):
         return None
-    script = words[words.index(rest[0])]
-    behind = words[words.index(script) + 2 :]
+    script, behind = rest[len(options)], rest[len(options) + 2 :]
     launch = launch_of_script(script, draft, values | variables)
     if launch is None:
         return None

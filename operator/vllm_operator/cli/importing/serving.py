@@ -16,16 +16,19 @@ from vllm_operator.cli.importing.arguments import (
     Reader,
     fields_by_argument,
     human_number,
+    known_arguments,
     merged,
     names_told,
     object_of,
     options_of,
-    polled_apart,
 )
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.secrets import HUB_VARIABLES, KEY_VARIABLE, new_secret
-from vllm_operator.cli.importing.shell import shown, variables_in
+from vllm_operator.cli.importing.shell import mark, shown, variables_in
+from vllm_operator.cli.importing.untyped_arguments import meant
 from vllm_operator.cli.schema import faults
+from vllm_operator.manager.settings import POLLED_PATHS
+from vllm_operator.render.manager import NAMES_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,13 +138,17 @@ class Serving:
         before = self._draft.get(*field.path)
         if isinstance(before, dict) and isinstance(value, dict) and option.key:
             value = merged(before, value)
-        elif option.name in self._given and self._given[option.name] != option.text:
-            self._draft.check(
-                f"{option.name} is there twice, with {self._given[option.name]} and {option.text}: vLLM takes the last one",
-                *field.path,
-            )
-        self._given[option.name] = option.text
+        else:
+            self._tell_repeated(field, option.text)
         self._draft.put(field.path, value)
+
+    def _tell_repeated(self, field: Field, text: str) -> None:
+        """Say that an argument is there twice with different values."""
+        name = field.flag.name
+        if self._given.setdefault(name, text) != text:
+            told = f"{name} is there twice, with {shown(self._given[name])} and {shown(text)}: vLLM takes the last one"
+            self._draft.check(told, *field.path)
+            self._given[name] = text
 
     def _off(self, option: Option, field: Field) -> None:
         if schema_at(field.path).get("type") == "boolean":
@@ -160,14 +167,19 @@ class Serving:
         if option.name != "--" and not re.fullmatch(r"--?[A-Za-z][A-Za-z0-9-]*", option.name):
             self._draft.lost(f"{_told(option)}: is no argument of vLLM")
             return
+        near = meant(option.name, known_arguments())
+        if near:
+            self._draft.lost(f"{_told(option)}: vLLM has no such argument that is known here; {near} was probably meant")
+            return
         for name in variables_in(" ".join(option.words)):
-            if name not in self._references:
+            if name.lstrip("(") not in self._references and not self._rendered:
                 self._draft.check(f"{_told(option)}: nobody has filled in {names_told(' '.join(option.words))}", "engine", "extraArgs")
-        words = [_kubelet(word, self._references) for word in option.words]
+        words = [_kubelet(word, self._references, every=self._rendered) for word in option.words]
         self._draft.append(("engine", "extraArgs"), *words)
         self._draft.note(f"{option.name} has no field: it stands in spec.engine.extraArgs, as it is")
 
     def _names(self, option: Option) -> None:
+        self._tell_repeated(fields_by_argument()[option.name], option.text)
         unfilled = [name for name in option.values if variables_in(name)]
         if unfilled:
             self._draft.check(
@@ -324,7 +336,8 @@ class Serving:
             draft.put(("engine", "shutdownTimeoutSeconds"), 0)
         quiet = [path for path in self._given.get("--disable-access-log-for-endpoints", "").split(",") if path]
         if not self._rendered or self._shuts_down:
-            quiet = list(polled_apart(quiet))
+            asked = (*POLLED_PATHS, NAMES_PATH) if self._rendered and draft.get("lora", "adapters") else POLLED_PATHS
+            quiet = [path for path in quiet if path not in asked]
         draft.put(("engine", "disableAccessLogForEndpoints"), quiet)
         names, source = draft.get("model", "servedNames"), draft.get("model", "source")
         if source and names == [served_name(source)]:
@@ -415,10 +428,10 @@ def _told(option: Option) -> str:
     return " ".join(map(shown, option.words))
 
 
-def _kubelet(word: str, references: Mapping[str, dict[str, Any]]) -> str:
+def _kubelet(word: str, references: Mapping[str, dict[str, Any]], *, every: bool) -> str:
     """A word of extraArgs: kubelet fills in `$(NAME)` where the pod has such a variable."""
     for name in variables_in(word):
         plain = name.lstrip("(")
-        if plain in references:
-            word = word.replace(f"\ue000{name}\ue001", f"$({plain})")
+        if every or plain in references:
+            word = word.replace(mark(name), f"$({plain})")
     return shown(word)

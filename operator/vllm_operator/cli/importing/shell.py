@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cli.importing.secrets import is_secret
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -285,7 +287,7 @@ class _Reader:
             return operand if known else ""
         if known is not None and (known or not operator.startswith(":")):
             return known
-        if operator.endswith(("-", "=")):
+        if operator.endswith(("-", "=")) and (operand or not is_secret(name)):
             return self._values.get(name) or _unquoted(operand, self._values)
         return mark(name)
 
