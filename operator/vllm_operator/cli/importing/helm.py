@@ -88,6 +88,7 @@ def workload_of(values: Mapping[str, Any], model: Mapping[str, Any]) -> Workload
         replicas=replicas if isinstance(replicas, int) else None,
         shared_memory=str(model.get("shmSize") or ""),
         claims=claims,
+        shares_claims=True,
     )
 
 

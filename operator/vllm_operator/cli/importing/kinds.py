@@ -125,9 +125,21 @@ def _text(request: Request, result: Import) -> None:
     _manifests(manifests.bundle_of(values), request, result)
 
 
+_UNIT: Final = re.compile(r"(?m)^ExecStart=[-+!@:|]*((?:.*\\\n)*.*)$")
+_UNIT_VARIABLE: Final = re.compile(r"(?m)^Environment=(.*)$")
+
+
+def _of_unit(text: str) -> str:
+    """The command of a systemd unit with its variables before it; any other text as it is."""
+    found = _UNIT.search(text)
+    if not found:
+        return text
+    return " ".join([*_UNIT_VARIABLE.findall(text), found[1]])
+
+
 def _script(request: Request, result: Import) -> None:
     try:
-        script = parsed(request.text, request.values)
+        script = parsed(_of_unit(request.text), request.values)
     except ShellError as error:
         raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
     before = Draft()
@@ -254,7 +266,8 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
             _kubeai(document, request, result)
         elif kubeai.is_inference_service(document):
             draft = Draft(request.name, request.namespace)
-            _read(kubeai.service_workload(document, draft), draft, request, result, bundle)
+            runtimes = bundle.of_kind("ServingRuntime", "ClusterServingRuntime")
+            _read(kubeai.service_workload(document, runtimes, draft), draft, request, result, bundle)
     by_origin = {f"{one.get('kind')} {manifests.name_of(one)}": one for one in bundle.documents}
     for workload in manifests.workloads(bundle):
         draft = Draft(request.name, request.namespace)

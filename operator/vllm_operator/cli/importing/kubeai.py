@@ -10,7 +10,7 @@ from vllm_operator.cli.importing.workload import Workload, fit_name
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
 
@@ -47,7 +47,7 @@ def model_workload(document: Mapping[str, Any]) -> Workload:
     pod: dict[str, Any] = {"containers": [container]}
     if spec.get("priorityClassName"):
         pod["priorityClassName"] = spec["priorityClassName"]
-    replicas = spec.get("replicas", spec.get("minReplicas"))
+    replicas = spec.get("replicas") or spec.get("minReplicas") or None
     return Workload(
         f"Model {name_of(document)}",
         name=fit_name(name_of(document)),
@@ -94,9 +94,9 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "spec.resources",
             "accelerator",
         )
-    if spec.get("minReplicas") == 0 and not spec.get("replicas"):
-        draft.check("minReplicas is 0: KubeAI starts an engine when a request comes, this operator does not", "replicas")
-    elif isinstance(spec.get("maxReplicas"), int) and spec["maxReplicas"] > (spec.get("minReplicas") or 0):
+    if not spec.get("minReplicas") and not spec.get("replicas"):
+        draft.note("KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0", "replicas")
+    if isinstance(spec.get("maxReplicas"), int) and spec["maxReplicas"] > (spec.get("minReplicas") or 1):
         draft.lost("maxReplicas and targetRequests: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas")
     if spec.get("cacheProfile"):
         draft.check(f"cacheProfile {spec['cacheProfile']}: spec.storage.cache keeps downloads", "storage")
@@ -111,12 +111,19 @@ def is_inference_service(document: Mapping[str, Any]) -> bool:
     return document.get("kind") == "InferenceService" and str(document.get("apiVersion")).startswith("serving.kserve.io/")
 
 
-def service_workload(document: Mapping[str, Any], draft: Draft) -> Workload:
-    """The pod of an InferenceService that says itself what serves, or names a runtime of vLLM."""
+def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str, Any]], draft: Draft) -> Workload:
+    """The pod of an InferenceService: of its own containers, of a runtime beside it, or of KServe's own runtime."""
     predictor = part(document, "spec", "predictor")
     model = part(predictor, "model")
     containers = [dict(one) for one in items(predictor, "containers")]
-    if model:
+    runtime = next((one for one in runtimes if name_of(one) == model.get("runtime")), {})
+    if model and runtime:
+        containers = _runtime_containers(document, model, runtime)
+        if str(model.get("storageUri") or "").startswith("oci://"):
+            draft.check("KServe looks for the model in /models of the image: oci:// takes an image with it at its top", "model", "source")
+        own = {key: value for key, value in part(runtime, "spec").items() if key in _OF_RUNTIME}
+        predictor = {**own, **predictor}
+    elif model:
         containers = [_kserve_container(document, model, draft)]
     pod = {key: value for key, value in predictor.items() if key not in {"model", "containers", *_SCALING}}
     pod["containers"] = containers
@@ -135,12 +142,44 @@ def service_workload(document: Mapping[str, Any], draft: Draft) -> Workload:
 _SCALING: Final = ("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "timeout", "deploymentStrategy", "canaryTrafficPercent")
 
 
+_OF_RUNTIME: Final = ("volumes", "tolerations", "nodeSelector", "affinity", "imagePullSecrets")
+_MODEL_FOLDER: Final = "/mnt/models"
+"""Where KServe puts what `storageUri` names."""
+
+
+def _runtime_containers(
+    document: Mapping[str, Any], model: Mapping[str, Any], runtime: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The containers of a ServingRuntime as KServe merges them with what the service says of its model."""
+    found = [dict(one) for one in items(part(runtime, "spec"), "containers")]
+    engine = next((one for one in found if one.get("name") == "kserve-container"), found[0] if found else {})
+    source = _source(str(model.get("storageUri") or ""))
+    for field in ("command", "args"):
+        given = [*(engine.get(field) or []), *((model.get("args") or []) if field == "args" else [])]
+        engine[field] = [_filled(str(word), name_of(document), source) for word in given]
+    engine["env"] = [*items(engine, "env"), *items(model, "env")]
+    engine["resources"] = {
+        section: {**part(engine, "resources", section), **part(model, "resources", section)}
+        for section in ("requests", "limits")
+    }
+    return found
+
+
+def _filled(word: str, name: str, source: str) -> str:
+    """A word of a runtime with the service's name and model in it."""
+    named = word.replace("{{.Name}}", name).replace("{{ .Name }}", name)
+    return re.sub(rf"{_MODEL_FOLDER}/?(?=$|[\s\"'])", source, named) if source else named
+
+
+def _source(storage: str) -> str:
+    return storage if storage.startswith(("pvc://", "oci://", "s3://", "gs://")) else storage.removeprefix("hf://")
+
+
 def _kserve_container(document: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
     """The container of KServe's Hugging Face runtime, which takes vLLM's arguments beside its own."""
     words: list[str] = []
     given = [str(word) for word in model.get("args") or []]
-    storage = str(model.get("storageUri") or "")
-    source = storage if storage.startswith(("pvc://", "oci://", "s3://", "gs://")) else storage.removeprefix("hf://")
+    source = _source(str(model.get("storageUri") or ""))
     named = name_of(document)
     for word in given:
         name, _, value = word.partition("=")

@@ -417,7 +417,7 @@ class PodReader:
             )
         elif "claimTemplate" in volume:
             self._draft.put(("storage", "cache"), {"persistentVolumeClaim": _claim(volume["claimTemplate"])})
-            self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
+            self._tell_shared_claim()
         else:
             return False
         self._renamed[name] = "cache"
@@ -523,14 +523,18 @@ class PodReader:
             return
         self._draft.put(("storage", "cache"), {"persistentVolumeClaim": _claim(volume["claimTemplate"])})
         self._renamed[str(volume["name"])] = "cache"
-        self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
+        self._tell_shared_claim()
         source = str(self._draft.get("model", "source") or "")
         if _is_below(source, path):
             self._draft.check(
-                f"the model lay in a claim of each pod's own, mounted at {path}: name a claim that holds it, as pvc://CLAIM/PATH",
+                f"the model lay in a claim that is made for the pods, mounted at {path}: name a claim that holds it, as pvc://CLAIM/PATH",
                 "model",
                 "source",
             )
+
+    def _tell_shared_claim(self) -> None:
+        if not self._workload.shares_claims:
+            self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
 
     # resources, placing and rights
 
@@ -706,6 +710,9 @@ class PodReader:
             if self._workload.rendered or (name, value) not in _DEFAULTS_OF_CONTAINER:
                 self._container_patch[name] = value
         self._ports()
+        told = [*self._patch, *self._container_patch]
+        if told and not self._workload.rendered:
+            self._draft.note(f"{', '.join(told)} of the pod: no field says it, so it stands in spec.pod.patch", "pod", "patch")
 
     def _ports(self) -> None:
         port = self._draft.get("engine", "port") or 8000

@@ -38,11 +38,13 @@ _CHANGING: Final = frozenset({"numactl", "taskset", "timeout", "nice", "opentele
 _WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
 _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
+    | {"[", "[[", "test", "shift", "module", "return", "mkdir", "unset", "shopt", "umask", "hostname", "free", "df"}
     | {"ls", "pwd", "env", "conda", "deactivate", "tee", "trap", "exit", "curl", "docker", "podman", "sudo", "cat"}
 )
 """Commands beside the server that leave nothing behind which it needs."""
 
-_KEYWORDS: Final = frozenset({"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac"})
+_CONDITIONS: Final = frozenset({"if", "then", "else", "elif", "fi", "!", "{", "}"})
+_LOOPS: Final = frozenset({"for", "while", "until", "do", "done", "case", "esac", "select", "function"})
 
 
 _SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -68,7 +70,7 @@ def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | No
     Raises:
         NotImportableError: a script in it is none.
     """
-    rest, variables = _unwrapped(list(words), draft)
+    rest, variables = _unwrapped(_behind_keywords(words), draft)
     if not rest:
         return None
     program = _base(rest[0])
@@ -76,6 +78,11 @@ def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | No
         return _in_script(rest, variables, draft, dict(values or {}))
     arguments = _arguments(rest)
     return None if arguments is None else Launch(arguments, variables)
+
+
+def _behind_keywords(words: Sequence[str]) -> list[str]:
+    """The words of a command that stands in a condition: `then vllm serve ...`."""
+    return list(itertools.dropwhile(lambda word: word in _CONDITIONS, words))
 
 
 def _base(word: str) -> str:
@@ -168,6 +175,8 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
             continue
         launch.variables = script.exported | statement.assigned | launch.variables
         found.append(launch)
+        if statement.words[0] in _CONDITIONS:
+            draft.check(f"the server is started behind `{statement.words[0]}`: whether it is, nobody knows here")
     if len(found) > 1:
         raise NotImportableError("two servers are started in one script: import each by itself")
     return found[0] if found else None
@@ -175,10 +184,11 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
 
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
-    program = _base(statement.words[0]) if statement.words else ""
-    told = shown(" ".join(statement.words))[:80]
-    if program in _KEYWORDS:
-        draft.lost(f"`{program}` in the script: conditions and loops are not followed")
+    words = _behind_keywords(statement.words)
+    program = _base(words[0]) if words else ":"
+    told = shown(" ".join(words))[:80]
+    if program in _LOOPS:
+        draft.lost(f"`{program}` in the script: loops are not followed")
     elif program == "ray":
         draft.lost(f"`{told}`: an engine over several nodes is not supported yet")
     elif program == "cd":

@@ -21,6 +21,9 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=", re.DOTALL)
 _BRACED: Final = re.compile(r"(!?[A-Za-z_@*#0-9][A-Za-z0-9_]*)(?:(:?[-=?+])(.*))?", re.DOTALL)
 _PROMPT: Final = re.compile(r"(?m)^[ \t]*[$#%>][ \t]+(?=(?:sudo |docker |podman |vllm |python3? |export |[A-Z_]+=))")
+_CONTINUED: Final = re.compile(r"[ \t][`^][ \t]*\n")
+"""A line that goes on, as PowerShell and Windows write it."""
+
 _OPERATORS: Final = ("&&", "||", ";;", "|&", ";", "|", "&", "\n", "(", ")")
 _REDIRECTION: Final = re.compile(r"[0-9]?(?:>>|>&|<<<|<<-?|&>>?|<|>)")
 
@@ -80,7 +83,8 @@ def parsed(text: str, values: Mapping[str, str] | None = None) -> Script:
     Raises:
         ShellError: a quote is not closed.
     """
-    reader = _Reader(_PROMPT.sub("", text.replace("\r\n", "\n")), dict(values or {}))
+    plain = _CONTINUED.sub(" \\\\\n", _PROMPT.sub("", text.replace("\r\n", "\n")))
+    reader = _Reader(plain, dict(values or {}))
     statements = tuple(reader.statements())
     return Script(statements, tuple(reader.comments), reader.exported)
 

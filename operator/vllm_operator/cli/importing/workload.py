@@ -41,6 +41,8 @@ class Workload:
     """Data of the ConfigMaps beside it, by their names."""
     claims: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Specs of the claims that it makes for its pods, by the names of their volumes."""
+    shares_claims: bool = False
+    """Whether its pods share these claims, and not each has its own."""
     volumes_of_machine: dict[str, str] = field(default_factory=dict)
     """Volumes that only a machine has, by their names in the template: what they are there."""
     rendered: bool = False
