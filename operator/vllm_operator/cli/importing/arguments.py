@@ -96,7 +96,9 @@ def _is_flag(word: str) -> bool:
 
 def _option(word: str) -> Option:
     name, equals, value = word.partition("=")
-    if not name.startswith("--") and name not in known_arguments():  # the value of a short argument may follow it at once
+    if (
+        not name.startswith("--") and name not in known_arguments()
+    ):  # the value of a short argument may follow it at once
         short = next((one for one in sorted(known_arguments(), key=len, reverse=True) if _joined(one, name)), "")
         if short:
             name, value, equals = short, name[len(short) :] + equals + value, "="
@@ -263,4 +265,3 @@ def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
         known = result.get(name)
         result[name] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return result
-

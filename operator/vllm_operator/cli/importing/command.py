@@ -29,9 +29,7 @@ def imports(
         ),
     ],
     *,
-    form: Annotated[
-        Kind, typer.Option("--from", help="What the input is; by default its content tells.")
-    ] = Kind.AUTO,
+    form: Annotated[Kind, typer.Option("--from", help="What the input is; by default its content tells.")] = Kind.AUTO,
     name: Annotated[str, typer.Option(help="Name of the VLLMModel; by default that of what is imported.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace that is written into it.")] = "",
     values: Annotated[

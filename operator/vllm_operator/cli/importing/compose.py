@@ -29,11 +29,26 @@ _IRRELEVANT: Final = frozenset(
         *("image", "entrypoint", "command", "environment", "env_file", "volumes", "ports", "deploy", "gpus", "runtime"),
         *("shm_size", "ipc", "network_mode", "devices", "cap_add", "cap_drop", "security_opt", "user", "privileged"),
         *("ulimits", "mem_limit", "mem_reservation", "cpus", "scale", "stop_grace_period", "tmpfs", "working_dir"),
-        *("read_only", "pull_policy", "build", "configs", "extra_hosts", "group_add", "pid", "device_cgroup_rules", "dns"),
+        *(
+            "read_only",
+            "pull_policy",
+            "build",
+            "configs",
+            "extra_hosts",
+            "group_add",
+            "pid",
+            "device_cgroup_rules",
+            "dns",
+        ),
         *("mem_swappiness", "memswap_limit", "oom_score_adj", "userns_mode", "links"),
     }
 )
-_PULL_POLICIES: Final = {"always": "Always", "missing": "IfNotPresent", "if_not_present": "IfNotPresent", "never": "Never"}
+_PULL_POLICIES: Final = {
+    "always": "Always",
+    "missing": "IfNotPresent",
+    "if_not_present": "IfNotPresent",
+    "never": "Never",
+}
 
 
 def interpolated(value: Any, known: Mapping[str, str], *, rendered: bool = False) -> Any:
@@ -78,7 +93,9 @@ def read_service(name: str, service: Mapping[str, Any], draft: Draft, configs: M
     """
     container = MachineContainer(f"service {name}", name=fit_name(name), image=str(service.get("image") or ""))
     if not container.image and service.get("build"):
-        draft.check(f"service {name} is built from a Dockerfile: build the image, push it, and name it here", "engine", "image")
+        draft.check(
+            f"service {name} is built from a Dockerfile: build the image, push it, and name it here", "engine", "image"
+        )
     entrypoint = service.get("entrypoint")
     container.entrypoint = None if entrypoint is None else _words(entrypoint)
     container.words = _words(service.get("command") or [])
@@ -128,9 +145,7 @@ def _environment(service: Mapping[str, Any], container: MachineContainer, draft:
         add_env_file(str(path), container, draft, optional=optional)
 
 
-def _mounts(
-    service: Mapping[str, Any], container: MachineContainer, draft: Draft, configs: Mapping[str, Any]
-) -> None:
+def _mounts(service: Mapping[str, Any], container: MachineContainer, draft: Draft, configs: Mapping[str, Any]) -> None:
     for volume in _list(service.get("volumes")):
         if isinstance(volume, dict):
             _long_mount(volume, container, draft)
@@ -215,7 +230,10 @@ def _resources(service: Mapping[str, Any], container: MachineContainer, draft: D
             section[name] = size
         else:
             draft.check(f"the memory {shown(str(value))} is no size", "resources")
-    for section, value in ((container.limits, limits.get("cpus", service.get("cpus"))), (container.requests, requests.get("cpus"))):
+    for section, value in (
+        (container.limits, limits.get("cpus", service.get("cpus"))),
+        (container.requests, requests.get("cpus")),
+    ):
         if value is not None:
             section["cpu"] = str(value)
     if service.get("shm_size"):

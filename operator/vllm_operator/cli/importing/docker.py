@@ -18,12 +18,33 @@ if TYPE_CHECKING:
 _PROGRAMS: Final = frozenset({"docker", "podman", "nerdctl", "nvidia-docker", "sudo-docker"})
 _BARE: Final = frozenset(
     {"-d", "--detach", "-i", "--interactive", "-t", "--tty", "--rm", "--init", "--privileged", "--no-healthcheck"}
-    | {"-P", "--publish-all", "--read-only", "--oom-kill-disable", "--sig-proxy", "--quiet", "-q", "--replace", "--tls-verify"}
+    | {
+        "-P",
+        "--publish-all",
+        "--read-only",
+        "--oom-kill-disable",
+        "--sig-proxy",
+        "--quiet",
+        "-q",
+        "--replace",
+        "--tls-verify",
+    }
 )
 _LETTERS: Final = frozenset("dit")
 _IRRELEVANT: Final = frozenset(
     {
-        *("--name", "--restart", "--log-driver", "--log-opt", "--pull", "--hostname", "-h", "--label", "-l", "--platform"),
+        *(
+            "--name",
+            "--restart",
+            "--log-driver",
+            "--log-opt",
+            "--pull",
+            "--hostname",
+            "-h",
+            "--label",
+            "-l",
+            "--platform",
+        ),
         *("--health-cmd", "--health-interval", "--health-retries", "--health-timeout", "--health-start-period"),
         *("--stop-timeout", "--stop-signal", "--cidfile", "--pidfile", "--network-alias", "--ip", "--detach-keys"),
         *("--cgroupns", "--cgroups", "--group-add", "--userns", "--mac-address", "--oom-score-adj", "--pids-limit"),

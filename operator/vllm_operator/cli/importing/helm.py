@@ -28,14 +28,71 @@ _ARGUMENTS: Final = {
 }
 _KNOWN: Final = frozenset(
     {
-        *("name", "repository", "tag", "modelURL", "replicaCount", "requestCPU", "requestMemory", "requestGPU", "limitCPU"),
-        *("limitMemory", "requestGPUType", "pvcStorage", "pvcAccessMode", "storageClass", "pvcMatchLabels", "vllmConfig"),
-        *("lmcacheConfig", "hf_token", "env", "nodeSelectorTerms", "nodeName", "nodeSelector", "tolerations", "affinity"),
-        *("enableTool", "toolCallParser", "chatTemplate", "chatTemplateConfigMap", "enableLoRA", "shmSize", "annotations"),
-        *("podAnnotations", "priorityClassName", "serviceAccountName", "extraVolumes", "extraVolumeMounts", "initContainer"),
+        *(
+            "name",
+            "repository",
+            "tag",
+            "modelURL",
+            "replicaCount",
+            "requestCPU",
+            "requestMemory",
+            "requestGPU",
+            "limitCPU",
+        ),
+        *(
+            "limitMemory",
+            "requestGPUType",
+            "pvcStorage",
+            "pvcAccessMode",
+            "storageClass",
+            "pvcMatchLabels",
+            "vllmConfig",
+        ),
+        *(
+            "lmcacheConfig",
+            "hf_token",
+            "env",
+            "nodeSelectorTerms",
+            "nodeName",
+            "nodeSelector",
+            "tolerations",
+            "affinity",
+        ),
+        *(
+            "enableTool",
+            "toolCallParser",
+            "chatTemplate",
+            "chatTemplateConfigMap",
+            "enableLoRA",
+            "shmSize",
+            "annotations",
+        ),
+        *(
+            "podAnnotations",
+            "priorityClassName",
+            "serviceAccountName",
+            "extraVolumes",
+            "extraVolumeMounts",
+            "initContainer",
+        ),
         *("imagePullSecret", "runtimeClassName", "schedulerName", "raySpec", "keda", "pdb", "sidecars", "extraPorts"),
-        *("labels", "podLabels", "pvcLabels", "pvcAnnotations", "requestGPUMem", "requestGPUMemPercentage", "limitGPUMem"),
-        *("limitGPUMemPercentage", "requestGPUCores", "limitGPUCores", "imagePullPolicy", "livenessProbe", "startupProbe"),
+        *(
+            "labels",
+            "podLabels",
+            "pvcLabels",
+            "pvcAnnotations",
+            "requestGPUMem",
+            "requestGPUMemPercentage",
+            "limitGPUMem",
+        ),
+        *(
+            "limitGPUMemPercentage",
+            "requestGPUCores",
+            "limitGPUCores",
+            "imagePullPolicy",
+            "livenessProbe",
+            "startupProbe",
+        ),
     }
 )
 
@@ -71,7 +128,10 @@ def workload_of(values: Mapping[str, Any], model: Mapping[str, Any]) -> Workload
     pod: dict[str, Any] = {"containers": [container], **_placing(engine, model)}
     _volumes(model, container, pod)
     if part(engine, "configs"):
-        container["env"] = [*({"name": k, "value": str(v)} for k, v in part(engine, "configs").items()), *container["env"]]
+        container["env"] = [
+            *({"name": k, "value": str(v)} for k, v in part(engine, "configs").items()),
+            *container["env"],
+        ]
     metadata = {"annotations": dict(part(model, "podAnnotations")), "labels": dict(part(model, "podLabels"))}
     claims: dict[str, dict[str, Any]] = {}
     if model.get("pvcStorage"):
@@ -105,7 +165,10 @@ def _arguments(model: Mapping[str, Any]) -> Iterator[str]:
         yield "--enable-auto-tool-choice"
     if model.get("toolCallParser"):
         yield from ("--tool-call-parser", str(model["toolCallParser"]))
-    for key, flag in (("enableChunkedPrefill", "enable-chunked-prefill"), ("enablePrefixCaching", "enable-prefix-caching")):
+    for key, flag in (
+        ("enableChunkedPrefill", "enable-chunked-prefill"),
+        ("enablePrefixCaching", "enable-prefix-caching"),
+    ):
         if key in config:
             yield f"--{flag}" if config[key] else f"--no-{flag}"
     for key, flag in _ARGUMENTS.items():
@@ -167,7 +230,9 @@ def _placing(engine: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, A
     terms = items(model, "nodeSelectorTerms")
     affinity = dict(part(model, "affinity")) or dict(part(engine, "affinity"))
     if terms:
-        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [dict(one) for one in terms]}}
+        required = {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [dict(one) for one in terms]}
+        }
         affinity = {**affinity, "nodeAffinity": required}
     for name, value in (
         ("affinity", affinity),
@@ -213,7 +278,9 @@ def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> N
     if part(model, "raySpec"):
         draft.lost("raySpec: an engine over several nodes is not supported yet")
     if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):
-        draft.check("the chart keeps its chat templates on a claim: put this one into a ConfigMap", "model", "chatTemplate")
+        draft.check(
+            "the chart keeps its chat templates on a claim: put this one into a ConfigMap", "model", "chatTemplate"
+        )
     if part(values, "servingEngineSpec", "strategy").get("type") == "Recreate":
         draft.put(("rollout", "strategy"), "Recreate")
     if part(model, "keda"):

@@ -14,7 +14,8 @@ from vllm_operator.cli.importing.arguments import model_in
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
 from vllm_operator.cli.importing.machine import published_port
 from vllm_operator.cli.importing.manifests import Bundle
-from vllm_operator.cli.importing.pod import PodReader, expanded, plain_variables
+from vllm_operator.cli.importing.parts import PodParts
+from vllm_operator.cli.importing.pod import PodReader
 from vllm_operator.cli.importing.program import Launch
 from vllm_operator.cli.importing.rendered import Undone, is_rendered, read_policies
 from vllm_operator.cli.importing.rendered_machine import (
@@ -27,6 +28,7 @@ from vllm_operator.cli.importing.rendered_machine import (
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
 from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
+from vllm_operator.cli.importing.variables import expanded, plain_variables
 from vllm_operator.cli.importing.workload import Workload, fit_model_name
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
@@ -350,7 +352,7 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
     for name, value in launch.variables.items():
         if value != mark(name):
             env.append({"name": name, "value": value})
-    PodReader(workload, draft, result.vault).read()
+    PodReader(PodParts(workload, draft, result.vault)).read()
     if not draft.get("model", "source"):
         draft.check("the arguments name no model", "model", "source")
     result.drafts.append(draft)
@@ -412,4 +414,3 @@ def _is_vllm(container: Mapping[str, Any], arguments: Sequence[str]) -> bool:
     """Whether an image starts the server by itself."""
     image = str(container.get("image") or "").lower()
     return bool(model_in(arguments)) and ("vllm" in image or any(word.startswith("--model") for word in arguments))
-

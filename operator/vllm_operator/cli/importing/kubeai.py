@@ -80,13 +80,18 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
     spec = part(document, "spec")
     adapters = []
     for adapter in items(spec, "adapters"):
-        adapters.append({"name": str(adapter.get("name")), "source": str(adapter.get("url") or "").removeprefix("hf://")})
+        adapters.append(
+            {"name": str(adapter.get("name")), "source": str(adapter.get("url") or "").removeprefix("hf://")}
+        )
     draft.put(("lora", "adapters"), adapters)
     features = {str(feature) for feature in spec.get("features") or []}
     if "TextEmbedding" in features and not draft.get("model", "runner"):
         draft.put(("model", "runner"), "pooling")
     if features - {"TextGeneration", "TextEmbedding", "Reranking"}:
-        draft.lost(f"features {', '.join(sorted(features))}: spec.catalog.tasks tells applications what a model is for", "catalog")
+        draft.lost(
+            f"features {', '.join(sorted(features))}: spec.catalog.tasks tells applications what a model is for",
+            "catalog",
+        )
     profile = str(spec.get("resourceProfile") or "")
     if profile and "cpu" not in profile:
         draft.note(
@@ -95,9 +100,14 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "accelerator",
         )
     if not spec.get("minReplicas") and not spec.get("replicas"):
-        draft.note("KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0", "replicas")
+        draft.note(
+            "KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0",
+            "replicas",
+        )
     if isinstance(spec.get("maxReplicas"), int) and spec["maxReplicas"] > (spec.get("minReplicas") or 1):
-        draft.lost("maxReplicas and targetRequests: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas")
+        draft.lost(
+            "maxReplicas and targetRequests: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas"
+        )
     if spec.get("cacheProfile"):
         draft.check(f"cacheProfile {spec['cacheProfile']}: spec.storage.cache keeps downloads", "storage")
     if part(spec, "loadBalancing"):
@@ -108,7 +118,9 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
 
 def is_inference_service(document: Mapping[str, Any]) -> bool:
     """Whether a document is an InferenceService of KServe."""
-    return document.get("kind") == "InferenceService" and str(document.get("apiVersion")).startswith("serving.kserve.io/")
+    return document.get("kind") == "InferenceService" and str(document.get("apiVersion")).startswith(
+        "serving.kserve.io/"
+    )
 
 
 def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str, Any]], draft: Draft) -> Workload:
@@ -120,7 +132,11 @@ def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str
     if model and runtime:
         containers = _runtime_containers(document, model, runtime)
         if str(model.get("storageUri") or "").startswith("oci://"):
-            draft.check("KServe looks for the model in /models of the image: oci:// takes an image with it at its top", "model", "source")
+            draft.check(
+                "KServe looks for the model in /models of the image: oci:// takes an image with it at its top",
+                "model",
+                "source",
+            )
         own = {key: value for key, value in part(runtime, "spec").items() if key in _OF_RUNTIME}
         predictor = {**own, **predictor}
     elif model:
@@ -139,7 +155,15 @@ def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str
     )
 
 
-_SCALING: Final = ("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "timeout", "deploymentStrategy", "canaryTrafficPercent")
+_SCALING: Final = (
+    "minReplicas",
+    "maxReplicas",
+    "scaleTarget",
+    "scaleMetric",
+    "timeout",
+    "deploymentStrategy",
+    "canaryTrafficPercent",
+)
 
 
 _OF_RUNTIME: Final = ("volumes", "tolerations", "nodeSelector", "affinity", "imagePullSecrets")

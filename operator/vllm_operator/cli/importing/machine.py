@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.draft import Draft
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_DEVICE_FILES: Final = ("/dev/kfd", "/dev/dri", "/dev/nvidia", "nvidia.com/gpu", "/dev/accel", "/dev/vfio", "/dev/infiniband")
+_DEVICE_FILES: Final = (
+    "/dev/kfd",
+    "/dev/dri",
+    "/dev/nvidia",
+    "nvidia.com/gpu",
+    "/dev/accel",
+    "/dev/vfio",
+    "/dev/infiniband",
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +62,9 @@ class MachineContainer:
     def mount(self, source: str, target: str, *, read_only: bool, draft: Draft, sub_path: str = "") -> None:
         """One mount: a folder of the machine, a named volume, or nothing that is named."""
         if target == "/dev/shm":  # noqa: S108 # the mount point that torch and NCCL use
-            draft.note(f"{shown(source)} at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)")
+            draft.note(
+                f"{shown(source)} at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
+            )
             return
         name = fit_name(target) or "volume"
         name = next(one for one in (name, *(f"{name}-{number}" for number in range(2, 99))) if one not in self._names())
@@ -149,7 +159,9 @@ def add_port(container: MachineContainer, text: str, draft: Draft) -> None:
     address, _, rest = plain.rpartition(":")
     outside = address.rpartition(":")[2] if address else ""
     if variables_in(plain) or not rest.isdigit():
-        draft.check(f"the port {shown(text)}: set spec.service.port, at which clients reach the engines", "service", "port")
+        draft.check(
+            f"the port {shown(text)}: set spec.service.port, at which clients reach the engines", "service", "port"
+        )
         return
     if address.startswith(("127.", "localhost")):
         draft.note(f"the port {shown(text)} was for this machine alone: the Service is reached in the whole cluster")

@@ -41,7 +41,9 @@ def bundle_of(values: list[Any]) -> Bundle:
 
 def name_of(document: Mapping[str, Any]) -> str:
     """Name of an object."""
-    return str(part(document, "metadata").get("name") or part(document, "metadata").get("generateName") or "").strip("-")
+    return str(part(document, "metadata").get("name") or part(document, "metadata").get("generateName") or "").strip(
+        "-"
+    )
 
 
 def workloads(bundle: Bundle) -> Iterator[Workload]:
@@ -56,7 +58,8 @@ def workloads(bundle: Bundle) -> Iterator[Workload]:
             continue
         spec = part(document, "spec")
         claims = {
-            str(part(one, "metadata").get("name")): dict(part(one, "spec")) for one in items(spec, "volumeClaimTemplates")
+            str(part(one, "metadata").get("name")): dict(part(one, "spec"))
+            for one in items(spec, "volumeClaimTemplates")
         }
         replicas = spec.get("replicas")
         yield Workload(
@@ -66,7 +69,11 @@ def workloads(bundle: Bundle) -> Iterator[Workload]:
             template=template,
             replicas=replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else None,
             selector={str(key): str(value) for key, value in part(spec, "selector", "matchLabels").items()}
-            or ({str(key): str(value) for key, value in part(document, "metadata", "labels").items()} if kind == "Pod" else {}),
+            or (
+                {str(key): str(value) for key, value in part(document, "metadata", "labels").items()}
+                if kind == "Pod"
+                else {}
+            ),
             config_maps=config_maps,
             claims=claims,
         )
@@ -98,11 +105,15 @@ def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:
     if kind == "LeaderWorkerSet":
         size = part(spec, "leaderWorkerTemplate").get("size")
         if isinstance(size, int) and size > 1:
-            draft.lost(f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not supported yet; this is its leader")
+            draft.lost(
+                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not supported yet; this is its leader"
+            )
     if kind == "Job":
         draft.note("a Job ends: a VLLMModel serves until it is deleted")
     if kind == "StatefulSet":
-        draft.note("pods of a StatefulSet have names of their own: those of a VLLMModel are found by the Service NAME-engines")
+        draft.note(
+            "pods of a StatefulSet have names of their own: those of a VLLMModel are found by the Service NAME-engines"
+        )
 
 
 class Neighbours:
@@ -149,7 +160,9 @@ class Neighbours:
         chosen = next((port for port in ports if self._leads_to_engine(port)), ports[0] if ports else {})
         for port in ports:
             if port is not chosen and port.get("port") != chosen.get("port"):
-                draft.lost(f"port {port.get('port')} of the Service {name}: the model's Service has one port", "service")
+                draft.lost(
+                    f"port {port.get('port')} of the Service {name}: the model's Service has one port", "service"
+                )
         if isinstance(chosen.get("port"), int):
             draft.put(("service", "port"), chosen["port"])
         if chosen.get("nodePort"):
@@ -162,14 +175,22 @@ class Neighbours:
             if any(target == one.get("containerPort") for other in self._sidecars() for one in items(other, "ports")):
                 draft.put(("service", "targetPort"), target)
             else:
-                draft.check(f"the Service {name} leads to port {target}, and the engine listens at {engine_port}", "service")
+                draft.check(
+                    f"the Service {name} leads to port {target}, and the engine listens at {engine_port}", "service"
+                )
         annotations = {
             str(key): str(value)
             for key, value in part(document, "metadata", "annotations").items()
             if not str(key).startswith(("kubectl.kubernetes.io/", "meta.helm.sh/"))
         }
         draft.put(("service", "annotations"), annotations)
-        for key in ("sessionAffinity", "externalTrafficPolicy", "loadBalancerIP", "loadBalancerSourceRanges", "externalIPs"):
+        for key in (
+            "sessionAffinity",
+            "externalTrafficPolicy",
+            "loadBalancerIP",
+            "loadBalancerSourceRanges",
+            "externalIPs",
+        ):
             if spec.get(key) not in (None, "None", "Cluster", []):
                 draft.lost(f"{key} of the Service {name}: the model's Service has no such setting", "service")
         if name and name != draft.name:
@@ -200,7 +221,7 @@ class Neighbours:
         reference = f'{{"apiVersion":"vllm.echo-roots.io/v1alpha1","kind":"VLLMModel","name":"{self._draft.name}"}}'
         place = f" --namespace {self._draft.namespace}" if self._draft.namespace else ""
         self._draft.steps.append(
-            f"kubectl patch {kind.lower()} {name}{place} --type merge --patch '{{\"spec\":{{\"scaleTargetRef\":{reference}}}}}'"
+            f'kubectl patch {kind.lower()} {name}{place} --type merge --patch \'{{"spec":{{"scaleTargetRef":{reference}}}}}\''
         )
         self._draft.note(f"the {kind} {name} stays: it has to scale the VLLMModel", "replicas")
 
@@ -216,11 +237,15 @@ class Neighbours:
         if not self._selects(part(spec, "podSelector", "matchLabels")):
             return
         if spec.get("egress"):
-            self._draft.lost(f"egress of the NetworkPolicy {name_of(document)}: spec.network says who may call", "network")
+            self._draft.lost(
+                f"egress of the NetworkPolicy {name_of(document)}: spec.network says who may call", "network"
+            )
         peers = [dict(peer) for rule in items(spec, "ingress") for peer in items(rule, "from")]
         if peers:
             self._draft.put(("network", "allowFrom"), peers)
-            self._draft.note(f"the NetworkPolicy {name_of(document)} selects the old pods: spec.network stands in for it", "network")
+            self._draft.note(
+                f"the NetworkPolicy {name_of(document)} selects the old pods: spec.network stands in for it", "network"
+            )
 
     def _monitor(self, document: Mapping[str, Any]) -> None:
         spec = part(document, "spec")
@@ -238,12 +263,20 @@ class Neighbours:
         self._draft.put_empty("monitoring")
         if interval.endswith("s") and interval[:-1].isdigit():
             self._draft.put(("monitoring", "intervalSeconds"), int(interval[:-1]))
-        labels = {str(key): str(value) for key, value in part(document, "metadata", "labels").items() if key in {"release", "prometheus"}}
+        labels = {
+            str(key): str(value)
+            for key, value in part(document, "metadata", "labels").items()
+            if key in {"release", "prometheus"}
+        }
         self._draft.put(("monitoring", "labels"), labels)
-        self._draft.note(f"the {document.get('kind')} {name_of(document)}: spec.monitoring makes a PodMonitor instead", "monitoring")
+        self._draft.note(
+            f"the {document.get('kind')} {name_of(document)}: spec.monitoring makes a PodMonitor instead", "monitoring"
+        )
 
     def _route(self, document: Mapping[str, Any]) -> None:
-        services = {name_of(one) for one in self._bundle.of_kind("Service") if self._selects(part(one, "spec", "selector"))}
+        services = {
+            name_of(one) for one in self._bundle.of_kind("Service") if self._selects(part(one, "spec", "selector"))
+        }
         text = str(document.get("spec"))
         if not any(repr(name) in text for name in services) or self._draft.name in services:
             return

@@ -34,7 +34,9 @@ _VALUED: Final[dict[str, frozenset[str]]] = {
 }
 _SUBCOMMANDS: Final = {"uv": "run", "poetry": "run", "conda": "run"}
 _POSITIONAL: Final = {"taskset": 1, "timeout": 1}
-_CHANGING: Final = frozenset({"numactl", "taskset", "timeout", "nice", "opentelemetry-instrument", "nsys", "ddtrace-run"})
+_CHANGING: Final = frozenset(
+    {"numactl", "taskset", "timeout", "nice", "opentelemetry-instrument", "nsys", "ddtrace-run"}
+)
 _WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
 _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
@@ -140,9 +142,7 @@ def _after_wrapper(program: str, words: list[str]) -> list[str]:
     return words[_POSITIONAL.get(program, 0) :]
 
 
-def _in_script(
-    words: list[str], variables: dict[str, str], draft: Draft, values: dict[str, str]
-) -> Launch | None:
+def _in_script(words: list[str], variables: dict[str, str], draft: Draft, values: dict[str, str]) -> Launch | None:
     """The server that a shell starts: `sh -c SCRIPT`."""
     rest = words[1:]
     options = list(itertools.takewhile(lambda word: word.startswith(("-", "+")), rest))

@@ -90,11 +90,11 @@ class Undone:
         self._write_template(draft)
         self._write_cache(draft)
         self._write_auth(draft)
-        account = next((one for one in self._bundle.of_kind("ServiceAccount") if name_of(one) == f"{draft.name}-engines"), {})
+        account = next(
+            (one for one in self._bundle.of_kind("ServiceAccount") if name_of(one) == f"{draft.name}-engines"), {}
+        )
         notes = {
-            key: value
-            for key, value in part(account, "metadata", "annotations").items()
-            if key != names.DESIRED_HASH
+            key: value for key, value in part(account, "metadata", "annotations").items() if key != names.DESIRED_HASH
         }
         draft.put(("pod", "serviceAccountAnnotations"), notes)
 
@@ -107,7 +107,9 @@ class Undone:
             return self._workload.profile
         by_image = next((name for name, profile in PROFILES.items() if profile.image and profile.image == image), "")
         context = part(self._pod, "securityContext")
-        gaudi = dict(PROFILES["gaudi"].environment).keys() & {str(one.get("name")) for one in items(self._container, "env")}
+        gaudi = dict(PROFILES["gaudi"].environment).keys() & {
+            str(one.get("name")) for one in items(self._container, "env")
+        }
         limits = part(self._container, "resources", "limits")
         by_resource = next((name for name, profile in PROFILES.items() if profile.resource in limits), "")
         groups = list(PROFILES["amd"].groups)
@@ -154,7 +156,9 @@ class Undone:
 
     def _drop_volumes(self) -> None:
         self._pod["volumes"] = [one for one in items(self._pod, "volumes") if not self._is_own(str(one.get("name")))]
-        claims = {f"{CLAIMS_FOLDER}/{part(one, 'persistentVolumeClaim').get('claimName')}" for one in self._volumes.values()}
+        claims = {
+            f"{CLAIMS_FOLDER}/{part(one, 'persistentVolumeClaim').get('claimName')}" for one in self._volumes.values()
+        }
         own = {HOME, CACHE, files.FOLDER, PROGRAM_FOLDER, STATE_FOLDER, amx.FOLDER, "/tmp", *claims}  # noqa: S108 # a mount point
         self._container["volumeMounts"] = [
             one
@@ -239,7 +243,11 @@ class Undone:
         if text is not None:
             draft.spec["model"]["chatTemplate"] = {"inline": text}
         else:
-            draft.check(f"the ConfigMap {source.get('name')} with the chat template is not in the input", "model", "chatTemplate")
+            draft.check(
+                f"the ConfigMap {source.get('name')} with the chat template is not in the input",
+                "model",
+                "chatTemplate",
+            )
 
     def _write_cache(self, draft: Draft) -> None:
         volume = self._volumes.get("cache", {})

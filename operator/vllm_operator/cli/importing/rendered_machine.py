@@ -109,7 +109,9 @@ def complete_service(
             config = names.config_name(name)
             container.volumes.append({"name": "config", "configMap": {"name": config}})
             content = (configs.get(source) or {}).get("content")
-            reference = next((found for found in map(_TEMPLATE.fullmatch, comments) if found and found[1] == source), None)
+            reference = next(
+                (found for found in map(_TEMPLATE.fullmatch, comments) if found and found[1] == source), None
+            )
             if reference:
                 chosen = {"name": reference[3], "items": [{"key": reference[2], "path": files.TEMPLATE_FILE}]}
                 container.volumes[-1] = {"name": "config", "configMap": chosen}

@@ -96,7 +96,9 @@ class Serving:
     def _model(self, found: list[str]) -> None:
         told = list(dict.fromkeys(found))
         if len(told) > 1:
-            self._draft.check(f"two models are named, {shown(told[0])} and {shown(told[1])}: vLLM takes --model", "model", "source")
+            self._draft.check(
+                f"two models are named, {shown(told[0])} and {shown(told[1])}: vLLM takes --model", "model", "source"
+            )
         if not told:
             return
         source = told[-1]
@@ -169,11 +171,15 @@ class Serving:
             return
         near = meant(option.name, known_arguments())
         if near:
-            self._draft.lost(f"{_told(option)}: vLLM has no such argument that is known here; {near} was probably meant")
+            self._draft.lost(
+                f"{_told(option)}: vLLM has no such argument that is known here; {near} was probably meant"
+            )
             return
         for name in variables_in(" ".join(option.words)):
             if name.lstrip("(") not in self._references and not self._rendered:
-                self._draft.check(f"{_told(option)}: nobody has filled in {names_told(' '.join(option.words))}", "engine", "extraArgs")
+                self._draft.check(
+                    f"{_told(option)}: nobody has filled in {names_told(' '.join(option.words))}", "engine", "extraArgs"
+                )
         words = [_kubelet(word, self._references, every=self._rendered) for word in option.words]
         self._draft.append(("engine", "extraArgs"), *words)
         self._draft.note(f"{option.name} has no field: it stands in spec.engine.extraArgs, as it is")
@@ -187,7 +193,9 @@ class Serving:
                 "model",
                 "servedNames",
             )
-        self._draft.put(("model", "servedNames"), list(dict.fromkeys(name for name in option.values if name not in unfilled)))
+        self._draft.put(
+            ("model", "servedNames"), list(dict.fromkeys(name for name in option.values if name not in unfilled))
+        )
 
     def _host(self, option: Option) -> None:
         if option.text in _LISTENS_EVERYWHERE and not self._rendered:
@@ -216,7 +224,9 @@ class Serving:
 
     def _template(self, option: Option) -> None:
         if variables_in(option.text):
-            self._draft.check(f"{_told(option)}: nobody has filled in {names_told(option.text)}", "model", "chatTemplate")
+            self._draft.check(
+                f"{_told(option)}: nobody has filled in {names_told(option.text)}", "model", "chatTemplate"
+            )
         elif option.text.startswith("/"):
             self._draft.put(("model", "chatTemplate"), {"path": option.text})
         elif "{%" in option.text or "{{" in option.text:
@@ -245,12 +255,16 @@ class Serving:
         for word in option.values:
             found = _adapter(word)
             if found is None:
-                self._draft.lost(f"--lora-modules {shown(word)}: is neither NAME=PATH nor JSON with both", "lora", "adapters")
+                self._draft.lost(
+                    f"--lora-modules {shown(word)}: is neither NAME=PATH nor JSON with both", "lora", "adapters"
+                )
             else:
                 adapters.append(found)
                 if self._on_a_machine and found["source"].startswith(("/", ".", "~")):
                     self._draft.check(
-                        f"{found['source']} is a folder of one machine: bring the adapter into the cluster", "lora", "adapters"
+                        f"{found['source']} is a folder of one machine: bring the adapter into the cluster",
+                        "lora",
+                        "adapters",
                     )
         self._draft.put(("lora", "adapters"), adapters)
 
@@ -260,12 +274,16 @@ class Serving:
     def _api_key(self, option: Option) -> None:
         keys = []
         for number, word in enumerate(option.values or [""], 1):
-            keys.append(self._reference(word, "api-key", "api-key" if number == 1 else f"api-key-{number}", KEY_VARIABLE))
+            keys.append(
+                self._reference(word, "api-key", "api-key" if number == 1 else f"api-key-{number}", KEY_VARIABLE)
+            )
         self._draft.put(("auth", "keys"), keys)
 
     def _hub_token(self, option: Option) -> None:
         if option.text:
-            self._draft.put(("model", "tokenSecret"), self._reference(option.text, "hub-token", "token", HUB_VARIABLES[0]))
+            self._draft.put(
+                ("model", "tokenSecret"), self._reference(option.text, "hub-token", "token", HUB_VARIABLES[0])
+            )
 
     def _reference(self, word: str, purpose: str, key: str, variable: str) -> dict[str, str]:
         """Where a secret is that an argument names; a value that stands there itself is kept from the output."""
@@ -359,7 +377,9 @@ class Serving:
         given = {name: value for name, value in self._speculation.items() if value is not None}
         for name in given.keys() - fields.keys():
             self._draft.lost(
-                f"--speculative-config: {name} has no field in spec.engine.speculativeDecoding", "engine", "speculativeDecoding"
+                f"--speculative-config: {name} has no field in spec.engine.speculativeDecoding",
+                "engine",
+                "speculativeDecoding",
             )
         if given.get("model") == "[ngram]":
             given = {name: value for name, value in given.items() if name != "model"} | {"method": "ngram"}

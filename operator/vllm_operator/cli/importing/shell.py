@@ -69,7 +69,9 @@ def variables_in(text: str) -> list[str]:
 
 def shown(text: str) -> str:
     """A word for people: `${NAME}` stands for a variable that nobody has filled in."""
-    return _MARKED.sub(lambda found: "$(" + found[1][1:] + ")" if found[1].startswith("(") else f"${{{found[1]}}}", text)
+    return _MARKED.sub(
+        lambda found: "$(" + found[1][1:] + ")" if found[1].startswith("(") else f"${{{found[1]}}}", text
+    )
 
 
 def escaped(text: str) -> str:

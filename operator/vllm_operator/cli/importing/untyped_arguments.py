@@ -16,9 +16,19 @@ _ALONE: Final = frozenset(
         *("--enable-request-id-headers", "--enable-server-load-tracking", "--enable-force-include-usage"),
         *("--enable-prompt-tokens-details", "--enable-log-outputs", "--enable-return-routed-experts", "--enable-eplb"),
         *("--enable-dbo", "--enable-tower-connector-lora", "--enable-prompt-embeds", "--enable-mm-embeds"),
-        *("--disable-sliding-window", "--disable-cascade-attn", "--disable-custom-all-reduce", "--disable-fastapi-docs"),
+        *(
+            "--disable-sliding-window",
+            "--disable-cascade-attn",
+            "--disable-custom-all-reduce",
+            "--disable-fastapi-docs",
+        ),
         *("--disable-mm-preprocessor-cache", "--disable-nccl-for-dp-synchronization", "--calculate-kv-scales"),
-        *("--return-tokens-as-token-ids", "--trust-request-chat-template", "--show-hidden-metrics", "--log-error-stack"),
+        *(
+            "--return-tokens-as-token-ids",
+            "--trust-request-chat-template",
+            "--show-hidden-metrics",
+            "--log-error-stack",
+        ),
         *("--aggregate-engine-logging", "--exclude-tools-when-tool-choice-none", "--enable-tokenizer-info-endpoint"),
         *("--fully-sharded-loras", "--ray-workers-use-nsight", "--skip-mm-profiling", "--use-tqdm-on-load"),
         *("--allow-deprecated-quantization", "--interleave-mm-strings", "--cudagraph-metrics", "--allow-credentials"),
@@ -28,7 +38,14 @@ _ALONE: Final = frozenset(
 )
 _REFUSED_ALONE: Final = frozenset(
     {
-        *("--enable-lora", "--headless", "--grpc", "--disable-log-requests", "--disable-log-stats", "--enable-reasoning"),
+        *(
+            "--enable-lora",
+            "--headless",
+            "--grpc",
+            "--disable-log-requests",
+            "--disable-log-stats",
+            "--enable-reasoning",
+        ),
         *("--disable-frontend-multiprocessing", "--use-v2-block-manager", "--worker-use-ray", "--enable-ssl-refresh"),
         *("--multi-step-stream-outputs", "--disable-async-output-proc", "--skip-tokenizer-init", "--tokens-only"),
         *("--mm-encoder-only", "--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"),

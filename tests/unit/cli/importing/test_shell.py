@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from vllm_operator.cli.importing.shell import ShellError, escaped, parsed, shown, variables_in
 
-WORDS = st.lists(st.text(alphabet="aB1 $`'\"\\(){}[]&|;<>#~*?!=-:,.é\n\t", min_size=1, max_size=12), min_size=1, max_size=5)
+WORDS = st.lists(
+    st.text(alphabet="aB1 $`'\"\\(){}[]&|;<>#~*?!=-:,.é\n\t", min_size=1, max_size=12), min_size=1, max_size=5
+)
 
 TEXTS = (
     "vllm serve a/b --x 1",
@@ -71,6 +73,8 @@ def test_what_the_caller_knows_is_filled_in() -> None:
     assert statement.words == ["vllm", "serve", "a/b"]
 
 
-@pytest.mark.parametrize(("text", "written"), [("a", "a"), ("$(A)", "$$(A)"), ("a$$b", "a$$$b"), ("$x", "$x"), ("$", "$")])
+@pytest.mark.parametrize(
+    ("text", "written"), [("a", "a"), ("$(A)", "$$(A)"), ("a$$b", "a$$$b"), ("$x", "$x"), ("$", "$")]
+)
 def test_kubelet_hands_an_escaped_text_on_unchanged(text: str, written: str) -> None:
     assert escaped(text) == written
