@@ -21,7 +21,7 @@ from vllm_operator.cli.importing.untyped_arguments import stands_alone
 from vllm_operator.cli.schema import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vllm_operator.api.spec.flag import Flag
     from vllm_operator.cli.importing.draft import Draft, Path
@@ -192,7 +192,7 @@ def names_told(text: str) -> str:
 
 
 def _typed(option: Option, field: Field, node: dict[str, Any]) -> Any:
-    kind = node.get("type")
+    kind = node.get("type", "")
     if kind == "boolean":
         given = option.text.lower() not in {"false", "0", "no"}
         return given != option.name.startswith(_OFF) if option.name != field.flag.name else given
@@ -200,16 +200,23 @@ def _typed(option: Option, field: Field, node: dict[str, Any]) -> Any:
         raise ValueError(option.name)
     if node.get("x-kubernetes-int-or-string"):
         return int(option.text) if re.fullmatch(r"[0-9]+", option.text) else option.text
-    if kind == "integer":
-        return human_number(option.text)
-    if kind == "number":
-        number = float(Decimal(option.text))
-        return int(number) if number.is_integer() else number
-    if kind == "array":
-        return [part for word in option.values for part in word.split(",")]
     if kind == "object":
         return object_of(option, numbers="additionalProperties" in node)
-    return option.text
+    read = _READERS.get(kind)
+    return read(option) if read else option.text
+
+
+def _number(option: Option) -> float:
+    number = float(Decimal(option.text))
+    return int(number) if number.is_integer() else number
+
+
+_READERS: Final[dict[str, Callable[[Option], Any]]] = {
+    "integer": lambda option: human_number(option.text),
+    "number": _number,
+    "array": lambda option: [part for word in option.values for part in word.split(",")],
+}
+"""How a value is read, by the type of its field."""
 
 
 def human_number(text: str) -> int:

@@ -54,7 +54,7 @@ _PULL_POLICIES: Final = {
 def interpolated(value: Any, known: Mapping[str, str], *, rendered: bool = False) -> Any:
     """A part of a Compose file with its variables filled in, or marked where nobody has filled them in.
 
-    A secret whose default is empty counts as not filled in; in a file that the operator has rendered, any variable does.
+    A secret whose default is empty counts as not filled in, as any variable does in a file that the operator rendered.
     """
     if isinstance(value, dict):
         return {key: interpolated(item, known, rendered=rendered) for key, item in value.items()}
@@ -103,6 +103,7 @@ def read_service(name: str, service: Mapping[str, Any], draft: Draft, configs: M
     _environment(service, container, draft)
     _mounts(service, container, draft, configs)
     _resources(service, container, draft)
+    _rights(service, container, draft)
     _rest(service, container, draft)
     for key in service:
         if key not in _IRRELEVANT and not key.startswith("x-"):
@@ -240,16 +241,10 @@ def _resources(service: Mapping[str, Any], container: MachineContainer, draft: D
         container.shared_memory = size_quantity(str(service["shm_size"]))
 
 
-def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
-    for port in _list(service.get("ports")):
-        if isinstance(port, dict):
-            add_port(container, f"{port.get('published', port.get('target'))}:{port.get('target')}", draft)
-        else:
-            add_port(container, str(port), draft)
-    if service.get("privileged"):
-        container.rights["privileged"] = True
-    if service.get("read_only"):
-        container.rights["readOnlyRootFilesystem"] = True
+def _rights(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
+    for name, right in (("privileged", "privileged"), ("read_only", "readOnlyRootFilesystem")):
+        if service.get(name):
+            container.rights[right] = True
     for capability in _list(service.get("cap_add")):
         container.give(str(capability))
     for capability in _list(service.get("cap_drop")):
@@ -258,21 +253,27 @@ def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft)
         container.security(str(option), draft)
     if service.get("user"):
         container.user(str(service["user"]), draft)
-    if service.get("ipc") == "host" and not container.shared_memory:
-        draft.note("ipc: host is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)")
-    if service.get("network_mode") == "host":
-        draft.note("network_mode: host is left out: the Service reaches the engine in its pod (spec.pod.hostNetwork)")
-    if service.get("ulimits"):
-        draft.note("ulimits are left out: a pod has the limits of its node's container runtime")
-    if service.get("healthcheck"):
-        draft.note("the healthcheck: the operator's gates stand in for it, and ask for a prompt")
-    if service.get("working_dir"):
-        draft.note(f"working_dir {service['working_dir']} is left out: paths in the arguments should be absolute")
+
+
+def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
+    for port in _list(service.get("ports")):
+        if isinstance(port, dict):
+            add_port(container, f"{port.get('published', port.get('target'))}:{port.get('target')}", draft)
+        else:
+            add_port(container, str(port), draft)
+    shares_memory = service.get("ipc") == "host" and not container.shared_memory
+    for is_there, told in (
+        (shares_memory, "ipc: host is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)"),
+        (service.get("network_mode") == "host", "network_mode: host is left out: the Service reaches the engine"),
+        (service.get("ulimits"), "ulimits are left out: a pod has the limits of its node's container runtime"),
+        (service.get("healthcheck"), "the healthcheck: the operator's gates stand in for it, and ask for a prompt"),
+        (service.get("working_dir"), "working_dir is left out: paths in the arguments should be absolute"),
+    ):
+        if is_there:
+            draft.note(told)
     for host in _list(service.get("extra_hosts")):
         draft.lost(f"extra_hosts {host}: see spec.pod.patch (hostAliases)")
-    policy = _PULL_POLICIES.get(str(service.get("pull_policy") or ""))
-    if policy:
-        container.pod["imagePullPolicy"] = policy
+    container.pull_policy = _PULL_POLICIES.get(str(service.get("pull_policy") or ""), "")
     grace = _seconds(str(service.get("stop_grace_period") or ""))
     if grace:
         container.pod["terminationGracePeriodSeconds"] = grace

@@ -184,7 +184,7 @@ def _shared_memory(value: str, container: MachineContainer, draft: Draft) -> Non
 
 
 def _ipc(value: str, container: MachineContainer, draft: Draft) -> None:
-    if value != "host" and value != "private":
+    if value not in {"host", "private"}:
         draft.lost(f"--ipc {shown(value)}: pods share no memory")
     elif value == "host" and not container.shared_memory:
         draft.note("--ipc host is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)")
@@ -257,7 +257,7 @@ def _directory(value: str, container: MachineContainer, draft: Draft) -> None:  
     draft.note(f"--workdir {shown(value)} is left out: paths in the arguments should be absolute")
 
 
-def _host_name(value: str, container: MachineContainer, draft: Draft) -> None:  # noqa: ARG001
+def _host_name(value: str, container: MachineContainer, draft: Draft) -> None:
     name, _, address = value.partition(":")
     if address == "host-gateway":
         draft.lost(f"--add-host {shown(value)}: a pod has no such machine")

@@ -226,7 +226,6 @@ def _resources(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placing(engine: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    pod: dict[str, Any] = {}
     terms = items(model, "nodeSelectorTerms")
     affinity = dict(part(model, "affinity")) or dict(part(engine, "affinity"))
     if terms:
@@ -234,18 +233,17 @@ def _placing(engine: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, A
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [dict(one) for one in terms]}
         }
         affinity = {**affinity, "nodeAffinity": required}
-    for name, value in (
-        ("affinity", affinity),
-        ("nodeSelector", dict(part(model, "nodeSelector")) or dict(part(engine, "nodeSelector"))),
-        ("tolerations", model.get("tolerations") or engine.get("tolerations")),
-        ("runtimeClassName", model.get("runtimeClassName") or engine.get("runtimeClassName")),
-        ("schedulerName", model.get("schedulerName") or engine.get("schedulerName")),
-        ("priorityClassName", model.get("priorityClassName")),
-        ("serviceAccountName", model.get("serviceAccountName")),
-        ("securityContext", dict(part(engine, "securityContext"))),
-    ):
-        if value:
-            pod[name] = value
+    given = {
+        "affinity": affinity,
+        "nodeSelector": dict(part(model, "nodeSelector")) or dict(part(engine, "nodeSelector")),
+        "tolerations": model.get("tolerations") or engine.get("tolerations"),
+        "runtimeClassName": model.get("runtimeClassName") or engine.get("runtimeClassName"),
+        "schedulerName": model.get("schedulerName") or engine.get("schedulerName"),
+        "priorityClassName": model.get("priorityClassName"),
+        "serviceAccountName": model.get("serviceAccountName"),
+        "securityContext": dict(part(engine, "securityContext")),
+    }
+    pod = {name: value for name, value in given.items() if value}
     if model.get("nodeName"):
         pod["nodeName"] = model["nodeName"]
     if model.get("imagePullSecret"):

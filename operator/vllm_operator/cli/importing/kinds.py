@@ -29,7 +29,7 @@ from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
 from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
 from vllm_operator.cli.importing.variables import expanded, plain_variables
-from vllm_operator.cli.importing.workload import Workload, fit_model_name
+from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
@@ -222,33 +222,19 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
     services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
     comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
     for name, engines in engines_of_one_model(services).items():
-        _service(name, services[engines[0]], request, result, part(filled, "configs"), comments)
-        if len(engines) > 1 and result.drafts:
-            result.drafts[-1].put(("replicas",), len(engines))
-
-
-def _service(
-    name: str,
-    service: dict[str, Any],
-    request: Request,
-    result: Import,
-    configs: Mapping[str, Any],
-    comments: Sequence[str],
-) -> None:
-    draft = Draft(request.name, request.namespace)
-    draft.name = draft.name or manifests.fit_name(name) or "vllm"
-    scratch = Draft() if is_rendered_service(service) else draft  # its own additions are no news
-    container = compose.read_service(name, service, scratch, configs)
-    bundle = complete_service(container, service, configs, comments) if scratch is not draft else Bundle()
-    workload = container.workload()
-    policy = workload.template["spec"].pop("imagePullPolicy", None)
-    if policy:
-        workload.container["imagePullPolicy"] = policy
-    found = _read(workload, draft, request, result, bundle)
-    if found is None:
-        result.notes.append(f"service {name} serves no model with vLLM")
-        return
-    found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
+        service = services[engines[0]]
+        draft = Draft(request.name, request.namespace)
+        draft.name = draft.name or fit_name(name) or "vllm"
+        own = is_rendered_service(service)
+        container = compose.read_service(name, service, Draft() if own else draft, part(filled, "configs"))
+        bundle = complete_service(container, service, part(filled, "configs"), comments) if own else Bundle()
+        found = _read(container.workload(), draft, request, result, bundle)
+        if found is None:
+            result.notes.append(f"service {name} serves no model with vLLM")
+            continue
+        found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
+        if len(engines) > 1:
+            found.put(("replicas",), len(engines))
 
 
 def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:
@@ -289,7 +275,7 @@ def _why_not(workload: Workload) -> str:
     """What to tell of a pod in which no server is seen."""
     images = [str(one.get("image") or "") for one in items(workload.template, "spec", "containers")]
     if any("vllm" in image.lower() for image in images):
-        return f"{workload.origin}: what its image starts stands in a script that is not here; import that script's command"
+        return f"{workload.origin}: what its image starts stands in a script that is not here; import its command"
     return f"{workload.origin} serves no model with vLLM"
 
 
@@ -335,7 +321,7 @@ def _kubeai(document: Mapping[str, Any], request: Request, result: Import) -> No
 def _read(workload: Workload, draft: Draft, request: Request, result: Import, bundle: Bundle) -> Draft | None:
     """Read a workload into its draft; None where it serves no model."""
     undone = _undone(workload, bundle)
-    launch, known, elsewhere = _server(workload, draft, request)
+    launch, elsewhere = _server(workload, draft, request)
     if launch is None:
         return None
     own_namespace = "" if workload.rendered and workload.namespace == _UNNAMED_NAMESPACE else workload.namespace
@@ -373,10 +359,8 @@ def _undone(workload: Workload, bundle: Bundle) -> Undone | None:
     return None
 
 
-def _server(
-    workload: Workload, draft: Draft, request: Request
-) -> tuple[Launch | None, dict[str, str], dict[str, dict[str, Any]]]:
-    """The server in one of the containers, and the variables that it finds."""
+def _server(workload: Workload, draft: Draft, request: Request) -> tuple[Launch | None, dict[str, dict[str, Any]]]:
+    """The server in one of the containers, and the variables whose values are elsewhere."""
     for container in items(workload.template, "spec", "containers"):
         workload.engine = str(container.get("name"))
         known, elsewhere = plain_variables(workload)
@@ -389,8 +373,8 @@ def _server(
                 launch.words = list(map(escaped, launch.words))
             launch.variables = {name: escaped(value) for name, value in launch.variables.items()}
             draft.remarks += scratch.remarks
-            return launch, known, elsewhere
-    return None, {}, {}
+            return launch, elsewhere
+    return None, {}
 
 
 _PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)")

@@ -78,11 +78,10 @@ def _resource(profile: str) -> str:
 def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
     """What a Model says and a VLLMModel has not, or says otherwise."""
     spec = part(document, "spec")
-    adapters = []
-    for adapter in items(spec, "adapters"):
-        adapters.append(
-            {"name": str(adapter.get("name")), "source": str(adapter.get("url") or "").removeprefix("hf://")}
-        )
+    adapters = [
+        {"name": str(adapter.get("name")), "source": str(adapter.get("url") or "").removeprefix("hf://")}
+        for adapter in items(spec, "adapters")
+    ]
     draft.put(("lora", "adapters"), adapters)
     features = {str(feature) for feature in spec.get("features") or []}
     if "TextEmbedding" in features and not draft.get("model", "runner"):
@@ -95,8 +94,8 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
     profile = str(spec.get("resourceProfile") or "")
     if profile and "cpu" not in profile:
         draft.note(
-            f"resourceProfile {profile}: which nodes it means stands in KubeAI's configuration; see spec.scheduling and "
-            "spec.resources",
+            f"resourceProfile {profile}: which nodes it means stands in KubeAI's configuration; see spec.scheduling "
+            "and spec.resources",
             "accelerator",
         )
     if not spec.get("minReplicas") and not spec.get("replicas"):

@@ -46,6 +46,8 @@ class MachineContainer:
     """Profile of the devices, where an option tells it."""
     rights: dict[str, Any] = field(default_factory=dict)
     """`securityContext` of the container."""
+    pull_policy: str = ""
+    """As Kubernetes calls it."""
     pod: dict[str, Any] = field(default_factory=dict)
     """Further fields of the pod."""
     ports: list[tuple[int, int]] = field(default_factory=list)
@@ -133,6 +135,8 @@ class MachineContainer:
         if self.profile == "amd" and context.get("seccompProfile") == {"type": "Unconfined"}:
             del context["seccompProfile"]  # the profile has it
         container["volumeMounts"] = self.mounts
+        if self.pull_policy:
+            container["imagePullPolicy"] = self.pull_policy
         container["securityContext"] = self.rights
         spec = {"containers": [container], "volumes": self.volumes, **self.pod}
         return Workload(

@@ -64,7 +64,7 @@ def workloads(bundle: Bundle) -> Iterator[Workload]:
         replicas = spec.get("replicas")
         yield Workload(
             f"{kind} {name_of(document)}",
-            name=fit_name(name_of(document)) if kind != "Pod" else fit_name(name_of(document)),
+            name=fit_name(name_of(document)),
             namespace=str(part(document, "metadata").get("namespace") or ""),
             template=template,
             replicas=replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else None,
@@ -99,14 +99,15 @@ def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:
     elif part(strategy, "rollingUpdate").get("maxSurge") in (0, "0", "0%"):
         draft.put(("rollout", "strategy"), "InPlace")
     if spec.get("paused") is True:
-        draft.put(("rollout", "paused"), True)
+        draft.put(("rollout", "paused"), value=True)
     if kind == "DaemonSet":
         draft.lost("an engine on each node (DaemonSet): spec.replicas says how many there are")
     if kind == "LeaderWorkerSet":
         size = part(spec, "leaderWorkerTemplate").get("size")
         if isinstance(size, int) and size > 1:
             draft.lost(
-                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not supported yet; this is its leader"
+                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not supported yet; this is its "
+                "leader"
             )
     if kind == "Job":
         draft.note("a Job ends: a VLLMModel serves until it is deleted")
@@ -114,6 +115,11 @@ def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:
         draft.note(
             "pods of a StatefulSet have names of their own: those of a VLLMModel are found by the Service NAME-engines"
         )
+
+
+_UNSAID_OF_SERVICE: Final = (
+    *("sessionAffinity", "externalTrafficPolicy", "loadBalancerIP", "loadBalancerSourceRanges", "externalIPs"),
+)
 
 
 class Neighbours:
@@ -156,47 +162,48 @@ class Neighbours:
             if name != f"{draft.name}-engines":
                 draft.note(f"the headless Service {name}: {draft.name}-engines leads to the single engines")
             return
-        ports = items(spec, "ports")
-        chosen = next((port for port in ports if self._leads_to_engine(port)), ports[0] if ports else {})
-        for port in ports:
-            if port is not chosen and port.get("port") != chosen.get("port"):
-                draft.lost(
-                    f"port {port.get('port')} of the Service {name}: the model's Service has one port", "service"
-                )
+        chosen = self._chosen_port(name, items(spec, "ports"))
         if isinstance(chosen.get("port"), int):
             draft.put(("service", "port"), chosen["port"])
         if chosen.get("nodePort"):
             draft.lost(f"nodePort {chosen['nodePort']}: the cluster chooses the number", "service")
         if spec.get("type") in {"NodePort", "LoadBalancer"}:
             draft.put(("service", "type"), spec["type"])
-        target = chosen.get("targetPort", chosen.get("port"))
-        engine_port = draft.get("engine", "port") or 8000
-        if isinstance(target, int) and target != engine_port:
-            if any(target == one.get("containerPort") for other in self._sidecars() for one in items(other, "ports")):
-                draft.put(("service", "targetPort"), target)
-            else:
-                draft.check(
-                    f"the Service {name} leads to port {target}, and the engine listens at {engine_port}", "service"
-                )
+        self._target(name, chosen.get("targetPort", chosen.get("port")))
         annotations = {
             str(key): str(value)
             for key, value in part(document, "metadata", "annotations").items()
             if not str(key).startswith(("kubectl.kubernetes.io/", "meta.helm.sh/"))
         }
         draft.put(("service", "annotations"), annotations)
-        for key in (
-            "sessionAffinity",
-            "externalTrafficPolicy",
-            "loadBalancerIP",
-            "loadBalancerSourceRanges",
-            "externalIPs",
-        ):
+        for key in _UNSAID_OF_SERVICE:
             if spec.get(key) not in (None, "None", "Cluster", []):
                 draft.lost(f"{key} of the Service {name}: the model's Service has no such setting", "service")
         if name and name != draft.name:
             draft.note(
-                f"clients find the model at http://{draft.name}:{chosen.get('port', 8000)}, and no longer at the Service {name}"
+                f"clients find the model at http://{draft.name}:{chosen.get('port', 8000)}, and no longer at the "
+                f"Service {name}"
             )
+
+    def _chosen_port(self, name: str, ports: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The port of a Service that leads to the engine; what becomes of the others is told."""
+        chosen = next((port for port in ports if self._leads_to_engine(port)), ports[0] if ports else {})
+        for port in ports:
+            if port is not chosen and port.get("port") != chosen.get("port"):
+                told = f"port {port.get('port')} of the Service {name}: the model's Service has one port"
+                self._draft.lost(told, "service")
+        return chosen
+
+    def _target(self, name: str, target: Any) -> None:
+        """Where a Service leads: to the engine, or to a sidecar before it."""
+        engine_port = self._draft.get("engine", "port") or 8000
+        if not isinstance(target, int) or target == engine_port:
+            return
+        if any(target == one.get("containerPort") for other in self._sidecars() for one in items(other, "ports")):
+            self._draft.put(("service", "targetPort"), target)
+        else:
+            told = f"the Service {name} leads to port {target}, and the engine listens at {engine_port}"
+            self._draft.check(told, "service")
 
     def _sidecars(self) -> list[Mapping[str, Any]]:
         containers = items(self._workload.template, "spec", "containers")
@@ -221,7 +228,8 @@ class Neighbours:
         reference = f'{{"apiVersion":"vllm.echo-roots.io/v1alpha1","kind":"VLLMModel","name":"{self._draft.name}"}}'
         place = f" --namespace {self._draft.namespace}" if self._draft.namespace else ""
         self._draft.steps.append(
-            f'kubectl patch {kind.lower()} {name}{place} --type merge --patch \'{{"spec":{{"scaleTargetRef":{reference}}}}}\''
+            f"kubectl patch {kind.lower()} {name}{place} --type merge --patch "
+            f'\'{{"spec":{{"scaleTargetRef":{reference}}}}}\''
         )
         self._draft.note(f"the {kind} {name} stays: it has to scale the VLLMModel", "replicas")
 
@@ -281,7 +289,8 @@ class Neighbours:
         if not any(repr(name) in text for name in services) or self._draft.name in services:
             return
         self._draft.check(
-            f"the {document.get('kind')} {name_of(document)} leads to the old Service: let it lead to the Service {self._draft.name}",
+            f"the {document.get('kind')} {name_of(document)} leads to the old Service: let it lead to the Service "
+            f"{self._draft.name}",
             "service",
         )
 

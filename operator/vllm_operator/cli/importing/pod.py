@@ -132,7 +132,7 @@ class PodReader:
             if self._parts.pod.get("automountServiceAccountToken") is False:
                 self._parts.patch["automountServiceAccountToken"] = False
         if self._parts.pod.get("hostNetwork"):
-            self._draft.put(("pod", "hostNetwork"), True)
+            self._draft.put(("pod", "hostNetwork"), value=True)
 
     def _typed(self, path: tuple[str, ...], value: Any) -> None:
         """A part of the pod that the resource has in the same form; into the patch where it is not quite the same."""

@@ -1,4 +1,4 @@
-"""What this operator has rendered itself: its own additions are taken off, and what is left is read as anybody's pod."""
+"""What this operator has rendered itself: its additions are taken off, and what is left is read as anybody's pod."""
 
 from __future__ import annotations
 
@@ -132,12 +132,7 @@ class Undone:
             if (name == "VLLM_API_KEY" or _GENERATED_VARIABLE.fullmatch(name)) and part(origin, "secretKeyRef"):
                 self._keys.append(dict(part(origin, "secretKeyRef")))
                 continue
-            if name == amx.PATH_VARIABLE and str(variable.get("value") or "").startswith(amx.FOLDER):
-                rest = str(variable["value"])[len(amx.FOLDER) :].removeprefix(":")
-                if not rest:
-                    continue
-                variable = {"name": name, "value": rest}
-            kept.append(dict(variable))
+            kept += _without_own_path(variable)
         debug = "--enable-log-requests" in words(self._container, "args")
         self._container["env"] = [
             one for one in kept if not (debug and one == {"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"})
@@ -276,8 +271,17 @@ class Undone:
         own = names.binding_name(draft.name)
         keys = [{"name": one.get("name"), "key": one.get("key")} for one in self._keys]
         if any(one["name"] == own for one in keys):
-            draft.put(("auth", "generate"), True)
+            draft.put(("auth", "generate"), value=True)
         draft.put(("auth", "keys"), [one for one in keys if one["name"] != own])
+
+
+def _without_own_path(variable: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A variable without the folder that the operator puts first into PYTHONPATH; nothing where that is all of it."""
+    value = str(variable.get("value") or "")
+    if variable.get("name") != amx.PATH_VARIABLE or not value.startswith(amx.FOLDER):
+        return [dict(variable)]
+    rest = value[len(amx.FOLDER) :].removeprefix(":")
+    return [{"name": amx.PATH_VARIABLE, "value": rest}] if rest else []
 
 
 def read_policies(bundle: Bundle, draft: Draft) -> None:

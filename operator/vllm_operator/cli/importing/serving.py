@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable  # the table at the end is made at run time
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
@@ -31,7 +30,7 @@ from vllm_operator.manager.settings import POLLED_PATHS
 from vllm_operator.render.manager import NAMES_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
     from vllm_operator.cli.importing.secrets import Vault
@@ -107,8 +106,8 @@ class Serving:
         self._draft.put(("model", "source"), shown(source))
         if self._on_a_machine and source.startswith(("/", "./", "../", "~")):
             self._draft.check(
-                f"{shown(source)} is a folder of one machine: bring it into the cluster, as pvc://CLAIM/PATH, oci://IMAGE "
-                "or s3://BUCKET/PATH",
+                f"{shown(source)} is a folder of one machine: bring it into the cluster, as pvc://CLAIM/PATH, "
+                "oci://IMAGE or s3://BUCKET/PATH",
                 "model",
                 "source",
             )
@@ -233,8 +232,8 @@ class Serving:
             self._draft.put(("model", "chatTemplate"), {"inline": option.text})
         else:
             self._draft.check(
-                f"{_told(option)}: a path that depends on where the server is started; in vLLM's own image the examples "
-                "are below /vllm-workspace",
+                f"{_told(option)}: a path that depends on where the server is started; in vLLM's own image the "
+                "examples are below /vllm-workspace",
                 "model",
                 "chatTemplate",
             )

@@ -1,5 +1,6 @@
-"""A shell's text taken apart as a shell would, as far as that needs no shell: nothing is run, and nothing expanded that
-only a machine knows.
+"""A shell's text taken apart as a shell would, as far as that needs no shell.
+
+Nothing is run, and nothing is expanded that only a machine knows.
 
 A variable whose value is not in the text stays in its word as a mark; `variables_in` finds these.
 """
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
+_SPLIT: Final = "\ue002"
+"""Stands in a word where a shell splits what an unquoted variable holds."""
+
 _MARKED: Final = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=", re.DOTALL)
@@ -180,12 +184,11 @@ class _Reader:
         assignment = _ASSIGNMENT.match(self._text, self._at)
         if assignment and not statement.words:
             self._at = assignment.end()
-            statement.assigned[assignment[1]] = self._word()
+            statement.assigned[assignment[1]] = self._word().replace(_SPLIT, " ")
             return
         unquoted = self._text[self._at] in "$`"
-        word = self._word()
-        if word or not unquoted:
-            statement.words.append(word)
+        words = self._word().split(_SPLIT)
+        statement.words += [word for word in words if word or not (unquoted or len(words) > 1)]
 
     def _word(self) -> str:
         """The word that begins here, its quotes taken off."""
@@ -211,7 +214,7 @@ class _Reader:
                 self._at += 1
                 parts.append(self._until("'").replace("\\n", "\n").replace("\\t", "\t"))
             elif letter in "$`":
-                parts.append(self._expansion(letter))
+                parts.append(self._expansion(letter, quoted=False))
             else:
                 parts.append(letter)
         return "".join(parts)
@@ -238,27 +241,21 @@ class _Reader:
                 if following != "\n":
                     parts.append(following if following in '$`"\\' else f"\\{following}")
             elif letter in "$`":
-                parts.append(self._expansion(letter))
+                parts.append(self._expansion(letter, quoted=True).replace(_SPLIT, " "))
             else:
                 parts.append(letter)
 
-    def _expansion(self, letter: str) -> str:
+    def _expansion(self, letter: str, *, quoted: bool) -> str:
         """What stands for a variable or the output of a command."""
         if letter == "`":
             inner = self._until("`")
             return "" if inner.lstrip().startswith("#") else mark(f"({inner}")  # a comment within a line
-        if self._text.startswith("((", self._at):
-            end = self._text.find("))", self._at)
-            found, self._at = self._text[self._at + 2 : end], end + 2
-            return mark(f"({found}")
-        if self._text.startswith("(", self._at):
-            return self._substitution()
-        if self._text.startswith("{", self._at):
-            return self._braced()
+        if self._text.startswith(("(", "{"), self._at):
+            return self._substitution() if self._text[self._at] == "(" else self._braced(quoted=quoted)
         named = _NAME.match(self._text, self._at)
         if named:
             self._at = named.end()
-            return self._values.get(named[0], mark(named[0]))
+            return _split(self._values.get(named[0], mark(named[0])), quoted=quoted)
         if self._text[self._at : self._at + 1] in {"@", "*", "#", "?", *"0123456789"}:
             self._at += 1
             return mark(self._text[self._at - 1])
@@ -277,7 +274,7 @@ class _Reader:
             return self._values[inner]
         return mark(f"({inner}")
 
-    def _braced(self) -> str:
+    def _braced(self, *, quoted: bool) -> str:
         depth, start = 0, self._at
         while self._at < len(self._text):
             depth += {"{": 1, "}": -1}.get(self._text[self._at], 0)
@@ -290,17 +287,21 @@ class _Reader:
         name, operator, operand = found[1], found[2] or "", found[3] or ""
         known = self._values.get(name)
         if operator.endswith("+"):
-            return operand if known else ""
+            return _unquoted(operand, self._values) if known else ""
         if known is not None and (known or not operator.startswith(":")):
-            return known
+            return _split(known, quoted=quoted)
         if operator.endswith(("-", "=")) and (operand or not is_secret(name)):
             return self._values.get(name) or _unquoted(operand, self._values)
         return mark(name)
 
 
+def _split(value: str, *, quoted: bool) -> str:
+    """The value of a variable as it stands in a word."""
+    return value if quoted or _OPEN in value else re.sub(r"[ \t\n]+", _SPLIT, value)
+
+
 def _unquoted(text: str, values: Mapping[str, str]) -> str:
-    """The default that stands in a variable's braces."""
-    if not text or text.isspace():
-        return text
-    reader = _Reader(text.replace(" ", "\\ "), dict(values))
-    return reader._word()  # noqa: SLF001 # of the same class
+    """What stands in a variable's braces for the case that it is not set, or that it is."""
+    reader = _Reader(text, dict(values))
+    words = [word for statement in reader.statements() for word in statement.words]
+    return _SPLIT.join(words)

@@ -72,6 +72,7 @@ class Variables:
         self._workload = parts.workload
 
     def read(self) -> None:
+        """Read every variable, in their order."""
         for source in items(self._parts.container, "envFrom"):
             self._env_from(dict(source))
         for variable in items(self._parts.container, "env"):
@@ -149,7 +150,7 @@ class Variables:
             return True
         if name in CACHE_VARIABLES and value.startswith("/") and not self._is_writable(value):
             self._draft.note(
-                f"{name}={shown(value)} is left out: no volume is there; downloads go to {CACHE}, see spec.storage.cache",
+                f"{name}={shown(value)} is left out: no volume is there; downloads go to {CACHE} (spec.storage.cache)",
                 "storage",
             )
             return True

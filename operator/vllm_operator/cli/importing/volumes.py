@@ -31,6 +31,7 @@ class Volumes:
         self._workload = parts.workload
 
     def read(self) -> None:
+        """Read every volume, by where it is mounted."""
         volumes = {str(volume.get("name")): dict(volume) for volume in items(self._parts.pod, "volumes")}
         for name, claim in self._workload.claims.items():
             volumes.setdefault(name, {"name": name, "claimTemplate": claim})

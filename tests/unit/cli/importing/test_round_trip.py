@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from io import StringIO
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -26,6 +25,9 @@ from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SAMPLES = sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
 CLUSTER = RenderContext(pod_monitors=True)
 HASH = "vllm.echo-roots.io/desired-hash"
@@ -41,7 +43,8 @@ DEFAULTS_OF_SEVERAL = ("storage.sharedMemory",)
 
 def model_of(seed: int, *, without: tuple[str, ...] = ()) -> VLLMModel:
     """A model with a generated spec."""
-    spec = {name: part for name, part in chosen(random.Random(seed)).items() if name not in without}
+    generated = chosen(random.Random(seed))  # noqa: S311 # the same specs each time
+    spec = {name: part for name, part in generated.items() if name not in without}
     raw = resource(**spec)
     del raw["metadata"]["uid"]  # a model that stands in a file has none
     return parse_resource(raw)
