@@ -30,6 +30,9 @@ _OFF: Final = "--no-"
 _DECIMAL: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY: Final = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _HUMAN: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])?")
+_AS_MANY_AS_FIT: Final = "-1"
+"""A number of tokens that newer releases take for `auto`."""
+
 _NUMBER: Final = re.compile(r"-[0-9]")
 
 
@@ -199,6 +202,8 @@ def _typed(option: Option, field: Field, node: dict[str, Any]) -> Any:
     if not option.values:
         raise ValueError(option.name)
     if node.get("x-kubernetes-int-or-string"):
+        if option.text == _AS_MANY_AS_FIT:
+            return "auto"
         return int(option.text) if re.fullmatch(r"[0-9]+", option.text) else option.text
     if kind == "object":
         return object_of(option, numbers="additionalProperties" in node)
@@ -255,7 +260,12 @@ def object_of(option: Option, *, numbers: bool = False) -> dict[str, Any]:
         found = {name.strip(): int(value) for name, _, value in pairs}
     if not isinstance(found, dict):
         raise ValueError(option.text)  # noqa: TRY004 # one error for every text that is no object
-    return found
+    return {name: _count(value) for name, value in found.items()} if numbers else found
+
+
+def _count(value: Any) -> Any:
+    """The number in `{"count": 2}`, a form that vLLM takes for `2`."""
+    return value["count"] if isinstance(value, dict) and value.keys() == {"count"} else value
 
 
 def _scalar(text: str) -> Any:

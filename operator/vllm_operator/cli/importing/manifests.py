@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.draft import Draft
 
 WORKLOADS: Final = frozenset(
-    {"Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "Pod", "Job", "Rollout", "LeaderWorkerSet"}
+    {
+        "Deployment",
+        "StatefulSet",
+        "ReplicaSet",
+        "DaemonSet",
+        "Pod",
+        "Job",
+        "Rollout",
+        "LeaderWorkerSet",
+        "DeploymentConfig",
+    }
 )
 
 
@@ -34,7 +44,7 @@ def bundle_of(values: list[Any]) -> Bundle:
     found: list[dict[str, Any]] = []
     for value in values:
         if isinstance(value, dict):
-            inner = value.get("items")
+            inner = value.get("objects" if value.get("kind") == "Template" else "items")
             found += [one for one in inner if isinstance(one, dict)] if isinstance(inner, list) else [value]
     return Bundle(found)
 

@@ -122,9 +122,12 @@ class PodReader:
 
     def _placing(self) -> None:
         for name in _SCHEDULING:
-            self._typed(("scheduling", name), self._parts.pod.get(name))
-        if self._parts.pod.get("schedulerName") == "default-scheduler":
-            self._draft.spec.get("scheduling", {}).pop("schedulerName", None)
+            if self._parts.pod.get(name) != "default-scheduler":
+                self._typed(("scheduling", name), self._parts.pod.get(name))
+        if not self._workload.rendered and (self._parts.pod.get("hostname") or self._parts.pod.get("subdomain")):
+            self._draft.note(
+                "hostname and subdomain are left out: the Service NAME-engines leads to the single engines"
+            )
         self._typed(("pod", "imagePullSecrets"), self._parts.pod.get("imagePullSecrets"))
         account = self._parts.pod.get("serviceAccountName") or self._parts.pod.get("serviceAccount")
         if account and account != "default":
@@ -236,6 +239,8 @@ class PodReader:
         """What has no field: into the patch of the pod, as far as a patch can say it."""
         host_network = bool(self._parts.pod.get("hostNetwork"))
         for name, value in self._parts.pod.items():
+            if name in {"hostname", "subdomain"} and not self._workload.rendered:
+                continue
             if name in _READ_OF_POD or value in (None, [], {}) or (name, value) in _DEFAULTS_OF_POD:
                 continue
             if name == "dnsPolicy" and value == ("ClusterFirstWithHostNet" if host_network else "ClusterFirst"):

@@ -54,6 +54,10 @@ class Volumes:
         if path == "/dev/shm":  # noqa: S108 # the mount point that torch and NCCL use
             self._parts.renamed[str(volume["name"])] = "shm"
             limit = part(volume, "emptyDir").get("sizeLimit")
+            if "emptyDir" not in volume:
+                self._draft.note(
+                    "what was mounted at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
+                )
             if limit:
                 self._shared_memory(str(limit))
             return
