@@ -125,9 +125,7 @@ class PodReader:
             if self._parts.pod.get(name) != "default-scheduler":
                 self._typed(("scheduling", name), self._parts.pod.get(name))
         if not self._workload.rendered and (self._parts.pod.get("hostname") or self._parts.pod.get("subdomain")):
-            self._draft.note(
-                "hostname and subdomain are left out: the Service NAME-engines leads to the single engines"
-            )
+            self._draft.note("hostname and subdomain are left out: NAME-engines leads to the single engines")
         self._typed(("pod", "imagePullSecrets"), self._parts.pod.get("imagePullSecrets"))
         account = self._parts.pod.get("serviceAccountName") or self._parts.pod.get("serviceAccount")
         if account and account != "default":

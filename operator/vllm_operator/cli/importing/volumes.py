@@ -56,7 +56,7 @@ class Volumes:
             limit = part(volume, "emptyDir").get("sizeLimit")
             if "emptyDir" not in volume:
                 self._draft.note(
-                    "what was mounted at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
+                    "the mount at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
                 )
             if limit:
                 self._shared_memory(str(limit))
