@@ -11,7 +11,8 @@ from vllm_operator.cli.importing.draft import NotImportableError
 from vllm_operator.cli.importing.machine import MachineContainer, add_port, size_quantity
 from vllm_operator.cli.importing.secrets import is_secret
 from vllm_operator.cli.importing.shell import mark, shown, variables_in
-from vllm_operator.cli.importing.workload import fit_name
+from vllm_operator.cli.importing.workload import fit_name, texts
+from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +114,7 @@ def read_service(name: str, service: Mapping[str, Any], draft: Draft, configs: M
 
 def _words(value: Any) -> list[str]:
     if isinstance(value, list):
-        return [_text(word) for word in value]
+        return texts(value)
     try:
         return shlex.split(str(value).replace("\\\n", " "))
     except ValueError as error:
@@ -133,13 +134,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def _environment(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
-    given = service.get("environment") or {}
+    given = service.get("environment")
     if isinstance(given, dict):
         for name, value in given.items():
             container.set_variable(name if value is None else f"{name}={_text(value)}")
     else:
-        for text in given:
-            container.set_variable(_text(text))
+        for text in texts(given):
+            container.set_variable(text)
     for source in _list(service.get("env_file")):
         path = source.get("path") if isinstance(source, dict) else source
         optional = isinstance(source, dict) and source.get("required") is False
@@ -185,10 +186,8 @@ def _long_mount(volume: Mapping[str, Any], container: MachineContainer, draft: D
 
 
 def _devices(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
-    deploy = service.get("deploy") or {}
-    resources = deploy.get("resources") or {}
-    reservations = resources.get("reservations") or {}
-    for device in _list(reservations.get("devices")):
+    deploy = part(service, "deploy")
+    for device in _list(part(deploy, "resources", "reservations").get("devices")):
         container.devices = _device_count(device)
         if isinstance(device, dict) and device.get("driver") == "nvidia":
             container.profile = "nvidia"
@@ -207,7 +206,7 @@ def _device_count(device: Any) -> int | None:
     if not isinstance(device, dict):
         return None
     if device.get("device_ids"):
-        ids = [part for one in _list(device["device_ids"]) for part in str(one).split(",")]
+        ids = [number for one in _list(device["device_ids"]) for number in str(one).split(",")]
         return None if any(variables_in(one) for one in ids) else len(ids)
     return _whole(device.get("count"))
 
@@ -217,8 +216,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _resources(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
-    resources = (service.get("deploy") or {}).get("resources") or {}
-    limits, requests = resources.get("limits") or {}, resources.get("reservations") or {}
+    limits = part(service, "deploy", "resources", "limits")
+    requests = part(service, "deploy", "resources", "reservations")
     given = (
         (container.limits, "memory", limits.get("memory", service.get("mem_limit"))),
         (container.requests, "memory", requests.get("memory", service.get("mem_reservation"))),
@@ -281,5 +280,5 @@ def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft)
 
 def _seconds(text: str) -> int:
     found = _SECONDS.fullmatch(text)
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    hours, minutes, seconds = (int(number or 0) for number in found.groups()) if found else (0, 0, 0)
     return hours * 3600 + minutes * 60 + seconds

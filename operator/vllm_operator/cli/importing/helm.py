@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.cli.importing.workload import Workload, fit_name
+from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _arguments(model: Mapping[str, Any]) -> Iterator[str]:
         if config.get(key) not in (None, ""):
             yield from (flag, str(config[key]))
     extra = config.get("extraArgs")
-    yield from (str(word) for word in extra or [])
+    yield from texts(extra)
     yield from _cache_arguments(model)
     if model.get("chatTemplate"):
         yield from ("--chat-template", f"/templates/{model['chatTemplate']}")

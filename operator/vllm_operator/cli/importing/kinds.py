@@ -29,7 +29,7 @@ from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
 from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
 from vllm_operator.cli.importing.variables import expanded, plain_variables
-from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name
+from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name, texts
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.deployment import deployment
@@ -381,8 +381,7 @@ _PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)"
 
 
 def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *, as_written: bool) -> Launch | None:
-    given = [str(word) for word in container.get("command") or []]
-    arguments = [str(word) for word in container.get("args") or []]
+    given, arguments = texts(container.get("command")), texts(container.get("args"))
     if not as_written:
         given, arguments = ([expanded(word, known) for word in some] for some in (given, arguments))
     if given:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.importing.manifests import name_of
-from vllm_operator.cli.importing.workload import Workload, fit_name
+from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def model_workload(document: Mapping[str, Any]) -> Workload:
     container: dict[str, Any] = {
         "name": "server",
         "image": str(spec.get("image") or ""),
-        "args": ["--model", located, "--served-model-name", name_of(document), *map(str, spec.get("args") or [])],
+        "args": ["--model", located, "--served-model-name", name_of(document), *texts(spec.get("args"))],
         "env": env,
         "envFrom": [dict(one) for one in items(spec, "envFrom")],
         "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
@@ -83,7 +83,7 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
         for adapter in items(spec, "adapters")
     ]
     draft.put(("lora", "adapters"), adapters)
-    features = {str(feature) for feature in spec.get("features") or []}
+    features = set(texts(spec.get("features")))
     if "TextEmbedding" in features and not draft.get("model", "runner"):
         draft.put(("model", "runner"), "pooling")
     if features - {"TextGeneration", "TextEmbedding", "Reranking"}:
@@ -103,7 +103,7 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0",
             "replicas",
         )
-    if isinstance(spec.get("maxReplicas"), int) and spec["maxReplicas"] > (spec.get("minReplicas") or 1):
+    if _whole(spec.get("maxReplicas")) > max(_whole(spec.get("minReplicas")), 1):
         draft.lost(
             "maxReplicas and targetRequests: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas"
         )
@@ -113,6 +113,11 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
         draft.note("loadBalancing is left out: clients of the library balance by themselves, see docs/client.md")
     for one in items(spec, "files"):
         draft.lost(f"the file {one.get('path')}: put it into a ConfigMap and mount it by spec.pod.volumes", "pod")
+
+
+def _whole(value: Any) -> int:
+    """A number of replicas; 0 where none is told."""
+    return value if isinstance(value, int) else 0
 
 
 def is_inference_service(document: Mapping[str, Any]) -> bool:
@@ -143,7 +148,7 @@ def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str
     pod = {key: value for key, value in predictor.items() if key not in {"model", "containers", *_SCALING}}
     pod["containers"] = containers
     replicas = predictor.get("minReplicas")
-    if isinstance(predictor.get("maxReplicas"), int) and predictor["maxReplicas"] > (replicas or 1):
+    if _whole(predictor.get("maxReplicas")) > max(_whole(replicas), 1):
         draft.lost("maxReplicas: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas")
     return Workload(
         f"InferenceService {name_of(document)}",
@@ -178,8 +183,8 @@ def _runtime_containers(
     engine = next((one for one in found if one.get("name") == "kserve-container"), found[0] if found else {})
     source = _source(str(model.get("storageUri") or ""))
     for field in ("command", "args"):
-        given = [*(engine.get(field) or []), *((model.get("args") or []) if field == "args" else [])]
-        engine[field] = [_filled(str(word), name_of(document), source) for word in given]
+        given = [*texts(engine.get(field)), *(texts(model.get("args")) if field == "args" else [])]
+        engine[field] = [_filled(word, name_of(document), source) for word in given]
     engine["env"] = [*items(engine, "env"), *items(model, "env")]
     engine["resources"] = {
         section: {**part(engine, "resources", section), **part(model, "resources", section)}
@@ -201,7 +206,7 @@ def _source(storage: str) -> str:
 def _kserve_container(document: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
     """The container of KServe's Hugging Face runtime, which takes vLLM's arguments beside its own."""
     words: list[str] = []
-    given = [str(word) for word in model.get("args") or []]
+    given = texts(model.get("args"))
     source = _source(str(model.get("storageUri") or ""))
     named = name_of(document)
     for word in given:

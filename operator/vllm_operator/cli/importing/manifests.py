@@ -177,7 +177,7 @@ class Neighbours:
             draft.put(("service", "port"), chosen["port"])
         if chosen.get("nodePort"):
             draft.lost(f"nodePort {chosen['nodePort']}: the cluster chooses the number", "service")
-        if spec.get("type") in {"NodePort", "LoadBalancer"}:
+        if str(spec.get("type")) in {"NodePort", "LoadBalancer"}:
             draft.put(("service", "type"), spec["type"])
         self._target(name, chosen.get("targetPort", chosen.get("port")))
         annotations = {

@@ -14,6 +14,7 @@ from vllm_operator.render import amx, files
 from vllm_operator.render.environment import CACHE, HOME, KEY_VARIABLE
 from vllm_operator.render.manager import INTERPRETER, STATE_FOLDER, STEM
 from vllm_operator.render.sources import CLAIMS_FOLDER, IMAGES_FOLDER
+from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,17 +99,17 @@ def complete_service(
     name = container.name
     container.env = _with_key(restored(container.env, origins), origins, name)
     container.mounts, container.volumes, container.volumes_of_machine = [], [], {}
-    for number, volume in enumerate(service.get("volumes") or []):
+    for number, volume in enumerate(items(service, "volumes")):
         _add_volume(container, volume, number)
     bundle = Bundle()
-    for mount in service.get("configs") or []:
+    for mount in items(service, "configs"):
         source, target = str(mount.get("source")), str(mount.get("target"))
         if target == f"{amx.FOLDER}/{amx.FILE}":
             container.volumes.append({"name": amx.VOLUME, "configMap": {"name": names.MANAGER_CONFIG_MAP}})
         elif target == f"{files.FOLDER}/{files.TEMPLATE_FILE}":
             config = names.config_name(name)
             container.volumes.append({"name": "config", "configMap": {"name": config}})
-            content = (configs.get(source) or {}).get("content")
+            content = part(configs, source).get("content")
             reference = next(
                 (found for found in map(_TEMPLATE.fullmatch, comments) if found and found[1] == source), None
             )
@@ -125,7 +126,7 @@ def complete_service(
 def _add_volume(container: MachineContainer, volume: Mapping[str, Any], number: int) -> None:
     """One mount of a rendered service, as a volume of the pod that it was rendered from."""
     kind, source, target = volume.get("type"), volume.get("source"), str(volume.get("target"))
-    below = next((part["subpath"] for part in (volume.get("volume"), volume.get("image")) if part), "")
+    below = part(volume, "volume").get("subpath") or part(volume, "image").get("subpath")
     if target in {HOME, STATE_FOLDER} or target.startswith(f"{CLAIMS_FOLDER}/"):
         return
     if target == CACHE and (kind, source) == ("volume", names.cache_name(container.name)):

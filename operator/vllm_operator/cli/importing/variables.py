@@ -76,7 +76,10 @@ class Variables:
         for source in items(self._parts.container, "envFrom"):
             self._env_from(dict(source))
         for variable in items(self._parts.container, "env"):
-            self._variable(dict(variable))
+            if isinstance(variable.get("name"), str):
+                self._variable(dict(variable))
+            else:
+                self._draft.lost("a variable without a name", "engine", "env")
 
     def _env_from(self, source: dict[str, Any]) -> None:
         wrong = list(faults(schema_at(("engine", "envFrom")).get("items", {}), source, "envFrom"))

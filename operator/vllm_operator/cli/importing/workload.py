@@ -55,6 +55,16 @@ class Workload:
         return next((one for one in containers if one.get("name") == self.engine), containers[0])
 
 
+def texts(value: Any) -> list[str]:
+    """The words in a list that nobody has checked yet; one word where a single value stands, none where a map does."""
+    found = value if isinstance(value, list) else [value]
+    return [_text(word) for word in found if isinstance(word, str | int | float)]
+
+
+def _text(word: str | float) -> str:
+    return str(word).lower() if isinstance(word, bool) else str(word)
+
+
 def fit_name(text: str) -> str:
     """A name that Kubernetes takes, made of any text; empty where nothing of it can stay."""
     last = text.rstrip("/").rpartition("/")[2].lower()
