@@ -109,7 +109,7 @@ class Devices:
                 )
                 return "nvidia", name
         image = set(re.split(r"[^a-z0-9]+", str(self._parts.container.get("image") or "").lower()))
-        known = {variable.get("name") for variable in items(self._parts.container, "env")}
+        known = {str(variable.get("name")) for variable in items(self._parts.container, "env")}
         if "VLLM_CPU_KVCACHE_SPACE" in known:
             return "cpu", ""
         given = self._draft.get("accelerator", "profile") or self._workload.profile

@@ -350,6 +350,8 @@ _UNNAMED_NAMESPACE: Final = "default"
 
 
 def _undone(workload: Workload, bundle: Bundle) -> Undone | None:
+    spec = workload.template["spec"]
+    spec["containers"] = [dict(one) for one in items(spec, "containers")]
     for container in items(workload.template, "spec", "containers"):
         if is_rendered(container):
             workload.engine = str(container.get("name"))

@@ -100,7 +100,7 @@ class Undone:
 
     def _found_profile(self) -> str:
         image = self._container.get("image")
-        known = {one.get("name") for one in items(self._pod, "volumes")}
+        known = {str(one.get("name")) for one in items(self._pod, "volumes")}
         if amx.VOLUME in known:
             return "cpu"
         if self._workload.profile:
