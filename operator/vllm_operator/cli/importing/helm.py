@@ -214,7 +214,8 @@ def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
 
 
 def _resources(model: Mapping[str, Any]) -> dict[str, Any]:
-    requests, limits = {}, {}
+    requests: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     for section, prefix in ((requests, "request"), (limits, "limit")):
         for name, key in (("cpu", "CPU"), ("memory", "Memory")):
             if model.get(f"{prefix}{key}") not in (None, ""):
