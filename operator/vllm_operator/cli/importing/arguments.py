@@ -66,9 +66,9 @@ class Field:
 def fields_by_argument() -> dict[str, Field]:
     """The fields by every name of their arguments."""
     found: dict[str, Field] = {}
-    for path, flag, _ in flagged_fields(VLLMModelSpec):
-        names = [flag.name, *flag.short, *([flag.off] if flag.off else [])]
-        found |= {name: Field(path, flag) for name in names}
+    for one in flagged_fields(VLLMModelSpec):
+        names = [one.flag.name, *one.flag.short, *([one.flag.off] if one.flag.off else [])]
+        found |= {name: Field(one.path, one.flag) for name in names}
     return found
 
 

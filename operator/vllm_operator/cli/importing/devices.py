@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from vllm_operator.cli.importing.parts import PodParts
 
-_OTHER_PROFILES: Final = {"gpu.intel.com/": "xpu", "aws.amazon.com/neuron": "neuron", "huawei.com/": "ascend"}
+_KINDS: Final = {
+    "nvidia.com/gpu": "nvidia",
+    "nvidia.com/mig-": "nvidia",
+    "amd.com/": "amd",
+    "gpu.intel.com/": "xpu",
+    "aws.amazon.com/neuron": "neuron",
+    "huawei.com/": "ascend",
+}
+"""What the names of the devices' resources begin with, by the profiles; not every version has a profile for each."""
+
 _IMAGE_PROFILES: Final = (
     ("rocm", "amd"),
     ("cpu", "cpu"),
@@ -23,6 +32,7 @@ _IMAGE_PROFILES: Final = (
     ("hpu", "gaudi"),
     ("habana", "gaudi"),
     ("tpu", "tpu"),
+    *((name, name) for name in ("xpu", "ascend", "neuron") if name in PROFILES),
 )
 
 
@@ -54,6 +64,8 @@ class Devices:
             self._draft.put(("accelerator", "resource"), resource)
             if count is not None and count != size:
                 self._draft.put(("accelerator", "count"), count)
+        elif not getattr(PROFILES[profile], "counted_as_processes", True):
+            self._draft.put(("accelerator", "count"), None if count in {None, size} else count)
         elif profile != "cpu":
             self._count(count, size, resource)
 
@@ -79,7 +91,7 @@ class Devices:
                 "spec.parallelism says how many it gets",
                 "parallelism",
             )
-        elif count < size:
+        elif count < size and not workload.rendered:
             self._draft.check(
                 f"the engine wants {size} devices (tensor x pipeline x data) and had {count}: it gets {size}",
                 "parallelism",
@@ -94,20 +106,8 @@ class Devices:
 
     def _profile(self, limits: Mapping[str, Any]) -> tuple[str, str]:
         """The profile, and the extended resource that the devices are."""
-        by_resource = {profile.resource: name for name, profile in PROFILES.items() if profile.resource}
-        for name in limits:
-            if name in by_resource:
-                return by_resource[name], name
-            if name.startswith("nvidia.com/") and not name.startswith("nvidia.com/hostdev"):
-                return "nvidia", name
-            if name.startswith("amd.com/"):
-                return "amd", name
-            other = next((kind for prefix, kind in _OTHER_PROFILES.items() if name.startswith(prefix)), "")
-            if other:
-                self._draft.check(
-                    f"{name}: no profile is for such devices: the image has to be one for {other}", "accelerator"
-                )
-                return "nvidia", name
+        for name in filter(is_device, limits):
+            return self._profile_of(name), name
         image = set(re.split(r"[^a-z0-9]+", str(self._parts.container.get("image") or "").lower()))
         known = {str(variable.get("name")) for variable in items(self._parts.container, "env")}
         if "VLLM_CPU_KVCACHE_SPACE" in known:
@@ -115,8 +115,18 @@ class Devices:
         given = self._draft.get("accelerator", "profile") or self._workload.profile
         return given or next((profile for word, profile in _IMAGE_PROFILES if word in image), "nvidia"), ""
 
+    def _profile_of(self, resource: str) -> str:
+        """The profile of devices of an extended resource."""
+        own = {profile.resource: name for name, profile in PROFILES.items() if profile.resource}
+        kind = own.get(resource) or next(kind for prefix, kind in _KINDS.items() if resource.startswith(prefix))
+        if kind in PROFILES:
+            return kind
+        told = f"{resource}: no profile is for such devices: the image has to be one for {kind}"
+        self._draft.check(told, "accelerator")
+        return "nvidia"
+
 
 def is_device(name: str) -> bool:
     """Whether a resource of a container is a device."""
     known = {profile.resource for profile in PROFILES.values()}
-    return name in known or name.startswith(("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", *_OTHER_PROFILES))
+    return name in known or name.startswith(tuple(_KINDS))

@@ -61,6 +61,8 @@ class Draft:
     spec: dict[str, Any] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     secrets: list[NewSecret] = field(default_factory=list)
+    certificate: tuple[str, str] = ("", "")
+    """Files with the certificate and the key with which the server speaks https; empty where it speaks http."""
     steps: list[str] = field(default_factory=list)
     """Commands that people run besides, for what is no part of the resource."""
 

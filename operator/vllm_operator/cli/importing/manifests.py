@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.meta import GROUP
+from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.workload import Workload, fit_name
 from vllm_operator.render.untyped import items, part
 
@@ -54,6 +56,33 @@ def name_of(document: Mapping[str, Any]) -> str:
     return str(part(document, "metadata").get("name") or part(document, "metadata").get("generateName") or "").strip(
         "-"
     )
+
+
+def ingress_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An Ingress of one host as `spec.ingress` has it."""
+    spec = part(document, "spec")
+    annotations = {
+        str(key): str(value)
+        for key, value in part(document, "metadata", "annotations").items()
+        if not str(key).startswith(("kubectl.kubernetes.io/", "meta.helm.sh/", GROUP))
+    }
+    found: dict[str, Any] = {"host": str((items(spec, "rules") or [{}])[0].get("host") or "")}
+    if spec.get("ingressClassName"):
+        found["className"] = spec["ingressClassName"]
+    if annotations:
+        found["annotations"] = annotations
+    secrets = items(spec, "tls")
+    if secrets:
+        name = secrets[0].get("secretName")
+        found["tls"] = {"secretName": name} if name else {}
+    return found
+
+
+def _is_simple(document: Mapping[str, Any]) -> bool:
+    """Whether an Ingress leads one host, with all its paths, to one place."""
+    rules = items(document, "spec", "rules")
+    paths = [path for rule in rules for path in items(rule, "http", "paths")]
+    return len(rules) == 1 and bool(rules[0].get("host")) and [path.get("path", "/") for path in paths] == ["/"]
 
 
 def workloads(bundle: Bundle) -> Iterator[Workload]:
@@ -297,6 +326,11 @@ class Neighbours:
         }
         text = str(document.get("spec"))
         if not any(repr(name) in text for name in services) or self._draft.name in services:
+            return
+        kind, name = document.get("kind"), name_of(document)
+        if kind == "Ingress" and schema_at(("ingress",)) and _is_simple(document) and not self._draft.get("ingress"):
+            self._draft.put(("ingress",), ingress_of(document))
+            self._draft.note(f"the Ingress {name}: spec.ingress makes one instead", "ingress")
             return
         self._draft.check(
             f"the {document.get('kind')} {name_of(document)} leads to the old Service: let it lead to the Service "

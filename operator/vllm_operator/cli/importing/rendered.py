@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
-from vllm_operator.cli.importing.manifests import name_of
+from vllm_operator.cli.importing.arguments import fields_by_argument
+from vllm_operator.cli.importing.draft import schema_at
+from vllm_operator.cli.importing.manifests import ingress_of, name_of
 from vllm_operator.manager.settings import NEVER
 from vllm_operator.render import amx, files
 from vllm_operator.render.environment import CACHE, HOME
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.manifests import Bundle
     from vllm_operator.cli.importing.workload import Workload
 
-_OWN_VOLUMES: Final = frozenset({"home", "tmp", "manager", "manager-state", amx.VOLUME})
+_CERTIFICATE: Final = "server-certificate"
+"""Volume of the Secret with the server's certificate."""
+
+_OWN_VOLUMES: Final = frozenset({"home", "tmp", "manager", "manager-state", amx.VOLUME, _CERTIFICATE})
 _NUMBERED: Final = re.compile(r"(claim|image)-([0-9]+)")
 _GENERATED_VARIABLE: Final = re.compile(r"API_KEY_[0-9]+")
 _POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
@@ -55,6 +60,7 @@ class Undone:
         self._options = _options(words(self._container, "command"))
         self._images = self._image_references()
         self._keys: list[dict[str, Any]] = []
+        self._debugs = False
         self._profile = self._found_profile()
         self._volumes = {str(one.get("name")): one for one in items(self._pod, "volumes")}
 
@@ -90,13 +96,13 @@ class Undone:
         self._write_template(draft)
         self._write_cache(draft)
         self._write_auth(draft)
+        if schema_at(("engine", "tls")):
+            draft.put(("engine", "tls"), dict(_tls(self._volumes.get(_CERTIFICATE, {}))))
+        self._write_debug(draft)
         account = next(
             (one for one in self._bundle.of_kind("ServiceAccount") if name_of(one) == f"{draft.name}-engines"), {}
         )
-        notes = {
-            key: value for key, value in part(account, "metadata", "annotations").items() if key != names.DESIRED_HASH
-        }
-        draft.put(("pod", "serviceAccountAnnotations"), notes)
+        draft.put(("pod", "serviceAccountAnnotations"), _annotations(account))
 
     def _found_profile(self) -> str:
         image = self._container.get("image")
@@ -112,11 +118,12 @@ class Undone:
         }
         limits = part(self._container, "resources", "limits")
         by_resource = next((name for name, profile in PROFILES.items() if profile.resource in limits), "")
-        groups = list(PROFILES["amd"].groups)
         if gaudi and by_resource in {"", "gaudi"}:
             return "gaudi"
-        if context.get("supplementalGroups") == groups and context.get("seccompProfile") == {"type": "Unconfined"}:
-            return "amd"
+        for name, profile in PROFILES.items():
+            rights = {"supplementalGroups": list(profile.groups), "seccompProfile": {"type": profile.seccomp}}
+            if profile.groups and rights.items() <= context.items():
+                return name
         return by_resource or by_image or "nvidia"
 
     def _environment(self) -> None:
@@ -133,10 +140,9 @@ class Undone:
                 self._keys.append(dict(part(origin, "secretKeyRef")))
                 continue
             kept += _without_own_path(variable)
-        debug = "--enable-log-requests" in words(self._container, "args")
-        self._container["env"] = [
-            one for one in kept if not (debug and one == {"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"})
-        ]
+        level = {"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}
+        self._debugs = "--enable-log-requests" in words(self._container, "args") and level in kept
+        self._container["env"] = [one for one in kept if not (self._debugs and one == level)]
 
     def _image_references(self) -> dict[str, str]:
         found = {}
@@ -154,7 +160,16 @@ class Undone:
         claims = {
             f"{CLAIMS_FOLDER}/{part(one, 'persistentVolumeClaim').get('claimName')}" for one in self._volumes.values()
         }
-        own = {HOME, CACHE, files.FOLDER, PROGRAM_FOLDER, STATE_FOLDER, amx.FOLDER, "/tmp", *claims}  # noqa: S108 # a mount point
+        own = {
+            HOME,
+            CACHE,
+            files.FOLDER,
+            *self._options.get("--certificate", []),
+            PROGRAM_FOLDER,
+            STATE_FOLDER,
+            *claims,
+        }
+        own |= {amx.FOLDER, "/tmp"}  # noqa: S108 # a mount point
         self._container["volumeMounts"] = [
             one
             for one in items(self._container, "volumeMounts")
@@ -267,12 +282,25 @@ class Undone:
         elif "emptyDir" in volume:
             draft.spec.setdefault("storage", {})["cache"] = {"emptyDir": dict(part(volume, "emptyDir"))}
 
+    def _write_debug(self, draft: Draft) -> None:
+        """`debug` sets two things, of which each alone has a field too."""
+        if self._debugs:
+            path = fields_by_argument()["--enable-log-requests"].path
+            del draft.spec[path[0]][path[1]]
+            draft.put(("engine", "debug"), value=True)
+
     def _write_auth(self, draft: Draft) -> None:
         own = names.binding_name(draft.name)
         keys = [{"name": one.get("name"), "key": one.get("key")} for one in self._keys]
         if any(one["name"] == own for one in keys):
             draft.put(("auth", "generate"), value=True)
         draft.put(("auth", "keys"), [one for one in keys if one["name"] != own])
+
+
+def _tls(volume: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The certificate that a volume holds; empty where there is none."""
+    name = part(volume, "secret").get("secretName")
+    return {"secretName": name} if name else {}
 
 
 def _without_own_path(variable: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -282,6 +310,12 @@ def _without_own_path(variable: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(variable)]
     rest = value[len(amx.FOLDER) :].removeprefix(":")
     return [{"name": amx.PATH_VARIABLE, "value": rest}] if rest else []
+
+
+def _annotations(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The annotations of an object that are not the operator's own."""
+    found = part(document, "metadata", "annotations")
+    return {key: value for key, value in found.items() if key != names.DESIRED_HASH}
 
 
 def read_policies(bundle: Bundle, draft: Draft) -> None:
@@ -310,12 +344,12 @@ def read_policies(bundle: Bundle, draft: Draft) -> None:
                 draft.put(("service", "targetPort"), target)
             draft.put(("service", "type"), spec.get("type"))
             draft.put(("service", "port"), port.get("port"))
-            notes = {
-                key: value
-                for key, value in part(document, "metadata", "annotations").items()
-                if key != names.DESIRED_HASH
-            }
-            draft.put(("service", "annotations"), notes)
+            draft.put(("service", "annotations"), _annotations(document))
+            spoken = port.get("appProtocol")
+            if spoken != ("https" if draft.get("engine", "tls") else None):
+                draft.put(("service", "appProtocol"), spoken)
+        if kind == "Ingress" and name_of(document) == draft.name:
+            draft.put(("ingress",), ingress_of(document))
         if kind == "PodDisruptionBudget" and part(spec, "selector", "matchLabels") == selector:
             for key in ("minAvailable", "maxUnavailable"):
                 draft.put(("disruption", key), spec.get(key))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.secrets import Vault
 
 _LISTENS_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 # names of it
+_TLS: Final = ("engine", "tls")
 _PROFILES: Final = {"cuda": "nvidia", "rocm": "amd", "hpu": "gaudi", "tpu": "tpu", "cpu": "cpu"}
 _TASKS: Final[dict[str, tuple[str, str]]] = {
     **dict.fromkeys(("auto", "generate"), ("", "")),
@@ -226,10 +227,10 @@ class Serving:
             self._draft.check(
                 f"{_told(option)}: nobody has filled in {names_told(option.text)}", "model", "chatTemplate"
             )
-        elif option.text.startswith("/"):
-            self._draft.put(("model", "chatTemplate"), {"path": option.text})
         elif "{%" in option.text or "{{" in option.text:
             self._draft.put(("model", "chatTemplate"), {"inline": option.text})
+        elif not any(faults(schema_at(("model", "chatTemplate", "path")), option.text, "")):
+            self._draft.put(("model", "chatTemplate"), {"path": option.text})
         else:
             self._draft.check(
                 f"{_told(option)}: a path that depends on where the server is started; in vLLM's own image the "
@@ -344,6 +345,20 @@ class Serving:
             self._draft.note("--distributed-executor-backend ray: within one pod, mp does the same without Ray")
         self._field(option, fields_by_argument()["--distributed-executor-backend"])
 
+    def _certificate(self, option: Option) -> None:
+        """A file of the server's certificate: which Secret holds it is known once the volumes are read."""
+        if self._rendered:
+            return
+        if not schema_at(_TLS):
+            self._draft.lost(f"{_told(option)}: {(UNSUITED | OWNED).get(option.name, '')}")
+            return
+        certificate, key = self._draft.certificate
+        self._draft.certificate = (option.text, key) if option.name == "--ssl-certfile" else (certificate, option.text)
+
+    def _certificate_refresh(self, option: Option) -> None:  # noqa: ARG002 # it has no value
+        if not schema_at(_TLS):
+            self._draft.lost(f"--enable-ssl-refresh: {(UNSUITED | OWNED).get('--enable-ssl-refresh', '')}")
+
     def _config_file(self, option: Option) -> None:
         self._draft.lost(f"{_told(option)}: what stands in the file is not here; put it into the fields of spec")
 
@@ -424,6 +439,9 @@ _SPECIAL: Final[dict[str, Callable[[Serving, Option], None]]] = {
     "--nnodes": Serving._nodes,  # noqa: SLF001
     "-n": Serving._nodes,  # noqa: SLF001
     "--config": Serving._config_file,  # noqa: SLF001
+    "--ssl-certfile": Serving._certificate,  # noqa: SLF001
+    "--ssl-keyfile": Serving._certificate,  # noqa: SLF001
+    "--enable-ssl-refresh": Serving._certificate_refresh,  # noqa: SLF001
     **dict.fromkeys(_SPECULATIVE_PARTS, Serving._speculative_part),  # noqa: SLF001
 }
 

@@ -46,6 +46,15 @@ class Volumes:
         for container in [*items(self._parts.pod, "initContainers"), *self._parts.sidecars()]:
             for mount in items(container, "volumeMounts"):
                 self._write_volume(volumes.get(str(mount.get("name"))))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say what no volume has told."""
+        if self._draft.certificate != ("", "") and not self._draft.get("engine", "tls"):
+            told = (
+                f"https with {shown(self._draft.certificate[0])}: no Secret with it is told here; set spec.engine.tls"
+            )
+            self._draft.lost(told, "engine")
         if self._parts.pod.get("hostIPC"):
             self._draft.note("hostIPC is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)")
 
@@ -62,7 +71,8 @@ class Volumes:
                 self._shared_memory(str(limit))
             return
         if (
-            self._as_cache(path, mount, volume)
+            self._as_certificate(path, volume)
+            or self._as_cache(path, mount, volume)
             or self._as_source(path, mount, volume)
             or self._as_template(path, volume)
         ):
@@ -227,6 +237,14 @@ class Volumes:
         if "/" in key:
             return False
         self._draft.spec["model"]["chatTemplate"] = {"configMapKeyRef": {"name": source.get("name"), "key": key}}
+        return True
+
+    def _as_certificate(self, path: str, volume: Mapping[str, Any]) -> bool:
+        """Whether a Secret holds the certificate of the server, under the names that such Secrets have."""
+        source = part(volume, "secret")
+        if not source or self._draft.certificate != (f"{path}/tls.crt", f"{path}/tls.key"):
+            return False
+        self._draft.put(("engine", "tls"), {"secretName": source.get("secretName")})
         return True
 
     def _of_a_machine(self, path: str, told: str) -> None:
