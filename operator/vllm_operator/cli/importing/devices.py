@@ -65,7 +65,8 @@ class Devices:
             if count is not None and count != size:
                 self._draft.put(("accelerator", "count"), count)
         elif not getattr(PROFILES[profile], "counted_as_processes", True):
-            self._draft.put(("accelerator", "count"), None if count in {None, size} else count)
+            counted = 0 if count is None and not self._workload.on_a_machine else count
+            self._draft.put(("accelerator", "count"), None if counted in {None, size} else counted)
         elif profile != "cpu":
             self._count(count, size, resource)
 
