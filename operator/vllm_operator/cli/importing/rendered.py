@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.manifests import Bundle
     from vllm_operator.cli.importing.workload import Workload
 
-_CERTIFICATE: Final = "server-certificate"
+CERTIFICATE_VOLUME: Final = "server-certificate"
 """Volume of the Secret with the server's certificate."""
 
-_OWN_VOLUMES: Final = frozenset({"home", "tmp", "manager", "manager-state", amx.VOLUME, _CERTIFICATE})
+_OWN_VOLUMES: Final = frozenset({"home", "tmp", "manager", "manager-state", amx.VOLUME, CERTIFICATE_VOLUME})
 _NUMBERED: Final = re.compile(r"(claim|image)-([0-9]+)")
 _GENERATED_VARIABLE: Final = re.compile(r"API_KEY_[0-9]+")
 _POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
@@ -97,7 +97,7 @@ class Undone:
         self._write_cache(draft)
         self._write_auth(draft)
         if schema_at(("engine", "tls")):
-            draft.put(("engine", "tls"), dict(_tls(self._volumes.get(_CERTIFICATE, {}))))
+            draft.put(("engine", "tls"), dict(_tls(self._volumes.get(CERTIFICATE_VOLUME, {}))))
         self._write_debug(draft)
         account = next(
             (one for one in self._bundle.of_kind("ServiceAccount") if name_of(one) == f"{draft.name}-engines"), {}

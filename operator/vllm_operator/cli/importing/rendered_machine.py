@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.origins import env_from_of, origins_of, places_of, restored, title_of
+from vllm_operator.cli.importing.rendered import CERTIFICATE_VOLUME
 from vllm_operator.cli.importing.shell import escaped
 from vllm_operator.cli.importing.workload import Workload
 from vllm_operator.render import amx, files
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _MARK: Final = ("VLLM_NO_USAGE_STATS", "1")
 _NUMBERED: Final = re.compile(r"(.+)-([0-9]+)")
 _TEMPLATE: Final = re.compile(r"\S+: \./(\S+)\.jinja must hold key (\S+) of the files of the ConfigMap (\S+)\.")
+_SECRET: Final = re.compile(r"the files of the Secret (\S+)")
+_CERTIFICATE_NOTE: Final = re.compile(r"\S+: (\S+) must hold the files of the Secret (\S+)\.")
 _IMAGE: Final = re.compile(r"the content of the image (\S+?)(?: \(below .*\))?")
 
 
@@ -47,6 +50,12 @@ def command_workload(comments: Sequence[str], arguments: Sequence[str], variable
         for path, content in places_of(comments).items()
         for found in [_IMAGE.fullmatch(content)]
         if found and path.startswith(f"{IMAGES_FOLDER}/")
+    ]
+    volumes += [
+        {"name": CERTIFICATE_VOLUME, "secret": {"secretName": found[1]}}
+        for path, content in places_of(comments).items()
+        for found in [_SECRET.fullmatch(content)]
+        if found and f"{path}/tls.crt" in arguments
     ]
     if amx.FOLDER in variables.get(amx.PATH_VARIABLE, ""):
         volumes.append({"name": amx.VOLUME, "configMap": {"name": names.MANAGER_CONFIG_MAP}})
@@ -120,7 +129,19 @@ def complete_service(
             bundle.documents.append({"kind": "ConfigMap", "metadata": {"name": config}, "data": data})
     if container.devices is None:
         container.devices = 0
+    _add_certificate(container, service, comments)
     return bundle
+
+
+def _add_certificate(container: MachineContainer, service: Mapping[str, Any], comments: Sequence[str]) -> None:
+    """The Secret with the server's certificate, which the notes of the file name."""
+    sources = {found[1]: found[2] for found in map(_CERTIFICATE_NOTE.fullmatch, comments) if found}
+    for volume in items(service, "volumes"):
+        name = sources.get(str(volume.get("source")))
+        if name and str(volume.get("source")).endswith(f"-{CERTIFICATE_VOLUME}"):
+            target = volume.get("target")
+            container.mounts = [one for one in container.mounts if one["mountPath"] != target]
+            container.volumes.append({"name": CERTIFICATE_VOLUME, "secret": {"secretName": name}})
 
 
 def _add_volume(container: MachineContainer, volume: Mapping[str, Any], number: int) -> None:
