@@ -188,6 +188,14 @@ def _spec_faults(document: Mapping[str, Any]) -> list[str]:
     return [_told(fault.path, fault.message) for fault in found or (*rule_faults(whole), *_operator_faults(whole))]
 
 
+def spec_faults(document: Mapping[str, Any]) -> list[str]:
+    """What the API server or the operator would refuse of one resource, its metadata left aside; and of its pods."""
+    found = _spec_faults(document)
+    if found:
+        return found
+    return list(_pod_faults(parse_resource(_placed(document, "default"))))
+
+
 def _operator_faults(document: Mapping[str, Any]) -> list[Fault]:
     """What the API server takes and the operator does not follow."""
     try:

@@ -16,6 +16,7 @@ from vllm_operator.cli.documents import RefusedError, read
 from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.estimate.command import estimates
 from vllm_operator.cli.gates import gates
+from vllm_operator.cli.importing.command import imports
 from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
 from vllm_operator.cli.status.command import status
@@ -61,6 +62,7 @@ app.command()(top)
 app.command()(gates)
 app.command()(chat)
 app.command()(check)
+app.command("import")(imports)
 app.add_typer(rollout, name="rollout")
 
 

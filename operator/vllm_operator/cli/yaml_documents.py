@@ -104,16 +104,16 @@ def _twice(names: list[str]) -> list[str]:
 def _pieces(text: str) -> Iterator[str]:
     """What stands between the lines that begin with `---`."""
     lines: list[str] = []
-    for line in text.split("\n"):
+    for line in text.removesuffix("\n").split("\n"):
         if line.startswith("---"):
             behind = line[3:].strip()
             if behind and not behind.startswith("#"):
                 raise NotYAMLError(f"is no YAML for kubectl: `---` must stand alone in its line, without {behind!r}")
-            yield "\n".join(lines)
+            yield "".join(lines)
             lines = []
         else:
-            lines.append(line.removesuffix("\r"))
-    yield "\n".join(lines)
+            lines.append(line.removesuffix("\r") + "\n")  # as kubectl ends every line, the last one of a piece too
+    yield "".join(lines)
 
 
 @dataclass(slots=True)

@@ -51,7 +51,7 @@ PORT_NAME: Final = "gate"
 VOLUME: Final = "manager"
 STATE_VOLUME: Final = "manager-state"
 
-_NAMES: Final = "/v1/models"
+NAMES_PATH: Final = "/v1/models"
 """What the manager asks often where there are adapters, which may get lost; else before the first prompt only."""
 
 _SERVICE: Final = "--service"
@@ -135,7 +135,7 @@ def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
 
     Its canaries go to paths of which users want to see their own requests.
     """
-    return (*POLLED_PATHS, _NAMES) if spec.lora and spec.lora.adapters else POLLED_PATHS
+    return (*POLLED_PATHS, NAMES_PATH) if spec.lora and spec.lora.adapters else POLLED_PATHS
 
 
 def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:

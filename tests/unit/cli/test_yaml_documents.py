@@ -91,3 +91,8 @@ def test_no_depth_ends_in_another_error(text: str) -> None:
 def test_aliases_make_no_file_larger_than_kubectl_takes() -> None:
     with pytest.raises(NotYAMLError, match="most of it comes from aliases"):
         documents(file_of(PARTS["aliases by the million"]))
+
+
+def test_a_text_keeps_the_end_of_its_last_line_before_the_next_document() -> None:
+    first, second = documents("a: |\n  x\n---\na: |\n  y\n")
+    assert (first.value, second.value) == ({"a": "x\n"}, {"a": "y\n"})

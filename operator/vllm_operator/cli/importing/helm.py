@@ -1,0 +1,292 @@
+"""A values file of the Helm chart of vllm-project/production-stack: each model of it, as the chart renders it.
+
+What the chart makes of which value is that of its template deployment-vllm-multi.yaml, read in November 2026.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.cli.importing.workload import Workload, fit_name, texts
+from vllm_operator.render.untyped import items, part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vllm_operator.cli.importing.draft import Draft
+
+_DATA: Final = "/data"
+_ARGUMENTS: Final = {
+    "maxModelLen": "--max-model-len",
+    "dtype": "--dtype",
+    "tensorParallelSize": "--tensor-parallel-size",
+    "pipelineParallelSize": "--pipeline-parallel-size",
+    "maxNumSeqs": "--max-num-seqs",
+    "gpuMemoryUtilization": "--gpu-memory-utilization",
+    "maxLoras": "--max-loras",
+}
+_KNOWN: Final = frozenset(
+    {
+        *(
+            "name",
+            "repository",
+            "tag",
+            "modelURL",
+            "replicaCount",
+            "requestCPU",
+            "requestMemory",
+            "requestGPU",
+            "limitCPU",
+        ),
+        *(
+            "limitMemory",
+            "requestGPUType",
+            "pvcStorage",
+            "pvcAccessMode",
+            "storageClass",
+            "pvcMatchLabels",
+            "vllmConfig",
+        ),
+        *(
+            "lmcacheConfig",
+            "hf_token",
+            "env",
+            "nodeSelectorTerms",
+            "nodeName",
+            "nodeSelector",
+            "tolerations",
+            "affinity",
+        ),
+        *(
+            "enableTool",
+            "toolCallParser",
+            "chatTemplate",
+            "chatTemplateConfigMap",
+            "enableLoRA",
+            "shmSize",
+            "annotations",
+        ),
+        *(
+            "podAnnotations",
+            "priorityClassName",
+            "serviceAccountName",
+            "extraVolumes",
+            "extraVolumeMounts",
+            "initContainer",
+        ),
+        *("imagePullSecret", "runtimeClassName", "schedulerName", "raySpec", "keda", "pdb", "sidecars", "extraPorts"),
+        *(
+            "labels",
+            "podLabels",
+            "pvcLabels",
+            "pvcAnnotations",
+            "requestGPUMem",
+            "requestGPUMemPercentage",
+            "limitGPUMem",
+        ),
+        *(
+            "limitGPUMemPercentage",
+            "requestGPUCores",
+            "limitGPUCores",
+            "imagePullPolicy",
+            "livenessProbe",
+            "startupProbe",
+        ),
+    }
+)
+
+
+def is_values(value: Any) -> bool:
+    """Whether a document is a values file of the chart."""
+    return isinstance(value, dict) and "kind" not in value and bool(items(value, "servingEngineSpec", "modelSpec"))
+
+
+def models_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The models of a values file."""
+    return [dict(model) for model in items(values, "servingEngineSpec", "modelSpec")]
+
+
+def workload_of(values: Mapping[str, Any], model: Mapping[str, Any]) -> Workload:
+    """The pod that the chart makes of a model."""
+    engine = part(values, "servingEngineSpec")
+    container: dict[str, Any] = {
+        "name": "vllm",
+        "image": _image(model),
+        "command": ["vllm", "serve", str(model.get("modelURL") or ""), *_arguments(model)],
+        "env": list(_environment(engine, model)),
+        "resources": _resources(model),
+        "securityContext": dict(part(engine, "containerSecurityContext")),
+    }
+    policy = model.get("imagePullPolicy") or engine.get("imagePullPolicy")
+    if policy:
+        container["imagePullPolicy"] = policy
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        probe = part(model, name) or part(engine, name)
+        if probe:
+            container[name] = dict(probe)
+    pod: dict[str, Any] = {"containers": [container], **_placing(engine, model)}
+    _volumes(model, container, pod)
+    if part(engine, "configs"):
+        container["env"] = [
+            *({"name": k, "value": str(v)} for k, v in part(engine, "configs").items()),
+            *container["env"],
+        ]
+    metadata = {"annotations": dict(part(model, "podAnnotations")), "labels": dict(part(model, "podLabels"))}
+    claims: dict[str, dict[str, Any]] = {}
+    if model.get("pvcStorage"):
+        claims["storage"] = {
+            "resources": {"requests": {"storage": str(model["pvcStorage"])}},
+            "storageClassName": model.get("storageClass") or None,
+            "accessModes": model.get("pvcAccessMode") or ["ReadWriteOnce"],
+        }
+    replicas = model.get("replicaCount")
+    return Workload(
+        f"model {model.get('name')}",
+        name=fit_name(str(model.get("name") or "")),
+        template={"metadata": metadata, "spec": pod},
+        replicas=replicas if isinstance(replicas, int) else None,
+        shared_memory=str(model.get("shmSize") or ""),
+        claims=claims,
+        shares_claims=True,
+    )
+
+
+def _image(model: Mapping[str, Any]) -> str:
+    repository, tag = str(model.get("repository") or ""), str(model.get("tag") or "")
+    return f"{repository}:{tag}" if tag else repository
+
+
+def _arguments(model: Mapping[str, Any]) -> Iterator[str]:
+    config = part(model, "vllmConfig")
+    if model.get("enableLoRA"):
+        yield "--enable-lora"
+    if model.get("enableTool"):
+        yield "--enable-auto-tool-choice"
+    if model.get("toolCallParser"):
+        yield from ("--tool-call-parser", str(model["toolCallParser"]))
+    for key, flag in (
+        ("enableChunkedPrefill", "enable-chunked-prefill"),
+        ("enablePrefixCaching", "enable-prefix-caching"),
+    ):
+        if key in config:
+            yield f"--{flag}" if config[key] else f"--no-{flag}"
+    for key, flag in _ARGUMENTS.items():
+        if config.get(key) not in (None, ""):
+            yield from (flag, str(config[key]))
+    extra = config.get("extraArgs")
+    yield from texts(extra)
+    yield from _cache_arguments(model)
+    if model.get("chatTemplate"):
+        yield from ("--chat-template", f"/templates/{model['chatTemplate']}")
+
+
+def _cache_arguments(model: Mapping[str, Any]) -> Iterator[str]:
+    cache = part(model, "lmcacheConfig")
+    if cache.get("enabled"):
+        role = cache.get("kvRole") or "kv_both"
+        connector: dict[str, Any] = {"kv_connector": "LMCacheConnectorV1", "kv_role": role}
+        if "enablePD" in cache:
+            port = cache.get("nixlRole")
+            connector["kv_connector_extra_config"] = {"discard_partial_chunks": False, "lmcache_rpc_port": port}
+        yield from ("--kv-transfer-config", json.dumps(connector))
+
+
+def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    token, key = model.get("hf_token"), engine.get("vllmApiKey")
+    for name, value in (("HF_TOKEN", token), ("VLLM_API_KEY", key)):
+        if isinstance(value, dict):
+            reference = {"name": value.get("secretName"), "key": value.get("secretKey")}
+            yield {"name": name, "valueFrom": {"secretKeyRef": reference}}
+        elif value:
+            yield {"name": name, "value": str(value)}
+    cache = part(model, "lmcacheConfig")
+    yield from (dict(variable) for variable in items(model, "env"))
+    if not cache.get("enabled"):
+        return
+    yield {"name": "LMCACHE_USE_EXPERIMENTAL", "value": "True"}
+    yield {"name": "VLLM_RPC_TIMEOUT", "value": "1000000"}
+    if cache.get("cpuOffloadingBufferSize"):
+        yield {"name": "LMCACHE_LOCAL_CPU", "value": "True"}
+        yield {"name": "LMCACHE_MAX_LOCAL_CPU_SIZE", "value": str(cache["cpuOffloadingBufferSize"])}
+    if cache.get("diskOffloadingBufferSize"):
+        yield {"name": "LMCACHE_MAX_LOCAL_DISK_SIZE", "value": str(cache["diskOffloadingBufferSize"])}
+
+
+def _resources(model: Mapping[str, Any]) -> dict[str, Any]:
+    requests: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    for section, prefix in ((requests, "request"), (limits, "limit")):
+        for name, key in (("cpu", "CPU"), ("memory", "Memory")):
+            if model.get(f"{prefix}{key}") not in (None, ""):
+                section[name] = model[f"{prefix}{key}"]
+    count = model.get("requestGPU")
+    if count:
+        limits[str(model.get("requestGPUType") or "nvidia.com/gpu")] = count
+    return {"requests": requests, "limits": limits}
+
+
+def _placing(engine: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    terms = items(model, "nodeSelectorTerms")
+    affinity = dict(part(model, "affinity")) or dict(part(engine, "affinity"))
+    if terms:
+        required = {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [dict(one) for one in terms]}
+        }
+        affinity = {**affinity, "nodeAffinity": required}
+    given = {
+        "affinity": affinity,
+        "nodeSelector": dict(part(model, "nodeSelector")) or dict(part(engine, "nodeSelector")),
+        "tolerations": model.get("tolerations") or engine.get("tolerations"),
+        "runtimeClassName": model.get("runtimeClassName") or engine.get("runtimeClassName"),
+        "schedulerName": model.get("schedulerName") or engine.get("schedulerName"),
+        "priorityClassName": model.get("priorityClassName"),
+        "serviceAccountName": model.get("serviceAccountName"),
+        "securityContext": dict(part(engine, "securityContext")),
+    }
+    pod = {name: value for name, value in given.items() if value}
+    if model.get("nodeName"):
+        pod["nodeName"] = model["nodeName"]
+    if model.get("imagePullSecret"):
+        pod["imagePullSecrets"] = [{"name": model["imagePullSecret"]}]
+    return pod
+
+
+def _volumes(model: Mapping[str, Any], container: dict[str, Any], pod: dict[str, Any]) -> None:
+    mounts = [dict(one) for one in items(model, "extraVolumeMounts")]
+    volumes = [dict(one) for one in items(model, "extraVolumes")]
+    if model.get("pvcStorage"):
+        container["env"].insert(0, {"name": "HF_HOME", "value": _DATA})
+        mounts.insert(0, {"name": "storage", "mountPath": _DATA})
+    if model.get("chatTemplate"):
+        name = str(model.get("chatTemplateConfigMap") or "chat-templates")
+        volumes.append({"name": "templates", "configMap": {"name": name}})
+        mounts.append({"name": "templates", "mountPath": "/templates"})
+    init = part(model, "initContainer")
+    if init:
+        one = {key: value for key, value in init.items() if key not in {"mountPvcStorage", "extraVolumeMounts"}}
+        one["volumeMounts"] = [dict(mount) for mount in items(init, "extraVolumeMounts")]
+        if init.get("mountPvcStorage") and model.get("pvcStorage"):
+            one["volumeMounts"].insert(0, {"name": "storage", "mountPath": _DATA})
+        pod["initContainers"] = [one]
+    container["volumeMounts"], pod["volumes"] = mounts, volumes
+
+
+def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> None:
+    """What the chart has and a VLLMModel has not."""
+    if part(model, "raySpec"):
+        draft.lost("raySpec: an engine over several nodes is not supported yet")
+    if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):
+        draft.check(
+            "the chart keeps its chat templates on a claim: put this one into a ConfigMap", "model", "chatTemplate"
+        )
+    if part(values, "servingEngineSpec", "strategy").get("type") == "Recreate":
+        draft.put(("rollout", "strategy"), "Recreate")
+    if part(model, "keda"):
+        draft.lost("keda: an autoscaler of your own scales the VLLMModel")
+    for key in sorted(set(model) - _KNOWN):
+        draft.lost(f"modelSpec.{key}: has no counterpart here")
+    if part(values, "routerSpec") and part(values, "routerSpec").get("enableRouter") is not False:
+        draft.note("the router of the chart is no part of a VLLMModel: clients call the model's Service")
+    if part(values, "cacheserverSpec"):
+        draft.lost("cacheserverSpec: the cache server of LMCache is a Deployment of its own")

@@ -1,0 +1,401 @@
+"""Which form an input has, and how each form is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.meta import KIND
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
+from vllm_operator.cli.importing.arguments import model_in
+from vllm_operator.cli.importing.draft import Draft, NotImportableError
+from vllm_operator.cli.importing.machine import published_port
+from vllm_operator.cli.importing.manifests import Bundle
+from vllm_operator.cli.importing.parts import PodParts
+from vllm_operator.cli.importing.pod import PodReader
+from vllm_operator.cli.importing.program import Launch
+from vllm_operator.cli.importing.rendered import Undone, is_rendered, read_policies
+from vllm_operator.cli.importing.rendered_machine import (
+    command_workload,
+    complete_service,
+    engines_of_one_model,
+    is_rendered_command,
+    is_rendered_service,
+)
+from vllm_operator.cli.importing.secrets import Vault
+from vllm_operator.cli.importing.serving import Serving
+from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
+from vllm_operator.cli.importing.variables import expanded, plain_variables
+from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name, texts
+from vllm_operator.cli.yaml_documents import NotYAMLError, documents
+from vllm_operator.errors import InvalidSpec
+from vllm_operator.render.deployment import deployment
+from vllm_operator.render.untyped import items, part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Kind(StrEnum):
+    """Forms that are read."""
+
+    AUTO = "auto"
+    COMMAND = "command"
+    DOCKER = "docker"
+    COMPOSE = "compose"
+    MANIFESTS = "manifests"
+    HELM = "helm"
+    KUBEAI = "kubeai"
+
+
+@dataclass(slots=True)
+class Request:
+    """What is to be read, and what the caller says of it."""
+
+    text: str = ""
+    words: list[str] = field(default_factory=list)
+    """A command line in its words, instead of a text."""
+    kind: Kind = Kind.AUTO
+    name: str = ""
+    namespace: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+    """Variables that the caller fills in."""
+
+
+@dataclass(slots=True)
+class Import:
+    """What came of reading."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is no model, and is not carried over for that."""
+    vault: Vault = field(default_factory=Vault)
+
+
+def read(request: Request) -> Import:
+    """Every model of the input.
+
+    Raises:
+        NotImportableError: there is none, or the input cannot be read.
+    """
+    result = Import()
+    if request.words:
+        _commands([request.words], request, result)
+    else:
+        _text(request, result)
+    if not result.drafts:
+        told = "; ".join(result.notes)
+        raise NotImportableError(f"nothing here starts vLLM{f': {told}' if told else ''}")
+    if request.name and len(result.drafts) > 1:
+        raise NotImportableError(f"--name is for one model, and here are {len(result.drafts)}")
+    _distinct(result.drafts)
+    return result
+
+
+def _distinct(drafts: list[Draft]) -> None:
+    """Give each model a name of its own."""
+    seen: set[tuple[str, str]] = set()
+    for draft in drafts:
+        base, number = draft.name, 2
+        while (draft.namespace, draft.name) in seen:
+            draft.name, number = f"{base}-{number}", number + 1
+        seen.add((draft.namespace, draft.name))
+
+
+_YAML_LIKE: Final = re.compile(r"(?m)^(apiVersion|kind|services|servingEngineSpec|version|x-[a-z-]+|catalog|name)\s*:")
+
+
+def _text(request: Request, result: Import) -> None:
+    wanted = request.kind
+    looks = bool(_YAML_LIKE.search(request.text)) or request.text.lstrip().startswith("{")
+    if wanted in {Kind.COMMAND, Kind.DOCKER} or (wanted is Kind.AUTO and not looks):
+        _script(request, result)
+        return
+    try:
+        values = [one.value for one in documents(request.text)]
+    except NotYAMLError as error:
+        hint = "; a Helm template has to be rendered first, by helm template" if "{{" in request.text else ""
+        raise NotImportableError(f"{error}{hint}") from None
+    for value in values:
+        if wanted in {Kind.AUTO, Kind.COMPOSE} and compose.is_compose(value):
+            _compose(value, request, result)
+        elif wanted in {Kind.AUTO, Kind.HELM} and helm.is_values(value):
+            _helm(value, request, result)
+    _manifests(manifests.bundle_of(values), request, result)
+
+
+_UNIT: Final = re.compile(r"(?m)^ExecStart=[-+!@:|]*((?:.*\\\n)*.*)$")
+_UNIT_VARIABLE: Final = re.compile(r"(?m)^Environment=(.*)$")
+
+
+def _of_unit(text: str) -> str:
+    """The command of a systemd unit with its variables before it; any other text as it is."""
+    found = _UNIT.search(text)
+    if not found:
+        return text
+    return " ".join([*_UNIT_VARIABLE.findall(text), found[1]])
+
+
+def _script(request: Request, result: Import) -> None:
+    try:
+        script = parsed(_of_unit(request.text), request.values)
+    except ShellError as error:
+        raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
+    before = Draft()
+    for statement in script.statements:
+        line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *statement.words]
+        if not _command(line, request, result, script.exported, statement.comments):
+            program.tell(statement, before)
+    for draft in result.drafts[:1]:
+        draft.remarks += before.remarks
+    if not result.drafts:
+        heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
+        result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+_LONGEST_TOLD: Final = 60
+_MOST_TOLD: Final = 3
+"""Commands of a text that are named where none of them starts a server."""
+
+
+def _commands(lines: list[list[str]], request: Request, result: Import) -> None:
+    for line in lines:
+        words = list(line)
+        if len(words) == 1:
+            request.text = words[0]
+            _script(request, result)
+        elif not _command(words, request, result, {}):
+            result.notes.append(f"`{' '.join(words)[:60]}` is no command that is known")
+
+
+def _command(
+    words: list[str],
+    request: Request,
+    result: Import,
+    exported: Mapping[str, str],
+    comments: Sequence[str] = (),
+) -> bool:
+    """Whether a command line has been read: `docker run`, or the server itself."""
+    draft = Draft(request.name, request.namespace)
+    run = docker.docker_run(_behind_assignments(words))
+    if run is not None:
+        if not draft.name:
+            draft.name = "vllm"
+        container = docker.read_docker_run(run, draft)
+        workload = container.workload()
+        found = _read(workload, draft, request, result, Bundle())
+        if found is None:
+            result.notes.append(f"docker run {shown(container.image)} starts no vLLM, or names no model")
+            return True
+        port = published_port(container, found.get("engine", "port") or 8000)
+        found.put(("service", "port"), port)
+        return True
+    launch = program.launch_in(words, draft, request.values)
+    if launch is None:
+        return False
+    if is_rendered_command(comments, launch.variables):
+        _read(command_workload(comments, launch.words, launch.variables), draft, request, result, Bundle())
+        return True
+    env = [{"name": name, "value": value} for name, value in (dict(exported) | launch.variables).items()]
+    workload = Workload(
+        "vllm serve",
+        template={"spec": {"containers": [{"name": "vllm", "command": ["vllm", "serve", *launch.words], "env": env}]}},
+        on_a_machine=True,
+    )
+    _read(workload, draft, request, result, Bundle())
+    return True
+
+
+def _behind_assignments(words: list[str]) -> list[str]:
+    while words and re.match(r"[A-Za-z_]\w*=", words[0]):
+        words = words[1:]
+    return words
+
+
+def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None:
+    raw = part(value, "services").values()
+    rendered = any(is_rendered_service(one) for one in raw if isinstance(one, dict))
+    filled = compose.interpolated(value, request.values, rendered=rendered)
+    services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
+    comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
+    for name, engines in engines_of_one_model(services).items():
+        service = services[engines[0]]
+        draft = Draft(request.name, request.namespace)
+        draft.name = draft.name or fit_name(name) or "vllm"
+        own = is_rendered_service(service)
+        container = compose.read_service(name, service, Draft() if own else draft, part(filled, "configs"))
+        bundle = complete_service(container, service, part(filled, "configs"), comments) if own else Bundle()
+        found = _read(container.workload(), draft, request, result, bundle)
+        if found is None:
+            result.notes.append(f"service {name} serves no model with vLLM")
+            continue
+        found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
+        if len(engines) > 1:
+            found.put(("replicas",), len(engines))
+
+
+def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:
+    for model in helm.models_of(values):
+        workload = helm.workload_of(values, model)
+        draft = Draft(request.name or workload.name, request.namespace)
+        found = _read(workload, draft, request, result, Bundle())
+        if found:
+            helm.tell(values, model, found)
+
+
+def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
+    for document in bundle.documents:
+        if document.get("kind") == KIND:
+            result.notes.append(f"{KIND} {manifests.name_of(document)} is one already")
+        elif kubeai.is_model(document):
+            _kubeai(document, request, result)
+        elif kubeai.is_inference_service(document):
+            draft = Draft(request.name, request.namespace)
+            runtimes = bundle.of_kind("ServingRuntime", "ClusterServingRuntime")
+            _read(kubeai.service_workload(document, runtimes, draft), draft, request, result, bundle)
+    by_origin = {f"{one.get('kind')} {manifests.name_of(one)}": one for one in bundle.documents}
+    for workload in manifests.workloads(bundle):
+        draft = Draft(request.name, request.namespace)
+        found = _read(workload, draft, request, result, bundle)
+        if found is None:
+            result.notes.append(_why_not(workload))
+            continue
+        if workload.rendered:
+            read_policies(bundle, found)
+            _strategy(by_origin[workload.origin], found)
+        else:
+            manifests.read_workload_fields(by_origin[workload.origin], found)
+            manifests.Neighbours(bundle, workload, found).read()
+
+
+def _why_not(workload: Workload) -> str:
+    """What to tell of a pod in which no server is seen."""
+    images = [str(one.get("image") or "") for one in items(workload.template, "spec", "containers")]
+    if any("vllm" in image.lower() for image in images):
+        return f"{workload.origin}: what its image starts stands in a script that is not here; import its command"
+    return f"{workload.origin} serves no model with vLLM"
+
+
+def _strategy(document: Mapping[str, Any], draft: Draft) -> None:
+    """How the operator's own Deployment replaces its pods: the first setting of which the same would be rendered."""
+    wanted = part(document, "spec", "strategy")
+    replicas = draft.get("replicas")
+    fewest = max(1 if replicas is None else replicas, 1) - int(part(wanted, "rollingUpdate").get("maxUnavailable") or 0)
+    candidates: tuple[dict[str, Any], ...] = (
+        {},
+        {"strategy": "Surge"},
+        {"strategy": "InPlace"},
+        {"strategy": "InPlace", "minAvailable": fewest},
+        {"strategy": "Recreate"},
+        {"minAvailable": fewest},
+    )
+    for candidate in candidates:
+        draft.spec.pop("rollout", None)
+        draft.put(("rollout",), dict(candidate))
+        if _rendered_strategy(draft) == wanted:
+            return
+    draft.spec.pop("rollout", None)
+
+
+def _rendered_strategy(draft: Draft) -> Any:
+    try:
+        return deployment(parse_resource(draft.document()))["spec"]["strategy"]
+    except InvalidSpec:
+        return None
+
+
+def _kubeai(document: Mapping[str, Any], request: Request, result: Import) -> None:
+    engine = part(document, "spec").get("engine")
+    if engine not in (None, "VLLM"):
+        result.notes.append(f"Model {manifests.name_of(document)}: its engine is {engine}, and not vLLM")
+        return
+    draft = Draft(request.name, request.namespace)
+    found = _read(kubeai.model_workload(document), draft, request, result, Bundle())
+    if found:
+        kubeai.tell_model(document, found)
+
+
+def _read(workload: Workload, draft: Draft, request: Request, result: Import, bundle: Bundle) -> Draft | None:
+    """Read a workload into its draft; None where it serves no model."""
+    undone = _undone(workload, bundle)
+    launch, elsewhere = _server(workload, draft, request)
+    if launch is None:
+        return None
+    own_namespace = "" if workload.rendered and workload.namespace == _UNNAMED_NAMESPACE else workload.namespace
+    draft.namespace = draft.namespace or own_namespace
+    own_name = request.name or workload.name
+    draft.name = own_name or fit_model_name(model_in(launch.words)) or "model"
+    draft.put(("replicas",), workload.replicas)
+    bare = workload.on_a_machine and not workload.rendered and not workload.container.get("image")
+    serving = Serving(draft, result.vault, elsewhere, rendered=workload.rendered, on_a_machine=bare)
+    serving.read(launch.words)
+    if undone:
+        undone.write(draft)
+    env = workload.container.setdefault("env", [])
+    for name, value in launch.variables.items():
+        if value != mark(name):
+            env.append({"name": name, "value": value})
+    PodReader(PodParts(workload, draft, result.vault)).read()
+    if not draft.get("model", "source"):
+        draft.check("the arguments name no model", "model", "source")
+    result.drafts.append(draft)
+    return draft
+
+
+_UNNAMED_NAMESPACE: Final = "default"
+"""Where `render` puts a model that names no namespace."""
+
+
+def _undone(workload: Workload, bundle: Bundle) -> Undone | None:
+    spec = workload.template["spec"]
+    spec["containers"] = [dict(one) for one in items(spec, "containers")]
+    for container in items(workload.template, "spec", "containers"):
+        if is_rendered(container):
+            workload.engine = str(container.get("name"))
+            undone = Undone(workload, bundle)
+            undone.undo()
+            return undone
+    return None
+
+
+def _server(workload: Workload, draft: Draft, request: Request) -> tuple[Launch | None, dict[str, dict[str, Any]]]:
+    """The server in one of the containers, and the variables whose values are elsewhere."""
+    for container in items(workload.template, "spec", "containers"):
+        workload.engine = str(container.get("name"))
+        known, elsewhere = plain_variables(workload)
+        known = {**request.values, **known}
+        scratch = Draft()
+        as_written = workload.on_a_machine or workload.rendered
+        launch = _launch(container, known, scratch, as_written=as_written)
+        if launch is not None:
+            if workload.on_a_machine or not workload.rendered:  # a rendered pod holds its words as the spec has them
+                launch.words = list(map(escaped, launch.words))
+            launch.variables = {name: escaped(value) for name, value in launch.variables.items()}
+            draft.remarks += scratch.remarks
+            return launch, elsewhere
+    return None, {}
+
+
+_PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)")
+
+
+def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *, as_written: bool) -> Launch | None:
+    given, arguments = texts(container.get("command")), texts(container.get("args"))
+    if not as_written:
+        given, arguments = ([expanded(word, known) for word in some] for some in (given, arguments))
+    if given:
+        return program.launch_in([*given, *arguments], draft, known)
+    if arguments and _PROGRAMS.fullmatch(arguments[0]):
+        return program.launch_in(arguments, draft, known)
+    if arguments[:1] == ["serve"]:
+        arguments = arguments[1:]
+    return Launch(arguments) if _is_vllm(container, arguments) else None
+
+
+def _is_vllm(container: Mapping[str, Any], arguments: Sequence[str]) -> bool:
+    """Whether an image starts the server by itself."""
+    image = str(container.get("image") or "").lower()
+    return bool(model_in(arguments)) and ("vllm" in image or any(word.startswith("--model") for word in arguments))

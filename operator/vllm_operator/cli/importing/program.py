@@ -1,0 +1,197 @@
+"""The vLLM server in a command line: what stands before it is taken off, and told where it did something."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.cli.importing.draft import NotImportableError
+from vllm_operator.cli.importing.shell import ShellError, Statement, mark, parsed, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vllm_operator.cli.importing.draft import Draft
+
+SERVERS: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai.run_batch")
+_API_SERVER: Final = "vllm.entrypoints.openai.api_server"
+_SHELLS: Final = frozenset({"sh", "bash", "zsh", "ash", "dash"})
+_PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
+_SILENT: Final = frozenset({"exec", "command", "nohup", "time", "tini", "dumb-init", "uv", "uvx", "poetry", "stdbuf"})
+"""Programs that start another one and change nothing about it."""
+
+_VALUED: Final[dict[str, frozenset[str]]] = {
+    "sudo": frozenset({"-u", "-g", "--user", "--group"}),
+    "nice": frozenset({"-n"}),
+    "uv": frozenset({"--with", "--python", "-p", "--extra", "--directory", "--from"}),
+    "uvx": frozenset({"--with", "--python", "-p", "--from"}),
+    "conda": frozenset({"-n", "-p", "--name", "--prefix"}),
+    "numactl": frozenset({"-N", "-m", "-C"}),
+    "taskset": frozenset(),
+    "timeout": frozenset({"-k", "-s"}),
+}
+_SUBCOMMANDS: Final = {"uv": "run", "poetry": "run", "conda": "run"}
+_POSITIONAL: Final = {"taskset": 1, "timeout": 1}
+_CHANGING: Final = frozenset(
+    {"numactl", "taskset", "timeout", "nice", "opentelemetry-instrument", "nsys", "ddtrace-run"}
+)
+_WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
+_HARMLESS: Final = frozenset(
+    {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
+    | {"[", "[[", "test", "shift", "module", "return", "mkdir", "unset", "shopt", "umask", "hostname", "free", "df"}
+    | {"ls", "pwd", "env", "conda", "deactivate", "tee", "trap", "exit", "curl", "docker", "podman", "sudo", "cat"}
+)
+"""Commands beside the server that leave nothing behind which it needs."""
+
+_CONDITIONS: Final = frozenset({"if", "then", "else", "elif", "fi", "!", "{", "}"})
+_LOOPS: Final = frozenset({"for", "while", "until", "do", "done", "case", "esac", "select", "function"})
+
+
+_SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+"""What `env` sets; a shell would take some of these names for commands."""
+
+
+@dataclass(slots=True)
+class Launch:
+    """The server's command line."""
+
+    words: list[str]
+    """Arguments of `vllm serve`; the model may stand among them as a word of its own."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """What is set for it alone."""
+
+
+def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | None = None) -> Launch | None:
+    """The server that a command line starts; None where it starts something else.
+
+    `values` are variables that a shell in the command line would find.
+
+    Raises:
+        NotImportableError: a script in it is none.
+    """
+    rest, variables = _unwrapped(_behind_keywords(words), draft)
+    if not rest:
+        return None
+    program = _base(rest[0])
+    if program in _SHELLS:
+        return _in_script(rest, variables, draft, dict(values or {}))
+    arguments = _arguments(rest)
+    return None if arguments is None else Launch(arguments, variables)
+
+
+def _behind_keywords(words: Sequence[str]) -> list[str]:
+    """The words of a command that stands in a condition: `then vllm serve ...`."""
+    return list(itertools.dropwhile(lambda word: word in _CONDITIONS, words))
+
+
+def _base(word: str) -> str:
+    return word.rpartition("/")[2]
+
+
+def _arguments(words: list[str]) -> list[str] | None:
+    """What follows the server's name."""
+    program, rest = _base(words[0]), words[1:]
+    if program == "vllm":
+        return rest[1:] if rest[:1] == ["serve"] else None
+    if not _PYTHON.fullmatch(program):
+        return None
+    while rest and rest[0].startswith("-") and rest[0] != "-m":
+        rest = rest[1:]
+    if not rest:
+        return None
+    if rest[0] != "-m":
+        return rest[1:] if rest[0].endswith(("openai/api_server.py", "api_server_openai.py")) else _arguments(rest)
+    module, rest = rest[1:2], rest[2:]
+    if module == [_API_SERVER]:
+        return rest
+    return rest[1:] if module in (["vllm"], ["vllm.entrypoints.cli.main"]) and rest[:1] == ["serve"] else None
+
+
+def _unwrapped(words: list[str], draft: Draft) -> tuple[list[str], dict[str, str]]:
+    """The words without the programs that start others, and the variables that are set on the way."""
+    variables: dict[str, str] = {}
+    names = _SHELL_NAME
+    while words:
+        program = _base(words[0])
+        name, equals, value = words[0].partition("=")
+        if equals and names.fullmatch(name):
+            variables[name] = value
+            words = words[1:]
+        elif program == "env":
+            names, words = _ENV_NAME, words[1:]
+            while words and words[0].startswith("-"):
+                words = words[2:] if words[0] == "-u" else words[1:]
+        elif program in _WRAPPERS and len(words) > 1:
+            if program in _CHANGING:
+                draft.lost(f"`{program}` before the server: a pod has no such thing; see spec.pod.patch")
+            words = _after_wrapper(program, words[1:])
+        else:
+            break
+    return words, variables
+
+
+def _after_wrapper(program: str, words: list[str]) -> list[str]:
+    if words[:1] == [_SUBCOMMANDS.get(program, "")]:
+        words = words[1:]
+    valued = _VALUED.get(program, frozenset())
+    while words and words[0].startswith("-"):
+        words = words[2:] if words[0] in valued else words[1:]
+    return words[_POSITIONAL.get(program, 0) :]
+
+
+def _in_script(words: list[str], variables: dict[str, str], draft: Draft, values: dict[str, str]) -> Launch | None:
+    """The server that a shell starts: `sh -c SCRIPT`."""
+    rest = words[1:]
+    options = list(itertools.takewhile(lambda word: word.startswith(("-", "+")), rest))
+    if not any("c" in option for option in options if not option.startswith("--")) or len(rest) == len(options):
+        return None
+    script, behind = rest[len(options)], rest[len(options) + 2 :]
+    launch = launch_of_script(script, draft, values | variables)
+    if launch is None:
+        return None
+    launch.variables = variables | launch.variables
+    launch.words = [one for word in launch.words for one in (behind if word == mark("@") else [word])]
+    return launch
+
+
+def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Launch | None:
+    """The server that a shell's text starts; what else the text does is told.
+
+    Raises:
+        NotImportableError: a quote is not closed, or several servers are started.
+    """
+    try:
+        script = parsed(text, values)
+    except ShellError as error:
+        raise NotImportableError(f"this is no shell's text: {error}") from None
+    found: list[Launch] = []
+    for statement in script.statements:
+        launch = launch_in(statement.words, draft, values)
+        if launch is None:
+            tell(statement, draft)
+            continue
+        launch.variables = script.exported | statement.assigned | launch.variables
+        found.append(launch)
+        if statement.words[0] in _CONDITIONS:
+            draft.check(f"the server is started behind `{statement.words[0]}`: whether it is, nobody knows here")
+    if len(found) > 1:
+        raise NotImportableError("two servers are started in one script: import each by itself")
+    return found[0] if found else None
+
+
+def tell(statement: Statement, draft: Draft) -> None:
+    """Say of a command beside the server that it is not carried over."""
+    words = _behind_keywords(statement.words)
+    program = _base(words[0]) if words else ":"
+    told = shown(" ".join(words))[:80]
+    if program in _LOOPS:
+        draft.lost(f"`{program}` in the script: loops are not followed")
+    elif program == "ray":
+        draft.lost(f"`{told}`: an engine over several nodes is not supported yet")
+    elif program == "cd":
+        draft.note(f"`{told}` is left out: paths in the arguments should be absolute")
+    elif program not in _HARMLESS and statement.follows != "|":
+        draft.lost(f"`{told}`: runs beside the server; put it into an image or into spec.pod.initContainers")

@@ -1,0 +1,1 @@
+docker run --rm --privileged=true --shm-size=4g -p 8000:8000 -e VLLM_CPU_KVCACHE_SPACE=8 -e VLLM_CPU_OMP_THREADS_BIND=0-15 public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo:v0.10.2 --model=meta-llama/Llama-3.2-1B-Instruct --dtype=bfloat16

@@ -1,0 +1,1 @@
+sudo docker run -d --name mistral --restart unless-stopped --gpus '"device=0,1"' --shm-size=16g -p 8080:8000 -e HUGGING_FACE_HUB_TOKEN=hf_notarealtokenatallxx vllm/vllm-openai:v0.10.1 --model mistralai/Mistral-Small-24B-Instruct-2501 --tensor-parallel-size 2 --max-model-len 32768 --tokenizer_mode mistral

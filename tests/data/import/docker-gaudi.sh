@@ -1,0 +1,1 @@
+docker run --runtime=habana -e HABANA_VISIBLE_DEVICES=all -e OMPI_MCA_btl_vader_single_copy_mechanism=none --cap-add=sys_nice --net=host --rm vllm-hpu-env:1.22 --model ibm-granite/granite-3.1-8b-instruct --max-num-seqs 64 --block-size 128

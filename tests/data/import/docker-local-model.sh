@@ -1,0 +1,1 @@
+docker run -itd --gpus all -v /data/models:/models -p 8000:8000 --ipc host vllm/vllm-openai:v0.9.2 --model /models/Qwen2.5-72B-Instruct-AWQ --served-model-name qwen72b -tp 4 --gpu-memory-utilization 0.9

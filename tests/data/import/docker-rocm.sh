@@ -1,0 +1,1 @@
+docker run -it --network=host --group-add=video --ipc=host --cap-add=SYS_PTRACE --security-opt seccomp=unconfined --device /dev/kfd --device /dev/dri -v /data/hf:/root/.cache/huggingface -e HSA_OVERRIDE_GFX_VERSION=11.0.0 rocm/vllm:latest vllm serve Qwen/Qwen2.5-7B-Instruct --dtype float16

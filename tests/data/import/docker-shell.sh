@@ -1,0 +1,1 @@
+docker run --gpus all -p 8000:8000 --entrypoint /bin/bash vllm/vllm-openai:latest -c "pip install -q 'transformers>=4.50' && vllm serve google/gemma-3-27b-it --tensor-parallel-size 2 --limit-mm-per-prompt '{\"image\": 2}'"

@@ -1,0 +1,1 @@
+docker run --gpus all --ipc=host --ulimit memlock=-1 --ulimit stack=67108864 -p 9000:9000 -v /mnt/weights/llama:/weights:ro vllm/vllm-openai:v0.8.5 --model /weights/Llama-3.3-70B-Instruct --port 9000 --tensor-parallel-size 4 --num-scheduler-steps 8

@@ -1,0 +1,1 @@
+podman run --rm -it --device nvidia.com/gpu=all --security-opt=label=disable --shm-size=4g -p 8000:8000 --userns=keep-id:uid=1001 --env "HUGGING_FACE_HUB_TOKEN=$HF_TOKEN" --env "HF_HUB_OFFLINE=0" -v ./rhaiis-cache:/opt/app-root/src/.cache:Z registry.redhat.io/rhaiis/vllm-cuda-rhel9:3.2.2 --model RedHatAI/Llama-3.2-1B-Instruct-FP8

@@ -1,0 +1,1 @@
+vllm serve openai/gpt-oss-120b -tp 2 --compilation-config '{"cudagraph_mode": "FULL_AND_PIECEWISE", "pass_config": {"fuse_allreduce_rms": true}}' --max-cudagraph-capture-size 2048 --stream-interval 20 --no-enable-prefix-caching

@@ -1,0 +1,1 @@
+vllm serve BAAI/bge-m3 --task embed --max-num-seqs 512

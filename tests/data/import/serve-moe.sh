@@ -1,0 +1,1 @@
+vllm serve deepseek-ai/DeepSeek-V3 --tensor-parallel-size 1 --data-parallel-size 8 --enable-expert-parallel --all2all-backend deepep_low_latency --async-scheduling --kv-cache-dtype fp8 --max-num-seqs 256 --trust-remote-code

@@ -1,0 +1,1 @@
+python3 -m vllm.entrypoints.openai.api_server --model=TheBloke/Mixtral-8x7B-Instruct-v0.1-AWQ --quantization=awq --dtype=half --tensor_parallel_size=2 --max_model_len=16384 --gpu_memory_utilization=0.95 --disable-log-requests
