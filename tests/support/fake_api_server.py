@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from vllm_operator.cluster.kinds import LEASE, MODEL, POD_MONITOR, WATCHED, Kind
+from vllm_operator.cluster.kinds import (
+    HORIZONTAL_POD_AUTOSCALER,
+    LEASE,
+    MODEL,
+    POD_MONITOR,
+    SCALED_OBJECT,
+    WATCHED,
+    Kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -75,8 +83,10 @@ class FakeApiServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         kind = next((kind for kind in WATCHED if request.path == kind.path()), None)
-        if kind is None and request.path == POD_MONITOR.path():
+        if kind is None and request.path in {POD_MONITOR.path(), SCALED_OBJECT.path()}:
             return web.Response(status=404)
+        if kind is None and request.path == HORIZONTAL_POD_AUTOSCALER.path():
+            return web.json_response({"kind": "HorizontalPodAutoscalerList", "metadata": {}, "items": []})
         if kind is None:
             return web.json_response(self._discovery(request.path))
         verbs = self._verbs(request)

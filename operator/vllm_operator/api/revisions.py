@@ -57,7 +57,19 @@ Left out where RESTARTED_AT says as much."""
 MARKS: Final = (KEYS_CHANGED_AT, RESTARTED_AT)
 """Annotations of the pods that depend on what happened, and not on the spec. They are laid over a kept template."""
 
-SHAPES_NO_POD: Final = frozenset({"replicas", "suspend", "service", "network", "disruption", "rollout", "monitoring", "catalog"})
+SHAPES_NO_POD: Final = frozenset(
+    {
+        "replicas",
+        "autoscaling",
+        "suspend",
+        "service",
+        "network",
+        "disruption",
+        "rollout",
+        "monitoring",
+        "catalog",
+    }
+)
 """Parts of the spec of which nothing reaches a pod: an edit of them makes no revision, and an undo leaves them."""
 
 _HASH_LENGTH: Final = 10

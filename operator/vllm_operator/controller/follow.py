@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.fence import Fence
-from vllm_operator.cluster.kinds import MODEL, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
+from vllm_operator.cluster.kinds import (
+    CUSTOM_METRICS,
+    HORIZONTAL_POD_AUTOSCALER,
+    MODEL,
+    OPTIONAL,
+    POD_DISRUPTION_BUDGET,
+    WATCHED,
+    kind_of,
+)
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.cluster.rivals import ForeignAutoscalers
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
+from vllm_operator.planner.autoscalers import rival_of
 from vllm_operator.planner.budgets import budget_of
 
 if TYPE_CHECKING:
@@ -88,6 +98,7 @@ class Components:
     """Says when this process leads; that of the client."""
     followed: Followed = field(default_factory=Followed)
     budgets: ForeignBudgets = field(default_factory=ForeignBudgets)
+    rivals: ForeignAutoscalers = field(default_factory=ForeignAutoscalers)
 
     @property
     def scope(self) -> Scope:
@@ -156,6 +167,8 @@ class Reconcilers:
                 operator_namespace=components.settings.namespace,
                 release=components.scope.release,
                 budgets=components.budgets,
+                rivals=components.rivals,
+                prometheus_address=components.settings.prometheus_address,
             ),
             NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),
         )
@@ -395,7 +408,9 @@ async def _mend(components: Components, namespace: str | None) -> bool:
 async def _list_unwatched(components: Components) -> None:
     """Ask for what no watch brings. Where that fails, what was known before stays true."""
     await _list_optional(components)
+    await _look_for_custom_metrics(components)
     await _list_budgets(components)
+    await _list_rivals(components)
 
 
 async def _list_budgets(components: Components) -> None:
@@ -410,6 +425,34 @@ async def _list_budgets(components: Components) -> None:
             logger.warning("cannot list the PodDisruptionBudgets of others, tries again later: %s", error)
             continue
         components.budgets.replace(namespace, found)
+
+
+async def _list_rivals(components: Components) -> None:
+    """See which autoscalers of others aim at models. Whoever is concerned is looked at by who calls this."""
+    for namespace in components.scope.each:
+        if namespace in components.unfollowed:
+            continue
+        everyone = components.client.others(HORIZONTAL_POD_AUTOSCALER, namespace)
+        try:
+            found = [(raw["metadata"]["namespace"], *rival) async for raw in everyone if (rival := rival_of(raw))]
+        except ApiError as error:
+            logger.warning("cannot list the HorizontalPodAutoscalers of others, tries again later: %s", error)
+            continue
+        components.rivals.replace(namespace, found)
+
+
+async def _look_for_custom_metrics(components: Components) -> None:
+    """See whether autoscalers can go by custom metrics. The group is there as long as somebody has announced it: that
+    its server does not answer for a while takes no autoscaler away.
+    """
+    group, _, _ = CUSTOM_METRICS.api_version.partition("/")
+    try:
+        served = await components.client.serves_group(group)
+    except ApiError as error:
+        logger.warning("cannot see whether %s is served, tries again later: %s", group, error)
+        return
+    if components.cache.set_served(CUSTOM_METRICS, served=served):
+        components.intake.everything()
 
 
 async def _list_optional(components: Components) -> None:

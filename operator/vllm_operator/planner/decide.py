@@ -18,7 +18,7 @@ from vllm_operator.api.revisions import KIND as REVISION
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, claims, deletion_costs, reasons, rollout_told, status
+from vllm_operator.planner import api_keys, autoscaling, claims, deletion_costs, reasons, rollout_told, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
@@ -195,6 +195,7 @@ def _status(
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,
+        autoscaled=autoscaling.condition(model, observation),
         now=observation.now,
     )
 
@@ -218,7 +219,8 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
     """What does not stop the engines and should be known all the same."""
     patched = weakened_promises(subject.model)
     held = claims.held(observation)
-    return [*warnings(subject), *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
+    scaling = autoscaling.warnings(subject.model, observation)
+    return [*warnings(subject), *scaling, *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:

@@ -42,15 +42,18 @@ def status_of(
     rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
+    autoscaled: tuple[str, Reason, str] | None = None,
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
     What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
-    operator would render: empty where in nothing, None where the spec cannot be rendered.
+    operator would render: empty where in nothing, None where the spec cannot be rendered. `autoscaled` is the condition
+    of that name, None where the spec asks for no autoscaler.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     before = by_type(raw.get("status", {}))
+    pending = _pending(raw["metadata"]["name"], pending_template)
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
@@ -66,10 +69,7 @@ def status_of(
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
-            for kind, told in {
-                **_conditions(seen, outcome),
-                ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
-            }.items()
+            for kind, told in _conditions(seen, outcome, pending, autoscaled).items()
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -134,7 +134,9 @@ def _available(serving: int) -> tuple[str, Reason, str]:
     return "False", Reason.NO_ENGINE_SERVES, "no engine takes traffic"
 
 
-def _conditions(seen: Fleet, outcome: Outcome) -> dict[ConditionType, tuple[str, Reason, str]]:
+def _conditions(
+    seen: Fleet, outcome: Outcome, pending: tuple[str, Reason, str], autoscaled: tuple[str, Reason, str] | None
+) -> dict[ConditionType, tuple[str, Reason, str]]:
     as_desired = ("False", Reason.AS_DESIRED, "")
     why = (outcome.reason, outcome.message)
     settled = outcome.ready or outcome.settled
@@ -143,6 +145,8 @@ def _conditions(seen: Fleet, outcome: Outcome) -> dict[ConditionType, tuple[str,
         ConditionType.AVAILABLE: _available(seen.serving),
         ConditionType.RECONCILING: as_desired if settled else (str(not outcome.stalled), *why),
         ConditionType.STALLED: ("True", *why) if outcome.stalled else as_desired,
+        ConditionType.TEMPLATE_UPDATE_PENDING: pending,
+        **({ConditionType.AUTOSCALED: autoscaled} if autoscaled else {}),
     }
 
 
