@@ -440,7 +440,9 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     ),
     Constraint(scaling(), {**scaling(), "replicas": 2}, "spec.replicas and spec.autoscaling contradict each other"),
     Constraint(
-        scaling(minReplicas=4), scaling(minReplicas=5), "spec.autoscaling.minReplicas must not be greater than maxReplicas"
+        scaling(minReplicas=4),
+        scaling(minReplicas=5),
+        "spec.autoscaling.minReplicas must not be greater than maxReplicas",
     ),
     Constraint(
         scaling(minReplicas=0, idle={"query": "queue"}),

@@ -49,7 +49,8 @@ class ReplicasWriter:
 
 def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
     """Who last changed `spec.replicas`; None where nobody has, or the resource does not say."""
-    entries = [one for one in items(raw, "metadata", "managedFields") if "f:replicas" in part(one, "fieldsV1", "f:spec")]
+    managed = items(raw, "metadata", "managedFields")
+    entries = [one for one in managed if "f:replicas" in part(one, "fieldsV1", "f:spec")]
     if not entries:
         return None
     last = max(entries, key=lambda one: (one.get("subresource") == _SCALE, str(one.get("time", ""))))

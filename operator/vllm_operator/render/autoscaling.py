@@ -37,7 +37,7 @@ _FAILURES: Final = 3
 """Looks at Prometheus, 30 s from one to the next, that fail before KEDA falls back."""
 
 _NEVER_REACHED: Final = "1000000000"
-"""Threshold of what wakes the model: it asks for one engine, however large it is, and leaves the rest to the targets."""
+"""Threshold of what wakes the model: it asks for one engine, however much there is to do; the targets ask for more."""
 
 _LONGEST_POD_PREFIX: Final = 58
 """Of the names that a ReplicaSet gives its pods, which end with five further characters (apiserver, storage/names)."""

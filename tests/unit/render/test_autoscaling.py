@@ -147,7 +147,11 @@ def test_in_the_time_that_an_engine_loads_the_fleet_at_most_doubles_and_no_lull_
 
 @pytest.mark.parametrize(
     ("engine", "seconds"),
-    [({}, 60), ({"shutdownDelaySeconds": 100, "shutdownTimeoutSeconds": 500}, 600), ({"shutdownTimeoutSeconds": 3600}, 1800)],
+    [
+        ({}, 60),
+        ({"shutdownDelaySeconds": 100, "shutdownTimeoutSeconds": 500}, 600),
+        ({"shutdownTimeoutSeconds": 3600}, 1800),
+    ],
 )
 def test_one_engine_goes_after_the_other_has_drained(engine: dict[str, int], seconds: int) -> None:
     one = model(autoscaling={"maxReplicas": 4}, engine=engine)

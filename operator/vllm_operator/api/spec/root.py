@@ -43,11 +43,6 @@ _SHUTDOWN_SECONDS: Final = (
     f"{DEFAULT_SHUTDOWN_DELAY_SECONDS}) + self.engine.shutdownTimeoutSeconds + {EXIT_MARGIN_SECONDS}"
 )
 
-_TWO_WRITERS: Final = (
-    "spec.replicas and spec.autoscaling contradict each other: the autoscaler alone says how many engines there are; "
-    "leave spec.replicas out, and set spec.autoscaling.minReplicas"
-)
-
 _RULES: Final = (
     Rule(
         "!has(self.accelerator.count) || self.accelerator.count == 0 || has(self.accelerator.resource)"
@@ -110,13 +105,15 @@ _RULES: Final = (
     ),
     Rule(
         "!has(self.autoscaling) || self.replicas == 1",
-        _TWO_WRITERS,
+        "spec.replicas and spec.autoscaling contradict each other: the autoscaler alone says how many engines there "
+        "are; leave spec.replicas out, and set spec.autoscaling.minReplicas",
         field_path=".replicas",
         on_create=True,
     ),
     Rule(
         "has(oldSelf.autoscaling) || !has(self.autoscaling) || self.replicas in [1, oldSelf.replicas]",
-        _TWO_WRITERS,
+        "spec.replicas and spec.autoscaling contradict each other: an edit that adds spec.autoscaling leaves "
+        "spec.replicas out, or as it was",
         field_path=".replicas",
     ),
     Rule(
