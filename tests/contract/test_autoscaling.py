@@ -16,7 +16,8 @@ import yaml
 
 from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
-from tests.contract.conftest import define
+from tests.contract.conftest import REPOSITORY
+from tests.contract.test_install import as_service_account
 from tests.support import golden, keda
 from tests.support.custom_metrics import custom_metrics
 from tests.support.definitions import wait_established
@@ -53,16 +54,21 @@ _NUMBERS = itertools.count(1)
 def cluster() -> Iterator[OwnCluster]:
     """An API server with the controller manager: APIs come and go on it, which others must not see."""
     with started(ClusterSpec(name=f"test-scaling-{os.getpid()}", node=NodeKind.NONE)) as running:
-        define(running)
+        running.kubectl("apply", "--kustomize", str(REPOSITORY / "manifests" / "base"))
+        wait_established(running)
         yield running
 
 
 @pytest.fixture(scope="module")
 def operator(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """The operator, which looks every second for what has come or gone."""
+    """The operator with the rights of its role, which looks every second for what has come or gone."""
+    folder = tmp_path_factory.mktemp("operator")
+    as_service_account(cluster, folder / "kubeconfig")
     settings = {"RESYNC_SECONDS": "1", "PROMETHEUS_ADDRESS": "http://prometheus.monitoring:9090"}
-    with OperatorProcess(cluster.kubeconfig, tmp_path_factory.mktemp("operator"), **settings) as running:
+    with OperatorProcess(folder / "kubeconfig", folder, NAMESPACE="vllm-system", **settings) as running:
         yield running
+    assert "forbidden" not in running.log().lower()
+    assert "Traceback" not in running.log()
 
 
 @pytest.fixture

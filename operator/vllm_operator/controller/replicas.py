@@ -1,4 +1,4 @@
-"""Keeping `spec.replicas` of autoscaled models the autoscaler's: what an edit makes of it is put back before it counts."""
+"""Keeping `spec.replicas` of autoscaled models the autoscaler's: what an edit sets is put back before it counts."""
 
 from __future__ import annotations
 
