@@ -72,8 +72,11 @@ def context_of(model: VLLMModel, observation: Observation) -> dict[str, Any]:
     }
 
 
-def condition(model: VLLMModel, observation: Observation) -> Told | None:
-    """Whether somebody sets the number of engines; None where the spec asks nobody to."""
+def condition(model: VLLMModel, observation: Observation, *, serving: bool) -> Told | None:
+    """Whether somebody sets the number of engines; None where the spec asks nobody to.
+
+    As long as no engine is `serving`, an autoscaler has nothing to go by, and what it says of that is no fault.
+    """
     scaling = model.spec.autoscaling
     if scaling is None:
         return None
@@ -82,7 +85,7 @@ def condition(model: VLLMModel, observation: Observation) -> Told | None:
         return "False", Reason.AUTOSCALER_MISSING, _missing(observation)
     named = f"{kind} {model.instance}"
     fault = next((_fault(live) for live in live_autoscalers(model, observation) if live.kind == kind), "")
-    if fault:
+    if fault and serving:
         return "False", Reason.AUTOSCALER_FAILS, f"{named} does not scale: {fault}"
     fewest = scaling.min_replicas if kind == SCALED_OBJECT else scaling.fewest_serving
     return "True", Reason.AUTOSCALER_WORKS, f"{named} keeps from {fewest} to {scaling.max_replicas} engines"
@@ -105,13 +108,9 @@ def _missing(observation: Observation) -> str:
 def _fault(live: LiveObject) -> str:
     """Why an autoscaler does not work, in its own words; empty where it works, or has not said anything yet."""
     told: Mapping[str, Any] = by_type(live.status).get(_DOES_NOT_WORK[live.kind], {})
-    if told.get("status") != "False" or told.get("reason") in _RESTS:
+    if told.get("status") != "False":
         return ""
     return f"{told.get('reason', '')}: {told.get('message', '')}"[:_LONGEST_QUOTE]
-
-
-_RESTS: Final = frozenset({"ScalingDisabled"})
-"""What an autoscaler says of a model that has no engines, since none are wanted."""
 
 
 def warnings(model: VLLMModel, observation: Observation) -> list[str]:

@@ -195,7 +195,7 @@ def _status(
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,
-        autoscaled=autoscaling.condition(model, observation),
+        autoscaled=autoscaling.condition(model, observation, serving=seen.serving > 0),
         now=observation.now,
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.resource import VLLMModel
 
-_STEPS_SECONDS: Final = (15, 30, 60, 120, 300, 600, 900, LONGEST_POLICY_SECONDS)
+STEPS_SECONDS: Final = (15, 30, 60, 120, 300, 600, 900, LONGEST_POLICY_SECONDS)
 
 
 def load_seconds(
@@ -49,7 +49,7 @@ def _seen(pods: Iterable[Mapping[str, Any]]) -> Iterator[float]:
 
 
 def _rounded(seconds: float) -> int:
-    return next((step for step in _STEPS_SECONDS if seconds <= step), LONGEST_POLICY_SECONDS)
+    return next((step for step in STEPS_SECONDS if seconds <= step), LONGEST_POLICY_SECONDS)
 
 
 def _told(autoscaler: Mapping[str, Any]) -> int | None:
@@ -57,4 +57,5 @@ def _told(autoscaler: Mapping[str, Any]) -> int | None:
     inside = {AUTOSCALER: ("spec",), SCALED_OBJECT: ("spec", "advanced", "horizontalPodAutoscalerConfig")}
     path = (*inside[autoscaler["kind"]], "behavior", "scaleUp", "policies")
     policies = items(autoscaler, *path)
-    return policies[0].get("periodSeconds") if policies else None
+    seconds: int | None = policies[0].get("periodSeconds") if policies else None
+    return seconds

@@ -144,9 +144,12 @@ def test_an_autoscaler_that_does_not_work_is_quoted(kind: str, told: dict[str, s
     assert autoscaled(judged(scaled(), kind, status={"conditions": [fine]}, **HERE[kind]))[0] == "True"
 
 
-def test_an_autoscaler_that_rests_because_no_engine_is_wanted_does_not_fail() -> None:
-    rests = {"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled", "message": "is zero"}
-    assert autoscaled(judged(scaled(), AUTOSCALER, status={"conditions": [rests]}, **METRICS))[0] == "True"
+def test_an_autoscaler_that_has_nothing_to_go_by_while_no_engine_serves_does_not_fail() -> None:
+    raw, told = scaled(), {"type": "ScalingActive", "status": "False", "reason": "Failed", "message": "no metrics"}
+    found = as_desired(raw)
+    found |= {key_of(child): live(child) for child in desired(raw, RenderContext(autoscaler=AUTOSCALER))}
+    found[ObjectKey(AUTOSCALER, "qwen")]["status"] = {"conditions": [told]}
+    assert autoscaled(decide(observation(raw, found, pod(), **METRICS)))[:2] == ("True", "AutoscalerWorks")
 
 
 def test_an_autoscaler_of_somebody_else_on_the_model_is_told_only_where_there_are_two() -> None:
