@@ -7,6 +7,7 @@ HorizontalPodAutoscaler scales already, and two of them that select the same pod
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason, by_type
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.live import LiveObject
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.diagnosis.fleet import Outcome
     from vllm_operator.planner.plan import Observation
 
 Told = tuple[str, Reason, str]
@@ -89,6 +91,20 @@ def condition(model: VLLMModel, observation: Observation, *, serving: bool) -> T
         return "False", Reason.AUTOSCALER_FAILS, f"{named} does not scale: {fault}"
     fewest = scaling.min_replicas if kind == SCALED_OBJECT else scaling.fewest_serving
     return "True", Reason.AUTOSCALER_WORKS, f"{named} keeps from {fewest} to {scaling.max_replicas} engines"
+
+
+def with_idle(model: VLLMModel, observation: Observation, outcome: Outcome) -> Outcome:
+    """What is told of a model that has no engine because there is nothing to do: that one comes when it is asked for."""
+    scaling = model.spec.autoscaling
+    if outcome.reason is not Reason.SCALED_TO_ZERO or scaling is None or scaling.min_replicas:
+        return outcome
+    if possible(model, observation) != SCALED_OBJECT:
+        return outcome
+    told = (
+        f"there is nothing to do, so no engine is there: {SCALED_OBJECT} {model.instance} brings one back as soon as "
+        "spec.autoscaling.idle.query is greater than 0, and it then has to load"
+    )
+    return replace(outcome, message=told)
 
 
 def _missing(observation: Observation) -> str:

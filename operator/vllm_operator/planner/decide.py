@@ -186,10 +186,11 @@ def _status(
         suspended=model.spec.suspend,
         pending=rolling,
     )
+    found = autoscaling.with_idle(model, observation, judged(fleet.judge(seen), view, observation.now))
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(judged(fleet.judge(seen), view, observation.now), subject.keys),
+        outcome or _with_keys(found, subject.keys),
         address=url(model),
         operator=observation.release,
         rollout=progress(view),

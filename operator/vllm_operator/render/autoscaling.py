@@ -120,8 +120,11 @@ def _scaled_object(model: VLLMModel, scaling: Autoscaling, context: RenderContex
         "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(model, scaling, context)}},
         "triggers": list(_triggers(model, scaling, context)),
     }
-    if scaling.idle:  # who asks for a model that sleeps may give up before it has loaded: it is to load all the same
-        spec["cooldownPeriod"] = scaling.idle.after_seconds + _load_seconds(scaling, context)
+    if scaling.idle:
+        # who asks for a model that sleeps may give up before it has loaded: it is to load all the same. Of a model that
+        # has never been active, KEDA takes the last engine at once unless it is told to wait then, too
+        seconds = scaling.idle.after_seconds + _load_seconds(scaling, context)
+        spec |= {"cooldownPeriod": seconds, "initialCooldownPeriod": seconds}
     return spec
 
 

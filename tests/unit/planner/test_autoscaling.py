@@ -177,6 +177,22 @@ def test_none_is_final_for_a_horizontal_pod_autoscaler_and_not_for_keda() -> Non
     assert warnings(judged(raw, SCALED_OBJECT, **KEDA)) == []
 
 
+def test_a_model_that_has_nothing_to_do_says_what_brings_an_engine_back() -> None:
+    raw = scaled(minReplicas=0, idle={"query": "queue"})
+    raw["spec"]["replicas"] = 0
+    found = as_desired(raw, **deployment_status(0))
+
+    def message(**around: Any) -> str:
+        plan = decide(observation(raw, found, **around))
+        assert plan.status
+        ready = by_type(plan.status)["Ready"]
+        assert (ready["status"], ready["reason"]) == ("False", "ScaledToZero")
+        return str(ready["message"])
+
+    assert message(**KEDA).startswith("there is nothing to do, so no engine is there: ScaledObject qwen brings one back")
+    assert message(**METRICS) == "spec.replicas is 0: no engine is wanted"
+
+
 def test_a_live_autoscaler_as_desired_is_not_written_again() -> None:
     for kind, around in HERE.items():
         assert judged(scaled(), kind, **around).writes == ()

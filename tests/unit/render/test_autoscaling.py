@@ -115,13 +115,13 @@ def test_metrics_that_are_missing_are_an_error_and_take_no_engine_away() -> None
     assert {one["metadata"]["ignoreNullValues"] for one in spec["triggers"]} == {"false"}
     assert spec["fallback"] == {"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"}
     assert rendered(SCALED_OBJECT, fallbackReplicas=3)["fallback"]["replicas"] == 3
-    assert "cooldownPeriod" not in spec
+    assert not {"cooldownPeriod", "initialCooldownPeriod"} & spec.keys()
 
 
 def test_the_last_engine_goes_only_when_nothing_upstream_and_no_engine_has_work_and_not_while_one_loads() -> None:
     spec = rendered(SCALED_OBJECT, minReplicas=0, idle={"query": "queue", "afterSeconds": 100}, load_seconds=300)
     assert spec["minReplicaCount"] == 0
-    assert spec["cooldownPeriod"] == 400
+    assert spec["cooldownPeriod"] == spec["initialCooldownPeriod"] == 400
     assert spec["fallback"]["replicas"] == 1
     wanted = spec["triggers"][-1]
     assert wanted["metadata"]["query"].startswith("(sum(queue) or vector(0)) + (sum(vllm:num_requests_running{")
