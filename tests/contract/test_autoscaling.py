@@ -227,7 +227,7 @@ def test_the_autoscaler_of_kubernetes_follows_the_waiting_requests_and_owns_the_
     assert warnings(place) == []
     place.kubectl("scale", "vllmmodel", "qwen", "--replicas=4")
     until(lambda: any("set by hand" in told for told in warnings(place)), what="who owns the number")
-    metrics.values = {"vllm_num_requests_waiting": {name: "0" for name in serve(place, 4)}}
+    metrics.values = {"vllm_num_requests_waiting": dict.fromkeys(serve(place, 4), "0")}
     until(lambda: replicas(place) == 3, what="one engine less")
     until(lambda: warnings(place) == [], what="the autoscaler's own number")
     place.kubectl("create", "--filename", "-", document=THEIRS)
@@ -239,9 +239,7 @@ def test_the_autoscaler_of_kubernetes_follows_the_waiting_requests_and_owns_the_
     assert place.get("horizontalpodautoscaler", "theirs")
 
 
-def test_custom_metrics_that_come_and_go_make_and_take_the_autoscaler(
-    cluster: OwnCluster, place: Namespace
-) -> None:
+def test_custom_metrics_that_come_and_go_make_and_take_the_autoscaler(cluster: OwnCluster, place: Namespace) -> None:
     apply(place, autoscaling=SCALED)
     until(lambda: autoscaled(place) == ("False", "AutoscalerMissing"), what="the condition")
     with custom_metrics() as served:
@@ -292,7 +290,5 @@ def test_the_definition_of_keda_takes_every_field_that_is_rendered(place: Namesp
     documents = yaml.safe_load_all(golden.expected("autoscaled"))
     (wanted,) = [one for one in documents if one["kind"] == "ScaledObject"]
     wanted["metadata"] = {"name": "whole", "namespace": place.name}
-    live = json.loads(
-        place.kubectl("create", "--validate=strict", "--output=json", "--filename", "-", document=wanted)
-    )
+    live = json.loads(place.kubectl("create", "--validate=strict", "--output=json", "--filename", "-", document=wanted))
     assert live["spec"] == wanted["spec"]

@@ -459,9 +459,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         scaling(fallbackReplicas=5),
         "spec.autoscaling.fallbackReplicas must not be greater than maxReplicas",
     ),
-    Constraint(
-        scaling(targets={"runningRequests": 8}), scaling(targets={}), "spec.autoscaling.targets needs one of"
-    ),
+    Constraint(scaling(targets={"runningRequests": 8}), scaling(targets={}), "spec.autoscaling.targets needs one of"),
     Constraint({"replicas": 0}, {"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
     Constraint(model(), {"model": {}}, "spec.model.source: Required value"),
     Constraint(model(servedNames=["a", "b"]), model(servedNames=["a", "a"]), "spec.model.servedNames[1]: Duplicate"),

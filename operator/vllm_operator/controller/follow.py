@@ -442,8 +442,10 @@ async def _list_rivals(components: Components) -> None:
 
 
 async def _look_for_custom_metrics(components: Components) -> None:
-    """See whether autoscalers can go by custom metrics. The group is there as long as somebody has announced it: that
-    its server does not answer for a while takes no autoscaler away.
+    """See whether autoscalers can go by custom metrics.
+
+    The group is there as long as somebody has announced it: that its server does not answer for a while takes no
+    autoscaler away.
     """
     group, _, _ = CUSTOM_METRICS.api_version.partition("/")
     try:

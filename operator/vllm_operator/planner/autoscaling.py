@@ -94,7 +94,7 @@ def condition(model: VLLMModel, observation: Observation, *, serving: bool) -> T
 
 
 def with_idle(model: VLLMModel, observation: Observation, outcome: Outcome) -> Outcome:
-    """What is told of a model that has no engine because there is nothing to do: that one comes when it is asked for."""
+    """What is told of a model that has no engine since there is nothing to do: one comes when it is asked for."""
     scaling = model.spec.autoscaling
     if outcome.reason is not Reason.SCALED_TO_ZERO or scaling is None or scaling.min_replicas:
         return outcome
@@ -133,16 +133,16 @@ def warnings(model: VLLMModel, observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
     if model.spec.autoscaling is None:
         return []
-    told = (check(model, observation) for check in (_two_writers, _two_autoscalers, _zero_is_final, _zero_not_reached))
+    told = (
+        told_of_writer(model.name, observation.raw, observation.replicas_writer),
+        _two_autoscalers(observation),
+        _zero_is_final(model, observation),
+        _zero_not_reached(model, observation),
+    )
     return [sentence for sentence in told if sentence]
 
 
-def _two_writers(model: VLLMModel, observation: Observation) -> str:
-    """Somebody beside the autoscaler who sets the number of engines."""
-    return told_of_writer(model.name, observation.raw, observation.replicas_writer)
-
-
-def _two_autoscalers(model: VLLMModel, observation: Observation) -> str:
+def _two_autoscalers(observation: Observation) -> str:
     """An autoscaler of somebody else on the same model."""
     if not observation.rivals:
         return ""

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 STEPS_SECONDS: Final = (15, 30, 60, 120, 300, 600, 900, LONGEST_POLICY_SECONDS)
 
 
-def load_seconds(
-    model: VLLMModel, pods: Iterable[Mapping[str, Any]], autoscalers: Iterable[Mapping[str, Any]]
-) -> int:
+def load_seconds(model: VLLMModel, pods: Iterable[Mapping[str, Any]], autoscalers: Iterable[Mapping[str, Any]]) -> int:
     """Seconds from an engine's pod to its first completed prompt; `autoscalers` are the live ones of the model.
 
     The quickest engine counts: of one that lost its traffic for a while and got it back, only that is seen. What takes

@@ -1,6 +1,4 @@
-"""An edit that sets the replicas of an autoscaled model is looked at once, put back where it was none of its business,
-and told.
-"""
+"""An edit that sets the replicas of an autoscaled model is looked at once, put back, and told."""
 
 from __future__ import annotations
 

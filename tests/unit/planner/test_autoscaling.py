@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,10 +18,12 @@ from tests.support.resources import (
 from vllm_operator.api.conditions import by_type
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.plan import Plan
 from vllm_operator.planner.replicas import ReplicasWriter
 from vllm_operator.render.autoscaling import AUTOSCALER, SCALED_OBJECT
 from vllm_operator.render.context import RenderContext
+
+if TYPE_CHECKING:
+    from vllm_operator.planner.plan import Plan
 
 KEDA = {"scaled_objects": True, "prometheus_address": "http://prometheus:9090"}
 METRICS = {"custom_metrics": True}
@@ -189,7 +191,9 @@ def test_a_model_that_has_nothing_to_do_says_what_brings_an_engine_back() -> Non
         assert (ready["status"], ready["reason"]) == ("False", "ScaledToZero")
         return str(ready["message"])
 
-    assert message(**KEDA).startswith("there is nothing to do, so no engine is there: ScaledObject qwen brings one back")
+    assert message(**KEDA).startswith(
+        "there is nothing to do, so no engine is there: ScaledObject qwen brings one back"
+    )
     assert message(**METRICS) == "spec.replicas is 0: no engine is wanted"
 
 

@@ -32,7 +32,7 @@ def test_a_spec_is_one_that_can_be_followed(spec: dict[str, Any]) -> None:
 
 
 def test_the_default_targets_are_those_of_the_table() -> None:
-    told = {name: cell for name, cell in re.findall(r"^\| `(\w+)` \| `vllm:\w+` \| (\w+) \|", PAGE, re.MULTILINE)}
+    told = dict(re.findall(r"^\| `(\w+)` \| `vllm:\w+` \| (\w+) \|", PAGE, re.MULTILINE))
     assert told == {
         "waitingRequests": str(DEFAULT_WAITING_REQUESTS),
         "kvCachePercent": str(DEFAULT_KV_CACHE_PERCENT),

@@ -66,9 +66,7 @@ class Targets(Model):
     )
 
 
-DEFAULT_TARGETS: Final = Targets(
-    waiting_requests=DEFAULT_WAITING_REQUESTS, kv_cache_percent=DEFAULT_KV_CACHE_PERCENT
-)
+DEFAULT_TARGETS: Final = Targets(waiting_requests=DEFAULT_WAITING_REQUESTS, kv_cache_percent=DEFAULT_KV_CACHE_PERCENT)
 
 
 class ScalingBehavior(Model):
@@ -104,11 +102,11 @@ class PrometheusAuthentication(Model):
 class Prometheus(Model):
     """The Prometheus that KEDA asks."""
 
-    server_address: (
-        Annotated[str, StringConstraints(max_length=1024, pattern=r"^https?://[^\s/]+(/\S*)?$")] | None
-    ) = Field(
-        default=None,
-        description="Its URL. Default: the operator's VLLM_OPERATOR_PROMETHEUS_ADDRESS.",
+    server_address: Annotated[str, StringConstraints(max_length=1024, pattern=r"^https?://[^\s/]+(/\S*)?$")] | None = (
+        Field(
+            default=None,
+            description="Its URL. Default: the operator's VLLM_OPERATOR_PROMETHEUS_ADDRESS.",
+        )
     )
     labels: _MetricLabels | None = Field(
         default=None,
