@@ -99,7 +99,7 @@ def replicas(place: Namespace) -> int:
 
 def wait_engines(place: Namespace, count: int) -> None:
     """Until the Deployment is to have so many engines, and the resource says so."""
-    until(lambda: place.get("deployment", "qwen")["spec"]["replicas"] == count, what=f"{count} engines")
+    until(lambda: place.get("deployment", "qwen").get("spec", {}).get("replicas") == count, what=f"{count} engines")
     assert replicas(place) == count
 
 
