@@ -162,7 +162,7 @@ class ModelReconciler:
 
     async def _observe(self, key: Key) -> Observation:
         pods, children, now = self._pods(key), self._children(key), self._clock()
-        model, writer = await self._replicas.judged(key, self._cache.get(MODEL, key), children, now)
+        model = await self._replicas.kept(self._cache.get(MODEL, key), children, now)
         raw = model.body if model else {}
         memory = self._remembered(key, model)
         model = as_told(model, memory.kept)
@@ -183,7 +183,6 @@ class ModelReconciler:
             scaled_objects=self._cache.serves(SCALED_OBJECT),
             custom_metrics=self._cache.serves(CUSTOM_METRICS),
             prometheus_address=self._prometheus_address,
-            replicas_writer=writer,
             rivals=self._rivals.of(key.namespace, key.name),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",

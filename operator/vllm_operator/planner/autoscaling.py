@@ -134,7 +134,7 @@ def warnings(model: VLLMModel, observation: Observation) -> list[str]:
     if model.spec.autoscaling is None:
         return []
     told = (
-        told_of_writer(model.name, observation.raw, observation.replicas_writer),
+        told_of_writer(observation.raw),
         _two_autoscalers(observation),
         _zero_is_final(model, observation),
         _zero_not_reached(model, observation),

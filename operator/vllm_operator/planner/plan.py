@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vllm_operator.planner.budgets import Budget
     from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.news import News
-    from vllm_operator.planner.replicas import ReplicasWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,6 @@ class Observation:
     """Whether the API server serves the API of custom metrics."""
     prometheus_address: str = ""
     """URL of the Prometheus that KEDA asks, where a spec names none."""
-    replicas_writer: ReplicasWriter | None = None
-    """Who last changed `spec.replicas`; None where nobody asked, or nobody has."""
     rivals: tuple[str, ...] = ()
     """Kind and name of each autoscaler of others that aims at the model, as they were when they were last listed."""
     budgets: tuple[Budget, ...] = ()

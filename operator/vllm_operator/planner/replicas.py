@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation in which client-side `kubectl apply` keeps the manifest."""
 
+_FIELD: Final = "f:replicas"
 _SCALE: Final = "scale"
 _BY_HAND: Final = "kubectl"
 
@@ -47,19 +48,30 @@ class ReplicasWriter:
         return self.scaled and self.manager.startswith(_BY_HAND)
 
 
+def entries_of(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `metadata.managedFields` says of `spec.replicas` alone, in the same form; the whole is larger than a spec."""
+    return [
+        {
+            **{name: one[name] for name in ("manager", "operation", "subresource") if name in one},
+            "fieldsV1": {"f:spec": {_FIELD: {}}},
+        }
+        for one in items(raw, "metadata", "managedFields")
+        if _FIELD in part(one, "fieldsV1", "f:spec")
+    ]
+
+
 def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
     """Who last changed `spec.replicas`; None where nobody has, or the resource does not say."""
-    managed = items(raw, "metadata", "managedFields")
-    entries = [one for one in managed if "f:replicas" in part(one, "fieldsV1", "f:spec")]
+    entries = entries_of(raw)
     if not entries:
         return None
-    last = max(entries, key=lambda one: (one.get("subresource") == _SCALE, str(one.get("time", ""))))
+    last = max(entries, key=lambda one: one.get("subresource") == _SCALE)
     appliers = (str(one.get("manager", "")) for one in entries if one.get("operation") == "Apply")
     return ReplicasWriter(str(last.get("manager", "")), last.get("subresource") == _SCALE, next(appliers, ""))
 
 
 def replicas_to_keep(
-    model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject], writer: ReplicasWriter | None
+    model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]
 ) -> int | None:
     """The number of engines to put back; None where `spec.replicas` is to be followed.
 
@@ -68,6 +80,7 @@ def replicas_to_keep(
     spec = model.body["spec"]
     if spec.get("suspend") or model.status.get("observedGeneration") == model.generation:
         return None
+    writer = writer_of(model.body)
     if writer is not None and writer.scaled:
         return None
     deployment = children.get(ObjectKey("Deployment", instance_name(model.name)))
@@ -87,8 +100,9 @@ def is_in_the_manifest(raw: Mapping[str, Any]) -> bool:
         return False
 
 
-def told_of_writer(name: str, raw: Mapping[str, Any], writer: ReplicasWriter | None) -> str:
+def told_of_writer(raw: Mapping[str, Any]) -> str:
     """What there is to tell of a number that was not the autoscaler's; empty where there is nothing."""
+    writer = writer_of(raw)
     applier = writer.applier if writer else ""
     if applier or is_in_the_manifest(raw):
         return (
@@ -99,6 +113,6 @@ def told_of_writer(name: str, raw: Mapping[str, Any], writer: ReplicasWriter | N
         return (
             f"spec.replicas was set by hand ({writer.manager}), and spec.autoscaling owns it: it goes on from that "
             "number. To hold one set minReplicas and maxReplicas, and to take the engines away spec.suspend: "
-            f"`kubectl edit vllmmodel {name}`"
+            f"`kubectl edit vllmmodel {raw['metadata']['name']}`"
         )
     return ""

@@ -1,4 +1,4 @@
-"""An edit that sets the replicas of an autoscaled model is looked at once, put back, and told."""
+"""An edit that sets the replicas of an autoscaled model is put back before it counts, and told."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, ApiUnavailable
+from vllm_operator.planner.replicas import ReplicasWriter, writer_of
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.kinds import Kind
-    from vllm_operator.planner.replicas import ReplicasWriter
 
 QWEN = Key("team", "qwen")
 
@@ -79,11 +79,10 @@ class Control:
         self.children = {key: as_live(deployment)}
         self.cache.put(MODEL, live_object(raw))
 
-    async def look(self) -> tuple[int | None, ReplicasWriter | None]:
-        """The number that is followed, and who wrote it."""
-        found = self.cache.get(MODEL, QWEN)
-        model, writer = await self.guard.judged(QWEN, found, self.children, NOW)
-        return (model.body["spec"].get("replicas", 1) if model else None), writer
+    async def look(self) -> int | None:
+        """The number that is followed."""
+        model = await self.guard.kept(self.cache.get(MODEL, QWEN), self.children, NOW)
+        return model.body["spec"].get("replicas", 1) if model else None
 
     def sees(self, raw: dict[str, Any]) -> None:
         """A watch brings the model."""
@@ -96,37 +95,34 @@ def scaled(**fields: Any) -> dict[str, Any]:
     return {**raw, "status": {"observedGeneration": 1}}
 
 
-async def test_an_edit_is_put_back_before_it_counts_and_each_spec_is_looked_at_once() -> None:
+async def test_an_edit_is_put_back_before_it_counts_and_an_unchanged_world_costs_no_question() -> None:
     control = Control(scaled(replicas=1))
-    number, writer = await control.look()
-    assert number == 3
-    assert writer
-    assert (writer.manager, writer.scaled) == ("vllm-operator", True)
+    assert await control.look() == 3
     assert control.server.scaled == [3]
+    found = control.cache.get(MODEL, QWEN)
+    assert found
+    assert writer_of(found.body) == ReplicasWriter("vllm-operator", scaled=True)
     (event,) = control.server.events
     assert event["reason"] == "ReplicasKept"
     assert "set spec.replicas to 1: kept at 3" in event["message"]
     reads = control.server.reads
-    assert (await control.look())[0] == 3
-    assert control.server.reads == reads
+    assert await control.look() == 3
+    assert (control.server.reads, control.server.scaled) == (reads, [3])
 
 
-async def test_what_an_autoscaler_or_a_hand_sets_through_the_scale_subresource_is_followed_and_known() -> None:
+async def test_what_an_autoscaler_or_a_hand_sets_through_the_scale_subresource_is_followed() -> None:
     control = Control(scaled(replicas=3))
     for replicas, manager in ((4, "kube-controller-manager"), (2, "kubectl")):
         control.sees(control.server.write(replicas, manager, subresource="scale"))
-        number, writer = await control.look()
-        assert number == replicas
-        assert writer
-        assert writer.manager == manager
-    assert control.server.scaled == []
+        assert await control.look() == replicas
+    assert (control.server.reads, control.server.scaled) == (0, [])
 
 
 async def test_of_a_new_model_nobody_has_set_anything_so_that_nothing_is_told() -> None:
     raw = scaled()
     raw["spec"]["autoscaling"]["minReplicas"] = 2
     control = Control({**raw, "status": {}}, there=2)
-    assert (await control.look())[0] == 2
+    assert await control.look() == 2
     assert control.server.events == []
 
 
@@ -141,22 +137,22 @@ async def test_of_a_new_model_nobody_has_set_anything_so_that_nothing_is_told() 
 )
 async def test_a_model_that_asks_for_no_autoscaler_or_cannot_be_read_costs_no_question(raw: dict[str, Any]) -> None:
     control = Control(raw)
-    assert (await control.look())[0] == 1
+    assert await control.look() == 1
     assert control.server.reads == 0
 
 
 async def test_a_model_of_another_release_is_left_alone() -> None:
     raw = scaled(replicas=1)
     raw["metadata"]["labels"] = {"vllm.echo-roots.io/operator": "blue"}
-    assert (await Control(raw).look())[0] == 1
-    assert (await Control(raw, release="blue").look())[0] == 3
+    assert await Control(raw).look() == 1
+    assert await Control(raw, release="blue").look() == 3
 
 
 async def test_a_role_without_the_right_is_told_in_the_log_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     control = Control(scaled(replicas=1))
     control.server.error = ApiRefused("PATCH", "forbidden")
-    assert (await control.look())[0] == 1
-    assert "cannot keep spec.replicas at 3" in caplog.text
+    assert await control.look() == 1
+    assert "cannot set spec.replicas to 3" in caplog.text
 
 
 @pytest.mark.parametrize("error", [ApiUnavailable("PATCH", "down"), ApiConflict("PATCH", "modified")])
@@ -166,12 +162,12 @@ async def test_a_number_that_cannot_be_put_back_now_is_not_followed_meanwhile(er
     with pytest.raises(type(error)):
         await control.look()
     control.server.error = None
-    assert (await control.look())[0] == 3
+    assert await control.look() == 3
 
 
-async def test_a_model_that_is_gone_is_forgotten() -> None:
-    control = Control(scaled(replicas=3))
-    await control.look()
+async def test_a_model_that_is_gone_needs_no_number() -> None:
+    control = Control(scaled(replicas=1))
     control.server.raw = None
-    assert await control.guard.judged(QWEN, None, {}, NOW) == (None, None)
-    assert (await control.look()) == (3, None)
+    control.server.error = ApiNotFound("PATCH", "not found")
+    assert await control.look() == 1
+    assert await control.guard.kept(None, {}, NOW) is None

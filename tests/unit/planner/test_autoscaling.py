@@ -18,16 +18,15 @@ from tests.support.resources import (
 from vllm_operator.api.conditions import by_type
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.planner.decide import decide
-from vllm_operator.planner.replicas import ReplicasWriter
 from vllm_operator.render.autoscaling import AUTOSCALER, SCALED_OBJECT
 from vllm_operator.render.context import RenderContext
 
 if TYPE_CHECKING:
     from vllm_operator.planner.plan import Plan
 
-KEDA = {"scaled_objects": True, "prometheus_address": "http://prometheus:9090"}
-METRICS = {"custom_metrics": True}
-OWN = {"prometheus": {"serverAddress": "http://own:9090"}}
+KEDA: dict[str, Any] = {"scaled_objects": True, "prometheus_address": "http://prometheus:9090"}
+METRICS: dict[str, Any] = {"custom_metrics": True}
+OWN: dict[str, Any] = {"prometheus": {"serverAddress": "http://own:9090"}}
 HERE: dict[str, dict[str, Any]] = {SCALED_OBJECT: KEDA, AUTOSCALER: METRICS}
 
 
@@ -162,10 +161,15 @@ def test_an_autoscaler_of_somebody_else_on_the_model_is_told_only_where_there_ar
 
 
 def test_a_hand_that_scales_is_told_who_owns_the_number() -> None:
-    hand = ReplicasWriter("kubectl", scaled=True)
-    (told,) = warnings(judged(scaled(), AUTOSCALER, replicas_writer=hand, **METRICS))
+    hand = {"manager": "kubectl", "operation": "Update", "subresource": "scale"}
+    managed = {"managedFields": [{**hand, "fieldsV1": {"f:spec": {"f:replicas": {}}}}]}
+
+    def touched(raw: dict[str, Any]) -> dict[str, Any]:
+        return {**raw, "metadata": {**raw["metadata"], **managed}}
+
+    (told,) = warnings(judged(touched(scaled()), AUTOSCALER, **METRICS))
     assert "spec.autoscaling owns it" in told
-    assert warnings(judged(resource(), replicas_writer=hand, **METRICS)) == []
+    assert warnings(judged(touched(resource()), **METRICS)) == []
 
 
 def test_none_is_final_for_a_horizontal_pod_autoscaler_and_not_for_keda() -> None:
