@@ -29,6 +29,7 @@ _GO_MODULE: Final = REPOSITORY / "tests/cluster/go/kubernetes"
 KINDS: Final = {
     "api/v1": ("ConfigMap", "PersistentVolumeClaim", "Secret", "Service", "ServiceAccount"),
     "apis/apps/v1": ("Deployment",),
+    "apis/autoscaling/v2": ("HorizontalPodAutoscaler",),
     "apis/networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
     "apis/policy/v1": ("PodDisruptionBudget",),
 }
@@ -68,7 +69,7 @@ class Schema:
 
     def named(self, kind: str) -> str:
         """Name of the definition of a kind."""
-        (name,) = [name for name in self._definitions if re.fullmatch(rf"io\.k8s\.api\.\w+\.v1\.{kind}", name)]
+        (name,) = [name for name in self._definitions if re.fullmatch(rf"io\.k8s\.api\.\w+\.v[12]\.{kind}", name)]
         return str(name)
 
     def parts(self, definition: str) -> Iterator[Part]:

@@ -60,7 +60,8 @@ class Settings:
 
     resync_seconds: float = _within(600.0, 1, 86400)
     """How often the names and versions of all objects are listed, to find what a broken watch has lost, and what is not
-    watched: PodMonitors, since their kind may come and go, and the PodDisruptionBudgets of others."""
+    watched: PodMonitors and ScaledObjects, since their kinds may come and go, HorizontalPodAutoscalers, and the
+    PodDisruptionBudgets of others."""
 
     listen_host: str = "0.0.0.0"  # noqa: S104 # kubelet and Prometheus come from outside the pod
     """Address of /healthz, /readyz and /metrics."""
@@ -83,6 +84,9 @@ class Settings:
     model_selector: str = _like(rf"{_REQUIREMENT}(,{_REQUIREMENT})*", "a label selector as `kubectl get -l` takes it")
     """Label selector of the VLLMModels to follow; empty: all that no label vllm.echo-roots.io/operator gives to another
     release. A named release without it and without `namespaces` follows those whose label names it."""
+
+    prometheus_address: str = _like(r"https?://[^\s/]+(/\S*)?", "a URL such as http://prometheus.monitoring:9090")
+    """URL of the Prometheus that KEDA asks about models with `spec.autoscaling`, where their specs name none."""
 
     pod: str = ""
     """Name of the pod in which the operator runs, which manifests and chart set; empty outside of one. A process that

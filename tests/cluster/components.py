@@ -85,6 +85,7 @@ def controller_manager(layout: Layout) -> Component:
         "use-service-account-credentials": "true",
         "kube-api-qps": 200,  # with the default its controllers start five seconds late
         "kube-api-burst": 400,
+        "horizontal-pod-autoscaler-sync-period": "2s",  # a test of an autoscaler would wait for its 15 seconds
         "cluster-cidr": addresses.PODS,
         "leader-elect": "false",
         "flex-volume-plugin-dir": layout.state / "volume-plugins",

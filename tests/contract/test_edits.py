@@ -112,6 +112,11 @@ NOT_TRIED: Final = {
         f"catalog.{field}": "is in the namespace's catalogue, and in no child of the model"
         for field in ("complexity", "labels", "languages", "tasks", "weight")
     },
+    **{
+        path: "is the autoscaler's, which is made where something serves it: see test_autoscaling.py"
+        for path in SUPPORTED
+        if path.startswith("autoscaling.")
+    },
 }
 
 

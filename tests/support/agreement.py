@@ -40,6 +40,7 @@ def agreeing(spec: Part) -> Part:
     _devices(spec)
     _pod(spec)
     _gates(spec.get("gates", {}))
+    _autoscaling(spec)
     port = spec.get("engine", {}).get("port", 8000)
     if spec.get("gates", {}).get("port", 8480) == port:
         spec.setdefault("gates", {})["port"] = port % 65535 + 1
@@ -168,6 +169,22 @@ def _gates(gates: Part) -> None:
     if "longestStallWindowSeconds" in gates:
         shortest = gates.get("stallWindowSeconds", defaults["stallWindowSeconds"])
         gates["longestStallWindowSeconds"] = max(gates["longestStallWindowSeconds"], shortest)
+
+
+def _autoscaling(spec: Part) -> None:
+    """The autoscaler alone says how many engines there are, within its bounds; none only where something wakes one."""
+    scaling = spec.get("autoscaling")
+    if scaling is None:
+        return
+    spec.pop("replicas", None)
+    if "idle" in scaling:
+        scaling["minReplicas"] = 0
+    elif scaling.get("minReplicas") == 0:
+        scaling["minReplicas"] = 1
+    least = (scaling["maxReplicas"], scaling.get("minReplicas", 1), scaling.get("fallbackReplicas", 1))
+    scaling["maxReplicas"] = max(least)
+    if scaling.get("targets") == {}:
+        scaling["targets"] = {"waitingRequests": 3}
 
 
 def _requirement(part: Part) -> None:

@@ -96,6 +96,11 @@ def catalog(**fields: Any) -> Spec:
     return {"catalog": fields}
 
 
+def scaling(**fields: Any) -> Spec:
+    """A spec with an autoscaler."""
+    return {"autoscaling": {"maxReplicas": 4, **fields}}
+
+
 def words(*found: str) -> Spec:
     """A spec with further arguments."""
     return engine(extraArgs=list(found))
@@ -554,6 +559,28 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         engine(disableAccessLogForEndpoints=["v1/models"]),
         "spec.engine.disableAccessLogForEndpoints[0] in body should match",
     ),
+    Constraint(scaling(), {**scaling(), "replicas": 2}, "spec.replicas and spec.autoscaling contradict each other"),
+    Constraint(
+        scaling(minReplicas=4),
+        scaling(minReplicas=5),
+        "spec.autoscaling.minReplicas must not be greater than maxReplicas",
+    ),
+    Constraint(
+        scaling(minReplicas=0, idle={"query": "queue"}),
+        scaling(minReplicas=0),
+        "spec.autoscaling.minReplicas 0 needs idle.query",
+    ),
+    Constraint(
+        scaling(minReplicas=0, idle={"query": "queue"}),
+        scaling(idle={"query": "queue"}),
+        "spec.autoscaling.idle says when the last engine goes",
+    ),
+    Constraint(
+        scaling(fallbackReplicas=4),
+        scaling(fallbackReplicas=5),
+        "spec.autoscaling.fallbackReplicas must not be greater than maxReplicas",
+    ),
+    Constraint(scaling(targets={"runningRequests": 8}), scaling(targets={}), "spec.autoscaling.targets needs one of"),
     Constraint({"replicas": 0}, {"replicas": -1}, "spec.replicas in body should be greater than or equal to 0"),
     Constraint(model(), {"model": {}}, "spec.model.source: Required value"),
     Constraint(model(servedNames=["a", "b"]), model(servedNames=["a", "a"]), "spec.model.servedNames[1]: Duplicate"),
@@ -600,6 +627,18 @@ TRANSITIONS: Final = (
         claim(accessModes=["ReadWriteMany"], size="1Ti"),
         claim(),
         f"{_KEEPS}accessModes cannot be changed",
+    ),
+    Transition(
+        {"replicas": 3},
+        {**scaling(), "replicas": 3},
+        {**scaling(), "replicas": 2},
+        "spec.replicas and spec.autoscaling contradict each other",
+    ),
+    Transition(
+        scaling(minReplicas=2),
+        {**scaling(minReplicas=2), "replicas": 3},
+        {**scaling(minReplicas=2), "replicas": 5},
+        "spec.replicas belongs to spec.autoscaling",
     ),
 )
 

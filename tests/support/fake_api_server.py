@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from vllm_operator.cluster.kinds import LEASE, MODEL, POD_MONITOR, WATCHED, Kind
+from vllm_operator.cluster.kinds import (
+    HORIZONTAL_POD_AUTOSCALER,
+    LEASE,
+    MODEL,
+    POD_MONITOR,
+    SCALED_OBJECT,
+    WATCHED,
+    Kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -75,10 +83,8 @@ class FakeApiServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         kind = next((kind for kind in WATCHED if request.path == kind.path()), None)
-        if kind is None and request.path == POD_MONITOR.path():
-            return web.Response(status=404)
         if kind is None:
-            return web.json_response(self._discovery(request.path))
+            return self._unwatched(request.path)
         verbs = self._verbs(request)
         self.asked += [(kind, verb) for verb in verbs]
         failures = next((found for verb in verbs if (found := self.failures[kind, verb])), [])
@@ -111,6 +117,14 @@ class FakeApiServer:
         if self.lease is None:
             return web.json_response({"message": "not found", "details": {"name": "vllm-operator"}}, status=404)
         return web.json_response(self.lease)
+
+    def _unwatched(self, path: str) -> web.Response:
+        """What there is beside the kinds that are watched: one list without items, and what is told of all kinds."""
+        if path in {POD_MONITOR.path(), SCALED_OBJECT.path()}:
+            return web.Response(status=404)
+        if path == HORIZONTAL_POD_AUTOSCALER.path():
+            return web.json_response({"kind": "HorizontalPodAutoscalerList", "metadata": {}, "items": []})
+        return web.json_response(self._discovery(path))
 
     def _discovery(self, path: str) -> dict[str, Any]:
         if path == "/api":

@@ -49,7 +49,8 @@ def rendered_children(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     model = parse_resource(raw)
     record = KeyRecord({"generated": "a-digest"}) if model.spec.auth else None
     key = "an-example" if model.spec.auth else ""
-    return children(model, RenderContext(api_key=key, key_record=record, pod_monitors=True))
+    context = RenderContext(api_key=key, key_record=record, pod_monitors=True, autoscaler="ScaledObject")
+    return children(model, context)
 
 
 def rendered(case: str) -> str:

@@ -153,6 +153,10 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "ingress.host": ("llm.example.com", "*.example.com", "alpha"),
     "network.allowFrom[].ipBlock.cidr": ("10.0.0.0/8", "2001:db8::/32"),
     "network.allowFrom[].ipBlock.except": (["10.1.0.0/16"],),
+    "autoscaling.idle.query": ('sum(rate(gateway_requests_total{model="qwen"}[1m]))', "gateway_queue"),
+    "autoscaling.prometheus.serverAddress": ("http://prometheus.monitoring:9090", "https://thanos.example.com/team"),
+    "autoscaling.prometheus.authentication.modes": (["bearer"], ["basic", "tls"]),
+    "autoscaling.prometheus.labels": ({"job": "team/qwen"}, {"cluster": "a", "kubernetes_namespace": "team"}),
 }
 """Values of fields whose form the schema does not tell, or not all of it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -33,6 +33,12 @@ class Rule(NamedTuple):
     """CEL that makes a more telling message out of the value; `message` stands in where it fails."""
     field_path: str = ""
     """The field below the rule's own place that the API server shall name."""
+    on_create: bool = False
+    """Whether it is about new objects alone: what was stored before, or written by others since, may break it."""
+
+
+ON_CREATE: Final = "oldSelf.hasValue() || "
+"""How a rule about new objects begins (`optionalOldSelf`: Kubernetes 1.30 and newer)."""
 
 
 def exactly_one(path: str, *fields: str) -> Rule:
@@ -47,6 +53,10 @@ def cel(*rules: Rule) -> dict[str, Any]:
     return {"x-kubernetes-validations": [_validation(rule) for rule in rules]}
 
 
-def _validation(rule: Rule) -> dict[str, str]:
+def _validation(rule: Rule) -> dict[str, Any]:
     optional = {"messageExpression": rule.message_expression, "fieldPath": rule.field_path}
-    return {"rule": rule.expression, "message": rule.message} | {key: text for key, text in optional.items() if text}
+    told: dict[str, Any] = {"rule": rule.expression, "message": rule.message}
+    told |= {key: text for key, text in optional.items() if text}
+    if rule.on_create:
+        told |= {"rule": f"{ON_CREATE}{rule.expression}", "optionalOldSelf": True}
+    return told

@@ -32,6 +32,8 @@ class ConditionType(StrEnum):
     """This version of the operator would render other pods from the same spec; the engines keep theirs until asked."""
     FITS = "Fits"
     """The model has room on its GPUs, as an engine or spec.estimate shows; left out without either. It is a warning."""
+    AUTOSCALED = "Autoscaled"
+    """An autoscaler sets the number of engines. Only there where spec.autoscaling asks for one."""
 
 
 class Reason(StrEnum):
@@ -95,6 +97,12 @@ class Reason(StrEnum):
     """The API server refuses a child; the message is its own."""
     CHILD_NOT_WRITTEN = "ChildNotWritten"
     """The API server cannot write a child now; the message is its own, and the operator tries again by itself."""
+    AUTOSCALER_WORKS = "AutoscalerWorks"
+    """An autoscaler follows what the engines have to do; the message names it."""
+    AUTOSCALER_MISSING = "AutoscalerMissing"
+    """The cluster can have no autoscaler of the model; the message says what it lacks and how to get it."""
+    AUTOSCALER_FAILS = "AutoscalerFails"
+    """The autoscaler is there and does not scale; the message is its own."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

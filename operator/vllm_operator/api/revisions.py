@@ -58,7 +58,19 @@ MARKS: Final = (KEYS_CHANGED_AT, RESTARTED_AT)
 """Annotations of the pods that depend on what happened, and not on the spec. They are laid over a kept template."""
 
 SHAPES_NO_POD: Final = frozenset(
-    {"replicas", "suspend", "service", "ingress", "network", "disruption", "rollout", "monitoring", "catalog", "estimate"}
+    {
+        "replicas",
+        "autoscaling",
+        "suspend",
+        "service",
+        "ingress",
+        "network",
+        "disruption",
+        "rollout",
+        "monitoring",
+        "catalog",
+        "estimate",
+    }
 )
 """Parts of the spec of which nothing reaches a pod: an edit of them makes no revision, and an undo leaves them."""
 

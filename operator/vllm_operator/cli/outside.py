@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
 
 ONLY_IN_A_CLUSTER: Final = (
+    "autoscaling",
     "scheduling",
     "network",
     "ingress",

@@ -1,7 +1,7 @@
 """What the API server checks beside types and bounds: the rules of the schema, and lists whose items are told apart.
 
 The rules are those of the schema itself, in CEL, so nothing is written twice. Rules that compare with the object before
-an edit are left out: a file has no past.
+an edit are left out: a file has no past, and is judged as a new object.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cel
 from cel import stdlib
 
+from vllm_operator.api.base import ON_CREATE
 from vllm_operator.api.crd import crd
 from vllm_operator.cli.schema import Fault, below, field_schema
 
@@ -50,8 +51,9 @@ def faults(document: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _faults(node: Schema, value: Any, path: str) -> Iterator[Fault]:
     for rule in node.get("x-kubernetes-validations", []):
-        if _BEFORE not in rule["rule"]:
-            yield from _broken(rule, value, path)
+        expression = rule["rule"].removeprefix(ON_CREATE)
+        if _BEFORE not in expression:
+            yield from _broken({**rule, "rule": expression}, value, path)
     if isinstance(value, list):
         yield from _repeated(node, value, path)
         for position, item in enumerate(value):

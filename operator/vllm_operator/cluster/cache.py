@@ -16,6 +16,7 @@ from vllm_operator.cluster.kinds import MODEL, POD
 from vllm_operator.cluster.packed import Packer
 from vllm_operator.diagnosis.facts import DEFAULT_SCHEDULER, gate_port
 from vllm_operator.planner.owners import controlling_model
+from vllm_operator.planner.replicas import entries_of
 from vllm_operator.render.manager import PORT_NAME
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -263,8 +264,10 @@ def _places(kind: Kind, live: LiveObject) -> tuple[Key, ...]:
 
 
 def _slim(kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what no decision reads: the bookkeeping of field managers, and most of the spec of pods."""
+    """Drop what no decision reads: most of the bookkeeping of field managers, and of the spec of pods."""
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    if kind is MODEL and "autoscaling" in (body.get("spec") or {}) and (writers := entries_of(body)):
+        metadata["managedFields"] = writers
     rest = {name: value for name, value in body.items() if name != "metadata"}
     if kind is POD:
         rest["spec"] = _slim_pod_spec(body.get("spec", {}))

@@ -149,6 +149,17 @@ class Client:
         body = {"metadata": {"uid": model.uid}, "status": replacing(model.status, status)}
         return await self._of_this_very(model, self._merge(path, body))
 
+    async def scale(self, model: LiveObject, replicas: int) -> None:
+        """Set the replicas of this very model as it was seen, through its scale subresource.
+
+        Raises:
+            ApiConflict: it is another one by now, or has changed meanwhile.
+        """
+        guard = {"uid": model.uid, "resourceVersion": str(model.resource_version)}
+        body = {"metadata": guard, "spec": {"replicas": replicas}}
+        path, parameters = MODEL.path(model.namespace, model.name, "scale"), {"fieldManager": FIELD_MANAGER}
+        await self._call("PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters)
+
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}
         return live_object(await self._call("PATCH", path, body=body, content_type=content_type, parameters=parameters))
@@ -269,13 +280,20 @@ class Client:
             if namespace is None:
                 raise
         group, _, _ = kind.api_version.rpartition("/")
-        if group:
-            groups = await self._call("GET", "/apis")
-            if group not in [found["name"] for found in groups.get("groups") or ()]:
-                raise ApiNotServed("GET /apis", f"{group} is not among the API groups yet")
+        if group and not await self.serves_group(group):
+            raise ApiNotServed("GET /apis", f"{group} is not among the API groups yet")
         resources = await self._call("GET", kind.root)
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
             raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
+
+    async def serves_group(self, group: str) -> bool:
+        """Whether the API server, or one that it hands requests on to, serves any version of an API group.
+
+        Raises:
+            ApiError: it does not say.
+        """
+        groups = await self._call("GET", "/apis")
+        return group in [found["name"] for found in groups.get("groups") or ()]
 
     async def check_listable(self, kind: Kind, namespace: str | None) -> None:
         """Make sure that the objects of a kind can be listed, in one namespace or in all.

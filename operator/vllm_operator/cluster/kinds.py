@@ -44,6 +44,10 @@ POD_DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisr
 CONTROLLER_REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 POD: Final = Kind("v1", "Pod", "pods")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+CUSTOM_METRICS: Final = Kind("custom.metrics.k8s.io/v1beta2", "MetricValueList", "")
+"""Never read: whether the API server serves any version of the group says what autoscalers can go by."""
 
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 """Says which of several operators writes; neither watched nor of any model."""
@@ -53,8 +57,6 @@ PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes")
 """Of the whole cluster: looked at where no node takes a pod."""
 
 EVENT: Final = Kind("v1", "Event", "events")
-HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-"""Neither made nor watched: looked for where somebody else sets the replicas of a Deployment."""
 
 CHILDREN: Final = (
     DEPLOYMENT,
@@ -72,9 +74,10 @@ CHILDREN: Final = (
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 
-OPTIONAL: Final = (POD_MONITOR,)
+OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER)
 """Children of kinds that an API server may not serve. They are listed from time to time instead of watched: kopf finds
-the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator."""
+the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator. A
+HorizontalPodAutoscaler is always served, and its status changes with every move of a metric: it is listed, too."""
 
 _BY_NAME: Final = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL)}
 

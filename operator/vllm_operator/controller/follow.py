@@ -14,15 +14,26 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.fence import Fence
 from vllm_operator.cluster.foreign import ForeignObjects, Selecting
-from vllm_operator.cluster.kinds import MODEL, NETWORK_POLICY, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
+from vllm_operator.cluster.kinds import (
+    CUSTOM_METRICS,
+    HORIZONTAL_POD_AUTOSCALER,
+    MODEL,
+    NETWORK_POLICY,
+    OPTIONAL,
+    POD_DISRUPTION_BUDGET,
+    WATCHED,
+    kind_of,
+)
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.cluster.rivals import ForeignAutoscalers
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
+from vllm_operator.planner.autoscalers import rival_of
 from vllm_operator.planner.budgets import Budget, budget_of
 from vllm_operator.planner.policies import Policy, policy_of
 
@@ -92,6 +103,7 @@ class Components:
     followed: Followed = field(default_factory=Followed)
     budgets: ForeignObjects[Budget] = field(default_factory=ForeignObjects[Budget])
     policies: ForeignObjects[Policy] = field(default_factory=ForeignObjects[Policy])
+    rivals: ForeignAutoscalers = field(default_factory=ForeignAutoscalers)
 
     @property
     def scope(self) -> Scope:
@@ -161,6 +173,8 @@ class Reconcilers:
                 release=components.scope.release,
                 budgets=components.budgets,
                 policies=components.policies,
+                rivals=components.rivals,
+                prometheus_address=components.settings.prometheus_address,
             ),
             NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),
         )
@@ -400,8 +414,10 @@ async def _mend(components: Components, namespace: str | None) -> bool:
 async def _list_unwatched(components: Components) -> None:
     """Ask for what no watch brings. Where that fails, what was known before stays true."""
     await _list_optional(components)
+    await _look_for_custom_metrics(components)
     await _list_foreign(components, POD_DISRUPTION_BUDGET, budget_of, components.budgets)
     await _list_foreign(components, NETWORK_POLICY, policy_of, components.policies)
+    await _list_rivals(components)
 
 
 async def _list_foreign(
@@ -418,6 +434,36 @@ async def _list_foreign(
             logger.warning("cannot list the %s of others, tries again later: %s", kind.plural, error)
             continue
         known.replace(namespace, found)
+
+
+async def _list_rivals(components: Components) -> None:
+    """See which autoscalers of others aim at models. Whoever is concerned is looked at by who calls this."""
+    for namespace in components.scope.each:
+        if namespace in components.unfollowed:
+            continue
+        everyone = components.client.others(HORIZONTAL_POD_AUTOSCALER, namespace)
+        try:
+            found = [(raw["metadata"]["namespace"], *rival) async for raw in everyone if (rival := rival_of(raw))]
+        except ApiError as error:
+            logger.warning("cannot list the HorizontalPodAutoscalers of others, tries again later: %s", error)
+            continue
+        components.rivals.replace(namespace, found)
+
+
+async def _look_for_custom_metrics(components: Components) -> None:
+    """See whether autoscalers can go by custom metrics.
+
+    The group is there as long as somebody has announced it: that its server does not answer for a while takes no
+    autoscaler away.
+    """
+    group, _, _ = CUSTOM_METRICS.api_version.partition("/")
+    try:
+        served = await components.client.serves_group(group)
+    except ApiError as error:
+        logger.warning("cannot see whether %s is served, tries again later: %s", group, error)
+        return
+    if components.cache.set_served(CUSTOM_METRICS, served=served):
+        components.intake.everything()
 
 
 async def _list_optional(components: Components) -> None:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.foreign import ForeignObjects
-from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
+from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.cluster.rivals import ForeignAutoscalers
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
+from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.diagnosis.capacity import reporting_pods
@@ -97,6 +99,8 @@ class ModelReconciler:
         release: str = "",
         budgets: ForeignObjects[Budget] | None = None,
         policies: ForeignObjects[Policy] | None = None,
+        rivals: ForeignAutoscalers | None = None,
+        prometheus_address: str = "",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
@@ -104,6 +108,8 @@ class ModelReconciler:
         self._release = release
         self._budgets = budgets or ForeignObjects[Budget]()
         self._policies = policies or ForeignObjects[Policy]()
+        self._rivals = rivals or ForeignAutoscalers()
+        self._prometheus_address = prometheus_address
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
@@ -114,6 +120,7 @@ class ModelReconciler:
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._estimates = EstimateLookup(client)
+        self._replicas = ReplicasGuard(client, cache, announcer, release)
         self._statuses = StatusWriter(client)
         self._memories: dict[Key, _Memory] = {}
 
@@ -161,8 +168,9 @@ class ModelReconciler:
         return asked, decide(asked)
 
     async def _observe(self, key: Key) -> Observation:
-        model, pods, now = self._cache.get(MODEL, key), self._pods(key), self._clock()
-        raw, children = model.body if model else {}, self._children(key)
+        pods, children, now = self._pods(key), self._children(key), self._clock()
+        model = await self._replicas.kept(self._cache.get(MODEL, key), children, now)
+        raw = model.body if model else {}
         memory = self._remembered(key, model)
         model = as_told(model, memory.kept)
         reporting = reporting_pods(model.status if model else {}, [pod.body for pod in pods])
@@ -182,6 +190,10 @@ class ModelReconciler:
             operator_namespace=self._operator_namespace,
             release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
+            scaled_objects=self._cache.serves(SCALED_OBJECT),
+            custom_metrics=self._cache.serves(CUSTOM_METRICS),
+            prometheus_address=self._prometheus_address,
+            rivals=self._rivals.of(key.namespace, key.name),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
             lookups=found.by_uid,

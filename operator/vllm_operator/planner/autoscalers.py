@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.meta import GROUP, KIND
+from vllm_operator.api.names import instance_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,10 +45,27 @@ def autoscalers_of(found: Iterable[Mapping[str, Any]], instance: str) -> tuple[s
     return tuple(sorted({_told(one) for one in aiming}))
 
 
+def rival_of(autoscaler: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The model that somebody else's HorizontalPodAutoscaler aims at, and its kind and name; None where at none.
+
+    One that KEDA made of the model's own ScaledObject is no rival.
+    """
+    group, kind, name = _target(autoscaler)
+    if (group, kind) != (GROUP, KIND):
+        return None
+    told = _told(autoscaler)
+    return None if told == f"ScaledObject {instance_name(name)}" else (name, told)
+
+
 def _aims_at(autoscaler: Mapping[str, Any], instance: str) -> bool:
+    return _target(autoscaler) == ("apps", "Deployment", instance)
+
+
+def _target(autoscaler: Mapping[str, Any]) -> tuple[str, str, str]:
+    """API group, kind and name of what it scales."""
     target = autoscaler.get("spec", {}).get("scaleTargetRef", {})
     group = str(target.get("apiVersion", "")).partition("/")[0]
-    return (group, target.get("kind"), target.get("name")) == ("apps", "Deployment", instance)
+    return group, str(target.get("kind", "")), str(target.get("name", ""))
 
 
 def _told(autoscaler: Mapping[str, Any]) -> str:

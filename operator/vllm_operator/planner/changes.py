@@ -27,6 +27,8 @@ _WAVES: Final = {
     "NetworkPolicy": Wave.REST,
     "PodDisruptionBudget": Wave.REST,
     "PodMonitor": Wave.REST,
+    "ScaledObject": Wave.REST,
+    "HorizontalPodAutoscaler": Wave.REST,
 }
 """What is not here is needed by pods, or has a name that somebody else's object may have."""
 

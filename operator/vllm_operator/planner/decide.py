@@ -21,7 +21,7 @@ from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, claims, deletion_costs, fit, reasons, rollout_told, status
+from vllm_operator.planner import api_keys, autoscaling, claims, deletion_costs, fit, reasons, rollout_told, status
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
@@ -199,19 +199,21 @@ def _status(
         pending=rolling,
     )
     told = by_type(observation.raw.get("status") or {}).get(ConditionType.FITS)
-    found = observation.estimated
+    estimated = observation.estimated
+    found = autoscaling.with_idle(model, observation, judged(fleet.judge(seen), view, observation.now))
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(judged(fleet.judge(seen), view, observation.now), subject.keys),
+        outcome or _with_keys(found, subject.keys),
         address=url(model),
         operator=observation.release,
         vllm_version=str(version_of(model.spec) or UNKNOWN_VERSION),
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,
-        fits=fit.condition(told, view.seen, seen.engines, found),
-        estimate=found.capacity if found else None,
+        fits=fit.condition(told, view.seen, seen.engines, estimated),
+        estimate=estimated.capacity if estimated else None,
+        autoscaled=autoscaling.condition(model, observation, serving=seen.serving > 0),
         now=observation.now,
     )
 
@@ -236,7 +238,8 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
     """What does not stop the engines and should be known all the same."""
     patched = weakened_promises(subject.model)
     held = claims.held(observation)
-    return [*warnings(subject), *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
+    scaling = autoscaling.warnings(subject.model, observation)
+    return [*warnings(subject), *scaling, *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import api_keys, changes, rollout, template
+from vllm_operator.planner import api_keys, autoscaling, changes, rollout, template
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
@@ -73,6 +73,7 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
         operator_namespace=observation.operator_namespace,
         release=observation.release,
         pod_monitors=observation.pod_monitors,
+        **autoscaling.context_of(model, observation),
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )

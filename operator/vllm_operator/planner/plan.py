@@ -58,6 +58,14 @@ class Observation:
     """What has to be known of claims beside the children."""
     autoscalers: tuple[str, ...] = ()
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
+    scaled_objects: bool = False
+    """Whether the API server serves ScaledObject of KEDA."""
+    custom_metrics: bool = False
+    """Whether the API server serves the API of custom metrics."""
+    prometheus_address: str = ""
+    """URL of the Prometheus that KEDA asks, where a spec names none."""
+    rivals: tuple[str, ...] = ()
+    """Kind and name of each autoscaler of others that aims at the model, as they were when they were last listed."""
     budgets: tuple[Budget, ...] = ()
     """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""
     policies: tuple[Policy, ...] = ()

@@ -46,6 +46,7 @@ def status_of(
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
     fits: tuple[str, Reason, str] | None = None,
+    autoscaled: tuple[str, Reason, str] | None = None,
     estimate: Capacity | None = None,
     now: datetime,
 ) -> dict[str, Any]:
@@ -53,11 +54,17 @@ def status_of(
 
     `vllm_version` is what the engines' arguments are made for.
     What is empty is left out where it may be. `pending_template` says in what the pods differ that this version of the
-    operator would render: empty where in nothing, None where the spec cannot be rendered. `fits` is the condition Fits,
-    and `estimate` what an engine is expected to have; None where nothing is known.
+    operator would render: empty where in nothing, None where the spec cannot be rendered. `fits` and `autoscaled` are the
+    conditions of these names, None where there is nothing to tell; `estimate` is what an engine is expected to have.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     before = by_type(raw.get("status", {}))
+    conditions = {
+        **_conditions(seen, outcome),
+        ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
+        ConditionType.FITS: fits,
+        ConditionType.AUTOSCALED: autoscaled,
+    }
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
@@ -75,11 +82,8 @@ def status_of(
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
-            for kind, told in {
-                **_conditions(seen, outcome),
-                ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
-                **({ConditionType.FITS: fits} if fits else {}),
-            }.items()
+            for kind, told in conditions.items()
+            if told is not None
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.bounded import Bounded
+from vllm_operator.render.autoscaling import autoscaler
 from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
@@ -78,5 +79,6 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         *disruption_budget(model),
         deployment(model, context),
         *pod_monitor(model, context),
+        *autoscaler(model, context),
     )
     return tuple(child_of(context.release, child) for child in found)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from vllm_operator.api.names import OPERATOR_NAMESPACE
+from vllm_operator.api.spec.autoscaling import DEFAULT_LOAD_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,12 @@ class RenderContext:
     """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
+    autoscaler: str = ""
+    """Kind of the autoscaler that the cluster can have of the model: ScaledObject or HorizontalPodAutoscaler."""
+    prometheus_address: str = ""
+    """URL of the Prometheus that KEDA asks, where the spec names none."""
+    load_seconds: int = DEFAULT_LOAD_SECONDS
+    """How long an engine takes from its pod to its first completed prompt."""
     claims_of_others: frozenset[str] = frozenset()
     """Names of claims that the specs of other models in the namespace mount."""
     one_node_claims: frozenset[str] = frozenset()

@@ -274,6 +274,25 @@ async def test_a_status_is_for_this_very_object(client: Client, answers: Answers
     assert body["status"] == {"replicas": 1, "warnings": None, "rollout": rollout}
 
 
+async def test_replicas_are_set_through_the_scale_subresource_of_the_model_as_it_was_seen(
+    client: Client, answers: Answers
+) -> None:
+    answers.reply(200, {"kind": "Scale", "apiVersion": "autoscaling/v1", "spec": {"replicas": 3}})
+    await client.scale(as_live(resource()), 3)
+    ((method, path, query, kind, body),) = answers.asked
+    assert (method, path) == ("PATCH", "/apis/vllm.echo-roots.io/v1alpha1/namespaces/team/vllmmodels/qwen/scale")
+    assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
+    assert body == {"metadata": {"uid": "uid-of-qwen", "resourceVersion": "10"}, "spec": {"replicas": 3}}
+
+
+@pytest.mark.parametrize(("group", "served"), [("vllm.echo-roots.io", True), ("custom.metrics.k8s.io", False)])
+async def test_an_api_group_is_served_when_it_is_said_to_be_there(
+    client: Client, answers: Answers, group: str, *, served: bool
+) -> None:
+    answers.reply(200, GROUPS)
+    assert await client.serves_group(group) is served
+
+
 @pytest.mark.parametrize("code", [200, 404])
 async def test_deleting_what_is_gone_is_no_error(client: Client, answers: Answers, code: int) -> None:
     answers.reply(code, status(code))

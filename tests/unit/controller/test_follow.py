@@ -16,7 +16,16 @@ from vllm_operator.cluster import sync
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.client import Identities, Identity
 from vllm_operator.cluster.fence import LeaseFence
-from vllm_operator.cluster.kinds import MODEL, NETWORK_POLICY, POD, POD_DISRUPTION_BUDGET, POD_MONITOR, WATCHED
+from vllm_operator.cluster.kinds import (
+    CUSTOM_METRICS,
+    HORIZONTAL_POD_AUTOSCALER,
+    MODEL,
+    NETWORK_POLICY,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    POD_MONITOR,
+    WATCHED,
+)
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
@@ -53,11 +62,12 @@ class Nothing:
         self.monitors: Exception | list[dict[str, Any]] | None = None
         self.budgets: Exception | list[dict[str, Any]] = []
         self.policies: Exception | list[dict[str, Any]] = []
+        self.autoscalers: Exception | list[dict[str, Any]] = []
+        self.groups: ApiError | set[str] = set()
 
     async def objects(self, kind: Kind, _: str | None = None) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
-        assert kind is POD_MONITOR
-        if self.monitors is None:
+        if kind is not POD_MONITOR or self.monitors is None:
             raise ApiNotFound("GET", "404 page not found")
         if isinstance(self.monitors, Exception):
             raise self.monitors
@@ -65,13 +75,23 @@ class Nothing:
             yield live_object(found, kind="PodMonitor")
 
     async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """PodDisruptionBudgets and NetworkPolicies that others made."""
-        made = {POD_DISRUPTION_BUDGET: self.budgets, NETWORK_POLICY: self.policies}[kind]
+        """PodDisruptionBudgets, NetworkPolicies or HorizontalPodAutoscalers that others made."""
+        made = {
+            POD_DISRUPTION_BUDGET: self.budgets,
+            NETWORK_POLICY: self.policies,
+            HORIZONTAL_POD_AUTOSCALER: self.autoscalers,
+        }[kind]
         if isinstance(made, Exception):
             raise made
         for found in made:
             if namespace in (None, found["metadata"]["namespace"]):
                 yield found
+
+    async def serves_group(self, group: str) -> bool:
+        """Whether there is such an API group."""
+        if isinstance(self.groups, ApiError):
+            raise self.groups
+        return group in self.groups
 
     async def check_served(self, kind: Kind, _: str | None = None) -> None:
         """The next error, if it is about this kind."""
@@ -238,6 +258,50 @@ async def test_an_object_that_was_written_while_the_list_was_on_its_way_is_kept(
     made.cache.put(POD_MONITOR, live_object(monitor(), kind="PodMonitor"))
     made.intake.listed(POD_MONITOR, [], set())
     assert len(made.cache.children("team", "qwen")) == 1
+
+
+def others_autoscaler(kind: str, name: str) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler of somebody else that aims at something of this kind and name."""
+    version = {"VLLMModel": "vllm.echo-roots.io/v1alpha1", "Deployment": "apps/v1"}[kind]
+    target = {"apiVersion": version, "kind": kind, "name": name}
+    return {"metadata": {"name": "theirs", "namespace": "team"}, "spec": {"scaleTargetRef": target}}
+
+
+async def test_autoscalers_of_others_are_known_by_the_model_that_they_aim_at_until_they_go() -> None:
+    client = Nothing()
+    client.autoscalers = [others_autoscaler("VLLMModel", "qwen"), others_autoscaler("Deployment", "qwen")]
+    made = parts(client)
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert made.rivals.of("team", "qwen") == ("HorizontalPodAutoscaler theirs",)
+    assert made.rivals.of("team", "llama") == ()
+    client.autoscalers = ApiUnavailable("GET", "down")
+    await follow._list_unwatched(made)  # noqa: SLF001
+    assert made.rivals.of("team", "qwen") == ("HorizontalPodAutoscaler theirs",)
+    client.autoscalers = []
+    await follow._list_unwatched(made)  # noqa: SLF001
+    assert made.rivals.of("team", "qwen") == ()
+
+
+async def test_custom_metrics_that_come_or_go_have_every_model_looked_at_and_no_answer_changes_nothing() -> None:
+    client = Nothing()
+    made = parts(client)
+    made.cache.put(MODEL, as_live(resource()))
+    await queued(made)
+
+    async def looked_for() -> set[QueueKey]:
+        await follow._look_for_custom_metrics(made)  # noqa: SLF001 # the unit under test
+        return await queued(made)
+
+    assert await looked_for() == set()
+    client.groups = {"custom.metrics.k8s.io"}
+    assert await looked_for() == {QWEN, SHARED}
+    assert await looked_for() == set()
+    client.groups = ApiUnavailable("GET", "down")
+    assert await looked_for() == set()
+    assert made.cache.serves(CUSTOM_METRICS)
+    client.groups = set()
+    assert await looked_for() == {QWEN, SHARED}
+    assert not made.cache.serves(CUSTOM_METRICS)
 
 
 def others_budget(name: str, namespace: str = "team") -> dict[str, Any]:

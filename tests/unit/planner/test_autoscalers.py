@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.resources import NOW, as_desired, as_live, resource
 from vllm_operator.api.live import ObjectKey
-from vllm_operator.planner.autoscalers import autoscalers_of, is_due, is_scaled_by_others
+from vllm_operator.api.names import instance_name
+from vllm_operator.planner.autoscalers import autoscalers_of, is_due, is_scaled_by_others, rival_of
 
 KEY = ObjectKey("Deployment", "qwen")
 
@@ -64,3 +65,17 @@ def test_a_namespace_is_looked_at_once_a_minute() -> None:
     assert is_due(None, NOW)
     assert not is_due(NOW, NOW + timedelta(seconds=59))
     assert is_due(NOW, NOW + timedelta(seconds=60))
+
+
+def on_model(**metadata: Any) -> dict[str, Any]:
+    """A HorizontalPodAutoscaler that aims at the model."""
+    made = autoscaler("theirs", apiVersion="vllm.echo-roots.io/v1alpha1", kind="VLLMModel", name="qwen2.5")
+    return {**made, "metadata": {**made["metadata"], **metadata}}
+
+
+def test_an_autoscaler_that_aims_at_a_model_is_a_rival_but_for_what_keda_makes_of_the_models_own() -> None:
+    assert rival_of(on_model()) == ("qwen2.5", "HorizontalPodAutoscaler theirs")
+    own = {"kind": "ScaledObject", "name": instance_name("qwen2.5"), "controller": True}
+    assert rival_of(on_model(ownerReferences=[own])) is None
+    assert rival_of(on_model(ownerReferences=[{**own, "name": "other"}])) == ("qwen2.5", "ScaledObject other")
+    assert rival_of(autoscaler()) is None

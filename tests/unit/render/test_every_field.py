@@ -15,7 +15,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
 
-SURROUNDINGS: Final = RenderContext(api_key="secret", pod_monitors=True)
+SURROUNDINGS: Final = RenderContext(api_key="secret", pod_monitors=True, autoscaler="ScaledObject")
 
 WITHOUT_EFFECT: Final = {
     "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",

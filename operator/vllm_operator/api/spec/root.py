@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel
 from vllm_operator.api.spec.access import Auth, Ingress, Network, Service
 from vllm_operator.api.spec.arguments import ONE_WORD_RULE, refusal_rule, refused_arguments
+from vllm_operator.api.spec.autoscaling import Autoscaling
 from vllm_operator.api.spec.catalog import Catalog
 from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
@@ -122,6 +123,26 @@ _RULES: Final = (
         "spec.lora: adapters are for models that generate, and spec.model.runner is pooling",
         field_path=".lora",
     ),
+    Rule(
+        "!has(self.autoscaling) || self.replicas == 1",
+        "spec.replicas and spec.autoscaling contradict each other: the autoscaler alone says how many engines there "
+        "are; leave spec.replicas out, and set spec.autoscaling.minReplicas",
+        field_path=".replicas",
+        on_create=True,
+    ),
+    Rule(
+        "has(oldSelf.autoscaling) || !has(self.autoscaling) || self.replicas in [1, oldSelf.replicas]",
+        "spec.replicas and spec.autoscaling contradict each other: an edit that adds spec.autoscaling leaves "
+        "spec.replicas out, or as it was",
+        field_path=".replicas",
+    ),
+    Rule(
+        "!has(self.autoscaling) || !has(oldSelf.autoscaling) || self.replicas in [1, oldSelf.replicas]"
+        " || (self.autoscaling.minReplicas <= self.replicas && self.replicas <= self.autoscaling.maxReplicas)",
+        "spec.replicas belongs to spec.autoscaling, which keeps it from minReplicas to maxReplicas: change these, or "
+        "set spec.suspend to take the engines away",
+        field_path=".replicas",
+    ),
 )
 
 
@@ -138,7 +159,13 @@ class VLLMModelSpec(Model):
     accelerator: Accelerator = Field(default_factory=Accelerator, description="The devices of one engine.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
-        description="Engines that serve the model, each in a pod of its own. 0 keeps everything but the engines.",
+        description="Engines that serve the model, each in a pod of its own. 0 keeps everything but the engines. With "
+        "autoscaling leave it out: the autoscaler sets it.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None,
+        description="Have the number of engines follow what they have to do: a ScaledObject of KEDA, or a "
+        "HorizontalPodAutoscaler where the cluster serves custom metrics.",
     )
     suspend: bool = Field(
         default=False,
