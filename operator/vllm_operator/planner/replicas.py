@@ -49,7 +49,7 @@ class ReplicasWriter:
 
 
 def entries_of(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `metadata.managedFields` says of `spec.replicas` alone, in the same form; the whole is larger than a spec."""
+    """What `metadata.managedFields` says of `spec.replicas` alone, in its form: the whole outgrows a spec."""
     return [
         {
             **{name: one[name] for name in ("manager", "operation", "subresource") if name in one},
@@ -70,9 +70,7 @@ def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
     return ReplicasWriter(str(last.get("manager", "")), last.get("subresource") == _SCALE, next(appliers, ""))
 
 
-def replicas_to_keep(
-    model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]
-) -> int | None:
+def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]) -> int | None:
     """The number of engines to put back; None where `spec.replicas` is to be followed.
 
     What has been told in a status was followed, so only an edit since then is judged.

@@ -39,7 +39,9 @@ def managed(*entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_who_has_written_the_number_is_who_holds_the_field() -> None:
-    assert writer_of(managed(entry(*EDIT), entry("other", field="f:engine"))) == ReplicasWriter("kubectl-edit", scaled=False)
+    assert writer_of(managed(entry(*EDIT), entry("other", field="f:engine"))) == ReplicasWriter(
+        "kubectl-edit", scaled=False
+    )
     assert writer_of(managed(entry(*SCALER))) == ReplicasWriter("kube-controller-manager", scaled=True)
     assert writer_of(managed(entry("other", field="f:engine"))) is None
     assert writer_of(resource()) is None
