@@ -166,7 +166,7 @@ class VLLMModelStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending; Fits where it is known, "
-        "and Autoscaled with spec.autoscaling.",
+        description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending; Fits where it is "
+        "known, and Autoscaled with spec.autoscaling.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -26,14 +26,13 @@ from vllm_operator.cluster.kinds import (
 )
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.rivals import ForeignAutoscalers
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
-from vllm_operator.planner.autoscalers import rival_of
+from vllm_operator.planner.autoscalers import Rival, rival_of
 from vllm_operator.planner.budgets import Budget, budget_of
 from vllm_operator.planner.policies import Policy, policy_of
 
@@ -103,7 +102,7 @@ class Components:
     followed: Followed = field(default_factory=Followed)
     budgets: ForeignObjects[Budget] = field(default_factory=ForeignObjects[Budget])
     policies: ForeignObjects[Policy] = field(default_factory=ForeignObjects[Policy])
-    rivals: ForeignAutoscalers = field(default_factory=ForeignAutoscalers)
+    rivals: ForeignObjects[Rival] = field(default_factory=ForeignObjects[Rival])
 
     @property
     def scope(self) -> Scope:
@@ -417,7 +416,7 @@ async def _list_unwatched(components: Components) -> None:
     await _look_for_custom_metrics(components)
     await _list_foreign(components, POD_DISRUPTION_BUDGET, budget_of, components.budgets)
     await _list_foreign(components, NETWORK_POLICY, policy_of, components.policies)
-    await _list_rivals(components)
+    await _list_foreign(components, HORIZONTAL_POD_AUTOSCALER, rival_of, components.rivals)
 
 
 async def _list_foreign(
@@ -434,20 +433,6 @@ async def _list_foreign(
             logger.warning("cannot list the %s of others, tries again later: %s", kind.plural, error)
             continue
         known.replace(namespace, found)
-
-
-async def _list_rivals(components: Components) -> None:
-    """See which autoscalers of others aim at models. Whoever is concerned is looked at by who calls this."""
-    for namespace in components.scope.each:
-        if namespace in components.unfollowed:
-            continue
-        everyone = components.client.others(HORIZONTAL_POD_AUTOSCALER, namespace)
-        try:
-            found = [(raw["metadata"]["namespace"], *rival) async for raw in everyone if (rival := rival_of(raw))]
-        except ApiError as error:
-            logger.warning("cannot list the HorizontalPodAutoscalers of others, tries again later: %s", error)
-            continue
-        components.rivals.replace(namespace, found)
 
 
 async def _look_for_custom_metrics(components: Components) -> None:

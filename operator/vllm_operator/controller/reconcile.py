@@ -14,7 +14,6 @@ from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.foreign import ForeignObjects
 from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.rivals import ForeignAutoscalers
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
@@ -27,6 +26,7 @@ from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.diagnosis.capacity import reporting_pods
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
+from vllm_operator.planner.autoscalers import Rival
 from vllm_operator.planner.budgets import Budget
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.engines import engines
@@ -99,7 +99,7 @@ class ModelReconciler:
         release: str = "",
         budgets: ForeignObjects[Budget] | None = None,
         policies: ForeignObjects[Policy] | None = None,
-        rivals: ForeignAutoscalers | None = None,
+        rivals: ForeignObjects[Rival] | None = None,
         prometheus_address: str = "",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -108,7 +108,7 @@ class ModelReconciler:
         self._release = release
         self._budgets = budgets or ForeignObjects[Budget]()
         self._policies = policies or ForeignObjects[Policy]()
-        self._rivals = rivals or ForeignAutoscalers()
+        self._rivals = rivals or ForeignObjects[Rival]()
         self._prometheus_address = prometheus_address
         self._cache = cache
         self._announcer = announcer
@@ -193,7 +193,7 @@ class ModelReconciler:
             scaled_objects=self._cache.serves(SCALED_OBJECT),
             custom_metrics=self._cache.serves(CUSTOM_METRICS),
             prometheus_address=self._prometheus_address,
-            rivals=self._rivals.of(key.namespace, key.name),
+            rivals=self._rivals.of(key.namespace, names.instance_name(key.name)),
             secrets=await self._secrets(key.namespace, raw),
             fresh_key=secrets.token_urlsafe(_KEY_BYTES) if api_keys.is_generated(raw) else "",
             lookups=found.by_uid,

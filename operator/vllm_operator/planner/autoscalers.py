@@ -6,6 +6,7 @@ name is looked for only where the replicas are others than the spec says, so tha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,16 +46,26 @@ def autoscalers_of(found: Iterable[Mapping[str, Any]], instance: str) -> tuple[s
     return tuple(sorted({_told(one) for one in aiming}))
 
 
-def rival_of(autoscaler: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The model that somebody else's HorizontalPodAutoscaler aims at, and its kind and name; None where at none.
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Somebody else's autoscaler of a model.
 
-    One that KEDA made of the model's own ScaledObject is no rival.
+    Attributes:
+        name: Its kind and name.
+        instance: The instance name of the model.
     """
+
+    name: str
+    instance: str
+
+
+def rival_of(autoscaler: Mapping[str, Any]) -> Rival | None:
+    """A HorizontalPodAutoscaler that aims at a model; None where it does not, or KEDA made it of the model's own."""
     group, kind, name = _target(autoscaler)
     if (group, kind) != (GROUP, KIND):
         return None
-    told = _told(autoscaler)
-    return None if told == f"ScaledObject {instance_name(name)}" else (name, told)
+    told, instance = _told(autoscaler), instance_name(name)
+    return None if told == f"ScaledObject {instance}" else Rival(told, instance)
 
 
 def _aims_at(autoscaler: Mapping[str, Any], instance: str) -> bool:

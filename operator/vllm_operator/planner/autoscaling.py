@@ -146,8 +146,9 @@ def _two_autoscalers(observation: Observation) -> str:
     """An autoscaler of somebody else on the same model."""
     if not observation.rivals:
         return ""
+    names = ", ".join(rival.name for rival in observation.rivals)
     return (
-        f"{', '.join(observation.rivals)} of somebody else scales this VLLMModel, too: Kubernetes acts on neither of "
+        f"{names} of somebody else scales this VLLMModel, too: Kubernetes acts on neither of "
         "two autoscalers that select the same pods; delete one, or take spec.autoscaling out"
     )
 

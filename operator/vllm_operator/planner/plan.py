@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.cause import Lookup
     from vllm_operator.diagnosis.lookups import PodLookup
     from vllm_operator.planner.attempts import Attempts
+    from vllm_operator.planner.autoscalers import Rival
     from vllm_operator.planner.budgets import Budget
     from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.fit import Estimated
@@ -64,7 +65,7 @@ class Observation:
     """Whether the API server serves the API of custom metrics."""
     prometheus_address: str = ""
     """URL of the Prometheus that KEDA asks, where a spec names none."""
-    rivals: tuple[str, ...] = ()
+    rivals: tuple[Rival, ...] = ()
     """Kind and name of each autoscaler of others that aims at the model, as they were when they were last listed."""
     budgets: tuple[Budget, ...] = ()
     """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""

@@ -54,8 +54,8 @@ def status_of(
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
     this version of the operator would render: empty where in nothing, None where the spec cannot be rendered. `fits`
-    and `autoscaled` are the conditions of these names, None where there is nothing to tell; `estimate` is what an engine
-    is expected to have. What is empty is left out where it may be.
+    and `autoscaled` are the conditions of these names, None where there is nothing to tell; `estimate` is what an
+    engine is expected to have. What is empty is left out where it may be.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     before = by_type(raw.get("status", {}))

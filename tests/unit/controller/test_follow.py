@@ -39,6 +39,7 @@ from vllm_operator.errors import (
     OperatorError,
     StoreWentBack,
 )
+from vllm_operator.planner.autoscalers import Rival
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
 
@@ -272,11 +273,11 @@ async def test_autoscalers_of_others_are_known_by_the_model_that_they_aim_at_unt
     client.autoscalers = [others_autoscaler("VLLMModel", "qwen"), others_autoscaler("Deployment", "qwen")]
     made = parts(client)
     await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
-    assert made.rivals.of("team", "qwen") == ("HorizontalPodAutoscaler theirs",)
+    assert made.rivals.of("team", "qwen") == (Rival("HorizontalPodAutoscaler theirs", "qwen"),)
     assert made.rivals.of("team", "llama") == ()
     client.autoscalers = ApiUnavailable("GET", "down")
     await follow._list_unwatched(made)  # noqa: SLF001
-    assert made.rivals.of("team", "qwen") == ("HorizontalPodAutoscaler theirs",)
+    assert made.rivals.of("team", "qwen") == (Rival("HorizontalPodAutoscaler theirs", "qwen"),)
     client.autoscalers = []
     await follow._list_unwatched(made)  # noqa: SLF001
     assert made.rivals.of("team", "qwen") == ()

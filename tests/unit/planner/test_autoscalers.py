@@ -10,7 +10,7 @@ import pytest
 from tests.support.resources import NOW, as_desired, as_live, resource
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
-from vllm_operator.planner.autoscalers import autoscalers_of, is_due, is_scaled_by_others, rival_of
+from vllm_operator.planner.autoscalers import Rival, autoscalers_of, is_due, is_scaled_by_others, rival_of
 
 KEY = ObjectKey("Deployment", "qwen")
 
@@ -74,8 +74,10 @@ def on_model(**metadata: Any) -> dict[str, Any]:
 
 
 def test_an_autoscaler_that_aims_at_a_model_is_a_rival_but_for_what_keda_makes_of_the_models_own() -> None:
-    assert rival_of(on_model()) == ("qwen2.5", "HorizontalPodAutoscaler theirs")
+    assert rival_of(on_model()) == Rival("HorizontalPodAutoscaler theirs", instance_name("qwen2.5"))
     own = {"kind": "ScaledObject", "name": instance_name("qwen2.5"), "controller": True}
     assert rival_of(on_model(ownerReferences=[own])) is None
-    assert rival_of(on_model(ownerReferences=[{**own, "name": "other"}])) == ("qwen2.5", "ScaledObject other")
+    assert rival_of(on_model(ownerReferences=[{**own, "name": "other"}])) == Rival(
+        "ScaledObject other", instance_name("qwen2.5")
+    )
     assert rival_of(autoscaler()) is None

@@ -17,6 +17,7 @@ from tests.support.resources import (
 )
 from vllm_operator.api.conditions import by_type
 from vllm_operator.api.live import ObjectKey, key_of
+from vllm_operator.planner.autoscalers import Rival
 from vllm_operator.planner.decide import decide
 from vllm_operator.render.autoscaling import AUTOSCALER, SCALED_OBJECT
 from vllm_operator.render.context import RenderContext
@@ -154,7 +155,7 @@ def test_an_autoscaler_that_has_nothing_to_go_by_while_no_engine_serves_does_not
 
 
 def test_an_autoscaler_of_somebody_else_on_the_model_is_told_only_where_there_are_two() -> None:
-    rivals = ("HorizontalPodAutoscaler theirs",)
+    rivals = (Rival("HorizontalPodAutoscaler theirs", "qwen"),)
     (told,) = warnings(judged(scaled(), AUTOSCALER, rivals=rivals, **METRICS))
     assert told.startswith("HorizontalPodAutoscaler theirs of somebody else scales this VLLMModel, too")
     assert warnings(judged(resource(), rivals=rivals, **METRICS)) == []

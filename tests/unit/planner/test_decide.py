@@ -277,6 +277,7 @@ def test_a_suspended_model_has_no_engines_whatever_its_replicas_and_nothing_is_o
     assert conditions(status) == {
         "Ready": ("False", "Suspended"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "AsDesired"),
         "Stalled": ("False", "AsDesired"),
     }
