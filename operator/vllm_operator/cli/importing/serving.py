@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.engine import SpeculativeDecoding
+from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.cli.importing.arguments import (
     Field,
@@ -301,6 +302,8 @@ class Serving:
     def _device(self, option: Option) -> None:
         if option.text in _PROFILES:
             self._draft.put(("accelerator", "profile"), _PROFILES[option.text])
+        elif option.text in PROFILES:
+            self._draft.put(("accelerator", "profile"), option.text)
         elif option.text != "auto":
             self._draft.check(f"{_told(option)}: no profile is for it: set spec.accelerator", "accelerator")
 
