@@ -261,6 +261,8 @@ class Serving:
                 )
             else:
                 adapters.append(found)
+                if "base_model_name" in word:
+                    self._draft.note(f"base_model_name of the adapter {found['name']} is left out", "lora", "adapters")
                 if self._on_a_machine and found["source"].startswith(("/", ".", "~")):
                     self._draft.check(
                         f"{found['source']} is a folder of one machine: bring the adapter into the cluster",

@@ -128,11 +128,11 @@ class Volumes:
         )
         if not (found or named) or self._draft.get("storage", "cache") or self._names_below(path):
             return False
-        if mount.get("subPath") or mount.get("subPathExpr"):
-            return False
         name = str(volume["name"])
-        shared = any(name == one.get("name") for other in self._parts.beside() for one in items(other, "volumeMounts"))
         told = self._workload.volumes_of_machine.get(name)
+        if mount.get("subPath") or mount.get("subPathExpr") or (mount.get("readOnly") and not told):
+            return False
+        shared = any(name == one.get("name") for other in self._parts.beside() for one in items(other, "volumeMounts"))
         if told or ("emptyDir" in volume and not shared):
             self._drop_cache(path, volume, told)
             return True
