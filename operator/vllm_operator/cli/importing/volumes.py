@@ -91,6 +91,13 @@ class Volumes:
                 "pod",
                 "volumeMounts",
             )
+        folder = part(volume, "hostPath").get("path")
+        if folder and self._workload.on_a_machine and not self._workload.rendered:
+            self._draft.note(
+                f"{folder} has to be on every node that engines run on: a claim (pvc://CLAIM/PATH) is on all of them",
+                "pod",
+                "volumes",
+            )
         self._write_volume(volume)
         empty = (None,) if self._workload.rendered else (None, "", False)
         written = {key: value for key, value in mount.items() if value not in empty}
