@@ -29,6 +29,7 @@ from vllm_operator.cli.importing.untyped_arguments import meant
 from vllm_operator.cli.schema import faults
 from vllm_operator.manager.settings import POLLED_PATHS
 from vllm_operator.render.manager import NAMES_PATH
+from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -292,9 +293,9 @@ class Serving:
         """Where a secret is that an argument names; a value that stands there itself is kept from the output."""
         names = variables_in(word)
         if names and names[0].lstrip("(") in self._references:
-            found = self._references[names[0].lstrip("(")].get("secretKeyRef")
+            found = part(self._references[names[0].lstrip("(")], "secretKeyRef")
             if found:
-                return {"name": found["name"], "key": found["key"]}
+                return {"name": str(found.get("name")), "key": str(found.get("key"))}
         if names:
             variable = names[0] if re.fullmatch(r"[A-Za-z_]\w*", names[0]) else variable
         else:
