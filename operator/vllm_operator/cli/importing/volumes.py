@@ -61,14 +61,7 @@ class Volumes:
     def _mount(self, mount: dict[str, Any], volume: dict[str, Any]) -> None:
         path = str(mount.get("mountPath") or "").rstrip("/") or "/"
         if path == "/dev/shm":  # noqa: S108 # the mount point that torch and NCCL use
-            self._parts.renamed[str(volume["name"])] = "shm"
-            limit = part(volume, "emptyDir").get("sizeLimit")
-            if "emptyDir" not in volume:
-                self._draft.note(
-                    "the mount at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
-                )
-            if limit:
-                self._shared_memory(str(limit))
+            self._memory(volume)
             return
         if (
             self._as_certificate(path, volume)
@@ -84,6 +77,21 @@ class Volumes:
         if "claimTemplate" in volume:
             self._claim_template(path, volume)
             return
+        self._as_it_is(path, mount, volume)
+
+    def _memory(self, volume: dict[str, Any]) -> None:
+        """What is mounted at /dev/shm."""
+        self._parts.renamed[str(volume["name"])] = "shm"
+        limit = part(volume, "emptyDir").get("sizeLimit")
+        if "emptyDir" not in volume:
+            self._draft.note(
+                "the mount at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
+            )
+        if limit:
+            self._shared_memory(str(limit))
+
+    def _as_it_is(self, path: str, mount: dict[str, Any], volume: dict[str, Any]) -> None:
+        """Write a mount that no field of its own says."""
         if path.startswith("/root/") and not self._parts.runs_as_root():
             self._draft.check(
                 f"{path} is below /root, which the engine's user 2000 cannot enter: mount it elsewhere, or set "
