@@ -18,7 +18,14 @@ from vllm_operator.render.environment import environment
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SET = README.partition("## What can be set")[2].partition("\n## ")[0]
-PAGES = ("README.md", "CONTRIBUTING.md", "manifests/samples/README.md", "docs/client.md", "examples/README.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "manifests/samples/README.md",
+    "docs/client.md",
+    "docs/migrate.md",
+    "examples/README.md",
+)
 
 
 def blocks(language: str, text: str) -> list[str]:

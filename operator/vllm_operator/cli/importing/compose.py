@@ -154,13 +154,13 @@ def _mounts(service: Mapping[str, Any], container: MachineContainer, draft: Draf
             continue
         source, target, options = _short_mount(str(volume))
         container.mount(source, target.rstrip("/") or "/", read_only="ro" in options.split(","), draft=draft)
-    for path in _list(service.get("tmpfs")):
-        container.mount("", str(path).partition(":")[0], read_only=False, draft=draft)
+    for folder in texts(service.get("tmpfs")):
+        container.mount("", folder.partition(":")[0], read_only=False, draft=draft)
     for one in _list(service.get("configs")):
-        source = one.get("source") if isinstance(one, dict) else one
-        target = one.get("target", f"/{source}") if isinstance(one, dict) else f"/{source}"
-        body = configs.get(str(source)) or {}
-        draft.check(f"the config {source} at {target}: put {body.get('file', 'its content')} into a ConfigMap", "pod")
+        config = str(one.get("source") if isinstance(one, dict) else one)
+        place = one.get("target", f"/{config}") if isinstance(one, dict) else f"/{config}"
+        content = part(configs, config).get("file", "its content")
+        draft.check(f"the config {config} at {place}: put {content} into a ConfigMap", "pod")
 
 
 def _short_mount(text: str) -> tuple[str, str, str]:

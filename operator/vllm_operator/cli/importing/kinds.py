@@ -24,6 +24,7 @@ from vllm_operator.cli.importing.rendered_machine import (
     engines_of_one_model,
     is_rendered_command,
     is_rendered_service,
+    places_not_told,
 )
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
@@ -197,7 +198,12 @@ def _command(
     if launch is None:
         return False
     if is_rendered_command(comments, launch.variables):
-        _read(command_workload(comments, launch.words, launch.variables), draft, request, result, Bundle())
+        workload = command_workload(comments, launch.words, launch.variables)
+        found = _read(workload, draft, request, result, Bundle())
+        for path, content in places_not_told(comments, launch.words) if found else ():
+            draft.check(
+                f"{path} was there in the pod only, with {content}: say so in spec.model.chatTemplate or spec.pod"
+            )
         return True
     env = [{"name": name, "value": value} for name, value in (dict(exported) | launch.variables).items()]
     workload = Workload(

@@ -230,8 +230,16 @@ class Neighbours:
         for port in ports:
             if port is not chosen and port.get("port") != chosen.get("port"):
                 told = f"port {port.get('port')} of the Service {name}: the model's Service has one port"
-                self._draft.lost(told, "service")
+                tell = self._draft.lost if self._leads_to_somebody(port) else self._draft.note
+                tell(told, "service")
         return chosen
+
+    def _leads_to_somebody(self, port: Mapping[str, Any]) -> bool:
+        """Whether a container of the pod says that it listens where a port of the Service leads to."""
+        target = port.get("targetPort", port.get("port"))
+        containers = items(self._workload.template, "spec", "containers")
+        listened = [own for one in containers for own in items(one, "ports")]
+        return any(target in (own.get("containerPort"), own.get("name")) for own in listened)
 
     def _target(self, name: str, target: Any) -> None:
         """Where a Service leads: to the engine, or to a sidecar before it."""

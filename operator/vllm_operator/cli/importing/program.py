@@ -19,7 +19,9 @@ SERVERS: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai
 _API_SERVER: Final = "vllm.entrypoints.openai.api_server"
 _SHELLS: Final = frozenset({"sh", "bash", "zsh", "ash", "dash"})
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
-_SILENT: Final = frozenset({"exec", "command", "nohup", "time", "tini", "dumb-init", "uv", "uvx", "poetry", "stdbuf"})
+_SILENT: Final = frozenset(
+    {"exec", "nice", "command", "nohup", "time", "tini", "dumb-init", "uv", "uvx", "poetry", "stdbuf"}
+)
 """Programs that start another one and change nothing about it."""
 
 _VALUED: Final[dict[str, frozenset[str]]] = {
@@ -34,9 +36,7 @@ _VALUED: Final[dict[str, frozenset[str]]] = {
 }
 _SUBCOMMANDS: Final = {"uv": "run", "poetry": "run", "conda": "run"}
 _POSITIONAL: Final = {"taskset": 1, "timeout": 1}
-_CHANGING: Final = frozenset(
-    {"numactl", "taskset", "timeout", "nice", "opentelemetry-instrument", "nsys", "ddtrace-run"}
-)
+_CHANGING: Final = frozenset({"numactl", "taskset", "timeout", "opentelemetry-instrument", "nsys", "ddtrace-run"})
 _WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
 _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}

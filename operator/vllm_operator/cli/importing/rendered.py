@@ -7,6 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.api.spec.engine import (
+    DEFAULT_SHUTDOWN_DELAY_SECONDS,
+    DEFAULT_SHUTDOWN_SECONDS,
+    EXIT_MARGIN_SECONDS,
+)
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.cli.importing.arguments import fields_by_argument
@@ -92,6 +97,7 @@ class Undone:
         """Write what the additions said into the draft, once the arguments are in it."""
         draft.put(("accelerator", "profile"), self._profile)
         self._write_gates(draft)
+        self._write_shutdown(draft)
         self._write_sources(draft)
         self._write_template(draft)
         self._write_cache(draft)
@@ -220,6 +226,19 @@ class Undone:
             draft.put(("gates", "probe"), json.loads(given["--command"][-1]))
         if "--leave" in given:
             draft.put(("engine", "shutdownDelaySeconds"), int(given["--leave"][-1]))
+
+    def _write_shutdown(self, draft: Draft) -> None:
+        """Tell an engine that may finish its requests, and is only not told how long, from one that may not.
+
+        A vLLM that does not know the argument gets none; its pod has the time all the same.
+        """
+        engine = draft.get("engine") or {}
+        allowed = engine.get("shutdownDelaySeconds", DEFAULT_SHUTDOWN_DELAY_SECONDS) + EXIT_MARGIN_SECONDS
+        grace = self._pod.get("terminationGracePeriodSeconds")
+        if engine.get("shutdownTimeoutSeconds") == 0 and grace == allowed + DEFAULT_SHUTDOWN_SECONDS:
+            del engine["shutdownTimeoutSeconds"]
+            if not engine:
+                del draft.spec["engine"]
 
     def _write_sources(self, draft: Draft) -> None:
         model = draft.get("model") or {}

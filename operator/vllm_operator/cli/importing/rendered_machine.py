@@ -18,7 +18,7 @@ from vllm_operator.render.sources import CLAIMS_FOLDER, IMAGES_FOLDER
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vllm_operator.cli.importing.machine import MachineContainer
     from vllm_operator.cli.importing.origins import Origin
@@ -68,6 +68,14 @@ def command_workload(comments: Sequence[str], arguments: Sequence[str], variable
     }
     template = {"metadata": {}, "spec": {"containers": [container], "volumes": volumes}}
     return Workload("vllm serve", name=name, template=template, on_a_machine=True)
+
+
+def places_not_told(comments: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Folders and files of the pod that a rendered command line needs and does not bring, each with its content."""
+    told = (f"{CLAIMS_FOLDER}/", f"{IMAGES_FOLDER}/", amx.FOLDER)
+    for path, content in places_of(comments).items():
+        if not path.startswith(told) and f"{path}/tls.crt" not in arguments:
+            yield path, content
 
 
 def _is_optional(origin: Origin) -> bool:

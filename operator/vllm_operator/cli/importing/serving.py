@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.engine import SpeculativeDecoding
+from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.cli.importing.arguments import (
     Field,
@@ -28,6 +29,7 @@ from vllm_operator.cli.importing.untyped_arguments import meant
 from vllm_operator.cli.schema import faults
 from vllm_operator.manager.settings import POLLED_PATHS
 from vllm_operator.render.manager import NAMES_PATH
+from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -260,6 +262,8 @@ class Serving:
                 )
             else:
                 adapters.append(found)
+                if "base_model_name" in word:
+                    self._draft.note(f"base_model_name of the adapter {found['name']} is left out", "lora", "adapters")
                 if self._on_a_machine and found["source"].startswith(("/", ".", "~")):
                     self._draft.check(
                         f"{found['source']} is a folder of one machine: bring the adapter into the cluster",
@@ -289,9 +293,9 @@ class Serving:
         """Where a secret is that an argument names; a value that stands there itself is kept from the output."""
         names = variables_in(word)
         if names and names[0].lstrip("(") in self._references:
-            found = self._references[names[0].lstrip("(")].get("secretKeyRef")
+            found = part(self._references[names[0].lstrip("(")], "secretKeyRef")
             if found:
-                return {"name": found["name"], "key": found["key"]}
+                return {"name": str(found.get("name")), "key": str(found.get("key"))}
         if names:
             variable = names[0] if re.fullmatch(r"[A-Za-z_]\w*", names[0]) else variable
         else:
@@ -301,6 +305,8 @@ class Serving:
     def _device(self, option: Option) -> None:
         if option.text in _PROFILES:
             self._draft.put(("accelerator", "profile"), _PROFILES[option.text])
+        elif option.text in PROFILES:
+            self._draft.put(("accelerator", "profile"), option.text)
         elif option.text != "auto":
             self._draft.check(f"{_told(option)}: no profile is for it: set spec.accelerator", "accelerator")
 

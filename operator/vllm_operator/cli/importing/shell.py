@@ -20,9 +20,13 @@ _OPEN, _CLOSE = "\ue000", "\ue001"
 _SPLIT: Final = "\ue002"
 """Stands in a word where a shell splits what an unquoted variable holds."""
 
+_ITEM: Final = "\ue003"
+"""Stands between the items of a list, which are words of their own wherever `"${LIST[@]}"` stands."""
+
 _MARKED: Final = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=", re.DOTALL)
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
+_LIST: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\[[@*]\]")
 _BRACED: Final = re.compile(r"(!?[A-Za-z_@*#0-9][A-Za-z0-9_]*)(?:(:?[-=?+])(.*))?", re.DOTALL)
 _PROMPT: Final = re.compile(r"(?m)^[ \t]*[$#%>][ \t]+(?=(?:sudo |docker |podman |vllm |python3? |export |[A-Z_]+=))")
 _CONTINUED: Final = re.compile(r"[ \t][`^][ \t]*\n")
@@ -184,11 +188,28 @@ class _Reader:
         assignment = _ASSIGNMENT.match(self._text, self._at)
         if assignment and not statement.words:
             self._at = assignment.end()
+            if self._text.startswith("(", self._at):
+                self._add_items(assignment[1], more=bool(assignment[2]))
+                return
             statement.assigned[assignment[1]] = self._word().replace(_SPLIT, " ")
             return
         unquoted = self._text[self._at] in "$`"
-        words = self._word().split(_SPLIT)
+        words = re.split(f"[{_SPLIT}{_ITEM}]", self._word())
         statement.words += [word for word in words if word or not (unquoted or len(words) > 1)]
+
+    def _add_items(self, name: str, *, more: bool) -> None:
+        """A list of bash: `NAME=(one two)`, or more items of it."""
+        items = [self._values[name]] if more and self._values.get(name) else []
+        self._at += 1
+        while self._at < len(self._text) and self._text[self._at] != ")":
+            self._skip_blanks()
+            before = self._at
+            if self._text[self._at : self._at + 1] not in {")", "\n", ""}:
+                items.append(self._word().replace(_SPLIT, _ITEM))
+            if self._at == before and self._text[self._at : self._at + 1] != ")":
+                self._at += 1
+        self._at += 1
+        self._values[name] = _ITEM.join(item for item in items if item)
 
     def _word(self) -> str:
         """The word that begins here, its quotes taken off."""
@@ -281,6 +302,9 @@ class _Reader:
             self._at += 1
             if not depth:
                 break
+        a_list = _LIST.fullmatch(self._text[start + 1 : self._at - 1])
+        if a_list:
+            return self._values.get(a_list[1], mark(f"{a_list[1]}[@]"))
         found = _BRACED.fullmatch(self._text[start + 1 : self._at - 1])
         if found is None:
             return mark(self._text[start + 1 : self._at - 1])

@@ -10,6 +10,7 @@ from vllm_operator.cli.importing.draft import Level
 from vllm_operator.cli.importing.secrets import cleaned, commands
 from vllm_operator.cli.outside import comment
 from vllm_operator.cli.yaml_text import yaml_text
+from vllm_operator.manager.redaction import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ def finished(result: Import) -> list[dict[str, Any]]:
     """The resources, without any secret; what the API server or the operator would refuse of them is told."""
     found = []
     for draft in result.drafts:
-        draft.spec = cleaned(draft.spec, lambda text: _clean(text, result))
+        draft.spec = _without_secrets(draft, result)
         document = draft.document()
         for fault in spec_faults(document):
             draft.check(f"refused as it is: {fault}")
@@ -33,9 +34,15 @@ def finished(result: Import) -> list[dict[str, Any]]:
     return found
 
 
-def _clean(text: str, result: Import) -> str:
-    """A text of the spec without secrets. Templates and JSON stay as they are, but for values that are known."""
-    return result.vault.redacted(text)
+def _without_secrets(draft: Draft, result: Import) -> dict[str, Any]:
+    """The spec without any secret; where one stood in a longer text, a person has to look."""
+    found: dict[str, Any] = cleaned(draft.spec, result.vault.redacted)
+    template = draft.get("model", "chatTemplate", "inline")
+    if template:  # its words about keys and passwords are no secrets
+        found["model"]["chatTemplate"]["inline"] = result.vault.without_known(template)
+    if found != draft.spec:
+        draft.check(f"{HIDDEN} stands where a secret stood in a longer text: refer to a Secret, by a variable of env")
+    return found
 
 
 def yaml_of(result: Import, documents: list[dict[str, Any]]) -> str:

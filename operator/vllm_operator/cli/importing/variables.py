@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.parts import PodParts
     from vllm_operator.cli.importing.workload import Workload
 
-_REFERENCE: Final = re.compile(r"\$(\$|\(([^)]*)\))")
+_REFERENCE: Final = re.compile(r"\$(\$|\(([A-Za-z_][A-Za-z0-9_.-]*)\))")
 _CHOSEN_DEVICES: Final = frozenset(
     {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
     | {"NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER", "HABANA_VISIBLE_DEVICES"}
 )
+_OF_A_MACHINE: Final = frozenset({"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME", "USER"})
+"""Variables that name folders of a machine."""
+
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy"})
 _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 CACHE_VARIABLES: Final = frozenset(
     {"HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT"}
@@ -148,10 +152,13 @@ class Variables:
         if name in _CHOSEN_DEVICES and self._workload.on_a_machine:
             self._draft.note(f"{name} is left out: in a cluster the device plug-in chooses the devices")
             return True
+        if self._is_of_the_machine(name, value):
+            self._draft.note(f"{name} is left out: it is one of the machine's own settings")
+            return True
         if name == "HOME" and not self._workload.rendered:
             self._draft.note(f"HOME is left out: the engine's home is {HOME}, writable for any user")
             return True
-        if name in CACHE_VARIABLES and value.startswith("/") and not self._is_writable(value):
+        if name in CACHE_VARIABLES and value.startswith(("/", "~")) and not self._is_writable(value):
             self._draft.note(
                 f"{name}={shown(value)} is left out: no volume is there; downloads go to {CACHE} (spec.storage.cache)",
                 "storage",
@@ -163,6 +170,14 @@ class Variables:
         return (name, value) in {("VLLM_NO_USAGE_STATS", "1"), ("DO_NOT_TRACK", "1")} and (
             name == "VLLM_NO_USAGE_STATS" or self._workload.rendered
         )
+
+    def _is_of_the_machine(self, name: str, value: str) -> bool:
+        """Whether a variable says something of the machine that is not so in a pod."""
+        if not self._workload.on_a_machine or self._workload.rendered:
+            return False
+        if name.lower() in _PROXIES:
+            return bool(variables_in(value))
+        return name in _OF_A_MACHINE and not self._parts.container.get("image")
 
     def _is_writable(self, path: str) -> bool:
         """Whether a folder is in a volume, or in one that every image lets everybody write to."""

@@ -61,14 +61,7 @@ class Volumes:
     def _mount(self, mount: dict[str, Any], volume: dict[str, Any]) -> None:
         path = str(mount.get("mountPath") or "").rstrip("/") or "/"
         if path == "/dev/shm":  # noqa: S108 # the mount point that torch and NCCL use
-            self._parts.renamed[str(volume["name"])] = "shm"
-            limit = part(volume, "emptyDir").get("sizeLimit")
-            if "emptyDir" not in volume:
-                self._draft.note(
-                    "the mount at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
-                )
-            if limit:
-                self._shared_memory(str(limit))
+            self._memory(volume)
             return
         if (
             self._as_certificate(path, volume)
@@ -84,12 +77,34 @@ class Volumes:
         if "claimTemplate" in volume:
             self._claim_template(path, volume)
             return
+        self._as_it_is(path, mount, volume)
+
+    def _memory(self, volume: dict[str, Any]) -> None:
+        """What is mounted at /dev/shm."""
+        self._parts.renamed[str(volume["name"])] = "shm"
+        limit = part(volume, "emptyDir").get("sizeLimit")
+        if "emptyDir" not in volume:
+            self._draft.note(
+                "the mount at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
+            )
+        if limit:
+            self._shared_memory(str(limit))
+
+    def _as_it_is(self, path: str, mount: dict[str, Any], volume: dict[str, Any]) -> None:
+        """Write a mount that no field of its own says."""
         if path.startswith("/root/") and not self._parts.runs_as_root():
             self._draft.check(
                 f"{path} is below /root, which the engine's user 2000 cannot enter: mount it elsewhere, or set "
                 "spec.pod.securityContext.runAsUser: 0",
                 "pod",
                 "volumeMounts",
+            )
+        folder = part(volume, "hostPath").get("path")
+        if folder and self._workload.on_a_machine and not self._workload.rendered:
+            self._draft.note(
+                f"{folder} has to be on every node that engines run on: a claim (pvc://CLAIM/PATH) is on all of them",
+                "pod",
+                "volumes",
             )
         self._write_volume(volume)
         empty = (None,) if self._workload.rendered else (None, "", False)
@@ -128,11 +143,11 @@ class Volumes:
         )
         if not (found or named) or self._draft.get("storage", "cache") or self._names_below(path):
             return False
-        if mount.get("subPath") or mount.get("subPathExpr"):
-            return False
         name = str(volume["name"])
-        shared = any(name == one.get("name") for other in self._parts.beside() for one in items(other, "volumeMounts"))
         told = self._workload.volumes_of_machine.get(name)
+        if mount.get("subPath") or mount.get("subPathExpr") or (mount.get("readOnly") and not told):
+            return False
+        shared = any(name == one.get("name") for other in self._parts.beside() for one in items(other, "volumeMounts"))
         if told or ("emptyDir" in volume and not shared):
             self._drop_cache(path, volume, told)
             return True

@@ -129,6 +129,7 @@ def test_contradictions_are_told(words: str, contradiction: str) -> None:
     ("words", "path", "value"),
     [
         ("--max_model_len=32k", ("engine", "maxModelLen"), "32k"),
+        ("--max-model-len -1", ("engine", "maxModelLen"), "auto"),
         ("--max-num-batched-tokens 8k", ("engine", "maxNumBatchedTokens"), 8000),
         ("--no-enable-prefix-caching", ("engine", "enablePrefixCaching"), False),
         ("--enable-chunked-prefill False", ("engine", "enableChunkedPrefill"), False),

@@ -12,7 +12,6 @@ import yaml
 
 from tests.support.imports import cases, expected_path, given, imported, printed
 from vllm_operator.cli.importing.draft import NotImportableError
-from vllm_operator.cli.importing.kinds import Request, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +79,6 @@ def test_a_part_of_another_type_than_it_should_be_is_read_or_refused() -> None:
             holder = holder[key]
         holder[path[-1]] = copy.deepcopy(chance.choice(ODD))
         try:
-            assert read(Request(text=yaml.safe_dump_all(changed))).drafts
+            assert imported(yaml.safe_dump_all(changed)).documents
         except NotImportableError as error:
             assert str(error)  # noqa: PT017 # either of both

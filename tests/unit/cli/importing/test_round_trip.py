@@ -11,9 +11,11 @@ import yaml
 
 from tests.support.imports import imported
 from tests.support.resources import resource
-from tests.support.specs import chosen
+from tests.support.specs import chosen, setting, value_at
 from tools.generate import REPOSITORY
 from vllm_operator.api.resource import VLLMModel, parse_resource
+from vllm_operator.api.spec import VLLMModelSpec
+from vllm_operator.api.spec.flag import flagged_fields
 from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import read
@@ -28,9 +30,13 @@ from vllm_operator.render.context import RenderContext
 if TYPE_CHECKING:
     from pathlib import Path
 
+NOWHERE = (("parallelism", "nodes"), ("model", "chatTemplate"))
+"""The first is reserved, and no argument yet; of the second a command holds the path, and not the text."""
+
 SAMPLES = sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
 CLUSTER = RenderContext(pod_monitors=True)
 HASH = "vllm.echo-roots.io/desired-hash"
+ARGUMENTS = [".".join(one.path) for one in flagged_fields(VLLMModelSpec) if one.path not in NOWHERE]
 SEEDS = range(12)
 """Generated specs; each sets a third of all fields."""
 
@@ -115,6 +121,21 @@ def test_the_compose_file_of_a_generated_spec_comes_back(seed: int) -> None:
     except (InvalidSpec, UnsupportedError):
         return
     assert services(back(text)) == services(model)
+
+
+@pytest.mark.parametrize("path", ARGUMENTS)
+def test_every_argument_comes_back_to_its_field(path: str) -> None:
+    raw = resource(**setting(path))
+    model = parse_resource(raw)
+    found = back(script([engine_of(model)]))
+    assert command_lines(found) == command_lines(model)
+    assert value_at(found.spec.model_dump(by_alias=True), path) == value_at(model.spec.model_dump(by_alias=True), path)
+
+
+def test_a_chat_template_that_no_command_holds_is_asked_for() -> None:
+    text = script([engine_of(parse_resource(resource(**setting("model.chatTemplate.inline"))))])
+    (line,) = [line for line in imported(text).told if line.startswith("check:")]
+    assert "with the text of spec.model.chatTemplate.inline: say so in spec.model.chatTemplate" in line
 
 
 def seen(spec: dict[str, Any]) -> dict[str, Any]:

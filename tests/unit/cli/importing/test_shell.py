@@ -27,6 +27,7 @@ TEXTS = (
     "# a comment\nvllm serve m # another\n",
     "vllm serve m --a=b\\ c 'it'\"'\"'s' $'tab\\there'",
     "ARGS='--a 1 --b'\nvllm serve m $ARGS \"$ARGS\" x$ARGS ${ARGS}y",
+    "LIST=(--a 'x y'\n  --b)\nLIST+=(--c)\nvllm serve \"${LIST[@]}\" --d",
     "export V=3; vllm serve m -n $V",
 )
 
