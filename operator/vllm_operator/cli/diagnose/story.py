@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from vllm_operator.cli.status.sources import Sources
-    from vllm_operator.cli.status.view import DiagnosisView, EngineView, ModelView
+    from vllm_operator.cli.status.view import DiagnosisView, ModelView
     from vllm_operator.diagnosis.fleet import Outcome
 
 _MOST_EVENTS: Final = 6
@@ -88,7 +88,6 @@ def story_of(found: Sources, events: Iterable[Mapping[str, Any]], language: Lang
     english = view_of(found)
     view = replace(
         english,
-        engines=tuple(_without_diagnosis(engine, english.diagnosis) for engine in english.engines),
         diagnosis=tuple(localized(known, language) for known in english.diagnosis),
         symptoms=tuple(localized(known, language) for known in english.symptoms),
         notes=(*english.notes, *_no_deployment(found)),
@@ -185,12 +184,6 @@ def _seen_now(seen: Outcome, language: Language) -> str:
 def _no_deployment(found: Sources) -> tuple[str, ...]:
     unread = any(gap.startswith(DEPLOYMENT) for gap in found.gaps)
     return () if found.deployment is not None or unread else ("there is no Deployment",)
-
-
-def _without_diagnosis(engine: EngineView, known: Iterable[DiagnosisView]) -> EngineView:
-    """The engine, whose sentence does not tell once more what its diagnosis does."""
-    own = next((one for one in known if one.engine == engine.pod), None)
-    return replace(engine, sentence=engine.sentence.replace(f": {own.sentence}", "")) if own else engine
 
 
 def _condition_view(told: Mapping[str, Any]) -> ConditionView:

@@ -75,7 +75,7 @@ class EngineView:
     node: str = ""
     restarts: int = 0
     sentence: str = ""
-    """Why it does not serve."""
+    """Why it does not serve; what its diagnosis tells is not told once more."""
     note: str = ""
     """Why its manager has said nothing."""
     uid: str = ""
@@ -114,6 +114,7 @@ def view_of(found: Sources) -> ModelView:
     engines = _seen(found) if found.pods is not None else tuple(_told_engines(model))
     status, ready = part(model, "status"), condition(model, ConditionType.READY)
     seen = found.pods is not None
+    known = _diagnoses(found, engines)
     serving = sum(engine.state == SERVING for engine in engines) if seen else status.get("readyReplicas", 0)
     return ModelView(
         namespace=str(model["metadata"].get("namespace") or ""),
@@ -128,8 +129,8 @@ def view_of(found: Sources) -> ModelView:
         serving=serving,
         updated=status.get("updatedReplicas", 0),
         rollout={name: clean(value) if isinstance(value, str) else value for name, value in _rollout(model).items()},
-        engines=engines,
-        diagnosis=_diagnoses(found, engines),
+        engines=tuple(_without_diagnosis(engine, known) for engine in engines),
+        diagnosis=known,
         symptoms=tuple(_symptoms(found)),
         warnings=tuple(clean(text) for text in status.get("warnings") or ()),
         notes=(*(clean(gap) for gap in found.gaps), *_lag(model, serving)),
@@ -232,6 +233,11 @@ def _diagnoses(found: Sources, engines: tuple[EngineView, ...]) -> tuple[Diagnos
         replace(one, since=told[pod].since) if pod in told and told[pod].id == one.id else one
         for pod, one in sorted(merged.items())
     )
+
+
+def _without_diagnosis(engine: EngineView, known: tuple[DiagnosisView, ...]) -> EngineView:
+    own = next((one for one in known if one.engine == engine.pod), None)
+    return replace(engine, sentence=engine.sentence.replace(f": {own.sentence}", "")) if own else engine
 
 
 def _symptoms(found: Sources) -> Iterator[DiagnosisView]:
