@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from tests.cluster.pki import Pair
     from tests.support.manager_process import Manager
 
 HOST: Final = "localhost"
@@ -45,6 +47,11 @@ def manager(tmp_path: Path, secret: Secret) -> Iterator[Manager]:
         yield found.run()
 
 
+def holds(file: Path, content: bytes) -> bool:
+    """Whether a file has this content."""
+    return file.read_bytes() == content
+
+
 async def test_an_engine_with_https_is_admitted_and_answers_clients_who_believe_its_authority(
     manager: Manager, secret: Secret, tmp_path: Path
 ) -> None:
@@ -59,7 +66,7 @@ async def test_an_engine_with_https_is_admitted_and_answers_clients_who_believe_
     for _ in range(2):
         renewed = pair()
         secret.hold(renewed.certificate, renewed.key)
-        until(lambda wanted=renewed.certificate: file.read_bytes() == wanted, what="the renewal")
+        until(partial(holds, file, renewed.certificate), what="the renewal")
     secret.hold(pair().certificate, pair().key)
     until(lambda: "spec.engine.tls cannot be used" in json.dumps(manager.status()), what="the trouble")
     assert manager.status()["ready"], "the server goes on with the certificate that it has"
@@ -105,6 +112,10 @@ class Refresher:
         self.process.kill()
         self.process.wait()
 
+    def has_loaded(self, one: Pair) -> bool:
+        """Whether it has loaded this certificate."""
+        return one.certificate.decode() in self.said()
+
     def said(self) -> str:
         """What it has printed."""
         return self.output.read_text(encoding="utf-8")
@@ -118,12 +129,12 @@ def test_vllm_sees_each_renewal_in_the_managers_copies_and_of_kubelets_files_the
     copies = Copies(str(secret.folder), {"GATE_STATE": str(tmp_path)})
     copies.make()
     with Refresher(tmp_path / FOLDER) as handed, Refresher(secret.folder) as direct:
+        renewed = first
         for number in range(3):
             renewed = pair()
             secret.hold(renewed.certificate, renewed.key)
             assert copies.renew()
-            wanted = renewed.certificate.decode()
-            until(lambda wanted=wanted: wanted in handed.said(), what=f"renewal {number} in vLLM")
+            until(partial(handed.has_loaded, renewed), what=f"renewal {number} in vLLM")
             if number == 0:
-                until(lambda wanted=wanted: wanted in direct.said(), what="the first renewal of the Secret's own files")
-        assert wanted not in direct.said(), "vLLM has come to see them: the manager need not copy any more"
+                until(partial(direct.has_loaded, renewed), what="the first renewal of the Secret's own files")
+        assert not direct.has_loaded(renewed), "vLLM has come to see them: the manager need not copy any more"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _LOOPBACK: Final = "127.0.0.1"
 _CHUNK: Final = 65536
 _HANDSHAKE_SECONDS: Final = 10.0
+_TURNS: Final = 10
+"""Of the loop, in which transports that were broken off close their sockets: that of TLS needs some."""
 
 
 def certificate_fault(port: int, host: str, ca_file: str) -> str:
@@ -54,39 +56,56 @@ def plain(port: int) -> Iterator[int]:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
-        serving = asyncio.run_coroutine_threadsafe(_serve(listener, port), loop).result()
+        relay = _Relay(port)
+        asyncio.run_coroutine_threadsafe(relay.start(listener), loop).result()
         try:
             yield listener.getsockname()[1]
         finally:
-            asyncio.run_coroutine_threadsafe(_end(serving), loop).result()
+            asyncio.run_coroutine_threadsafe(relay.end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
 
-async def _serve(listener: socket.socket, port: int) -> asyncio.Server:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+class _Relay:
+    """The connections that are open, and what accepts new ones."""
 
-    async def lead(from_caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept connections from now on."""
+        self._server = await asyncio.start_server(self._lead, sock=listener)
+
+    async def end(self) -> None:
+        """Break off what is open, and accept nothing more."""
+        if self._server:
+            self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def _lead(self, from_caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
         """Carry one connection; one that cannot be made, or breaks, ends for the caller as a broken connection does."""
+        self._writers.append(to_caller)
         with contextlib.suppress(OSError):
-            from_server, to_server = await asyncio.open_connection(_LOOPBACK, port, ssl=context)
+            from_server, to_server = await asyncio.open_connection(_LOOPBACK, self._port, ssl=self._context)
+            self._writers.append(to_server)
             there = asyncio.create_task(_carry(from_caller, to_server))
             await _carry(from_server, to_caller)
             there.cancel()
+            to_server.close()
         to_caller.close()
-
-    return await asyncio.start_server(lead, sock=listener)
-
-
-async def _end(serving: asyncio.Server) -> None:
-    serving.close()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

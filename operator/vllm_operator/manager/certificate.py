@@ -90,8 +90,8 @@ class Copies:
         import ssl  # noqa: PLC0415 # only managers of servers with TLS need its memory
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        files = (os.path.join(self._source, name) for name in (CERTIFICATE, KEY))
-        context.load_cert_chain(*files, password=lambda: "")  # nobody is there to be asked for one
+        certificate, key = (os.path.join(self._source, name) for name in (CERTIFICATE, KEY))
+        context.load_cert_chain(certificate, key, password=lambda: "")  # nobody is there to be asked for one
 
     def _write(self, contents: list[bytes]) -> None:
         """Write into the files that are there: the server watches these, and not their names."""

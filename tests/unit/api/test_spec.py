@@ -180,7 +180,7 @@ def test_a_model_is_served_under_the_name_that_people_know_it_by(source: str, na
     [
         (["--max-model", "32k"], "spec.engine.extraArgs.0", "vLLM reads --max-model as --max-model-len, which has"),
         (["--max-logprobs", "1", "--see=1"], "spec.engine.extraArgs.2", "vLLM reads --see=1 as --seed"),
-        (["--no-trust-remote"], "spec.engine.extraArgs.0", "as --trust-remote-code"),
+        (["--no-trust-remote"], "spec.engine.extraArgs.0", "as --no-trust-remote-code"),
         (["--api"], "spec.engine.extraArgs.0", "as --api-key, which is set by the operator"),
         (["-qawq"], "spec.engine.extraArgs.0", "vLLM reads -qawq as -q, which has a field of its own"),
         (["-r1"], "spec.engine.extraArgs.0", "vLLM reads -r1 as -r, which cannot be used"),
