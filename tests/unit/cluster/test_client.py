@@ -428,9 +428,9 @@ async def test_the_pods_of_a_node_are_asked_of_the_api_servers_own_cache(client:
 
 
 async def test_of_what_belongs_to_no_namespace_so_much_is_read_page_by_page(client: Client, answers: Answers) -> None:
-    answers.reply(200, {"kind": "NodeList", "items": [1, 2], "metadata": {"continue": "more"}})
-    answers.reply(200, {"kind": "NodeList", "items": [3, 4], "metadata": {"continue": "and more"}})
-    assert [found async for found in client.first(NODE, 3)] == [1, 2, 3]
+    answers.reply(200, {"kind": "NodeList", "items": [{"n": 1}, {"n": 2}], "metadata": {"continue": "more"}})
+    answers.reply(200, {"kind": "NodeList", "items": [{"n": 3}, {"n": 4}], "metadata": {"continue": "and more"}})
+    assert [found["n"] async for found in client.first(NODE, 3)] == [1, 2, 3]
     assert [path for _, path, *_ in answers.asked] == ["/api/v1/nodes"] * 2
     assert "labelSelector" not in answers.asked[0][2]
     answers.replies = [(200, b'{"kind": "PersistentVolume"}')]

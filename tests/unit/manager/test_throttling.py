@@ -33,7 +33,7 @@ def test_one_that_is_seldom_stopped_or_hardly_runs_or_has_no_limit_shows_nothing
 
 def test_the_count_is_read_every_ten_seconds_and_not_with_each_look() -> None:
     made: list[float] = []
-    throttling = Throttling(lambda: made.append(0.0))  # type: ignore[func-returns-value] # None is an answer
+    throttling = Throttling(lambda: made.append(0.0))
     for number in range(100):
         throttling.symptoms(number * 0.5)
     assert len(made) == 5
