@@ -148,6 +148,6 @@ class VLLMModelStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        description="Ready, Available, Reconciling, Stalled and TemplateUpdatePending; with spec.autoscaling Autoscaled.",
+        description="Ready, Available, Reconciling, Stalled and TemplateUpdatePending; Autoscaled where asked for.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

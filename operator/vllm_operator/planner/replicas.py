@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.render.untyped import items, part
@@ -49,7 +50,7 @@ class ReplicasWriter:
 
 
 def entries_of(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `metadata.managedFields` says of `spec.replicas` alone, in the same form; the whole is larger than a spec."""
+    """What `metadata.managedFields` says of `spec.replicas` alone, in the same form."""
     return [
         {
             **{name: one[name] for name in ("manager", "operation", "subresource") if name in one},
@@ -66,27 +67,28 @@ def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
     if not entries:
         return None
     last = max(entries, key=lambda one: one.get("subresource") == _SCALE)
-    appliers = (str(one.get("manager", "")) for one in entries if one.get("operation") == "Apply")
+    manifests = (one for one in entries if one.get("operation") == "Apply" and one.get("subresource") != _SCALE)
+    appliers = (str(one.get("manager", "")) for one in manifests)
     return ReplicasWriter(str(last.get("manager", "")), last.get("subresource") == _SCALE, next(appliers, ""))
 
 
-def replicas_to_keep(
-    model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]
-) -> int | None:
-    """The number of engines to put back; None where `spec.replicas` is to be followed.
+def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]) -> int | None:
+    """The number of engines to set; None where `spec.replicas` is to be followed as it is.
 
-    What has been told in a status was followed, so only an edit since then is judged.
+    A number that an edit has set is put back. In the edit that brings the autoscaler, the number that is right is set
+    all the same, so that it has an owner: the API server takes down who scales only where the field had one before,
+    and refuses a number that is applied by server-side apply without force.
     """
     spec = model.body["spec"]
     if spec.get("suspend") or model.status.get("observedGeneration") == model.generation:
-        return None
-    writer = writer_of(model.body)
-    if writer is not None and writer.scaled:
+        return None  # what has been told in a status was followed: only an edit since then is judged
+    writer, followed = writer_of(model.body), ConditionType.AUTOSCALED in by_type(model.status)
+    if writer.scaled if writer else followed:
         return None
     deployment = children.get(ObjectKey("Deployment", instance_name(model.name)))
     there = deployment.body["spec"].get("replicas", 1) if deployment else scaling.fewest_serving
     kept = min(max(there, scaling.fewest_serving), scaling.max_replicas)
-    return None if kept == spec.get("replicas", 1) else int(kept)
+    return None if followed and kept == spec.get("replicas", 1) else int(kept)
 
 
 def is_in_the_manifest(raw: Mapping[str, Any]) -> bool:

@@ -39,7 +39,9 @@ def managed(*entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_who_has_written_the_number_is_who_holds_the_field() -> None:
-    assert writer_of(managed(entry(*EDIT), entry("other", field="f:engine"))) == ReplicasWriter("kubectl-edit", scaled=False)
+    assert writer_of(managed(entry(*EDIT), entry("other", field="f:engine"))) == ReplicasWriter(
+        "kubectl-edit", scaled=False
+    )
     assert writer_of(managed(entry(*SCALER))) == ReplicasWriter("kube-controller-manager", scaled=True)
     assert writer_of(managed(entry("other", field="f:engine"))) is None
     assert writer_of(resource()) is None
@@ -64,6 +66,7 @@ def kept(
     *,
     suspend: bool = False,
     observed: int | None = 1,
+    followed: bool = True,
     **scaling: int,
 ) -> int | None:
     """What is put back where an edit that nobody has looked at made a number of what was there."""
@@ -71,7 +74,7 @@ def kept(
     raw = resource(generation=2, **spec)
     raw["metadata"]["managedFields"] = [entry(*writer)] if writer else []
     if observed is not None:
-        raw["status"] = {"observedGeneration": observed}
+        raw["status"] = {"observedGeneration": observed, "conditions": [{"type": "Autoscaled"}] if followed else []}
     children = {}
     if there is not None:
         deployment = as_desired(resource())[DEPLOYMENT]
@@ -81,12 +84,25 @@ def kept(
     return replicas_to_keep(as_live(raw, "VLLMModel"), asked, children)
 
 
-@pytest.mark.parametrize("writer", [EDIT, None, FLUX])
-def test_a_number_that_came_with_an_edit_is_not_followed(writer: tuple[str, str, str] | None) -> None:
+@pytest.mark.parametrize("writer", [EDIT, FLUX])
+def test_a_number_that_came_with_an_edit_is_not_followed(writer: tuple[str, str, str]) -> None:
     assert kept(1, there=3, writer=writer) == 3
     assert kept(None, there=3, writer=writer) == 3
     assert kept(5, there=3, writer=writer) == 3
     assert kept(3, there=3, writer=writer) is None
+
+
+@pytest.mark.parametrize("writer", [EDIT, FLUX, None])
+def test_the_edit_that_brings_the_autoscaler_keeps_the_number_that_was_there_and_gives_it_an_owner(
+    writer: tuple[str, str, str] | None,
+) -> None:
+    assert kept(1, there=3, writer=writer, followed=False) == 3
+    assert kept(3, there=3, writer=writer, followed=False) == 3
+    assert kept(1, there=3, writer=SCALER, followed=False) is None
+
+
+def test_a_number_without_an_owner_came_through_the_scale_subresource_once_there_is_an_autoscaler() -> None:
+    assert kept(3, there=1, writer=None) is None
 
 
 @pytest.mark.parametrize("writer", [SCALER, HAND])
@@ -104,6 +120,7 @@ def test_what_is_kept_is_within_the_bounds_and_a_new_model_begins_with_the_fewes
     assert kept(1, there=1, minReplicas=2) == 2
     assert kept(1, minReplicas=2) == 2
     assert kept(1) is None
+    assert kept(1, observed=None) == 1
     assert kept(0, there=0) == 1
 
 
