@@ -177,9 +177,6 @@ def test_a_manifest_that_sets_them_all_the_same_is_not_followed_and_told(
     until(lambda: warnings(place), what="the warning")
     assert warnings(place)[0].startswith("the manifest of kubectl")
     forced = ("--force-conflicts",) if words else ()
-    if words:
-        with pytest.raises(Exception, match=r'conflict with "vllm-operator" with subresource "scale"'):
-            apply(place, *words, autoscaling=SCALED, replicas=4)
     apply(place, *words, *forced, autoscaling=SCALED, replicas=4)
     until(lambda: replicas(place) == 1, what="the number of before")
     wait_told(place)

@@ -49,7 +49,6 @@ _MOST_EVENTS: Final = 100
 _NOT_FOUND, _CONFLICT, _GONE, _INVALID, _TOO_MANY, _SERVER_ERROR = 404, 409, 410, 422, 429, 500
 _ENDING: Final = "NamespaceTerminating"
 _JSON: Final = "application/json"
-_APPLY: Final = "application/apply-patch+yaml"
 
 MOST_REQUESTS: Final = 16
 """Requests on their way at once. More of them do not help, since the API server is what takes the time, and each has a
@@ -114,7 +113,7 @@ class Client:
         parameters = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         return live_object(
             await self._call(
-                "PATCH", path, body=body, content_type=_APPLY, parameters=parameters
+                "PATCH", path, body=body, content_type="application/apply-patch+yaml", parameters=parameters
             )
         )
 
@@ -151,17 +150,17 @@ class Client:
         return await self._of_this_very(model, self._merge(path, body))
 
     async def scale(self, model: LiveObject, replicas: int) -> None:
-        """Set the replicas of this very model as it was seen through its scale subresource, and own them from then on.
+        """Set the replicas of this very model as it was seen, through its scale subresource.
+
+        Server-side apply of a Scale is none: it fails where nobody has owned the field before (Kubernetes 1.37).
 
         Raises:
             ApiConflict: it is another one by now, or has changed meanwhile.
         """
         guard = {"uid": model.uid, "resourceVersion": str(model.resource_version)}
-        metadata = {"name": model.name, "namespace": model.namespace, **guard}
-        body = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": {"replicas": replicas}}
-        path = MODEL.path(model.namespace, model.name, "scale")
-        parameters = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        await self._call("PATCH", path, body=body, content_type=_APPLY, parameters=parameters)
+        body = {"metadata": guard, "spec": {"replicas": replicas}}
+        path, parameters = MODEL.path(model.namespace, model.name, "scale"), {"fieldManager": FIELD_MANAGER}
+        await self._call("PATCH", path, body=body, content_type="application/merge-patch+json", parameters=parameters)
 
     async def _merge(self, path: str, body: Mapping[str, Any]) -> LiveObject:
         content_type, parameters = "application/merge-patch+json", {"fieldManager": FIELD_MANAGER}

@@ -73,11 +73,11 @@ def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
 
 
 def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]) -> int | None:
-    """The number of engines to set; None where `spec.replicas` is to be followed as it is.
+    """The number of engines to put back; None where `spec.replicas` is to be followed as it is.
 
-    A number that an edit has set is put back. In the edit that brings the autoscaler, the number that is right is set
-    all the same, so that it has an owner: the API server takes down who scales only where the field had one before,
-    and refuses a number that is applied by server-side apply without force.
+    A number whose writer is not known was scaled, once there is an autoscaler: the API server takes down who scales only
+    where the field had an owner before, and it has none after a server-side apply without it. In the edit that brings
+    the autoscaler, it is what the API server fills in.
     """
     spec = model.body["spec"]
     if spec.get("suspend") or model.status.get("observedGeneration") == model.generation:
@@ -88,7 +88,7 @@ def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[
     deployment = children.get(ObjectKey("Deployment", instance_name(model.name)))
     there = deployment.body["spec"].get("replicas", 1) if deployment else scaling.fewest_serving
     kept = min(max(there, scaling.fewest_serving), scaling.max_replicas)
-    return None if followed and kept == spec.get("replicas", 1) else int(kept)
+    return None if kept == spec.get("replicas", 1) else int(kept)
 
 
 def is_in_the_manifest(raw: Mapping[str, Any]) -> bool:

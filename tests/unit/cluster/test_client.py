@@ -273,9 +273,8 @@ async def test_replicas_are_set_through_the_scale_subresource_of_the_model_as_it
     await client.scale(as_live(resource()), 3)
     ((method, path, query, kind, body),) = answers.asked
     assert (method, path) == ("PATCH", "/apis/vllm.echo-roots.io/v1alpha1/namespaces/team/vllmmodels/qwen/scale")
-    assert (query, kind) == ({"fieldManager": "vllm-operator", "force": "true"}, "application/apply-patch+yaml")
-    seen = {"name": "qwen", "namespace": "team", "uid": "uid-of-qwen", "resourceVersion": "10"}
-    assert body == {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": seen, "spec": {"replicas": 3}}
+    assert (query, kind) == ({"fieldManager": "vllm-operator"}, "application/merge-patch+json")
+    assert body == {"metadata": {"uid": "uid-of-qwen", "resourceVersion": "10"}, "spec": {"replicas": 3}}
 
 
 @pytest.mark.parametrize(("group", "served"), [("vllm.echo-roots.io", True), ("custom.metrics.k8s.io", False)])

@@ -93,11 +93,11 @@ def test_a_number_that_came_with_an_edit_is_not_followed(writer: tuple[str, str,
 
 
 @pytest.mark.parametrize("writer", [EDIT, FLUX, None])
-def test_the_edit_that_brings_the_autoscaler_keeps_the_number_that_was_there_and_gives_it_an_owner(
+def test_the_edit_that_brings_the_autoscaler_keeps_the_number_that_was_there(
     writer: tuple[str, str, str] | None,
 ) -> None:
     assert kept(1, there=3, writer=writer, followed=False) == 3
-    assert kept(3, there=3, writer=writer, followed=False) == 3
+    assert kept(3, there=3, writer=writer, followed=False) is None
     assert kept(1, there=3, writer=SCALER, followed=False) is None
 
 
@@ -120,7 +120,6 @@ def test_what_is_kept_is_within_the_bounds_and_a_new_model_begins_with_the_fewes
     assert kept(1, there=1, minReplicas=2) == 2
     assert kept(1, minReplicas=2) == 2
     assert kept(1) is None
-    assert kept(1, observed=None) == 1
     assert kept(0, there=0) == 1
 
 
