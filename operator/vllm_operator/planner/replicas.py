@@ -30,6 +30,8 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _FIELD: Final = "f:replicas"
 _SCALE: Final = "scale"
 _BY_HAND: Final = "kubectl"
+_HELD: Final = "the manifest of"
+"""How a warning begins that a manifest sets the number: the status remembers it until the next edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,15 @@ def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
 def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]) -> int | None:
     """The number of engines to put back; None where `spec.replicas` is to be followed as it is.
 
-    A number whose writer is not known was scaled, once there is an autoscaler: the API server takes down who scales only
-    where the field had an owner before, and it has none after a server-side apply without it. In the edit that brings
-    the autoscaler, it is what the API server fills in.
+    A number whose writer is not known was scaled, once there is an autoscaler: the API server takes down who scales
+    only where the field had an owner before, and it has none after a server-side apply without it. In the edit that
+    brings the autoscaler, and in that which takes the number out of a manifest, it is what the API server fills in.
     """
     spec = model.body["spec"]
     if spec.get("suspend") or model.status.get("observedGeneration") == model.generation:
         return None  # what has been told in a status was followed: only an edit since then is judged
-    writer, followed = writer_of(model.body), ConditionType.AUTOSCALED in by_type(model.status)
+    writer, held = writer_of(model.body), any(told.startswith(_HELD) for told in model.status.get("warnings") or ())
+    followed = ConditionType.AUTOSCALED in by_type(model.status) and not held
     if writer.scaled if writer else followed:
         return None
     deployment = children.get(ObjectKey("Deployment", instance_name(model.name)))
@@ -108,7 +111,7 @@ def told_of_writer(raw: Mapping[str, Any]) -> str:
     applier = writer.applier if writer else ""
     if applier or is_in_the_manifest(raw):
         return (
-            f"the manifest of {applier or 'kubectl apply'} sets spec.replicas, which spec.autoscaling owns: it is not "
+            f"{_HELD} {applier or 'kubectl apply'} sets spec.replicas, which spec.autoscaling owns: it is not "
             "followed; take it out of the manifest"
         )
     if writer is not None and writer.by_hand:

@@ -67,6 +67,7 @@ def kept(
     suspend: bool = False,
     observed: int | None = 1,
     followed: bool = True,
+    warned: str = "",
     **scaling: int,
 ) -> int | None:
     """What is put back where an edit that nobody has looked at made a number of what was there."""
@@ -75,6 +76,7 @@ def kept(
     raw["metadata"]["managedFields"] = [entry(*writer)] if writer else []
     if observed is not None:
         raw["status"] = {"observedGeneration": observed, "conditions": [{"type": "Autoscaled"}] if followed else []}
+        raw["status"] |= {"warnings": [warned]} if warned else {}
     children = {}
     if there is not None:
         deployment = as_desired(resource())[DEPLOYMENT]
@@ -113,6 +115,12 @@ def test_a_number_that_came_through_the_scale_subresource_is_followed(writer: tu
 def test_a_number_that_was_told_was_followed_so_that_a_hand_on_the_deployment_is_not_taken_for_it() -> None:
     assert kept(1, there=3, observed=2) is None
     assert kept(1, there=3, observed=None) == 3
+
+
+def test_the_edit_that_takes_the_number_out_of_a_manifest_as_it_was_told_to_keeps_what_was_there() -> None:
+    told = told_of_writer(managed(entry(*FLUX)))
+    assert kept(1, there=3, writer=None, warned=told) == 3
+    assert kept(1, there=3, writer=None, warned="something else") is None
 
 
 def test_what_is_kept_is_within_the_bounds_and_a_new_model_begins_with_the_fewest() -> None:
