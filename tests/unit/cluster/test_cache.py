@@ -202,9 +202,10 @@ def test_bookkeeping_is_dropped_and_kinds_are_filled_in() -> None:
 
 def test_of_an_autoscaled_model_is_kept_who_has_written_its_replicas() -> None:
     cache = Cache()
-    fields = {"f:spec": {"f:replicas": {}, "f:engine": {"f:seed": {}}}}
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}, "f:engine": {"f:seed": {}}}}
     entry = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "time": "now", "fieldsV1": fields}
-    for spec, kept in (({}, None), ({"autoscaling": {"maxReplicas": 2}}, [{"f:spec": {"f:replicas": {}}}])):
+    scaled: dict[str, Any] = {"autoscaling": {"maxReplicas": 2}}
+    for spec, kept in (({}, None), (scaled, [{"f:spec": {"f:replicas": {}}}])):
         raw = resource(**spec)
         raw["metadata"] |= {"managedFields": [entry, {"manager": "other"}], "resourceVersion": str(20 + len(spec))}
         cache.put(MODEL, live_object(raw))
