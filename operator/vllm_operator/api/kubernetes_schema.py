@@ -89,7 +89,16 @@ OPEN_MAPS: Final[frozenset[str]] = frozenset(
 RESOURCE_LISTS: Final[frozenset[str]] = frozenset(["resources.limits", "resources.requests", "spec.overhead"])
 """Maps of quantities, which the API server rounds up to thousandths."""
 
-QUANTITIES: Final[frozenset[str]] = frozenset(["emptyDir.sizeLimit", "resourceFieldRef.divisor"])
+QUANTITIES: Final[frozenset[str]] = frozenset(
+    [
+        "emptyDir.sizeLimit",
+        "resourceFieldRef.divisor",
+        "scaleDown.tolerance",
+        "scaleUp.tolerance",
+        "target.averageValue",
+        "target.value",
+    ]
+)
 """Single quantities, which it rounds up to billionths."""
 
 KEPT_EMPTY: Final[frozenset[str]] = frozenset(
@@ -101,6 +110,7 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "appArmorProfile.type",
         "appProtocol",
         "automountServiceAccountToken",
+        "averageUtilization",
         "azureDisk.fsType",
         "azureDisk.kind",
         "azureDisk.readOnly",
@@ -117,7 +127,9 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "clusterTrustBundle.user",
         "conditionType",
         "configMapKeyRef.key",
+        "container",
         "containerPort",
+        "containerResource.name",
         "containers.name",
         "containers.restartPolicy",
         "controller",
@@ -132,6 +144,8 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "defaultUser",
         "deletionGracePeriodSeconds",
         "deletionTimestamp",
+        "describedObject.kind",
+        "describedObject.name",
         "devicePath",
         "diskName",
         "diskURI",
@@ -182,8 +196,12 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "matchFields.key",
         "matchFields.operator",
         "maxExpirationSeconds",
+        "maxReplicas",
         "maxSkew",
+        "metric.name",
+        "metrics.type",
         "minDomains",
+        "minReplicas",
         "mode",
         "mountPath",
         "mountPropagation",
@@ -202,6 +220,9 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "pdName",
         "podCertificate.user",
         "podGroupName",
+        "policies.periodSeconds",
+        "policies.type",
+        "policies.value",
         "port",
         "preemptionPolicy",
         "priority",
@@ -228,11 +249,14 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "runAsUser",
         "runAsUserName",
         "runtimeClassName",
+        "scaleTargetRef.kind",
+        "scaleTargetRef.name",
         "schedulingGates.name",
         "seLinuxChangePolicy",
         "seccompProfile.type",
         "seconds",
         "secretKeyRef.key",
+        "selectPolicy",
         "server",
         "service",
         "service.name",
@@ -241,12 +265,14 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "setHostnameAsFQDN",
         "shareName",
         "shareProcessNamespace",
+        "stabilizationWindowSeconds",
         "stopSignal",
         "storageClassName",
         "supplementalGroupsPolicy",
         "sysctls.name",
         "sysctls.value",
         "system",
+        "target.type",
         "targetPortal",
         "terminationGracePeriodSeconds",
         "tolerationSeconds",

@@ -152,6 +152,8 @@ class Client:
     async def scale(self, model: LiveObject, replicas: int) -> None:
         """Set the replicas of this very model as it was seen, through its scale subresource.
 
+        Server-side apply of a Scale is none: it fails where nobody has owned the field before (Kubernetes 1.37).
+
         Raises:
             ApiConflict: it is another one by now, or has changed meanwhile.
         """

@@ -63,8 +63,10 @@ class ReplicasGuard:
         return self._cache.get(MODEL, Key(model.namespace, model.name))
 
     async def _tell(self, before: LiveObject, replicas: int, now: datetime) -> None:
-        """Say so in the log, and in an Event unless the model is new: then nobody has set anything."""
+        """Say what was put back in the log, and in an Event unless the model is new: then nobody has set anything."""
         writer, number = writer_of(before.body), before.body["spec"].get("replicas", 1)
+        if number == replicas:
+            return
         told = f"{writer.manager if writer else 'an edit'} set spec.replicas to {number}: kept at {replicas}, since"
         message = f"{told} spec.autoscaling owns it; leave spec.replicas out of manifests"
         logger.info("%s/%s: %s", before.namespace, before.name, message)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.render.untyped import items, part
@@ -29,6 +30,8 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _FIELD: Final = "f:replicas"
 _SCALE: Final = "scale"
 _BY_HAND: Final = "kubectl"
+_HELD: Final = "the manifest of"
+"""How a warning begins that a manifest sets the number: the status remembers it until the next edit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class ReplicasWriter:
 
 
 def entries_of(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What `metadata.managedFields` says of `spec.replicas` alone, in its form: the whole outgrows a spec."""
+    """What `metadata.managedFields` says of `spec.replicas` alone, in the same form."""
     return [
         {
             **{name: one[name] for name in ("manager", "operation", "subresource") if name in one},
@@ -66,20 +69,24 @@ def writer_of(raw: Mapping[str, Any]) -> ReplicasWriter | None:
     if not entries:
         return None
     last = max(entries, key=lambda one: one.get("subresource") == _SCALE)
-    appliers = (str(one.get("manager", "")) for one in entries if one.get("operation") == "Apply")
+    manifests = (one for one in entries if one.get("operation") == "Apply" and one.get("subresource") != _SCALE)
+    appliers = (str(one.get("manager", "")) for one in manifests)
     return ReplicasWriter(str(last.get("manager", "")), last.get("subresource") == _SCALE, next(appliers, ""))
 
 
 def replicas_to_keep(model: LiveObject, scaling: Autoscaling, children: Mapping[ObjectKey, LiveObject]) -> int | None:
-    """The number of engines to put back; None where `spec.replicas` is to be followed.
+    """The number of engines to put back; None where `spec.replicas` is to be followed as it is.
 
-    What has been told in a status was followed, so only an edit since then is judged.
+    A number whose writer is not known was scaled, once there is an autoscaler: the API server takes down who scales
+    only where the field had an owner before, and it has none after a server-side apply without it. In the edit that
+    brings the autoscaler, and in that which takes the number out of a manifest, it is what the API server fills in.
     """
     spec = model.body["spec"]
     if spec.get("suspend") or model.status.get("observedGeneration") == model.generation:
-        return None
-    writer = writer_of(model.body)
-    if writer is not None and writer.scaled:
+        return None  # what has been told in a status was followed: only an edit since then is judged
+    writer, held = writer_of(model.body), any(told.startswith(_HELD) for told in model.status.get("warnings") or ())
+    followed = ConditionType.AUTOSCALED in by_type(model.status) and not held
+    if writer.scaled if writer else followed:
         return None
     deployment = children.get(ObjectKey("Deployment", instance_name(model.name)))
     there = deployment.body["spec"].get("replicas", 1) if deployment else scaling.fewest_serving
@@ -104,7 +111,7 @@ def told_of_writer(raw: Mapping[str, Any]) -> str:
     applier = writer.applier if writer else ""
     if applier or is_in_the_manifest(raw):
         return (
-            f"the manifest of {applier or 'kubectl apply'} sets spec.replicas, which spec.autoscaling owns: it is not "
+            f"{_HELD} {applier or 'kubectl apply'} sets spec.replicas, which spec.autoscaling owns: it is not "
             "followed; take it out of the manifest"
         )
     if writer is not None and writer.by_hand:

@@ -200,6 +200,21 @@ def test_bookkeeping_is_dropped_and_kinds_are_filled_in() -> None:
     assert "managedFields" in live["metadata"], "what was given stays as it was"
 
 
+def test_of_an_autoscaled_model_is_kept_who_has_written_its_replicas() -> None:
+    cache = Cache()
+    fields: dict[str, Any] = {"f:spec": {"f:replicas": {}, "f:engine": {"f:seed": {}}}}
+    entry = {"manager": "kubectl", "operation": "Update", "subresource": "scale", "time": "now", "fieldsV1": fields}
+    scaled: dict[str, Any] = {"autoscaling": {"maxReplicas": 2}}
+    for spec, kept in (({}, None), (scaled, [{"f:spec": {"f:replicas": {}}}])):
+        raw = resource(**spec)
+        raw["metadata"] |= {"managedFields": [entry, {"manager": "other"}], "resourceVersion": str(20 + len(spec))}
+        cache.put(MODEL, live_object(raw))
+        found = cache.get(MODEL, KEY)
+        assert found is not None
+        told = found.body["metadata"].get("managedFields")
+        assert (told and [one["fieldsV1"] for one in told]) == kept
+
+
 def test_of_the_spec_of_a_pod_only_what_explains_that_it_does_not_run_and_where_its_manager_answers_is_kept() -> None:
     cache = Cache()
     gate = {"name": "gate", "containerPort": 8480}

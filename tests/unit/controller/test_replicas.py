@@ -90,9 +90,11 @@ class Control:
 
 
 def scaled(**fields: Any) -> dict[str, Any]:
-    """A model with an autoscaler that a status has told of, and that was edited since."""
+    """A model with an autoscaler that a status has told of, and whose replicas were edited since."""
     raw = resource(generation=2, autoscaling={"maxReplicas": 4}, **fields)
-    return {**raw, "status": {"observedGeneration": 1}}
+    entry = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    raw["metadata"]["managedFields"] = [entry]
+    return {**raw, "status": {"observedGeneration": 1, "conditions": [{"type": "Autoscaled"}]}}
 
 
 async def test_an_edit_is_put_back_before_it_counts_and_an_unchanged_world_costs_no_question() -> None:

@@ -66,6 +66,8 @@ def kept(
     *,
     suspend: bool = False,
     observed: int | None = 1,
+    followed: bool = True,
+    warned: str = "",
     **scaling: int,
 ) -> int | None:
     """What is put back where an edit that nobody has looked at made a number of what was there."""
@@ -73,7 +75,8 @@ def kept(
     raw = resource(generation=2, **spec)
     raw["metadata"]["managedFields"] = [entry(*writer)] if writer else []
     if observed is not None:
-        raw["status"] = {"observedGeneration": observed}
+        raw["status"] = {"observedGeneration": observed, "conditions": [{"type": "Autoscaled"}] if followed else []}
+        raw["status"] |= {"warnings": [warned]} if warned else {}
     children = {}
     if there is not None:
         deployment = as_desired(resource())[DEPLOYMENT]
@@ -83,12 +86,25 @@ def kept(
     return replicas_to_keep(as_live(raw, "VLLMModel"), asked, children)
 
 
-@pytest.mark.parametrize("writer", [EDIT, None, FLUX])
-def test_a_number_that_came_with_an_edit_is_not_followed(writer: tuple[str, str, str] | None) -> None:
+@pytest.mark.parametrize("writer", [EDIT, FLUX])
+def test_a_number_that_came_with_an_edit_is_not_followed(writer: tuple[str, str, str]) -> None:
     assert kept(1, there=3, writer=writer) == 3
     assert kept(None, there=3, writer=writer) == 3
     assert kept(5, there=3, writer=writer) == 3
     assert kept(3, there=3, writer=writer) is None
+
+
+@pytest.mark.parametrize("writer", [EDIT, FLUX, None])
+def test_the_edit_that_brings_the_autoscaler_keeps_the_number_that_was_there(
+    writer: tuple[str, str, str] | None,
+) -> None:
+    assert kept(1, there=3, writer=writer, followed=False) == 3
+    assert kept(3, there=3, writer=writer, followed=False) is None
+    assert kept(1, there=3, writer=SCALER, followed=False) is None
+
+
+def test_a_number_without_an_owner_came_through_the_scale_subresource_once_there_is_an_autoscaler() -> None:
+    assert kept(3, there=1, writer=None) is None
 
 
 @pytest.mark.parametrize("writer", [SCALER, HAND])
@@ -99,6 +115,12 @@ def test_a_number_that_came_through_the_scale_subresource_is_followed(writer: tu
 def test_a_number_that_was_told_was_followed_so_that_a_hand_on_the_deployment_is_not_taken_for_it() -> None:
     assert kept(1, there=3, observed=2) is None
     assert kept(1, there=3, observed=None) == 3
+
+
+def test_the_edit_that_takes_the_number_out_of_a_manifest_as_it_was_told_to_keeps_what_was_there() -> None:
+    told = told_of_writer(managed(entry(*FLUX)))
+    assert kept(1, there=3, writer=None, warned=told) == 3
+    assert kept(1, there=3, writer=None, warned="something else") is None
 
 
 def test_what_is_kept_is_within_the_bounds_and_a_new_model_begins_with_the_fewest() -> None:
