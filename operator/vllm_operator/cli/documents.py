@@ -74,8 +74,8 @@ def read_with_statuses(
         try:
             found = _documents(_text(name, standard_input))
             statuses = [document.value.get("status") for document in found if isinstance(document.value, dict)]
-            told = (status if isinstance(status, dict) else {} for status in statuses)
-            models += zip(_models(found, namespace), told, strict=True)
+            known = (status if isinstance(status, dict) else {} for status in statuses)
+            models += zip(_models(found, namespace), known, strict=True)
         except RefusedError as error:
             refused += [f"{name}: {_line(told)}" for told in error.args]
             continue

@@ -57,8 +57,8 @@ class Server:
 
 def described(generation: int = 1, memory: str = "24Gi", **spec: Any) -> dict[str, Any]:
     """A model that names the ConfigMap."""
-    named = {"estimate": {"configMapRef": {"name": "llama"}}, "accelerator": {"memory": memory}}
-    return resource(generation=generation, **named, **spec)
+    described_by = {"configMapRef": {"name": "llama"}}
+    return resource(generation=generation, estimate=described_by, accelerator={"memory": memory}, **spec)
 
 
 @pytest.fixture

@@ -1165,8 +1165,13 @@ async def test_a_burst_of_events_after_a_status_costs_one_more_that_says_where_i
 
 
 def fleet(**requests: float) -> Control:
-    """A model of three engines that has just been told to have two; `requests` are those of its engines by name."""
-    control = Control(resource(replicas=2))
+    """A model of three engines that has just been told to have two; `requests` are those of its engines by name.
+
+    What they reported at their start is known, so their managers are asked for nothing else.
+    """
+    reported = {"kvCacheTokens": 1000, "startedAt": "2026-11-22T11:00:00Z"}
+    engines = [{"pod": name, "state": "Serving", "capacity": reported} for name in requests]
+    control = Control({**resource(replicas=2), "status": {"engines": engines}})
     control.have(*as_desired(resource(replicas=3), **deployment_status(3)).values())
     for number, (name, count) in enumerate(requests.items()):
         found = {**pod(name, ready=True, podIP=f"10.0.0.{number}"), "spec": silent()["spec"]}

@@ -462,7 +462,8 @@ def test_where_more_can_be_said_of_a_pod_follows_from_how_far_it_is() -> None:
     assert needed_lookup(unplaced) == NeededLookup(Lookup.PLACEMENT, started)
     for nobody_to_ask in (LOADING, WITHDRAWN, asked(LOADING, port=None)):
         assert needed_lookup(nobody_to_ask) is None
-    assert needed_lookup(asked(pod(ready=True))) is None
+    assert needed_lookup(asked(pod(ready=True))) == NeededLookup(Lookup.CAPACITY, changed)
+    assert needed_lookup(asked(pod(ready=True)), reported=True) is None
 
 
 # --- what happens before the engine runs, and beside it

@@ -122,7 +122,9 @@ def test_what_describes_no_model_is_told(data: dict[str, str], words: str) -> No
     assert words in found.message
 
 
-odd = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({"a": 1})
+odd: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({"a": 1})
+)
 
 
 @given(st.dictionaries(st.sampled_from([*TINY, "quantization_config", "rope_scaling", "sliding_window"]), odd))

@@ -48,6 +48,35 @@ class Output(StrEnum):
     """What spec.estimate names, for `kubectl apply -f -`."""
 
 
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME...", help="VLLMModels of the cluster, instead of files.")
+]
+Filenames = Annotated[
+    list[str] | None, typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
+]
+Config = Annotated[
+    str,
+    typer.Option(
+        help="The model's config.json, the folder with it, or configmap/NAME; by default the ConfigMap that "
+        "spec.estimate names, or else where spec.model.source says."
+    ),
+]
+CardName = Annotated[
+    str,
+    typer.Option(
+        help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it, or the product in "
+        "spec.scheduling.nodeSelector."
+    ),
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", help="Of models by their names, and for files that name none.")
+]
+Context = Annotated[str, typer.Option(help="Context of the kubeconfig, where the cluster is asked.")]
+Printed = Annotated[
+    Output, typer.Option("--output", "-o", help="Tables, everything as data, or the ConfigMap for spec.estimate.")
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that is said of one model."""
@@ -68,34 +97,14 @@ class Report:
 
 
 def estimates(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="VLLMModels of the cluster, instead of files.")
-    ] = None,
-    filenames: Annotated[
-        list[str] | None, typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
-    ] = None,
+    names: Names = None,
+    filenames: Filenames = None,
     *,
-    config: Annotated[
-        str,
-        typer.Option(
-            help="The model's config.json, the folder with it, or configmap/NAME; by default the ConfigMap that "
-            "spec.estimate names, or else where spec.model.source says."
-        ),
-    ] = "",
-    card: Annotated[
-        str,
-        typer.Option(
-            help="The GPU, such as L4, A100-80GB or H100; by default spec.accelerator.memory says it, or the "
-            "product in spec.scheduling.nodeSelector."
-        ),
-    ] = "",
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Of models by their names, and for files that name none.")
-    ] = "",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig, where the cluster is asked.")] = "",
-    output: Annotated[
-        Output, typer.Option("--output", "-o", help="Tables, everything as data, or the ConfigMap for spec.estimate.")
-    ] = Output.TEXT,
+    config: Config = "",
+    card: CardName = "",
+    namespace: Namespace = "",
+    context: Context = "",
+    output: Printed = Output.TEXT,
 ) -> None:
     """Tell whether models fit into the GPUs that their specs ask for, and what would fit.
 

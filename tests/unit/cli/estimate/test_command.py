@@ -192,7 +192,7 @@ def test_a_config_map_has_a_name_where_the_spec_names_none(folder: Path) -> None
     assert yaml.safe_load(result.stdout)["metadata"] == {"name": "mine-estimate", "namespace": "default"}
 
 
-STATUS = {
+STATUS: dict[str, Any] = {
     "engines": [
         {"pod": "mine-1", "state": "Serving"},
         {
@@ -228,7 +228,7 @@ def test_what_engines_have_reported_stands_below_the_estimate(folder: Path, tmp_
             ["mine-2", "14.25", "5.21", "97,552", "2.98"],
         ]
     data = json.loads(runner.invoke(app, ["estimate", "mine", *words, "-o", "json"]).stdout)
-    assert data[0]["reported"] == [{"pod": "mine-2", **STATUS["engines"][1]["capacity"]}]  # type: ignore[dict-item] # a map
+    assert data[0]["reported"] == [{"pod": "mine-2", **STATUS["engines"][1]["capacity"]}]
 
 
 @pytest.mark.parametrize("words", [[], ["mine", "-f", "-"]])
