@@ -89,7 +89,7 @@ class Other:
     now: str
 
 
-TRIED: Final = ("0.8.5", "0.10.2", "0.18.1", "0.33.0")
+TRIED: Final = ("0.8.3", "0.10.2", "0.18.1", "0.33.0")
 """Releases whose parsers tests ask."""
 
 
@@ -146,7 +146,8 @@ def _otherwise() -> Iterator[tuple[str, str, str]]:
     fields = {found.flag.name: found for found in flagged_fields(VLLMModelSpec)}
     for name, form in _OTHERWISE.items():
         yield _field(fields[name]), f"before {first_with(name)}", form
-    yield _field(fields["--max-model-len"]), f"before {_first_auto()}", "Numbers alone: `auto` is refused."
+    for name, kind, form in _TYPES:
+        yield _field(fields[name]), f"before {_first_of_type(name, kind)}", form
     reasoning = gone_since("--enable-reasoning", releases()[-1])
     yield _field(fields["--reasoning-parser"]), f"before {reasoning}", "`--enable-reasoning` beside it."
     memory = _field(fields["--kv-cache-memory-bytes"])
@@ -154,10 +155,19 @@ def _otherwise() -> Iterator[tuple[str, str, str]]:
     yield memory, f"on CPU, before {since}", "`VLLM_CPU_KVCACHE_SPACE`; whole GiB alone."
 
 
-def _first_auto() -> Version:
-    """The first release that fits the length of the context to the memory."""
-    kinds = ((release, arguments_of(release)["--max-model-len"].type) for release in releases())
-    return next(release for release, kind in kinds if kind.endswith("or auto"))
+def _first_of_type(name: str, kind: str) -> Version:
+    """The first release in which an argument is of a type that ends so."""
+    known = ((release, arguments_of(release).get(name)) for release in releases())
+    return next(release for release, argument in known if argument and argument.type.endswith(kind))
+
+
+_TYPES: Final = (
+    ("--enable-chunked-prefill", "switch", "`--enable-chunked-prefill False` for `false`."),
+    ("--limit-mm-per-prompt", "JSON or KEY=VALUE", "`image=4,video=0`."),
+    ("--max-model-len", "unit", "The number without a unit."),
+    ("--max-model-len", "or auto", "`auto` is refused."),
+)
+"""Arguments that took another form before they were of a type."""
 
 
 _OTHERWISE: Final = {

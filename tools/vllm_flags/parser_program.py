@@ -18,6 +18,7 @@ import enum
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import json
 import re
 import sys
@@ -169,7 +170,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         made = _Module(spec.name)
         made.__path__ = [str(self._folder.joinpath(*spec.name.split(".")))]
         if spec.name == "vllm.platforms":
-            made.current_platform = _Cuda()
+            vars(made)["current_platform"] = _Cuda()
         return made
 
     def exec_module(self, module: types.ModuleType) -> None:
@@ -186,6 +187,7 @@ def build(folder: Path) -> tuple[argparse.ArgumentParser, Callable[[argparse.Nam
     From then on this process imports stand-ins.
     """
     sys.meta_path.insert(0, _Finder(folder))
+    vars(importlib.metadata)["version"] = lambda _: _Module.__version__  # of packages that are stand-ins
     serve = importlib.import_module("vllm.entrypoints.cli.serve")
     command = serve.ServeSubcommand()
     root = serve.FlexibleArgumentParser(prog="vllm")

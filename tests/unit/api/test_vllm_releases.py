@@ -12,7 +12,7 @@ from tools.vllm_flags.table import FILE, RENAMED, written
 from vllm_operator.api import vllm_releases
 from vllm_operator.api.spec import VLLMModelSpec
 from vllm_operator.api.spec.arguments import REMOVED
-from vllm_operator.api.spec.flag import flagged_fields
+from vllm_operator.api.spec.flag import FlaggedField, flagged_fields
 from vllm_operator.api.vllm_releases import Version, arguments_of, first_with, gone_since, is_covered, releases, renamed
 
 MOST_BYTES = 150_000
@@ -80,10 +80,9 @@ def older_or_same(told: str, name: str) -> bool:
     return since is not None and (version(told) == since if since != OLDEST else version(told) <= OLDEST)
 
 
-@pytest.mark.parametrize("found", flagged_fields(VLLMModelSpec), ids=lambda found: found.flag.name)
-def test_a_field_says_since_when_as_the_table_does(found: vllm_releases.Argument) -> None:
-    flag = found.flag  # type: ignore[attr-defined] # a FlaggedField
-    assert older_or_same(flag.since, flag.name)
+@pytest.mark.parametrize("found", list(flagged_fields(VLLMModelSpec)), ids=lambda found: found.flag.name)
+def test_a_field_says_since_when_as_the_table_does(found: FlaggedField) -> None:
+    assert older_or_same(found.flag.since, found.flag.name)
 
 
 def test_arguments_without_a_field_say_since_when_as_the_table_does() -> None:

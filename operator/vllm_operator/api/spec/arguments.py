@@ -90,7 +90,7 @@ REMOVED: Final[dict[str, tuple[str, str]]] = {
     "--disable-frontend-multiprocessing": ("0.19.0", "leave it out"),
     "--disable-log-requests": ("0.17.0", "leave it out, since requests are not logged unless spec.engine.debug is set"),
     "--enable-reasoning": ("0.10.0", "leave it out, since spec.engine.reasoningParser is enough"),
-    "--guided-decoding-backend": ("0.11.0", "leave it out, or use --structured-outputs-config"),
+    "--guided-decoding-backend": ("0.12.0", "leave it out, or use --structured-outputs-config"),
     "--max-context-len-to-capture": ("0.6.4", "leave it out"),
     "--max-seq-len-to-capture": ("0.11.0", "leave it out"),
     "--multi-step-stream-outputs": ("0.10.1", "leave it out"),

@@ -218,9 +218,10 @@ def argument_name(word: str, known: Mapping[str, object]) -> str:
     if not re.match(r"--?[A-Za-z]", word) or _OPTIMIZATION.match(word):
         return ""
     name = word.partition("=")[0].partition(".")[0]
-    if not name.startswith("--"):  # the value of a short argument may follow it at once, as in -O3
-        return max((one for one in known if one[1] != "-" and name.startswith(one)), key=len, default=name)
-    name = name.replace("_", "-")
+    if name.startswith("--"):
+        name = name.replace("_", "-")
+    elif name not in known and name[:2] in known:  # the value of an argument of one letter may follow it at once
+        return name[:2]
     completed = [one for one in known if one.startswith(name)]
     return completed[0] if name not in known and len(completed) == 1 else name
 
