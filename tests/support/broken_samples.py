@@ -26,6 +26,9 @@ CLAIM = "models"
 """The claim of the sample that serves from one."""
 WHOLE_FOLDER = "Qwen2.5-7B-Instruct"
 HUB = "hub"
+REGISTRY_PORT = 5999
+REGISTRY = f"localhost:{REGISTRY_PORT}"
+"""Container runtimes speak plain http with a registry on the loopback of their node."""
 UNHEARD_OF = "v9"
 """A revision that the tests' hub does not have."""
 TOKEN = {
@@ -100,7 +103,7 @@ def setting(choice: EngineChoice) -> dict[str, Any]:
 
 def resource(one: BrokenSample, choice: EngineChoice, stub: EngineChoice) -> dict[str, Any]:
     """The broken sample as it is applied."""
-    words = {"{model}": choice.source, "{stub}": stub.image}
+    words = {"{model}": choice.source, "{stub}": stub.image, "{registry}": REGISTRY}
     whole = merged(sample(one.sample), setting(choice))
     log = {"spec": {"engine": {"env": [{"name": "STUB_START_FAILURE", "value": one.log}]}}} if one.log else {}
     for patch in (one.patch, one.here, log):
@@ -115,7 +118,10 @@ def _filled(node: Any, words: dict[str, str]) -> Any:
         return {key: _filled(value, words) for key, value in node.items()}
     if isinstance(node, list):
         return [_filled(value, words) for value in node]
-    return words.get(node, node) if isinstance(node, str) else node
+    if isinstance(node, str):
+        for name, value in words.items():
+            node = node.replace(name, value)
+    return node
 
 
 def around(one: BrokenSample, made: dict[str, Any], stub: EngineChoice, namespace: str, folder: Path) -> list[Any]:
@@ -133,6 +139,8 @@ def around(one: BrokenSample, made: dict[str, Any], stub: EngineChoice, namespac
         found += claim(namespace, folder)
     if one.engine is Engine.REAL and "HF_ENDPOINT" in json.dumps(made):
         found += hub(stub)
+    if REGISTRY in made["spec"]["engine"]["image"]:
+        found.append(registry(stub))
     if one.load:
         served = made["spec"]["model"]["servedNames"][0]
         url = f"http://{made['metadata']['name']}:8000/v1/completions"
@@ -187,6 +195,14 @@ def hub(stub: EngineChoice) -> list[dict[str, Any]]:
         _pod(HUB, stub, program, port=80),
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": HUB}, "spec": service},
     ]
+
+
+def registry(stub: EngineChoice) -> dict[str, Any]:
+    """A registry that has no image, on the network of the node."""
+    server = f"from http.server import *\nHTTPServer(('127.0.0.1', {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()"
+    pod = _pod("registry", stub, f"import os; os.chdir('/mnt')\n{server}\n")
+    pod["spec"]["hostNetwork"] = True
+    return pod
 
 
 def _pod(name: str, stub: EngineChoice, program: str, port: int = 0) -> dict[str, Any]:
