@@ -21,7 +21,9 @@ SAMPLES: Final = Path(__file__).parent.parent / "manifests" / "samples"
 
 BEGIN: Final = "<!-- broken samples, written by make generate -->\n"
 END: Final = "<!-- broken samples end here -->\n"
-_HEAD: Final = "\n| what was done | READY, REASON | what is told | field | what to do | whose words |\n|---|---|---|---|---|---|\n"
+_HEAD: Final = (
+    "\n| what was done | READY, REASON | what is told | field | what to do | whose words |\n|---|---|---|---|---|---|\n"
+)
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 

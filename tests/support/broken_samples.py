@@ -183,7 +183,10 @@ def volume_name(namespace: str) -> str:
 
 def hub(stub: EngineChoice) -> list[dict[str, Any]]:
     """A hub that knows two models, of which one is gated, and not the revision v9."""
-    known = {"Qwen/Qwen2.5-0.5B-Instruct": {"config.json": b"{}"}, "meta-llama/Llama-2-7b-chat-hf": {"config.json": b"{}"}}
+    known = {
+        "Qwen/Qwen2.5-0.5B-Instruct": {"config.json": b"{}"},
+        "meta-llama/Llama-2-7b-chat-hf": {"config.json": b"{}"},
+    }
     gated = frozenset({"meta-llama/Llama-2-7b-chat-hf"})
     program = (
         f"{inspect.getsource(fake_hub)}\n"

@@ -59,7 +59,9 @@ def test_a_model_whose_engines_are_slow_is_ready_and_says_so_once() -> None:
     deployment = {"metadata": {"generation": 1}, "status": deployment_status(2, ready=2)}
     outcome = judge(observed(2, deployment, engines, pending=False))
     assert (outcome.ready, outcome.reason) == (True, Reason.ALL_ENGINES_SERVE)
-    assert outcome.message.startswith("2 of 2 engines serve; the KV cache is full, and requests wait for room in it: raise")
+    assert outcome.message.startswith(
+        "2 of 2 engines serve; the KV cache is full, and requests wait for room in it: raise"
+    )
     assert outcome.message.count("KV cache is full") == 1
 
 
