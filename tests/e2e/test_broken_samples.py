@@ -1,7 +1,7 @@
-"""A newcomer breaks a sample, and learns cause, field and remedy from `kubectl get vllm` and `kubectl describe vllm` alone.
+"""A newcomer breaks a sample, and learns cause, field and remedy from `kubectl get vllm` and `describe` alone.
 
-`make broken` runs all that docs/troubleshooting.md lists, most of them with the real vLLM; `make test` those whose words
-are not a running engine's. What kubectl printed lies in out/broken afterwards.
+`make broken` runs all that docs/troubleshooting.md lists, most of them with the real vLLM; `make test` those whose
+words are not a running engine's. What kubectl printed lies in out/broken afterwards.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def newcomers(
     found.close()
 
 
-@pytest.mark.parametrize("one", map(parameter, ROWS))
+@pytest.mark.parametrize("one", [parameter(one) for one in ROWS])
 def test_cause_field_and_remedy_are_told_by_get_and_describe_alone(newcomers: Newcomers, one: BrokenSample) -> None:
     site = newcomers.site(one)
     try:

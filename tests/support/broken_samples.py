@@ -1,7 +1,7 @@
 """Broken samples in a cluster: what is applied, what stands around it, and what kubectl prints of it.
 
-The change is that of the page. What a sample needs and a test's cluster does not have (a GPU, the internet, a claim with a
-model, memory) is replaced by what it has: `setting`, and `here` of the sample.
+The change is that of the page. What a sample needs and a test's cluster does not have (a GPU, the internet, a claim
+with a model, memory) is replaced by what it has: `setting`, and `here` of the sample.
 """
 
 from __future__ import annotations
@@ -202,8 +202,8 @@ def hub(stub: EngineChoice) -> list[dict[str, Any]]:
 
 def registry(stub: EngineChoice) -> dict[str, Any]:
     """A registry that has no image, on the network of the node."""
-    server = f"from http.server import *\nHTTPServer(('127.0.0.1', {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()"
-    pod = _pod("registry", stub, f"import os; os.chdir('/mnt')\n{server}\n")
+    server = f"HTTPServer(('127.0.0.1', {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()"
+    pod = _pod("registry", stub, f"import os\nfrom http.server import *\nos.chdir('/mnt')\n{server}\n")
     pod["spec"]["hostNetwork"] = True
     return pod
 

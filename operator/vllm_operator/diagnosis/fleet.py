@@ -69,7 +69,7 @@ class Fleet:
 
     @property
     def symptoms(self) -> str:
-        """What slows engines down that serve, and what they refuse to everybody, each once; empty where nothing does."""
+        """What slows engines down that serve, and what they refuse to everybody, each once; empty where nothing is."""
         serving = (engine for engine in self.engines if engine.state is EngineState.SERVING)
         return "; ".join(dict.fromkeys(engine.diagnosis.sentence for engine in serving if engine.diagnosis))
 

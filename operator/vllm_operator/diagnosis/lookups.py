@@ -125,7 +125,7 @@ def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:
 
 
 def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
-    """What is to be read now: of pods that lost their traffic, of those that have waited longest, of those that serve."""
+    """What is to be read now: of pods that lost their traffic, then those that have waited longest, then that serve."""
     found = [lookup for lookup in lookups if lookup.at <= now]
     found.sort(key=lambda lookup: (_URGENCY.get(lookup.kind, 1), lookup.at))
     return tuple(found[:MOST_AT_ONCE])

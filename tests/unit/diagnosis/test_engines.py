@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
 SINCE = "since 2026-11-22T11:00:00Z"
+ANOTHER_NAME = (
+    "the engine serves other, and clients ask for qwen: let spec.model.servedNames (of an adapter spec.lora.adapters) "
+    "name what the engine serves, or take other names out of spec.pod.patch"
+)
 
 
 def terminated(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
@@ -302,9 +306,7 @@ def loading(phase: str, detail: str = "", cause: str = "Loading", sentence: str 
             loading("Ready", "", "WrongModel", "serves other, not qwen"),
             EngineState.FAILING,
             Reason.WRONG_MODEL,
-            f"is not admitted {SINCE}: serves other, not qwen: the engine serves other, and clients ask for qwen: let "
-            "spec.model.servedNames (of an adapter spec.lora.adapters) name what the engine serves, or take other names "
-            "out of spec.pod.patch",
+            f"is not admitted {SINCE}: serves other, not qwen: {ANOTHER_NAME}",
         ),
         (
             LOADING,

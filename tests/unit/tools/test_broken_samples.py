@@ -13,17 +13,17 @@ from tools.generate import REPOSITORY
 from vllm_operator.api.spec import parse_spec
 
 SHOWN = Shown(
-    get="NAME   READY   REASON           SERVING   WANTED   MODEL      AGE\nqwen   False   EnginesFailing   0         1        org/tiny   9s\n",
+    get="NAME   READY   REASON           SERVING   AGE\nqwen   False   EnginesFailing   0         9s\n",
     describe="""Name:         qwen
 Spec:
   Model:
     Revision:  v9
 Status:
   Conditions:
-    Message:               0 of 1 engines serve; qwen-1 ended: the model has no revision v9: set spec.model.revision to a branch
-    Reason:                EnginesFailing
-    Status:                True
-    Type:                  Stalled
+    Message:  0 of 1 engines serve; qwen-1: the model has no revision v9: set spec.model.revision to a branch
+    Reason:   EnginesFailing
+    Status:   True
+    Type:     Stalled
   Diagnosis:
     Field:   spec.model.revision
     Id:      UnknownRevision
