@@ -22,7 +22,7 @@ from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject
@@ -64,13 +64,10 @@ class PodLookups:
         self._budgets = {kind: LookupBudget(schedule.rate) for kind, schedule in SCHEDULES.items()}
         self._running: dict[Key, dict[str, asyncio.Task[None]]] = {}
 
-    def known(
-        self, key: Key, pods: Sequence[LiveObject], now: datetime, reporting: Container[str] = frozenset()
-    ) -> KnownLookups:
+    def known(self, key: Key, pods: Sequence[LiveObject], now: datetime) -> KnownLookups:
         """What is known of a model's pods that do not say themselves why they are not ready.
 
-        What is due is begun, as far as the budget of all models allows. `reporting` are the names of the pods of which
-        is known what their engines reported at their start.
+        What is due is begun, as far as the budget of all models allows.
         """
         by_uid = {pod.uid: pod for pod in pods}
         before = {
@@ -79,8 +76,8 @@ class PodLookups:
             if uid in by_uid
         }
         bodies = [pod.body for pod in pods]
-        planned = lookups.planned(bodies, before, reporting)
-        unexplained = {lookups.uid(one.pod) for one in planned} | lookups.answered(bodies, before, reporting)
+        planned = lookups.planned(bodies, before)
+        unexplained = {lookups.uid(one.pod) for one in planned}
         known = {uid: lookup for uid, lookup in before.items() if uid in unexplained}
         self._end_others(key, unexplained)
         turns: dict[Lookup, datetime] = {}

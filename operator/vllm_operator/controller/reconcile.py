@@ -23,7 +23,6 @@ from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
-from vllm_operator.diagnosis.capacity import reporting_pods
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
 from vllm_operator.planner.autoscalers import Rival
@@ -173,8 +172,7 @@ class ModelReconciler:
         raw = model.body if model else {}
         memory = self._remembered(key, model)
         model = as_told(model, memory.kept)
-        reporting = reporting_pods(model.status if model else {}, [pod.body for pod in pods])
-        found = self.lookups.known(key, pods if model else (), now, reporting)
+        found = self.lookups.known(key, pods if model else (), now)
         observation = Observation(
             model=model,
             children=children,

@@ -1,8 +1,4 @@
-"""What engines have reported of their memory at their start, and whether that is still to be asked for. Pure.
-
-An engine that serves is asked once at most: what it reported at its start does not change. Mostly that is known before,
-as the manager was asked while the engine loaded.
-"""
+"""What engines have reported of their memory at their start. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +23,3 @@ def told_capacities(status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]
     told = reported_by_pod(status)
     found = (pod_facts(pod) for pod in pods if pod["metadata"]["name"] in told)
     return {one.name: told[one.name] for one in found if told[one.name].started_at == one.engine.running_since}
-
-
-def reporting_pods(status: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Names of the pods of which a status tells all that their engines have reported in the life that they are in."""
-    return frozenset(name for name, capacity in told_capacities(status, pods).items() if capacity.is_whole)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.known import Diagnosis
 
 _MOST_QUOTED: Final = 3
-_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN, Lookup.CAPACITY})
+_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN, Lookup.SERVING})
 _IPV6: Final = 6
 
 
@@ -42,7 +42,7 @@ class EngineReport:
     trouble: str = ""
     """What is wrong with its manager; empty where nothing is known."""
     diagnosis: Diagnosis | None = None
-    """The known failure that it has; None where it has none, or it is not known."""
+    """The known failure that it has, or what slows it down while it serves; None where that is none, or not known."""
     capacity: ReportedCapacity | None = None
     """What it reported of its memory in the life that it is in; None where that is not known, or not yet."""
     unasked: bool = False
@@ -52,7 +52,7 @@ class EngineReport:
 
 @dataclass(frozen=True, slots=True)
 class NeededLookup:
-    """A pod that does not say itself why it is not ready."""
+    """A pod that does not say itself why it is not ready, or how well it serves."""
 
     kind: Lookup
     since: datetime
@@ -118,15 +118,12 @@ def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetim
     return min((when for when in ends if when is not None and when > now), default=None)
 
 
-def needed_lookup(pod: Mapping[str, Any], *, reported: bool = False) -> NeededLookup | None:
-    """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked.
-
-    `reported` says that what its engine reported at its start is known.
-    """
+def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
+    """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked."""
     facts = pod_facts(pod)
-    if not _is_living(pod) or (facts.is_ready and (reported or not facts.engine.running_since)):
+    if not _is_living(pod):
         return None
-    kind = Lookup.CAPACITY if facts.is_ready else cause_of(facts).lookup
+    kind = cause_of(facts).lookup
     if kind is None or (kind in _OF_MANAGERS and not manager_url(facts)):
         return None
     stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: facts.waits_since}

@@ -15,12 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.diagnosis.cause import Lookup
-from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.engines import needed_lookup
 from vllm_operator.diagnosis.facts import pod_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from vllm_operator.diagnosis.facts import Finding
 
@@ -28,6 +27,9 @@ _MOST_DOUBLINGS: Final = 5
 _AT_ONCE: Final = timedelta(seconds=1)
 
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+_URGENCY: Final = {Lookup.WITHDRAWN: 0, Lookup.SERVING: 2}
+"""What has a smaller number has its turn first; all others are between these."""
 
 MOST_AT_ONCE: Final = 5
 """Pods that are looked up in one pass; the others have their turn a moment later."""
@@ -71,14 +73,11 @@ SCHEDULES: Final = {
     Lookup.WITHDRAWN: Schedule(
         timedelta(seconds=2), timedelta(seconds=2), timedelta(minutes=1), Rate(timedelta(seconds=0.2), burst=20)
     ),
-    # asked once, in the life of an engine; 5 a second, and once 20 more
-    Lookup.CAPACITY: Schedule(
-        timedelta(seconds=2), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.2), burst=20)
+    # most engines have nothing to say; 2 a second, and once ten more
+    Lookup.SERVING: Schedule(
+        timedelta(seconds=15), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.5), burst=10)
     ),
 }
-
-MOST_SILENCES: Final = 3
-"""So often an engine that serves is asked whose manager does not answer: a NetworkPolicy may keep the operator out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +103,21 @@ class PlannedLookup:
     pod: Mapping[str, Any]
 
 
-def planned(
-    found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup], reporting: Container[str] = frozenset()
-) -> tuple[PlannedLookup, ...]:
+def planned(found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup]) -> tuple[PlannedLookup, ...]:
     """The next lookup of each pod that needs one.
 
     Args:
         found: The pods.
         known: The last lookups, by the pod's uid.
-        reporting: Names of the pods of which is known what their engines reported at their start.
     """
-    lookups = (planned_lookup(pod, known.get(uid(pod)), reported=_name(pod) in reporting) for pod in found)
+    lookups = (planned_lookup(pod, known.get(uid(pod))) for pod in found)
     return tuple(lookup for lookup in lookups if lookup is not None)
 
 
-def answered(
-    found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup], reporting: Container[str] = frozenset()
-) -> set[str]:
-    """Uids of the pods that serve and were asked what they reported, of which no status tells that: it is kept.
-
-    The arguments are those of `planned`.
-    """
-    asked = (pod for pod in found if uid(pod) in known and _name(pod) not in reporting)
-    return {uid(pod) for pod in asked if _is_answered(known[uid(pod)]) and pod_facts(pod).is_ready}
-
-
-def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None, *, reported: bool = False) -> PlannedLookup | None:
-    """When to look up a pod; None where it is leaving, or nothing is left to ask.
-
-    That is so of a pod that says itself why it is not ready, and of a ready one that was asked what it reported.
-    """
-    needed = needed_lookup(pod, reported=reported)
-    if needed is None or (needed.kind is Lookup.CAPACITY and last is not None and _is_answered(last)):
+def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None) -> PlannedLookup | None:
+    """When to look up a pod; None where it is leaving, says itself why it is not ready, or has nobody to be asked."""
+    needed = needed_lookup(pod)
+    if needed is None:
         return None
     schedule = SCHEDULES[needed.kind]
     at = needed.since + schedule.first_after
@@ -153,9 +135,9 @@ def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:
 
 
 def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
-    """What is to be read now: of pods that lost their traffic first, of those that serve last, else of who waits."""
+    """What is to be read now: of pods that lost their traffic, then those that have waited longest, then that serve."""
     found = [lookup for lookup in lookups if lookup.at <= now]
-    found.sort(key=lambda lookup: (lookup.kind is not Lookup.WITHDRAWN, lookup.kind is Lookup.CAPACITY, lookup.at))
+    found.sort(key=lambda lookup: (_URGENCY.get(lookup.kind, 1), lookup.at))
     return tuple(found[:MOST_AT_ONCE])
 
 
@@ -226,15 +208,6 @@ class LookupBudget:
 def uid(pod: Mapping[str, Any]) -> str:
     """Identity of a pod."""
     return str(pod["metadata"]["uid"])
-
-
-def _is_answered(last: PodLookup) -> bool:
-    """Whether an engine that serves is not asked again: its manager has answered, or was silent often enough."""
-    return isinstance(last.finding, EngineStatus) or last.repeats >= MOST_SILENCES - 1
-
-
-def _name(pod: Mapping[str, Any]) -> str:
-    return str(pod["metadata"]["name"])
 
 
 def _version(pod: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ class Status:
     diagnosis: Diagnosis | None = None
     """The known failure that the excerpt tells of."""
     symptoms: tuple[Diagnosis, ...] = ()
-    """What slows it down, as its log says."""
+    """What slows it down, as its log says, and known failures that it serves with."""
     trouble: str = ""
     capacity: Capacity = field(default_factory=Capacity)
     """What the start has reported of the GPUs' memory."""

@@ -26,7 +26,7 @@ from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
 from vllm_operator.planner.desired import desired, is_deployment
-from vllm_operator.planner.engines import engines, fleet_of, pod_bodies, reporting
+from vllm_operator.planner.engines import engines, fleet_of, pod_bodies
 from vllm_operator.planner.news import is_due, news_of, room_news
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.pace import told_again_at
@@ -260,7 +260,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         rollout_told.judged_again_at(view, observation.now),
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
-            lookups.planned(pods, observation.lookups, reporting(observation)),
+            lookups.planned(pods, observation.lookups),
             observation.now,
             observation.lookup_turns,
         ),

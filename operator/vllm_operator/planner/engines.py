@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis import fleet
-from vllm_operator.diagnosis.capacity import reporting_pods, told_capacities
+from vllm_operator.diagnosis.capacity import told_capacities
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
@@ -33,11 +33,6 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
         model_spec=observation.raw.get("spec"),
     )
     return _with_capacities(found, observation)
-
-
-def reporting(observation: Observation) -> frozenset[str]:
-    """Names of the pods of which the status tells all that their engines have reported in the life that they are in."""
-    return reporting_pods(observation.raw.get("status") or {}, pod_bodies(observation))
 
 
 def _with_capacities(found: tuple[EngineReport, ...], observation: Observation) -> tuple[EngineReport, ...]:

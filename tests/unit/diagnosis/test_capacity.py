@@ -1,4 +1,4 @@
-"""What engines have reported at their start, and that one that serves is asked for it once."""
+"""What engines have reported at their start."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 
 from tests.support.resources import NOW, pod
 from vllm_operator.api.capacity import ReportedCapacity, reported_by_pod
-from vllm_operator.diagnosis.capacity import reported_capacity, reporting_pods, told_capacities
-from vllm_operator.diagnosis.cause import EngineState, Lookup
+from vllm_operator.diagnosis.capacity import reported_capacity, told_capacities
+from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer, capacity_of
 from vllm_operator.diagnosis.engines import report
-from vllm_operator.diagnosis.lookups import (
-    MOST_SILENCES,
-    PodLookup,
-    after_lookup,
-    answered,
-    planned_lookup,
-    still_true,
-)
+from vllm_operator.diagnosis.lookups import PodLookup, after_lookup, planned_lookup, still_true
 
 STARTED_AT = "2026-11-22T10:00:00Z"
 FIGURES = {
@@ -87,16 +80,15 @@ def test_what_another_version_of_the_operator_has_told_is_read_or_passed_over() 
 
 def test_a_report_is_of_one_process_of_the_engine() -> None:
     status = {"engines": [{"pod": "qwen-1", "capacity": CAPACITY}]}
-    assert reporting_pods(status, [serving(), serving("qwen-2")]) == {"qwen-1"}
-    assert reporting_pods(status, [serving(started_at="2026-11-22T11:00:01Z")]) == frozenset()
-    assert reporting_pods({}, [serving()]) == frozenset()
-    assert reporting_pods(status, [serving(started_at="")]) == frozenset()
+    assert set(told_capacities(status, [serving(), serving("qwen-2")])) == {"qwen-1"}
+    assert told_capacities(status, [serving(started_at="2026-11-22T11:00:01Z")]) == {}
+    assert told_capacities({}, [serving()]) == {}
+    assert told_capacities(status, [serving(started_at="")]) == {}
 
 
-def test_what_an_engine_reported_before_its_kv_cache_was_laid_out_is_told_and_the_rest_asked_for() -> None:
+def test_what_an_engine_reported_before_its_kv_cache_was_laid_out_is_told_as_it_is() -> None:
     weights = {"weights": "14.99Gi", "startedAt": STARTED_AT}
     status = {"engines": [{"pod": "qwen-1", "capacity": weights}]}
-    assert reporting_pods(status, [serving()]) == frozenset()
     assert told_capacities(status, [serving()])["qwen-1"].manifest() == weights
 
 
@@ -108,41 +100,10 @@ def test_the_report_of_an_engine_comes_out_of_its_managers_answer_whether_it_loa
     assert report(serving(), OLD).capacity is None
 
 
-def test_the_trouble_of_a_manager_is_not_told_of_an_engine_that_is_asked_once() -> None:
-    """It would be a warning that comes and goes with that question."""
+def test_the_trouble_of_a_manager_is_not_told_of_an_engine_that_serves() -> None:
+    """It is asked ever more seldom: the warning would stay for minutes."""
     found = report(serving(), EngineStatus("serving", ready=True, trouble="its judge ended"))
     assert (found.state, found.trouble) == (EngineState.SERVING, "")
-
-
-def asked(found: dict[str, Any], answer: EngineStatus | NoAnswer) -> list[int]:
-    """The minutes after readiness in which an engine that serves is asked, within an hour."""
-    known: PodLookup | None = None
-    made = []
-    for second in range(0, 3600, 2):
-        now = NOW - timedelta(hours=1) + timedelta(seconds=second)
-        lookup = planned_lookup(found, known)
-        if lookup is not None and lookup.at <= now:
-            assert lookup.kind is Lookup.CAPACITY
-            known = after_lookup(found, known, answer, now)
-            made.append(second)
-    return made
-
-
-@pytest.mark.parametrize("answer", [SERVES, OLD])
-def test_an_engine_that_serves_is_asked_once_whatever_its_manager_knows(answer: EngineStatus) -> None:
-    assert asked(serving(), answer) == [2]
-
-
-def test_a_manager_that_is_silent_is_asked_a_few_times() -> None:
-    assert asked(serving(), SILENT) == [2, 32, 92]
-    assert len(asked(serving(), SILENT)) == MOST_SILENCES
-
-
-def test_an_engine_of_which_it_is_told_is_not_asked_and_nothing_is_kept_of_it() -> None:
-    assert planned_lookup(serving(), None, reported=True) is None
-    pods = [serving(), serving("qwen-2"), serving("qwen-3", ready=False), serving("qwen-4")]
-    known = {one["metadata"]["uid"]: after_lookup(one, None, SERVES, NOW) for one in pods[:3]}
-    assert answered(pods, known, {"qwen-1"}) == {"uid-of-qwen-2"}
 
 
 def test_questions_while_it_loaded_do_not_count_once_it_serves() -> None:

@@ -57,6 +57,7 @@ def test_a_whole_answer_is_read() -> None:
         phase_since="2026-11-22T10:02:03Z",
         recognized=Recognized("NoKvCache", (("a", "1"),)),
         capacity=Capacity(weights="14.99Gi", kv_cache_tokens=26336),
+        symptoms=("QueueGrows",),
     )
 
 
@@ -73,7 +74,7 @@ def test_what_moves_in_an_answer_moves_nothing_of_what_is_told() -> None:
         "longest_step_seconds": 3.0,
         "since": "2026-11-22T11:00:01Z",
         "ranks": {},
-        "symptoms": [],
+        "symptoms": [{"id": "QueueGrows", "groups": {"running": "9", "waiting": "31"}}],
     }
     assert engine_status(later) == engine_status(ANSWER)
     aged = {**ANSWER, "sentence": "no step for 13 s with 7 requests in flight (engine 0)"}
