@@ -201,7 +201,9 @@ async def test_lookups_of_pods_that_need_none_any_more_are_ended_and_forgotten(c
     assert cluster.news == []
 
 
-async def test_an_engine_that_serves_is_asked_once_and_its_answer_kept_until_it_is_told(cluster: Cluster) -> None:
+async def test_an_engine_that_serves_is_asked_now_and_then_and_only_what_is_new_has_it_looked_at(
+    cluster: Cluster,
+) -> None:
     running = {"started": True, "state": {"running": {"startedAt": "2026-11-22T10:00:00Z"}}}
     found = {**pod("qwen-1", ready=True, container=running, podIP="10.0.0.5"), "spec": unready("qwen-1")["spec"]}
     cluster.answer = EngineStatus("serving", ready=True, capacity=Capacity(weights="1.00Gi"))
@@ -209,10 +211,9 @@ async def test_an_engine_that_serves_is_asked_once_and_its_answer_kept_until_it_
         cluster.look(found)
         await cluster.lookups.settled()
         cluster.now += timedelta(hours=1)
-    assert len(cluster.asked) == 1
+    assert len(cluster.asked) == 3
     assert cluster.news == [QWEN]
     assert cluster.look(found) == [cluster.answer]
-    assert cluster.lookups.known(QWEN, [as_live(found)], cluster.now, {"qwen-1"}).by_uid == {}
 
 
 async def test_events_of_a_pod_that_is_set_up_are_read_and_where_that_fails_what_was_known_stays(
