@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import certificates, models, tiny_llama
+from tests.support import models, tiny_llama
 from tests.support.images import CLIENT
 
 if TYPE_CHECKING:
@@ -48,18 +48,16 @@ def claim(site: Site, name: str, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def chat(site: Site, name: str, key: str, scheme: str = "http") -> tuple[int, str]:
+def chat(site: Site, name: str, key: str) -> tuple[int, str]:
     """Status and body of a chat that the engine of a model answers to somebody with this key."""
     (pod,) = site.pods(name)
     body = {"model": name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     program = f"""
-import ssl, urllib.error, urllib.request
+import urllib.error, urllib.request
 headers = {{"Authorization": "Bearer {key}", "Content-Type": "application/json"}}
-request = urllib.request.Request(
-    "{scheme}://{pod["status"]["podIP"]}:8000/v1/chat/completions", {json.dumps(body).encode()!r}, headers
-)
+url = "http://{pod["status"]["podIP"]}:8000/v1/chat/completions"
 try:
-    answer = urllib.request.urlopen(request, timeout=30, context=ssl._create_unverified_context())
+    answer = urllib.request.urlopen(urllib.request.Request(url, {json.dumps(body).encode()!r}, headers), timeout=30)
 except urllib.error.HTTPError as error:
     answer = error
 print(answer.status)
@@ -110,7 +108,7 @@ def test_several_keys_are_taken_stand_on_no_command_line_and_one_that_changes_is
 
 
 @pytest.mark.real_vllm
-def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_by_https_to_every_key(
+def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_to_every_key(
     site: Site, real: EngineChoice, tmp_path: Path
 ) -> None:
     tiny_llama.write_model(tmp_path / "llama")
@@ -119,22 +117,20 @@ def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_by_https_to_ev
     site.apply(
         *claim(site, "weights", tmp_path),
         secret("keys", old="key-1", new="key-2"),
-        certificates.secret_of("claimed-tls", f"claimed.{site.name}.svc"),
         models.model(
             "claimed",
             real,
-            engine={"tls": {"secretName": "claimed-tls"}},
             model={"source": "pvc://weights/llama", "chatTemplate": {"inline": template}},
             auth={"keys": [{"name": "keys", "key": "new"}, {"name": "keys", "key": "old"}]},
         ),
     )
     site.wait_ready("claimed", REAL_START_SECONDS)
-    assert site.run_client("by-https", "claimed", command=["python3", "-c", certificates.asking("say something")])
+    assert site.ask("claimed", "say something")
     for key in ("key-1", "key-2"):
-        status, text = chat(site, "claimed", key, "https")
+        status, text = chat(site, "claimed", key)
         assert status == 200
         assert json.loads(text)["usage"]["prompt_tokens"] > len("PREFIX ") * 20
-    assert chat(site, "claimed", "key-3", "https")[0] == 401
+    assert chat(site, "claimed", "key-3")[0] == 401
 
 
 def test_containers_volumes_and_a_patch_of_the_user_are_in_the_pod_of_a_ready_engine(
