@@ -229,7 +229,7 @@ def test_the_autoscaler_of_kubernetes_follows_the_waiting_requests_and_owns_the_
     place.kubectl("scale", "vllmmodel", "qwen", "--replicas=4")
     until(lambda: any("set by hand" in told for told in warnings(place)), what="who owns the number")
     metrics.values = {"vllm_num_requests_waiting": dict.fromkeys(serve(place, 4), "0")}
-    until(lambda: replicas(place) == 3, what="one engine less")
+    until(lambda: replicas(place) < 4, what="fewer engines")
     until(lambda: warnings(place) == [], what="the autoscaler's own number")
     place.kubectl("create", "--filename", "-", document=THEIRS)
     until(lambda: any("HorizontalPodAutoscaler theirs" in told for told in warnings(place)), what="the second one")

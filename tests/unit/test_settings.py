@@ -76,7 +76,11 @@ def test_other_variables_do_not_matter() -> None:
         ("VLLM_OPERATOR_NAME", "b" * 41, "has to be a name as Services have it"),
         ("VLLM_OPERATOR_MODEL_SELECTOR", "a=b c", "has to be a label selector as `kubectl get -l` takes it"),
         ("VLLM_OPERATOR_MODEL_SELECTOR", "a in b", "has to be a label selector as `kubectl get -l` takes it"),
-        ("VLLM_OPERATOR_PROMETHEUS_ADDRESS", "prometheus:9090", "has to be a URL such as http://prometheus.monitoring"),
+        (
+            "VLLM_OPERATOR_PROMETHEUS_ADDRESS",
+            "prometheus:9090",
+            "has to be a URL such as http://prometheus.monitoring:9090",
+        ),
         ("VLLM_OPERATOR_LOG_LEVEL", "LOUD", "has to be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
