@@ -117,8 +117,9 @@ def newcomers(
     """Those whose tests have been chosen."""
     models = tmp_path_factory.mktemp("models")
     broken_samples.write_models(models, real_engine().require().model)
-    items = (item for item in request.session.items if isinstance(item, pytest.Function))
-    chosen = [item.callspec.params["one"] for item in items if item.path == request.path]
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    parameters = (item.callspec.params["one"] for item in items)
+    chosen = [one for one in parameters if isinstance(one, BrokenSample)]
     found = Newcomers(operated, stub, real, chosen, models)
     yield found
     found.close()
