@@ -105,6 +105,8 @@ def flags_page() -> str:
         otherwise=list(_otherwise()),
         oldest=releases()[0],
         newest=releases()[-1],
+        count=len(releases()),
+        listed=", ".join(map(str, releases())),
         tried=", ".join(TRIED[:-1]) + f" and {TRIED[-1]}",
     )
 
