@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tools.api_reference import api_page
+from tools.broken_samples import with_broken_samples
 from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
 from tools.signature_reference import pod_table, with_signatures
@@ -66,7 +67,7 @@ _KEPT = """\
 
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the repository."""
-    roles = (REPOSITORY / ROLES).read_text(encoding="utf-8")
+    roles = _text(ROLES)
     return {
         Path("crds") / FILE_NAME: crd_yaml(),
         CHART_TEMPLATES / "crd.yaml": _chart_crd(crd_yaml()),
@@ -75,9 +76,13 @@ def generated() -> dict[Path, str]:
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
         POD_TABLE: pod_table(),
-        TROUBLESHOOTING: with_signatures((REPOSITORY / TROUBLESHOOTING).read_text(encoding="utf-8")),
+        TROUBLESHOOTING: with_broken_samples(with_signatures(_text(TROUBLESHOOTING))),
         **pages_with_programs(REPOSITORY),
     }
+
+
+def _text(path: Path) -> str:
+    return (REPOSITORY / path).read_text(encoding="utf-8")
 
 
 def _generated_from(source: Path) -> str:

@@ -1,9 +1,13 @@
-"""A Hugging Face hub on loopback, as far as huggingface_hub asks it for files: their metadata, and parts of them."""
+"""A Hugging Face hub, as far as huggingface_hub asks it for files: their names, their metadata, and parts of them.
+
+It needs nothing but the standard library, so a pod can run it from its text.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,10 +21,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class FakeHub:
-    """Models by name, each with its files; all revisions but `gone` are the same."""
+    """Models by name, each with its files; all revisions are the same but those that are gone."""
 
     files: dict[str, dict[str, bytes]]
     gated: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset({"gone"})
     address: str = ""
     tokens: list[str] = field(default_factory=list)
     """What callers have sent."""
@@ -37,20 +42,9 @@ class FakeHub:
 
 @contextlib.contextmanager
 def fake_hub(files: dict[str, dict[str, bytes]], gated: frozenset[str] = frozenset()) -> Iterator[FakeHub]:
-    """The hub for the length of a block."""
+    """The hub on loopback for the length of a block."""
     hub = FakeHub(files=files, gated=gated)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            answer(self, hub)
-
-        def do_GET(self) -> None:
-            answer(self, hub)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = server_of(hub, "127.0.0.1", 0)
     hub.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -62,21 +56,61 @@ def fake_hub(files: dict[str, dict[str, bytes]], gated: frozenset[str] = frozens
         server.server_close()
 
 
+def server_of(hub: FakeHub, host: str, port: int) -> ThreadingHTTPServer:
+    """A server that answers as this hub, and does not run yet."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            answer(self, hub)
+
+        def do_GET(self) -> None:
+            answer(self, hub)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return ThreadingHTTPServer((host, port), Handler)
+
+
 def answer(request: BaseHTTPRequestHandler, hub: FakeHub) -> None:
-    """Answer a request for a file: `/ORG/NAME/resolve/REVISION/FILE`."""
+    """Answer a request for a file, or for what a model has.
+
+    `/ORG/NAME/resolve/REVISION/FILE`, `/api/models/ORG/NAME/tree/REVISION` or `/api/models/ORG/NAME/revision/REVISION`
+    """
     hub.tokens.append(request.headers.get("Authorization", ""))
-    name, _, rest = request.path.lstrip("/").partition("/resolve/")
+    path = request.path.partition("?")[0].lstrip("/")
+    if path.startswith("api/models/"):
+        answer_about(request, hub, path.removeprefix("api/models/"))
+        return
+    name, _, rest = path.partition("/resolve/")
     revision, _, file = rest.partition("/")
     if name in hub.gated:
         refuse(request, 403, "GatedRepo")
     elif name not in hub.files:
         refuse(request, 401, "RepoNotFound")
-    elif revision == "gone":
+    elif revision in hub.gone:
         refuse(request, 404, "RevisionNotFound")
     elif file not in hub.files[name]:
         refuse(request, 404, "EntryNotFound")
     else:
         send(request, hub.files[name][file])
+
+
+def answer_about(request: BaseHTTPRequestHandler, hub: FakeHub, path: str) -> None:
+    """Answer what a model has: everybody may know it of a gated one."""
+    organization, model, *rest = [*path.split("/"), ""]
+    name, kind, revision = f"{organization}/{model}", rest[0], "/".join(rest[1:]).strip("/")
+    files = hub.files.get(name)
+    if files is None:
+        refuse(request, 401, "RepoNotFound")
+    elif revision in hub.gone:
+        refuse(request, 404, "RevisionNotFound")
+    elif kind == "tree":
+        entries = [{"type": "file", "path": file, "size": len(text), "oid": COMMIT} for file, text in files.items()]
+        send(request, json.dumps(entries).encode())
+    else:
+        siblings = [{"rfilename": file} for file in files]
+        send(request, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings, "tags": []}).encode())
 
 
 def refuse(request: BaseHTTPRequestHandler, status: int, code: str) -> None:

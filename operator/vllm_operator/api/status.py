@@ -134,7 +134,8 @@ class VLLMModelStatus(Model):
     )
     diagnosis: Annotated[list[Diagnosis], Field(max_length=MAX_DIAGNOSES)] | None = Field(
         default=None,
-        description="Known failures of engines that do not serve, one of each engine; left out where there are none.",
+        description="Known failures of engines that do not serve, and what slows down those that do or has them refuse "
+        "requests: one of each engine; left out where there are none.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["engine"]},
     )
     warnings: (

@@ -39,6 +39,8 @@ class Lookup(StrEnum):
     """`/status` of the manager in the pod."""
     WITHDRAWN = "manager of an engine that lost its traffic"
     """The same, of an engine that served before."""
+    SERVING = "manager of an engine that serves"
+    """The same, for what slows it down, or what it refuses to everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Cause:
     lookup: Lookup | None = None
     """Where more may be said of it; None where the pod says enough."""
     diagnosis: Diagnosis | None = None
-    """The known failure that it is; None where it is none, or not known."""
+    """The known failure that it is, or that the engine serves with; None where it is none, or not known."""
 
 
 def quoted(text: object) -> str:

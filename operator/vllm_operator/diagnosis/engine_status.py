@@ -26,6 +26,7 @@ _MOVING: Final = (
 
 _LONGEST_WORD: Final = 64
 _MOST_LINES: Final = 40
+_MOST_SYMPTOMS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,10 @@ class EngineStatus:
     trouble: str = ""
     """What is wrong with the manager itself."""
     recognized: Recognized | None = None
-    """The known failure that it has found in the log. Symptoms, whose numbers move, are not read."""
+    """The known failure that it has found in the log."""
+    symptoms: tuple[str, ...] = ()
+    """Ids of what slows the engine down, and of known failures that it serves with. Their numbers, which move, are not
+    read."""
     excerpt: tuple[str, ...] = field(default=(), compare=False)
     """Lines of the log that tell of the failure."""
     requests: float | None = field(default=None, compare=False)
@@ -81,9 +85,16 @@ def engine_status(document: object) -> EngineStatus | None:
         phase_since=_moment(phase.get("since")),
         trouble=_text(document.get("trouble")),
         recognized=recognized(document.get("diagnosis")),
+        symptoms=_symptoms(document.get("symptoms")),
         excerpt=_excerpt(document.get("excerpt")),
         requests=_requests(document),
     )
+
+
+def _symptoms(value: Any) -> tuple[str, ...]:
+    """Their ids, in an order that does not move."""
+    found = map(recognized, value[:_MOST_SYMPTOMS]) if isinstance(value, list) else ()
+    return tuple(sorted({one.id for one in found if one is not None}))
 
 
 def _excerpt(value: Any) -> tuple[str, ...]:

@@ -38,14 +38,14 @@ class EngineReport:
     trouble: str = ""
     """What is wrong with its manager; empty where nothing is known."""
     diagnosis: Diagnosis | None = None
-    """The known failure that it has; None where it has none, or it is not known."""
+    """The known failure that it has, or what slows it down while it serves; None where that is none, or not known."""
     unasked: bool = False
     """Whether it lost its traffic, and its manager has not been asked yet: it may be asleep, for one."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeededLookup:
-    """A pod that does not say itself why it is not ready."""
+    """A pod that does not say itself why it is not ready, or how well it serves."""
 
     kind: Lookup
     since: datetime
@@ -102,7 +102,7 @@ def judged_again_at(pods: Iterable[Mapping[str, Any]], now: datetime) -> datetim
 def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
     """Where more can be said of a pod than it says itself; None where it need not, and where nobody can be asked."""
     facts = pod_facts(pod)
-    if facts.is_ready or not _is_living(pod):
+    if not _is_living(pod):
         return None
     kind = cause_of(facts).lookup
     since = timestamp(facts.engine.running_since if kind is Lookup.LOADING else facts.since)

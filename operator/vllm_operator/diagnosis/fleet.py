@@ -68,6 +68,12 @@ class Fleet:
         return summary(self.engines, state)
 
     @property
+    def symptoms(self) -> str:
+        """What slows engines down that serve, and what they refuse to everybody, each once; empty where nothing is."""
+        serving = (engine for engine in self.engines if engine.state is EngineState.SERVING)
+        return "; ".join(dict.fromkeys(engine.diagnosis.sentence for engine in serving if engine.diagnosis))
+
+    @property
     def count(self) -> str:
         """How many serve, in words."""
         return f"{self.serving} of {self.wanted} engines serve"
@@ -140,9 +146,9 @@ def all_serve(seen: Fleet) -> Outcome | None:
     if not seen.complete:
         return None
     if not seen.wanted:
-        text = "spec.replicas is 0: no engine is wanted"
+        text = "spec.replicas is 0: no engine is wanted, and connections are refused until it is raised"
         return Outcome(ready=False, reason=Reason.SCALED_TO_ZERO, message=text, settled=True)
-    return Outcome(ready=True, reason=Reason.ALL_ENGINES_SERVE, message=seen.count)
+    return Outcome(ready=True, reason=Reason.ALL_ENGINES_SERVE, message=_joined(seen.count, seen.symptoms))
 
 
 def is_too_late(seen: Fleet) -> Outcome | None:

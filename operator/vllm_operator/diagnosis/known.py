@@ -98,6 +98,12 @@ def diagnosed(known: Recognized | None, lines: Iterable[str]) -> Diagnosis | Non
     return Diagnosis(explanation, quoted(shows))
 
 
+def symptom(ids: Iterable[str]) -> Diagnosis | None:
+    """The first of what an engine serves with that is known here, without its numbers, which move from look to look."""
+    explanations = (explain(one, {}) for one in ids)
+    return next((Diagnosis(one, "") for one in explanations if one is not None), None)
+
+
 def diagnosed_end(terminated: Mapping[str, Any]) -> Diagnosis | None:
     """The known failure by which a container has ended, as kubelet and its termination message say.
 

@@ -27,6 +27,9 @@ _AT_ONCE: Final = timedelta(seconds=1)
 
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
+_URGENCY: Final = {Lookup.WITHDRAWN: 0, Lookup.SERVING: 2}
+"""What has a smaller number has its turn first; all others are between these."""
+
 MOST_AT_ONCE: Final = 5
 """Pods that are looked up in one pass; the others have their turn a moment later."""
 
@@ -65,6 +68,10 @@ SCHEDULES: Final = {
     Lookup.WITHDRAWN: Schedule(
         timedelta(seconds=2), timedelta(seconds=2), timedelta(minutes=1), Rate(timedelta(seconds=0.2), burst=20)
     ),
+    # most engines have nothing to say; 2 a second, and once ten more
+    Lookup.SERVING: Schedule(
+        timedelta(seconds=15), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.5), burst=10)
+    ),
 }
 
 
@@ -98,7 +105,7 @@ def planned(found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup]) 
 
 
 def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None) -> PlannedLookup | None:
-    """When to look up a pod; None where it is ready, is leaving, or says itself why it is not ready."""
+    """When to look up a pod; None where it is leaving, says itself why it is not ready, or has nobody to be asked."""
     needed = needed_lookup(pod)
     if needed is None:
         return None
@@ -118,9 +125,9 @@ def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:
 
 
 def due(lookups: Iterable[PlannedLookup], now: datetime) -> tuple[PlannedLookup, ...]:
-    """What is to be read now: of pods that lost their traffic, and then of those that have waited longest."""
+    """What is to be read now: of pods that lost their traffic, then those that have waited longest, then that serve."""
     found = [lookup for lookup in lookups if lookup.at <= now]
-    found.sort(key=lambda lookup: (lookup.kind is not Lookup.WITHDRAWN, lookup.at))
+    found.sort(key=lambda lookup: (_URGENCY.get(lookup.kind, 1), lookup.at))
     return tuple(found[:MOST_AT_ONCE])
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
-from vllm_operator.diagnosis.known import diagnosed, diagnosed_end
+from vllm_operator.diagnosis.known import diagnosed, diagnosed_end, symptom
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
@@ -57,7 +57,11 @@ _REFUSALS: Final = {
     "NoEndpoint": Reason.COMPLETIONS_FAIL,
     "LoopbackOnly": Reason.ENGINES_FAILING,
 }
-"""Causes that a manager names of an engine that has loaded and will not be admitted. Others may still be loading."""
+"""Causes that a manager names of an engine that has loaded and will not be admitted. Others may still be loading.
+
+A known failure of one of these names says more than the manager's word, which is WrongModel wherever clients do not get
+what they ask for.
+"""
 
 _SET_ASIDE: Final = {"Asleep": Reason.ASLEEP, "Paused": Reason.PAUSED, "Scaling": Reason.SCALING}
 """Causes that a manager names of an engine that does what it was asked to, and takes no traffic meanwhile."""
@@ -90,8 +94,11 @@ _KILLED: Final = 137
 
 
 def serves(pod: PodFacts) -> Cause | None:
-    """A ready pod takes traffic, whatever happened to it before."""
-    return Cause(EngineState.SERVING, Reason.ENGINES_SERVE) if pod.is_ready else None
+    """A ready pod takes traffic, whatever happened to it before; it may be slow all the same."""
+    if not pod.is_ready:
+        return None
+    known = symptom(pod.manager.symptoms) if pod.manager else None
+    return Cause(EngineState.SERVING, Reason.ENGINES_SERVE, lookup=Lookup.SERVING, diagnosis=known)
 
 
 def has_ended(pod: PodFacts) -> Cause | None:
@@ -284,7 +291,8 @@ def is_refused(pod: PodFacts) -> Cause | None:
         return None
     diagnosis = _diagnosis(manager)
     sentence = f"is not admitted{_since(pod)}: {manager.sentence or manager.cause}{_known(diagnosis)}"
-    return Cause(EngineState.FAILING, _REFUSALS[manager.cause], sentence, diagnosis=diagnosis)
+    reason = _REFUSALS.get(diagnosis.explanation.id if diagnosis else "", _REFUSALS[manager.cause])
+    return Cause(EngineState.FAILING, reason, sentence, diagnosis=diagnosis)
 
 
 def loads(pod: PodFacts) -> Cause:

@@ -291,6 +291,26 @@ class Engine:
             self._complete_any(deadline, rank)
         self._check_reach()
 
+    @property
+    def completes_texts(self) -> bool:
+        """Whether it is known that the server completes plain texts: such a one mostly takes chats as well."""
+        return self._kind == "completions"
+
+    def chat_refusal(self, timeout: float) -> str:
+        """Why the server refuses chats that are well-formed; empty where it takes them, or has no endpoint for them.
+
+        Raises:
+            EngineError: it does not say now.
+        """
+        try:
+            self._complete("chat", time.monotonic() + timeout, None)
+        except EngineError as error:
+            if error.cause == "Refused":
+                return error.sentence
+            if error.cause != "NoEndpoint":
+                raise
+        return ""
+
     def _complete_any(self, deadline: float, rank: str | None) -> None:
         """Complete a canary of the first kind that the server serves, and remember which it is."""
         for kind in self._kinds():

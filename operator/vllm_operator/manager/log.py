@@ -310,6 +310,11 @@ class Log:
         with self._lock:
             return [self._told(match) for match, at in self._symptoms.values() if now - at < _SYMPTOM_SECONDS]
 
+    def recognized(self, text: str) -> Diagnosis | None:
+        """The known failure that somebody else's line tells of; None where it tells of none."""
+        match = self._table.match(text)
+        return self._told(match) if match else None
+
     def last_words(self, now: float) -> str:
         """The root cause for a termination message, with a last line for the operator where it is a known failure.
 

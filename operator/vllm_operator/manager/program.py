@@ -287,6 +287,11 @@ class CannedEngine(Engine):
     def complete(self, timeout: float, rank: str | None = None) -> None:
         """Done."""
 
+    @property
+    def completes_texts(self) -> bool:
+        """It is asked for no chat: a check begins nothing that goes on beside it."""
+        return False
+
 
 class CannedProcesses(Processes):
     """Processes that do nothing."""

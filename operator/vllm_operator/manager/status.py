@@ -92,7 +92,7 @@ class Status:
     diagnosis: Diagnosis | None = None
     """The known failure that the excerpt tells of."""
     symptoms: tuple[Diagnosis, ...] = ()
-    """What slows it down, as its log says."""
+    """What slows it down, as its log says, and known failures that it serves with."""
     trouble: str = ""
     counts: Counts = field(default_factory=Counts)
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 
 from . import judge
+from .engine import EngineError
 from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine, Sample
     from .log import Log
+    from .matching import Diagnosis
     from .peers import Peers
     from .processes import Processes
     from .settings import Settings
@@ -35,6 +37,8 @@ CANARY_SECONDS = 60.0
 NAMES_PAUSE_SECONDS, ADMITTED_NAMES_PAUSE_SECONDS = 1.0, 5.0
 """Between two questions for the served names, before and after admission."""
 NAMES_YOUTH_SECONDS = 10.0
+CHAT_SECONDS, CHAT_PAUSE_SECONDS = 60.0, 300.0
+"""Deadline of the one chat that is asked for, and the pause before the next try, where a busy engine did not answer."""
 MOST_TIMES = 16
 OVERDUE_SECONDS = 5.0
 """An engine that is still there so long after it was given up could not be ended by the stem."""
@@ -126,6 +130,10 @@ def _restored_phase(stored: object, born_at: float) -> tuple[str, str, float]:
     return FIRST_PHASE, "", born_at
 
 
+def _restored_text(stored: object) -> str | None:
+    return stored if isinstance(stored, str) else None
+
+
 def _last_key(timeline: TimeLine) -> tuple[str, str, str]:
     """What the last entry of this life was about, so that a judge that follows another does not repeat it."""
     last = timeline.last
@@ -172,6 +180,9 @@ class Watch:
         self._canaries = Canaries(parts.engine)
         self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
         self._asked_names = Errand("served names", self._names.ask)
+        self._asked_chat = Errand("chat", self._chat_refusal)
+        self._chat = _restored_text(stored.get("chat"))
+        """Why chats are refused; empty: they are not; None: that has not been found out yet."""
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
         self._look: Look | None = None
         self._memory = self._restored(stored)
@@ -243,6 +254,7 @@ class Watch:
         if look is not None and self._observed(look):
             self._look = look
             self._send_canaries(look)
+            self._attempt("chat", lambda: self._ask_chat(began))
         self._heed(began)
         self._attempt("time line", self._note_transition)
         self._count(time.monotonic() - began)
@@ -334,6 +346,23 @@ class Watch:
         found: str | None = self._asked_names.found(now, youth=NAMES_YOUTH_SECONDS, wait=wait)
         return found
 
+    def _ask_chat(self, now: float) -> None:
+        """Find out, once after admission, whether chats are taken.
+
+        That a model has no chat template shows nowhere else: the engine serves, and logs nothing of what it refuses.
+        """
+        if self._chat is not None or self._leaving_since is not None or self._verdict.kind != judge.SERVING:
+            return
+        if self._parts.engine.completes_texts:
+            self._asked_chat.run(now, CHAT_PAUSE_SECONDS)
+            self._chat = self._asked_chat.found(now, youth=CHAT_PAUSE_SECONDS)
+
+    def _chat_refusal(self) -> str | None:
+        try:
+            return self._parts.engine.chat_refusal(CHAT_SECONDS)
+        except EngineError:
+            return None
+
     # ---------------------------------------------------------------------------------------------- what is told
 
     def _note_transition(self) -> None:
@@ -373,7 +402,7 @@ class Watch:
         status = self._attempt("status", self._made_status) or self.published.status
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
         stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
-        stored["judge"] = self._attempt(JUDGE, self._memory.as_dict)
+        stored["judge"], stored["chat"] = self._attempt(JUDGE, self._memory.as_dict), self._chat
         return Published(status, stored, time.monotonic())
 
     def _made_status(self) -> Status:
@@ -403,10 +432,15 @@ class Watch:
             timeline=self._parts.timeline.entries,
             excerpt=self._attempt("log", self._parts.log.excerpt) or "" if troubled else "",
             diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
-            symptoms=tuple(self._recognized(lambda: self._parts.log.symptoms(time.monotonic())) or ()),
+            symptoms=tuple(self._recognized(self._symptoms) or ()),
             trouble=self._trouble(),
             counts=self._counts,
         )
+
+    def _symptoms(self) -> list[Diagnosis]:
+        """What slows an engine down that serves, and what it refuses to everybody."""
+        refused = self._parts.log.recognized(self._chat) if self._chat else None
+        return [*self._parts.log.symptoms(time.monotonic()), *([refused] if refused else ())]
 
     def _troubled_at(self) -> float:
         """When what is to be explained began: an engine that hangs does so for what was before that."""

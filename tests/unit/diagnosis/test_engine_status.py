@@ -54,6 +54,7 @@ def test_a_whole_answer_is_read() -> None:
         phase="Ready",
         phase_since="2026-11-22T10:02:03Z",
         recognized=Recognized("NoKvCache", (("a", "1"),)),
+        symptoms=("QueueGrows",),
     )
 
 
@@ -70,7 +71,7 @@ def test_what_moves_in_an_answer_moves_nothing_of_what_is_told() -> None:
         "longest_step_seconds": 3.0,
         "since": "2026-11-22T11:00:01Z",
         "ranks": {},
-        "symptoms": [],
+        "symptoms": [{"id": "QueueGrows", "groups": {"running": "9", "waiting": "31"}}],
     }
     assert engine_status(later) == engine_status(ANSWER)
     aged = {**ANSWER, "sentence": "no step for 13 s with 7 requests in flight (engine 0)"}

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 STARTED = "2026-11-22T10:00:00Z"
 SINCE = "since 2026-11-22T11:00:00Z"
+ANOTHER_NAME = (
+    "the engine serves other, and clients ask for qwen: let spec.model.servedNames (of an adapter spec.lora.adapters) "
+    "name what the engine serves, or take other names out of spec.pod.patch"
+)
 
 
 def terminated(code: int, message: str = "", reason: str = "Error") -> dict[str, Any]:
@@ -302,7 +306,7 @@ def loading(phase: str, detail: str = "", cause: str = "Loading", sentence: str 
             loading("Ready", "", "WrongModel", "serves other, not qwen"),
             EngineState.FAILING,
             Reason.WRONG_MODEL,
-            f"is not admitted {SINCE}: serves other, not qwen",
+            f"is not admitted {SINCE}: serves other, not qwen: {ANOTHER_NAME}",
         ),
         (
             LOADING,
@@ -447,7 +451,27 @@ def test_where_more_can_be_said_of_a_pod_follows_from_how_far_it_is() -> None:
     assert needed_lookup(CREATING) == NeededLookup(Lookup.EVENTS, changed)
     for nobody_to_ask in (LOADING, WITHDRAWN, asked(LOADING, port=None)):
         assert needed_lookup(nobody_to_ask) is None
-    assert needed_lookup(asked(pod(ready=True))) is None
+    assert needed_lookup(asked(pod(ready=True))) == NeededLookup(Lookup.SERVING, changed)
+    assert needed_lookup(pod(ready=True)) is None
+
+
+def test_what_slows_down_an_engine_that_serves_is_told_without_numbers() -> None:
+    slow = EngineStatus("serving", "Progress", ready=True, symptoms=("NoSuchSymptom", "QueueGrows"))
+    told = report(pod(ready=True), slow)
+    assert (told.state, told.sentence) == (EngineState.SERVING, "")
+    assert told.diagnosis is not None
+    assert told.diagnosis.explanation.id == "QueueGrows"
+    assert told.diagnosis.sentence.startswith("ten requests or more wait while others run: raise spec.replicas")
+    assert report(pod(ready=True)).diagnosis is None
+
+
+def test_an_engine_that_listens_on_the_loopback_alone_is_told_with_the_field() -> None:
+    words = "the server listens on 127.0.0.1 only, where no client reaches it: take --host out of its arguments"
+    told = report(LOADING, loading("Ready", "", "WrongModel", words))
+    assert (told.state, told.reason) == (EngineState.FAILING, Reason.ENGINES_FAILING)
+    assert told.diagnosis is not None
+    assert told.diagnosis.explanation.field == "spec.engine.host"
+    assert told.diagnosis.explanation.permanent
 
 
 # --- what happens before the engine runs, and beside it

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.resources import deployment_status, pod
 from vllm_operator.api.conditions import Reason
+from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.fleet import Fleet, judge, observed
 
@@ -49,6 +50,19 @@ def test_pods_that_are_refused_are_told_with_the_refusal_and_what_to_do(message:
     assert quote in outcome.message
     assert advice in outcome.message
     assert "tries again within 17 minutes" in outcome.message
+
+
+def test_a_model_whose_engines_are_slow_is_ready_and_says_so_once() -> None:
+    slow = EngineStatus("serving", ready=True, symptoms=("KvCacheFull",))
+    pods = [pod(name, ready=True) for name in ("qwen-1", "qwen-2")]
+    engines = reports(pods, dict.fromkeys(("uid-of-qwen-1", "uid-of-qwen-2"), slow))
+    deployment = {"metadata": {"generation": 1}, "status": deployment_status(2, ready=2)}
+    outcome = judge(observed(2, deployment, engines, pending=False))
+    assert (outcome.ready, outcome.reason) == (True, Reason.ALL_ENGINES_SERVE)
+    assert outcome.message.startswith(
+        "2 of 2 engines serve; the KV cache is full, and requests wait for room in it: raise"
+    )
+    assert outcome.message.count("KV cache is full") == 1
 
 
 def test_refused_pods_are_told_beside_engines_that_serve_and_that_fail() -> None:

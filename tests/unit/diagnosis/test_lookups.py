@@ -78,6 +78,17 @@ def test_a_manager_is_asked_as_often_as_its_engine_may_have_come_further_and_the
     assert lookups_of(silent(started=True), 3) == [2, 4, 8, 16, 32, 64, 124]
 
 
+def test_an_engine_that_serves_is_asked_after_a_moment_and_then_every_five_minutes_at_most() -> None:
+    found = pod(ready=True, conditions=SCHEDULED, podIP="10.0.0.5")
+    assert lookups_of({**found, "spec": GATE}, 20) == [15, 45, 105, 225, 465, 765, 1065]
+
+
+def test_engines_that_serve_have_their_turn_when_no_other_waits() -> None:
+    serving = {**pod("qwen-0", ready=True, conditions=SCHEDULED, podIP="10.0.0.5"), "spec": GATE}
+    found = [serving, *(silent(f"qwen-{number + 1}") for number in range(MOST_AT_ONCE))]
+    assert serving not in [lookup.pod for lookup in due(planned(found, {}), NOW)]
+
+
 def test_events_are_read_seven_times_in_a_quarter_of_an_hour_and_then_every_five_minutes() -> None:
     assert len(lookups_of(creating(), 15)) == 7
     assert len(lookups_of(creating(), 75)) == 7 + 12

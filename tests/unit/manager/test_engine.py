@@ -477,6 +477,20 @@ def test_a_server_that_all_can_reach_is_admitted() -> None:
         engine_at(server.port, {}).complete(20)
 
 
+def test_a_chat_that_is_refused_is_told_and_one_that_is_taken_or_unknown_is_not(server: EngineServer) -> None:
+    engine = engine_at(server.port)
+    assert not engine.completes_texts, "nothing is known of it yet"
+    engine.complete(20)
+    assert engine.completes_texts
+    assert engine.chat_refusal(20) == ""
+    server.faults(fail={"status": 400, "message": "no chat template", "path": "/v1/chat/completions"})
+    assert engine.chat_refusal(20) == "/v1/chat/completions: HTTP 400: no chat template"
+    server.faults(fail={"status": 404, "body": {"detail": "Not Found"}, "path": "/v1/chat/completions"})
+    assert engine.chat_refusal(20) == ""
+    server.faults(fail={"status": 503, "message": "busy", "path": "/v1/chat/completions"})
+    assert failure(lambda: engine.chat_refusal(20)).cause == "Busy"
+
+
 # ---------------------------------------------------------------------------------------------------- names, adapters
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.waiting import until
+from vllm_operator.diagnosis.signatures import table
 from vllm_operator.manager import judge, watch
 from vllm_operator.manager.engine import Engine, EngineError, Sample
 from vllm_operator.manager.errands import Canaries, Errand
@@ -40,6 +41,8 @@ class ScriptedEngine(Engine):
         self.completion: Callable[[], None] = lambda: None
         self.fault: Exception | None = None
         self.served = ["tiny"]
+        self.chats = 0
+        self.refusal: str | EngineError = ""
 
     def sample(self, deadline_seconds: float) -> Sample:  # noqa: ARG002 # it answers at once
         """What the server says."""
@@ -56,6 +59,18 @@ class ScriptedEngine(Engine):
     def complete(self, timeout: float, rank: str | None = None) -> None:  # noqa: ARG002 # as above
         """What the test has made of it."""
         self.completion()
+
+    @property
+    def completes_texts(self) -> bool:
+        """It does."""
+        return True
+
+    def chat_refusal(self, timeout: float) -> str:  # noqa: ARG002 # as above
+        """What the test says."""
+        self.chats += 1
+        if isinstance(self.refusal, EngineError):
+            raise self.refusal
+        return self.refusal
 
 
 class ScriptedProcesses(Processes):
@@ -333,6 +348,37 @@ def test_an_errand_that_fails_is_told_and_has_no_answer() -> None:
     errand.run(time.monotonic(), pause=0)
     assert errand.found(time.monotonic(), youth=60, wait=10) is None
     assert errand.trouble.startswith("question: ZeroDivisionError")
+
+
+NO_TEMPLATE = (
+    "/v1/chat/completions: HTTP 400: As of transformers v4.44, default chat template is no longer allowed, so you must "
+    "provide a chat template"
+)
+
+
+def test_an_engine_that_is_let_in_is_asked_for_one_chat_and_what_it_refuses_is_told(world: World) -> None:
+    world.log, world.engine.refusal = Log({}, table=table()), NO_TEMPLATE
+    world.another({}).look()
+    assert world.engine.chats == 0, "it has not completed a prompt"
+    world.admitted()
+    until(lambda: world.watch.look() is None and world.watch.status.symptoms, what="the symptom")
+    assert [one.id for one in world.watch.status.symptoms] == ["NoChatTemplate"]
+    assert world.watch.status.ready
+    following = world.another(world.handed_on())
+    following.look()
+    assert [one.id for one in following.status.symptoms] == ["NoChatTemplate"]
+    assert world.engine.chats == 1
+
+
+def test_an_engine_that_is_too_busy_for_a_chat_is_asked_again_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "CHAT_PAUSE_SECONDS", 0.0)
+    world.log, world.engine.refusal = Log({}, table=table()), EngineError("Busy", "a full queue")
+    world.another({})
+    world.admitted()
+    until(lambda: world.watch.look() is None and world.engine.chats > 1, what="another chat")
+    assert (world.watch.status.symptoms, world.watch.status.trouble) == ((), "")
 
 
 @pytest.mark.parametrize(
