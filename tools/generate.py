@@ -9,7 +9,7 @@ from tools.api_reference import api_page
 from tools.broken_samples import with_broken_samples
 from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
-from tools.signature_reference import pod_table, with_signatures
+from tools.signature_reference import pod_table, with_outside_causes, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 from vllm_operator.manager.matching import FILE as TABLE_FILE
 
@@ -26,10 +26,15 @@ _ROLE = "kind: ClusterRole\nmetadata:\n  name: vllm-operator\n"
 
 _DOCUMENT = "---\n"
 
+_CLUSTER_ONLY = "  # what belongs to no namespace"
+"""How the rules begin that a Role cannot give."""
+
 _CHART_ROLES = """\
 {{{{- /* What the operator may do, in the whole cluster or in each namespace of a list. */}}}}
 {{{{- define "vllm-operator.rules" -}}}}
 {rules}{{{{- end }}}}
+{{{{- define "vllm-operator.clusterRules" -}}}}
+{cluster_rules}{{{{- end }}}}
 {{{{- if .Values.rbac.create }}}}
 {{{{- range .Values.namespaces }}}}
 ---
@@ -50,6 +55,7 @@ metadata:
   labels:
     {{{{- include "vllm-operator.labels" . | nindent 4 }}}}
 {{{{ include "vllm-operator.rules" . }}}}
+{{{{ include "vllm-operator.clusterRules" . }}}}
 {{{{- end }}}}
 {{{{- end }}}}
 {{{{- if .Values.userRoles }}}}
@@ -76,7 +82,7 @@ def generated() -> dict[Path, str]:
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
         POD_TABLE: pod_table(),
-        TROUBLESHOOTING: with_broken_samples(with_signatures(_text(TROUBLESHOOTING))),
+        TROUBLESHOOTING: with_broken_samples(with_outside_causes(with_signatures(_text(TROUBLESHOOTING)))),
         **pages_with_programs(REPOSITORY),
     }
 
@@ -92,12 +98,13 @@ def _generated_from(source: Path) -> str:
 def _chart_roles(text: str) -> str:
     """The roles as a template: the operator's is one of each namespace, where it has a list of them."""
     own, _, users = text.partition(_DOCUMENT)
-    return _CHART_ROLES.format(rules=own[own.index("rules:") :], users=users)
+    rules, begin, cluster_rules = own[own.index("rules:") :].partition(_CLUSTER_ONLY)
+    return _CHART_ROLES.format(rules=rules, cluster_rules=begin + cluster_rules, users=users)
 
 
 def _namespaced_role(text: str) -> str:
     """The operator's role for one namespace."""
-    own, _, _ = text.partition(_DOCUMENT)
+    own, _, _ = text.partition(_CLUSTER_ONLY)
     return own[own.index("apiVersion:") :].replace(_ROLE, _ROLE.replace("ClusterRole", "Role"))
 
 

@@ -1,4 +1,4 @@
-"""PodDisruptionBudgets of others, on a real API server: what it makes of them, and what the status says."""
+"""PodDisruptionBudgets and NetworkPolicies of others, on a real API server: what it makes of them, and what is told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.api import Api, done
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_operator.api.names import selector_labels
-from vllm_operator.cluster.kinds import POD, POD_DISRUPTION_BUDGET
+from vllm_operator.cluster.kinds import NETWORK_POLICY, POD, POD_DISRUPTION_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,16 @@ def budget(namespace: Namespace, name: str, **numbers: Any) -> dict[str, Any]:
     }
 
 
+def nobody_in(namespace: Namespace) -> dict[str, Any]:
+    """A NetworkPolicy that lets nobody call any pod of the namespace; its type is left to the API server."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "nobody", "namespace": namespace.name},
+        "spec": {"podSelector": {}},
+    }
+
+
 def serving_pod(api: Api, namespace: Namespace) -> str:
     """A pod with the labels of an engine, which serves as far as anybody can see."""
     container = {"name": "vllm", "image": "vllm"}
@@ -62,7 +72,9 @@ def test_the_api_server_evicts_no_pod_that_has_two_budgets_whatever_they_allow(q
     assert "more than one PodDisruptionBudget" in refused.refusal
 
 
-def test_a_budget_of_somebody_else_is_told_as_long_as_it_is_there(quiet: Namespace, api: Api, tmp_path: Path) -> None:
+def test_budgets_and_policies_of_somebody_else_are_told_as_long_as_they_are_there(
+    quiet: Namespace, api: Api, tmp_path: Path
+) -> None:
     def told() -> str:
         return " ".join(quiet.get("vllmmodel", "qwen").get("status", {}).get("warnings", []))
 
@@ -76,5 +88,7 @@ def test_a_budget_of_somebody_else_is_told_as_long_as_it_is_there(quiet: Namespa
         until(lambda: "theirs (minAvailable 1 of 1 engines)" in told(), what="a warning")
         assert "PodDisruptionBudget qwen (spec.disruption), theirs select the same engines" in told()
         assert quiet.get("poddisruptionbudget", "theirs")["spec"]["minAvailable"] == 1, "it is left as it is"
+        done(api.call("POST", NETWORK_POLICY.path(quiet.name), nobody_in(quiet)))
         api.delete(theirs)
         until(lambda: "PodDisruptionBudget" not in told(), what="the end of the warning")
+        until(lambda: "NetworkPolicy nobody of somebody else selects the engines" in told(), what="another warning")

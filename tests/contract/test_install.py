@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.contract.test_causes_outside import no_node_for, wait_told
 from tests.support.definitions import wait_established
 from tests.support.operator_process import OperatorProcess
 
@@ -165,6 +166,8 @@ def test_the_role_is_enough_for_all_that_the_operator_does(
             namespace.wait_reason("EnginesStarting")
             for kind in ("networkpolicy", "poddisruptionbudget"):
                 namespace.wait_for(kind, "qwen")
+            no_node_for(namespace, "qwen", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+            wait_told(namespace, "qwen", "no node has nvidia.com/gpu")
             namespace.model(replicas=0, pod={"serviceAccountName": "default"})
             for kind, name in (("networkpolicy", "qwen"), ("serviceaccount", "qwen-engines")):
                 namespace.wait_gone(kind, name)
@@ -188,6 +191,11 @@ def test_the_role_names_no_verb_that_is_not_needed(base: Objects) -> None:
     deleted = {resource for resource, verb in everything if verb == "delete"}
     made = {resource for resource, verb in everything if verb == "create"} - {"events"}
     assert deleted == made - every_model_has
+    assert {pair for pair in everything if pair[0] in ("nodes", "persistentvolumes")} == {
+        ("nodes", "get"),
+        ("nodes", "list"),
+        ("persistentvolumes", "get"),
+    }
     assert "podmonitors" in deleted
     assert ("podmonitors", "watch") not in everything
 

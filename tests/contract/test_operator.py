@@ -245,7 +245,7 @@ def test_a_pod_that_cannot_be_scheduled_is_told(made: Namespace) -> None:
     patch = json.dumps({"status": {"conditions": [told]}})
     name = pods[0]["metadata"]["name"]
     made.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "--patch", patch)
-    assert message in made.wait_reason("EnginesFailing")["message"]
+    assert message.rstrip(".") in made.wait_reason("EnginesFailing")["message"]
 
 
 def test_names_that_are_taken_are_left_alone_told_and_used_once_they_are_free(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.contract.test_causes_outside import no_node_for, wait_told
 from tests.contract.test_install import CHART, helm
 from tests.contract.test_operator import CHILDREN
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_operator.api.names import OPERATOR_LABEL, operator_pod_labels
+from vllm_operator.cluster.node_sight import NODES_HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,6 +143,9 @@ def test_an_operator_of_some_namespaces_needs_no_rights_elsewhere_and_waits_for_
         assert limited.get("/readyz") == "ok\n"
         later.kubectl("delete", "vllmmodel", "qwen")
         later.wait_gone("configmap", "vllm-manager")
+        assert not may(home, "list", "nodes")
+        no_node_for(here, "qwen", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+        wait_told(here, "qwen", "no node that the pod may use has enough nvidia.com/gpu free", NODES_HIDDEN)
         log = limited.log()
     assert "status" not in foreign.get("vllmmodel", "qwen")
     assert "Traceback" not in log

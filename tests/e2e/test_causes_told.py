@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
+NOWHERE = {"name": "nowhere", "key": "id"}
 SLOW_SECONDS = 180
 """Kubelet waits between its tries, and looks at the disk every ten seconds."""
 
@@ -43,6 +44,8 @@ def test_init_containers_sidecars_images_and_schedulers_are_told_as_what_they_ar
         models.model("mesh", stub, pod={"sidecars": [beside(stub, "mesh", fails)]}),
         models.model("image", stub, engine={"image": "registry.invalid/none:1"}),
         models.model("unseen", stub, scheduling={"schedulerName": "nobody"}),
+        models.model("secret", stub, engine={"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": NOWHERE}}]}),
+        models.model("huge", stub, parallelism={"tensor": 64, "pipeline": 2}),
     )
     wait_told(site, "slow", "waits for init container fetch, which runs since 20")
     assert site.condition("Ready", "slow")["reason"] == "EnginesStarting"
@@ -50,7 +53,9 @@ def test_init_containers_sidecars_images_and_schedulers_are_told_as_what_they_ar
     wait_told(site, "init", "cannot start: init container fetch ended with exit code 1")
     assert site.condition("Ready", "init")["reason"] == "EnginesFailing"
     wait_told(site, "mesh", "is not ready: sidecar mesh ended with exit code 1")
-    wait_told(site, "image", "cannot start: ErrImagePull: ", "registry.invalid/none:1")
+    wait_told(site, "image", "cannot start: ErrImagePull: ", "registry.invalid/none:1", "does not reach the registry")
+    wait_told(site, "secret", "spec.engine.env[KEY].valueFrom.secretKeyRef names Secret nowhere, which does not exist")
+    wait_told(site, "huge", "one pod asks for 128 nvidia.com/gpu, and the largest node has ")
 
 
 def test_pods_that_are_evicted_are_no_failing_engines_until_their_replacements_end_too(

@@ -22,6 +22,8 @@ class ConditionType(StrEnum):
     """All wanted engines serve, with what the spec asks for."""
     AVAILABLE = "Available"
     """At least one engine serves."""
+    DEGRADED = "Degraded"
+    """Some engines serve, and others do not of a cause that the message tells, with what to do."""
     RECONCILING = "Reconciling"
     """The operator or the cluster is still on the way to what the spec asks for."""
     STALLED = "Stalled"

@@ -149,6 +149,6 @@ class VLLMModelStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
-        description="Ready, Available, Reconciling, Stalled and TemplateUpdatePending.",
+        description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

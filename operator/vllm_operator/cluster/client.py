@@ -214,9 +214,36 @@ class Client:
                 return found
             parameters["continue"] = token
 
+    async def pods_on(self, node: str) -> list[dict[str, Any]]:
+        """The pods of a node that hold something of it, whosever they are, as the API server's own cache has them.
+
+        That is cheap: the cache finds them by the node's name, and there are hardly more than a hundred.
+        """
+        selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
+        page = await self._call("GET", POD.path(), parameters={"fieldSelector": selector, "resourceVersion": "0"})
+        return page["items"] or []
+
+    async def first(self, kind: Kind, most: int) -> AsyncIterator[dict[str, Any]]:
+        """So many objects of a kind of the whole cluster, whole, page by page."""
+        left = most
+        async for page in self._pages(kind, None, accept=_JSON, selector=""):
+            for item in (page["items"] or ())[:left]:
+                yield item
+            left -= len(page["items"] or ())
+            if left <= 0:
+                return
+
+    async def read(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
+        """One object as it is, of a namespace or of the whole cluster."""
+        return await self._call("GET", kind.path(namespace, name))
+
     async def warnings_about(self, live: LiveObject) -> list[dict[str, Any]]:
         """The Events of type Warning about this very object: the first page, which kubelet never fills in an hour."""
-        selector = f"involvedObject.uid={live.uid},type=Warning"
+        return await self.events_about(live, ",type=Warning")
+
+    async def events_about(self, live: LiveObject, more: str = "") -> list[dict[str, Any]]:
+        """The Events about this very object, first page; `more` is a further part of the field selector."""
+        selector = f"involvedObject.uid={live.uid}{more}"
         parameters = {"fieldSelector": selector, "limit": str(_MOST_EVENTS)}
         page = await self._call("GET", EVENT.path(live.namespace), parameters=parameters)
         return page["items"] or []

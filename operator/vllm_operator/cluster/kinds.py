@@ -10,7 +10,7 @@ from vllm_operator.api import meta
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of namespaced object."""
+    """A kind of object, mostly of a namespaced one."""
 
     api_version: str
     kind: str
@@ -46,6 +46,10 @@ POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors
 
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 """Says which of several operators writes; neither watched nor of any model."""
+
+NODE: Final = Kind("v1", "Node", "nodes")
+PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes")
+"""Of the whole cluster: looked at where no node takes a pod."""
 
 EVENT: Final = Kind("v1", "Event", "events")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")

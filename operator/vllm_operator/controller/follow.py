@@ -9,12 +9,12 @@ import itertools
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vllm_operator.cluster.backoff import delay_seconds
-from vllm_operator.cluster.budgets import ForeignBudgets
 from vllm_operator.cluster.fence import Fence
-from vllm_operator.cluster.kinds import MODEL, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
+from vllm_operator.cluster.foreign import ForeignObjects, Selecting
+from vllm_operator.cluster.kinds import MODEL, NETWORK_POLICY, OPTIONAL, POD_DISRUPTION_BUDGET, WATCHED, kind_of
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
@@ -23,10 +23,11 @@ from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
-from vllm_operator.planner.budgets import budget_of
+from vllm_operator.planner.budgets import Budget, budget_of
+from vllm_operator.planner.policies import Policy, policy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from vllm_operator.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Selecting)
 
 _BEGUN_WITHIN_SECONDS: Final = 90.0
 """kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""
@@ -87,7 +90,8 @@ class Components:
     fence: Fence = field(default_factory=Fence)
     """Says when this process leads; that of the client."""
     followed: Followed = field(default_factory=Followed)
-    budgets: ForeignBudgets = field(default_factory=ForeignBudgets)
+    budgets: ForeignObjects[Budget] = field(default_factory=ForeignObjects[Budget])
+    policies: ForeignObjects[Policy] = field(default_factory=ForeignObjects[Policy])
 
     @property
     def scope(self) -> Scope:
@@ -156,6 +160,7 @@ class Reconcilers:
                 operator_namespace=components.settings.namespace,
                 release=components.scope.release,
                 budgets=components.budgets,
+                policies=components.policies,
             ),
             NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),
         )
@@ -395,21 +400,24 @@ async def _mend(components: Components, namespace: str | None) -> bool:
 async def _list_unwatched(components: Components) -> None:
     """Ask for what no watch brings. Where that fails, what was known before stays true."""
     await _list_optional(components)
-    await _list_budgets(components)
+    await _list_foreign(components, POD_DISRUPTION_BUDGET, budget_of, components.budgets)
+    await _list_foreign(components, NETWORK_POLICY, policy_of, components.policies)
 
 
-async def _list_budgets(components: Components) -> None:
-    """See which PodDisruptionBudgets others have made. Whoever is concerned is looked at by who calls this."""
+async def _list_foreign(
+    components: Components, kind: Kind, read: Callable[[Mapping[str, Any]], T | None], known: ForeignObjects[T]
+) -> None:
+    """See which objects of a kind others have made. Whoever is concerned is looked at by who calls this."""
     for namespace in components.scope.each:
         if namespace in components.unfollowed:
             continue
-        everyone = components.client.others(POD_DISRUPTION_BUDGET, namespace)
+        everyone = components.client.others(kind, namespace)
         try:
-            found = [(raw["metadata"]["namespace"], budget) async for raw in everyone if (budget := budget_of(raw))]
+            found = [(raw["metadata"]["namespace"], one) async for raw in everyone if (one := read(raw))]
         except ApiError as error:
-            logger.warning("cannot list the PodDisruptionBudgets of others, tries again later: %s", error)
+            logger.warning("cannot list the %s of others, tries again later: %s", kind.plural, error)
             continue
-        components.budgets.replace(namespace, found)
+        known.replace(namespace, found)
 
 
 async def _list_optional(components: Components) -> None:

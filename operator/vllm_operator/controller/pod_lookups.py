@@ -11,12 +11,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_operator.controller.placements import PlacementLookup
 from vllm_operator.diagnosis import lookups
 from vllm_operator.diagnosis.cause import Lookup
 from vllm_operator.diagnosis.engines import manager_url
 from vllm_operator.diagnosis.events import latest_message
 from vllm_operator.diagnosis.facts import pod_facts, set_up_since
 from vllm_operator.diagnosis.lookups import SCHEDULES, LookupBudget, Turn
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.errors import ApiError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class PodLookups:
     ) -> None:
         self._client = client
         self._managers = managers
+        self._placements = PlacementLookup(client, clock)
         self._look_at = look_at
         self._clock = clock
         self._known: dict[Key, dict[str, PodLookup]] = {}
@@ -136,10 +139,27 @@ class PodLookups:
     async def _look_up(self, key: Key, pod: LiveObject, kind: Lookup, before: PodLookup | None) -> None:
         """Look up one pod, and remember what that brought."""
         known = before.finding if before else None
-        finding = await (self._events(pod, known) if kind is Lookup.EVENTS else self._status(pod))
+        finding = await self._finding(pod, kind, known)
         self._known.setdefault(key, {})[pod.uid] = lookups.after_lookup(pod.body, before, finding, self._clock())
         if finding != known:
             self._look_at(key)
+
+    async def _finding(self, pod: LiveObject, kind: Lookup, known: Finding | None) -> Finding | None:
+        match kind:
+            case Lookup.EVENTS:
+                return await self._events(pod, known)
+            case Lookup.PLACEMENT:
+                return await self._placement(pod, known)
+            case _:
+                return await self._status(pod)
+
+    async def _placement(self, pod: LiveObject, known: Finding | None) -> Finding | None:
+        """Why no node takes it. Where that cannot be read, what was known before stays."""
+        try:
+            return await self._placements.look(pod)
+        except ApiError as error:
+            logger.warning("cannot look at what keeps a pod from every node: %s", error)
+            return known or Placement(remark="what nodes and claims show cannot be read now")
 
     async def _status(self, pod: LiveObject) -> Finding:
         return await self._managers.read(manager_url(pod_facts(pod.body)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
-from vllm_operator.cluster.budgets import ForeignBudgets
+from vllm_operator.cluster.foreign import ForeignObjects
 from vllm_operator.cluster.kinds import MODEL, POD_MONITOR, SECRET
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
@@ -23,11 +23,13 @@ from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import api_keys
+from vllm_operator.planner.budgets import Budget
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.engines import engines
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, after_event
 from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
+from vllm_operator.planner.policies import Policy
 from vllm_operator.planner.template import is_pending
 from vllm_operator.render.catalog import is_available
 
@@ -91,13 +93,15 @@ class ModelReconciler:
         managers: EngineStatusReader,
         operator_namespace: str = names.OPERATOR_NAMESPACE,
         release: str = "",
-        budgets: ForeignBudgets | None = None,
+        budgets: ForeignObjects[Budget] | None = None,
+        policies: ForeignObjects[Policy] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
         self._release = release
-        self._budgets = budgets or ForeignBudgets()
+        self._budgets = budgets or ForeignObjects[Budget]()
+        self._policies = policies or ForeignObjects[Policy]()
         self._cache = cache
         self._announcer = announcer
         self._engine_metrics = engine_metrics
@@ -164,6 +168,7 @@ class ModelReconciler:
             children=children,
             autoscalers=await self._autoscalers.autoscalers(key, model, children, now),
             budgets=self._budgets.of(key.namespace, names.instance_name(key.name)),
+            policies=self._policies.of(key.namespace, names.instance_name(key.name)),
             pods=pods,
             now=now,
             attempts=memory.attempts,

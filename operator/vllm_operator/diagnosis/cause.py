@@ -35,6 +35,9 @@ class Lookup(StrEnum):
 
     EVENTS = "Events"
     """Kubelet's Events about the pod: its containers do not run yet."""
+    PLACEMENT = "nodes, and the pod's claims"
+    """Why the scheduler finds no node for the pod: what nodes have, who holds it, and what the claims wait for. Of a
+    pod whose node does not answer, what is known of that node."""
     LOADING = "manager of an engine that loads"
     """`/status` of the manager in the pod."""
     WITHDRAWN = "manager of an engine that lost its traffic"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.known import Diagnosis
 
 _MOST_QUOTED: Final = 3
+_OF_MANAGERS: Final = frozenset({Lookup.LOADING, Lookup.WITHDRAWN, Lookup.SERVING})
 _IPV6: Final = 6
 
 
@@ -40,7 +41,8 @@ class EngineReport:
     diagnosis: Diagnosis | None = None
     """The known failure that it has, or what slows it down while it serves; None where that is none, or not known."""
     unasked: bool = False
-    """Whether it lost its traffic, and its manager has not been asked yet: it may be asleep, for one."""
+    """Whether more will be known of it in a moment: it lost its traffic, and its manager has not been asked yet (it may
+    be asleep, for one), or no node takes it, and nobody has looked at the nodes yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,18 @@ def reports(
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
+    model_spec: Mapping[str, Any] | None = None,
 ) -> tuple[EngineReport, ...]:
     """One report for each living pod, by name. `findings` are what lookups brought, by the pod's uid.
 
-    Pods on their way out are no engines any more, nor are dead ones: others have taken their place.
+    Pods on their way out are no engines any more, nor are dead ones: others have taken their place. With the spec of
+    their model, sentences name the field that is to be corrected.
     """
     found = findings or {}
     living = sorted(filter(_is_living, pods), key=lambda pod: str(pod["metadata"]["name"]))
     return tuple(
-        report(pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now) for pod in living
+        report(pod, found.get(pod["metadata"]["uid"]), unbound_claims=unbound_claims, now=now, model_spec=model_spec)
+        for pod in living
     )
 
 
@@ -76,9 +81,10 @@ def report(
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
+    model_spec: Mapping[str, Any] | None = None,
 ) -> EngineReport:
     """Read one pod: the first thing that stands in its way counts. Without `now` nothing takes too long."""
-    facts = pod_facts(pod, finding, unbound_claims=unbound_claims, now=now)
+    facts = pod_facts(pod, finding, unbound_claims=unbound_claims, now=now, model_spec=model_spec)
     cause, manager = cause_of(facts), facts.manager
     return EngineReport(
         pod=facts.name,
@@ -89,7 +95,7 @@ def report(
         phase=manager.phase if manager and cause.state is not EngineState.SERVING else "",
         trouble=manager.trouble if manager else "",
         diagnosis=cause.diagnosis,
-        unasked=cause.lookup is Lookup.WITHDRAWN and finding is None and bool(manager_url(facts)),
+        unasked=finding is None and _is_asked_soon(cause.lookup, facts),
     )
 
 
@@ -105,10 +111,11 @@ def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
     if not _is_living(pod):
         return None
     kind = cause_of(facts).lookup
-    since = timestamp(facts.engine.running_since if kind is Lookup.LOADING else facts.since)
-    if kind is None or since is None or (kind is not Lookup.EVENTS and not manager_url(facts)):
+    if kind is None or (kind in _OF_MANAGERS and not manager_url(facts)):
         return None
-    return NeededLookup(kind, since)
+    stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: facts.waits_since}
+    since = timestamp(stamps.get(kind, facts.since))
+    return NeededLookup(kind, since) if since else None
 
 
 def manager_url(facts: PodFacts) -> str:
@@ -119,6 +126,12 @@ def manager_url(facts: PodFacts) -> str:
         return ""
     host = f"[{address}]" if address.version == _IPV6 else str(address)
     return f"http://{host}:{facts.gate_port}/status" if facts.gate_port else ""
+
+
+def _is_asked_soon(lookup: Lookup | None, facts: PodFacts) -> bool:
+    if lookup is Lookup.PLACEMENT:
+        return bool(facts.waits_since)
+    return lookup is Lookup.WITHDRAWN and bool(manager_url(facts))
 
 
 def _is_living(pod: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.conditions import by_type
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.diagnosis.events import KubeletMessage, timestamp
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.render.manager import PORT_NAME
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-Finding = KubeletMessage | EngineStatus | NoAnswer
-"""What a lookup brings: kubelet's words where the containers do not run, else those of the manager in the pod."""
+Finding = KubeletMessage | Placement | EngineStatus | NoAnswer
+"""What a lookup brings: why no node takes the pod, kubelet's words where the containers do not run, else those of the
+manager in the pod."""
 
 PATIENCE: Final = timedelta(minutes=5)
 """How long a pod may wait for a scheduler to look at it, or for a kubelet to take it, before that counts as a fault."""
@@ -95,6 +97,9 @@ class PodFacts:
     """Claims of its model that have no volume."""
     now: datetime | None = None
     """When it is judged; None where its age is not to be judged."""
+    model_spec: Mapping[str, Any] = field(default_factory=dict)
+    """The spec of its model as it was applied, to say which field names what is missing; empty where it is not known.
+    """
 
     @property
     def is_ready(self) -> bool:
@@ -157,6 +162,11 @@ class PodFacts:
         return self.finding.text if isinstance(self.finding, KubeletMessage) else ""
 
     @property
+    def placement(self) -> Placement | None:
+        """What was found of why no node takes it; None where nobody has looked."""
+        return self.finding if isinstance(self.finding, Placement) else None
+
+    @property
     def life(self) -> str:
         """What a finding is about: one process of the engine, between two changes of its readiness."""
         return f"{self.engine.running_since} {self.since}"
@@ -172,6 +182,7 @@ def pod_facts(
     *,
     unbound_claims: Sequence[str] = (),
     now: datetime | None = None,
+    model_spec: Mapping[str, Any] | None = None,
 ) -> PodFacts:
     """Read a pod as the API server has it; of its spec only the parts that the cache keeps."""
     status, spec = pod.get("status", {}), pod.get("spec", {})
@@ -200,6 +211,7 @@ def pod_facts(
         finding=finding,
         unbound_claims=tuple(unbound_claims),
         now=now,
+        model_spec=model_spec or {},
     )
 
 

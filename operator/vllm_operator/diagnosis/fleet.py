@@ -32,6 +32,18 @@ _REFUSALS: Final = (
     ),
     (re.compile(r"admission webhook|ValidatingAdmissionPolicy|denied the request"), "ask whoever runs that policy"),
     (re.compile(r"(?:maximum|minimum) .* usage per"), "the namespace has a LimitRange: change spec.resources, or it"),
+    (
+        re.compile(r"error looking up service account"),
+        "make that ServiceAccount in this namespace, or correct spec.pod.serviceAccountName",
+    ),
+    (
+        re.compile(r"no PriorityClass with name"),
+        "correct spec.scheduling.priorityClassName, or make that PriorityClass (`kubectl get priorityclasses`)",
+    ),
+    (
+        re.compile(r"RuntimeClass .* not found"),
+        "correct spec.scheduling.runtimeClassName, or make that RuntimeClass (`kubectl get runtimeclasses`)",
+    ),
 )
 """Who is against a pod, as the API server's message shows it, and what can be done."""
 

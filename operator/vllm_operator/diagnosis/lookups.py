@@ -1,10 +1,11 @@
 """When to look up what a pod does not say itself: seldom, and at most so often for all models together. Pure.
 
-There are two places to look. An API server finds Events by reading all of a namespace, so such a lookup is not cheap,
+There are three places to look. An API server finds Events by reading all of a namespace, so such a lookup is not cheap,
 and kubelet on its side writes at first 25 Events for a pod and then one in five minutes (client-go's spam filter):
 looking oftener than that finds nothing. The manager in a pod that runs answers from memory, and is asked as often as
-its engine's load phase may change. However many pods are not ready, all models together make no more lookups than a
-budget allows.
+its engine's load phase may change. Why no node takes a pod is seen on the nodes, which all lookups share for a minute
+(cluster/node_sight.py), so what each pod costs is its Events and a few reads of single objects. However many pods are
+not ready, all models together make no more lookups than a budget allows.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ SCHEDULES: Final = {
     # most pods are still being set up, as they should; 100 a minute, and once ten more
     Lookup.EVENTS: Schedule(
         timedelta(seconds=10), timedelta(seconds=10), timedelta(minutes=5), Rate(timedelta(seconds=0.6), burst=10)
+    ),
+    # most rollouts find a place within seconds; 100 a minute, and once ten more, since Events are read as well
+    Lookup.PLACEMENT: Schedule(
+        timedelta(seconds=3), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.6), burst=10)
     ),
     # a manager listens a moment after its container's start; 10 a second, and once 20 more
     Lookup.LOADING: Schedule(

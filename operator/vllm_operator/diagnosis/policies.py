@@ -15,6 +15,8 @@ from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
 from vllm_operator.diagnosis.known import diagnosed, diagnosed_end, symptom
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
+from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose, says_all
+from vllm_operator.diagnosis.pulls import PULL_BACK_OFF, PULL_FAILED, image_field, pull_error
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ _NORMAL_WAITING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 _BACK_OFF: Final = "CrashLoopBackOff"
 _IMAGE_REASONS: Final = frozenset(
     {
-        "ErrImagePull",
-        "ImagePullBackOff",
+        PULL_FAILED,
+        PULL_BACK_OFF,
         "ErrImageNeverPull",
         "InvalidImageName",
         "ImageInspectError",
@@ -43,9 +45,6 @@ _IMAGE_REASONS: Final = frozenset(
     }
 )
 """Kubelet's reasons where an image is not there (pkg/kubelet/images/types.go, cri-api/pkg/errors)."""
-
-_BACK_OFF_PULLING: Final = re.compile(r'Back-off pulling image "[^"]*": (?P<reason>\w+): (?P<cause>.*)', re.DOTALL)
-"""What kubelet says while it waits for the next pull. Told as it is, the sentence would change with every try."""
 
 _REFUSALS: Final = {
     "WrongModel": Reason.WRONG_MODEL,
@@ -118,8 +117,10 @@ def node_is_lost(pod: PodFacts) -> Cause | None:
     if not (marked or pod.reason == "NodeLost" or ready.get("status") == "Unknown"):
         return None
     node = f"its node {pod.node}" if pod.node else "its node"
-    sentence = f"takes no traffic{_since(pod)}: {node} does not answer; if it stays away, another engine is started"
-    return Cause(EngineState.WITHDRAWN, Reason.NODE_LOST, sentence)
+    remark = f" ({pod.placement.remark})" if pod.placement and pod.placement.remark else ""
+    more = "if it stays away, another engine is started"
+    sentence = f"takes no traffic{_since(pod)}: {node} does not answer{remark}; {more}"
+    return Cause(EngineState.WITHDRAWN, Reason.NODE_LOST, sentence, Lookup.PLACEMENT if pod.node else None)
 
 
 def is_held_back(pod: PodFacts) -> Cause | None:
@@ -137,7 +138,15 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     scheduled = pod.condition("PodScheduled")
     if scheduled.get("status") != "False":
         return None
-    return _failing(f"cannot be scheduled: {quoted(scheduled.get('message', scheduled.get('reason', _NO_REASON)))}")
+    words = str(scheduled.get("message") or scheduled.get("reason") or _NO_REASON)
+    placement = pod.placement
+    seen = placement.seen if placement else None
+    diagnosis = diagnose(SCHEDULING, words, seen=seen, model_spec=pod.model_spec)
+    remark = f" ({placement.remark})" if placement and placement.remark else ""
+    more = f"; an autoscaler says: {quoted(placement.autoscaler)}" if placement and placement.autoscaler else ""
+    sentence = f"cannot be scheduled: {_told(words, diagnosis)}{remark}{more}"
+    lookup = None if says_all(SCHEDULING, words) else Lookup.PLACEMENT
+    return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
 
 
 def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
@@ -163,10 +172,11 @@ def image_is_missing(pod: PodFacts) -> Cause | None:
     """An image cannot be pulled, or has a name that is none."""
     for container in _containers(pod):
         if container.waiting.get("reason") in _IMAGE_REASONS:
-            text = str(container.waiting.get("message") or "")
-            pulling = _BACK_OFF_PULLING.match(text)
-            reason, cause = (pulling["reason"], pulling["cause"]) if pulling else (container.waiting["reason"], text)
-            return _failing(f"cannot start: {_before(container)}{reason}: {quoted(cause)}")
+            error = pull_error(container, pod.finding)
+            diagnosis = diagnose(IMAGE, error.words, seen=error.seen, where=image_field(container))
+            sentence = f"cannot start: {_before(container)}{error.reason}: {_told(error.words, diagnosis)}"
+            lookup = Lookup.EVENTS if error.is_told_by_events else None
+            return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
     return None
 
 
@@ -183,8 +193,10 @@ def container_cannot_be_made(pod: PodFacts) -> Cause | None:
     for container in _containers(pod):
         reason = container.waiting.get("reason")
         if reason and reason not in _NORMAL_WAITING and reason != _BACK_OFF:
-            text = quoted(container.waiting.get("message", ""))
-            return _failing(f"cannot start: {_before(container)}{reason}: {text}")
+            words = str(container.waiting.get("message") or "")
+            diagnosis = diagnose(CONTAINER, words, model_spec=pod.model_spec)
+            text = f"{_before(container)}{reason}: {_told(words, diagnosis)}"
+            return replace(_failing(f"cannot start: {text}"), diagnosis=diagnosis)
     return None
 
 
@@ -252,7 +264,10 @@ def pod_cannot_be_set_up(pod: PodFacts) -> Cause | None:
     """Kubelet cannot mount the pod's volumes or make its sandbox, so it starts no container."""
     if not pod.kubelet_says or _is_set_up(pod):
         return None
-    return _failing(f"cannot start{_since(pod)}: {quoted(pod.kubelet_says)}")
+    words = pod.kubelet_says
+    diagnosis = diagnose(VOLUME, words, model_spec=pod.model_spec)
+    sentence = f"cannot start{_since(pod)}: {_told(words, diagnosis)}"
+    return replace(_failing(sentence), diagnosis=diagnosis)
 
 
 def is_being_set_up(pod: PodFacts) -> Cause | None:
@@ -344,8 +359,11 @@ def end_of_pod(pod: PodFacts) -> str:
     """Why a pod as a whole has ended, in words: Evicted, Preempting, UnexpectedAdmissionError and so on."""
     disruption = pod.condition("DisruptionTarget")
     reason = pod.reason or disruption.get("reason") or pod.engine.terminated.get("reason") or _NO_REASON
-    message = pod.message or disruption.get("message") or pod.engine.terminated.get("message") or ""
-    return f"{reason}: {quoted(message)}" if message else str(reason)
+    message = str(pod.message or disruption.get("message") or pod.engine.terminated.get("message") or "")
+    if not message:
+        return str(reason)
+    diagnosis = diagnose(END, message)
+    return f"{reason}: {_told(message, diagnosis)}"
 
 
 def _failing(sentence: str, *, lookup: Lookup | None = None) -> Cause:
@@ -410,6 +428,11 @@ def _unanswered(pod: PodFacts) -> str:
 def _diagnosis(manager: EngineStatus) -> Diagnosis | None:
     """The known failure that a manager tells of. Where it has recognized none, its excerpt may be of long ago."""
     return diagnosed(manager.recognized, [*(manager.excerpt if manager.recognized else ()), manager.sentence])
+
+
+def _told(words: str, diagnosis: Diagnosis | None) -> str:
+    """Somebody's words, and what is known of them."""
+    return f"{quoted(words).rstrip('. ')}{_known(diagnosis)}" if diagnosis else quoted(words)
 
 
 def _known(diagnosis: Diagnosis | None) -> str:

@@ -9,12 +9,15 @@ _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
 """The characters of generated names (apimachinery pkg/util/rand)."""
 
 _CHANGING: Final = (
+    (re.compile(r"\bheld by [^:;]+"), "held by HOLDERS"),
+    (re.compile(r" \(at most \d+ on one node\)"), ""),
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(rf"\b[a-z0-9][-a-z0-9.]*-[{_SUFFIX}]{{4,10}}-[{_SUFFIX}]{{5}}\b"), "POD"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{12,}\b"), "ID"),
     (re.compile(r"(?<!exit code )(?<!HTTP )\b\d+(?:\.\d+)*(?:[smh]\b)?"), "N"),
 )
-"""Times, names of pods, ids and numbers; an exit code and an HTTP status are causes, not numbers."""
+"""Who holds what an engine waits for, and times, names of pods, ids and numbers; an exit code and an HTTP status are
+causes, not numbers."""
 
 _MORE: Final = re.compile(r"and N more")
 

@@ -61,6 +61,8 @@ def _text_faults(one: Signature) -> Iterable[str]:
 
 
 def _sample_faults(one: Signature, whole: Table) -> Iterable[str]:
+    if not one.patterns and not one.example:
+        yield "has neither patterns nor an example"
     alone = table_of(table_json([one]))
     for sample in one.samples:
         match = whole.match(sample)

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -45,10 +45,13 @@ class Signature(BaseModel):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{2,40}$")]
     kind: Literal["cause", "consequence", "wrapper", "symptom"] = "cause"
     """How much it weighs beside others: see `manager/matching.py`."""
-    patterns: Annotated[tuple[Word, ...], Field(min_length=1)]
-    """Regular expressions, of which one has to be found in a line. See `patterns.py` for what they may be made of."""
-    samples: Annotated[tuple[Word, ...], Field(min_length=1)]
+    patterns: Annotated[tuple[Word, ...], Field(min_length=1)] = ()
+    """Regular expressions, of which one has to be found in a line. See `patterns.py` for what they may be made of. None
+    where no line tells of it, and something else has to be looked at."""
+    samples: Annotated[tuple[Word, ...], Field(min_length=1)] = ()
     """Lines that were really written, one for each pattern."""
+    example: dict[str, Word] = Field(default_factory=dict)
+    """What its texts may be filled with where that is not captured; for the documentation, and for tests."""
     field: Annotated[str, StringConstraints(pattern=r"^spec(\.[a-z][A-Za-z]*)+$")] | None = None
     """The field of the resource to change first; None where the remedy is no field."""
     value: Word | None = None
@@ -88,6 +91,8 @@ class Explanation:
         return f"{self.cause}: {self.advice}"
 
 
+T = TypeVar("T")
+
 _ALL: Final = TypeAdapter(tuple[Signature, ...])
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C takes a tenth of the time; it is missing where PyYAML was built without libyaml."""
@@ -101,10 +106,19 @@ def load(text: str) -> tuple[Signature, ...]:
     Raises:
         SignaturesError: something has another form than it must have.
     """
+    return read_yaml(_ALL, text, _FILE)
+
+
+def read_yaml(form: TypeAdapter[T], text: str, name: str) -> T:
+    """What a file of this name says, of this form.
+
+    Raises:
+        SignaturesError: something has another form than it must have.
+    """
     try:
-        return _ALL.validate_python(yaml.load(text, Loader=_LOADER))  # noqa: S506 # one of two safe loaders
+        return form.validate_python(yaml.load(text, Loader=_LOADER))  # noqa: S506 # one of two safe loaders
     except (yaml.YAMLError, ValidationError) as error:
-        raise SignaturesError([f"{_FILE}: {error}"]) from None
+        raise SignaturesError([f"{name}: {error}"]) from None
 
 
 @cache
@@ -123,6 +137,7 @@ def table_json(known: Iterable[Signature]) -> str:
             "patterns": [[literal_of(pattern), pattern] for pattern in one.patterns],
         }
         for one in known
+        if one.patterns
     ]
     return json.dumps({"format": FORMAT, "signatures": entries}, indent=1, ensure_ascii=False) + "\n"
 

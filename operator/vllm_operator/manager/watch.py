@@ -16,6 +16,7 @@ from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
 from .status import LEAVING, SERVING, WITHDRAWN, Status, increased, restored_counts
+from .throttling import Throttling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Watch:
         self._chat = _restored_text(stored.get("chat"))
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
+        self._throttling = Throttling()
         self._look: Look | None = None
         self._memory = self._restored(stored)
         self._verdict = self._first_verdict()
@@ -439,8 +441,9 @@ class Watch:
 
     def _symptoms(self) -> list[Diagnosis]:
         """What slows an engine down that serves, and what it refuses to everybody."""
+        now = time.monotonic()
         refused = self._parts.log.recognized(self._chat) if self._chat else None
-        return [*self._parts.log.symptoms(time.monotonic()), *([refused] if refused else ())]
+        return [*self._parts.log.symptoms(now), *self._throttling.symptoms(now), *([refused] if refused else ())]
 
     def _troubled_at(self) -> float:
         """When what is to be explained began: an engine that hangs does so for what was before that."""

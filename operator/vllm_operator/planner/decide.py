@@ -16,6 +16,7 @@ from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.revisions import KIND as REVISION
 from vllm_operator.diagnosis import fleet, lookups
+from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.planner import api_keys, claims, deletion_costs, reasons, rollout_told, status
@@ -52,6 +53,9 @@ CLAIM_AGAIN_AFTER: Final = timedelta(minutes=5)
 """When to look again at a claim that nobody wants and that somebody else's pod mounts: no watch shows that pod."""
 
 _MOST_PROBLEMS_TOLD: Final = 3
+
+_OF_PLACES: Final = frozenset({Reason.ENGINES_FAILING, Reason.ROLLOUT_WAITS})
+"""Reasons by which it is told that no node takes an engine."""
 
 
 def decide(observation: Observation) -> Plan:
@@ -114,8 +118,14 @@ def _telling(
 
 
 def _premature(news: News, observation: Observation) -> bool:
-    """Whether an Event had better wait for the words of a manager, which come within seconds."""
-    return news.reason == Reason.ENGINES_WITHDRAWN and any(engine.unasked for engine in engines(observation))
+    """Whether an Event had better wait for the words of a manager, or what nodes show: they come within seconds.
+
+    They change the status then, whatever they are, and that is news again.
+    """
+    if news.reason in (Reason.ENGINES_WITHDRAWN, Reason.NODE_LOST):
+        return any(engine.unasked for engine in engines(observation))
+    failing = [engine for engine in engines(observation) if engine.state is EngineState.FAILING]
+    return news.reason in _OF_PLACES and bool(failing) and all(engine.unasked for engine in failing)
 
 
 def _foreign(model: VLLMModel, wanted: Desired, observation: Observation) -> list[Problem]:
@@ -202,6 +212,7 @@ def _subject(model: VLLMModel, observation: Observation, wanted: Desired, keys: 
         pod_monitors=observation.pod_monitors,
         autoscalers=observation.autoscalers,
         budgets=observation.budgets,
+        policies=observation.policies,
         excluded=wanted.view.excluded,
         restart_warning=wanted.choice.warning,
         pending_template=wanted.choice.pending,

@@ -22,7 +22,13 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
     """What is known of each engine."""
     findings = {uid: lookup.finding for uid, lookup in observation.lookups.items()}
     claims = unbound_claims(child.body for child in observation.children.values())
-    return reports(pod_bodies(observation), findings, unbound_claims=claims, now=observation.now)
+    return reports(
+        pod_bodies(observation),
+        findings,
+        unbound_claims=claims,
+        now=observation.now,
+        model_spec=observation.raw.get("spec"),
+    )
 
 
 def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:

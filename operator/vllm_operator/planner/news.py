@@ -58,13 +58,23 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
         by_type(raw.get("status", {})).get(ConditionType.READY, {}),
         by_type(status).get(ConditionType.READY, {}),
     )
-    same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
     ready = after["status"] == "True"
+    if not ready and after["reason"] in _ON_THE_WAY:
+        return _news_of_some_engines(raw, status)
+    same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
     if same_reason and (ready or causes_in(after["message"]) <= causes_in(before.get("message", ""))):
         return None
-    if not ready and after["reason"] in _ON_THE_WAY:
-        return None
     return News("Normal" if ready else "Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+
+
+def _news_of_some_engines(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
+    """What is wrong with engines while the reason of Ready is none to act on, such as a pause that was asked for."""
+    before = by_type(raw.get("status", {})).get(ConditionType.DEGRADED, {})
+    after = by_type(status).get(ConditionType.DEGRADED, {})
+    known = causes_in(before.get("message", "")) if before.get("status") == "True" else frozenset()
+    if after.get("status") != "True" or causes_in(after["message"]) <= known:
+        return None
+    return News("Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
 
 
 @dataclass(frozen=True, slots=True)

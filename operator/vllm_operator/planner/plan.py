@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.budgets import Budget
     from vllm_operator.planner.deletion_costs import DeletionCost
     from vllm_operator.planner.news import News
+    from vllm_operator.planner.policies import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Observation:
     """Kind and name of each autoscaler that is known to set the replicas of the Deployment itself."""
     budgets: tuple[Budget, ...] = ()
     """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""
+    policies: tuple[Policy, ...] = ()
+    """NetworkPolicies of others that may select the engines, by name, likewise."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None

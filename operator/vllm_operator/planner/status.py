@@ -23,6 +23,7 @@ from vllm_operator.api.status import (
 )
 from vllm_operator.api.status import EngineState as ToldState
 from vllm_operator.diagnosis.cause import EngineState
+from vllm_operator.planner.degraded import degraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -141,6 +142,7 @@ def _conditions(seen: Fleet, outcome: Outcome) -> dict[ConditionType, tuple[str,
     return {
         ConditionType.READY: (str(outcome.ready), *why),
         ConditionType.AVAILABLE: _available(seen.serving),
+        ConditionType.DEGRADED: degraded(seen, outcome),
         ConditionType.RECONCILING: as_desired if settled else (str(not outcome.stalled), *why),
         ConditionType.STALLED: ("True", *why) if outcome.stalled else as_desired,
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.planner.budgets import share
+from vllm_operator.planner.policies import closing
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.api_keys import Standing
     from vllm_operator.planner.budgets import Budget
+    from vllm_operator.planner.policies import Policy
 
 MOST_TROUBLES: Final = 3
 """Engines whose managers' troubles are told one by one: most often they have one cause."""
@@ -44,6 +46,8 @@ class Subject:
     """Kind and name of each autoscaler that sets the replicas of the Deployment itself."""
     budgets: tuple[Budget, ...] = ()
     """PodDisruptionBudgets of others that may select the engines, by name."""
+    policies: tuple[Policy, ...] = ()
+    """NetworkPolicies of others that may select the engines, by name."""
     excluded: str = ""
     """What keeps two engines from being there at the same time; empty where nothing does."""
     restart_warning: str = ""
@@ -60,8 +64,22 @@ class Subject:
     @property
     def others_budgets(self) -> list[Budget]:
         """The PodDisruptionBudgets of others that select the engines."""
-        labels = self.deployment["spec"]["template"]["metadata"]["labels"]
-        return [budget for budget in self.budgets if budget.selects(labels)]
+        return [budget for budget in self.budgets if budget.selects(self.labels)]
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """Labels of the engines' pods."""
+        found: Mapping[str, Any] = self.deployment["spec"]["template"]["metadata"]["labels"]
+        return found
+
+    @property
+    def ports(self) -> list[tuple[int, str]]:
+        """The port of the pods that clients reach, with each name that it has in a container."""
+        spec = self.model.spec
+        number = spec.service.target_port or spec.engine.port
+        containers = [*self.pod["containers"], *(self.pod.get("initContainers") or ())]
+        found = [port for one in containers for port in one.get("ports") or () if port["containerPort"] == number]
+        return [(number, ""), *((number, port.get("name", "")) for port in found)]
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -115,6 +133,20 @@ def nobody_allowed(subject: Subject) -> str | None:
     if network is None or network.allow_from:
         return None
     return "spec.network.allowFrom is empty, so nobody may call the engines: name who may"
+
+
+def closed_by_others(subject: Subject) -> str | None:
+    """NetworkPolicies of others that keep every client from the engines, which are ready all the same."""
+    if subject.model.spec.network is not None or subject.pod.get("hostNetwork"):
+        return None
+    names = closing(subject.policies, subject.labels, subject.ports)
+    if not names:
+        return None
+    return (
+        f"{_listed('NetworkPolicy', names)} of somebody else selects the engines, and no policy lets anybody reach "
+        "their port: where the network plug-in applies policies, clients wait in vain for engines that are ready; name "
+        "the clients in spec.network.allowFrom, which adds to it"
+    )
 
 
 def heard_by_nobody(subject: Subject) -> str | None:
@@ -361,6 +393,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     second_scaler,
     restart_unread,
     nobody_allowed,
+    closed_by_others,
     heard_by_nobody,
     outside_shut_out,
     policy_without_effect,

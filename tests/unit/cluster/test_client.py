@@ -14,7 +14,15 @@ from aiohttp.test_utils import TestServer
 from tests.support.resources import as_live, child_of, live, resource
 from tests.support.servers import free_port
 from vllm_operator.cluster.client import MOST_REQUESTS, Client, Identities, Identity
-from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR
+from vllm_operator.cluster.kinds import (
+    DEPLOYMENT,
+    MODEL,
+    NODE,
+    PERSISTENT_VOLUME,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    POD_MONITOR,
+)
 from vllm_operator.errors import (
     ApiConflict,
     ApiEnding,
@@ -390,6 +398,25 @@ async def test_what_kubelet_warns_of_is_asked_for_with_one_bounded_list(client: 
     answers.replies.clear()
     answers.reply(200, {"metadata": {}, "items": None})
     assert await client.warnings_about(as_live(pod)) == []
+
+
+async def test_the_pods_of_a_node_are_asked_of_the_api_servers_own_cache(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"kind": "PodList", "items": [{"a": 1}]})
+    assert await client.pods_on("gpu-1") == [{"a": 1}]
+    _, path, query, *_ = answers.asked[0]
+    assert (path, query["resourceVersion"]) == ("/api/v1/pods", "0")
+    assert query["fieldSelector"] == "spec.nodeName=gpu-1,status.phase!=Succeeded,status.phase!=Failed"
+
+
+async def test_of_what_belongs_to_no_namespace_so_much_is_read_page_by_page(client: Client, answers: Answers) -> None:
+    answers.reply(200, {"kind": "NodeList", "items": [1, 2], "metadata": {"continue": "more"}})
+    answers.reply(200, {"kind": "NodeList", "items": [3, 4], "metadata": {"continue": "and more"}})
+    assert [found async for found in client.first(NODE, 3)] == [1, 2, 3]
+    assert [path for _, path, *_ in answers.asked] == ["/api/v1/nodes"] * 2
+    assert "labelSelector" not in answers.asked[0][2]
+    answers.replies = [(200, b'{"kind": "PersistentVolume"}')]
+    assert await client.read(PERSISTENT_VOLUME, None, "pv-1") == {"kind": "PersistentVolume"}
+    assert answers.asked[-1][1] == "/api/v1/persistentvolumes/pv-1"
 
 
 async def test_an_event_is_created_in_its_namespace(client: Client, answers: Answers) -> None:

@@ -16,7 +16,7 @@ from vllm_operator.cluster import sync
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.client import Identities, Identity
 from vllm_operator.cluster.fence import LeaseFence
-from vllm_operator.cluster.kinds import MODEL, POD, POD_DISRUPTION_BUDGET, POD_MONITOR, WATCHED
+from vllm_operator.cluster.kinds import MODEL, NETWORK_POLICY, POD, POD_DISRUPTION_BUDGET, POD_MONITOR, WATCHED
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
@@ -52,6 +52,7 @@ class Nothing:
         self.listed = 0
         self.monitors: Exception | list[dict[str, Any]] | None = None
         self.budgets: Exception | list[dict[str, Any]] = []
+        self.policies: Exception | list[dict[str, Any]] = []
 
     async def objects(self, kind: Kind, _: str | None = None) -> AsyncIterator[LiveObject]:
         """What there is of an optional kind."""
@@ -64,11 +65,11 @@ class Nothing:
             yield live_object(found, kind="PodMonitor")
 
     async def others(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """PodDisruptionBudgets that others made."""
-        assert kind is POD_DISRUPTION_BUDGET
-        if isinstance(self.budgets, Exception):
-            raise self.budgets
-        for found in self.budgets:
+        """PodDisruptionBudgets and NetworkPolicies that others made."""
+        made = {POD_DISRUPTION_BUDGET: self.budgets, NETWORK_POLICY: self.policies}[kind]
+        if isinstance(made, Exception):
+            raise made
+        for found in made:
             if namespace in (None, found["metadata"]["namespace"]):
                 yield found
 
@@ -279,6 +280,17 @@ async def test_budgets_are_listed_in_the_namespaces_of_a_list_that_can_be_follow
     made.followed.add("team")
     await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
     assert (known_budgets(made), known_budgets(made, "not-yet"), known_budgets(made, "other")) == (["theirs"], [], [])
+
+
+async def test_network_policies_of_others_are_known_and_one_kind_that_cannot_be_listed_hides_no_other() -> None:
+    client = Nothing()
+    spec = {"podSelector": {"matchLabels": names.selector_labels("qwen")}, "policyTypes": ["Ingress"]}
+    client.policies = [{"metadata": {"name": "deny", "namespace": "team"}, "spec": spec}]
+    client.budgets = ApiRefused("GET", "poddisruptionbudgets is forbidden")
+    made = parts(client)
+    await follow._list_unwatched(made)  # noqa: SLF001 # the unit under test
+    assert [policy.name for policy in made.policies.of("team", "qwen")] == ["deny"]
+    assert made.policies.of("team", "llama") == ()
 
 
 UNKNOWN = ApiNotFound("GET", "404 page not found")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.resources import NOW, deployment_status, pod
+from tests.unit.diagnosis.test_engines import LOW_ON_MEMORY
 from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.ended import ended_pods, keep_ending, story
 from vllm_operator.diagnosis.engines import reports
@@ -50,7 +51,7 @@ def test_an_evicted_pod_is_told_while_its_replacement_loads_and_is_no_failing_en
     assert reason is Reason.ENGINES_STARTING
     assert message == (
         "0 of 1 engines serve; qwen-2 loads its model since 2026-11-22T11:00:00Z; "
-        f"qwen-1 has ended at {at(60)}: Evicted: The node was low on resource: memory."
+        f"qwen-1 has ended at {at(60)}: Evicted: {LOW_ON_MEMORY}"
     )
 
 
@@ -87,7 +88,7 @@ def test_many_that_end_together_do_not_keep_ending() -> None:
 @pytest.mark.parametrize(
     ("status", "why"),
     [
-        ({}, "Evicted: The node was low on resource: memory."),
+        ({}, f"Evicted: {LOW_ON_MEMORY}"),
         ({"reason": "", "message": ""}, "no reason given"),
         (
             {

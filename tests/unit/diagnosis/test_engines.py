@@ -52,6 +52,19 @@ UNSCHEDULABLE = {
     "reason": "Unschedulable",
     "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 }
+LOW_ON_MEMORY = (
+    "The node was low on resource: memory: the node ran out of memory, and kubelet ended the pod that had taken more "
+    "than it had asked for: ask for as much memory as the engine uses in spec.resources.requests, and keep downloads "
+    "on a volume by spec.storage.cache"
+)
+NO_CONFIG_MAP = (
+    "the pod names ConfigMap vllm-manager, which does not exist in this namespace: create it here, unless it is one "
+    "that the operator makes, which comes by itself"
+)
+NO_GPU_FREE = (
+    "no node that the pod may use has enough nvidia.com/gpu free: end or scale down what holds them, add a node, or "
+    "lower spec.parallelism.tensor or spec.replicas"
+)
 RUNNING = {"running": {"startedAt": STARTED}}
 WORKER_LOG = """
 (EngineCore pid=4330) ERROR 11-25 23:40:13 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor.
@@ -102,7 +115,7 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "unschedulable",
         pod(conditions=(UNSCHEDULABLE,), containerStatuses=[]),
         EngineState.FAILING,
-        "cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        f"cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu: {NO_GPU_FREE}",
     ),
     (
         "image pull",
@@ -200,7 +213,7 @@ CASES: list[tuple[str, dict[str, Any], EngineState, str]] = [
         "evicted",
         pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
         EngineState.FAILING,
-        "has ended: Evicted: The node was low on resource: memory.",
+        f"has ended: Evicted: {LOW_ON_MEMORY}",
     ),
 ]
 
@@ -334,7 +347,7 @@ def loading(phase: str, detail: str = "", cause: str = "Loading", sentence: str 
             KubeletMessage('configmap "vllm-manager" not found'),
             EngineState.FAILING,
             Reason.ENGINES_FAILING,
-            f'cannot start {SINCE}: configmap "vllm-manager" not found',
+            f'cannot start {SINCE}: configmap "vllm-manager" not found: {NO_CONFIG_MAP}',
         ),
         (
             WITHDRAWN,
@@ -449,6 +462,8 @@ def test_where_more_can_be_said_of_a_pod_follows_from_how_far_it_is() -> None:
     assert needed_lookup(asked(CRASHED_AND_BACK)) == NeededLookup(Lookup.LOADING, started)
     assert needed_lookup(asked(WITHDRAWN)) == NeededLookup(Lookup.WITHDRAWN, changed)
     assert needed_lookup(CREATING) == NeededLookup(Lookup.EVENTS, changed)
+    unplaced = pod(conditions=({**UNSCHEDULABLE, "lastTransitionTime": "2026-11-22T10:00:00Z"},), containerStatuses=[])
+    assert needed_lookup(unplaced) == NeededLookup(Lookup.PLACEMENT, started)
     for nobody_to_ask in (LOADING, WITHDRAWN, asked(LOADING, port=None)):
         assert needed_lookup(nobody_to_ask) is None
     assert needed_lookup(asked(pod(ready=True))) == NeededLookup(Lookup.SERVING, changed)
@@ -482,6 +497,7 @@ INITIALIZING = waiting("PodInitializing")
 QUEUE = "kueue.x-k8s.io/admission"
 GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "non-empty gates"}
 NO_SUCH_IMAGE = "rpc error: code = NotFound desc = failed to resolve reference: not found"
+NO_IMAGE = "the registry has no such image or tag: correct the name and tag in %s, or push the image"
 BACK_OFF = f'Back-off pulling image "mesh:none": ErrImagePull: {NO_SUCH_IMAGE}'
 
 
@@ -613,7 +629,7 @@ BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
         starting({"name": "mesh", "state": waiting("ImagePullBackOff", BACK_OFF)}, sidecars=("mesh",)),
         EngineState.FAILING,
         Reason.ENGINES_FAILING,
-        f"cannot start: sidecar mesh: ErrImagePull: {NO_SUCH_IMAGE}",
+        f"cannot start: sidecar mesh: ErrImagePull: {NO_SUCH_IMAGE}: {NO_IMAGE % 'spec.pod.sidecars[mesh].image'}",
     ),
     (
         "image name of an init container",
@@ -627,7 +643,7 @@ BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
         starting(state=waiting("ErrImagePull", NO_SUCH_IMAGE)),
         EngineState.FAILING,
         Reason.ENGINES_FAILING,
-        f"cannot start: ErrImagePull: {NO_SUCH_IMAGE}",
+        f"cannot start: ErrImagePull: {NO_SUCH_IMAGE}: {NO_IMAGE % 'spec.engine.image'}",
     ),
 ]
 

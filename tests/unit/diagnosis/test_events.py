@@ -43,6 +43,11 @@ def event(message: str, second: int = 10, reason: str = "FailedMount", **more: A
             event("network is not ready: no CNI", reason="NetworkNotReady"),
             KubeletMessage("network is not ready: no CNI"),
         ),
+        (
+            event('Failed to pull image "vllm:none": manifest unknown', reason="Failed"),
+            KubeletMessage('Failed to pull image "vllm:none": manifest unknown'),
+        ),
+        (event("Error: ErrImagePull", reason="Failed"), None),
         (event("Startup probe failed: HTTP probe failed with statuscode: 503", reason="Unhealthy"), None),
         (event("Back-off restarting failed container", reason="BackOff"), None),
         (event("of an earlier state", lastTimestamp="2026-11-22T10:59:00Z"), None),
@@ -54,6 +59,17 @@ def test_what_keeps_containers_from_being_started_is_found_without_what_differs_
     found: dict[str, Any], message: KubeletMessage | None
 ) -> None:
     assert latest_message([found], SINCE) == message
+
+
+def test_the_secrets_that_a_pull_lacked_are_told_with_it_and_with_nothing_else() -> None:
+    unread = event(
+        "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed.",
+        reason="FailedToRetrieveImagePullSecret",
+    )
+    pull = event('Failed to pull image "team/app:1": denied: denied', reason="Failed")
+    assert latest_message([unread, pull], SINCE) == KubeletMessage(pull["message"], "regcred")
+    assert latest_message([unread, event("no volume")], SINCE) == KubeletMessage("no volume")
+    assert latest_message([unread], SINCE) is None
 
 
 def test_the_newest_words_count_whatever_the_order_and_the_way_their_time_is_written() -> None:

@@ -19,6 +19,9 @@ QUOTA = (
 POD_SECURITY = 'pods "qwen-5d8c9b7f6-x2x5p" is forbidden: violates PodSecurity "restricted:latest": seLinuxOptions'
 WEBHOOK = 'admission webhook "pods.policy.example.com" denied the request: images come from the mirror only'
 LIMIT_RANGE = 'pods "qwen-1" is forbidden: maximum memory usage per Container is 1Gi, but limit is 8Gi'
+NO_ACCOUNT = 'pods "qwen-1" is forbidden: error looking up service account team/ml: serviceaccount "ml" not found'
+NO_PRIORITY = 'pods "qwen-1" is forbidden: no PriorityClass with name high was found'
+NO_RUNTIME = 'pods "qwen-1" is forbidden: pod rejected: RuntimeClass "nvidia" not found'
 
 
 def refusing(message: str, *, reason: str = "FailedCreate", status: str = "True") -> dict[str, Any]:
@@ -39,9 +42,12 @@ def fleet(wanted: int, *pods: dict[str, Any], ready: int = 0, conditions: tuple[
         (POD_SECURITY, 'refuses pods: violates PodSecurity "restricted:latest"', "pod-security.kubernetes.io/enforce"),
         (WEBHOOK, f"refuses pods: {WEBHOOK}", "ask whoever runs that policy"),
         (LIMIT_RANGE, "refuses pods: maximum memory usage per Container", "LimitRange"),
+        (NO_ACCOUNT, "refuses pods: error looking up service account team/ml", "spec.pod.serviceAccountName"),
+        (NO_PRIORITY, "refuses pods: no PriorityClass with name high", "spec.scheduling.priorityClassName"),
+        (NO_RUNTIME, 'refuses pods: pod rejected: RuntimeClass "nvidia"', "spec.scheduling.runtimeClassName"),
         ("something else", "refuses pods: something else", "change the spec, or what refuses it"),
     ],
-    ids=["quota", "Pod Security", "webhook", "LimitRange", "unknown"],
+    ids=["quota", "Pod Security", "webhook", "LimitRange", "account", "priority", "runtime", "unknown"],
 )
 def test_pods_that_are_refused_are_told_with_the_refusal_and_what_to_do(message: str, quote: str, advice: str) -> None:
     outcome = judge(fleet(1, conditions=(refusing(message),)))

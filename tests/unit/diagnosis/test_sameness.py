@@ -18,6 +18,10 @@ SAME = [
     ),
     ("back-off 10s restarting", "back-off 40s restarting"),
     ("pod 0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f is not there", "pod ffffffff-0a1b-0a1b-0a1b-0a1b2c3d4e5f is not there"),
+    (
+        "4 nodes that it may use have 8, 2 are free (at most 1 on one node), held by model a/b (6): end some",
+        "4 nodes that it may use have 8, 0 are free, held by model a/b (6), pod a/c (2) and 3 more: end some",
+    ),
     ("a; b; and 2 more", "b; a; and 11 more"),
 ]
 DIFFERENT = [

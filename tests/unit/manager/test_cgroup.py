@@ -1,4 +1,4 @@
-"""What the kernel killed for memory is read from both versions of cgroups, and never guessed."""
+"""What the kernel did for memory and CPU is read from both versions of cgroups, and never guessed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vllm_operator.manager.cgroup import oom_kills
+from vllm_operator.manager.cgroup import cpu_periods, oom_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,3 +38,27 @@ def test_kills_are_counted(tmp_path: Path, place: str, text: str, own: str, kill
 
 def test_without_any_file_nothing_is_known(tmp_path: Path) -> None:
     assert oom_kills(str(tmp_path), str(tmp_path / "none")) is None
+
+
+CPU = "usage_usec 1\nnr_periods 40\nnr_throttled 12\nthrottled_usec 9\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "own", "periods"),
+    [
+        ("cpu.stat", CPU, "0::/\n", (40, 12)),
+        ("kubepods/c1/cpu.stat", CPU, "0::/kubepods/c1\n", (40, 12)),
+        ("cpu/kubepods/c1/cpu.stat", "nr_periods 7\nnr_throttled 0\n", "6:cpu,cpuacct:/kubepods/c1\n", (7, 0)),
+        ("cpu.stat", "usage_usec 1\nuser_usec 1\n", "0::/\n", None),
+        ("cpu.stat", "nr_periods 0\nnr_throttled 0\n", "0::/\n", None),
+    ],
+    ids=["v2", "v2 seen from the host's root", "v1", "v2 without the controller", "no limit"],
+)
+def test_periods_without_cpu_are_counted(
+    tmp_path: Path, place: str, text: str, own: str, periods: tuple[int, int] | None
+) -> None:
+    file = tmp_path / "cgroup" / place
+    file.parent.mkdir(parents=True)
+    file.write_text(text, encoding="ascii")
+    (tmp_path / "own").write_text(own, encoding="ascii")
+    assert cpu_periods(str(tmp_path / "cgroup"), str(tmp_path / "own")) == periods

@@ -25,6 +25,7 @@ from tests.support.resources import (
     resource,
 )
 from tests.support.resources import desired as wanted
+from tests.unit.diagnosis.test_engines import NO_GPU_FREE
 from vllm_operator.api import names
 from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
@@ -32,6 +33,8 @@ from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONF
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
+from vllm_operator.diagnosis.known import Recognized
+from vllm_operator.diagnosis.placement import Placement
 from vllm_operator.planner import api_keys, status
 from vllm_operator.planner.attempts import Attempt, Outcome
 from vllm_operator.planner.budgets import Budget
@@ -96,6 +99,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "EnginesStarting"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "NoEngineServes"),
         "Reconciling": ("True", "EnginesStarting"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -249,6 +253,7 @@ def test_all_engines_serve() -> None:
     assert conditions(status) == {
         "Ready": ("True", "AllEnginesServe"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "AsDesired"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -261,6 +266,7 @@ def test_replicas_zero_is_not_ready_and_nothing_is_on_its_way() -> None:
     assert conditions(status) == {
         "Ready": ("False", "ScaledToZero"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "AsDesired"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -314,7 +320,7 @@ def test_a_deployment_that_its_controller_has_not_seen_yet_speaks_of_the_past() 
         (
             pod(conditions=({"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"},)),
             "EnginesFailing",
-            "0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu",
+            f"0 of 1 engines serve; qwen-1 cannot be scheduled: Insufficient nvidia.com/gpu: {NO_GPU_FREE}",
         ),
         (
             pod(container={"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}),
@@ -365,6 +371,7 @@ def test_a_deadline_that_passed_is_stalled_with_the_cause() -> None:
     assert conditions(status) == {
         "Ready": ("False", "ProgressDeadlineExceeded"),
         "Available": ("False", "NoEngineServes"),
+        "Degraded": ("False", "NoEngineServes"),
         "Reconciling": ("False", "ProgressDeadlineExceeded"),
         "Stalled": ("True", "ProgressDeadlineExceeded"),
     }
@@ -391,6 +398,7 @@ def test_an_invalid_spec_is_stalled_and_nothing_is_written() -> None:
     assert conditions(status) == {
         "Ready": ("False", "InvalidSpec"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "InvalidSpec"),
         "Stalled": ("True", "InvalidSpec"),
     }
@@ -498,6 +506,7 @@ def test_a_refused_child_is_told_in_the_words_of_the_api_server_and_tried_again(
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildRefused"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("False", "ChildRefused"),
         "Stalled": ("True", "ChildRefused"),
     }
@@ -524,6 +533,7 @@ def test_a_child_that_cannot_be_written_now_is_told_as_on_its_way() -> None:
     assert conditions(told_by(plan)) == {
         "Ready": ("False", "ChildNotWritten"),
         "Available": ("True", "EnginesServe"),
+        "Degraded": ("False", "AsDesired"),
         "Reconciling": ("True", "ChildNotWritten"),
         "Stalled": ("False", "AsDesired"),
     }
@@ -863,6 +873,22 @@ def test_the_event_of_an_engine_that_lost_its_traffic_waits_for_the_words_of_its
     assert unmanaged is not None, "nobody can be asked"
 
 
+def test_the_event_of_an_engine_that_no_node_takes_waits_for_what_nodes_show_and_for_no_other_engine() -> None:
+    raw, found, _ = settled(replicas=2)
+    found[DEPLOYMENT]["status"] = deployment_status(2, ready=0)
+    told = {"type": "PodScheduled", "status": "False", "message": "1 Insufficient nvidia.com/gpu."}
+    unplaced = pod(conditions=({**told, "lastTransitionTime": "2026-11-22T11:59:00Z"},), containerStatuses=[])
+    first = decide(observation(raw, found, unplaced))
+    assert conditions(told_by(first))["Ready"] == ("False", "EnginesFailing")
+    assert first.news is None
+    raw["status"] = told_by(first)
+    for placement in (Placement(Recognized("Unschedulable")), Placement(remark="nodes cannot be seen")):
+        known = {"uid-of-qwen-1": lookups.after_lookup(unplaced, None, placement, NOW)}
+        assert decide(observation(raw, found, unplaced, lookups=known)).news is not None
+    crashed = pod("qwen-2", container={"state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no"}}})
+    assert decide(observation(raw, found, unplaced, crashed)).news is not None, "that is known already"
+
+
 def test_the_troubles_of_many_managers_are_a_few_warnings() -> None:
     raw, found, _ = settled()
     pods = [pod(f"qwen-{number}", container={"started": False, **RUNNING}) for number in range(5)]
@@ -886,7 +912,7 @@ def test_a_transition_time_moves_with_its_status_only() -> None:
     status = told_by(decide(observation(raw, changed, withdrawn, now=LATER)))
     times = {found["type"]: found["lastTransitionTime"] for found in status["conditions"]}
     moved = "2026-11-22T13:00:00Z"
-    stayed = dict.fromkeys(("Stalled", "TemplateUpdatePending"), STAMP)
+    stayed = dict.fromkeys(("Degraded", "Stalled", "TemplateUpdatePending"), STAMP)
     assert times == {"Ready": moved, "Available": moved, "Reconciling": moved, **stayed}
 
 

@@ -257,7 +257,7 @@ def test_keys_are_told_first() -> None:
 
 def test_every_check_is_tried_here_and_says_what_it_is_for() -> None:
     around = {"second_scaler", "keys_unreadable", "keys_differ", "restart_unread"}
-    others = {"drains_blocked_by_others", "budgets_together"}
+    others = {"drains_blocked_by_others", "budgets_together", "closed_by_others"}
     tried = {case.check for case in CASES} | around | others
     assert {check.__name__ for check in CHECKS} == tried
     assert all((check.__doc__ or "").count("\n") == 0 and check.__doc__ for check in CHECKS)

@@ -1,8 +1,8 @@
-"""Budgets of others are found by the namespace and by the model that they can select."""
+"""Objects of others, such as budgets, are found by the namespace and by the model that they can select."""
 
 from __future__ import annotations
 
-from vllm_operator.cluster.budgets import ForeignBudgets
+from vllm_operator.cluster.foreign import ForeignObjects
 from vllm_operator.planner.budgets import Budget
 
 OF_QWEN = Budget("z-of-qwen", {"matchLabels": {"app.kubernetes.io/instance": "qwen"}})
@@ -10,7 +10,7 @@ OF_ALL = Budget("a-of-all", {})
 
 
 def test_a_model_sees_what_may_select_it_by_name_and_nothing_of_other_models_and_namespaces() -> None:
-    budgets = ForeignBudgets()
+    budgets = ForeignObjects[Budget]()
     budgets.replace(None, [("team", OF_QWEN), ("team", OF_ALL), ("other", OF_ALL)])
     assert budgets.of("team", "qwen") == (OF_ALL, OF_QWEN)
     assert budgets.of("team", "llama") == (OF_ALL,)
@@ -19,7 +19,7 @@ def test_a_model_sees_what_may_select_it_by_name_and_nothing_of_other_models_and
 
 
 def test_a_list_of_one_namespace_leaves_the_others_and_one_of_all_replaces_everything() -> None:
-    budgets = ForeignBudgets()
+    budgets = ForeignObjects[Budget]()
     budgets.replace("team", [("team", OF_QWEN)])
     budgets.replace("other", [("other", OF_ALL)])
     assert budgets.of("team", "qwen") == (OF_QWEN,)

@@ -1,0 +1,49 @@
+"""Objects of others that may select engines, such as PodDisruptionBudgets, as they were when they were last listed.
+
+They are no children: nobody watches them, and they are not in the cache, which holds what the operator made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Selecting(Protocol):
+    """An object that selects pods."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def instance(self) -> str:
+        """The one model whose engines it can select, by the value of their label; empty where it may be several."""
+
+
+T = TypeVar("T", bound=Selecting)
+
+
+class ForeignObjects(Generic[T]):
+    """Found by the one model that each can select, since some clusters make one for each Deployment."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, list[T]]] = {}
+
+    def replace(self, namespace: str | None, found: Iterable[tuple[str, T]]) -> None:
+        """Take in all that there are with their namespaces, in one namespace or in all."""
+        known: defaultdict[str, defaultdict[str, list[T]]] = defaultdict(lambda: defaultdict(list))
+        for place, one in found:
+            known[place][one.instance].append(one)
+        if namespace is None:
+            self._known = {}
+        self._known.pop(namespace or "", None)
+        self._known.update({place: dict(objects) for place, objects in known.items()})
+
+    def of(self, namespace: str, instance: str) -> tuple[T, ...]:
+        """Those that may select the engines of a model, by name."""
+        here = self._known.get(namespace, {})
+        return tuple(sorted((*here.get(instance, ()), *here.get("", ())), key=lambda one: one.name))
