@@ -56,14 +56,25 @@ class Newcomers:
         self._cluster, self._stub, self._real, self._models = cluster, stub, real, models
         self._waiting = [one for one in rows if one.engine is Engine.REAL]
         self._sites: dict[str, Site] = {}
+        self._failed: dict[str, ClusterError] = {}
         for one in rows:
             if one.engine is not Engine.REAL:
                 self._begin(one)
 
     def site(self, one: BrokenSample) -> Site:
-        """The namespace in which a sample has been applied; those that come next begin as well."""
+        """The namespace in which a sample has been applied; those that come next begin as well.
+
+        Raises:
+            ClusterError: it could not be applied.
+        """
         while one in self._waiting or (self._waiting and self._running < REAL_ENGINES_AT_ONCE):
-            self._begin(self._waiting.pop(0))
+            following = self._waiting.pop(0)
+            try:
+                self._begin(following)
+            except ClusterError as error:  # its own test tells of it
+                self._failed[following.id] = error
+        if one.id in self._failed:
+            raise self._failed[one.id]
         return self._sites[one.id]
 
     def end(self, one: BrokenSample) -> None:
@@ -91,7 +102,7 @@ class Newcomers:
         objects = broken_samples.around(one, made, self._stub, site.name, self._models)
         site.apply(*objects)
         if any(thing["metadata"]["name"] == HUB for thing in objects):
-            site.kubectl("wait", "--for=condition=Ready", f"pod/{HUB}", "--timeout=90s")
+            site.kubectl("wait", "--for=condition=Ready", f"pod/{HUB}", f"--timeout={SECONDS:.0f}s")
         site.apply(made)
 
 
@@ -106,8 +117,9 @@ def newcomers(
     """Those whose tests have been chosen."""
     models = tmp_path_factory.mktemp("models")
     broken_samples.write_models(models, real_engine().require().model)
-    items = (item for item in request.session.items if isinstance(item, pytest.Function))
-    chosen = [item.callspec.params["one"] for item in items if item.path == request.path]
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    parameters = (item.callspec.params["one"] for item in items)
+    chosen = [one for one in parameters if isinstance(one, BrokenSample)]
     found = Newcomers(operated, stub, real, chosen, models)
     yield found
     found.close()

@@ -203,7 +203,7 @@ def hub(stub: EngineChoice) -> list[dict[str, Any]]:
 def registry(stub: EngineChoice) -> dict[str, Any]:
     """A registry that has no image, on the network of the node."""
     server = f"HTTPServer(('127.0.0.1', {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()"
-    pod = _pod("registry", stub, f"import os\nfrom http.server import *\nos.chdir('/mnt')\n{server}\n")
+    pod = _pod("registry", stub, f"import os\nfrom http.server import *\nos.chdir('/sys')\n{server}\n")
     pod["spec"]["hostNetwork"] = True
     return pod
 
