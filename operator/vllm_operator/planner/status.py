@@ -62,8 +62,8 @@ def status_of(
     conditions = {
         **_conditions(seen, outcome),
         ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
-        ConditionType.FITS: fits,
-        ConditionType.AUTOSCALED: autoscaled,
+        **({ConditionType.FITS: fits} if fits else {}),
+        **({ConditionType.AUTOSCALED: autoscaled} if autoscaled else {}),
     }
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
@@ -83,7 +83,6 @@ def status_of(
         conditions=[
             _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
             for kind, told in conditions.items()
-            if told is not None
         ],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 

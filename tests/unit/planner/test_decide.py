@@ -110,6 +110,7 @@ def test_a_new_resource_gets_all_its_children_and_a_first_status() -> None:
         "updatedReplicas": 0,
         "selector": "app.kubernetes.io/instance=qwen,app.kubernetes.io/name=vllm",
         "url": "http://qwen.team.svc:8000/v1",
+        "vllmVersion": "0.32.0",
         "binding": {"name": "qwen-binding", "configMap": "qwen-client"},
         "conditions": [],
     }
