@@ -211,9 +211,11 @@ def _status(
         rollout=progress(view),
         warnings=[*_warnings(subject, observation, seen), *changes.fights],
         pending_template=subject.pending_template,
-        fits=fit.condition(told, view.seen, seen.engines, estimated),
+        optional={
+            ConditionType.FITS: fit.condition(told, view.seen, seen.engines, estimated),
+            ConditionType.AUTOSCALED: autoscaling.condition(model, observation, serving=seen.serving > 0),
+        },
         estimate=estimated.capacity if estimated else None,
-        autoscaled=autoscaling.condition(model, observation, serving=seen.serving > 0),
         now=observation.now,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import MAX_MESSAGE_LENGTH, Condition, ConditionType, Reason, by_type
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.fleet import Fleet, Outcome
 
 
+NOTHING_MORE: Final[Mapping[ConditionType, tuple[str, Reason, str] | None]] = MappingProxyType({})
+"""No condition beside those that every model has."""
+
+
 def status_of(
     raw: Mapping[str, Any],
     seen: Fleet,
@@ -45,26 +50,20 @@ def status_of(
     rollout: RolloutProgress | None = None,
     warnings: Iterable[str] = (),
     pending_template: str | None = "",
-    fits: tuple[str, Reason, str] | None = None,
-    autoscaled: tuple[str, Reason, str] | None = None,
+    optional: Mapping[ConditionType, tuple[str, Reason, str] | None] = NOTHING_MORE,
     estimate: Capacity | None = None,
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
-    this version of the operator would render: empty where in nothing, None where the spec cannot be rendered. `fits`
-    and `autoscaled` are the conditions of these names, None where there is nothing to tell; `estimate` is what an
-    engine is expected to have. What is empty is left out where it may be.
+    this version of the operator would render: empty where in nothing, None where the spec cannot be rendered.
+    `optional` are conditions that only some models have; `estimate` is what an engine is expected to have. What is
+    empty is left out where it may be.
     """
     instance = names.instance_name(raw["metadata"]["name"])
-    before = by_type(raw.get("status", {}))
-    conditions = {
-        **_conditions(seen, outcome),
-        ConditionType.TEMPLATE_UPDATE_PENDING: _pending(raw["metadata"]["name"], pending_template),
-        **({ConditionType.FITS: fits} if fits else {}),
-        **({ConditionType.AUTOSCALED: autoscaled} if autoscaled else {}),
-    }
+    pending = _pending(raw["metadata"]["name"], pending_template)
+    conditions = {**_conditions(seen, outcome), ConditionType.TEMPLATE_UPDATE_PENDING: pending, **optional}
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
         replicas=seen.existing,
@@ -80,10 +79,7 @@ def status_of(
         estimate=estimate,
         diagnosis=_diagnoses(seen.engines, raw.get("status", {}).get("diagnosis") or (), now) or None,
         warnings=[warning[:MAX_WARNING_LENGTH] for warning in warnings][:MAX_WARNINGS] or None,
-        conditions=[
-            _condition(kind, told, raw, _transition_time(before.get(kind), told[0], now))
-            for kind, told in conditions.items()
-        ],
+        conditions=[_condition(kind, told, raw, now) for kind, told in conditions.items() if told],
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -126,10 +122,9 @@ def _stamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _condition(
-    kind: ConditionType, told: tuple[str, Reason, str], raw: Mapping[str, Any], transition_time: str
-) -> Condition:
+def _condition(kind: ConditionType, told: tuple[str, Reason, str], raw: Mapping[str, Any], now: datetime) -> Condition:
     status, reason, message = told
+    before = by_type(raw.get("status", {})).get(kind)
     return Condition.model_validate(
         {
             "type": kind,
@@ -137,7 +132,7 @@ def _condition(
             "reason": reason,
             "message": message[:MAX_MESSAGE_LENGTH],
             "observed_generation": raw["metadata"].get("generation", 0),
-            "last_transition_time": transition_time,
+            "last_transition_time": _transition_time(before, status, now),
         }
     )
 

@@ -820,7 +820,7 @@ async def test_an_engine_that_is_not_admitted_is_told_in_the_words_of_its_manage
     told = condition(control.server.statuses[-1], "Ready")
     assert told["reason"] == "WrongModel"
     assert told["message"].startswith(
-        "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen: the engine serves"
+        "0 of 1 engines serve; qwen-1 is not admitted since 2026-11-22T11:00:00Z: serves other, not qwen: the engine "
     )
     assert delay == 9
     assert [event["reason"] for event in control.server.events] == ["WrongModel"]

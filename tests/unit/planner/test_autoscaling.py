@@ -199,7 +199,9 @@ def test_a_model_that_has_nothing_to_do_says_what_brings_an_engine_back() -> Non
     assert message(**KEDA).startswith(
         "there is nothing to do, so no engine is there: ScaledObject qwen brings one back"
     )
-    assert message(**METRICS) == "spec.replicas is 0: no engine is wanted, and connections are refused until it is raised"
+    assert (
+        message(**METRICS) == "spec.replicas is 0: no engine is wanted, and connections are refused until it is raised"
+    )
 
 
 def test_a_live_autoscaler_as_desired_is_not_written_again() -> None:

@@ -240,6 +240,7 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
             continue
         found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
         if len(engines) > 1:
+            found.put(("suspend",), value=container.replicas == 0 or None)
             found.put(("replicas",), len(engines))
 
 
@@ -269,6 +270,7 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
         if found is None:
             result.notes.append(_why_not(workload))
             continue
+        manifests.read_queue(by_origin[workload.origin], found)
         if workload.rendered:
             read_policies(bundle, found)
             _strategy(by_origin[workload.origin], found)

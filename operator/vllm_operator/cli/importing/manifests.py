@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api import names
 from vllm_operator.api.meta import GROUP
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.workload import Workload, fit_name
@@ -127,6 +128,11 @@ def _template(document: Mapping[str, Any]) -> dict[str, Any]:
         return {"metadata": dict(part(found, "metadata")), "spec": dict(part(found, "spec"))}
     template = part(document, "spec", "template")
     return {"metadata": dict(part(template, "metadata")), "spec": dict(part(template, "spec"))}
+
+
+def read_queue(document: Mapping[str, Any], draft: Draft) -> None:
+    """The queue of Kueue that a workload waits in."""
+    draft.put(("scheduling", "queueName"), part(document, "metadata", "labels").get(names.QUEUE))
 
 
 def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:

@@ -40,8 +40,11 @@ ARGUMENTS = [".".join(one.path) for one in flagged_fields(VLLMModelSpec) if one.
 SEEDS = range(12)
 """Generated specs; each sets a third of all fields."""
 
-UNSEEN = ("accelerator.memory", "catalog", "rollout.paused", "rollout.templateUpdates", "rollout.surgeTimeoutSeconds")
-"""Fields that leave no trace in what is rendered."""
+UNSEEN = (
+    *("accelerator.memory", "autoscaling", "catalog", "estimate"),
+    *("rollout.paused", "rollout.templateUpdates", "rollout.surgeTimeoutSeconds"),
+)
+"""Fields that leave no trace in what is rendered without a cluster."""
 
 DEFAULTS_OF_SEVERAL = ("storage.sharedMemory",)
 """A sample says what would be the default of its number of GPUs."""
