@@ -10,6 +10,7 @@ from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.engine import SpeculativeDecoding
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
+from vllm_operator.api.vllm_releases import releases
 from vllm_operator.cli.importing.arguments import (
     Field,
     Option,
@@ -25,7 +26,7 @@ from vllm_operator.cli.importing.arguments import (
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.secrets import HUB_VARIABLES, KEY_VARIABLE, new_secret
 from vllm_operator.cli.importing.shell import mark, shown, variables_in
-from vllm_operator.cli.importing.untyped_arguments import meant
+from vllm_operator.cli.importing.untyped_arguments import is_known, meant
 from vllm_operator.cli.schema import faults
 from vllm_operator.manager.settings import POLLED_PATHS
 from vllm_operator.render.manager import NAMES_PATH
@@ -184,7 +185,11 @@ class Serving:
                 )
         words = [_kubelet(word, self._references, every=self._rendered) for word in option.words]
         self._draft.append(("engine", "extraArgs"), *words)
-        self._draft.note(f"{option.name} has no field: it stands in spec.engine.extraArgs, as it is")
+        if is_known(option.name) or self._rendered:
+            self._draft.note(f"{option.name} has no field: it stands in spec.engine.extraArgs, as it is")
+        else:
+            told = f"vLLM {releases()[0]} to {releases()[-1]} has no such argument; it stands there as it is"
+            self._draft.check(f"{_told(option)}: {told}", "engine", "extraArgs")
 
     def _names(self, option: Option) -> None:
         self._tell_repeated(fields_by_argument()[option.name], option.text)

@@ -1,71 +1,54 @@
 """Arguments of `vllm serve` that have no field: which of them stand alone, and which are slips of the pen.
 
-The names are those of vLLM 0.32.0 (vllm/engine/arg_utils.py and vllm/entrypoints/openai/cli_args.py).
+An import does not ask for vLLM's version: what one of the releases knows is an argument.
 """
 
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import TYPE_CHECKING, Final
+
+from vllm_operator.api.vllm_releases import arguments_of, releases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_ALONE: Final = frozenset(
-    {
-        *("--enable-request-id-headers", "--enable-server-load-tracking", "--enable-force-include-usage"),
-        *("--enable-prompt-tokens-details", "--enable-log-outputs", "--enable-return-routed-experts", "--enable-eplb"),
-        *("--enable-dbo", "--enable-tower-connector-lora", "--enable-prompt-embeds", "--enable-mm-embeds"),
-        *(
-            "--disable-sliding-window",
-            "--disable-cascade-attn",
-            "--disable-custom-all-reduce",
-            "--disable-fastapi-docs",
-        ),
-        *("--disable-mm-preprocessor-cache", "--disable-nccl-for-dp-synchronization", "--calculate-kv-scales"),
-        *(
-            "--return-tokens-as-token-ids",
-            "--trust-request-chat-template",
-            "--show-hidden-metrics",
-            "--log-error-stack",
-        ),
-        *("--aggregate-engine-logging", "--exclude-tools-when-tool-choice-none", "--enable-tokenizer-info-endpoint"),
-        *("--fully-sharded-loras", "--ray-workers-use-nsight", "--skip-mm-profiling", "--use-tqdm-on-load"),
-        *("--allow-deprecated-quantization", "--interleave-mm-strings", "--cudagraph-metrics", "--allow-credentials"),
-        *("--kv-sharing-fast-prefill", "--enable-layerwise-nvtx-tracing", "--enable-mfu-metrics"),
-        *("--enable-flashinfer-autotune", "--enable-offline-docs", "--enable-logging-iteration-details"),
-    }
-)
-_REFUSED_ALONE: Final = frozenset(
-    {
-        *(
-            "--enable-lora",
-            "--headless",
-            "--grpc",
-            "--disable-log-requests",
-            "--disable-log-stats",
-            "--enable-reasoning",
-        ),
-        *("--disable-frontend-multiprocessing", "--use-v2-block-manager", "--worker-use-ray", "--enable-ssl-refresh"),
-        *("--multi-step-stream-outputs", "--disable-async-output-proc", "--skip-tokenizer-init", "--tokens-only"),
-        *("--mm-encoder-only", "--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"),
-        *("--data-parallel-multi-port-external-lb", "-dpm"),
-    }
-)
-"""Arguments that extraArgs may not hold."""
 
 _NEAR: Final = 0.88
 """How like a known name has to be to be meant: `--gpu-memory-utilisation`, and not `--enable-foo`."""
 
 
+@cache
+def _switches() -> frozenset[str]:
+    """Every spelling of what takes no value in some release."""
+    return frozenset(
+        spelling
+        for release in releases()
+        for spelling, argument in arguments_of(release).items()
+        if argument.type == "switch"
+    )
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Every spelling that some release knows."""
+    return frozenset(spelling for release in releases() for spelling in arguments_of(release))
+
+
 def stands_alone(name: str) -> bool:
     """Whether a word behind an argument without a field is the model, and not its value."""
-    return name.startswith("--no-") or name in _ALONE or name in _REFUSED_ALONE
+    return name.startswith("--no-") or name in _switches()
+
+
+def is_known(name: str) -> bool:
+    """Whether some release has this argument."""
+    return name in _known()
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """The known argument that a name was meant to be; empty where none is near."""
-    if name in _ALONE:
+    """The argument that a name was meant to be, one of vLLM or of these; empty where it is one, or none is near."""
+    if is_known(name):
         return ""
-    found = difflib.get_close_matches(name, [one for one in known if one.startswith("--")], n=1, cutoff=_NEAR)
+    candidates = sorted(one for one in {*known, *_known()} if one.startswith("--"))
+    found = difflib.get_close_matches(name, candidates, n=1, cutoff=_NEAR)
     return found[0] if found else ""

@@ -165,6 +165,19 @@ def test_an_argument_without_a_field_stays_as_it_is() -> None:
     ]
 
 
+def test_an_argument_that_no_release_has_stands_as_it_is_and_is_to_be_looked_at() -> None:
+    text = f"{SERVE} --our-own-fork=3"
+    assert spec(text)["engine"] == {"extraArgs": ["--our-own-fork=3"]}
+    (line,) = told(text, "check")
+    assert "has no such argument" in line
+
+
+@pytest.mark.parametrize("switch", ["--enable-log-outputs", "--enable-reasoning", "--disable-fastapi-docs"])
+def test_the_word_behind_a_switch_of_any_release_is_no_value_of_it(switch: str) -> None:
+    text = f"vllm serve {switch} Qwen/Qwen3-8B"
+    assert spec(text)["model"] == {"source": "Qwen/Qwen3-8B"}
+
+
 def test_a_slip_of_the_pen_is_told() -> None:
     (line,) = told(f"{SERVE} --gpu-memory-utilisation 0.9", "lost")
     assert line.endswith("--gpu-memory-utilization was probably meant")
