@@ -114,8 +114,11 @@ def test_an_image_loaded_later_runs(cluster: OwnCluster) -> None:
     layers = [images.base_layer(), images.files_layer({"srv/greeting": b"hello from a later image"})]
     name = "docker.io/library/later:1"
     cluster.load_image(images.build_image(name, layers=layers))
-    run = ("run", "later", f"--image={name}", "--restart=Never", "--image-pull-policy=Never", "-i", "--rm", "-q", "--")
-    assert "hello from a later image" in cluster.kubectl(*run, "cat", "/srv/greeting")
+    run = ("run", "later", f"--image={name}", "--restart=Never", "--image-pull-policy=Never", "--")
+    cluster.kubectl(*run, "cat", "/srv/greeting")
+    cluster.kubectl("wait", "pod/later", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    assert "hello from a later image" in cluster.kubectl("logs", "later")
+    cluster.kubectl("delete", "pod", "later")
 
 
 def test_a_program_of_the_host_reaches_services_from_inside_the_network(cluster: OwnCluster) -> None:
