@@ -201,9 +201,19 @@ def hub(stub: EngineChoice) -> list[dict[str, Any]]:
 
 
 def registry(stub: EngineChoice) -> dict[str, Any]:
-    """A registry that has no image, on the network of the node."""
-    server = f"HTTPServer(('127.0.0.1', {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()"
-    pod = _pod("registry", stub, f"import os\nfrom http.server import *\nos.chdir('/sys')\n{server}\n")
+    """A registry that has no image, on the network of the node.
+
+    containerd tries https first, and plain http where the answer to that begins as one of HTTP: by default Python's
+    server has no status line for a request that it cannot read.
+    """
+    program = f"""
+import os
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+os.chdir("/sys")
+SimpleHTTPRequestHandler.default_request_version = "HTTP/1.1"
+HTTPServer(("127.0.0.1", {REGISTRY_PORT}), SimpleHTTPRequestHandler).serve_forever()
+"""
+    pod = _pod("registry", stub, program)
     pod["spec"]["hostNetwork"] = True
     return pod
 
