@@ -156,7 +156,7 @@ FLOAT_FLAGS = {"gpu-memory-utilization": 0.92, "cpu-offload-gb": 0.0, "kv-offloa
 SWITCHES = words(
     "trust-remote-code enforce-eager enable-prefix-caching enable-chunked-prefill enable-expert-parallel enable-lora "
     "enable-auto-tool-choice enable-log-requests enable-sleep-mode data-parallel-hybrid-lb data-parallel-external-lb "
-    "async-scheduling enable-log-outputs enable-prompt-tokens-details enable-force-include-usage"
+    "async-scheduling enable-log-outputs enable-prompt-tokens-details enable-force-include-usage enable-ssl-refresh"
 )
 BARE_SWITCHES = ("headless", "disable-log-stats", "disable-uvicorn-access-log", "enable-request-id-headers")
 JSON_FLAGS = words(

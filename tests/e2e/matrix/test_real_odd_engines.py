@@ -85,7 +85,7 @@ def test_22_requests_with_slow_grammars_that_come_to_idle_engines_harm_none(
 ) -> None:
     everywhere(schema_readers, "grammar", seconds=SHORT_GRAMMAR_SECONDS)
     since = time.monotonic()
-    asked: list[list[Request]] = [[], []]
+    asked: list[list[Request]] = [[] for _ in schema_readers.fleets()]
     for number in range(SCHEMAS):
         extra = json.dumps(structured(big_schema(number)))
         with asking(

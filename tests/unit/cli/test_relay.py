@@ -79,7 +79,7 @@ def test_requests_and_answers_of_any_size_pass_one_after_the_other(port: int) ->
             assert echoed(asked, content) == content
 
 
-def test_the_end_of_the_block_ends_what_is_open(port: int) -> None:
+def test_the_end_of_the_block_ends_what_is_open_without_a_word(port: int, caplog: pytest.LogCaptureFixture) -> None:
     with plain(port) as here:
         connection = http.client.HTTPConnection("127.0.0.1", here, timeout=60)
         assert echoed(connection, b"a") == b"a"
@@ -87,6 +87,7 @@ def test_the_end_of_the_block_ends_what_is_open(port: int) -> None:
         echoed(connection, b"b")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", here))
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_a_server_that_does_not_answer_is_a_connection_that_ends() -> None:
