@@ -105,6 +105,14 @@ def forget_resource(uid: str) -> None:
     _readings.forget(uid)
 
 
+def readable_resource(raw: Mapping[str, Any]) -> VLLMModel | None:
+    """As `parse_resource`; None where the spec cannot be followed, for those who leave it to others to tell."""
+    try:
+        return parse_resource(raw)
+    except InvalidSpec:
+        return None
+
+
 def _outcome(raw: Mapping[str, Any]) -> VLLMModel | InvalidSpec:
     try:
         return _read(raw)

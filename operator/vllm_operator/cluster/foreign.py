@@ -1,4 +1,4 @@
-"""Objects of others that may select engines, such as PodDisruptionBudgets, as they were when they were last listed.
+"""Objects of others that concern models, such as PodDisruptionBudgets, as they were when they were last listed.
 
 They are no children: nobody watches them, and they are not in the cache, which holds what the operator made.
 """
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Selecting(Protocol):
-    """An object that selects pods."""
+class Concerning(Protocol):
+    """An object that concerns a model: it selects its engines, or scales it."""
 
     @property
     def name(self) -> str:
@@ -21,14 +21,14 @@ class Selecting(Protocol):
 
     @property
     def instance(self) -> str:
-        """The one model whose engines it can select, by the value of their label; empty where it may be several."""
+        """The one model that it can concern, by the value of its engines' label; empty where it may be several."""
 
 
-T = TypeVar("T", bound=Selecting)
+T = TypeVar("T", bound=Concerning)
 
 
 class ForeignObjects(Generic[T]):
-    """Found by the one model that each can select, since some clusters make one for each Deployment."""
+    """Found by the one model that each can concern, since some clusters make one for each Deployment."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, list[T]]] = {}
@@ -44,6 +44,6 @@ class ForeignObjects(Generic[T]):
         self._known.update({place: dict(objects) for place, objects in known.items()})
 
     def of(self, namespace: str, instance: str) -> tuple[T, ...]:
-        """Those that may select the engines of a model, by name."""
+        """Those that may concern a model, by name."""
         here = self._known.get(namespace, {})
         return tuple(sorted((*here.get(instance, ()), *here.get("", ())), key=lambda one: one.name))

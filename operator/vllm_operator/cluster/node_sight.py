@@ -1,7 +1,7 @@
 """What nodes have and what their pods hold of it, read for all models together: seldom, and bounded.
 
 One list of the nodes a minute at most, however many pods wait for one, and the pods of so many nodes a minute. An API
-server answers both out of its own cache (`resourceVersion: 0`), the pods of a node by an index.
+server answers the latter out of its own cache (`resourceVersion: 0`), by an index.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.resource import readable_resource
 from vllm_operator.cluster.kinds import CONFIG_MAP
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, InvalidSpec
+from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused
 from vllm_operator.planner.fit import READ_AGAIN_AFTER, Estimated, estimated, unreadable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class EstimateLookup:
 
         It is read with each new generation of the spec, and else where the last time is a while ago.
         """
-        parsed = _parsed(model)
+        parsed = None if model is None or model.leaving else readable_resource(model.body)
         if parsed is None or parsed.spec.estimate is None:
             self._known.pop(key, None)
             return None
@@ -90,12 +90,3 @@ class EstimateLookup:
         async with self._turn:  # a large model takes a tenth of a second, and all others go on meanwhile
             found = await asyncio.to_thread(estimated, model.spec, name, data)
         return _Known(model.uid, model.generation, version, now, found)
-
-
-def _parsed(model: LiveObject | None) -> VLLMModel | None:
-    if model is None or model.leaving:
-        return None
-    try:
-        return parse_resource(model.body)
-    except InvalidSpec:
-        return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.fence import Fence
-from vllm_operator.cluster.foreign import ForeignObjects, Selecting
+from vllm_operator.cluster.foreign import Concerning, ForeignObjects
 from vllm_operator.cluster.kinds import (
     CUSTOM_METRICS,
     HORIZONTAL_POD_AUTOSCALER,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=Selecting)
+T = TypeVar("T", bound=Concerning)
 
 _BEGUN_WITHIN_SECONDS: Final = 90.0
 """kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""

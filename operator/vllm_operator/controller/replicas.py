@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.resource import readable_resource
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.kinds import MODEL
-from vllm_operator.errors import ApiNotFound, ApiRefused, InvalidSpec
+from vllm_operator.errors import ApiNotFound, ApiRefused
 from vllm_operator.planner.news import News
 from vllm_operator.planner.replicas import replicas_to_keep, writer_of
 from vllm_operator.planner.scope import is_anothers
@@ -78,7 +78,5 @@ def _autoscaling(model: LiveObject, release: str) -> Autoscaling | None:
     """What the spec asks for, where this operator follows the model and can read it."""
     if "autoscaling" not in model.body.get("spec", {}) or is_anothers(model, release):
         return None
-    try:
-        return parse_resource(model.body).spec.autoscaling
-    except InvalidSpec:
-        return None
+    readable = readable_resource(model.body)
+    return readable.spec.autoscaling if readable else None

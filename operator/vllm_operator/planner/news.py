@@ -65,7 +65,7 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
     if same_reason and (ready or causes_in(after["message"]) <= causes_in(before.get("message", ""))):
         return None
-    return News("Normal" if ready else "Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+    return _told(after, "Normal" if ready else "Warning")
 
 
 def _news_of_some_engines(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
@@ -75,7 +75,7 @@ def _news_of_some_engines(raw: Mapping[str, Any], status: Mapping[str, Any]) -> 
     known = causes_in(before.get("message", "")) if before.get("status") == "True" else frozenset()
     if after.get("status") != "True" or causes_in(after["message"]) <= known:
         return None
-    return News("Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+    return _told(after, "Warning")
 
 
 def room_news(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
@@ -83,7 +83,12 @@ def room_news(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     before, after = (by_type(one).get(ConditionType.FITS, {}) for one in (raw.get("status") or {}, status))
     if after.get("status") != "False" or before.get("status") == "False":
         return None
-    return News("Warning", str(after["reason"]), str(after["message"])[:MAX_MESSAGE_LENGTH])
+    return _told(after, "Warning")
+
+
+def _told(condition: Mapping[str, Any], kind: str) -> News:
+    """What a condition says, as an Event of that type has it."""
+    return News(kind, str(condition["reason"]), str(condition["message"])[:MAX_MESSAGE_LENGTH])
 
 
 @dataclass(frozen=True, slots=True)

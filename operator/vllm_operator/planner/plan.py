@@ -66,7 +66,7 @@ class Observation:
     prometheus_address: str = ""
     """URL of the Prometheus that KEDA asks, where a spec names none."""
     rivals: tuple[Rival, ...] = ()
-    """Kind and name of each autoscaler of others that aims at the model, as they were when they were last listed."""
+    """Autoscalers of others that aim at the model, as they were when they were last listed."""
     budgets: tuple[Budget, ...] = ()
     """PodDisruptionBudgets of others that may select the engines, by name, as they were when they were last listed."""
     policies: tuple[Policy, ...] = ()

@@ -20,9 +20,8 @@ import orjson
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.api.live import LiveObject
-from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.resource import readable_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
-from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.manager import pools
 from vllm_operator.render.objects import shared
 from vllm_operator.render.service import discovery, url
@@ -125,10 +124,8 @@ def _entry_of(model: LiveObject | Mapping[str, Any], before: Mapping[str, _Entry
 
 def _read(raw: Mapping[str, Any]) -> _Entry | None:
     """The entry of a model whose spec can be followed."""
-    try:
-        return entry(parse_resource(raw), ready=is_available(raw))
-    except InvalidSpec:
-        return None
+    model = readable_resource(raw)
+    return entry(model, ready=is_available(raw)) if model else None
 
 
 def _earlier(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
