@@ -74,10 +74,10 @@ def uid(pod: dict[str, Any]) -> str:
     return str(pod["metadata"]["uid"])
 
 
-def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
+def rolled(site: Site, name: str, *, fewest: int, by: str = "") -> list[str]:
     """Wait for the end of a rollout, as users do; the strategies that the status named meanwhile, in their order.
 
-    Never do fewer engines than `fewest` take traffic.
+    Never do fewer engines than `fewest` take traffic; one of the strategies is `by`.
     """
 
     def is_over() -> bool:
@@ -106,8 +106,10 @@ def rolled(site: Site, name: str, *, fewest: int) -> list[str]:
         finally:
             told.terminate()
             reader.join()
-    strategies = (line.split()[1] for line in lines if " " in line.strip())
-    return [strategy for strategy, _ in itertools.groupby(strategies)]
+    named = (line.split()[1] for line in lines if " " in line.strip())
+    strategies = [strategy for strategy, _ in itertools.groupby(named)]
+    assert not by or by in strategies, f"{lines}, watched up to {last}\n{site.report()}"
+    return strategies
 
 
 def read_lines(pipe: IO[str] | None, lines: list[str]) -> None:
@@ -127,7 +129,7 @@ def loses_nothing(site: Site, pod: str) -> None:
 def test_one_engine_on_the_only_gpu_makes_way_for_its_successor(site: Site, stub: EngineChoice) -> None:
     serve(site, "one", stub, accelerator=gpus(site, 1))
     edit(site, "one", 2048)
-    assert "InPlace" in rolled(site, "one", fewest=0)
+    rolled(site, "one", fewest=0, by="InPlace")
     assert lengths(site, "one") == ["2048"]
     assert "rollout" not in site.get("vllmmodel", "one")["status"]
 
@@ -136,7 +138,7 @@ def test_two_engines_on_two_gpus_are_replaced_one_after_the_other(site: Site, st
     serve(site, "pair", stub, accelerator=gpus(site, 2), replicas=2)
     client = asking(site, "pair")
     edit(site, "pair", 2048)
-    assert "InPlace" in rolled(site, "pair", fewest=1)
+    rolled(site, "pair", fewest=1, by="InPlace")
     assert lengths(site, "pair") == ["2048", "2048"]
     loses_nothing(site, client)
 

@@ -148,7 +148,7 @@ urllib.request.urlopen(request, timeout=10).read()
         seen = self.kubectl("get", f"vllmmodels,pods,{CHILDREN}", "-o", "wide")
         events = self.kubectl("get", "events", "--sort-by", "lastTimestamp")
         log = self.cluster.kubectl(
-            "logs", "--namespace", OPERATOR_NAMESPACE, "deployment/vllm-operator", "--tail", "20"
+            "logs", "--namespace", OPERATOR_NAMESPACE, "deployment/vllm-operator", "--tail", "60"
         )
         return f"{seen}\n{events}\n{log}"
 
