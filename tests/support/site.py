@@ -101,7 +101,7 @@ class Site(Namespace):
         return found
 
     def post(self, pod: str, path: str, body: object) -> None:
-        """Send JSON to the engine in a pod."""
+        """Send JSON to the engine in a pod; where kubelet restarts it just now, to its next life."""
         address = self.get("pod", pod)["status"]["podIP"]
         program = f"""
 import urllib.request
@@ -109,8 +109,13 @@ headers = {{"Content-Type": "application/json"}}
 request = urllib.request.Request("http://{address}:8000{path}", {json.dumps(body).encode()!r}, headers, method="POST")
 urllib.request.urlopen(request, timeout=10).read()
 """
-        done = self.cluster.run_inside([sys.executable, "-c", program])
-        assert done.returncode == 0, done.stderr
+
+        def delivered() -> bool:
+            done = self.cluster.run_inside([sys.executable, "-c", program])
+            assert done.returncode == 0 or "Connection refused" in done.stderr, done.stderr
+            return done.returncode == 0
+
+        self.until(f"the engine in {pod} takes {path}", delivered)
 
     def ask(self, name: str, prompt: str, seconds: float = 60.0) -> str:
         """The answer that an application gets: a pod with nothing but the binding, over Service DNS."""
