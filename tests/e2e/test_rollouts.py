@@ -29,7 +29,8 @@ WINDOW = {"surgeTimeoutSeconds": 3}
 FOR_EVER = {"name": "STUB_LOAD_SECONDS", "value": "3000"}
 """An engine that loads for longer than any test waits."""
 BROKEN = ["--no-such-argument"]
-VERSION_AND_STRATEGY = r'{.metadata.resourceVersion} {.status.rollout.strategy}{"\n"}'
+VERSION_AND_SURGE = r'{.metadata.resourceVersion} {.spec.strategy.rollingUpdate.maxSurge}{"\n"}'
+"""Of the Deployment: the model's status shows one moment a second, and an engine on its way out is gone sooner."""
 
 
 def gpus(site: Site, count: int) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def uid(pod: dict[str, Any]) -> str:
 
 
 def rolled(site: Site, name: str, *, fewest: int, by: str = "") -> list[str]:
-    """Wait for the end of a rollout, as users do; the strategies that the status named meanwhile, in their order.
+    """Wait for the end of a rollout, as users do; the strategies that the Deployment had meanwhile, in their order.
 
     Never do fewer engines than `fewest` take traffic; one of the strategies is `by`.
     """
@@ -89,7 +90,7 @@ def rolled(site: Site, name: str, *, fewest: int, by: str = "") -> list[str]:
         """The version up to which the watch has come: on a busy machine it lags behind."""
         return int(lines[-1].split()[0]) if lines else 0
 
-    words = ("get", "vllmmodel", name, "--watch", "--output", rf"jsonpath={VERSION_AND_STRATEGY}")
+    words = ("get", "deployment", name, "--watch", "--output", rf"jsonpath={VERSION_AND_SURGE}")
     watch = [str(site.cluster.binaries / "kubectl"), "--namespace", site.name, *words]
     lines: list[str] = []
     with subprocess.Popen(watch, env=site.cluster.env, stdout=subprocess.PIPE, text=True) as told:
@@ -101,13 +102,13 @@ def rolled(site: Site, name: str, *, fewest: int, by: str = "") -> list[str]:
                 out, errors = process.communicate()
                 assert process.returncode == 0, f"{out}\n{errors}\n{site.report()}"
                 assert out.endswith(f"{name} successfully rolled out\n")
-            last = int(site.get("vllmmodel", name)["metadata"]["resourceVersion"])
+            last = int(site.get("deployment", name)["metadata"]["resourceVersion"])
             site.until("the watch has seen all of it", lambda: watched() >= last)
         finally:
             told.terminate()
             reader.join()
-    named = (line.split()[1] for line in lines if " " in line.strip())
-    strategies = [strategy for strategy, _ in itertools.groupby(named)]
+    surges = (line.split()[1] for line in lines if " " in line.strip())
+    strategies = ["InPlace" if surge == "0" else "Surge" for surge, _ in itertools.groupby(surges)]
     assert not by or by in strategies, f"{lines}, watched up to {last}\n{site.report()}"
     return strategies
 
