@@ -414,6 +414,13 @@ def test_an_engine_that_is_too_busy_for_a_chat_is_asked_again_later(
     assert (world.watch.status.symptoms, world.watch.status.trouble) == ((), "")
 
 
+def test_an_engine_that_answers_no_chat_is_asked_soon_at_first_and_seldom_later() -> None:
+    assert [watch.chat_pause(unanswered) for unanswered in (0, 1, 2, 3, 4, 5, 6, 1000)] == [
+        *(10, 10, 20, 40, 80, 160),
+        *(300, 300),
+    ]
+
+
 @pytest.mark.parametrize(
     ("cause", "told"),
     [("WrongModel", "sentence"), ("LoopbackOnly", "sentence"), ("Silent", None), ("Unauthorized", None)],
