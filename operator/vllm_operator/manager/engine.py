@@ -315,7 +315,7 @@ class Engine:
         if self._within_reach or error.cause not in OF_ANOTHER or not holders.is_elsewhere(port):
             return error
         if self._behind_proxy:
-            return EngineError("Loading", f"a proxy answers on port {port}, and the engine behind it does not yet listen")
+            return EngineError("Loading", f"a proxy answers on port {port}, and the engine does not listen yet")
         told = f"what listens on port {port} is no process of this container: the engine cannot have it"
         return EngineError("PortTaken", told)
 

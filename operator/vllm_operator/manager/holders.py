@@ -1,7 +1,7 @@
 """Whether what listens on a port is a process of this container.
 
-Containers of a pod share their network, and with hostNetwork the node's: before the engine has opened its port, or where
-it cannot, another's server may answer there, and what that one says is no word of the engine.
+Containers of a pod share their network, and with hostNetwork the node's: before the engine has opened its port, or
+where it cannot, another's server may answer there, and what that one says is no word of the engine.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ MOST_PROCESSES = 256
 def is_elsewhere(port: int, proc: str = "/proc") -> bool:
     """Whether no process that is seen from this container has the sockets that listen on a port.
 
-    False as well where nothing listens, and where it cannot be told: some process belongs to another user, there are too
-    many, or the kernel's tables name sockets by other numbers than processes' descriptors do, as sandboxes may.
+    False as well where nothing listens, and where it cannot be told: some process belongs to another user, there are
+    too many, or the kernel's tables name sockets by other numbers than processes' descriptors do, as sandboxes may.
     """
     try:
         listening = {row.inode for row in rows(port) if row.state == LISTENS}

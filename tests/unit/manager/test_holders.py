@@ -44,9 +44,7 @@ def test_nobody_has_a_port_on_which_nothing_listens(container: Path) -> None:
         assert not is_elsewhere(bound.getsockname()[1], str(container))
 
 
-def test_what_cannot_be_told_is_not_held_elsewhere(
-    port: int, container: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_told_is_not_held_elsewhere(port: int, container: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.listdir
 
     def refused(path: str) -> list[str]:
