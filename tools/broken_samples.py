@@ -69,6 +69,7 @@ class BrokenSample(BaseModel):
     says: Annotated[tuple[Words, ...], Field(min_length=1)]
     field: Words
     remedy: Words
+    never: tuple[Words, ...] = ()
     seen: tuple[Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+#\d+$")], ...] = ()
 
     @property

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.errors import ClusterError
 from tests.cluster.paths import REPOSITORY
 from tests.support import broken_samples
-from tests.support.broken_samples import HUB, Shown, untold
+from tests.support.broken_samples import HUB, Shown, said_wrongly, untold
 from tests.support.site import Site
 from tests.support.vllm_cpu import real_engine
 from tools.broken_samples import BrokenSample, Engine
@@ -140,13 +140,15 @@ def wait_told(site: Site, one: BrokenSample, seconds: float) -> Shown:
     """What kubectl prints, once it tells all that it has to.
 
     Raises:
-        AssertionError: it does not tell it in time; with what it prints.
+        AssertionError: it does not tell it in time, or tells what is no cause; with what it prints.
     """
     name = one.document["metadata"]["name"]
     until = time.monotonic() + seconds
     while True:
         shown = Shown(site.kubectl("get", "vllm", name), site.kubectl("describe", "vllm", name))
         lacking = untold(one, shown)
+        wrong = said_wrongly(one, shown)
+        assert not wrong, f"{one.id} is told of {wrong}\n{shown.describe}"
         if not lacking:
             return shown
         if time.monotonic() > until:

@@ -88,6 +88,11 @@ def untold(one: BrokenSample, shown: Shown) -> list[str]:
     return found + ([f"Stalled is {stalled}"] if stalled is not one.stalled else [])
 
 
+def said_wrongly(one: BrokenSample, shown: Shown) -> list[str]:
+    """What `kubectl describe` tells that is no cause of it."""
+    return [text for text in one.never if text in shown.status]
+
+
 def _wanted(one: BrokenSample, field: str) -> list[tuple[str, str]]:
     return [*(("cause", text) for text in one.says), ("field", field), ("remedy", one.remedy)]
 
@@ -230,9 +235,11 @@ def _pod(name: str, stub: EngineChoice, program: str, port: int = 0) -> dict[str
 
 def write_models(folder: Path, model: Path) -> None:
     """What people have in their claims: a model that is whole, and what is left of it after a mistake."""
-    whole, half, bare, own = (folder / name for name in (WHOLE_FOLDER, "half", "no-tokenizer", "own-code"))
-    for copy in (whole, half, bare, own):
+    names = (WHOLE_FOLDER, "half", "no-tokenizer", "own-code", "no-chat-template")
+    whole, half, bare, own, mute = (folder / name for name in names)
+    for copy in (whole, half, bare, own, mute):
         shutil.copytree(model, copy)
+    _leave_out(mute / "tokenizer_config.json", "chat_template")
     weights = half / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -244,3 +251,14 @@ def write_models(folder: Path, model: Path) -> None:
     folder.chmod(0o755)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)  # pods read them as another user
+
+
+def _leave_out(file: Path, name: str) -> None:
+    """Take one field out of a JSON file.
+
+    Raises:
+        KeyError: it has none of that name, so that the model would be as whole as before.
+    """
+    document = json.loads(file.read_text(encoding="utf-8"))
+    del document[name]
+    file.write_text(json.dumps(document), encoding="utf-8")

@@ -64,6 +64,10 @@ _JOIN_AGAIN_SECONDS: Final = 5.0
 _LIST_AGAIN_SECONDS: Final = 30.0
 """After a list that failed; a resync is due much later."""
 
+_FOREIGN_SECONDS, _FOREIGN_SHARE = 15.0, 50.0
+"""The shortest pause between two looks at what others have made, in seconds; and how many times as long as the last
+look it is at least. So a cluster in which a look takes a second is asked once a minute."""
+
 
 @dataclass(slots=True)
 class Followed:
@@ -205,6 +209,7 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
     logger.info("following the cluster")
     async with asyncio.TaskGroup() as group:
         group.create_task(_resync(components), name="resync")
+        group.create_task(_follow_foreign(components), name="what others make")
         group.create_task(_join(components, ready), name="join")
         while True:
             over = await components.fence.term()
@@ -414,15 +419,42 @@ async def _list_unwatched(components: Components) -> None:
     """Ask for what no watch brings. Where that fails, what was known before stays true."""
     await _list_optional(components)
     await _look_for_custom_metrics(components)
-    await _list_foreign(components, POD_DISRUPTION_BUDGET, budget_of, components.budgets)
-    await _list_foreign(components, NETWORK_POLICY, policy_of, components.policies)
-    await _list_foreign(components, HORIZONTAL_POD_AUTOSCALER, rival_of, components.rivals)
+    await _list_all_foreign(components)
+
+
+async def _list_all_foreign(components: Components) -> frozenset[str]:
+    """See what others have made that concerns models. Returns the namespaces in which that has changed."""
+    budgets = await _list_foreign(components, POD_DISRUPTION_BUDGET, budget_of, components.budgets)
+    policies = await _list_foreign(components, NETWORK_POLICY, policy_of, components.policies)
+    rivals = await _list_foreign(components, HORIZONTAL_POD_AUTOSCALER, rival_of, components.rivals)
+    return budgets | policies | rivals
+
+
+async def _follow_foreign(components: Components) -> None:
+    """See soon what others make or change."""
+    longest = components.settings.resync_seconds
+    pause = _FOREIGN_SECONDS
+    while True:
+        await asyncio.sleep(min(pause, longest))
+        began = time.monotonic()
+        await _take_in_foreign(components)
+        pause = max(_FOREIGN_SECONDS, _FOREIGN_SHARE * (time.monotonic() - began))
+
+
+async def _take_in_foreign(components: Components) -> None:
+    """Have the models of each namespace looked at in which others have made or changed something."""
+    for namespace in sorted(await _list_all_foreign(components)):
+        components.intake.everything(namespace)
 
 
 async def _list_foreign(
     components: Components, kind: Kind, read: Callable[[Mapping[str, Any]], T | None], known: ForeignObjects[T]
-) -> None:
-    """See which objects of a kind others have made. Whoever is concerned is looked at by who calls this."""
+) -> frozenset[str]:
+    """See which objects of a kind others have made. Whoever is concerned is looked at by who calls this.
+
+    Returns the namespaces in which there are others than before.
+    """
+    changed = frozenset[str]()
     for namespace in components.scope.each:
         if namespace in components.unfollowed:
             continue
@@ -432,7 +464,8 @@ async def _list_foreign(
         except ApiError as error:
             logger.warning("cannot list the %s of others, tries again later: %s", kind.plural, error)
             continue
-        known.replace(namespace, found)
+        changed |= known.replace(namespace, found)
+    return changed
 
 
 async def _look_for_custom_metrics(components: Components) -> None:

@@ -55,6 +55,7 @@ _REFUSALS: Final = {
     "Empty": Reason.COMPLETIONS_FAIL,
     "NoEndpoint": Reason.COMPLETIONS_FAIL,
     "LoopbackOnly": Reason.ENGINES_FAILING,
+    "PortTaken": Reason.ENGINES_FAILING,
 }
 """Causes that a manager names of an engine that has loaded and will not be admitted. Others may still be loading.
 

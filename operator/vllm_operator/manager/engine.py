@@ -12,7 +12,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from . import canaries, evidence, metrics, realtime
+from . import canaries, evidence, holders, metrics, realtime
 from .exchange import Answer, ClosedError, Connection, EngineError, shown
 from .listeners import Places
 
@@ -64,10 +64,15 @@ OUTCOMES = {
     "Busy": evidence.BUSY,
     "Scaling": evidence.BUSY,
     "Unasked": evidence.BUSY,
-    **dict.fromkeys(("Unauthorized", "WrongModel", "NoEndpoint", "Refused", "LoopbackOnly"), evidence.REFUSED),
+    **dict.fromkeys(
+        ("Unauthorized", "WrongModel", "NoEndpoint", "Refused", "LoopbackOnly", "PortTaken"), evidence.REFUSED
+    ),
 }
 """What a canary's failure means to the judge, by its cause; all others are failures of the engine. A canary that we
 could not send says as little as one that a full queue turned away."""
+
+OF_ANOTHER = ("Unauthorized", "WrongModel", "NoEndpoint", "Refused", "LoopbackOnly", "Failing", "Empty")
+"""Causes that are none of the engine where another's server has its port."""
 
 
 def outcome_of(error: EngineError) -> str:
@@ -214,9 +219,15 @@ class Engine:
         """Check that clients can reach the server, and that it knows the model under its served name, and its adapters.
 
         Raises:
-            EngineError: LoopbackOnly, WrongModel; or it does not say.
+            EngineError: LoopbackOnly, WrongModel, PortTaken; or it does not say.
         """
-        served = self._served(time.monotonic() + timeout)
+        try:
+            self._check_served(time.monotonic() + timeout)
+        except EngineError as error:
+            raise self._attributed(error) from None
+
+    def _check_served(self, deadline: float) -> None:
+        served = self._served(deadline)
         self._check_reach()
         wanted = [self._settings.model] if self._settings.model else []
         missing = [name for name in (*wanted, *self._adapters()) if name not in served]
@@ -264,7 +275,7 @@ class Engine:
 
     def _check_reach(self) -> None:
         """Raise EngineError where no client can reach the server. What was right once is not looked at again."""
-        if self._within_reach or self._environment.get(LOOPBACK_VARIABLE) == "allowed":
+        if self._within_reach or self._behind_proxy:
             return
         told = self._places.out_of_reach()
         if told:
@@ -283,14 +294,34 @@ class Engine:
 
         Raises:
             EngineError: it fails, is empty or does not come in time; or it is right and no client could have sent it
-                (LoopbackOnly).
+                (LoopbackOnly); or what answers is not the engine (PortTaken).
         """
         deadline = time.monotonic() + timeout
-        if self._settings.canary == canaries.COMMAND:
-            self._run_command(deadline)
-        else:
-            self._complete_any(deadline, rank)
-        self._check_reach()
+        try:
+            if self._settings.canary == canaries.COMMAND:
+                self._run_command(deadline)
+            else:
+                self._complete_any(deadline, rank)
+            self._check_reach()
+        except EngineError as error:
+            raise self._attributed(error) from None
+
+    def _attributed(self, error: EngineError) -> EngineError:
+        """The error, or whose it is in truth: only words follow from that, since nobody is let in by either.
+
+        An engine whose server was once found within reach has its port. Where a proxy may have it, it is right so.
+        """
+        port = self._places.port
+        if self._within_reach or error.cause not in OF_ANOTHER or not holders.is_elsewhere(port):
+            return error
+        if self._behind_proxy:
+            return EngineError("Loading", f"a proxy answers on port {port}, and the engine does not listen yet")
+        told = f"what listens on port {port} is no process of this container: the engine cannot have it"
+        return EngineError("PortTaken", told)
+
+    @property
+    def _behind_proxy(self) -> bool:
+        return self._environment.get(LOOPBACK_VARIABLE) == "allowed"
 
     @property
     def completes_texts(self) -> bool:

@@ -41,7 +41,8 @@ class EngineError(Exception):
     Causes: Loading (nothing listens), Silent (no answer in time), Unauthorized, WrongModel, NoEndpoint, Busy (a full
     queue turns requests away), Scaling (elastic expert parallelism adds or removes ranks), Refused (another status
     4xx), Failing (status 5xx, or a connection that breaks), Empty, NoMetrics, LoopbackOnly (no client can reach the
-    server), Unasked (the trouble is our own: nothing is known of the engine).
+    server), PortTaken (what answers is another container's), Unasked (the trouble is our own: nothing is known of the
+    engine).
     """
 
     def __init__(self, cause: str, sentence: str) -> None:

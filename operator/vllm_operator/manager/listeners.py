@@ -29,17 +29,18 @@ NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 class Row:
-    """One socket of a table: its family, both ends, its state."""
+    """One socket of a table: its family, both ends, its state, and its number among all sockets."""
 
-    __slots__ = ("family", "local", "port", "remote", "remote_port", "state")
+    __slots__ = ("family", "inode", "local", "port", "remote", "remote_port", "state")
 
     def __init__(self, family: int, line: str) -> None:
-        words = line.split(None, 4)
+        words = line.split(None, 10)
         self.family = family
         self.local, port = words[1].split(":")
         self.remote, remote_port = words[2].split(":")
         self.port, self.remote_port = int(port, 16), int(remote_port, 16)
         self.state = words[3]
+        self.inode = int(words[9])
 
     @property
     def address(self) -> str:

@@ -23,6 +23,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+ASKING = (signal.SIGTERM, signal.SIGINT)
+if __name__ == "__main__":
+    # The kernel drops what process 1 has not asked for, for good: held back, it is there when this program can answer.
+    # Without that, a pod that is deleted while what follows is imported keeps its GPUs for its whole grace period.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+
 if TYPE_CHECKING or __package__:
     from . import certificate, cgroup, fallback, keeper, keys, relay
 else:  # it is run as a file: its folder is where it imports from
@@ -57,7 +63,6 @@ USAGE, PORT_TAKEN, NO_KEYS, NO_CERTIFICATE, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 7
 """Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, EX_NOINPUT, and the last two as a shell has
 them."""
 
-ASKING = (signal.SIGTERM, signal.SIGINT)
 HANDED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT)
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -94,6 +99,7 @@ class Signals:
         for number in (*ASKING, *HANDED_ON):
             signal.signal(number, self._receive)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
 
     def _receive(self, number: int, _frame: object) -> None:
         if number not in self._received:

@@ -38,8 +38,12 @@ CANARY_SECONDS = 60.0
 NAMES_PAUSE_SECONDS, ADMITTED_NAMES_PAUSE_SECONDS = 1.0, 5.0
 """Between two questions for the served names, before and after admission."""
 NAMES_YOUTH_SECONDS = 10.0
-CHAT_SECONDS, CHAT_PAUSE_SECONDS = 60.0, 300.0
-"""Deadline of the one chat that is asked for, and the pause before the next try, where a busy engine did not answer."""
+CHAT_SECONDS = 60.0
+"""Deadline of the one chat that is asked for."""
+CHAT_PAUSE_SECONDS, LONGEST_CHAT_PAUSE_SECONDS = 10.0, 300.0
+"""From one chat that a busy engine did not answer to the next: the first pause, which doubles, and the longest one. A
+server without a chat template refuses a chat before its engine has it, so the first answer comes soon."""
+MOST_DOUBLINGS = 5
 MOST_TIMES = 16
 OVERDUE_SECONDS = 5.0
 """An engine that is still there so long after it was given up could not be ended by the stem."""
@@ -85,6 +89,11 @@ class Times:
 def _pairs(stored: object) -> list[list[object]]:
     found = stored if isinstance(stored, list) else []
     return [pair for pair in found if isinstance(pair, list) and len(pair) == 2]  # noqa: PLR2004 # moment and text
+
+
+def chat_pause(unanswered: int) -> float:
+    """Seconds from the last chat to the next one, after so many that were not answered."""
+    return min(CHAT_PAUSE_SECONDS * 2 ** min(max(unanswered - 1, 0), MOST_DOUBLINGS), LONGEST_CHAT_PAUSE_SECONDS)
 
 
 @dataclass
@@ -185,6 +194,7 @@ class Watch:
         self._asked_chat = Errand("chat", self._chat_refusal)
         self._chat = _restored_text(stored.get("chat"))
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
+        self._unanswered_chats = 0
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
         self._throttling = Throttling()
         self._look: Look | None = None
@@ -359,13 +369,14 @@ class Watch:
         if self._chat is not None or self._leaving_since is not None or self._verdict.kind != judge.SERVING:
             return
         if self._parts.engine.completes_texts:
-            self._asked_chat.run(now, CHAT_PAUSE_SECONDS)
-            self._chat = self._asked_chat.found(now, youth=CHAT_PAUSE_SECONDS)
+            self._asked_chat.run(now, chat_pause(self._unanswered_chats))
+            self._chat = self._asked_chat.found(now, youth=LONGEST_CHAT_PAUSE_SECONDS)
 
     def _chat_refusal(self) -> str | None:
         try:
             return self._parts.engine.chat_refusal(CHAT_SECONDS)
         except EngineError:
+            self._unanswered_chats += 1
             return None
 
     # ---------------------------------------------------------------------------------------------- what is told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vllm_operator.cluster.foreign import ForeignObjects
 from vllm_operator.planner.budgets import Budget
 
@@ -29,3 +31,13 @@ def test_a_list_of_one_namespace_leaves_the_others_and_one_of_all_replaces_every
     budgets.replace(None, [("team", OF_ALL)])
     assert budgets.of("other", "qwen") == ()
     assert budgets.of("team", "qwen") == (OF_ALL,)
+
+
+def test_a_list_tells_in_which_namespaces_something_has_changed() -> None:
+    budgets = ForeignObjects[Budget]()
+    assert budgets.replace(None, [("team", OF_QWEN), ("other", OF_ALL)]) == {"team", "other"}
+    assert budgets.replace(None, [("team", OF_QWEN), ("other", OF_ALL)]) == frozenset()
+    assert budgets.replace("team", [("team", replace(OF_QWEN, min_available=1))]) == {"team"}
+    assert budgets.replace("team", []) == {"team"}
+    assert budgets.replace("team", []) == frozenset()
+    assert budgets.replace(None, []) == {"other"}

@@ -358,6 +358,27 @@ async def test_network_policies_of_others_are_known_and_one_kind_that_cannot_be_
     assert made.policies.of("team", "llama") == ()
 
 
+async def test_what_others_make_has_the_models_of_its_namespace_looked_at_and_what_stays_costs_no_look() -> None:
+    client = Nothing()
+    made = parts(client)
+    made.cache.put(MODEL, as_live(resource()))
+    await queued(made)
+
+    async def looked_at() -> set[QueueKey]:
+        await follow._take_in_foreign(made)  # noqa: SLF001 # the unit under test
+        return await queued(made)
+
+    client.budgets = [others_budget("elsewhere", "other")]
+    assert (await looked_at(), known_budgets(made, "other")) == (set(), ["elsewhere"])
+    client.budgets = [others_budget("theirs"), others_budget("elsewhere", "other")]
+    assert (await looked_at(), known_budgets(made)) == ({QWEN, SHARED}, ["theirs"])
+    assert await looked_at() == set()
+    client.budgets = ApiUnavailable("GET", "down")
+    assert (await looked_at(), known_budgets(made)) == (set(), ["theirs"])
+    client.budgets = []
+    assert (await looked_at(), known_budgets(made)) == ({QWEN, SHARED}, [])
+
+
 UNKNOWN = ApiNotFound("GET", "404 page not found")
 FORBIDDEN = ApiRefused("GET", "pods is forbidden")
 

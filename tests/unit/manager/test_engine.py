@@ -20,7 +20,7 @@ from tests.cluster.processes import stop
 from tests.support.scripted_server import ScriptedServer, response, scripted_server
 from tests.support.servers import EngineServer, free_port, stub_server
 from tests.support.waiting import until
-from vllm_operator.manager import evidence
+from vllm_operator.manager import evidence, holders
 from vllm_operator.manager.engine import Engine, EngineError, outcome_of
 from vllm_operator.manager.settings import Settings
 
@@ -470,6 +470,33 @@ def test_a_server_that_listens_on_a_loopback_alone_is_never_admitted_and_told_wh
         allowed = engine_at(server.port, {"GATE_LOOPBACK": "allowed"})
         allowed.check_names(20)
         allowed.complete(20)
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [(404, {"detail": "Not Found"}), (401, {}), (400, {}), (500, {}), (200, {}), (200, {"data": [{"id": "other"}]})],
+)
+def test_what_another_container_answers_on_the_port_is_no_word_of_the_engine(
+    status: int, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted_server(answers=lambda *_: response(document, status), address="127.0.0.1") as server:
+        ours = engine_at(server.port, {})
+        assert failure(lambda: ours.complete(20)).cause != "PortTaken", "a process that is seen from here has the port"
+        monkeypatch.setattr(holders, "held_sockets", lambda _: set[int]())
+        taken = failure(lambda: ours.complete(20))
+        assert (taken.cause, outcome_of(taken)) == ("PortTaken", evidence.REFUSED)
+        assert f"what listens on port {server.port} is no process of this container" in str(taken)
+        assert failure(lambda: ours.check_names(20)).cause == "PortTaken"
+        assert failure(lambda: engine_at(server.port).complete(20)).cause == "Loading", "a proxy rightly has it"
+
+
+def test_an_engine_that_was_within_reach_has_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((response(COMPLETION), response({}, 500)))
+    with scripted_server(answers=lambda *_: next(answers), address="0.0.0.0") as server:  # noqa: S104
+        engine = engine_at(server.port, {})
+        engine.complete(20)
+        monkeypatch.setattr(holders, "held_sockets", lambda _: set[int]())
+        assert failure(lambda: engine.complete(20)).cause == "Failing"
 
 
 def test_a_server_that_all_can_reach_is_admitted() -> None:

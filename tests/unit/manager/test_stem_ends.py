@@ -75,6 +75,18 @@ def test_an_engine_that_drains_after_sigterm_ends_with_its_own_exit_code(stem: S
     assert stem.message == "the end was asked for, and the engine ended with exit code 0\n"
 
 
+def test_a_pod_that_is_deleted_while_its_manager_is_still_being_imported_ends_at_once(loading: Stem) -> None:
+    imported = loading.manager / "relay.py"
+    slow = "import time\nopen('importing', 'w').close()\ntime.sleep(1)\n"
+    text = imported.read_text(encoding="utf-8")
+    imported.write_text(text.replace("import os\n", f"import os\n{slow}", 1), encoding="utf-8")
+    loading.start(DEAF)
+    until((loading.folder / "importing").exists, what="the import")
+    loading.send(signal.SIGTERM)
+    assert loading.result()[0] == 0
+    assert loading.message.startswith("the end was asked for, and the engine had nothing to finish: it was killed")
+
+
 def test_an_engine_that_fails_while_it_drains_has_failed(stem: Stem) -> None:
     stem.options += ["--leave", "0"]
     started(stem, DRAINS.format(code=4)).send(signal.SIGINT)

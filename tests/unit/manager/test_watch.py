@@ -403,6 +403,14 @@ def test_an_engine_that_is_let_in_is_asked_for_one_chat_and_what_it_refuses_is_t
     assert world.engine.chats == 1
 
 
+def test_a_chat_that_is_refused_for_a_reason_that_nobody_knows_is_told_as_well(world: World) -> None:
+    world.log, world.engine.refusal = Log({}, table=table()), "/v1/chat/completions: HTTP 400: unexpected '}'"
+    world.another({})
+    world.admitted()
+    until(lambda: world.watch.look() is None and world.watch.status.symptoms, what="the symptom")
+    assert [one.id for one in world.watch.status.symptoms] == ["ChatRefused"]
+
+
 def test_an_engine_that_is_too_busy_for_a_chat_is_asked_again_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +420,13 @@ def test_an_engine_that_is_too_busy_for_a_chat_is_asked_again_later(
     world.admitted()
     until(lambda: world.watch.look() is None and world.engine.chats > 1, what="another chat")
     assert (world.watch.status.symptoms, world.watch.status.trouble) == ((), "")
+
+
+def test_an_engine_that_answers_no_chat_is_asked_soon_at_first_and_seldom_later() -> None:
+    assert [watch.chat_pause(unanswered) for unanswered in (0, 1, 2, 3, 4, 5, 6, 1000)] == [
+        *(10, 10, 20, 40, 80, 160),
+        *(300, 300),
+    ]
 
 
 @pytest.mark.parametrize(
