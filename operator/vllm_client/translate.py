@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,8 @@ KINDS: dict[int, tuple[type[errors.VLLMError], str]] = {
     503: (errors.NotReady, NONE_SERVES),
 }
 FAILED = (errors.EngineFailed, "Read the engine's log; the operator's status names known causes")
+UNREADABLE: Final = (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
+"""What reading the parts of a stream raises that are no JSON, or nest more deeply than Python reads."""
 LONG = (errors.ContextLengthExceeded, "Shorten the prompt, ask for fewer tokens, or ask a model with a longer context")
 FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
 
@@ -72,7 +75,7 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
     told = isinstance(error, openai.APIError) and (begun or error.body is not None)
     if told or isinstance(error, httpx2.TransportError):
         return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
-    if isinstance(error, openai.APIError):
+    if isinstance(error, (openai.APIError, *UNREADABLE)):
         advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
         return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)
     return error

@@ -15,7 +15,7 @@ from openai.resources.chat.completions import AsyncCompletions
 
 from tests.unit.client.conftest import KEY
 from vllm_client import ConfigurationError, LLMClientFactory, VLLMClient, create_llm_client, get_available_providers
-from vllm_client.sampling import VLLM_ARGUMENTS, chat_arguments
+from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +101,6 @@ async def test_what_only_vllm_knows_reaches_it_and_what_nobody_knows_is_a_mistak
 
 def test_no_argument_of_openai_is_taken_for_one_of_vllm() -> None:
     assert not VLLM_ARGUMENTS & inspect.signature(AsyncCompletions.create).parameters.keys()
-    assert chat_arguments({"temperature": 0, "seed": 7})["seed"] == 7
-    assert "extra_body" not in chat_arguments({})
 
 
 def test_times_are_printed_where_nothing_is_configured(bound: EngineServer) -> None:

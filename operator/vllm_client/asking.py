@@ -1,0 +1,90 @@
+"""How the OpenAI client is asked: in JSON, and for JSON.
+
+Its methods, such as `chat.completions.create`, take each argument apart by its type, and make objects of what comes
+back. That is four tenths of what a request costs on this side, and hides what an engine has really sent. Its `post` is
+all the rest of them: address, headers, timeouts and errors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from vllm_client.sampling import DEFAULTS, VLLM_ARGUMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    import httpx2
+    from openai import AsyncOpenAI, AsyncStream
+
+CHAT: Final = "/chat/completions"
+TEXT: Final = "/completions"
+_OPTIONS: Final = {"extra_headers": "headers", "extra_query": "params"}
+"""Arguments of the OpenAI client's methods that go beside the body, and what `post` calls them."""
+_ALWAYS: Final[Mapping[str, Any]] = {"security": {"bearer_auth": True}, "extra_json": {}}
+"""Only the API key, also where OPENAI_ADMIN_KEY is set; and nothing of what is `openai.omit` is sent."""
+
+
+class Request(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        path: Below the base URL: CHAT or TEXT.
+        body: What is sent.
+        options: What goes beside it.
+    """
+
+    path: str
+    body: dict[str, Any]
+    options: dict[str, Any]
+
+
+def request(path: str, model: str, arguments: Mapping[str, Any]) -> Request:
+    """The request that these arguments of a completion make, with the defaults; `extra_body` goes before them.
+
+    Raises:
+        TypeError: Neither OpenAI nor vLLM knows an argument of that name.
+    """
+    if unknown := arguments.keys() - known_arguments(path):
+        raise TypeError(f"a completion takes no argument {', '.join(sorted(unknown))}: put what is new into extra_body")
+    body = {"model": model, **DEFAULTS, **arguments}
+    options: dict[str, Any] = {**_ALWAYS}
+    if "timeout" in body:
+        options["timeout"] = body.pop("timeout")
+    for argument, option in _OPTIONS.items():
+        given = body.pop(argument, None)
+        if given is not None:
+            options[option] = given
+    body.update(body.pop("extra_body", None) or {})
+    return Request(path, body, options)
+
+
+@lru_cache
+def known_arguments(path: str) -> frozenset[str]:
+    """The names of all arguments of a completion. vLLM's own are those of chats: nearly all are known to both."""
+    from openai.resources.chat.completions import AsyncCompletions as Chats  # noqa: PLC0415 - it takes half a second
+    from openai.resources.completions import AsyncCompletions as Texts  # noqa: PLC0415 - see above
+
+    method: Any = (Chats if path == CHAT else Texts).create
+    return VLLM_ARGUMENTS | (inspect.signature(method).parameters.keys() - {"self"})
+
+
+def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:
+    """The answer, read to its end."""
+    import httpx2  # noqa: PLC0415 - see known_arguments
+
+    options: Any = asked.options
+    return client.post(asked.path, cast_to=httpx2.Response, body=asked.body, options=options)
+
+
+def ask_for_stream(client: AsyncOpenAI, asked: Request) -> Awaitable[AsyncStream[object]]:
+    """The parts of an answer as they come, each as JSON."""
+    from openai import AsyncStream  # noqa: PLC0415 - see known_arguments
+
+    options: Any = asked.options
+    body = {**asked.body, "stream": True}
+    return client.post(
+        asked.path, cast_to=object, body=body, options=options, stream=True, stream_cls=AsyncStream[object]
+    )
