@@ -175,12 +175,27 @@ class Answer:
         return Completion(choices, self.usage, self._model or self._config.model_name, engine)
 
     def _no_completion(self, part: object) -> EngineFailed:
-        problem = f"model {self._config.model_name}: the answer is no completion: {str(part)[:_LONGEST_SHOWN]}"
-        return EngineFailed(problem, endpoint=self._config.base_url, advice=_IN_BETWEEN)
+        return _somebody_elses("completion", part, self._config)
 
     def _incomplete(self, problem: str) -> IncompleteAnswer:
         whole = f"model {self._config.model_name}: {problem}"
         return IncompleteAnswer(whole, endpoint=self._config.base_url, advice=_ADVICE)
+
+
+def vectors_of(answer: Any, wanted: int, config: ClientConfig) -> list[list[float]]:
+    """The vectors of an answer of the OpenAI client, one for each text, in their order.
+
+    Raises:
+        EngineFailed: There are others, or none.
+    """
+    try:
+        entries = sorted(answer.data, key=lambda entry: entry.index)
+        vectors = [list(map(float, entry.embedding)) for entry in entries]
+    except (TypeError, ValueError, AttributeError):
+        entries, vectors = [], []
+    if [entry.index for entry in entries] != list(range(wanted)) or not all(vectors):
+        raise _somebody_elses(f"list of {wanted} vectors", answer, config)
+    return vectors
 
 
 def content_of(body: bytes) -> object:
@@ -189,6 +204,12 @@ def content_of(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return body.decode(errors="replace")
+
+
+def _somebody_elses(expected: str, found: object, config: ClientConfig) -> EngineFailed:
+    """The error for a 200 with something else than what was asked for."""
+    problem = f"model {config.model_name}: the answer is no {expected}: {str(found)[:_LONGEST_SHOWN]}"
+    return EngineFailed(problem, endpoint=config.base_url, advice=_IN_BETWEEN)
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vllm_client.answers import Answer, content_of
+from vllm_client.answers import Answer, content_of, vectors_of
 from vllm_client.asking import CHAT, TEXT, Request, ask, ask_for_stream, request
 from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
@@ -255,7 +255,7 @@ class VLLMClient(Closing):
             answer = await self._opened().embeddings.create(input=wanted, **arguments)
         except Exception as error:
             raise self._translated(error) from error
-        return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
+        return vectors_of(answer, len(wanted), self.config)
 
     async def generate_batch(
         self, /, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
@@ -287,7 +287,7 @@ class VLLMClient(Closing):
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         name = self.config.model_name
         try:  # of the list, because vLLM answers for no single model
-            served = {card.id: card async for card in self._opened().models.list()}
+            served = {str(card.id): card async for card in self._opened().models.list()}
         except Exception as error:
             problem = self._translated(error)
             if not isinstance(problem, VLLMError):

@@ -60,12 +60,15 @@ class Completion:
         usage: What the engine counted; None where it says nothing.
         model: The served name that answered.
         engine: The base URL of the engine that answered; the client's own where it knows one URL only.
+        cached: Whether a cache has remembered it, so that no engine was asked: `usage` and `engine` are then those of
+            the request that it was the answer to.
     """
 
     choices: tuple[Choice, ...]
     usage: TokenUsage | None
     model: str
     engine: str
+    cached: bool = False
 
     @property
     def text(self) -> str:
