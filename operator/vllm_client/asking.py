@@ -7,6 +7,7 @@ all the rest of them: address, headers, timeouts and errors.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from vllm_client.sampling import DEFAULTS, VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     import httpx2
     from openai import AsyncOpenAI, AsyncStream
 
 CHAT: Final = "/chat/completions"
 TEXT: Final = "/completions"
+END: Final = object()
+"""Comes after the last part of a stream."""
 _OPTIONS: Final = {"extra_headers": "headers", "extra_query": "params"}
 """Arguments of the OpenAI client's methods that go beside the body, and what `post` calls them."""
 _ALWAYS: Final[Mapping[str, Any]] = {"security": {"bearer_auth": True}, "extra_json": {}}
@@ -80,11 +83,27 @@ def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:
 
 
 def ask_for_stream(client: AsyncOpenAI, asked: Request) -> Awaitable[AsyncStream[object]]:
-    """The parts of an answer as they come, each as JSON."""
+    """The parts of an answer as they come, each as JSON; uncompressed, since their bytes show how they end."""
     from openai import AsyncStream  # noqa: PLC0415 - see known_arguments
 
-    options: Any = asked.options
+    options: Any = {**asked.options, "headers": {"Accept-Encoding": "identity", **asked.options.get("headers", {})}}
     body = {**asked.body, "stream": True}
     return client.post(
         asked.path, cast_to=object, body=body, options=options, stream=True, stream_cls=AsyncStream[object]
     )
+
+
+async def next_part(parts: AsyncIterator[object], seconds: float | None) -> object:
+    """The next part of a stream; END after the last one.
+
+    Raises:
+        httpx2.ReadTimeout: None has come in so many seconds. What only keeps a connection open, such as the comments of
+            a gateway whose engine hangs, ends the wait for bytes, and is no part.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(parts, END)
+    except TimeoutError as error:
+        import httpx2  # noqa: PLC0415 - see known_arguments
+
+        raise httpx2.ReadTimeout("no part of the answer has come in time") from error

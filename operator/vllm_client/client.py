@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.answers import Answer, content_of, vectors_of
-from vllm_client.asking import CHAT, TEXT, Request, ask, ask_for_stream, request
+from vllm_client.asking import CHAT, END, TEXT, Request, ask, ask_for_stream, next_part, request
 from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
@@ -423,11 +423,13 @@ class VLLMClient(Closing):
     async def _pieces(self, asked: Request, call: Call, ended: list[Completion]) -> AsyncGenerator[str, None]:
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
+        limit = asked.options.get("timeout", self.config.timeout)
+        seconds = limit if isinstance(limit, int | float) else None
         try:
             async with await self._stream_of(asked, call) as chunks:
                 begun = True
-                async for chunk in chunks:
-                    if text := answer.take(chunk):
+                while (part := await next_part(chunks, seconds)) is not END:
+                    if text := answer.take(part):
                         yield text
             answer.end()
             ended.append(answer.completion(self._engine_of(chunks.response)))

@@ -130,7 +130,7 @@ def test_an_asynchronous_client_goes_on_in_a_forked_process(make: Callable[[], V
 def test_a_client_that_remembers_goes_on_in_a_forked_process_where_a_request_was_under_way(
     make: Callable[[], VLLMClient], tmp_path: Path
 ) -> None:
-    said = []
+    said: list[str] = []
 
     class Forks(ClientWrapper):
         async def complete(self, prompt: str, **kwargs: Any) -> str:
