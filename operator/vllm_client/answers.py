@@ -64,6 +64,7 @@ class PartialChoice:
             TypeError, ValueError, LookupError, AttributeError: It is not shaped as one.
         """
         said = choice[DELTA] if DELTA in choice else choice.get("message", choice)
+        said = {} if said is None else said
         text = _text(said.get("content") or said.get("text"))
         self.texts.append(text)
         for name in _REASONING:
