@@ -424,6 +424,7 @@ class VLLMClient(Closing):
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
         limit = asked.options.get("timeout", self.config.timeout)
+        limit = getattr(limit, "read", limit)  # of an httpx2.Timeout
         seconds = limit if isinstance(limit, int | float) else None
         try:
             async with await self._stream_of(asked, call) as chunks:

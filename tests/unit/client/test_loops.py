@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.llms import EchoLLM
 from tests.unit.client.conftest import KEY
-from vllm_client import CachedClient, SQLiteStore, SyncVLLMClient, VLLMClient, WrongEventLoop
+from vllm_client import CachedClient, ClientClosed, SQLiteStore, SyncVLLMClient, VLLMClient, WrongEventLoop
 from vllm_client.wrapper import ClientWrapper
 
 if TYPE_CHECKING:
@@ -172,6 +172,18 @@ def test_a_store_in_a_file_serves_one_loop_after_the_other_and_says_where_two_us
 
     asyncio.run(beside())
     assert "belongs to another event loop" in caplog.text
+
+
+def test_many_threads_close_a_client_that_others_ask(make: Callable[[], VLLMClient]) -> None:
+    for _ in range(10):
+        client = SyncVLLMClient(make())
+        with ThreadPoolExecutor(16) as pool:
+            asking = [pool.submit(client.complete, f"{number}") for number in range(8)]
+            closing = [pool.submit(client.close) for _ in range(8)]
+            assert [one.exception(timeout=20) for one in closing] == [None] * 8
+            outcomes = [one.exception(timeout=20) or one.result() for one in asking]
+        assert all(isinstance(one, ClientClosed | str) for one in outcomes), outcomes
+    assert not [one for one in threading.enumerate() if one.name == "vllm_client"]
 
 
 def test_many_threads_share_one_client(make: Callable[[], VLLMClient]) -> None:
