@@ -122,11 +122,9 @@ class SyncVLLMClient:
 
     def close(self) -> None:
         """Close the connections and end the thread; nothing more can be asked."""
-        if (
-            self._process != os.getpid()
-        ):  # the thread, if there was one, is in the process that this one was forked from
+        if self._process != os.getpid():
             self._closed = True
-            return
+            return  # the thread, if there was one, is in the process that this one was forked from
         with self._lock:
             portal, self._closed = None if self._closed else self._portal, True
         if portal is None:

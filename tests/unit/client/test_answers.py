@@ -199,7 +199,7 @@ ANYTHING = st.recursive(
     max_leaves=4,
 )
 RICH = completion("whole", reasoning="so", tool_calls=[{"function": {"name": "look_up"}}])
-RICH["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "b"}]}]}
+RICH["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]}
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
