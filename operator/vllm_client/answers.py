@@ -184,19 +184,32 @@ class Answer:
 
 
 def vectors_of(answer: Any, wanted: int, config: ClientConfig) -> list[list[float]]:
-    """The vectors of an answer of the OpenAI client, one for each text, in their order.
+    """The vectors of an answer, one for each text, in their order.
 
     Raises:
         EngineFailed: There are others, or none.
     """
     try:
-        entries = sorted(answer.data, key=lambda entry: entry.index)
-        vectors = [list(map(float, entry.embedding)) for entry in entries]
-    except (TypeError, ValueError, AttributeError):
-        entries, vectors = [], []
-    if [entry.index for entry in entries] != list(range(wanted)) or not all(vectors):
+        entries = sorted(answer["data"], key=lambda entry: entry["index"])
+        places = [entry["index"] for entry in entries]
+        vectors = [list(map(float, entry["embedding"])) for entry in entries]
+    except (TypeError, ValueError, LookupError, AttributeError):
+        places, vectors = [], []
+    if places != list(range(wanted)) or not all(vectors):
         raise _somebody_elses(f"list of {wanted} vectors", answer, config)
     return vectors
+
+
+def models_of(answer: Any, config: ClientConfig) -> dict[str, dict[str, Any]]:
+    """What an engine serves, by the name under which it does.
+
+    Raises:
+        EngineFailed: The answer is no such list.
+    """
+    try:
+        return {_text(card["id"]): dict(card) for card in answer["data"]}
+    except (TypeError, ValueError, LookupError) as error:
+        raise _somebody_elses("list of models", answer, config) from error
 
 
 def content_of(body: bytes) -> object:

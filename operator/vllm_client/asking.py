@@ -12,7 +12,7 @@ import inspect
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from vllm_client.sampling import DEFAULTS, VLLM_ARGUMENTS
+from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
 
 CHAT: Final = "/chat/completions"
 TEXT: Final = "/completions"
+VECTORS: Final = "/embeddings"
+MODELS: Final = "/models"
 END: Final = object()
 """Comes after the last part of a stream."""
 _OPTIONS: Final = {"extra_headers": "headers", "extra_query": "params"}
 """Arguments of the OpenAI client's methods that go beside the body, and what `post` calls them."""
-_ALWAYS: Final[Mapping[str, Any]] = {"security": {"bearer_auth": True}, "extra_json": {}}
-"""Only the API key, also where OPENAI_ADMIN_KEY is set; and nothing of what is `openai.omit` is sent."""
+_WITH_KEY: Final[Mapping[str, Any]] = {"security": {"bearer_auth": True}}
+"""Of the keys only the model's, also where OPENAI_ADMIN_KEY is set."""
+_WITH_BODY: Final[Mapping[str, Any]] = {**_WITH_KEY, "extra_json": {}}
+"""And nothing of what is `openai.omit`, which `post` leaves out where there is something to add."""
 
 
 class Request(NamedTuple):
     """What is asked for.
 
     Attributes:
-        path: Below the base URL: CHAT or TEXT.
+        path: Below the base URL: CHAT, TEXT or VECTORS.
         body: What is sent.
         options: What goes beside it.
     """
@@ -44,16 +48,16 @@ class Request(NamedTuple):
     options: dict[str, Any]
 
 
-def request(path: str, model: str, arguments: Mapping[str, Any]) -> Request:
-    """The request that these arguments of a completion make, with the defaults; `extra_body` goes before them.
+def request(path: str, arguments: Mapping[str, Any]) -> Request:
+    """The request that arguments of the OpenAI client's method make; `extra_body` goes before them.
 
     Raises:
         TypeError: Neither OpenAI nor vLLM knows an argument of that name.
     """
     if unknown := arguments.keys() - known_arguments(path):
-        raise TypeError(f"a completion takes no argument {', '.join(sorted(unknown))}: put what is new into extra_body")
-    body = {"model": model, **DEFAULTS, **arguments}
-    options: dict[str, Any] = {**_ALWAYS}
+        raise TypeError(f"{path} takes no argument {', '.join(sorted(unknown))}: put what is new into extra_body")
+    body = {**arguments}
+    options: dict[str, Any] = {**_WITH_BODY}
     if "timeout" in body:
         options["timeout"] = body.pop("timeout")
     for argument, option in _OPTIONS.items():
@@ -66,12 +70,14 @@ def request(path: str, model: str, arguments: Mapping[str, Any]) -> Request:
 
 @lru_cache
 def known_arguments(path: str) -> frozenset[str]:
-    """The names of all arguments of a completion. vLLM's own are those of chats: nearly all are known to both."""
+    """The names of all arguments. vLLM's own are those of chats; text completions know nearly all of them, too."""
     from openai.resources.chat.completions import AsyncCompletions as Chats  # noqa: PLC0415 - it takes half a second
     from openai.resources.completions import AsyncCompletions as Texts  # noqa: PLC0415 - see above
+    from openai.resources.embeddings import AsyncEmbeddings as Vectors  # noqa: PLC0415 - see above
 
-    method: Any = (Chats if path == CHAT else Texts).create
-    return VLLM_ARGUMENTS | (inspect.signature(method).parameters.keys() - {"self"})
+    methods: dict[str, Any] = {CHAT: Chats.create, TEXT: Texts.create, VECTORS: Vectors.create}
+    own = frozenset() if path == VECTORS else VLLM_ARGUMENTS
+    return own | (inspect.signature(methods[path]).parameters.keys() - {"self"})
 
 
 def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:
@@ -80,6 +86,14 @@ def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:
 
     options: Any = asked.options
     return client.post(asked.path, cast_to=httpx2.Response, body=asked.body, options=options)
+
+
+def ask_for_models(client: AsyncOpenAI) -> Awaitable[httpx2.Response]:
+    """What is served."""
+    import httpx2  # noqa: PLC0415 - see known_arguments
+
+    options: Any = _WITH_KEY
+    return client.get(MODELS, cast_to=httpx2.Response, options=options)
 
 
 def ask_for_stream(client: AsyncOpenAI, asked: Request) -> Awaitable[AsyncStream[object]]:

@@ -10,8 +10,19 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vllm_client.answers import Answer, content_of, vectors_of
-from vllm_client.asking import CHAT, END, TEXT, Request, ask, ask_for_stream, next_part, request
+from vllm_client.answers import Answer, content_of, models_of, vectors_of
+from vllm_client.asking import (
+    CHAT,
+    END,
+    TEXT,
+    VECTORS,
+    Request,
+    ask,
+    ask_for_models,
+    ask_for_stream,
+    next_part,
+    request,
+)
 from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
@@ -21,7 +32,7 @@ from vllm_client.connect import open_client
 from vllm_client.errors import ClientClosed, IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
-from vllm_client.sampling import answers_wanted, longest_answer, time_left
+from vllm_client.sampling import DEFAULTS, answers_wanted, longest_answer, time_left
 from vllm_client.schema import Question, Reply, answer_that_fits, response_format
 from vllm_client.tasks import end, finish
 from vllm_client.usage import report_usage
@@ -228,7 +239,7 @@ class VLLMClient(Closing):
             VLLMError: As `complete`.
             ValueError: `stream` was asked for.
         """
-        return await self._completion(request(TEXT, self.config.model_name, {**kwargs, "prompt": prompt}))
+        return await self._completion(self._request(TEXT, {**kwargs, "prompt": prompt}))
 
     def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> TextStream:
         """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
@@ -250,12 +261,12 @@ class VLLMClient(Closing):
             VLLMError: As `complete`.
         """
         wanted = [texts] if isinstance(texts, str) else list(texts)
-        arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs}
+        arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs, "input": wanted}
         try:
-            answer = await self._opened().embeddings.create(input=wanted, **arguments)
+            response = await ask(self._opened(), request(VECTORS, arguments))
         except Exception as error:
             raise self._translated(error) from error
-        return vectors_of(answer, len(wanted), self.config)
+        return vectors_of(content_of(response.content), len(wanted), self.config)
 
     async def generate_batch(
         self, /, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
@@ -287,7 +298,8 @@ class VLLMClient(Closing):
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         name = self.config.model_name
         try:  # of the list, because vLLM answers for no single model
-            served = {str(card.id): card async for card in self._opened().models.list()}
+            response = await ask_for_models(self._opened())
+            served = models_of(content_of(response.content), self.config)
         except Exception as error:
             problem = self._translated(error)
             if not isinstance(problem, VLLMError):
@@ -295,7 +307,7 @@ class VLLMClient(Closing):
             return unknown_model(name, str(problem))
         if name not in served:
             return unknown_model(name, f"{self.config.base_url} does not serve {name}, but {', '.join(served)}")
-        return served[name].to_dict()
+        return served[name]
 
     async def health_check(self) -> bool:
         """Whether the model does its work: /health of vLLM answers also while the engine is hung."""
@@ -457,7 +469,11 @@ class VLLMClient(Closing):
 
     def _chat(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> Request:
         """The request for the answer to a conversation."""
-        return request(CHAT, self.config.model_name, {**kwargs, "messages": list(messages)})
+        return self._request(CHAT, {**kwargs, "messages": list(messages)})
+
+    def _request(self, path: str, arguments: Mapping[str, Any]) -> Request:
+        """The request for a completion."""
+        return request(path, {"model": self.config.model_name, **DEFAULTS, **arguments})
 
 
 class VLLMLocalClient(VLLMClient):

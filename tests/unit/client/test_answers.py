@@ -253,8 +253,15 @@ async def test_vectors_that_are_others_than_those_asked_for_are_an_error(data: o
 
     http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     async with client_of("http://engine", http_client=http_client) as client:
-        with pytest.raises(EngineFailed, match=r"(list of 2 vectors|cannot be read).* check VLLM_BASE_URL"):
+        with pytest.raises(EngineFailed, match=r"no list of 2 vectors.* check VLLM_BASE_URL"):
             await client.embed(["one", "two"])
+
+
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", '{"data": null}', '{"data": ["m"]}', '{"data": [{}]}'])
+async def test_a_list_of_models_that_is_none_is_told_as_that(body: str) -> None:
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=body)))
+    async with client_of("http://engine", http_client=http_client) as client:
+        assert "no list of models" in (await client.get_model_info())["error"]
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
