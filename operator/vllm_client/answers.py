@@ -7,6 +7,7 @@ All of these are failures of the engine, and may pass. `length` is an answer: th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +17,13 @@ from vllm_client.finish import GIVEN_UP
 from vllm_client.usage import TokenUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_client.config import ClientConfig
 
+DELTA: Final = "delta"
+"""The field of a choice that is a part of one; a whole one has a `message`, or, of a text, all by itself."""
 _LONGEST_SHOWN: Final = 200
-
 _REASONING: Final = ("reasoning", "reasoning_content")
 """Fields in which engines put what the model thinks; the second one is of vLLM before 0.12."""
 _ADVICE: Final = "Try again; if it stays, read the engine's log"
@@ -53,16 +57,24 @@ class PartialChoice:
         """What the model has thought aloud."""
         return "".join(self.reasoning_parts)
 
-    def take(self, choice: Any) -> str:
-        """Take in a part as the OpenAI client gives it; its text."""
-        said = _value(choice, "delta") or _value(choice, "message") or choice
-        text = _value(said, "content") or _value(said, "text") or ""
+    def take(self, choice: Mapping[str, Any]) -> str:
+        """Take in a part; its text.
+
+        Raises:
+            TypeError, ValueError, LookupError, AttributeError: It is not shaped as one.
+        """
+        said = choice[DELTA] if DELTA in choice else choice.get("message", choice)
+        said = {} if said is None else said
+        text = _text(said.get("content") or said.get("text"))
         self.texts.append(text)
-        self.reasoning_parts.append(next((part for name in _REASONING if (part := _value(said, name))), ""))
-        tools = _value(said, "tool_calls") or ()
-        self.tool = self.tool or next((name for call in tools if (name := _name_of(call))), "")
-        self.finish_reason = choice.finish_reason or self.finish_reason
-        logprobs = token_logprobs(_value(choice, "logprobs"))
+        for name in _REASONING:
+            if part := said.get(name):
+                self.reasoning_parts.append(_text(part))
+                break
+        for call in said.get("tool_calls") or ():
+            self.tool = self.tool or _text((call.get("function") or {}).get("name"))
+        self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
+        logprobs = token_logprobs(choice.get("logprobs"))
         if logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs.extend(logprobs)
@@ -103,8 +115,8 @@ class Answer:
     def _first(self) -> PartialChoice:
         return self._choices[min(self._choices)]
 
-    def take(self, part: Any) -> str:
-        """Take in a part as the OpenAI client gives it, a chunk or a completion; the text that it adds to the first.
+    def take(self, part: object) -> str:
+        """Take in a part as the engine sends it, a chunk or a completion; the text that it adds to the first answer.
 
         Of the usage the last one counts: engines that tell it with every part tell running totals.
 
@@ -112,14 +124,28 @@ class Answer:
             EngineFailed: It is no part of an answer.
             IncompleteAnswer: The engine has given up.
         """
-        text, choices = "", self._choices_of(part)
-        self.usage = usage_of(part) or self.usage
-        self._model = getattr(part, "model", None) or self._model
-        for choice in choices:
-            index = getattr(choice, "index", None) or 0
+        if not isinstance(part, dict):
+            raise self._no_completion(part)
+        if part.get("object") == "error":  # the event of vLLM before 0.10
+            raise self._incomplete(f"the stream broke off: {part.get('message', part)}")
+        try:
+            return self._take(part)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise self._no_completion(part) from error
+
+    def _take(self, part: Mapping[str, Any]) -> str:
+        text = ""
+        self.usage = usage_of(part.get("usage")) or self.usage
+        self._model = _text(part.get("model")) or self._model
+        for choice in part["choices"]:
+            index = choice.get("index") or 0
             partial = self._choices.get(index)
             if partial is None:
                 partial = self._choices[index] = PartialChoice()
+            elif DELTA not in choice:
+                raise ValueError(f"there are two answers {index}")
+            if not isinstance(index, int):
+                raise TypeError(f"an answer has the place {index!r}")
             added = partial.take(choice)
             if partial.finish_reason in GIVEN_UP:
                 raise self._incomplete(f"the engine gave the answer up (finish_reason {partial.finish_reason})")
@@ -149,31 +175,66 @@ class Answer:
         choices = tuple(partial.choice(index) for index, partial in sorted(self._choices.items()))
         return Completion(choices, self.usage, self._model or self._config.model_name, engine)
 
-    def _choices_of(self, part: Any) -> list[Any]:
-        choices = getattr(part, "choices", None)
-        if getattr(part, "object", None) == "error":  # the event of vLLM before 0.10
-            raise self._incomplete(f"the stream broke off: {getattr(part, 'message', part)}")
-        if not isinstance(choices, list):
-            problem = f"model {self._config.model_name}: the answer is no completion: {str(part)[:_LONGEST_SHOWN]}"
-            raise EngineFailed(problem, endpoint=self._config.base_url, advice=_IN_BETWEEN)
-        return choices
+    def _no_completion(self, part: object) -> EngineFailed:
+        return _somebody_elses("completion", part, self._config)
 
     def _incomplete(self, problem: str) -> IncompleteAnswer:
         whole = f"model {self._config.model_name}: {problem}"
         return IncompleteAnswer(whole, endpoint=self._config.base_url, advice=_ADVICE)
 
 
-def _value(part: Any, name: str) -> Any:
-    """A field of a part, whether the OpenAI client knows it or not; None where there is none.
+def vectors_of(answer: Any, wanted: int, config: ClientConfig) -> list[list[float]]:
+    """The vectors of an answer, one for each text, in their order.
 
-    A model of pydantic takes 2 us to say that it has no such attribute, for each token of a stream.
+    Raises:
+        EngineFailed: There are others, or none.
     """
-    fields = getattr(part, "__dict__", {})
-    if name in fields:
-        return fields[name]
-    if not hasattr(part, "__pydantic_extra__"):
-        return getattr(part, name, None)
-    return (part.__pydantic_extra__ or {}).get(name)
+    try:
+        entries = sorted(answer["data"], key=lambda entry: entry["index"])
+        places = [entry["index"] for entry in entries]
+        vectors = [list(map(float, entry["embedding"])) for entry in entries]
+    except (TypeError, ValueError, LookupError, AttributeError):
+        places, vectors = [], []
+    if places != list(range(wanted)) or not all(vectors):
+        raise _somebody_elses(f"list of {wanted} vectors", answer, config)
+    return vectors
+
+
+def models_of(answer: Any, config: ClientConfig) -> dict[str, dict[str, Any]]:
+    """What an engine serves, by the name under which it does.
+
+    Raises:
+        EngineFailed: The answer is no such list.
+    """
+    try:
+        return {_text(card["id"]): dict(card) for card in answer["data"]}
+    except (TypeError, ValueError, LookupError) as error:
+        raise _somebody_elses("list of models", answer, config) from error
+
+
+def content_of(body: bytes) -> object:
+    """What an answer holds; what is no JSON, as text."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+
+
+def _somebody_elses(expected: str, found: object, config: ClientConfig) -> EngineFailed:
+    """The error for a 200 with something else than what was asked for."""
+    problem = f"model {config.model_name}: the answer is no {expected}: {str(found)[:_LONGEST_SHOWN]}"
+    return EngineFailed(problem, endpoint=config.base_url, advice=_IN_BETWEEN)
+
+
+def _text(value: Any) -> str:
+    """A field that is a text, or is not there.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise TypeError(f"{value!r} is no text")
 
 
 def _instead(partial: PartialChoice) -> tuple[str, str]:
@@ -183,13 +244,12 @@ def _instead(partial: PartialChoice) -> tuple[str, str]:
     return ("nothing but its reasoning", _THINKS) if partial.reasoning else ("", _MORE)
 
 
-def usage_of(part: Any) -> TokenUsage | None:
+def usage_of(usage: object) -> TokenUsage | None:
     """What the engine counted, as far as it says; what it leaves out is 0. None where it says nothing."""
-    usage = getattr(part, "usage", None)
-    if usage is None:
+    if not isinstance(usage, dict):
         return None
-    return TokenUsage(*(getattr(usage, name, None) or 0 for name in ("prompt_tokens", "completion_tokens")))
+    return TokenUsage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
 
 
-def _name_of(call: Any) -> str:
-    return str(getattr(getattr(call, "function", None), "name", None) or "")
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -10,7 +10,19 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vllm_client.answers import Answer
+from vllm_client.answers import Answer, content_of, models_of, vectors_of
+from vllm_client.asking import (
+    CHAT,
+    END,
+    TEXT,
+    VECTORS,
+    Request,
+    ask,
+    ask_for_models,
+    ask_for_stream,
+    next_part,
+    request,
+)
 from vllm_client.balance.calls import Call, part_of
 from vllm_client.balance.policy import MOST_COMPUTATIONS
 from vllm_client.closing import Closing
@@ -20,16 +32,17 @@ from vllm_client.connect import open_client
 from vllm_client.errors import ClientClosed, IncompleteAnswer, VLLMError
 from vllm_client.home import Home
 from vllm_client.proof import prove
-from vllm_client.sampling import answers_wanted, chat_arguments, longest_answer, time_left
+from vllm_client.sampling import DEFAULTS, answers_wanted, longest_answer, time_left
 from vllm_client.schema import Question, Reply, answer_that_fits, response_format
 from vllm_client.tasks import end, finish
 from vllm_client.usage import report_usage
 from vllm_client.values import VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from openai import AsyncOpenAI
+    import httpx2
+    from openai import AsyncOpenAI, AsyncStream
 
     from vllm_client.balance.policy import BalancePolicy
     from vllm_client.discovery import Discovery
@@ -173,10 +186,10 @@ class VLLMClient(Closing):
         **kwargs: Any,
     ) -> str:
         """The model's answer to a conversation; as `complete`."""
-        _refuse_several(kwargs)
         if schema is not None:
             return (await self._fitting(messages, schema, kwargs, reask=reask))[0]
-        return (await self._chatted(self._request(messages, kwargs))).text.strip()
+        answer, _ = await self._answered(_for_one(self._chat(messages, kwargs)))
+        return answer.text.strip()
 
     async def parse(self, /, prompt: str | Iterable[Mapping[str, Any]], schema: type[T], **kwargs: Any) -> T:
         """The answer to a message or a conversation as an instance of a class.
@@ -196,7 +209,6 @@ class VLLMClient(Closing):
             InvalidAnswer: Neither answer fits. The error has both, and says where and why they do not.
             VLLMError: As `complete`.
         """
-        _refuse_several(kwargs)
         value: T = (await self._fitting(_conversation(prompt), schema, kwargs, reask=True))[1]
         return value
 
@@ -214,9 +226,7 @@ class VLLMClient(Closing):
             VLLMError: As `complete`; also where one of several answers was given up, or has not come.
             ValueError: `stream` was asked for.
         """
-        _refuse_stream(kwargs)
-        request, create = self._request(_conversation(prompt), kwargs), self._opened().chat.completions
-        return await self._completion(create.with_raw_response.create, request)
+        return await self._completion(self._chat(_conversation(prompt), kwargs))
 
     async def text_completion(self, /, prompt: str, **kwargs: Any) -> Completion:
         """What the model writes after a text, without a chat template: /v1/completions; as `completion`.
@@ -229,9 +239,7 @@ class VLLMClient(Closing):
             VLLMError: As `complete`.
             ValueError: `stream` was asked for.
         """
-        _refuse_stream(kwargs)
-        request = {"model": self.config.model_name, "prompt": prompt, **chat_arguments(kwargs)}
-        return await self._completion(self._opened().completions.with_raw_response.create, request)
+        return await self._completion(self._request(TEXT, {**kwargs, "prompt": prompt}))
 
     def stream(self, /, prompt: str | Iterable[Mapping[str, Any]], **kwargs: Any) -> TextStream:
         """The answer's text to a message or a conversation, piece by piece, as the engine makes it.
@@ -253,12 +261,12 @@ class VLLMClient(Closing):
             VLLMError: As `complete`.
         """
         wanted = [texts] if isinstance(texts, str) else list(texts)
-        arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs}
+        arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs, "input": wanted}
         try:
-            answer = await self._opened().embeddings.create(input=wanted, **arguments)
+            response = await ask(self._opened(), request(VECTORS, arguments))
         except Exception as error:
             raise self._translated(error) from error
-        return [entry.embedding for entry in sorted(answer.data, key=lambda entry: entry.index)]
+        return vectors_of(content_of(response.content), len(wanted), self.config)
 
     async def generate_batch(
         self, /, prompts: Iterable[str], *, concurrency: int = BATCH_CONCURRENCY, **kwargs: Any
@@ -290,7 +298,8 @@ class VLLMClient(Closing):
         """What the engine says of the model: id, object, created, owned_by and more; `error` if it says nothing."""
         name = self.config.model_name
         try:  # of the list, because vLLM answers for no single model
-            served = {card.id: card async for card in self._opened().models.list()}
+            response = await ask_for_models(self._opened())
+            served = models_of(content_of(response.content), self.config)
         except Exception as error:
             problem = self._translated(error)
             if not isinstance(problem, VLLMError):
@@ -298,7 +307,7 @@ class VLLMClient(Closing):
             return unknown_model(name, str(problem))
         if name not in served:
             return unknown_model(name, f"{self.config.base_url} does not serve {name}, but {', '.join(served)}")
-        return served[name].to_dict()
+        return served[name]
 
     async def health_check(self) -> bool:
         """Whether the model does its work: /health of vLLM answers also while the engine is hung."""
@@ -367,90 +376,73 @@ class VLLMClient(Closing):
         began, limit = time.monotonic(), kwargs.get("timeout", self.config.timeout)
         given = {**kwargs, "response_format": response_format(schema)}
 
-        async def ask(added: Sequence[Mapping[str, str]]) -> Reply:
+        async def reply(added: Sequence[Mapping[str, str]]) -> Reply:
             timeout = {"timeout": time_left(limit, time.monotonic() - began)} if added else {}
-            answer = await self._chatted(self._request([*conversation, *added], {**given, **timeout}))
+            answer, _ = await self._answered(self._chat([*conversation, *added], {**given, **timeout}))
             used = answer.usage.completion_tokens if answer.usage else None
             return Reply(answer.text.strip(), answer.finish_reason, used)
 
-        question = Question(self.config.model_name, self.config.base_url, longest_answer(self._request((), given)))
-        return await answer_that_fits(ask, schema, question, reask=reask)
+        longest = longest_answer(_for_one(self._chat((), given)).body)
+        question = Question(self.config.model_name, self.config.base_url, longest)
+        return await answer_that_fits(reply, schema, question, reask=reask)
 
-    async def _chatted(self, request: Mapping[str, Any]) -> Answer:
-        """A whole answer to a conversation."""
-
-        async def ask() -> Answer:
-            return (await self._answered(self._opened().chat.completions.create(**request), request))[0]
-
-        return await self._once_more_if_given_up(ask)
-
-    async def _completion(self, create: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Completion:
+    async def _completion(self, asked: Request) -> Completion:
         """Whole answers, and the engine that gave them."""
+        answer, response = await self._answered(asked)
+        return answer.completion(self._engine_of(response))
 
-        async def ask() -> Completion:
-            answer, response = await self._answered(create(**request), request)
-            return answer.completion(self._engine_of(response))
-
-        return await self._once_more_if_given_up(ask)
-
-    async def _once_more_if_given_up(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What is answered, asked for again where the engine gives its answer up."""
-        computations, call = self._computations(self.config.max_retries), Call()
+    async def _answered(self, asked: Request) -> tuple[Answer, httpx2.Response]:
+        """A whole answer and its response, asked for again where the engine gives it up."""
+        _refuse_stream(asked)
+        call = Call()
         while True:
+            answer = Answer(self.config, answers_wanted(asked.body))
             try:
                 with part_of(call):
-                    return await ask()
+                    response = await ask(self._opened(), asked)
+                answer.take(content_of(response.content))
+                answer.end()
             except IncompleteAnswer:
-                call.computed += 1
-                if call.computed >= computations:
+                if not self._may_compute_once_more(call):
                     raise
-
-    async def _answered(self, asking: Awaitable[Any], request: Mapping[str, Any]) -> tuple[Answer, Any]:
-        """A whole answer, and the HTTP response where `asking` gives a raw one."""
-        answer = Answer(self.config, answers_wanted(request))
-        try:
-            found = await asking
-            response = getattr(found, "http_response", None)
-            answer.take(found if response is None else found.parse())
-            answer.end()
-        except VLLMError:
-            raise
-        except Exception as error:
-            raise self._translated(error) from error
-        finally:
-            report_usage(answer.usage)
-        return answer, response
+            except VLLMError:
+                raise
+            except Exception as error:
+                raise self._translated(error) from error
+            else:
+                return answer, response
+            finally:
+                report_usage(answer.usage)
 
     async def _streamed(
         self, prompt: str | Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any], ended: list[Completion]
     ) -> AsyncGenerator[str, None]:
         """The pieces of an answer, asked for again where the engine gives it up before the first one."""
-        _refuse_several(kwargs)
-        request = self._request(_conversation(prompt), {"stream_options": {"include_usage": True}, **kwargs})
-        computations, begun, call = self._computations(self.config.max_retries), False, Call()
+        asked = _for_one(self._chat(_conversation(prompt), {"stream_options": {"include_usage": True}, **kwargs}))
+        begun, call = False, Call()
         while True:
             try:
-                async with aclosing(self._pieces(request, call, ended)) as pieces:
+                async with aclosing(self._pieces(asked, call, ended)) as pieces:
                     async for text in pieces:
                         begun = True
                         yield text
             except IncompleteAnswer:
-                call.computed += 1
-                if begun or call.computed >= computations:
+                if begun or not self._may_compute_once_more(call):
                     raise
             else:
                 return
 
-    async def _pieces(
-        self, request: Mapping[str, Any], call: Call, ended: list[Completion]
-    ) -> AsyncGenerator[str, None]:
+    async def _pieces(self, asked: Request, call: Call, ended: list[Completion]) -> AsyncGenerator[str, None]:
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
+        limit = asked.options.get("timeout", self.config.timeout)
+        limit = getattr(limit, "read", limit)  # of an httpx2.Timeout
+        seconds = limit if isinstance(limit, int | float) else None
         try:
-            async with await self._stream_of(request, call) as chunks:
+            async with await self._stream_of(asked, call) as chunks:
                 begun = True
-                async for chunk in chunks:
-                    if text := answer.take(chunk):
+                while (part := await next_part(chunks, seconds)) is not END:
+                    if text := answer.take(part):
                         yield text
             answer.end()
             ended.append(answer.completion(self._engine_of(chunks.response)))
@@ -461,23 +453,27 @@ class VLLMClient(Closing):
         finally:
             report_usage(answer.usage)
 
-    async def _stream_of(self, request: Mapping[str, Any], call: Call) -> Any:
+    async def _stream_of(self, asked: Request, call: Call) -> AsyncStream[object]:
         """The chunks of an answer, asked for as a part of that call."""
         with part_of(call):
-            return await self._opened().chat.completions.create(**request, stream=True)
+            return await ask_for_stream(self._opened(), asked)
 
-    def _engine_of(self, response: Any) -> str:
+    def _engine_of(self, response: httpx2.Response) -> str:
         """The base URL of the engine that has answered."""
         return str(response.extensions.get(ENGINE) or self.config.base_url)
 
-    @staticmethod
-    def _computations(max_retries: int) -> int:
-        """How often a prompt may be computed where the engine gives its answer up."""
-        return min(max_retries, MOST_COMPUTATIONS - 1) + 1
+    def _may_compute_once_more(self, call: Call) -> bool:
+        """Whether a prompt whose answer the engine has given up may be computed again."""
+        call.computed += 1
+        return call.computed <= min(self.config.max_retries, MOST_COMPUTATIONS - 1)
 
-    def _request(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of the OpenAI client."""
-        return {"model": self.config.model_name, "messages": list(messages), **chat_arguments(kwargs)}
+    def _chat(self, messages: Iterable[Mapping[str, Any]], kwargs: Mapping[str, Any]) -> Request:
+        """The request for the answer to a conversation."""
+        return self._request(CHAT, {**kwargs, "messages": list(messages)})
+
+    def _request(self, path: str, arguments: Mapping[str, Any]) -> Request:
+        """The request for a completion."""
+        return request(path, {"model": self.config.model_name, **DEFAULTS, **arguments})
 
 
 class VLLMLocalClient(VLLMClient):
@@ -507,15 +503,16 @@ def _conversation(prompt: str | Iterable[Mapping[str, Any]]) -> Iterable[Mapping
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-def _refuse_stream(kwargs: Mapping[str, Any]) -> None:
-    if kwargs.get("stream"):
+def _refuse_stream(asked: Request) -> None:
+    if asked.body.get("stream"):
         raise ValueError("this returns a whole answer: use stream() for text, or .openai for streams of chunks")
 
 
-def _refuse_several(kwargs: Mapping[str, Any]) -> None:
-    _refuse_stream(kwargs)
-    if (wanted := answers_wanted(kwargs)) > 1:
+def _for_one(asked: Request) -> Request:
+    """The request, which asks for one answer, since one text is returned."""
+    if (wanted := answers_wanted(asked.body)) > 1:
         raise ValueError(f"n={wanted}, and this returns one text: use completion() for several answers")
+    return asked
 
 
 def unknown_model(name: str, problem: str) -> dict[str, Any]:

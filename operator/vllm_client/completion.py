@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from vllm_client.usage import TokenUsage
 
@@ -60,12 +60,15 @@ class Completion:
         usage: What the engine counted; None where it says nothing.
         model: The served name that answered.
         engine: The base URL of the engine that answered; the client's own where it knows one URL only.
+        cached: Whether a cache has remembered it, so that no engine was asked: `usage` and `engine` are then those of
+            the request that it was the answer to.
     """
 
     choices: tuple[Choice, ...]
     usage: TokenUsage | None
     model: str
     engine: str
+    cached: bool = False
 
     @property
     def text(self) -> str:
@@ -103,23 +106,27 @@ class TextStream(AsyncIterator[str]):
         await self._pieces.aclose()
 
 
-def token_logprobs(given: Any) -> tuple[TokenLogprob, ...] | None:
-    """The tokens of a choice's `logprobs` as the OpenAI client gives them, of a chat or a text completion."""
+def token_logprobs(given: Mapping[str, Any] | None) -> tuple[TokenLogprob, ...] | None:
+    """The tokens of a choice's `logprobs`, of a chat or a text completion.
+
+    Raises:
+        TypeError, ValueError, LookupError, AttributeError: It is neither.
+    """
     if given is None:
         return None
-    content = getattr(given, "content", None)
+    content = given.get("content")
     if content is not None:
-        return tuple(TokenLogprob(one.token, one.logprob, _likeliest(one.top_logprobs)) for one in content)
-    tokens, numbers = getattr(given, "tokens", None) or (), getattr(given, "token_logprobs", None) or ()
-    tops = getattr(given, "top_logprobs", None) or [None] * len(tokens)
+        return tuple(TokenLogprob(one["token"], one["logprob"], _likeliest(one.get("top_logprobs"))) for one in content)
+    tokens, numbers = given.get("tokens") or (), given.get("token_logprobs") or ()
+    tops = given.get("top_logprobs") or [None] * len(tokens)
     return tuple(
         TokenLogprob(token, number, _sorted((top or {}).items()))
         for token, number, top in zip(tokens, numbers, tops, strict=True)
     )
 
 
-def _likeliest(top: Iterable[Any] | None) -> tuple[tuple[str, float], ...]:
-    return _sorted((one.token, one.logprob) for one in top or ())
+def _likeliest(top: Iterable[Mapping[str, Any]] | None) -> tuple[tuple[str, float], ...]:
+    return _sorted((one["token"], one["logprob"]) for one in top or ())
 
 
 def _sorted(pairs: Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

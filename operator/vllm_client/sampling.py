@@ -66,33 +66,20 @@ VLLM_ARGUMENTS: Final = frozenset(
         "watermarking",
     }
 )
-"""Fields of vLLM's ChatCompletionRequest that the OpenAI client does not take by name; of vLLM 0.32. Any other name
-that the OpenAI client does not know is a mistake, and raises TypeError."""
+"""Fields of vLLM's ChatCompletionRequest that the OpenAI client does not know; of vLLM 0.32. Any other name that it
+does not know is a mistake, and raises TypeError."""
 
 
-def answers_wanted(arguments: Mapping[str, Any]) -> int:
-    """How many answers are asked for. What `extra_body` says goes before."""
-    return int({**arguments, **(arguments.get("extra_body") or {})}.get("n") or 1)
+def answers_wanted(body: Mapping[str, Any]) -> int:
+    """How many answers a request asks for."""
+    return int(body.get("n") or 1)
 
 
-def longest_answer(arguments: Mapping[str, Any]) -> int | None:
-    """How many tokens an answer may have; None where only the context bounds it. `extra_body` goes before."""
-    asked = {**arguments, **(arguments.get("extra_body") or {})}
-    return asked.get("max_completion_tokens") or asked.get("max_tokens")
+def longest_answer(body: Mapping[str, Any]) -> int | None:
+    """How many tokens an answer may have; None where only the context bounds it."""
+    return body.get("max_completion_tokens") or body.get("max_tokens")
 
 
 def time_left(limit: Any, spent_seconds: float) -> Any:
     """What is left of a `timeout` in seconds; what is no number stays as it is: None, or an httpx2.Timeout."""
     return max(limit - spent_seconds, 0.0) if isinstance(limit, int | float) else limit
-
-
-def chat_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for the OpenAI client, which sends others in `extra_body`; what stands there already wins.
-
-    They are those of a chat or of a text completion: neither OpenAI nor vLLM tells the two apart in what is here.
-    """
-    known = {name: value for name, value in given.items() if name not in VLLM_ARGUMENTS}
-    extra = {name: value for name, value in given.items() if name in VLLM_ARGUMENTS}
-    if extra:
-        known["extra_body"] = {**extra, **(known.get("extra_body") or {})}
-    return {**DEFAULTS, **known}

@@ -122,13 +122,15 @@ class SyncVLLMClient:
 
     def close(self) -> None:
         """Close the connections and end the thread; nothing more can be asked."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._process != os.getpid() or self._portal is None:
+        if self._process != os.getpid():
+            self._closed = True
             return  # the thread, if there was one, is in the process that this one was forked from
+        with self._lock:
+            portal, self._closed = None if self._closed else self._portal, True
+        if portal is None:
+            return
         try:
-            self._wait(self._portal, self.client.close)
+            self._wait(portal, self.client.close)
         finally:
             self._ending.close()
 
@@ -174,12 +176,18 @@ class SyncVLLMClient:
             raise
 
     def _running(self) -> BlockingPortal:
-        """The loop in its thread; a process that was forked since needs one of its own, since threads do not follow."""
+        """The loop in its thread; a process that was forked since needs one of its own, since threads do not follow.
+
+        Raises:
+            ClientClosed: It was closed meanwhile.
+        """
         if self._process != os.getpid():
             _LEFT_BEHIND.append(self._ending)
             self._process, self._lock, self._portal = os.getpid(), threading.Lock(), None
             self._ending = contextlib.ExitStack()
         with self._lock:
+            if self._closed:
+                raise self._client_closed()
             if self._portal is None:
                 self._portal = self._ending.enter_context(start_blocking_portal(name="vllm_client"))
             return self._portal

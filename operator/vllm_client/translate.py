@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,11 @@ KINDS: dict[int, tuple[type[errors.VLLMError], str]] = {
     503: (errors.NotReady, NONE_SERVES),
 }
 FAILED = (errors.EngineFailed, "Read the engine's log; the operator's status names known causes")
+UNREADABLE: Final = (json.JSONDecodeError, UnicodeDecodeError, RecursionError, httpx2.DecodingError)
+"""What reading an answer raises that is no JSON, nests too deeply, or is not compressed as it says."""
+CHANGED_BY_REDIRECTS: Final = frozenset({401, 403, 404, 405})
+"""What answers a request that has lost its key on the way to another host, or its body, as 301 and 302 have it."""
+REDIRECTED: Final = "Set VLLM_BASE_URL to where it leads: a redirected request loses its key or its body"
 LONG = (errors.ContextLengthExceeded, "Shorten the prompt, ask for fewer tokens, or ask a model with a longer context")
 FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
 
@@ -65,17 +71,19 @@ def translate(error: Exception, config: ClientConfig, *, begun: bool = False) ->
         if error.status_code == BAD_REQUEST and TOO_LONG.search(text):
             kind, advice = LONG
         problem = f"model {config.model_name}: HTTP {error.status_code}: {text.rstrip('.')}"
+        if error.response.history and error.status_code in CHANGED_BY_REDIRECTS:
+            place = error.response.url.copy_with(raw_path=b"/")
+            problem, advice = f"{problem}, having been redirected to {place}", REDIRECTED
         return kind(problem, endpoint=endpoint, advice=advice.format(look=look(endpoint)))
+    if isinstance(cause, UNREADABLE):
+        return _unreadable(cause, endpoint)
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError) and not begun:
         problem, advice = _not_reached(cause, config)
         return errors.NotReachable(problem, endpoint=endpoint, advice=advice)
     told = isinstance(error, openai.APIError) and (begun or error.body is not None)
     if told or isinstance(error, httpx2.TransportError):
         return errors.IncompleteAnswer(f"the stream broke off: {cause}", endpoint=endpoint, advice=FAILED[1])
-    if isinstance(error, openai.APIError):
-        advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
-        return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)
-    return error
+    return _unreadable(error, endpoint) if isinstance(error, openai.APIError) else error
 
 
 def unreachable(endpoint: str) -> str:
@@ -101,6 +109,11 @@ def message_of(error: openai.APIStatusError) -> str:
         if text:
             return str(text)
     return str(body) if body else error.message
+
+
+def _unreadable(error: BaseException, endpoint: str) -> errors.EngineFailed:
+    advice = "Something between here and the engine answers in its place: check VLLM_BASE_URL"
+    return errors.EngineFailed(f"the answer cannot be read: {error}", endpoint=endpoint, advice=advice)
 
 
 def _not_reached(error: BaseException, config: ClientConfig) -> tuple[str, str]:

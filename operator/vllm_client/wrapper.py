@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from vllm_client.closing import Closing, close
-from vllm_client.errors import InvalidAnswer, MissingExtra
+from vllm_client.errors import ConfigurationError, InvalidAnswer, MissingExtra
 from vllm_client.schema import DoesNotFit, excerpt, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from vllm_client.completion import Completion
     from vllm_client.protocol import LLMClient
 
+Conversation: TypeAlias = "str | Iterable[Mapping[str, Any]]"
+"""One message of a user, or several of both sides."""
 T = TypeVar("T")
 
 
@@ -78,6 +83,25 @@ def target_of(llm: LLMClient) -> Target:
     """Whom the client asks, by its `config`; read anew for each request, because settings can be changed."""
     config = getattr(llm, "config", None)
     return Target(str(getattr(config, "base_url", "") or ""), str(getattr(config, "model_name", "") or ""))
+
+
+async def completion_of(llm: LLMClient, prompt: Conversation, arguments: Mapping[str, Any]) -> Completion:
+    """The `completion` of a client that has one.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    ask = getattr(llm, "completion", None)
+    if ask is None:
+        advice = "Use complete(), or put it around a client that has one, such as VLLMClient"
+        raise ConfigurationError(f"{type(llm).__name__} has no completion()", variable="llm", advice=advice)
+    found: Completion = await ask(prompt, **arguments)
+    return found
+
+
+def held(prompt: Conversation) -> Conversation:
+    """The prompt as something that may be read more than once."""
+    return prompt if isinstance(prompt, str) else list(prompt)
 
 
 def require(module: str, *, extra: str, purpose: str) -> Any:

@@ -2,7 +2,7 @@
 
     python -m tests.bench.client
 
-Both clients ask the same engines in the same run, in an order that is drawn by lot; figures are medians. What a
+All ask the same engines in the same run, in an order that is drawn by lot; figures are medians. What a
 request costs depends on what the processor did before: two engines that answer at once show the work alone, and two
 stub engines what it comes to where both sides sleep meanwhile.
 """
@@ -25,10 +25,12 @@ from vllm_client import VLLMClient
 from vllm_client.sampling import DEFAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 ROUNDS = 2000
 WARM_UP = 40
+WAYS = ("openai", "openai over our connections", "vllm_client")
+"""The raw OpenAI client, one for each engine; the same over the connections that balance; and all of ours."""
 ANSWER = (
     b'{"id":"1","object":"chat.completion","created":1,"model":"tiny","choices":[{"index":0,"message":{"role":"assistant",'
     b'"content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
@@ -36,8 +38,8 @@ ANSWER = (
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
 
 
-async def overhead(urls: Sequence[str]) -> tuple[float, float]:
-    """Median seconds of a request of a raw OpenAI client for each engine, and of ours, balanced over the engines."""
+async def overhead(urls: Sequence[str]) -> dict[str, float]:
+    """Median seconds of a request, by who makes it: WAYS."""
     lot = random.Random(7)  # noqa: S311 # guards nothing
     raw = [AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) for url in urls]
     arguments: dict[str, Any] = {**DEFAULTS, "max_tokens": 1}
@@ -47,20 +49,26 @@ async def overhead(urls: Sequence[str]) -> tuple[float, float]:
             messages: Any = [{"role": "user", "content": prompt}]
             await lot.choice(raw).chat.completions.create(model="tiny", messages=messages, **arguments)
 
+        async def ask_balanced(prompt: str) -> None:
+            messages: Any = [{"role": "user", "content": prompt}]
+            await ours.openai.chat.completions.create(model="tiny", messages=messages, **arguments)
+
         async def ask_ours(prompt: str) -> None:
             await ours.complete(prompt, **arguments)
 
-        ways: list[Callable[[str], Awaitable[None]]] = [ask_raw, ask_ours]
-        taken: dict[Callable[[str], Awaitable[None]], list[float]] = {way: [] for way in ways}
+        ways: dict[str, Callable[[str], Awaitable[None]]] = dict(
+            zip(WAYS, (ask_raw, ask_balanced, ask_ours), strict=True)
+        )
+        taken: dict[str, list[float]] = {way: [] for way in WAYS}
         for number in range(ROUNDS + WARM_UP):
-            for ask in lot.sample(ways, 2):
+            for way in lot.sample(WAYS, len(WAYS)):
                 start = time.perf_counter()
-                await ask(f"{number:06}")
+                await ways[way](f"{number:06}")
                 if number >= WARM_UP:
-                    taken[ask].append(time.perf_counter() - start)
+                    taken[way].append(time.perf_counter() - start)
     for client in raw:
         await client.close()
-    return statistics.median(taken[ask_raw]), statistics.median(taken[ask_ours])
+    return {way: statistics.median(seconds) for way, seconds in taken.items()}
 
 
 async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,20 +89,25 @@ async def instant_server() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def told(engines: str, raw: float, ours: float) -> str:
+def told(engines: str, taken: Mapping[str, float]) -> str:
     """One line of the result."""
-    more = f"{(ours - raw) * 1e6:+.0f} us, {(ours / raw - 1) * 100:+.1f} %"
-    return f"{engines}: openai {raw * 1e6:.0f} us, vllm_client {ours * 1e6:.0f} us ({more})"
+    raw = taken[WAYS[0]]
+    more = [
+        f"{way} {seconds * 1e6:.0f} us ({(seconds - raw) * 1e6:+.0f} us, {(seconds / raw - 1) * 100:+.1f} %)"
+        for way, seconds in taken.items()
+        if way != WAYS[0]
+    ]
+    return f"{engines}: {WAYS[0]} {raw * 1e6:.0f} us, {', '.join(more)}"
 
 
 async def main() -> None:
     """Measure and print."""
     async with instant_server() as one, instant_server() as other:
-        print(told("engines that answer at once", *await overhead([one, other])))
+        print(told("engines that answer at once", await overhead([one, other])))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         flags = ("--served-model-name", "tiny")
         urls = [stack.enter_context(stub_server(*flags, folder=Path(folder))).url for _ in range(2)]
-        print(told("stub engines", *await overhead(urls)))
+        print(told("stub engines", await overhead(urls)))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class ScriptedEngine:
         return response
 
 
-def completion(content: str | None, finish_reason: str | None = "stop", **message: Any) -> dict[str, Any]:
+def completion(content: Any, finish_reason: str | None = "stop", **message: Any) -> dict[str, Any]:
     """A whole answer; what is not of the message itself is given as `usage`."""
     usage = message.pop("usage", {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
     said = {"role": "assistant", "content": content, **message}

@@ -199,6 +199,8 @@ def by_load(loads: Mapping[str, Load], draw: float) -> str:
 
 def chosen(key: int, loads: Mapping[str, Load], policy: BalancePolicy, *, now: float, draw: float) -> str:
     """The engine for a request, by the policy's strategy. See `by_prefix`."""
+    if len(loads) == 1:
+        return next(iter(loads))
     if policy.strategy == "prefix":
         return by_prefix(key, loads, policy, now=now, draw=draw)
     return by_load(loads, draw)

@@ -186,7 +186,8 @@ class Fleet:
     async def release(self, engine: Engine) -> None:
         """A request to the engine is over."""
         engine.outstanding -= 1
-        await self.forget_idle(engine)
+        if engine.absent_since is not None:
+            await self.forget_idle(engine)
 
     async def forget_idle(self, engine: Engine) -> None:
         """Close the connections to an engine that has left and owes no answer."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 OK = 200
 EVENTS = "text/event-stream"
+DATA = b"data:"
+"""What each event has; a comment is a line that begins with a colon."""
 COMPLETIONS = "/completions"
 """End of the paths of chats and completions, whose streams end with `[DONE]`."""
 
@@ -40,6 +42,8 @@ async def read_beginning(
     """Wait for the first event of a stream, which makes the response one that has begun.
 
     Where that says that the engine has failed, or there is none, it is a whole answer that is none, and read as such.
+    Comments, by which gateways keep a connection open, are no event. What somebody compresses who was not asked to is
+    handed over as it comes: its bytes do not say how it ends.
 
     Args:
         response: The answer.
@@ -49,11 +53,14 @@ async def read_beginning(
     Raises:
         httpx2.TransportError: It breaks off before its first event.
     """
-    end = StreamEnd(is_completion=path.endswith(COMPLETIONS))
+    readable = "content-encoding" not in response.headers
+    end = StreamEnd(is_completion=readable and path.endswith(COMPLETIONS))
     source: Any = response.stream
     chunks = aiter(source)
     try:
         first = await anext(chunks, b"")
+        while readable and DATA not in first and (more := await anext(chunks, b"")):
+            first += more
         end.take(first)
         rest = b"".join([chunk async for chunk in chunks]) if end.given_up else b""
     except BaseException:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_client.cache.flight import SingleFlight
+from vllm_client.cache.forms import COMPLETION_FORM, Form, text_form
 from vllm_client.cache.key import is_deterministic, request_key
 from vllm_client.cache.store import MAX_ENTRIES, TTL_SECONDS, AnswerStore, MemoryStore
 from vllm_client.closing import close
 from vllm_client.errors import ConfigurationError, StoreFailed
-from vllm_client.schema import fits
-from vllm_client.wrapper import ClientWrapper, target_of
+from vllm_client.wrapper import ClientWrapper, Conversation, completion_of, held, target_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from vllm_client.completion import Completion
     from vllm_client.protocol import LLMClient
+
+T = TypeVar("T")
 
 logger = logging.getLogger("vllm_client")
 
@@ -91,7 +96,7 @@ class CachedClient(ClientWrapper):
         self._only_deterministic = only_deterministic
         self._model_name = model_name
         self._revision = revision
-        self._flights: SingleFlight[str] = SingleFlight()
+        self._flights: SingleFlight[Any] = SingleFlight()
         self.statistics = CacheStatistics()
         self._model()
 
@@ -101,14 +106,19 @@ class CachedClient(ClientWrapper):
         Raises:
             Exception: What the client inside raises.
         """
-        key = None
-        if not self._only_deterministic or is_deterministic(kwargs):
-            key = request_key(self._model(), prompt, kwargs)
-        if key is None:
-            self.statistics.bypassed += 1
-            return await self.llm.complete(prompt, **kwargs)
-        self.statistics.joined += self._flights.has(key)
-        return await self._flights.run(key, lambda: self._remembered_or_asked(key, prompt, kwargs))
+        form = text_form(kwargs.get("schema"))
+        return await self._answer(prompt, kwargs, lambda: self.llm.complete(prompt, **kwargs), form)
+
+    async def completion(self, /, prompt: Conversation, **kwargs: Any) -> Completion:
+        """All that the client inside says, asked or remembered with all its answers; `.cached` tells which.
+
+        Raises:
+            ConfigurationError: The client inside has no `completion`.
+            Exception: What the client inside raises.
+        """
+        conversation = held(prompt)
+        asked = ["completion", conversation]
+        return await self._answer(asked, kwargs, lambda: completion_of(self.llm, conversation, kwargs), COMPLETION_FORM)
 
     async def close(self) -> None:
         """Close the client inside and the store."""
@@ -117,15 +127,30 @@ class CachedClient(ClientWrapper):
         finally:
             await close(self._store)
 
-    async def _remembered_or_asked(self, key: str, prompt: str, arguments: dict[str, Any]) -> str:
+    async def _answer(
+        self, prompt: object, arguments: Mapping[str, Any], ask: Callable[[], Awaitable[T]], form: Form[T]
+    ) -> T:
+        """The answer to what is asked with these arguments; it is kept in that form."""
+        key = None
+        if not self._only_deterministic or is_deterministic(arguments):
+            key = request_key(self._model(), prompt, arguments)
+        if key is None:
+            self.statistics.bypassed += 1
+            return await ask()
+        self.statistics.joined += self._flights.has(key)
+        found: T = await self._flights.run(key, lambda: self._remembered_or_asked(key, ask, form))
+        return found
+
+    async def _remembered_or_asked(self, key: str, ask: Callable[[], Awaitable[T]], form: Form[T]) -> T:
         """The answer; only one call per key is under way."""
-        found, schema = await self._recall(key), arguments.get("schema")
-        if found is not None and (schema is None or fits(found, schema)):  # validators may have become stricter
+        kept = await self._recall(key)
+        found = None if kept is None else form.read(kept)
+        if found is not None:
             self.statistics.hits += 1
             return found
         self.statistics.misses += 1
-        answer = await self.llm.complete(prompt, **arguments)
-        await self._remember(key, answer)
+        answer = await ask()
+        await self._remember(key, form.write(answer))
         return answer
 
     async def _recall(self, key: str) -> str | None:

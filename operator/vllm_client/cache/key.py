@@ -16,14 +16,14 @@ RANDOM_SEED = -1
 """vLLM takes this seed for none."""
 
 
-def request_key(model: Sequence[str], prompt: str, arguments: Mapping[str, Any]) -> str | None:
+def request_key(model: Sequence[str], prompt: object, arguments: Mapping[str, Any]) -> str | None:
     """A key that two requests share only if they are the same; None if that cannot be told.
 
     Args:
         model: What answers; whatever distinguishes it from other models.
-        prompt: The prompt.
-        arguments: Every further argument of `complete`: also those that change nothing make another key, because that
-            costs a request where the opposite would cost a wrong answer.
+        prompt: The prompt of a `complete`; of another method, its name and what it is asked.
+        arguments: Every further argument: also those that change nothing make another key, because that costs a request
+            where the opposite would cost a wrong answer.
     """
     return digest([KEY_VERSION, list(model), prompt, dict(arguments)])
 

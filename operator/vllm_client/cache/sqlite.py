@@ -7,6 +7,7 @@ plain text; diskcache and sqlitedict unpickle what they find in theirs, which le
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from vllm_client.cache.store import check_bounds
 from vllm_client.closing import Closing
-from vllm_client.errors import StoreFailed
+from vllm_client.errors import StoreFailed, WrongEventLoop
+from vllm_client.home import Home
 from vllm_client.wrapper import require
 
 if TYPE_CHECKING:
@@ -47,11 +49,15 @@ DELETE FROM answers WHERE key IN (
 LONE_SURROGATES = "surrogatepass"
 """An answer may hold half of a character: the engine cuts at tokens."""
 
+_LEFT_BEHIND: list[object] = []
+"""What the process that this one was forked from has open: as garbage, it would be closed under its hands."""
+
 
 class SQLiteStore(Closing):
     """Keeps answers in a file. It holds answers and hashes of requests, no prompts.
 
-    The file is opened at first use; after `close()` the next use opens it again.
+    The file is opened at first use; after `close()` the next use opens it again, and so does the first one in a process
+    that was forked meanwhile. Clients in several event loops at a time need a store each; these may share the file.
 
     Args:
         path: The file; it is made if it does not exist.
@@ -78,6 +84,8 @@ class SQLiteStore(Closing):
         self._max_entries = max_entries
         self._ttl_seconds = ttl_seconds
         self._clock = clock
+        self._home = Home()
+        self._process = os.getpid()
         self._open: aiosqlite.Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -107,6 +115,7 @@ class SQLiteStore(Closing):
 
     async def close(self) -> None:
         """Close the file."""
+        self._enter()
         async with self._turn:
             connection, self._open = self._open, None
             if connection is not None:
@@ -115,6 +124,7 @@ class SQLiteStore(Closing):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """All that is executed in the block, or nothing of it; one block at a time."""
+        self._enter()
         async with self._turn:
             try:
                 if self._open is None:
@@ -128,6 +138,25 @@ class SQLiteStore(Closing):
             except sqlite3.Error as error:
                 advice = "Check that the path can be written and holds a store of this version, or delete it"
                 raise StoreFailed(f"the store of answers in {self._path} fails: {error}", advice=advice) from error
+
+    def _enter(self) -> None:
+        """Leave the lock of an event loop that is gone, and the file that another process has open, with its thread.
+
+        Raises:
+            StoreFailed: It belongs to another loop, which may use it still.
+        """
+        try:
+            at_home = self._home.enter()
+        except WrongEventLoop as error:
+            advice = "Give the clients of each loop a store of their own; they may share the file"
+            raise StoreFailed(
+                f"the store of answers in {self._path} belongs to another event loop", advice=advice
+            ) from error
+        if not at_home:
+            self._turn = asyncio.Lock()
+        if self._process != os.getpid():
+            _LEFT_BEHIND.append(self._open)
+            self._process, self._open = os.getpid(), None
 
     async def _connect(self) -> aiosqlite.Connection:
         """The file, opened and of our layout."""

@@ -22,7 +22,7 @@ class RequestEvent:
         endpoint: The base URL of the client; empty where it does not say.
         model: The served name; empty where the client does not say.
         numbers: The arguments that are numbers: temperature, max_tokens, seed and the like.
-        prompt: The prompt, only where texts are asked for.
+        prompt: The prompt, only where texts are asked for; of a conversation its messages, as JSON.
     """
 
     endpoint: str
@@ -44,7 +44,7 @@ class ResponseEvent:
         request: The very event that told its beginning.
         seconds: How long it took.
         usage: How many tokens it took; None where the client does not say, or an answer was remembered.
-        text: The answer, only where texts are asked for.
+        text: The answer, only where texts are asked for; of several the first.
     """
 
     request: RequestEvent

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.scripted_engine import Stream, Whole, chunk, completion, scripted_engine
 from vllm_client import (
@@ -16,10 +20,14 @@ from vllm_client import (
     IncompleteAnswer,
     MonitoredClient,
     VLLMClient,
+    VLLMError,
     run_batch,
 )
+from vllm_client.answers import Answer
 from vllm_client.balance.transport import BalancedTransport
-from vllm_client.finish import StreamEnd, gives_up
+from vllm_client.cache.forms import read_completion, write_completion
+from vllm_client.config import ClientConfig
+from vllm_client.finish import GIVEN_UP, StreamEnd, gives_up
 from vllm_client.usage import usage_reports
 
 if TYPE_CHECKING:
@@ -137,13 +145,123 @@ async def test_a_stream_that_its_reader_leaves_says_nothing_against_its_engine()
         Whole({"error": "no such model here"}),
         Whole([]),
         Whole({**completion("x"), "choices": None}),
+        Whole("null"),
+        Whole("[" * 100_000),
+        Whole({**completion("x"), "choices": ["x"]}),
+        Whole({**completion("x"), "choices": completion("x")["choices"] * 2}),
+        Whole(completion(5)),
+        Whole(completion(["x"])),
+        Whole(completion({"text": "x"})),
+        Whole(completion("x", tool_calls=["x"])),
     ],
-    ids=["a page", "other JSON", "an error with the status 200", "a list", "no choices"],
+    ids=[
+        "a page",
+        "other JSON",
+        "an error with the status 200",
+        "a list",
+        "no choices",
+        "nothing",
+        "JSON that nobody can read",
+        "a text for a choice",
+        "two answers in one place",
+        "a number for a text",
+        "a list for a text",
+        "a mapping for a text",
+        "a text for the call of a tool",
+    ],
 )
 async def test_a_200_that_is_no_completion_is_told_as_somebody_elses_answer(answer: Whole) -> None:
     async with scripted_engine(answer) as engine, client_of(engine.url) as client:
-        with pytest.raises(EngineFailed, match=r"the answer (is no completion|cannot be read).* check VLLM_BASE_URL"):
-            await client.complete("x")
+        for ask in (client.complete, client.completion):
+            with pytest.raises(EngineFailed, match=r"the answer is no completion.* check VLLM_BASE_URL") as error:
+                await ask("x")
+            assert not isinstance(error.value, IncompleteAnswer)
+        batch = [one async for one in run_batch(client, ["x", "y"])]
+        assert [one.error.kind for one in batch if one.error] == ["EngineFailed"] * 2, "they are results, no mistakes"
+
+
+@pytest.mark.parametrize(
+    "events",
+    ["data: <html>Log in</html>", 'data: {"choices": ["x"]}', "data: null", "data: " + "[" * 100_000, "data: 5"],
+    ids=["a page", "a text for a choice", "nothing", "JSON that nobody can read", "a number"],
+)
+async def test_a_stream_of_something_else_is_told_as_somebody_elses_answer(events: str) -> None:
+    answer = Whole(f"{events}\n\ndata: [DONE]\n\n", "text/event-stream")
+    async with scripted_engine(answer) as engine, client_of(engine.url) as client:
+        with pytest.raises(EngineFailed, match="check VLLM_BASE_URL"):
+            async for _ in client.stream("x"):
+                pass
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.5, "", "stop", "abort", "x", "error"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["index", "text", "x"]), inner),
+    max_leaves=4,
+)
+RICH = completion("whole", reasoning="so", tool_calls=[{"function": {"name": "look_up"}}])
+RICH["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": -1.0, "top_logprobs": []}]}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, one in inside for place in places(one, (*path, key)))]
+
+
+def put(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    """The document with something else in a place."""
+    if not path:
+        return other
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[path[0]] = put(value[path[0]], path[1:], other)
+    return changed
+
+
+@settings(max_examples=500)
+@given(st.lists(st.tuples(st.sampled_from(places(RICH)), ANYTHING), min_size=1, max_size=2))
+def test_whatever_stands_in_an_answer_it_is_a_whole_one_or_an_error_of_ours(changes: list[tuple[Any, Any]]) -> None:
+    document: Any = RICH
+    for path, other in changes:
+        with contextlib.suppress(TypeError, LookupError):
+            document = put(document, path, other)
+    answer = Answer(ClientConfig(base_url="http://h", model_name="m"))
+    with contextlib.suppress(VLLMError):
+        answer.take(document)
+        answer.end()
+        found = answer.completion("http://h")
+        assert {type(one.text) for one in found.choices} == {str}
+        assert all(one.finish_reason and one.finish_reason not in GIVEN_UP for one in found.choices)
+        assert {type(one.index) for one in found.choices} <= {int, bool}
+        assert read_completion(write_completion(found)) == replace(found, cached=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        [{"index": 0, "embedding": [0.5]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 0, "embedding": [0.5]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": []}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": "AAAAPw=="}],
+        ["x", "y"],
+    ],
+)
+async def test_vectors_that_are_others_than_those_asked_for_are_an_error(data: object) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"object": "list", "model": "m", "data": data})
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    async with client_of("http://engine", http_client=http_client) as client:
+        with pytest.raises(EngineFailed, match=r"no list of 2 vectors.* check VLLM_BASE_URL"):
+            await client.embed(["one", "two"])
+
+
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", '{"data": null}', '{"data": ["m"]}', '{"data": [{}]}'])
+async def test_a_list_of_models_that_is_none_is_told_as_that(body: str) -> None:
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=body)))
+    async with client_of("http://engine", http_client=http_client) as client:
+        assert "no list of models" in (await client.get_model_info())["error"]
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.llms import EchoLLM
 from tests.support.scripted_engine import Stream, Whole, chunk, completion, scripted_engine
 from tests.unit.client.conftest import KEY
 from vllm_client import (
+    CachedClient,
+    CacheStatistics,
     Choice,
+    ConfigurationError,
     EmptyAnswer,
+    ErrorEvent,
     IncompleteAnswer,
+    MemoryStore,
+    MonitoredClient,
+    MonitoringHook,
+    ResponseEvent,
+    SQLiteStore,
     SyncVLLMClient,
     TokenLogprob,
     TokenUsage,
     VLLMClient,
 )
+from vllm_client.cache.key import request_key
 from vllm_client.usage import usage_reports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.support.servers import EngineServer
+    from vllm_client import AnswerStore
 
 LOGPROBS = {
     "content": [
@@ -160,6 +177,106 @@ async def test_a_stream_has_the_whole_answer_after_its_end() -> None:
         with pytest.raises(IncompleteAnswer):
             _ = [piece async for piece in broken]
         assert broken.completion is None
+
+
+@pytest.mark.parametrize("kept", ["in memory", "in a file"])
+async def test_a_completion_is_remembered_with_all_it_has_and_says_so(kept: str, tmp_path: Path) -> None:
+    def store() -> AnswerStore:
+        return MemoryStore() if kept == "in memory" else SQLiteStore(tmp_path / "answers.db")
+
+    answers = several((" red", "stop"), ("blu\ud83d", "length"), logprobs=LOGPROBS), Whole(completion("other"))
+    async with scripted_engine(*answers) as engine, CachedClient(client_of(engine.url), store=store()) as client:
+        arguments: dict[str, Any] = {"n": 2, "logprobs": True, "temperature": 0}
+        asked = await client.completion("A colour", **arguments)
+        with usage_reports() as reports:
+            remembered = await client.completion("A colour", **arguments)
+        assert (asked.cached, remembered) == (False, dataclasses.replace(asked, cached=True))
+        assert (remembered.choices[0].logprobs, remembered.usage, reports) == (TOLD, TokenUsage(3, 2), [])
+        conversation = [{"role": "user", "content": "A colour"}]
+        for _ in range(2):
+            assert (await client.completion((one for one in conversation), temperature=0)).text == "other"
+        assert await client.complete("A colour", temperature=0) == "other", "a text and a completion are kept apart"
+        assert client.statistics == CacheStatistics(hits=2, misses=3)
+        assert len(engine.bodies) == 3
+
+
+async def test_a_completion_that_is_none_is_not_remembered_and_one_that_may_be_another_neither() -> None:
+    half, whole = Whole(completion("half an", "abort")), Whole(completion("whole"))
+    async with scripted_engine(half, whole) as engine, CachedClient(client_of(engine.url)) as client:
+        with pytest.raises(IncompleteAnswer):
+            await client.completion("x", seed=7)
+        for cached in (False, True):
+            assert (await client.completion("x", seed=7)).cached is cached
+        assert not any([(await client.completion("x")).cached for _ in range(2)])
+        assert client.statistics == CacheStatistics(hits=1, misses=2, bypassed=2)
+
+
+async def test_a_completion_of_another_form_in_the_store_is_asked_for_again() -> None:
+    store = MemoryStore()
+    async with scripted_engine(Whole(completion("whole"))) as engine, client_of(engine.url) as client:
+        cached = CachedClient(client, store=store)
+        key = request_key((cached._model()), ["completion", "x"], {"temperature": 0})  # noqa: SLF001 - to spoil it
+        assert key is not None
+        for spoilt in ("no JSON", "[]", '{"choices": []}', '{"choices": [], "usage": null, "colour": "red"}'):
+            await store.put(key, spoilt)
+            assert not (await cached.completion("x", temperature=0)).cached
+        assert (await cached.completion("x", temperature=0)).cached
+
+
+async def test_equal_completions_at_a_time_are_asked_for_once() -> None:
+    async with scripted_engine(Whole(completion("whole"))) as engine, CachedClient(client_of(engine.url)) as client:
+        found = await asyncio.gather(*(client.completion("x", temperature=0) for _ in range(5)))
+        assert {one.text for one in found} == {"whole"}
+        assert (len(engine.bodies), client.statistics) == (1, CacheStatistics(misses=1, joined=4))
+
+
+class Events(MonitoringHook):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.answered: list[ResponseEvent] = []
+        self.failed: list[ErrorEvent] = []
+
+    def on_response(self, event: ResponseEvent) -> None:
+        """Keep it."""
+        self.answered.append(event)
+
+    def on_error(self, event: ErrorEvent) -> None:
+        """Keep it."""
+        self.failed.append(event)
+
+
+async def test_hooks_are_told_of_completions_and_of_no_texts() -> None:
+    sound = several(("red", "stop"), ("blue", "stop"))
+    async with scripted_engine(sound, sound, Whole(completion("half", "abort"))) as engine:
+        quiet, full = Events(), Events()
+        async with MonitoredClient(client_of(engine.url), quiet) as client:
+            assert (await client.completion("A colour", n=2)).usage == TokenUsage(3, 2)
+            open_client = MonitoredClient(client.llm, full, include_text=True)
+            conversation = [{"role": "user", "content": "A colour"}]
+            await open_client.completion(iter(conversation), n=2)
+            with pytest.raises(IncompleteAnswer):
+                await client.completion("A colour")
+        (told,), (failed,), (shown,) = quiet.answered, quiet.failed, full.answered
+        assert (told.usage, told.text, told.request.prompt) == (TokenUsage(3, 2), None, None)
+        assert told.request.numbers == {"n": 2}
+        assert failed.kind == "IncompleteAnswer"
+        assert (shown.text, json.loads(shown.request.prompt or "")) == ("red", conversation)
+
+
+async def test_a_remembered_completion_costs_whoever_watches_no_tokens() -> None:
+    async with scripted_engine(Whole(completion("whole"))) as engine:
+        hook = Events()
+        async with MonitoredClient(CachedClient(client_of(engine.url)), hook) as client:
+            found = [(await client.completion("x", temperature=0)).cached for _ in range(2)]
+        assert found == [False, True]
+        assert [told.usage for told in hook.answered] == [TokenUsage(3, 2), None]
+
+
+@pytest.mark.parametrize("wrapper", [CachedClient, MonitoredClient])
+async def test_what_has_no_completion_inside_says_so(wrapper: Callable[[EchoLLM], CachedClient]) -> None:
+    with pytest.raises(ConfigurationError, match=r"EchoLLM has no completion\(\).*Use complete\(\)"):
+        await wrapper(EchoLLM()).completion("x", temperature=0)
 
 
 def test_the_synchronous_face_has_them_too(engine: EngineServer) -> None:

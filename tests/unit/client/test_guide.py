@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from openai import not_given, omit
 from openai.resources.chat.completions import AsyncCompletions
+from openai.types.chat import ChatCompletionMessage
 
 from tests.unit.client.conftest import KEY
 from vllm_client import ConfigurationError, LLMClientFactory, VLLMClient, create_llm_client, get_available_providers
-from vllm_client.sampling import VLLM_ARGUMENTS, chat_arguments
+from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,10 +101,46 @@ async def test_what_only_vllm_knows_reaches_it_and_what_nobody_knows_is_a_mistak
     assert {name: body[name] for name in given} == {**given, "top_k": 7}
 
 
+async def test_only_the_key_of_the_model_is_sent_and_nothing_of_what_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "admin")
+    requests: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x"}}
+        return httpx2.Response(200, json={"id": "1", "object": "chat.completion", "model": "m", "choices": [choice]})
+
+    given: dict[str, Any] = {
+        "top_p": omit,
+        "seed": not_given,
+        "extra_headers": {"X-Team": "red"},
+        "extra_query": {"trace": "1"},
+        "extra_body": {"top_k": omit, "min_p": 0.1},
+        "timeout": not_given,
+    }
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    async with VLLMClient("http://engine", "m", KEY, http_client=http_client) as client:
+        said = ChatCompletionMessage(role="assistant", content="hi")
+        await client.chat([said, {"role": "user", "content": "hello"}], top_k=5, **given)  # type: ignore[list-item]
+    (request,) = requests
+    body = json.loads(request.content)
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "assistant", "content": "hi"}, {"role": "user", "content": "hello"}],
+        "temperature": 0.1,
+        "max_tokens": 2000,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "min_p": 0.1,
+    }
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert (request.headers["x-team"], request.url.query) == ("red", b"trace=1")
+
+
 def test_no_argument_of_openai_is_taken_for_one_of_vllm() -> None:
     assert not VLLM_ARGUMENTS & inspect.signature(AsyncCompletions.create).parameters.keys()
-    assert chat_arguments({"temperature": 0, "seed": 7})["seed"] == 7
-    assert "extra_body" not in chat_arguments({})
 
 
 def test_times_are_printed_where_nothing_is_configured(bound: EngineServer) -> None:

@@ -8,15 +8,18 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.llms import EchoLLM
 from tests.unit.client.conftest import KEY
-from vllm_client import CachedClient, SyncVLLMClient, VLLMClient, WrongEventLoop
+from vllm_client import CachedClient, ClientClosed, SQLiteStore, SyncVLLMClient, VLLMClient, WrongEventLoop
+from vllm_client.wrapper import ClientWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.servers import EngineServer
 
@@ -122,6 +125,65 @@ def test_an_asynchronous_client_goes_on_in_a_forked_process(make: Callable[[], V
     client = make()
     asyncio.run(client.complete("before"))
     assert forked(lambda: asyncio.run(client.complete("in the child"))) == "tiny heard: in the child"
+
+
+def test_a_client_that_remembers_goes_on_in_a_forked_process_where_a_request_was_under_way(
+    make: Callable[[], VLLMClient], tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    class Forks(ClientWrapper):
+        async def complete(self, prompt: str, **kwargs: Any) -> str:
+            if not said:
+                said.append("")  # of the child, that it does so no more
+                said.append(forked(lambda: asyncio.run(client.complete(prompt, temperature=0))))
+            return await super().complete(prompt, **kwargs)
+
+    client = CachedClient(Forks(make()), store=SQLiteStore(tmp_path / "answers.db"))
+
+    async def ask() -> str:
+        async with client:
+            return await client.complete("hello", temperature=0)
+
+    assert [asyncio.run(ask()), *said] == ["tiny heard: hello", "", "tiny heard: hello"]
+
+
+async def contend(client: CachedClient) -> None:
+    """Have many requests use the store at a time."""
+    await asyncio.gather(*(client.complete(f"{number}", temperature=0) for number in range(8)))
+
+
+def test_a_store_in_a_file_serves_one_loop_after_the_other_and_says_where_two_use_it(
+    make: Callable[[], VLLMClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SQLiteStore(tmp_path / "answers.db")
+    client = CachedClient(make(), store=store)
+    for _ in range(3):
+        asyncio.run(contend(client))
+    assert (client.statistics.misses, client.statistics.hits) == (8, 16)
+
+    async def beside() -> None:
+        await contend(client)
+        other = CachedClient(EchoLLM(), store=store)
+        with ThreadPoolExecutor() as pool:
+            await asyncio.wrap_future(pool.submit(asyncio.run, other.complete("hello", temperature=0)))
+        assert other.statistics.store_failures == 2
+        await client.close()
+
+    asyncio.run(beside())
+    assert "belongs to another event loop" in caplog.text
+
+
+def test_many_threads_close_a_client_that_others_ask(make: Callable[[], VLLMClient]) -> None:
+    for _ in range(10):
+        client = SyncVLLMClient(make())
+        with ThreadPoolExecutor(16) as pool:
+            asking = [pool.submit(client.complete, f"{number}") for number in range(8)]
+            closing = [pool.submit(client.close) for _ in range(8)]
+            assert [one.exception(timeout=20) for one in closing] == [None] * 8
+            outcomes = [one.exception(timeout=20) or one.result() for one in asking]
+        assert all(isinstance(one, ClientClosed | str) for one in outcomes), outcomes
+    assert not [one for one in threading.enumerate() if one.name == "vllm_client"]
 
 
 def test_many_threads_share_one_client(make: Callable[[], VLLMClient]) -> None:
