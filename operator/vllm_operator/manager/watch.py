@@ -135,6 +135,10 @@ def _restored_text(stored: object) -> str | None:
     return stored if isinstance(stored, str) else None
 
 
+def _restored_names(stored: object) -> tuple[str, ...]:
+    return tuple(name for name in stored if isinstance(name, str)) if isinstance(stored, list) else ()
+
+
 def _last_key(timeline: TimeLine) -> tuple[str, str, str]:
     """What the last entry of this life was about, so that a judge that follows another does not repeat it."""
     last = timeline.last
@@ -180,8 +184,9 @@ class Watch:
         self._phase = _restored_phase(stored.get("phase"), pod.born_at)
         self._capacity = capacity.restored(stored.get("capacity"))
         self._canaries = Canaries(parts.engine)
-        self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
-        self._asked_names = Errand("served names", self._names.ask)
+        ours = _restored_names(stored.get("adapters"))
+        self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters, ours=ours)
+        self._asked_names = Errand("served names", lambda: self._names.ask(admitted=self._memory.admitted))
         self._asked_chat = Errand("chat", self._chat_refusal)
         self._chat = _restored_text(stored.get("chat"))
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
@@ -316,8 +321,9 @@ class Watch:
         """Have the look judged; whether it counts."""
         memory = self._attempt(JUDGE, lambda: judge.observe(self._memory, look, self._settings))
         verdict = None if memory is None else self._attempt(JUDGE, lambda: judge.verdict(memory, self._settings))
-        if verdict is None or (self._faults and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
-            return False
+        blind = bool(self._faults) or (self._names.loading and look.server == ANSWERS)
+        if verdict is None or (blind and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
+            return False  # while it loads an adapter for us it makes no step
         if verdict.kind == judge.WITHDRAWN and self._verdict.kind == judge.SERVING:
             withdrawals = increased(self._counts.withdrawals, verdict.cause)
             self._counts = replace(self._counts, withdrawals=withdrawals)
@@ -344,7 +350,8 @@ class Watch:
     def _unserved(self, now: float, server: str) -> str | None:
         """The sentence of names that are missing; None where nobody has asked lately."""
         admitted = self._memory.admitted
-        if server != ANSWERS or self._leaving_since is not None or (admitted and not self._settings.adapters):
+        may_change = self._settings.adapters or self._settings.adapters_file
+        if server != ANSWERS or self._leaving_since is not None or (admitted and not may_change):
             return None
         self._asked_names.run(now, ADMITTED_NAMES_PAUSE_SECONDS if admitted else NAMES_PAUSE_SECONDS)
         wait = 0.0 if admitted else BESIDE_SECONDS
@@ -416,6 +423,7 @@ class Watch:
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
         stored["capacity"] = self._capacity.as_dict()
         stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
+        stored["adapters"] = list(self._names.ours)
         stored["judge"], stored["chat"] = self._attempt(JUDGE, self._memory.as_dict), self._chat
         return Published(status, stored, time.monotonic())
 
@@ -448,6 +456,7 @@ class Watch:
             diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
             symptoms=tuple(self._recognized(self._symptoms) or ()),
             capacity=self._current_capacity(),
+            adapters=self._names.told,
             trouble=self._trouble(),
             counts=self._counts,
         )
