@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LOAD, REPLACE, UNLOAD = "load", "replace", "unload"
 
+TRIAL = " (trial)"
+"""After the name of an adapter that is loaded to see whether it can be: no name of a list has a blank."""
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 15.0, 300.0
 """Before an adapter is tried again that could not be loaded: doubled with each time."""
 SILENT_PAUSE_SECONDS = 60.0
@@ -122,7 +125,9 @@ def steps(
         failures: What could not be done before, by name.
         now: The monotonic clock.
     """
-    gone = [Step(UNLOAD, name) for name in served if name in ours and wanted.named(name) is None]
+    gone = [
+        Step(UNLOAD, name) for name in served if name.endswith(TRIAL) or (name in ours and wanted.named(name) is None)
+    ]
     come = [Step(LOAD, one.name, one.path) for one in wanted.adapters if one.name not in served]
     moved = [
         Step(REPLACE, one.name, one.path) for one in wanted.adapters if served.get(one.name) not in (None, "", one.path)

@@ -246,14 +246,8 @@ class Engine:
         entries = self._models(time.monotonic() + timeout)
         return {str(one.get("id")): str(one.get("root") or "") for one in entries if one.get("parent")}
 
-    def load_adapter(self, name: str, path: str, timeout: float, *, in_place: bool = False) -> None:
+    def load_adapter(self, name: str, path: str, timeout: float) -> None:
         """Have the server load a LoRA adapter; that it has it already is right as well.
-
-        Args:
-            name: Under which clients ask for it.
-            path: A path in the engine's container, or an id on the hub.
-            timeout: Seconds until the answer.
-            in_place: Whether the one that has the name is to be replaced. A vLLM that does not know that refuses.
 
         Raises:
             EngineError: NoEndpoint (the server does not allow it), Refused (no such adapter), or what else goes wrong.
@@ -264,9 +258,8 @@ class Engine:
         if not path:
             raise EngineError("Refused", f"the adapter {name} cannot be loaded: its path is not known")
         route = "/v1/load_lora_adapter"
-        asked = {"lora_name": name, "lora_path": path, **({"load_inplace": True} if in_place else {})}
-        answer = self._post(route, asked, timeout)
-        if not in_place and answer.status == HTTP_BAD_REQUEST and b"already been loaded" in answer.content:
+        answer = self._post(route, {"lora_name": name, "lora_path": path}, timeout)
+        if answer.status == HTTP_BAD_REQUEST and b"already been loaded" in answer.content:
             return
         self._check_status(route, answer)
 

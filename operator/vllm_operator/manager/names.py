@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from . import adapters
@@ -165,15 +166,21 @@ class ServedNames:
             self._replace(step)
 
     def _replace(self, step: Step) -> None:
-        """Load it over the one that has its name; where this vLLM does not know how, by way of a moment without it."""
+        """Load it in the place of the one that has its name, which is missing for a moment.
+
+        It is tried under another name before: what cannot be loaded leaves the earlier one as it is, and what could is
+        loaded again quickly. vLLM's own `load_inplace` is no way: what was loaded by it is read anew at each step that
+        uses it, and requests on their way change over in their midst (0.32, lora/worker_manager.py).
+        """
+        trial = f"{step.name}{adapters.TRIAL}"
         try:
-            self._engine.load_adapter(step.name, step.path, LOAD_SECONDS, in_place=True)
-        except EngineError as error:
-            if "already been loaded" not in error.sentence:
-                raise
+            self._engine.load_adapter(trial, step.path, LOAD_SECONDS)
             self._engine.unload_adapter(step.name, UNLOAD_SECONDS)
             self._ours.discard(step.name)  # it has not lost what it was told to give up
             self._engine.load_adapter(step.name, step.path, LOAD_SECONDS)
+        finally:
+            with contextlib.suppress(EngineError):  # the next look finds it
+                self._engine.unload_adapter(trial, UNLOAD_SECONDS)
 
     def _note(self) -> None:
         """Remember what was found, and make of it what is told."""

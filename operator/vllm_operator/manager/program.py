@@ -305,7 +305,7 @@ class CannedEngine(Engine):
         """None: those of the list are to be loaded."""
         return {}
 
-    def load_adapter(self, name: str, path: str, timeout: float, *, in_place: bool = False) -> None:
+    def load_adapter(self, name: str, path: str, timeout: float) -> None:
         """Done."""
 
     def complete(self, timeout: float, rank: str | None = None) -> None:

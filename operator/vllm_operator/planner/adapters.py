@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.planner.plan import Observation
 
-LEAVING_SECONDS: Final = 30
-"""Between the moment at which clients are told that a name goes and its unloading: those that read the catalogue do so
-every few seconds."""
+LEAVING_SECONDS: Final = 90
+"""Between the moment at which clients are told that a name goes and its unloading: kubelet brings a mounted catalogue
+up to date every 60 to 90 s (its sync period of a minute, with half of it as jitter)."""
 
 _LOOK_AGAIN_AFTER: Final = timedelta(seconds=2)
 _MOST_NAMED: Final = 3
@@ -210,10 +210,11 @@ def _leaving(
     names_wanted = {one.name for one in wanted.adapters}
     for one in live_list(observation).adapters:
         known = before.get(one.name)
-        if one.name in names_wanted or known is None or not _is_told(known):
+        listed = one.name in observation.catalogued
+        if one.name in names_wanted or known is None or not (listed or _is_told(known)):
             continue
         over = known.state is AdapterState.LEAVING and _age(known, observation.now) >= LEAVING_SECONDS
-        if over and one.name not in observation.catalogued:
+        if over and not listed:
             continue
         having = sum(_has(engine, one.name, was_served=True) for engine in serving)
         message = "clients are told that it goes; then it is unloaded"
