@@ -15,6 +15,7 @@ from .engine import EngineError
 from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
+from .observe import after_gap
 from .status import LEAVING, SERVING, WITHDRAWN, Status, increased, restored_counts
 from .throttling import Throttling
 
@@ -193,6 +194,8 @@ class Watch:
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
         self._throttling = Throttling()
         self._look: Look | None = None
+        self._passed_over = False
+        """Whether the last look says nothing of the engine, since it was loading an adapter."""
         self._memory = self._restored(stored)
         self._started = self._memory.admitted
         """Whether all is known that the start has reported."""
@@ -319,11 +322,14 @@ class Watch:
 
     def _observed(self, look: Look) -> bool:
         """Have the look judged; whether it counts."""
+        loading = self._names.loading and look.server == ANSWERS
+        if self._passed_over and not loading:
+            self._passed_over, self._memory = False, after_gap(self._memory, look.at)
         memory = self._attempt(JUDGE, lambda: judge.observe(self._memory, look, self._settings))
         verdict = None if memory is None else self._attempt(JUDGE, lambda: judge.verdict(memory, self._settings))
-        blind = bool(self._faults) or (self._names.loading and look.server == ANSWERS)
-        if verdict is None or (blind and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
-            return False  # while it loads an adapter for us it makes no step
+        if verdict is None or ((loading or self._faults) and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
+            self._passed_over = loading  # it makes no step while it loads an adapter for us
+            return False
         if verdict.kind == judge.WITHDRAWN and self._verdict.kind == judge.SERVING:
             withdrawals = increased(self._counts.withdrawals, verdict.cause)
             self._counts = replace(self._counts, withdrawals=withdrawals)

@@ -41,6 +41,7 @@ up to date every 60 to 90 s (its sync period of a minute, with half of it as jit
 
 _LOOK_AGAIN_AFTER: Final = timedelta(seconds=2)
 _MOST_NAMED: Final = 3
+_REPLACED: Final = "without spec.lora.runtimeUpdates the engines are replaced for it: it is served once all of them are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ def _static(model: VLLMModel, before: Mapping[str, Adapter], serving: int, *, co
         known = before.get(one.name)
         served = serving > 0 and (complete or (known is not None and known.served))
         state = AdapterState.SERVING if served else AdapterState.LOADING
-        message = None if served else "every engine serves it once all are of this spec"
+        message = None if served else _REPLACED
         yield _told(one.name, state, served=served, engines=serving if served else 0, message=message)
 
 
