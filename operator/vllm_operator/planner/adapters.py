@@ -55,11 +55,6 @@ class Adapters:
     serving: int = 0
     """Engines that take traffic."""
 
-    @property
-    def served(self) -> tuple[str, ...]:
-        """Names that clients may ask for."""
-        return tuple(one.name for one in self.told if one.served)
-
 
 NONE: Final = Adapters(None, ())
 
@@ -81,11 +76,13 @@ def adapters_of(
         found = _static(model, before, len(serving), complete=complete)
         return replace(NONE, told=tuple(_timed(found, before, observation.now)), serving=len(serving))
     wanted = of_spec(model.spec)
-    told = [_entry(one, reports, serving, before) for one in wanted.adapters]
-    leaving = [*_leaving(wanted, observation, serving, before)][: MAX_ADAPTERS - len(told)]
+    leaving = [*_leaving(wanted, observation, serving, before)][: MAX_ADAPTERS - len(wanted.adapters)]
+    still = tuple(_still_listed(leaving, live_list(observation)))
+    version = AdapterList((*wanted.adapters, *still)).version
+    told = [_entry(one, reports, serving, before, version) for one in wanted.adapters]
     entries = tuple(_timed((*told, *leaving), before, observation.now))
-    listed = (*(_listed(one, entries) for one in wanted.adapters), *_still_listed(entries, live_list(observation)))
-    return Adapters(AdapterList(listed), entries, len(serving))
+    listed = tuple(_listed(one, entry) for one, entry in zip(wanted.adapters, told, strict=True))
+    return Adapters(AdapterList((*listed, *still)), entries, len(serving))
 
 
 def seen_adapters(model: VLLMModel, observation: Observation, *, complete: bool = False) -> Adapters:
@@ -174,14 +171,19 @@ def to_call(observation: Observation) -> tuple[PodMark, ...]:
 
 
 def _entry(
-    wanted: Listed, reports: Iterable[EngineReport], serving: list[EngineReport], before: Mapping[str, Adapter]
+    wanted: Listed,
+    reports: Iterable[EngineReport],
+    serving: list[EngineReport],
+    before: Mapping[str, Adapter],
+    version: str,
 ) -> Adapter:
-    """What is told of an adapter of the spec."""
+    """What is told of an adapter of the spec. What failed by an earlier list than that of this version is over."""
     known = before.get(wanted.name)
     was_served = known is not None and known.served
     having = [engine for engine in serving if _has(engine, wanted.name, was_served=was_served)]
     right = [engine for engine in having if engine.adapters is None or _path(engine, wanted.name) in ("", wanted.path)]
-    failing = [(engine.pod, words) for engine in reports for words in [_failure(engine, wanted.name)] if words]
+    failed = ((engine.pod, _failure(engine, wanted.name, version)) for engine in reports)
+    failing = [(pod, words) for pod, words in failed if words]
     served = bool(serving) and len(having) == len(serving)
     state = AdapterState.SERVING if served and len(right) == len(serving) else AdapterState.LOADING
     message: str | None = None
@@ -234,16 +236,15 @@ def _age(known: Adapter, now: datetime) -> float:
         return LEAVING_SECONDS
 
 
-def _listed(wanted: Listed, entries: Iterable[Adapter]) -> Listed:
+def _listed(wanted: Listed, entry: Adapter) -> Listed:
     """An adapter of the spec on the list: required where every engine has it, and none says that it cannot."""
-    entry = next(one for one in entries if one.name == wanted.name)
     return replace(wanted, required=entry.served and entry.state is not AdapterState.FAILING)
 
 
-def _still_listed(entries: Iterable[Adapter], live: AdapterList) -> Iterable[Listed]:
+def _still_listed(leaving: Iterable[Adapter], live: AdapterList) -> Iterable[Listed]:
     """What stays on the list although the spec no longer has it."""
-    leaving = {one.name for one in entries if one.state is AdapterState.LEAVING}
-    return (replace(one, required=False) for one in live.adapters if one.name in leaving)
+    kept = {one.name for one in leaving}
+    return (replace(one, required=False) for one in live.adapters if one.name in kept)
 
 
 def _static(model: VLLMModel, before: Mapping[str, Adapter], serving: int, *, complete: bool) -> Iterable[Adapter]:
@@ -276,8 +277,9 @@ def _path(engine: EngineReport, name: str) -> str:
     return dict(engine.adapters.served).get(name, "") if engine.adapters else ""
 
 
-def _failure(engine: EngineReport, name: str) -> str:
-    return dict(engine.adapters.failed).get(name, "") if engine.adapters else ""
+def _failure(engine: EngineReport, name: str, version: str) -> str:
+    report = engine.adapters
+    return dict(report.failed).get(name, "") if report is not None and report.version == version else ""
 
 
 def _listing(told: Iterable[str]) -> str:

@@ -448,17 +448,17 @@ def test_an_engine_that_loads_an_adapter_makes_no_step_and_is_judged_again_after
     file.write_text('{"version": "v2", "adapters": [{"name": "sql", "path": "org/sql"}]}')
     until(lambda: world.watch.look() is None and world.watch._names.loading, what="loading")  # noqa: SLF001
 
-    def hang() -> None:
-        raise EngineError("Silent", "no answer")
+    def fail() -> None:
+        raise EngineError("Failing", "no step")
 
-    world.engine.completion, world.engine.moves = hang, False
-    until_silent = time.monotonic() + 1.5
-    while time.monotonic() < until_silent:
+    world.engine.completion, world.engine.moves = fail, False
+    until_then = time.monotonic() + 1.5
+    while time.monotonic() < until_then:
         assert world.watch.look() is None
         assert world.watch.status.ready
         time.sleep(0.05)
     world.engine.may_load.set()
-    until(lambda: world.watch.look() is None and not world.watch.status.ready, what="the hang is seen")
+    until(lambda: world.watch.look() is None and not world.watch.status.ready, what="what lasts is seen")
 
 
 def test_which_list_is_followed_is_told_and_handed_on(world: World, tmp_path: Path) -> None:

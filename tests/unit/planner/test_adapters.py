@@ -287,7 +287,7 @@ def test_an_adapter_that_fails_in_a_new_place_is_served_from_the_old_one_and_req
 def test_a_spec_that_cannot_be_followed_leaves_what_is_told_of_adapters() -> None:
     world = served(sql="org/sql")
     before = world.told
-    world.raw["spec"]["engine"] = {"extraArgs": ["--swap-space", "4"]}
+    world.raw["spec"]["model"]["chatTemplate"] = {"inline": "{% if %}"}
     world.look()
     assert condition(world.raw["status"], "Ready")["reason"] == "InvalidSpec"
     assert world.told == before
