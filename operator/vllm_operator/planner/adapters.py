@@ -9,6 +9,9 @@ A name is told to clients (`served`) only while every engine that takes traffic 
 been asked since it was admitted, that is known all the same: what is told to clients is required at its gate. Without
 runtimeUpdates adapters are there from the start of an engine, so a name is told once every engine is of the newest
 spec, and from then on as long as the spec has it.
+
+An engine that comes gets no traffic without what is told to clients (`required` on the list), so that a name never
+meets an engine that lacks it; but where an engine that serves cannot load it from where it is now, all may go without.
 """
 
 from __future__ import annotations
@@ -81,7 +84,9 @@ def adapters_of(
     version = AdapterList((*wanted.adapters, *still)).version
     told = [_entry(one, reports, serving, before, version) for one in wanted.adapters]
     entries = tuple(_timed((*told, *leaving), before, observation.now))
-    listed = tuple(_listed(one, entry) for one, entry in zip(wanted.adapters, told, strict=True))
+    refused = {one.name for one in wanted.adapters if any(_failure(engine, one.name, version) for engine in serving)}
+    required = {one.name for one in told if one.served} - refused
+    listed = tuple(replace(one, required=one.name in required) for one in wanted.adapters)
     return Adapters(AdapterList((*listed, *still)), entries, len(serving))
 
 
@@ -234,11 +239,6 @@ def _age(known: Adapter, now: datetime) -> float:
         return (now - datetime.fromisoformat(known.since)).total_seconds()
     except (ValueError, TypeError):
         return LEAVING_SECONDS
-
-
-def _listed(wanted: Listed, entry: Adapter) -> Listed:
-    """An adapter of the spec on the list: required where every engine has it, and none says that it cannot."""
-    return replace(wanted, required=entry.served and entry.state is not AdapterState.FAILING)
 
 
 def _still_listed(leaving: Iterable[Adapter], live: AdapterList) -> Iterable[Listed]:

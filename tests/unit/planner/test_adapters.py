@@ -284,6 +284,16 @@ def test_an_adapter_that_fails_in_a_new_place_is_served_from_the_old_one_and_req
     assert world.listed == {"sql": False}
 
 
+def test_an_engine_that_comes_is_not_let_in_without_what_the_others_serve() -> None:
+    world = served(sql="org/sql")
+    world.pods.append({**pod("qwen-2", podIP="10.0.0.3"), "spec": GATE})
+    world.report(2, {}, sql="No adapter found")
+    world.look()
+    assert world.told["sql"] == ("Failing", True)
+    assert world.loaded[2].startswith("spec.lora.adapters[0] (sql): qwen-2: No adapter found")
+    assert world.listed == {"sql": True}
+
+
 def test_a_spec_that_cannot_be_followed_leaves_what_is_told_of_adapters() -> None:
     world = served(sql="org/sql")
     before = world.told
