@@ -262,9 +262,11 @@ class Watch:
         """Look once. Why the engine is to be ended now; None: it is not."""
         began = time.monotonic()
         self._faults.clear()
+        loading = self._names.loading
         sample = self._attempt(SAMPLE, lambda: self._parts.engine.sample(SAMPLE_SECONDS))
         look = self._gathered(began, sample) if sample is not None else None
-        if look is not None and self._observed(look):
+        loading = (loading or self._names.loading) and look is not None and look.server == ANSWERS
+        if look is not None and not self._passes_over(look, loading=loading) and self._observed(look):
             self._look = look
             self._send_canaries(look)
             self._attempt("chat", lambda: self._ask_chat(began))
@@ -320,15 +322,21 @@ class Watch:
         self._peers.run(now, PEERS_PAUSE_SECONDS)
         return self._peers.found(now, youth=PEERS_YOUTH_SECONDS, wait=BESIDE_SECONDS)
 
+    def _passes_over(self, look: Look, *, loading: bool) -> bool:
+        """Whether a look says nothing of the engine: while it loads an adapter for us it makes no step.
+
+        With the first look that says something, that time is over as if it had not been.
+        """
+        if self._passed_over and not loading:
+            self._memory = self._attempt(JUDGE, lambda: after_gap(self._memory, look.at)) or self._memory
+        self._passed_over = loading
+        return loading
+
     def _observed(self, look: Look) -> bool:
         """Have the look judged; whether it counts."""
-        loading = self._names.loading and look.server == ANSWERS
-        if self._passed_over and not loading:
-            self._passed_over, self._memory = False, after_gap(self._memory, look.at)
         memory = self._attempt(JUDGE, lambda: judge.observe(self._memory, look, self._settings))
         verdict = None if memory is None else self._attempt(JUDGE, lambda: judge.verdict(memory, self._settings))
-        if verdict is None or ((loading or self._faults) and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
-            self._passed_over = loading  # it makes no step while it loads an adapter for us
+        if verdict is None or (self._faults and verdict.kind in (judge.WITHDRAWN, judge.RESTART)):
             return False
         if verdict.kind == judge.WITHDRAWN and self._verdict.kind == judge.SERVING:
             withdrawals = increased(self._counts.withdrawals, verdict.cause)
