@@ -21,7 +21,7 @@ VARIABLE = "VLLM_CATALOG"
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "base_url", "discovery", "runner", "key_secret"), str),
-    **dict.fromkeys(("served_names", "languages", "complexity", "tasks"), (list, tuple)),
+    **dict.fromkeys(("served_names", "adapters", "languages", "complexity", "tasks"), (list, tuple)),
     **dict.fromkeys(("context_length", "weight"), int),
     "ready": bool,
     "labels": Mapping,
@@ -36,6 +36,7 @@ class CatalogEntry:
     Attributes:
         name: Name of its VLLMModel.
         served_names: Names under which its engines answer, the main one first.
+        adapters: Names of LoRA adapters that every one of its engines answers under besides.
         base_url: Where they answer, ending in /v1.
         discovery: Name and port under which DNS has the single engines; empty where none are known.
         runner: `generate` for models that write, `pooling` for those that embed, score or classify.
@@ -52,6 +53,7 @@ class CatalogEntry:
     name: str
     served_names: tuple[str, ...]
     base_url: str
+    adapters: tuple[str, ...] = ()
     discovery: str = ""
     runner: str = "generate"
     ready: bool = False

@@ -109,7 +109,7 @@ class ModelRouter:
     def best(self, **need: Unpack[Needs]) -> CatalogEntry:
         """The model that suits best; one that is not ready only where none that is ready can be chosen.
 
-        Takes the fields of `Need` by name: language, complexity, task, labels, runner, exclude.
+        Takes the fields of `Need` by name: language, complexity, task, labels, adapter, runner, exclude.
 
         Raises:
             NoModel: There is none; the message names what was asked for and what there is.
@@ -270,7 +270,7 @@ class RoutedClient(Closing):
 
     def _client_of(self, model: CatalogEntry) -> VLLMClient:
         """One client for each model, and so one set of connections; it finds the single engines by itself."""
-        asked_as = (model.base_url, model.model_name)
+        asked_as = (model.base_url, self._need.adapter or model.model_name)
         if asked_as not in self._clients:
             key = self._router.api_key(model)
             options = {"discovery": model.discovery, **self._options, **({"api_key": key} if key else {})}
@@ -302,8 +302,8 @@ class BestModel(RoutedClient):
 
     @property
     def model_name(self) -> str:
-        """The served name that is asked for."""
-        return self.entry.model_name
+        """The served name that is asked for: the adapter's where one is needed."""
+        return self._need.adapter or self.entry.model_name
 
     @property
     def base_url(self) -> str:

@@ -2,6 +2,7 @@
 
 A model can be chosen only if all of this holds:
 
+    adapter      it has the LoRA adapter of that name
     runner       it is of the kind that is asked for: `generate` unless told otherwise
     labels       it has every label that is asked for, with that value
     task         it lists the task, or lists none at all
@@ -45,6 +46,7 @@ class Needs(TypedDict, total=False):
     complexity: str | None
     task: str | None
     labels: Mapping[str, str] | None
+    adapter: str | None
     runner: str
     exclude: Collection[str]
 
@@ -58,6 +60,7 @@ class Need:
         complexity: One of COMPLEXITIES, or `low` or `high` for the first or the last of them.
         task: What is to be done, in the words of `spec.catalog.tasks`.
         labels: Labels that the model must have.
+        adapter: Name of the LoRA adapter that is to answer.
         runner: `generate` or `pooling`.
         exclude: Names of models that must not be chosen.
 
@@ -69,6 +72,7 @@ class Need:
     complexity: str | None = None
     task: str | None = None
     labels: Mapping[str, str] | None = None
+    adapter: str | None = None
     runner: str = "generate"
     exclude: Collection[str] = ()
 
@@ -97,6 +101,7 @@ def _suits(model: CatalogEntry, need: Need) -> bool:
     return (
         model.runner == need.runner
         and model.name not in need.exclude
+        and (need.adapter is None or need.adapter in model.adapters)
         and (need.labels or {}).items() <= model.labels.items()
         and (need.task is None or not model.tasks or need.task in model.tasks)
         and _language_distance(model.languages, need.language) is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import re
 import subprocess
 import time
@@ -19,9 +20,11 @@ import pytest
 
 from tests.support import engine as stub
 from tests.support.servers import REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
+from tests.support.tiny_adapter import RANK, write_adapter
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.manager.engine import Engine, EngineError
 from vllm_operator.manager.metrics import read_ranks
+from vllm_operator.manager.names import ServedNames
 from vllm_operator.manager.settings import POLLED_PATHS, Settings
 
 if TYPE_CHECKING:
@@ -656,17 +659,79 @@ def test_sigterm_with_a_shutdown_timeout_drains(kind: Kind, server: EngineServer
             assert server.wait_exit() == 0
 
 
-def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(kind: Kind, tmp_path: Path) -> None:
-    with kind.start(*FLAGS, folder=tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(server.complete, timeout=60, **LONG)
-        assert eventually(lambda: in_flight(server) == (1, 0))
-        kind.kill_engine(server)
+@pytest.fixture(scope="module")
+def lora(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineServer]:
+    """A server that loads adapters while it runs. The last test ends it."""
+    folder = tmp_path_factory.mktemp("lora")
+    flags = (*FLAGS, "--enable-lora", "--max-loras", "2", "--max-lora-rank", str(RANK))
+    with kind.start(*flags, folder=folder, env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}) as server:
+        yield server
+
+
+def adapter(folder: Path, rank: int = RANK) -> str:
+    """The folder of an adapter of the tiny model that says it has this rank."""
+    folder.mkdir()
+    write_adapter(folder)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "r": rank}))
+    return str(folder)
+
+
+def adapters_of(server: EngineServer) -> dict[str, str]:
+    """The adapters that are listed, each with the path that it was loaded from."""
+    return {one["id"]: one["root"] for one in server.request("GET", "/v1/models").json()["data"] if one["parent"]}
+
+
+def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these_words(
+    lora: EngineServer, tmp_path: Path
+) -> None:
+    one, two, wide = (adapter(tmp_path / name, rank) for name, rank in (("1", RANK), ("2", RANK), ("w", 2 * RANK)))
+    file = tmp_path / "adapters.json"
+    settings = Settings(gate_port=1, engine_port=lora.port, model="tiny", adapters_file=str(file))
+    allowed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "GATE_LOOPBACK": "allowed"}
+    names = ServedNames(Engine(settings, allowed), settings, may_load=True)
+
+    def follow(version: str, **places: str) -> Any:
+        listed = [{"name": name, "path": path} for name, path in places.items()]
+        file.write_text(json.dumps({"version": version, "adapters": listed}))
+        assert names.ask(admitted=True) == ""
+        assert names.told["version"] == version
+        return names.told["failed"]
+
+    assert follow("v1", sql=one) == {}
+    assert adapters_of(lora) == {"sql": one}
+    assert lora.complete(model="sql").json()["model"] == "sql"
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lora.complete, model="sql", timeout=120, **LONG)
+        assert eventually(lambda: in_flight(lora) == (1, 0))
+        failed = follow("v2", sql=two, other=one, wide=wide, none=str(tmp_path / "none"))
+        assert adapters_of(lora) == {"sql": two, "other": one}
+        assert f"LoRA rank {2 * RANK} is greater than max_lora_rank {RANK}." in failed["wide"]
+        assert f"No adapter found for {tmp_path / 'none'}" in failed["none"]
+        assert follow("v3") == {}
+        assert adapters_of(lora) == {}
+        gone = lora.complete(model="sql")
+        assert (gone.status, gone.json()["error"]["code"]) == (404, 404)
+        assert in_flight(lora)[0] == 1, "what was asked before goes on"
+        answer = call.result()
+    assert (answer.status, answer.json()["usage"]["completion_tokens"]) == (200, LONG["max_tokens"])
+    assert follow("v1", sql=one) == {}
+    assert lora.complete(model="sql").status == 200
+
+
+def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(
+    kind: Kind, lora: EngineServer
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lora.complete, timeout=60, **LONG)
+        assert eventually(lambda: in_flight(lora) == (1, 0))
+        kind.kill_engine(lora)
         answer = call.result()
         assert answer.status == 500
         assert "EngineCore encountered an issue" in answer.json()["error"]["message"]
         with contextlib.suppress(OSError):
-            assert server.request("GET", "/health").status == 503
-        assert server.wait_exit(15) == 0
+            assert lora.request("GET", "/health").status == 503
+        assert lora.wait_exit(15) == 0
 
 
 WRONG: dict[tuple[str, ...], tuple[int, str]] = {

@@ -25,7 +25,7 @@ from tests.e2e.matrix.breaking import Part, processes_of
 from tests.e2e.matrix.fleet import Fleet
 from tests.support import models
 from tests.support.api import Api
-from tests.support.site import OPERATOR_NAMESPACE, Site
+from tests.support.site import Site, scale_operator
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_GATE_PORT
 from vllm_operator.render.manager import STATE_FOLDER
@@ -460,16 +460,6 @@ def program(engines: Engines) -> Iterator[Program]:
     scale_operator(engines.site.cluster, 0)
     yield Program(engines)
     scale_operator(engines.site.cluster, 2)
-
-
-def scale_operator(cluster: OwnCluster, count: int) -> None:
-    """Have so many operators."""
-    operator = ("--namespace", OPERATOR_NAMESPACE)
-    cluster.kubectl(*operator, "scale", "deployment/vllm-operator", f"--replicas={count}")
-    if count:
-        cluster.kubectl(*operator, "wait", "--for=condition=Available", "deployment/vllm-operator", "--timeout=120s")
-    else:
-        cluster.kubectl(*operator, "wait", "--for=delete", "pods", "--all", "--timeout=120s")
 
 
 def test_running_engines_get_a_newer_program_without_leaving_the_endpoints(engines: Engines, program: Program) -> None:

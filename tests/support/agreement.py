@@ -77,6 +77,12 @@ def _model(spec: Part) -> None:
         model["runner"] = "auto"
     if model.get("runner") == "pooling":
         spec.pop("lora", None)
+    if lora.get("runtimeUpdates"):
+        claims = {one["source"][6:].partition("/")[0] for one in lora.get("adapters", []) if "pvc://" in one["source"]}
+        lora.update({"claims": sorted({*lora.get("claims", []), *claims})[:16]} if claims else {})
+        spec.setdefault("engine", {})["apiServerCount"] = 1
+        variables = spec["engine"].get("env", [])
+        spec["engine"].update({"env": [one for one in variables if "LORA" not in one["name"]]} if variables else {})
     if "maxCpuLoras" in lora:
         lora["maxCpuLoras"] = max(lora["maxCpuLoras"], lora.get("maxLoras", 1))
     if auth is not None and not auth.get("keys"):

@@ -59,6 +59,11 @@ def adapter(text: str) -> Spec:
     return {"lora": {"adapters": [{"name": "a", "source": text}]}}
 
 
+def updates(**fields: Any) -> Spec:
+    """A spec whose adapters change at run time."""
+    return {"lora": {"runtimeUpdates": True, **fields}}
+
+
 def cache(**fields: Any) -> Spec:
     """A spec with a cache."""
     return {"storage": {"cache": fields}}
@@ -356,6 +361,21 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         {"parallelism": {"tensor": 4, "decodeContext": 2}},
         {"parallelism": {"tensor": 4, "decodeContext": 3}},
         "spec.parallelism.decodeContext must divide spec.parallelism.tensor",
+    ),
+    Constraint(
+        updates(adapters=[{"name": "a", "source": "pvc://one/a"}], claims=["one"]),
+        updates(adapters=[{"name": "a", "source": "pvc://one/a"}], claims=["on"]),
+        "spec.lora.claims must name the claim of each adapter with runtimeUpdates",
+    ),
+    Constraint(
+        {**updates(), "parallelism": {"data": 2}, "engine": {"apiServerCount": 1}},
+        {**updates(), "parallelism": {"data": 2}},
+        "spec.lora.runtimeUpdates needs spec.engine.apiServerCount 1",
+    ),
+    Constraint(
+        variable(name="VLLM_ALLOW_RUNTIME_LORA_UPDATING", value="1"),
+        {**variable(name="VLLM_ALLOW_RUNTIME_LORA_UPDATING", value="1"), **updates()},
+        "spec.engine.env must not set VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     ),
     Constraint(
         {"lora": {"maxLoras": 4, "maxCpuLoras": 4}},

@@ -307,6 +307,12 @@ def adapter_exists(path: str) -> bool:
     return Path(path).is_dir() if path.startswith("/") else bool(path)
 
 
+def adapter_rank(path: str) -> int:
+    """The rank of an adapter as its folder says; 1 where it does not, or it is a repository's name."""
+    config = Path(path) / "adapter_config.json"
+    return int(json.loads(config.read_text(encoding="utf-8")).get("r", 1)) if config.is_file() else 1
+
+
 # ------------------------------------------------------------------------------------------------------ logs and faults
 
 OUTPUT_LOCK = threading.Lock()
@@ -359,6 +365,8 @@ class Faults:
     without one; `once`: only the next such step."""
     hang_computes: bool = False
     """A core that hangs by `hang_engine` uses a whole processor meanwhile."""
+    adapter_seconds: float = 0.0
+    """An adapter that is loaded at run time takes so long, as one that has to be downloaded: no core makes a step."""
     scaling: bool = False
     """Elastic expert parallelism adds or removes ranks: every path answers 503 with its words."""
     served_names: Any = None
@@ -1022,6 +1030,13 @@ class Engine:
         for rank in self.ranks:
             rank.tasks.put(Work(seconds, computes=True, writes=True))
 
+    def wait_for_adapter(self) -> None:
+        """Load an adapter for as long as that takes: every core makes no step meanwhile."""
+        seconds = self.faults.adapter_seconds
+        for rank in self.ranks if seconds else ():
+            rank.tasks.put(Work(seconds))
+        time.sleep(seconds)
+
     def allocate(self, megabytes: int) -> None:
         """Have every core take that much memory, and keep it."""
         for rank in self.ranks:
@@ -1467,8 +1482,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise HttpError(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
         if name in adapters:
             raise HttpError(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
+        self.server.engine.wait_for_adapter()
         if not adapter_exists(path):
             raise HttpError(404, f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError")
+        rank, most = adapter_rank(path), self.server.engine.args.max_lora_rank
+        if rank > most:
+            told = f"LoRA rank {rank} is greater than max_lora_rank {most}."
+            raise HttpError(500, f"Call to add_lora method failed: {told}", "InternalServerError")
         adapters[name] = path
         self.send_body(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), "text/plain; charset=utf-8")
 

@@ -162,3 +162,13 @@ def install_operator(cluster: OwnCluster) -> None:
     """As the README says, and wait until it follows the cluster."""
     cluster.kubectl("apply", "-k", str(REPOSITORY / "manifests" / "base"))
     cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, "--for=condition=Available", "deployment/vllm-operator")
+
+
+def scale_operator(cluster: OwnCluster, count: int) -> None:
+    """Have so many operators."""
+    operator = ("--namespace", OPERATOR_NAMESPACE)
+    cluster.kubectl(*operator, "scale", "deployment/vllm-operator", f"--replicas={count}")
+    if count:
+        cluster.kubectl(*operator, "wait", "--for=condition=Available", "deployment/vllm-operator", "--timeout=120s")
+    else:
+        cluster.kubectl(*operator, "wait", "--for=delete", "pods", "--all", "--timeout=120s")

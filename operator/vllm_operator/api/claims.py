@@ -6,6 +6,8 @@ from typing import Any, Final
 
 _SCHEME: Final = "pvc://"
 _FIELDS: Final = ("existingClaim", "claimName")
+_LIST: Final = "claims"
+"""Of spec.lora."""
 
 
 def claims_of_spec(spec: Any) -> frozenset[str]:
@@ -22,6 +24,8 @@ def claims_of_spec(spec: Any) -> frozenset[str]:
             for field in _FIELDS:
                 if field in node and isinstance(node[field], str):
                     found.add(node[field])
+            if isinstance(node.get(_LIST), list):
+                found.update(name for name in node[_LIST] if isinstance(name, str))
             rest += node.values()
         elif isinstance(node, list):
             rest += node

@@ -34,6 +34,8 @@ class ConditionType(StrEnum):
     """The model has room on its GPUs, as an engine or spec.estimate shows; left out without either. It is a warning."""
     AUTOSCALED = "Autoscaled"
     """An autoscaler sets the number of engines. Only there where spec.autoscaling asks for one."""
+    ADAPTERS_LOADED = "AdaptersLoaded"
+    """Every engine serves the adapters of spec.lora, and no others of it. Only there with spec.lora.runtimeUpdates."""
 
 
 class Reason(StrEnum):
@@ -103,6 +105,12 @@ class Reason(StrEnum):
     """The cluster can have no autoscaler of the model; the message says what it lacks and how to get it."""
     AUTOSCALER_FAILS = "AutoscalerFails"
     """The autoscaler is there and does not scale; the message is its own."""
+    ADAPTERS_SERVE = "AdaptersServe"
+    """Every engine that takes traffic serves each adapter of the spec."""
+    ADAPTERS_LOADING = "AdaptersLoading"
+    """Engines load adapters, or clients are told of one that goes before it is unloaded; the message says which."""
+    ADAPTER_FAILS = "AdapterFails"
+    """An engine cannot load an adapter, and goes on with the others; the message has vLLM's own words."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

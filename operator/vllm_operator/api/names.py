@@ -157,9 +157,22 @@ def config_name(instance: str) -> str:
     return f"{instance}-config"
 
 
+def adapters_name(instance: str) -> str:
+    """Name of the ConfigMap with the list of adapters that engines are told while they run."""
+    return f"{instance}-adapters"
+
+
 def child_names(instance: str) -> frozenset[str]:
     """Every name that a child of the model can have, whatever its kind."""
-    suffixed = (engines_name, client_name, binding_name, key_record_name, cache_name, config_name)
+    suffixed = (
+        engines_name,
+        client_name,
+        binding_name,
+        key_record_name,
+        cache_name,
+        config_name,
+        adapters_name,
+    )
     return frozenset({instance, *(name(instance) for name in suffixed)})
 
 

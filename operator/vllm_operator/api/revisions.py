@@ -109,18 +109,24 @@ def pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: part for name, part in spec.items() if name not in SHAPES_NO_POD}
     if isinstance(pod := kept.get("pod"), dict):
         kept["pod"] = {name: part for name, part in pod.items() if name != "serviceAccountAnnotations"}
+    if _at(kept, "lora", "runtimeUpdates") is True:
+        kept["lora"] = {name: part for name, part in kept["lora"].items() if name != "adapters"}
     return kept
 
 
 def restored(spec: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """The whole spec that has pods as an earlier revision's (its `spec`), and everything else as it is now.
 
-    A claim of both stays as it is now too: it cannot shrink, nor change its class.
+    So are adapters of which engines are told while they run. A claim of both stays as it is now too: it cannot shrink,
+    nor change its class.
     """
     found = {name: part for name, part in spec.items() if name in SHAPES_NO_POD} | dict(earlier)
     annotations = _at(spec, "pod", "serviceAccountAnnotations")
     if annotations and not _at(earlier, "pod", "serviceAccountName"):
         found["pod"] = {**(earlier.get("pod") or {}), "serviceAccountAnnotations": annotations}
+    adapters = _at(spec, "lora", "adapters")
+    if adapters and _at(earlier, "lora", "runtimeUpdates") is True:
+        found["lora"] = {**earlier["lora"], "adapters": adapters}
     claim = _at(spec, "storage", "cache", "persistentVolumeClaim")
     if claim and _at(earlier, "storage", "cache", "persistentVolumeClaim"):
         storage = earlier["storage"]

@@ -14,6 +14,8 @@ from vllm_operator.api.conditions import Condition
 MAX_WARNINGS: Final = 16
 MAX_WARNING_LENGTH: Final = 1024
 MAX_ENGINES: Final = 32
+MAX_ADAPTERS: Final = 128
+"""Those of the spec, and as many that leave."""
 MAX_PHASE_LENGTH: Final = 64
 MAX_SENTENCE_LENGTH: Final = 1024
 MAX_DIAGNOSES: Final = 16
@@ -68,6 +70,38 @@ class Engine(Model):
     capacity: ReportedCapacity | None = Field(
         default=None,
         description="What it reported of its memory when it started; left out where that is not known, or not yet.",
+    )
+
+
+class AdapterState(StrEnum):
+    """How far an adapter is."""
+
+    SERVING = "Serving"
+    LOADING = "Loading"
+    FAILING = "Failing"
+    LEAVING = "Leaving"
+
+
+class Adapter(Model):
+    """One LoRA adapter."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Name under which clients ask for it."
+    )
+    state: AdapterState = Field(
+        description="Serving: every engine that takes traffic serves it as the spec has it. Loading: not each one does "
+        "yet. Failing: one cannot. Leaving: it is no longer in the spec, and is unloaded once clients have been told."
+    )
+    served: bool = Field(
+        description="Whether clients may ask for it: every engine that takes traffic has an adapter of that name, and "
+        "it is to stay. Then the catalogue and the client's ConfigMap name it."
+    )
+    engines: Annotated[int, Field(ge=0)] = Field(description="Engines that take traffic and serve it.")
+    since: str = Field(
+        description="When it came into its state, as the operator saw it.", json_schema_extra={"format": "date-time"}
+    )
+    message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] | None = Field(
+        default=None, description="Why it is not served everywhere, in vLLM's own words; left out where it is."
     )
 
 
@@ -145,6 +179,11 @@ class VLLMModelStatus(Model):
         f"{MAX_ENGINES} the others are not listed: the numbers above count them.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pod"]},
     )
+    adapters: Annotated[list[Adapter], Field(max_length=MAX_ADAPTERS)] | None = Field(
+        default=None,
+        description="The LoRA adapters of spec.lora, and those on their way out; left out where there are none.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     estimate: Capacity | None = Field(
         default=None,
         description="What an engine is expected to have, by spec.estimate; engines[].capacity is what they reported. "
@@ -168,6 +207,6 @@ class VLLMModelStatus(Model):
     )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         description="Ready, Available, Degraded, Reconciling, Stalled and TemplateUpdatePending; Fits where it is "
-        "known, and Autoscaled with spec.autoscaling.",
+        "known, Autoscaled with spec.autoscaling, and AdaptersLoaded with spec.lora.runtimeUpdates.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

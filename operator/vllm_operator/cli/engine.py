@@ -109,6 +109,7 @@ def engine_of(model: VLLMModel) -> Engine:
     Raises:
         InvalidSpec: what the spec says of the pod itself cannot be followed.
     """
+    model = _with_fixed_adapters(model)
     pod: dict[str, Any] = deployment(model)["spec"]["template"]["spec"]
     faults = "; ".join(shape_faults(pod))
     if faults:
@@ -129,6 +130,14 @@ def engine_of(model: VLLMModel) -> Engine:
         variables=told,
         sources=sources,
     )
+
+
+def _with_fixed_adapters(model: VLLMModel) -> VLLMModel:
+    """The model with its adapters on the command line: outside of a cluster nobody tells an engine of others."""
+    if not model.spec.updates_adapters:
+        return model
+    lora = model.spec.lora.model_copy(update={"runtime_updates": False}) if model.spec.lora else None
+    return replace(model, spec=model.spec.model_copy(update={"lora": lora}))
 
 
 def _of_a_pod_alone(model: VLLMModel) -> set[str]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.attempts import Attempt, Attempts
     from vllm_operator.planner.deletion_costs import DeletionCost
-    from vllm_operator.planner.plan import Deletion, Plan, Write
+    from vllm_operator.planner.plan import Deletion, Plan, PodMark, Write
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,21 @@ class PlanExecutor:
         if execution.result.complete:
             await _side_by_side(execution.delete(deletion) for deletion in plan.deletions)
         return execution.result
+
+    async def mark(self, marks: Iterable[PodMark]) -> None:
+        """Annotate pods. It is a wish: where it fails, what it was for comes later."""
+        await _side_by_side(self._mark(one) for one in marks)
+
+    async def _mark(self, mark: PodMark) -> None:
+        pod = mark.pod
+        try:
+            live = await self._client.annotate(pod, mark.annotations)
+        except ApiNotFound:
+            return
+        except ApiError as error:
+            logger.warning("%s: cannot annotate %s: %s", pod.namespace, pod.name, error)
+        else:
+            self._cache.put(POD, live)
 
 
 class _Execution:

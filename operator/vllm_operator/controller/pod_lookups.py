@@ -64,10 +64,16 @@ class PodLookups:
         self._budgets = {kind: LookupBudget(schedule.rate) for kind, schedule in SCHEDULES.items()}
         self._running: dict[Key, dict[str, asyncio.Task[None]]] = {}
 
-    def known(self, key: Key, pods: Sequence[LiveObject], now: datetime) -> KnownLookups:
+    def known(self, key: Key, pods: Sequence[LiveObject], now: datetime, *, adapters: str = "") -> KnownLookups:
         """What is known of a model's pods that do not say themselves why they are not ready.
 
         What is due is begun, as far as the budget of all models allows.
+
+        Args:
+            key: The model.
+            pods: Of its engines.
+            now: The time.
+            adapters: Version of the list of adapters that their managers are to follow; empty where there is none.
         """
         by_uid = {pod.uid: pod for pod in pods}
         before = {
@@ -76,7 +82,7 @@ class PodLookups:
             if uid in by_uid
         }
         bodies = [pod.body for pod in pods]
-        planned = lookups.planned(bodies, before)
+        planned = lookups.planned(bodies, before, adapters=adapters)
         unexplained = {lookups.uid(one.pod) for one in planned}
         known = {uid: lookup for uid, lookup in before.items() if uid in unexplained}
         self._end_others(key, unexplained)

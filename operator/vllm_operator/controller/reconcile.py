@@ -16,6 +16,7 @@ from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCAL
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
+from vllm_operator.controller.catalogue import with_catalogued
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
@@ -24,7 +25,7 @@ from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
-from vllm_operator.planner import api_keys
+from vllm_operator.planner import adapters, api_keys
 from vllm_operator.planner.autoscalers import Rival
 from vllm_operator.planner.budgets import Budget
 from vllm_operator.planner.decide import decide
@@ -34,7 +35,7 @@ from vllm_operator.planner.owners import belongs
 from vllm_operator.planner.plan import Observation
 from vllm_operator.planner.policies import Policy
 from vllm_operator.planner.template import is_pending
-from vllm_operator.render.catalog import is_available
+from vllm_operator.render.catalog import is_available, served_adapters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +64,10 @@ MOST_ROUNDS = 3
 def utc_now() -> datetime:
     """The time, as people and the API server have it."""
     return datetime.now(UTC)
+
+
+def _tells_other_adapters(live: LiveObject, before: LiveObject) -> bool:
+    return served_adapters(live.body) != served_adapters(before.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class ModelReconciler:
             observation = await self._observe(key)
             self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
+            await self._executor.mark(plan.to_call)
             self._engine_metrics.count_pending(key, pending=is_pending(observation, plan))
             await self._tell(key, observation, plan)
         except ApiEnding:
@@ -172,7 +178,8 @@ class ModelReconciler:
         raw = model.body if model else {}
         memory = self._remembered(key, model)
         model = as_told(model, memory.kept)
-        found = self.lookups.known(key, pods if model else (), now)
+        version = adapters.live_version(children, key.name)
+        found = self.lookups.known(key, pods if model else (), now, adapters=version)
         observation = Observation(
             model=model,
             children=children,
@@ -197,6 +204,7 @@ class ModelReconciler:
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
+        observation = with_catalogued(self._cache, observation, self._release)
         observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 
@@ -251,7 +259,7 @@ class ModelReconciler:
             return
         self._cache.put(MODEL, live)
         self._memories[key] = replace(self._remembered(key, model), told_at=self._clock(), kept=kept)
-        if is_available(live.body) != is_available(model.body):
+        if is_available(live.body) != is_available(model.body) or _tells_other_adapters(live, model):
             self._look_at(NamespaceKey(model.namespace))
         told = by_type(plan.status)[ConditionType.READY]
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"

@@ -44,6 +44,8 @@ class Lookup(StrEnum):
     """The same, of an engine that served before."""
     SERVING = "manager of an engine that serves"
     """The same, for what it reported at its start, what slows it down, or what it refuses to everybody."""
+    ADAPTERS = "manager of an engine that is to serve other adapters"
+    """The same, until it says that it does, or that it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

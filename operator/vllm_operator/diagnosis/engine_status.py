@@ -29,6 +29,26 @@ _LONGEST_WORD: Final = 64
 _MOST_LINES: Final = 40
 _MOST_GIB: Final = 2.0**20
 _MOST_SYMPTOMS: Final = 16
+_MOST_ADAPTERS: Final = 128
+"""More than a list has: those that are on their way out are served still."""
+_LONGEST_NAME: Final = 253
+_LONGEST_PATH: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterReport:
+    """How far an engine follows the list of adapters that it is told of while it runs."""
+
+    version: str
+    """Of the list that its manager has read; empty where it has read none yet."""
+    served: tuple[tuple[str, str], ...] = ()
+    """Name and path of each adapter that the engine serves; an empty path: vLLM does not say."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """Name of each that it cannot be brought to, and why in its own words."""
+
+    def serves(self, name: str) -> bool:
+        """Whether clients get an answer by that name."""
+        return any(served == name for served, _ in self.served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +76,8 @@ class EngineStatus:
     symptoms: tuple[str, ...] = ()
     """Ids of what slows the engine down, and of known failures that it serves with. Their numbers, which move, are not
     read."""
+    adapters: AdapterReport | None = None
+    """How far it follows its list of adapters; None where it has none, or says nothing of it."""
     excerpt: tuple[str, ...] = field(default=(), compare=False)
     """Lines of the log that tell of the failure."""
     capacity: Capacity | None = None
@@ -90,6 +112,7 @@ def engine_status(document: object) -> EngineStatus | None:
         trouble=_text(document.get("trouble")),
         recognized=recognized(document.get("diagnosis")),
         symptoms=_symptoms(document.get("symptoms")),
+        adapters=_adapters(document.get("adapters")),
         excerpt=_excerpt(document.get("excerpt")),
         capacity=capacity_of(document.get("capacity")),
         requests=_requests(document),
@@ -123,6 +146,23 @@ def _symptoms(value: Any) -> tuple[str, ...]:
     """Their ids, in an order that does not move."""
     found = map(recognized, value[:_MOST_SYMPTOMS]) if isinstance(value, list) else ()
     return tuple(sorted({one.id for one in found if one is not None}))
+
+
+def _adapters(value: Any) -> AdapterReport | None:
+    if not isinstance(value, Mapping) or not isinstance(value.get("version"), str):
+        return None
+    return AdapterReport(
+        version=_word(value["version"]),
+        served=_texts(value.get("served"), _LONGEST_PATH),
+        failed=tuple((name, _text(text)) for name, text in _texts(value.get("failed"), _LONGEST_PATH)),
+    )
+
+
+def _texts(value: Any, longest: int) -> tuple[tuple[str, str], ...]:
+    """Pairs of texts, by name."""
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    found = sorted((str(name)[:_LONGEST_NAME], text[:longest]) for name, text in pairs if isinstance(text, str))
+    return tuple(found[:_MOST_ADAPTERS])
 
 
 def _excerpt(value: Any) -> tuple[str, ...]:

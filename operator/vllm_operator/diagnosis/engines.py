@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.capacity import ReportedCapacity
     from vllm_operator.api.conditions import Reason
-    from vllm_operator.diagnosis.engine_status import EngineStatus
+    from vllm_operator.diagnosis.engine_status import AdapterReport, EngineStatus
     from vllm_operator.diagnosis.facts import Finding, PodFacts
     from vllm_operator.diagnosis.known import Diagnosis
 
@@ -45,6 +45,8 @@ class EngineReport:
     """The known failure that it has, or what slows it down while it serves; None where that is none, or not known."""
     capacity: ReportedCapacity | None = None
     """What it reported of its memory in the life that it is in; None where that is not known, or not yet."""
+    adapters: AdapterReport | None = None
+    """How far it follows its list of adapters, as its manager says; None where that is not known."""
     unasked: bool = False
     """Whether more will be known of it in a moment: it lost its traffic, and its manager has not been asked yet (it may
     be asleep, for one), or no node takes it, and nobody has looked at the nodes yet."""
@@ -101,6 +103,7 @@ def report(
         trouble=manager.trouble if manager and cause.state is not EngineState.SERVING else "",
         diagnosis=cause.diagnosis,
         capacity=_reported(manager, facts),
+        adapters=manager.adapters if manager else None,
         unasked=finding is None and _is_asked_soon(cause.lookup, facts),
     )
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.diagnosis.cause import Lookup
+from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.engines import needed_lookup
 from vllm_operator.diagnosis.facts import pod_facts
 
@@ -77,6 +78,11 @@ SCHEDULES: Final = {
     Lookup.SERVING: Schedule(
         timedelta(seconds=15), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.5), burst=10)
     ),
+    # kubelet brings the list within two minutes, and at once where it is called; an adapter is loaded within seconds;
+    # 5 a second, and once 20 more
+    Lookup.ADAPTERS: Schedule(
+        timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=15), Rate(timedelta(seconds=0.2), burst=20)
+    ),
 }
 
 
@@ -103,22 +109,27 @@ class PlannedLookup:
     pod: Mapping[str, Any]
 
 
-def planned(found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup]) -> tuple[PlannedLookup, ...]:
+def planned(
+    found: Iterable[Mapping[str, Any]], known: Mapping[str, PodLookup], *, adapters: str = ""
+) -> tuple[PlannedLookup, ...]:
     """The next lookup of each pod that needs one.
 
     Args:
         found: The pods.
         known: The last lookups, by the pod's uid.
+        adapters: Version of the list of adapters that their managers are to follow; empty where there is none.
     """
-    lookups = (planned_lookup(pod, known.get(uid(pod))) for pod in found)
+    lookups = (planned_lookup(pod, known.get(uid(pod)), adapters=adapters) for pod in found)
     return tuple(lookup for lookup in lookups if lookup is not None)
 
 
-def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None) -> PlannedLookup | None:
+def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None, *, adapters: str = "") -> PlannedLookup | None:
     """When to look up a pod; None where it is leaving, says itself why it is not ready, or has nobody to be asked."""
     needed = needed_lookup(pod)
     if needed is None:
         return None
+    if needed.kind is Lookup.SERVING and adapters and not _follows(last, adapters):
+        needed = replace(needed, kind=Lookup.ADAPTERS)
     schedule = SCHEDULES[needed.kind]
     at = needed.since + schedule.first_after
     if last is not None and last.version != pod["metadata"]["resourceVersion"]:
@@ -127,6 +138,12 @@ def planned_lookup(pod: Mapping[str, Any], last: PodLookup | None) -> PlannedLoo
         doubled = schedule.shortest_pause * 2 ** min(last.repeats, _MOST_DOUBLINGS)
         at = last.at + min(doubled, schedule.longest_pause)
     return PlannedLookup(at, needed.kind, pod)
+
+
+def _follows(last: PodLookup | None, adapters: str) -> bool:
+    """Whether an engine's manager has said that it follows this version of its list of adapters."""
+    found = last.finding if last is not None else None
+    return isinstance(found, EngineStatus) and found.adapters is not None and found.adapters.version == adapters
 
 
 def still_true(pod: Mapping[str, Any], last: PodLookup) -> PodLookup:

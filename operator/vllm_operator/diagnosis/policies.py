@@ -98,6 +98,8 @@ def serves(pod: PodFacts) -> Cause | None:
     if not pod.is_ready:
         return None
     known = symptom(pod.manager.symptoms) if pod.manager else None
+    if known is None and pod.manager and pod.manager.adapters:
+        known = diagnosed(None, [words for _, words in pod.manager.adapters.failed])
     return Cause(EngineState.SERVING, Reason.ENGINES_SERVE, lookup=Lookup.SERVING, diagnosis=known)
 
 

@@ -215,8 +215,12 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------------------- names
 
-    def check_names(self, timeout: float) -> None:
+    def check_names(self, timeout: float, adapters: Iterable[str] | None = None) -> None:
         """Check that clients can reach the server, and that it knows the model under its served name, and its adapters.
+
+        Args:
+            timeout: Seconds until the answer.
+            adapters: Names of the adapters; those of the settings where nothing else is said.
 
         Raises:
             EngineError: LoopbackOnly, WrongModel, PortTaken; or it does not say.
@@ -230,7 +234,8 @@ class Engine:
         served = self._served(deadline)
         self._check_reach()
         wanted = [self._settings.model] if self._settings.model else []
-        missing = [name for name in (*wanted, *self._adapters()) if name not in served]
+        wanted += self._adapters() if adapters is None else adapters
+        missing = [name for name in wanted if name not in served]
         if missing:
             raise EngineError("WrongModel", f"serves {_listed(served) or 'no model'}, not {_listed(missing)}")
 
@@ -242,6 +247,15 @@ class Engine:
         """
         served = self._served(time.monotonic() + timeout) if self._settings.adapters else []
         return tuple(name for name in self._adapters() if name not in served)
+
+    def served_adapters(self, timeout: float) -> dict[str, str]:
+        """The adapters that the server has, by name, each with the path that it was loaded from; empty: it is not said.
+
+        Raises:
+            EngineError: the server does not say.
+        """
+        entries = self._models(time.monotonic() + timeout)
+        return {str(one.get("id")): str(one.get("root") or "") for one in entries if one.get("parent")}
 
     def load_adapter(self, name: str, path: str, timeout: float) -> None:
         """Have the server load a LoRA adapter; that it has it already is right as well.
@@ -255,20 +269,38 @@ class Engine:
         if not path:
             raise EngineError("Refused", f"the adapter {name} cannot be loaded: its path is not known")
         route = "/v1/load_lora_adapter"
-        body = json.dumps({"lora_name": name, "lora_path": path}).encode()
-        with Connection(self._places) as connection:
-            answer = self._answer(connection, route, ("application/json", body), time.monotonic() + timeout)
+        answer = self._post(route, {"lora_name": name, "lora_path": path}, timeout)
         if answer.status == HTTP_BAD_REQUEST and b"already been loaded" in answer.content:
             return
         self._check_status(route, answer)
 
+    def unload_adapter(self, name: str, timeout: float) -> None:
+        """Have the server forget a LoRA adapter; that it has none of that name is right as well.
+
+        What it was asked by that name goes on to its end (vLLM 0.32, entrypoints/openai/models/serving.py).
+
+        Raises:
+            EngineError: NoEndpoint (the server does not allow it), or what else goes wrong.
+        """
+        route = "/v1/unload_lora_adapter"
+        answer = self._post(route, {"lora_name": name}, timeout)
+        if b"cannot be found" not in answer.content:
+            self._check_status(route, answer)
+
+    def _post(self, route: str, document: Mapping[str, object], timeout: float) -> Answer:
+        body = json.dumps(document).encode()
+        with Connection(self._places) as connection:
+            return self._answer(connection, route, ("application/json", body), time.monotonic() + timeout)
+
     def _served(self, deadline: float) -> list[str]:
+        return [str(entry.get("id")) for entry in self._models(deadline)]
+
+    def _models(self, deadline: float) -> list[dict[str, Any]]:
+        """What the server lists: its models under all their names, and its adapters."""
         with Connection(self._places) as connection:
             listing = self._document("/v1/models", self._get(connection, "/v1/models", deadline))
         entries = listing.get("data")
-        return (
-            [str(entry.get("id")) for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-        )
+        return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def _adapters(self) -> list[str]:
         return [name for name, _ in self._settings.adapters]

@@ -45,8 +45,15 @@ def without_gap(memory: Memory, look: Look) -> tuple[Memory, Look]:
     gap = look.at - memory.looked_at
     if 0 <= gap <= PAUSE_SECONDS:
         return memory, look
-    later = shifted(memory, gap)
-    return replace(later, watched_since=look.at, cpu=(), suspected_since=None, kind_since=memory.kind_since), look
+    return after_gap(memory, look.at), look
+
+
+def after_gap(memory: Memory, at: float) -> Memory:
+    """Memory as if the last look had been just before that moment: the time between says nothing of the engine."""
+    if memory.looked_at is None:
+        return memory
+    later = shifted(memory, at - memory.looked_at)
+    return replace(later, watched_since=at, cpu=(), suspected_since=None, kind_since=memory.kind_since)
 
 
 def _not_after(canary: Canary, moment: float) -> Canary:

@@ -41,7 +41,7 @@ from .watch import Parts, Pod, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 STATE_FOLDER = "/run/vllm-manager"
@@ -298,8 +298,15 @@ class CannedEngine(Engine):
         """All is well."""
         return Sample(server=ANSWERS, ranks=self._canned, paused=False, connections=0, trouble="")
 
-    def check_names(self, timeout: float) -> None:
+    def check_names(self, timeout: float, adapters: Iterable[str] | None = None) -> None:
         """All are served."""
+
+    def served_adapters(self, timeout: float) -> dict[str, str]:  # noqa: ARG002 # it answers at once
+        """None: those of the list are to be loaded."""
+        return {}
+
+    def load_adapter(self, name: str, path: str, timeout: float) -> None:
+        """Done."""
 
     def complete(self, timeout: float, rank: str | None = None) -> None:
         """Done."""

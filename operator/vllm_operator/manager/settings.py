@@ -50,6 +50,8 @@ class Settings:
     """The user's own canary, where `canary` is `command`: exit code 0 passes."""
     adapters: tuple[tuple[str, str], ...] = ()
     """Name and path of each LoRA adapter that is to be served beside the model; an empty path: not known."""
+    adapters_file: str = ""
+    """A list of adapters that changes while the engine runs (adapters.py); empty: there is none."""
     service: str = ""
     """DNS name of the headless Service with the model's ready engines; empty: this engine is the only one."""
     certificate: str = ""
@@ -68,9 +70,9 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
     So a manager of any age runs with a judge of the day.
 
         --gate-port NUMBER --engine-port NUMBER --model NAME [--canary KIND] [--command JSON-LIST]
-        [--adapters JSON-OBJECT] [--service DNS-NAME] [--canary-interval SECONDS|never] [--stall-window SECONDS]
-        [--longest-stall-window SECONDS] [--restart-window SECONDS|never] [--startup-budget SECONDS]
-        [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
+        [--adapters JSON-OBJECT] [--adapters-file PATH] [--service DNS-NAME] [--canary-interval SECONDS|never]
+        [--stall-window SECONDS] [--longest-stall-window SECONDS] [--restart-window SECONDS|never]
+        [--startup-budget SECONDS] [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
 
     Raises:
         KeyError: the port is missing.
@@ -85,6 +87,7 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         canary=given.get("canary", "auto"),
         command=tuple(json.loads(given.get("command", "[]"))),
         adapters=tuple((str(name), str(path)) for name, path in adapters.items()),
+        adapters_file=given.get("adapters-file", ""),
         service=given.get("service", ""),
         certificate=given.get("certificate", ""),
         canary_interval=_seconds(given, "canary-interval", CANARY_INTERVAL_SECONDS),

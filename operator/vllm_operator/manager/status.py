@@ -95,6 +95,8 @@ class Status:
     """The known failure that the excerpt tells of."""
     symptoms: tuple[Diagnosis, ...] = ()
     """What slows it down, as its log says, and known failures that it serves with."""
+    adapters: Mapping[str, object] = field(default_factory=dict)
+    """Which list of adapters is followed, and how far; empty where they are part of the engine's start."""
     trouble: str = ""
     capacity: Capacity = field(default_factory=Capacity)
     """What the start has reported of the GPUs' memory."""
@@ -139,6 +141,7 @@ class Status:
             "excerpt": self.excerpt,
             "diagnosis": self.diagnosis.as_dict() if self.diagnosis else None,
             "symptoms": [symptom.as_dict() for symptom in self.symptoms],
+            "adapters": dict(self.adapters),
             "trouble": self.trouble,
             "capacity": self.capacity.as_dict(),
             "program": self.program,

@@ -15,6 +15,7 @@ from .engine import EngineError
 from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
+from .observe import after_gap
 from .status import LEAVING, SERVING, WITHDRAWN, Status, increased, restored_counts
 from .throttling import Throttling
 
@@ -144,6 +145,10 @@ def _restored_text(stored: object) -> str | None:
     return stored if isinstance(stored, str) else None
 
 
+def _restored_names(stored: object) -> tuple[str, ...]:
+    return tuple(name for name in stored if isinstance(name, str)) if isinstance(stored, list) else ()
+
+
 def _last_key(timeline: TimeLine) -> tuple[str, str, str]:
     """What the last entry of this life was about, so that a judge that follows another does not repeat it."""
     last = timeline.last
@@ -189,8 +194,9 @@ class Watch:
         self._phase = _restored_phase(stored.get("phase"), pod.born_at)
         self._capacity = capacity.restored(stored.get("capacity"))
         self._canaries = Canaries(parts.engine)
-        self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters)
-        self._asked_names = Errand("served names", self._names.ask)
+        ours = _restored_names(stored.get("adapters"))
+        self._names = ServedNames(parts.engine, settings, may_load=pod.loads_adapters, ours=ours)
+        self._asked_names = Errand("served names", lambda: self._names.ask(admitted=self._memory.admitted))
         self._asked_chat = Errand("chat", self._chat_refusal)
         self._chat = _restored_text(stored.get("chat"))
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
@@ -198,6 +204,8 @@ class Watch:
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
         self._throttling = Throttling()
         self._look: Look | None = None
+        self._passed_over = False
+        """Whether the last look says nothing of the engine, since it was loading an adapter."""
         self._memory = self._restored(stored)
         self._started = self._memory.admitted
         """Whether all is known that the start has reported."""
@@ -264,9 +272,11 @@ class Watch:
         """Look once. Why the engine is to be ended now; None: it is not."""
         began = time.monotonic()
         self._faults.clear()
+        loading = self._names.loading
         sample = self._attempt(SAMPLE, lambda: self._parts.engine.sample(SAMPLE_SECONDS))
         look = self._gathered(began, sample) if sample is not None else None
-        if look is not None and self._observed(look):
+        loading = (loading or self._names.loading) and look is not None and look.server == ANSWERS
+        if look is not None and not self._passes_over(look, loading=loading) and self._observed(look):
             self._look = look
             self._send_canaries(look)
             self._attempt("chat", lambda: self._ask_chat(began))
@@ -322,6 +332,16 @@ class Watch:
         self._peers.run(now, PEERS_PAUSE_SECONDS)
         return self._peers.found(now, youth=PEERS_YOUTH_SECONDS, wait=BESIDE_SECONDS)
 
+    def _passes_over(self, look: Look, *, loading: bool) -> bool:
+        """Whether a look says nothing of the engine: while it loads an adapter for us it makes no step.
+
+        With the first look that says something, that time is over as if it had not been.
+        """
+        if self._passed_over and not loading:
+            self._memory = self._attempt(JUDGE, lambda: after_gap(self._memory, look.at)) or self._memory
+        self._passed_over = loading
+        return loading
+
     def _observed(self, look: Look) -> bool:
         """Have the look judged; whether it counts."""
         memory = self._attempt(JUDGE, lambda: judge.observe(self._memory, look, self._settings))
@@ -354,7 +374,8 @@ class Watch:
     def _unserved(self, now: float, server: str) -> str | None:
         """The sentence of names that are missing; None where nobody has asked lately."""
         admitted = self._memory.admitted
-        if server != ANSWERS or self._leaving_since is not None or (admitted and not self._settings.adapters):
+        may_change = self._settings.adapters or self._settings.adapters_file
+        if server != ANSWERS or self._leaving_since is not None or (admitted and not may_change):
             return None
         self._asked_names.run(now, ADMITTED_NAMES_PAUSE_SECONDS if admitted else NAMES_PAUSE_SECONDS)
         wait = 0.0 if admitted else BESIDE_SECONDS
@@ -427,6 +448,7 @@ class Watch:
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
         stored["capacity"] = self._capacity.as_dict()
         stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
+        stored["adapters"] = list(self._names.ours)
         stored["judge"], stored["chat"] = self._attempt(JUDGE, self._memory.as_dict), self._chat
         return Published(status, stored, time.monotonic())
 
@@ -459,6 +481,7 @@ class Watch:
             diagnosis=self._recognized(lambda: self._parts.log.diagnosis(self._troubled_at())) if troubled else None,
             symptoms=tuple(self._recognized(self._symptoms) or ()),
             capacity=self._current_capacity(),
+            adapters=self._names.told,
             trouble=self._trouble(),
             counts=self._counts,
         )

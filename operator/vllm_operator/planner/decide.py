@@ -21,7 +21,17 @@ from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, autoscaling, claims, deletion_costs, fit, reasons, rollout_told, status
+from vllm_operator.planner import (
+    adapters,
+    api_keys,
+    autoscaling,
+    claims,
+    deletion_costs,
+    fit,
+    reasons,
+    rollout_told,
+    status,
+)
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
@@ -90,6 +100,7 @@ def decide(observation: Observation) -> Plan:
     told = _status(observation, subject, wanted.view, outcome, changes)
     plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, changes, wanted.view))
     plan = replace(plan, writes=writes, deletions=deletions, releases=changes.due_releases(observation.now))
+    plan = replace(plan, to_call=adapters.to_call(observation) if model.spec.updates_adapters else ())
     return _sparing_the_busy(plan, observation)
 
 
@@ -148,6 +159,7 @@ def _no_longer_wanted(model: VLLMModel, wanted: Desired, observation: Observatio
         child
         for child in left_over
         if child.kind not in {claims.CLAIM, REVISION}
+        and not adapters.is_read(child, observation)
         and (controlled_by(model.uid, child) or is_orphan(model.name, child, observation.release))
         and not child.leaving
     ]
@@ -169,6 +181,7 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
         address=address,
         operator=observation.release,
         pending_template=None,
+        adapters=adapters.told_before(live.status),
         now=observation.now,
     )
     return _telling(live, observation, told)
@@ -200,6 +213,7 @@ def _status(
     )
     told = by_type(observation.raw.get("status") or {}).get(ConditionType.FITS)
     estimated = observation.estimated
+    loaded = adapters.seen_adapters(model, observation, complete=seen.complete)
     found = autoscaling.with_idle(model, observation, judged(fleet.judge(seen), view, observation.now))
     return status.status_of(
         observation.raw,
@@ -214,8 +228,10 @@ def _status(
         optional={
             ConditionType.FITS: fit.condition(told, view.seen, seen.engines, estimated),
             ConditionType.AUTOSCALED: autoscaling.condition(model, observation, serving=seen.serving > 0),
+            ConditionType.ADAPTERS_LOADED: adapters.condition(model, loaded),
         },
         estimate=estimated.capacity if estimated else None,
+        adapters=loaded.told,
         now=observation.now,
     )
 
@@ -258,11 +274,12 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         _key_again_at(observation, keys),
         observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None,
         judged_again_at(pods, observation.now),
+        adapters.look_again_at(observation),
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
-            lookups.planned(pods, observation.lookups),
+            lookups.planned(pods, observation.lookups, adapters=adapters.version_of(observation)),
             observation.now,
             observation.lookup_turns,
         ),

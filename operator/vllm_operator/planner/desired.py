@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import api_keys, autoscaling, changes, rollout, template
+from vllm_operator.planner import adapters, api_keys, autoscaling, changes, rollout, template
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
+from vllm_operator.render.catalog import served_adapters
 from vllm_operator.render.children import remembered_children
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.objects import deployment_of, hash_of
@@ -74,6 +75,8 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
         release=observation.release,
         pod_monitors=observation.pod_monitors,
         **autoscaling.context_of(model, observation),
+        adapters=adapters.seen_adapters(model, observation).listed,
+        served_adapters=tuple(served_adapters(observation.raw)),
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )

@@ -78,6 +78,8 @@ class Observation:
     applied_template: Mapping[str, Any] | None = None
     """The pod template that the operator has applied to the live Deployment, without what others added; None where
     nobody asked for it."""
+    catalogued: frozenset[str] = frozenset()
+    """Names of the adapters that the namespace's catalogue lists for the model; looked up where one is to go."""
     requests: Mapping[str, float] | None = None
     """Requests that each engine works on, by its pod's uid, as far as its manager says; None where nobody was asked."""
 
@@ -146,6 +148,14 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class PodMark:
+    """Annotations to merge into a pod. It is a wish: nothing depends on it."""
+
+    pod: LiveObject
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What shall be done now. The empty plan is a world as desired."""
 
@@ -161,6 +171,8 @@ class Plan:
     """After all writes, and only where all went through: nothing that is written may still refer to them."""
     status: Mapping[str, Any] | None = None
     """The whole new status; None where it stays."""
+    to_call: tuple[PodMark, ...] = ()
+    """Pods whose kubelet is to bring changed files at once: it does when a pod changes, and else within two minutes."""
     news: News | None = None
     """What the new status says that an Event shall tell."""
     look_again_at: datetime | None = None

@@ -292,6 +292,17 @@ def open_switches(subject: Subject) -> str | None:
     )
 
 
+def adapters_open_to_all(subject: Subject) -> str | None:
+    """Endpoints that load any adapter, open to whoever can connect."""
+    spec = subject.model.spec
+    if not spec.updates_adapters or spec.auth or spec.network:
+        return None
+    return (
+        "spec.lora.runtimeUpdates without spec.auth and spec.network: everybody who can connect may have the engines "
+        "load any adapter from the hub, or any folder that they see: set one of these"
+    )
+
+
 def drains_blocked(subject: Subject) -> str | None:
     """A PodDisruptionBudget that lets no engine go, so that no node of them can ever be drained."""
     disruption, replicas = subject.model.spec.disruption, subject.model.spec.wanted_replicas
@@ -446,6 +457,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     secrets_on_the_command_line,
     secrets_in_the_clear,
     open_switches,
+    adapters_open_to_all,
     arguments_of_another_version,
     prompt_replaced,
     idle_hangs_unseen,

@@ -7,17 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api import names
-from vllm_operator.render.context import KeyRecord
+from vllm_operator.render.context import NO_CLUSTER, KeyRecord, RenderContext
 from vllm_operator.render.environment import KEY_VARIABLE
 from vllm_operator.render.objects import child
 from vllm_operator.render.service import discovery, host, url
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
-    from vllm_operator.render.context import RenderContext
 
 
-def binding(model: VLLMModel) -> dict[str, Any]:
+def binding(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """Connection data under the names that echo-roots reads.
 
     The deployment type is `cloud`: with `local` the stock echo-roots client ignores the base URL and calls localhost.
@@ -29,6 +28,8 @@ def binding(model: VLLMModel) -> dict[str, Any]:
         "VLLM_DISCOVERY": discovery(model),
         "VLLM_MODEL_NAME": model.spec.served_names[0],
     }
+    if context.served_adapters:
+        data["VLLM_ADAPTER_NAMES"] = " ".join(context.served_adapters)  # a name has no blank
     name = names.client_name(model.instance)
     return child(model, api_version="v1", kind="ConfigMap", name=name, component="client", data=data)
 

@@ -72,12 +72,25 @@ def file_of(part: int) -> str:
     return FILE if part == 1 else FILE.replace(".", f"-{part}.")
 
 
-def entry(model: VLLMModel, *, ready: bool) -> _Entry:
-    """What the catalogue says of a model. What is not known, or not said, is left out."""
+def listed_adapters(parts: Iterable[Mapping[str, Any]], model: str) -> frozenset[str]:
+    """Names of the adapters that a live catalogue lists for a model."""
+    entries = (_entries_of(part).get(model, {}) for part in parts)
+    return frozenset(str(name) for entry in entries for name in entry.get("adapters") or ())
+
+
+def entry(model: VLLMModel, *, ready: bool, adapters: Sequence[str] = ()) -> _Entry:
+    """What the catalogue says of a model. What is not known, or not said, is left out.
+
+    Args:
+        model: The model.
+        ready: Whether an engine serves.
+        adapters: Names of the adapters that every engine serves.
+    """
     said = model.spec.catalog or Catalog()
     whole = {
         "name": model.name,
         "served_names": list(model.spec.served_names),
+        "adapters": list(adapters),
         "base_url": url(model),
         "discovery": discovery(model),
         "runner": "pooling" if pools(model.spec) else "generate",
@@ -96,6 +109,13 @@ def entry(model: VLLMModel, *, ready: bool) -> _Entry:
 def is_available(raw: Mapping[str, Any]) -> bool:
     """Whether at least one engine of a model serves, as its status says."""
     return by_type(raw.get("status", {})).get(ConditionType.AVAILABLE, {}).get("status") == "True"
+
+
+def served_adapters(raw: Mapping[str, Any]) -> list[str]:
+    """Names of the adapters that clients may ask for, as a model's status says, and its spec still."""
+    wanted = {one.get("name") for one in (raw["spec"].get("lora") or {}).get("adapters") or ()}
+    told = (raw.get("status") or {}).get("adapters") or ()
+    return sorted(str(one.get("name")) for one in told if one.get("served") is True and one.get("name") in wanted)
 
 
 def tokens(length: int | str | None) -> int | None:
@@ -125,7 +145,7 @@ def _entry_of(model: LiveObject | Mapping[str, Any], before: Mapping[str, _Entry
 def _read(raw: Mapping[str, Any]) -> _Entry | None:
     """The entry of a model whose spec can be followed."""
     model = readable_resource(raw)
-    return entry(model, ready=is_available(raw)) if model else None
+    return entry(model, ready=is_available(raw), adapters=served_adapters(raw)) if model else None
 
 
 def _earlier(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.bounded import Bounded
+from vllm_operator.render.adapters import adapter_list
 from vllm_operator.render.autoscaling import autoscaler
 from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
@@ -66,10 +67,11 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         InvalidSpec: its patch of the pods does not fit them.
     """
     found = (
-        binding(model),
+        binding(model, context),
         binding_secret(model, context),
         *key_record(model, context),
         *config(model),
+        *adapter_list(model, context.adapters),
         *service_account(model),
         *claim(model, context),
         service(model),

@@ -82,7 +82,7 @@ def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]
     yield "--enable-log-requests", spec.engine.debug if asked is None else asked
     draft = spec.engine.speculative_decoding
     yield "--speculative-config", draft and _draft(draft.model_dump(exclude_none=True), sources)
-    adapters = (spec.lora and spec.lora.adapters) or []
+    adapters = () if spec.updates_adapters else spec.adapters
     yield "--lora-modules", [_adapter(one.name, sources.locate(one.source)) for one in adapters] or None
 
 

@@ -11,6 +11,8 @@ from vllm_operator.api.spec.autoscaling import DEFAULT_LOAD_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vllm_operator.render.adapters import AdapterList
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
@@ -48,6 +50,10 @@ class RenderContext:
     """URL of the Prometheus that KEDA asks, where the spec names none."""
     load_seconds: int = DEFAULT_LOAD_SECONDS
     """How long an engine takes from its pod to its first completed prompt."""
+    adapters: AdapterList | None = None
+    """The list of adapters that engines are told while they run; None for that of the spec."""
+    served_adapters: tuple[str, ...] = ()
+    """Names of the adapters that every engine serves, for clients."""
     claims_of_others: frozenset[str] = frozenset()
     """Names of claims that the specs of other models in the namespace mount."""
     one_node_claims: frozenset[str] = frozenset()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api import names
 from vllm_operator.api.spec.core import SecretKey
 from vllm_operator.api.spec.forms import environment_of
+from vllm_operator.api.spec.lora import RUNTIME_VARIABLE
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.versions import version_of
 from vllm_operator.render import amx
@@ -50,6 +51,8 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     plain |= dict(PROFILES[spec.accelerator.profile].environment)
     if engine.debug or engine.log_level:  # VLLM_DEBUG, which older guides name, does not exist
         plain["VLLM_LOGGING_LEVEL"] = engine.log_level or "DEBUG"
+    if spec.updates_adapters:
+        plain[RUNTIME_VARIABLE] = "True"
     plain |= environment_of(spec, version_of(spec))
     variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_manager(spec)}
     variables |= {name: {"name": name, "value": value} for name, value in plain.items()}

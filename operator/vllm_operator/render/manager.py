@@ -21,7 +21,7 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
 from vllm_operator.manager.settings import NEVER, POLLED_PATHS
-from vllm_operator.render import amx, tls
+from vllm_operator.render import adapters, amx, tls
 from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
 from vllm_operator.render.service import engines_host
@@ -135,7 +135,7 @@ def unlogged(spec: VLLMModelSpec) -> tuple[str, ...]:
 
     Its canaries go to paths of which users want to see their own requests.
     """
-    return (*POLLED_PATHS, NAMES_PATH) if spec.lora and spec.lora.adapters else POLLED_PATHS
+    return (*POLLED_PATHS, NAMES_PATH) if spec.adapters or spec.updates_adapters else POLLED_PATHS
 
 
 def volumes(spec: VLLMModelSpec) -> list[dict[str, Any]]:
@@ -194,10 +194,11 @@ def _options(model: VLLMModel) -> Iterator[str]:
         yield from ("--canary", "command", "--command", json.dumps(spec.gates.probe))
     elif pools(spec):
         yield from ("--canary", "pooling")
-    adapters = (spec.lora and spec.lora.adapters) or []
-    if adapters:
+    if spec.updates_adapters:
+        yield from ("--adapters-file", adapters.PATH)
+    elif spec.adapters:
         sources = Sources(spec)
-        yield from ("--adapters", json.dumps({one.name: sources.locate(one.source) for one in adapters}))
+        yield from ("--adapters", json.dumps({one.name: sources.locate(one.source) for one in spec.adapters}))
     yield from _windows(spec.gates)
     if leave_seconds(spec) != DEFAULT_SHUTDOWN_DELAY_SECONDS:
         yield from ("--leave", str(leave_seconds(spec)))

@@ -8,7 +8,7 @@ from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.engine import EXIT_MARGIN_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
-from vllm_operator.render import command, files, manager, storage
+from vllm_operator.render import adapters, command, files, manager, storage
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
@@ -48,7 +48,13 @@ def template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str,
 def _spec(model: VLLMModel) -> dict[str, Any]:
     spec, pod = model.spec, model.spec.pod
     sources = Sources(spec)
-    own_volumes = [*storage.volumes(model), *sources.volumes(), *files.volumes(model), *manager.volumes(spec)]
+    own_volumes = [
+        *storage.volumes(model),
+        *sources.volumes(),
+        *files.volumes(model),
+        *adapters.volumes(model),
+        *manager.volumes(spec),
+    ]
     body: dict[str, Any] = {
         "serviceAccountName": pod.service_account_name or names.engines_name(model.instance),
         "automountServiceAccountToken": pod.service_account_name is not None,
@@ -86,6 +92,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
             *storage.mounts(model),
             *sources.mounts(),
             *files.mounts(model),
+            *adapters.mounts(model),
             *manager.mounts(spec),
             *_manifests(pod.volume_mounts),
         ],

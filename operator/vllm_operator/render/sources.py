@@ -67,5 +67,6 @@ def _written(spec: VLLMModelSpec) -> Iterator[str]:
     draft = spec.engine.speculative_decoding
     if draft and draft.model:
         yield draft.model
-    for adapter in (spec.lora and spec.lora.adapters) or []:
-        yield adapter.source
+    yield from (f"pvc://{claim}" for claim in (spec.lora and spec.lora.claims) or ())
+    if not spec.updates_adapters:
+        yield from (adapter.source for adapter in spec.adapters)

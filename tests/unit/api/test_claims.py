@@ -16,6 +16,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "tokenizer": {"model": {"source": "a/b", "tokenizer": "pvc://mine/tokenizer"}},
     "draft": {"engine": {"speculativeDecoding": {"model": "pvc://mine/draft"}}},
     "adapter": {"lora": {"adapters": [{"name": "a", "source": "pvc://mine/a"}]}},
+    "adapters to come": {"lora": {"claims": ["mine"]}},
     "volume": {"pod": {"volumes": [VOLUME]}},
     "patch": {"pod": {"patch": {"spec": {"volumes": [VOLUME]}}}},
 }
@@ -32,6 +33,7 @@ def test_the_claim_that_the_operator_makes_is_not_named() -> None:
 
 def test_a_spec_that_makes_no_sense_is_read_all_the_same() -> None:
     assert claims_of_spec(None) == set()
+    assert claims_of_spec({"claims": 5, "lora": {"claims": [1, {}]}}) == set()
     assert claims_of_spec({"existingClaim": 5, "storage": ["existingClaim", None, 1]}) == set()
     deep: Any = "pvc://mine"
     for _ in range(5000):

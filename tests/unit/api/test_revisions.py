@@ -174,6 +174,25 @@ def test_an_undo_brings_back_the_pods_and_leaves_everything_else() -> None:
     assert revisions.restored({"replicas": 5}, earlier) == {**earlier, "replicas": 5}
 
 
+def lora(*names: str, **fields: Any) -> dict[str, Any]:
+    """A spec with adapters that engines are told of while they run."""
+    adapters = [{"name": name, "source": f"org/{name}"} for name in names]
+    return {"model": {"source": "org/base"}, "lora": {"runtimeUpdates": True, "adapters": adapters, **fields}}
+
+
+def test_adapters_of_which_engines_are_told_while_they_run_shape_no_pod_and_an_undo_leaves_them() -> None:
+    assert revisions.same_pods(lora("sql"), lora("sql", "legal"))
+    assert revisions.same_pods(lora("sql"), {**lora(), "lora": {"runtimeUpdates": True}})
+    assert "adapters" not in revisions.pod_spec(lora("sql"))["lora"]
+    for other in ({"maxRank": 64}, {"claims": ["a"]}, {"maxLoras": 2}, {"runtimeUpdates": False}):
+        assert not revisions.same_pods(lora("sql"), lora("sql", **other))
+    static = {**lora(), "lora": {"adapters": lora("sql")["lora"]["adapters"]}}
+    assert not revisions.same_pods(static, {**static, "lora": {"adapters": lora("legal")["lora"]["adapters"]}})
+    earlier = revisions.pod_spec(lora("old", maxRank=64))
+    assert revisions.restored(lora("sql"), earlier) == lora("sql", maxRank=64)
+    assert revisions.restored(lora("sql"), static) == static
+
+
 @given(specs(), specs())
 @settings(max_examples=50, derandomize=True, deadline=None)
 def test_whatever_is_undone_asks_for_the_earlier_pods(now: dict[str, Any], earlier: dict[str, Any]) -> None:

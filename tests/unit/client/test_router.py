@@ -82,6 +82,18 @@ async def test_the_best_model_answers(both: dict[str, Any]) -> None:
         assert await llm.complete("hallo", max_tokens=20) == "spare heard: hallo"
 
 
+async def test_an_adapter_is_asked_for_by_its_own_name(
+    engine: EngineServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    flags = ("--served-model-name", "base", "--enable-lora", "--lora-modules", "text2sql=org/text2sql")
+    with stub_server(*flags, folder=tmp_path_factory.mktemp("adapters")) as server:
+        found = content(listing("tiny", engine.url), listing("base", server.url, adapters=["text2sql"]))
+        async with ModelRouter.from_catalog(found).client(adapter="text2sql") as llm:
+            assert (await llm.completion("hello", max_tokens=20)).model == "text2sql"
+        with pytest.raises(NoModel, match="adapter='legal'"):
+            ModelRouter.from_catalog(found).best(adapter="legal")
+
+
 async def test_a_model_that_cannot_be_reached_is_stepped_over(spare: EngineServer) -> None:
     gone = listing("gone", f"http://127.0.0.1:{free_port()}", weight=200)
     router = ModelRouter.from_catalog(content(gone, listing("spare", spare.url)))

@@ -84,6 +84,13 @@ def test_labels_runner_and_exclusion_are_binding() -> None:
     assert order(models, exclude={"gold"}) == ["plain"]
 
 
+def test_an_adapter_is_binding() -> None:
+    models = [entry("plain", weight=200), entry("sql", adapters=("text2sql", "legal"))]
+    assert order(models, adapter="text2sql") == ["sql"]
+    assert order(models, adapter="sql") == []
+    assert order(models) == ["plain", "sql"]
+
+
 def test_readiness_goes_before_everything_and_weight_before_the_name() -> None:
     exact = entry("exact", languages=("en",), complexity=("simple",), tasks=("chat",), ready=False, weight=1000)
     models = [exact, entry("c", weight=5), entry("b", weight=1), entry("a", weight=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from vllm_operator.manager.timeline import TimeLine
 from vllm_operator.manager.watch import Parts, Pod, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 SETTINGS = Settings(gate_port=1, model="tiny")
@@ -41,6 +42,7 @@ class ScriptedEngine(Engine):
         self.completion: Callable[[], None] = lambda: None
         self.fault: Exception | None = None
         self.served = ["tiny"]
+        self.may_load = threading.Event()
         self.chats = 0
         self.refusal: str | EngineError = ""
 
@@ -51,10 +53,20 @@ class ScriptedEngine(Engine):
         self.steps += self.moves
         return Sample(self.server, {"0": RankLook(self.steps)} if self.server == ANSWERS else None)
 
-    def check_names(self, timeout: float) -> None:  # noqa: ARG002 # as above
+    def check_names(self, timeout: float, adapters: Iterable[str] | None = None) -> None:  # noqa: ARG002 # as above
         """Whether the model is served."""
-        if "tiny" not in self.served:
-            raise EngineError("WrongModel", "serves other, not tiny")
+        missing = [name for name in ("tiny", *(adapters or ())) if name not in self.served]
+        if missing:
+            raise EngineError("WrongModel", f"serves other, not {', '.join(missing)}")
+
+    def served_adapters(self, timeout: float) -> dict[str, str]:  # noqa: ARG002 # as above
+        """What is served beside the model."""
+        return {name: "" for name in self.served if name != "tiny"}
+
+    def load_adapter(self, name: str, path: str, timeout: float) -> None:  # noqa: ARG002 # as above
+        """Load it once the test lets that come to an end."""
+        assert self.may_load.wait(60)
+        self.served.append(name)
 
     def complete(self, timeout: float, rank: str | None = None) -> None:  # noqa: ARG002 # as above
         """What the test has made of it."""
@@ -434,8 +446,45 @@ def test_an_engine_that_answers_no_chat_is_asked_soon_at_first_and_seldom_later(
     [("WrongModel", "sentence"), ("LoopbackOnly", "sentence"), ("Silent", None), ("Unauthorized", None)],
 )
 def test_only_a_server_that_says_so_serves_the_wrong_names(world: World, cause: str, told: str | None) -> None:
-    def fail(timeout: float) -> None:  # noqa: ARG001 # the engine's own form
+    def fail(timeout: float, adapters: Iterable[str] | None = None) -> None:  # noqa: ARG001 # the engine's own form
         raise EngineError(cause, "sentence")
 
     world.engine.check_names = fail  # type: ignore[method-assign] # one answer of the engine
     assert ServedNames(world.engine, SETTINGS, may_load=False).ask() == told
+
+
+def test_an_engine_that_loads_an_adapter_makes_no_step_and_is_judged_again_afterwards(
+    world: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "adapters.json"
+    file.write_text('{"version": "v1", "adapters": []}')
+    world.another({}, replace(SETTINGS, adapters_file=str(file), stall_window=0.2, canary_interval=0.1))
+    world.admitted()
+    file.write_text('{"version": "v2", "adapters": [{"name": "sql", "path": "org/sql"}]}')
+    until(lambda: world.watch.look() is None and world.watch._names.loading, what="loading")  # noqa: SLF001
+
+    def fail() -> None:
+        raise EngineError("Failing", "no step")
+
+    world.engine.completion, world.engine.moves = fail, False
+    until_then = time.monotonic() + 1.5
+    while time.monotonic() < until_then:
+        assert world.watch.look() is None
+        assert world.watch.status.ready
+        time.sleep(0.05)
+    world.engine.may_load.set()
+    until(lambda: world.watch.look() is None and not world.watch.status.ready, what="what lasts is seen")
+
+
+def test_which_list_is_followed_is_told_and_handed_on(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "adapters.json"
+    file.write_text('{"version": "v1", "adapters": [{"name": "sql", "path": "org/sql"}]}')
+    settings = replace(SETTINGS, adapters_file=str(file))
+    world.engine.may_load.set()
+    world.another({}, settings)
+    world.admitted()
+    assert world.watch.status.document()["adapters"] == {"version": "v1", "served": {"sql": ""}, "failed": {}}
+    assert world.handed_on()["adapters"] == ["sql"]
+    world.another({**world.handed_on(), "adapters": [1, "sql", None]}, settings)
+    assert world.watch.look() is None
+    assert world.watch.status.ready

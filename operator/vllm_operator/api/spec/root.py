@@ -16,7 +16,7 @@ from vllm_operator.api.spec.checks import faults, nesting_fault
 from vllm_operator.api.spec.devices import Accelerator, Parallelism, Resources
 from vllm_operator.api.spec.engine import DEFAULT_SHUTDOWN_DELAY_SECONDS, EXIT_MARGIN_SECONDS, Engine
 from vllm_operator.api.spec.estimate import EstimateSource
-from vllm_operator.api.spec.lora import Lora
+from vllm_operator.api.spec.lora import RUNTIME_VARIABLE, Adapter, Lora
 from vllm_operator.api.spec.model import ModelSource
 from vllm_operator.api.spec.operations import Disruption, Gates, Monitoring
 from vllm_operator.api.spec.pod import Pod, Scheduling
@@ -124,6 +124,19 @@ _RULES: Final = (
         field_path=".lora",
     ),
     Rule(
+        "!has(self.lora) || !self.lora.runtimeUpdates"
+        " || (has(self.engine.apiServerCount) ? self.engine.apiServerCount : self.parallelism.data) == 1",
+        "spec.lora.runtimeUpdates needs spec.engine.apiServerCount 1, which is spec.parallelism.data where it is left "
+        "out: each API server of vLLM knows its own adapters alone, so it refuses to start with several",
+        field_path=".lora.runtimeUpdates",
+    ),
+    Rule(
+        "!has(self.lora) || !self.lora.runtimeUpdates || !has(self.engine.env)"
+        f" || self.engine.env.all(variable, variable.name != '{RUNTIME_VARIABLE}')",
+        f"spec.engine.env must not set {RUNTIME_VARIABLE} with spec.lora.runtimeUpdates, which sets it",
+        field_path=".engine.env",
+    ),
+    Rule(
         "!has(self.autoscaling) || self.replicas == 1",
         "spec.replicas and spec.autoscaling contradict each other: the autoscaler alone says how many engines there "
         "are; leave spec.replicas out, and set spec.autoscaling.minReplicas",
@@ -226,6 +239,16 @@ class VLLMModelSpec(Model):
     def served_names(self) -> tuple[str, ...]:
         """Names under which the engines answer, the main one first."""
         return tuple(self.model.served_names or [served_name(self.model.source)])
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """The LoRA adapters that are served, in the order in which they are written."""
+        return tuple((self.lora and self.lora.adapters) or ())
+
+    @property
+    def updates_adapters(self) -> bool:
+        """Whether engines that run are told of other adapters: then none of them is part of the pods."""
+        return self.lora is not None and self.lora.runtime_updates
 
     @property
     def device_count(self) -> int:
