@@ -21,7 +21,17 @@ from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.engines import judged_again_at
 from vllm_operator.errors import InvalidSpec
-from vllm_operator.planner import api_keys, autoscaling, claims, deletion_costs, fit, reasons, rollout_told, status
+from vllm_operator.planner import (
+    api_keys,
+    autoscaling,
+    claims,
+    deletion_costs,
+    fit,
+    prefetch,
+    reasons,
+    rollout_told,
+    status,
+)
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
@@ -88,8 +98,13 @@ def decide(observation: Observation) -> Plan:
         return Plan(writes=writes, news=news, look_again_at=changes.next_due(observation.now))
     outcome = _outcome(changes.problems) if changes.problems else None
     told = _status(observation, subject, wanted.view, outcome, changes)
-    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, changes, wanted.view))
-    plan = replace(plan, writes=writes, deletions=deletions, releases=changes.due_releases(observation.now))
+    again = _earliest(
+        _look_again_at(observation, keys, changes, wanted.view), prefetch.look_again_at(model, observation)
+    )
+    plan = _telling(live, observation, told, look_again_at=again)
+    jobs = prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else ()
+    releases = changes.due_releases(observation.now)
+    plan = replace(plan, writes=writes, deletions=deletions, releases=releases, jobs=jobs)
     return _sparing_the_busy(plan, observation)
 
 
@@ -201,6 +216,7 @@ def _status(
     told = by_type(observation.raw.get("status") or {}).get(ConditionType.FITS)
     estimated = observation.estimated
     found = autoscaling.with_idle(model, observation, judged(fleet.judge(seen), view, observation.now))
+    found = prefetch.judged(found, model, observation, seen)
     return status.status_of(
         observation.raw,
         seen,
@@ -216,6 +232,7 @@ def _status(
             ConditionType.AUTOSCALED: autoscaling.condition(model, observation, serving=seen.serving > 0),
         },
         estimate=estimated.capacity if estimated else None,
+        prefetch=prefetch.progress(model, observation),
         now=observation.now,
     )
 
@@ -268,6 +285,10 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         ),
         changes.next_due(observation.now),
     )
+    return _earliest(*times)
+
+
+def _earliest(*times: datetime | None) -> datetime | None:
     return min((when for when in times if when is not None), default=None)
 
 

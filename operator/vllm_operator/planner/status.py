@@ -27,10 +27,11 @@ from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.planner.degraded import degraded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from vllm_operator.api.capacity import Capacity
+    from vllm_operator.api.status import Prefetched
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Fleet, Outcome
 
@@ -52,14 +53,15 @@ def status_of(
     pending_template: str | None = "",
     optional: Mapping[ConditionType, tuple[str, Reason, str] | None] = NOTHING_MORE,
     estimate: Capacity | None = None,
+    prefetch: Sequence[Prefetched] = (),
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
     this version of the operator would render: empty where in nothing, None where the spec cannot be rendered.
-    `optional` are conditions that only some models have; `estimate` is what an engine is expected to have. What is
-    empty is left out where it may be.
+    `optional` are conditions that only some models have; `estimate` is what an engine is expected to have,
+    `prefetch` how far its claim is filled. What is empty is left out where it may be.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     pending = _pending(raw["metadata"]["name"], pending_template)
@@ -75,6 +77,7 @@ def status_of(
         vllm_version=vllm_version,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
+        prefetch=list(prefetch) or None,
         engines=_engines(seen.engines) or None,
         estimate=estimate,
         diagnosis=_diagnoses(seen.engines, raw.get("status", {}).get("diagnosis") or (), now) or None,
