@@ -205,9 +205,9 @@ def _wanted(model: VLLMModel, desired: Mapping[str, Any], job: JobSeen | None) -
     if model.uid not in [one.get("uid") for one in job.owners]:
         patch = {"metadata": {"ownerReferences": [*job.owners, owner]}}
         return JobChange(JobAction.JOIN, name, patch, job.live, reason=f"{model.name} wants it too")
-    first = min(str(one.get("name")) for one in job.owners)
+    first = job.owners[0].get("uid")  # who has made it, or has been there for longest, says how its pod is
     changed = job.live.annotations.get(DESIRED_HASH) != hash_of(desired)
-    if changed and not job.complete and first == model.name:
+    if changed and not job.complete and first == model.uid:
         return JobChange(JobAction.DELETE, name, live=job.live, reason="its pod is to be another: it is made anew")
     return None
 
