@@ -171,7 +171,7 @@ class Download:
                 found.append(fault)
                 stop.set()
             except Stopped:
-                pass
+                return  # what the other one said is told
 
         unique = self._unique(listing)
         repeated = [file for file in listing.files if file not in unique]
