@@ -1,6 +1,7 @@
 """A hub, an S3 store and a web server in one, that cut, slow down, limit, gate and lie as they are told.
 
-It needs nothing but the standard library, so a pod can run it from its text. `POST /faults` takes fields of `Faults`.
+It needs nothing but the standard library, so a pod can run it from its text. `POST /faults` takes fields of `Faults`,
+and `GET /requests` tells what was asked for.
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ def answer(request: BaseHTTPRequestHandler, sources: FileSources) -> None:
     """Answer one request."""
     path, _, query = request.path.partition("?")
     path = urllib.parse.unquote(path)
+    if path == "/requests":
+        send(request, 200, json.dumps(sources.requests).encode())
+        return
     sources.requests.append((path, request.headers.get("Range", ""), request.headers.get("Authorization", "")))
     faults = sources.faults
     if faults.limited > 0:

@@ -14,7 +14,8 @@ from vllm_operator.api.conditions import Condition
 MAX_WARNINGS: Final = 16
 MAX_WARNING_LENGTH: Final = 1024
 MAX_ENGINES: Final = 32
-MAX_PREFETCHED: Final = 16
+MAX_PREFETCHED: Final = 68
+"""The model, its tokenizer, the one that guesses, and as many adapters as there may be."""
 MAX_PHASE_LENGTH: Final = 64
 MAX_SENTENCE_LENGTH: Final = 1024
 MAX_DIAGNOSES: Final = 16

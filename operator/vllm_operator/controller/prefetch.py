@@ -30,7 +30,7 @@ from vllm_operator.planner.prefetch import (
     newest_pod,
 )
 from vllm_operator.render.downloads import downloads
-from vllm_operator.render.untyped import part
+from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +61,11 @@ class _Settled:
     at: datetime
     seen: PrefetchSeen
 
+    def holds(self, model: VLLMModel, now: datetime) -> bool:
+        """Whether it is still so, as far as is known without asking."""
+        same = (self.uid, self.generation) == (model.uid, model.generation)
+        return same and self.at <= now < self.at + SETTLED_FOR
+
 
 @dataclass(slots=True)
 class _Refusals:
@@ -83,24 +88,24 @@ class PrefetchJobs:
         self._release = release
         self._settled: dict[Key, _Settled] = {}
         self._refusals: dict[Key, _Refusals] = {}
+        self._owned: dict[Key, set[str]] = {}
+        """Names of the Jobs that each model is an owner of: its status may not tell them, or no longer."""
 
     async def seen(self, key: Key, model: LiveObject | None, now: datetime) -> PrefetchSeen | None:
         """The Jobs that concern a model; None where none do, or its spec cannot be followed."""
-        parsed = (
-            None if model is None or model.leaving or not is_concerned(model.body) else readable_resource(model.body)
-        )
-        if parsed is None:
+        concerned = model is not None and not model.leaving and (is_concerned(model.body) or key in self._owned)
+        parsed = readable_resource(model.body) if model is not None and concerned else None
+        if model is None or parsed is None:
             self._settled.pop(key, None)
             self._refusals.pop(key, None)
+            self._owned.pop(key, None)
             return None
         known = self._settled.get(key)
-        if (
-            known
-            and (known.uid, known.generation) == (parsed.uid, parsed.generation)
-            and known.at <= now < known.at + SETTLED_FOR
-        ):
+        if known is not None and known.holds(parsed, now):
             return known.seen
-        found = await self._look(key, parsed, now)
+        told = {str(one.get("job")) for one in items(model.body, "status", "prefetch")}
+        found = await self._look(key, parsed, told | self._owned.get(key, set()), now)
+        self._remember_owned(key, parsed.uid, found.jobs)
         if is_complete(parsed, found, self._release) and not changes(parsed, found, self._release):
             self._settled[key] = _Settled(parsed.uid, parsed.generation, now, found)
         else:
@@ -130,8 +135,16 @@ class PrefetchJobs:
             known.pop(change.name, None)
             if live is not None:
                 known[change.name] = JobSeen(live)
+                self._owned.setdefault(key, set()).add(change.name)
             logger.info("%s: Job %s: %s (%s)", key, change.name, change.action.name.lower(), change.reason)
         return replace(seen or PrefetchSeen(), jobs=known, refusals=refusals.current(now))
+
+    def _remember_owned(self, key: Key, uid: str, found: Mapping[str, JobSeen]) -> None:
+        owned = {name for name, job in found.items() if uid in [one.get("uid") for one in job.owners]}
+        if owned:
+            self._owned[key] = owned
+        else:
+            self._owned.pop(key, None)
 
     async def _change(self, change: JobChange) -> LiveObject | None:
         if change.live is None:
@@ -155,22 +168,33 @@ class PrefetchJobs:
         except ApiConflict:
             namespace = change.body["metadata"]["namespace"]
             live = await self._client.get(JOB, namespace, change.name)
-        if live.labels.get(MANAGED_BY) == MANAGER and release_of(live.labels) == self._release:
+        if self._is_ours(live):
             return live
         raise ApiRefused(f"POST {JOB.path(namespace)}", "it exists and is not the operator's: delete or rename it")
 
-    async def _look(self, key: Key, model: VLLMModel, now: datetime) -> PrefetchSeen:
+    async def _look(self, key: Key, model: VLLMModel, told: set[str], now: datetime) -> PrefetchSeen:
+        """The Jobs that the model wants, and those that it was told to have."""
         refusals = self._refusals.setdefault(key, _Refusals()).current(now)
+        wanted = {one.job_name(self._release) for one in downloads(model.spec, model.instance)}
         try:
-            found = {live.name: live async for live in self._client.objects(JOB, key.namespace)}
+            found = await asyncio.gather(*(self._get(key.namespace, name) for name in sorted(wanted | told)))
         except ApiRefused as refusal:
             advice = "give the operator the rights of its ClusterRole, as the manifests and the chart do"
             return PrefetchSeen(refusals=refusals, unreadable=f"Jobs cannot be read: {refusal.message}: {advice}")
-        wanted = {one.job_name(self._release): one for one in downloads(model.spec, model.instance)}
-        asked = await asyncio.gather(
-            *(self._job(live, model.spec.gates.port, ask=name in wanted) for name, live in found.items())
-        )
+        port = model.spec.gates.port
+        asked = await asyncio.gather(*(self._job(live, port, ask=live.name in wanted) for live in found if live))
         return PrefetchSeen({job.live.name: job for job in asked}, refusals)
+
+    async def _get(self, namespace: str, name: str) -> LiveObject | None:
+        """A Job of the operator's; None where there is none of that name."""
+        try:
+            live = await self._client.get(JOB, namespace, name)
+        except ApiNotFound:
+            return None
+        return live if self._is_ours(live) else None
+
+    def _is_ours(self, live: LiveObject) -> bool:
+        return live.labels.get(MANAGED_BY) == MANAGER and release_of(live.labels) == self._release
 
     async def _job(self, live: LiveObject, port: int, *, ask: bool) -> JobSeen:
         """A Job, with its pod and what its program says where that is asked for, as far as anything is heard."""

@@ -87,10 +87,10 @@ class JobSeen:
 
 @dataclass(frozen=True, slots=True)
 class PrefetchSeen:
-    """The Jobs of a namespace, as they were when a model that is concerned was looked at."""
+    """The Jobs that concern a model, as they were when it was looked at."""
 
     jobs: Mapping[str, JobSeen] = field(default_factory=dict)
-    """All that the operator has made there, by name."""
+    """Those of the operator that the model wants or was told to have, by name."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Why the API server has not let a Job be made or changed a moment ago, by its name."""
     unreadable: str = ""
