@@ -154,7 +154,7 @@ def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_
     site: Site, stub: EngineChoice, tmp_path: Path
 ) -> None:
     site.apply(*claim(site, tmp_path / "models"), *hub(stub, CONTENT))
-    site.until("the hub", lambda: site.condition("Ready", "hub", kind="pod").get("status") == "True")
+    site.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=60s")
     slow = {"cut_after": 3_000_000, "bytes_per_second": 4_000_000}
     ask_hub(site, "/faults", {"gated": [REPOSITORY], **slow})
     site.apply(prefetched("first", stub))
