@@ -1,4 +1,4 @@
-"""How Jobs that fill claims are looked at, made, shared and deleted, against an API server that is told what to answer."""
+"""How Jobs that fill claims are looked at, made, shared and deleted."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Server:
         self.lookup = PrefetchJobs(cast("Client", self), cast("EngineStatusReader", self))
 
     async def get(self, kind: Kind, namespace: str, name: str) -> LiveObject:
+        """A Job."""
         assert (kind.kind, namespace) == ("Job", "team")
         self.calls.append(f"get {name}")
         if self.refuses:
@@ -53,10 +54,12 @@ class Server:
         return as_live(self.jobs[name], "Job")
 
     async def labelled_pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The pods of a Job."""
         self.calls.append(f"pods {namespace} {selector}")
         return self.pods
 
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> LiveObject:
+        """Make a Job."""
         name = body["metadata"]["name"]
         self.calls.append(f"create {name}")
         if self.refuses:
@@ -67,15 +70,18 @@ class Server:
         return await self.get(kind, "team", name)
 
     async def patch(self, live: LiveObject, changed: Mapping[str, Any]) -> LiveObject:
+        """Change its metadata."""
         self.calls.append(f"patch {live.name}")
         self.jobs[live.name]["metadata"] |= changed["metadata"]
         return as_live(self.jobs[live.name], "Job")
 
     async def delete(self, live: LiveObject) -> None:
+        """Delete it."""
         self.calls.append(f"delete {live.name}")
         del self.jobs[live.name]
 
     async def document(self, url: str) -> object:
+        """What its pod answers."""
         self.asked.append(url)
         return self.answer
 
@@ -87,6 +93,7 @@ class Server:
         self.jobs[body["metadata"]["name"]] = found
 
     async def look(self, raw: dict[str, Any], now: Any = NOW) -> PrefetchSeen | None:
+        """What the operator sees."""
         return await self.lookup.seen(QWEN, as_live(raw, "VLLMModel"), now)
 
     async def settle(self, raw: dict[str, Any], now: Any = NOW) -> PrefetchSeen:

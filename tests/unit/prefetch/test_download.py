@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.file_sources import FileSources, commit_of, file_sources
 from vllm_operator.prefetch import faults, fetch, program, store
+from vllm_operator.prefetch.bucket import Credentials, signed
 from vllm_operator.prefetch.faults import Fault
 from vllm_operator.prefetch.listing import OTHER_FORMATS, sums_of, wanted
 from vllm_operator.prefetch.program import Download, Settings
@@ -315,6 +316,16 @@ def test_a_bucket_that_lacks_what_its_sums_tell_is_not_whole(sources: FileSource
     sources.folders = {"models": {**bucket, "qwen/SHA256SUMS": SUMS}}
     fault = fault_of(download(sources, tmp_path, "s3"))
     assert (fault.reason, "model.safetensors" in fault.message) == (faults.NOT_FOUND, True)
+
+
+def test_requests_to_a_store_are_signed_as_amazon_says() -> None:
+    """The example "GET Bucket (List Objects)" of the S3 API reference, "Authenticating Requests"."""
+    who = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    at_midnight = 1369353600.0
+    headers = signed("https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J", who, at_midnight)
+    assert headers["x-amz-date"] == "20130524T000000Z"
+    signature = headers["Authorization"].rpartition("Signature=")[2]
+    assert signature == "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
 
 
 def test_a_web_server_without_sums_is_told_what_to_write(sources: FileSources, tmp_path: Path) -> None:
