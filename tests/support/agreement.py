@@ -41,6 +41,7 @@ def agreeing(spec: Part) -> Part:
     _pod(spec)
     _gates(spec.get("gates", {}))
     _autoscaling(spec)
+    _prefetch(spec)
     port = spec.get("engine", {}).get("port", 8000)
     if spec.get("gates", {}).get("port", 8480) == port:
         spec.setdefault("gates", {})["port"] = port % 65535 + 1
@@ -67,6 +68,26 @@ def _parts(node: Any) -> Iterator[Part]:
     elif isinstance(node, list):
         for item in node:
             yield from _parts(item)
+
+
+_ELSEWHERE: Final = {"HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HUB_OFFLINE"}
+_NOT_BROUGHT: Final = ("pvc:", "oci:", "gs:", "/")
+
+
+def _prefetch(spec: Part) -> None:
+    """A Job fills a claim, with what it can bring, and where engines look."""
+    cache, model = spec.get("storage", {}).get("cache", {}), spec["model"]
+    claim = cache.get("persistentVolumeClaim", {})
+    alone = claim.get("accessModes") == ["ReadWriteOncePod"]
+    unfit = alone or not {"persistentVolumeClaim", "existingClaim"} & set(cache)
+    if unfit or model["source"].startswith(_NOT_BROUGHT) or "$(" in model["source"]:
+        cache.pop("prefetch", None)
+    if "prefetch" not in cache:
+        return
+    model.pop("downloadDir", None)
+    engine = spec.get("engine", {})
+    if "env" in engine:
+        engine["env"] = [one for one in engine["env"] if one["name"] not in _ELSEWHERE] or [{"name": "A", "value": "a"}]
 
 
 def _model(spec: Part) -> None:

@@ -69,6 +69,10 @@ def cache(**fields: Any) -> Spec:
     return {"storage": {"cache": fields}}
 
 
+FILLED: Final[Spec] = cache(existingClaim="a", prefetch={})
+"""A claim that a Job fills."""
+
+
 def claim(**fields: Any) -> Spec:
     """A spec whose cache is a claim."""
     return cache(persistentVolumeClaim={"size": "10Gi", **fields})
@@ -388,6 +392,37 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         cache(emptyDir={}), cache(emptyDir={}, existingClaim="a"), "spec.storage.cache takes exactly one of persistent"
     ),
     Constraint(cache(hostPath={"path": "/a"}), cache(), "spec.storage.cache takes exactly one of persistent"),
+    Constraint(cache(emptyDir={}), cache(emptyDir={}, prefetch={}), "spec.storage.cache.prefetch fills a claim"),
+    Constraint(
+        cache(persistentVolumeClaim={"size": "1Gi", "accessModes": ["ReadWriteOnce"]}, prefetch={}),
+        cache(persistentVolumeClaim={"size": "1Gi", "accessModes": ["ReadWriteOncePod"]}, prefetch={}),
+        "spec.storage.cache.prefetch and a claim that one pod alone can use contradict",
+    ),
+    Constraint(
+        {**source("https://host/a"), **FILLED},
+        source("https://host/a"),
+        "spec.model.source: only a Job brings a model from a web server",
+    ),
+    Constraint(
+        {**source("s3://bucket/a"), **FILLED},
+        {**source("gs://bucket/a"), **FILLED},
+        "spec.storage.cache.prefetch brings models from the Hugging Face hub",
+    ),
+    Constraint(
+        source("org/$(NAME)", servedNames=["a"]),
+        {**source("org/$(NAME)", servedNames=["a"]), **FILLED},
+        "spec.model.source must not refer to a variable with spec.storage.cache.prefetch",
+    ),
+    Constraint(
+        {**model(downloadDir="/a"), **cache(existingClaim="a")},
+        {**model(downloadDir="/a"), **FILLED},
+        "spec.model.downloadDir and spec.storage.cache.prefetch contradict",
+    ),
+    Constraint(
+        {**variable(name="HF_ENDPOINT", value="https://mirror"), **FILLED},
+        {**variable(name="HF_HOME", value="/a"), **FILLED},
+        "spec.engine.env must not set HF_HOME",
+    ),
     Constraint(
         pod(labels={"app.kubernetes.io/version": "1"}),
         pod(labels={"app.kubernetes.io/name": "x"}),

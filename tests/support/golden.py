@@ -21,6 +21,7 @@ from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
 from vllm_operator.render.context import KeyRecord, RenderContext
+from vllm_operator.render.prefetch import jobs
 
 FOLDER = Path(__file__).parent.parent / "data" / "render"
 EXPECTED = ".expected.yaml"
@@ -50,7 +51,7 @@ def rendered_children(raw: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     record = KeyRecord({"generated": "a-digest"}) if model.spec.auth else None
     key = "an-example" if model.spec.auth else ""
     context = RenderContext(api_key=key, key_record=record, pod_monitors=True, autoscaler="ScaledObject")
-    return children(model, context)
+    return (*children(model, context), *jobs(model))
 
 
 def rendered(case: str) -> str:

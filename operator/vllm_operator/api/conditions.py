@@ -125,6 +125,10 @@ class Reason(StrEnum):
     """Nobody says how much memory a GPU has: set spec.accelerator.memory."""
     SIZES_UNKNOWN = "SizesUnknown"
     """The ConfigMap of spec.estimate is missing, or describes no model that can be estimated; the message says why."""
+    PREFETCHING = "Prefetching"
+    """A Job fills the claim with what the engines need; none of this spec starts before, and those of another go on."""
+    PREFETCH_FAILS = "PrefetchFails"
+    """That Job cannot go on, such as for a gated model or a full disk; the message says what to do. It tries again."""
     AS_DESIRED = "AsDesired"
     """Nothing is left to do."""
 

@@ -17,6 +17,8 @@ MANAGER_CONFIG_MAP: Final = "vllm-manager"
 GATES_CONFIG_MAP: Final = "vllm-gates"
 """ConfigMap of the gate program of earlier versions of the operator. It is neither written nor, while there are models,
 deleted: pods that those versions made mount it, and their kubelet runs programs out of it."""
+PREFETCH_CONFIG_MAP: Final = "vllm-prefetch"
+"""ConfigMap of the program that fills claims; in each namespace where a model has asked for it."""
 CATALOG_CONFIG_MAP: Final = "vllm-catalog"
 """ConfigMap that says which models a namespace has and what they are good for."""
 MOST_CATALOG_PARTS: Final = 8
@@ -26,7 +28,7 @@ CATALOG_PARTS: Final = (
     *(f"{CATALOG_CONFIG_MAP}-{number}" for number in range(2, MOST_CATALOG_PARTS + 1)),
 )
 
-SHARED: Final = (MANAGER_CONFIG_MAP, *CATALOG_PARTS, GATES_CONFIG_MAP)
+SHARED: Final = (MANAGER_CONFIG_MAP, PREFETCH_CONFIG_MAP, *CATALOG_PARTS, GATES_CONFIG_MAP)
 """ConfigMaps that all models of a namespace share; those of a named release have its name before them (`prefixed`)."""
 
 OPERATOR_LABEL: Final = f"{GROUP}/operator"
@@ -75,6 +77,9 @@ whether that is the spec of now where the revision that would say so was deleted
 
 OPERATOR_NAMESPACE: Final = "vllm-system"
 """Namespace in which the operator runs, where nothing else is said: that of manifests/."""
+
+PREFETCHED: Final = f"{GROUP}/prefetched"
+"""Annotation of the pods: which downloads they need whole; and of a Job and its pod, which one it is (a label)."""
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vllm-operator"

@@ -16,6 +16,8 @@ MAX_WARNING_LENGTH: Final = 1024
 MAX_ENGINES: Final = 32
 MAX_ADAPTERS: Final = 128
 """Those of the spec, and as many that leave."""
+MAX_PREFETCHED: Final = 68
+"""The model, its tokenizer, the one that guesses, and as many adapters as there may be."""
 MAX_PHASE_LENGTH: Final = 64
 MAX_SENTENCE_LENGTH: Final = 1024
 MAX_DIAGNOSES: Final = 16
@@ -144,6 +146,53 @@ class RolloutProgress(Model):
     wanted: Annotated[int, Field(ge=0)] = Field(description="Engines that are to be of it.")
 
 
+class PrefetchState(StrEnum):
+    """How far a download is."""
+
+    PENDING = "Pending"
+    LISTING = "Listing"
+    VERIFYING = "Verifying"
+    DOWNLOADING = "Downloading"
+    WAITING = "Waiting"
+    COMPLETE = "Complete"
+
+
+class Prefetched(Model):
+    """One source that the claim is to hold before engines start."""
+
+    job: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="Name of its Job.")
+    source: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description="The id on the hub, or the URL, that is downloaded."
+    )
+    revision: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="Branch, tag or commit of the hub; left out for other sources."
+    )
+    commit: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="The commit that the revision was when it was asked for; left out where not known."
+    )
+    state: PrefetchState = Field(
+        description="Pending: its pod does not run. Listing: it asks what there is. Verifying: it reads what lies "
+        "there already. Downloading: it brings the rest. Waiting: it cannot go on, and tries again. Complete: all is "
+        "there, with the sizes and hashes that were told."
+    )
+    reason: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None,
+        description="Why it does not go on, as one word for programs, such as Gated, RateLimited, DiskFull, "
+        "WrongRevision or Corrupt; left out where it does.",
+    )
+    message: Annotated[str, StringConstraints(max_length=MAX_SENTENCE_LENGTH)] | None = Field(
+        default=None, description="The same as a sentence, with what to do."
+    )
+    bytes_done: Annotated[int, Field(ge=0)] = Field(default=0, description="Bytes that are in the claim.")
+    bytes_total: Annotated[int, Field(ge=0)] = Field(default=0, description="Bytes of all its files; 0: not known yet.")
+    bytes_per_second: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How fast it downloads, over the last half minute; left out where it does not."
+    )
+    seconds_left: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How long the rest takes at this rate; left out where that is not known."
+    )
+
+
 class VLLMModelStatus(Model):
     """What the operator last saw."""
 
@@ -172,6 +221,11 @@ class VLLMModelStatus(Model):
     binding: Binding = Field(description="Where an application finds the connection data.")
     rollout: RolloutProgress | None = Field(
         default=None, description="How far a changed spec has come; left out where no engine is to be replaced."
+    )
+    prefetch: Annotated[list[Prefetched], Field(max_length=MAX_PREFETCHED)] | None = Field(
+        default=None,
+        description="How far the claim is filled, with spec.storage.cache.prefetch; left out without it.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["job"]},
     )
     engines: Annotated[list[Engine], Field(max_length=MAX_ENGINES)] | None = Field(
         default=None,

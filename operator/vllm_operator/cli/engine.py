@@ -109,7 +109,7 @@ def engine_of(model: VLLMModel) -> Engine:
     Raises:
         InvalidSpec: what the spec says of the pod itself cannot be followed.
     """
-    model = _with_fixed_adapters(model)
+    model = _without_prefetch(_with_fixed_adapters(model))
     pod: dict[str, Any] = deployment(model)["spec"]["template"]["spec"]
     faults = "; ".join(shape_faults(pod))
     if faults:
@@ -138,6 +138,15 @@ def _with_fixed_adapters(model: VLLMModel) -> VLLMModel:
         return model
     lora = model.spec.lora.model_copy(update={"runtime_updates": False}) if model.spec.lora else None
     return replace(model, spec=model.spec.model_copy(update={"lora": lora}))
+
+
+def _without_prefetch(model: VLLMModel) -> VLLMModel:
+    """The model as it is served where no Job fills a claim: the engine downloads by itself."""
+    cache = model.spec.storage.cache
+    if cache is None or cache.prefetch is None:
+        return model
+    storage = model.spec.storage.model_copy(update={"cache": cache.model_copy(update={"prefetch": None})})
+    return replace(model, spec=model.spec.model_copy(update={"storage": storage}))
 
 
 def _of_a_pod_alone(model: VLLMModel) -> set[str]:

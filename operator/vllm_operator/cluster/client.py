@@ -17,7 +17,7 @@ from vllm_operator.api.names import MANAGED_BY, MANAGER
 from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
-from vllm_operator.cluster.kinds import EVENT, MODEL, POD, kind_of
+from vllm_operator.cluster.kinds import EVENT, JOB, MODEL, POD, kind_of
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.errors import (
     ApiConflict,
@@ -187,7 +187,9 @@ class Client:
 
     async def delete(self, live: LiveObject) -> None:
         """Delete this very object; that it is gone already is no error."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live.uid}}
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": live.uid}}
+        if live.kind == JOB.kind:
+            body["propagationPolicy"] = "Background"  # else its pods are left, as batch/v1 has always had it
         path = kind_of(live.kind).path(live.namespace, live.name)
         try:
             await self._of_this_very(live, self._call("DELETE", path, body=body, content_type=_JSON))
@@ -226,6 +228,12 @@ class Client:
             if not token:
                 return found
             parameters["continue"] = token
+
+    async def labelled_pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The pods of a namespace that a label selector selects, whosever they are: the first page."""
+        parameters = {"labelSelector": selector, "limit": str(_PAGE_SIZE)}
+        page = await self._call("GET", POD.path(namespace), parameters=parameters)
+        return page["items"] or []
 
     async def pods_on(self, node: str) -> list[dict[str, Any]]:
         """The pods of a node that hold something of it, whosever they are, as the API server's own cache has them.

@@ -54,14 +54,27 @@ class EngineStatusReader:
             except (aiohttp.ClientError, orjson.JSONDecodeError):
                 return _no_manager(URL(url))
 
+    async def document(self, url: str) -> object:
+        """What another program of ours answers at a URL, as JSON; None where nothing of the kind comes in time."""
+        async with self._slots:
+            try:
+                content = await self._content(URL(url))
+                return None if content is None else orjson.loads(content)
+            except (TimeoutError, OSError, aiohttp.ClientError, orjson.JSONDecodeError):
+                return None
+
     async def _ask(self, url: URL) -> EngineStatus | NoAnswer:
+        content = await self._content(url)
+        return (engine_status(orjson.loads(content)) if content is not None else None) or _no_manager(url)
+
+    async def _content(self, url: URL) -> bytes | None:
+        """The body of an answer; None where it is an error, or has too many bytes."""
         timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
         async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
             content = await _whole(response.content) if response.status == _OK else None
             if content is None:
                 response.close()  # what follows is not read, however long it is
-                return _no_manager(url)
-        return engine_status(orjson.loads(content)) or _no_manager(url)
+        return content
 
 
 @contextlib.asynccontextmanager

@@ -58,6 +58,9 @@ PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes")
 
 EVENT: Final = Kind("v1", "Event", "events")
 
+JOB: Final = Kind("batch/v1", "Job", "jobs")
+"""Fills a claim: made and looked at where a model asks for it, and watched nowhere."""
+
 CHILDREN: Final = (
     DEPLOYMENT,
     SERVICE,
@@ -79,7 +82,7 @@ OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER)
 the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator. A
 HorizontalPodAutoscaler is always served, and its status changes with every move of a metric: it is listed, too."""
 
-_BY_NAME: Final = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL)}
+_BY_NAME: Final = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL, JOB)}
 
 
 def kind_of(name: str) -> Kind:

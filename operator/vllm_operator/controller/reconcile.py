@@ -21,6 +21,7 @@ from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.pod_lookups import PodLookups
+from vllm_operator.controller.prefetch import PrefetchJobs
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
@@ -124,6 +125,7 @@ class ModelReconciler:
         self.lookups = PodLookups(client, managers, look_at, clock)
         self._autoscalers = AutoscalerLookup(client)
         self._estimates = EstimateLookup(client)
+        self._prefetch = PrefetchJobs(client, managers, release)
         self._replicas = ReplicasGuard(client, cache, announcer, release)
         self._statuses = StatusWriter(client)
         self._memories: dict[Key, _Memory] = {}
@@ -160,6 +162,9 @@ class ModelReconciler:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
             observation = self._observe_again(key, observation, result)
+            if plan.jobs and result.failure is None:
+                jobs = await self._prefetch.execute(key, plan.jobs, observation.prefetch, observation.now)
+                observation = replace(observation, prefetch=jobs)
             if result.failure is not None:
                 return decide(observation), result.failure
         return replace(decide(observation), look_again_at=observation.now), None
@@ -187,6 +192,7 @@ class ModelReconciler:
             budgets=self._budgets.of(key.namespace, names.instance_name(key.name)),
             policies=self._policies.of(key.namespace, names.instance_name(key.name)),
             estimated=await self._estimates.estimated(key, model, now),
+            prefetch=await self._prefetch.seen(key, model, now),
             pods=pods,
             now=now,
             attempts=memory.attempts,

@@ -28,6 +28,7 @@ from vllm_operator.planner import (
     claims,
     deletion_costs,
     fit,
+    prefetch,
     reasons,
     rollout_told,
     status,
@@ -98,8 +99,13 @@ def decide(observation: Observation) -> Plan:
         return Plan(writes=writes, news=news, look_again_at=changes.next_due(observation.now))
     outcome = _outcome(changes.problems) if changes.problems else None
     told = _status(observation, subject, wanted.view, outcome, changes)
-    plan = _telling(live, observation, told, look_again_at=_look_again_at(observation, keys, changes, wanted.view))
-    plan = replace(plan, writes=writes, deletions=deletions, releases=changes.due_releases(observation.now))
+    again = _earliest(
+        _look_again_at(observation, keys, changes, wanted.view), prefetch.look_again_at(model, observation)
+    )
+    plan = _telling(live, observation, told, look_again_at=again)
+    jobs = prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else ()
+    releases = changes.due_releases(observation.now)
+    plan = replace(plan, writes=writes, deletions=deletions, releases=releases, jobs=jobs)
     plan = replace(plan, to_call=adapters.to_call(observation) if model.spec.updates_adapters else ())
     return _sparing_the_busy(plan, observation)
 
@@ -215,6 +221,7 @@ def _status(
     estimated = observation.estimated
     loaded = adapters.seen_adapters(model, observation, complete=seen.complete)
     found = autoscaling.with_idle(model, observation, judged(fleet.judge(seen), view, observation.now))
+    found = prefetch.judged(found, model, observation, seen)
     return status.status_of(
         observation.raw,
         seen,
@@ -232,6 +239,7 @@ def _status(
         },
         estimate=estimated.capacity if estimated else None,
         adapters=loaded.told,
+        prefetch=prefetch.progress(model, observation),
         now=observation.now,
     )
 
@@ -285,6 +293,10 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         ),
         changes.next_due(observation.now),
     )
+    return _earliest(*times)
+
+
+def _earliest(*times: datetime | None) -> datetime | None:
     return min((when for when in times if when is not None), default=None)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import adapters, api_keys, autoscaling, changes, rollout, template
+from vllm_operator.planner import adapters, api_keys, autoscaling, changes, prefetch, rollout, template
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
@@ -37,6 +37,8 @@ class Desired:
     """Which pods were chosen."""
     view: RolloutView
     """How the engines are replaced."""
+    withheld: bool = False
+    """Whether the Deployment is not to be written now, since its pods would find no model."""
 
     @property
     def deployment(self) -> Mapping[str, Any]:
@@ -50,7 +52,8 @@ class Desired:
         follow from what is there, so what does not stick may change them with every write. Where all that was written
         last is there, other numbers are the rollout's next step, which never waits.
         """
-        found = changes.writes(self.children, observation.children)
+        children = [child for child in self.children if not self.withheld or child["kind"] != "Deployment"]
+        found = changes.writes(children, observation.children)
         return tuple(self._counted(write, observation) if is_deployment(write) else write for write in found)
 
     def _counted(self, write: Write, observation: Observation) -> Write:
@@ -80,14 +83,14 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,
     )
-    rendered, choice = _rendered(model, context, observation)
+    rendered, choice, withheld = _rendered(model, context, observation)
     view = _rollout(model, rendered, choice, observation)
-    found = _desired(rendered, choice, view)
+    found = replace(_desired(rendered, choice, view), withheld=withheld)
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
     if not keys.held or rolling or any(map(is_deployment, found.writes(observation))):
         return found
-    rendered, choice = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
-    return _desired(rendered, choice, view)
+    rendered, choice, withheld = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
+    return replace(_desired(rendered, choice, view), withheld=withheld)
 
 
 def is_deployment(write: Write) -> bool:
@@ -104,11 +107,16 @@ def _desired(rendered: Sequence[Mapping[str, Any]], choice: Choice, view: Rollou
 
 def _rendered(
     model: VLLMModel, context: RenderContext, observation: Observation
-) -> tuple[Sequence[Mapping[str, Any]], Choice]:
-    """The children as they are rendered, but for pods that are kept."""
+) -> tuple[Sequence[Mapping[str, Any]], Choice, bool]:
+    """The children as they are rendered, but for pods that are kept; and whether the Deployment is to wait.
+
+    While a claim is filled for a changed spec, the pods of before stay; where there are none, there is no Deployment.
+    """
     rendered = remembered_children(model, context)
-    choice = template.chosen(model, observation, rendered)
-    return template.with_chosen(model, rendered, choice, observation.release), choice
+    waits = prefetch.waits(model, observation)
+    held = template.held(model, observation, rendered) if waits else None
+    choice = held or template.chosen(model, observation, rendered)
+    return template.with_chosen(model, rendered, choice, observation.release), choice, waits and held is None
 
 
 def _rollout(

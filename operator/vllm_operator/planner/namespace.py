@@ -10,7 +10,8 @@ from vllm_operator.api.names import CATALOG_CONFIG_MAP, prefixed
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan
-from vllm_operator.render import catalog, manager
+from vllm_operator.planner.prefetch import asks_for_prefetch
+from vllm_operator.render import catalog, manager, prefetch
 from vllm_operator.render.release import shared_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
         )
         return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in left), observation.attempts)
     desired = [manager.program(observation.namespace)]
+    if any(asks_for_prefetch(model.body) for model in models):
+        desired.append(prefetch.program(observation.namespace))
     parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
     if with_catalog:
         desired += catalog.catalog(observation.namespace, models, [live.body for live in parts])

@@ -25,6 +25,7 @@ _ON_THE_WAY: Final = frozenset(
         Reason.SCHEDULING_GATED,
         Reason.ASLEEP,
         Reason.PAUSED,
+        Reason.PREFETCHING,
     }
 )
 """Reasons that come and go by themselves, or are what the user asked for."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.fit import Estimated
     from vllm_operator.planner.news import News
     from vllm_operator.planner.policies import Policy
+    from vllm_operator.planner.prefetch import JobChange, PrefetchSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Observation:
     """NetworkPolicies of others that may select the engines, by name, likewise."""
     estimated: Estimated | None = None
     """What spec.estimate tells; None where it is not set, or cannot be asked now."""
+    prefetch: PrefetchSeen | None = None
+    """The Jobs that fill claims; None where the model is not concerned, or they were not looked at."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None
@@ -167,6 +170,8 @@ class Plan:
     writes: tuple[Write, ...] = ()
     releases: tuple[LiveObject, ...] = ()
     """Claims to hand over to whoever mounts them: they lose their owner, and nothing else."""
+    jobs: tuple[JobChange, ...] = ()
+    """What to do about Jobs that fill claims, after the writes: their pods need what is written."""
     deletions: tuple[Deletion, ...] = ()
     """After all writes, and only where all went through: nothing that is written may still refer to them."""
     status: Mapping[str, Any] | None = None
@@ -181,4 +186,4 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether objects are to be written, handed over or deleted."""
-        return bool(self.writes or self.releases or self.deletions)
+        return bool(self.writes or self.releases or self.deletions or self.jobs)

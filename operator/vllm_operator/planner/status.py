@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vllm_operator.api.capacity import Capacity
+    from vllm_operator.api.status import Prefetched
     from vllm_operator.diagnosis.engines import EngineReport
     from vllm_operator.diagnosis.fleet import Fleet, Outcome
 
@@ -54,14 +55,16 @@ def status_of(
     optional: Mapping[ConditionType, tuple[str, Reason, str] | None] = NOTHING_MORE,
     estimate: Capacity | None = None,
     adapters: Sequence[Adapter] = (),
+    prefetch: Sequence[Prefetched] = (),
     now: datetime,
 ) -> dict[str, Any]:
     """The whole status; `address` is the model's base URL, `operator` the release that tells it.
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
     this version of the operator would render: empty where in nothing, None where the spec cannot be rendered.
-    `optional` are conditions that only some models have; `estimate` is what an engine is expected to have, and
-    `adapters` what is told of each LoRA adapter. What is empty is left out where it may be.
+    `optional` are conditions that only some models have; `estimate` is what an engine is expected to have,
+    `adapters` what is told of each LoRA adapter, `prefetch` how far its claim is filled. What is empty is left out
+    where it may be.
     """
     instance = names.instance_name(raw["metadata"]["name"])
     pending = _pending(raw["metadata"]["name"], pending_template)
@@ -77,6 +80,7 @@ def status_of(
         vllm_version=vllm_version,
         binding=Binding(name=names.binding_name(instance), config_map=names.client_name(instance)),
         rollout=rollout,
+        prefetch=list(prefetch) or None,
         engines=_engines(seen.engines) or None,
         adapters=list(adapters) or None,
         estimate=estimate,

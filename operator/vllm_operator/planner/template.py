@@ -108,6 +108,29 @@ def chosen(model: VLLMModel, observation: Observation, rendered: Sequence[Mappin
     )
 
 
+def held(model: VLLMModel, observation: Observation, rendered: Sequence[Mapping[str, Any]]) -> Choice | None:
+    """The pods that the engines have, for as long as those of the spec may not start; None where there are none.
+
+    A restart that is asked for meanwhile is followed when they may.
+    """
+    history = _History.of(observation)
+    if _live_deployment(observation) is None or not history.entries:
+        return None
+    kept = history.entries[0]
+    handled_at = kept.handled_at if revisions.is_later(kept.handled_at, kept.restarted_at) else ""
+    annotations = {CHANGE_CAUSE: kept.cause, RESTARTED_AT: kept.restarted_at, HANDLED_AT: handled_at}
+    data = history.objects[kept.name].body["data"]
+    keys_changed_at = _annotation(_template(rendered), KEYS_CHANGED_AT)
+    return Choice(
+        pods=Pods(kept.template, kept.config),
+        marks={KEYS_CHANGED_AT: keys_changed_at, RESTARTED_AT: kept.restarted_at},
+        spec_hash=revisions.written_hash(kept.spec),
+        handled_at=handled_at,
+        revisions=(revision(model, kept.name, data, kept.number, annotations),),
+        superseded=(),
+    )
+
+
 def with_chosen(
     model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice, release: str = ""
 ) -> list[Mapping[str, Any]]:

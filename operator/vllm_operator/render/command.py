@@ -13,6 +13,7 @@ from vllm_operator.api.spec.sources import Origin, parse_source
 from vllm_operator.api.spec.versions import version_of
 from vllm_operator.api.vllm_releases import arguments_of
 from vllm_operator.render import files, tls
+from vllm_operator.render.downloads import folder_of
 from vllm_operator.render.sources import Sources
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _may_be_told(spec: VLLMModelSpec, version: Version | None) -> bool:
 def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]]:
     """Values that are made of more than one field, by their arguments; None where there is none."""
     model = spec.model
-    in_bucket = parse_source(model.source).origin is Origin.BUCKET
+    in_bucket = parse_source(model.source).origin is Origin.BUCKET and not folder_of(spec, model.source)
     yield "--model", None  # goes before all flags
     yield "--served-model-name", None  # follows it
     yield "--nnodes", None  # reserved

@@ -54,15 +54,22 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     if spec.updates_adapters:
         plain[RUNTIME_VARIABLE] = "True"
     plain |= environment_of(spec, version_of(spec))
+    if spec.storage.cache and spec.storage.cache.prefetch:
+        plain["HF_HUB_OFFLINE"] = "1"
     variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_manager(spec)}
     variables |= {name: {"name": name, "value": value} for name, value in plain.items()}
-    if spec.model.token_secret:
-        variables["HF_TOKEN"] = _from_secret("HF_TOKEN", spec.model.token_secret)
+    variables |= {variable["name"]: variable for variable in hub_token(spec)}
     for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):
         variables[name] = _from_secret(name, key)
     variables |= {variable.name: variable.manifest() for variable in engine.env or []}
     variables |= amx.path(spec, variables)
     return list(variables.values())
+
+
+def hub_token(spec: VLLMModelSpec) -> list[dict[str, Any]]:
+    """The variable with the token of the hub, where there is one."""
+    secret = spec.model.token_secret
+    return [_from_secret("HF_TOKEN", secret)] if secret else []
 
 
 def key_variables(spec: VLLMModelSpec) -> list[str]:

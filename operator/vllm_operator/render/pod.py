@@ -10,6 +10,7 @@ from vllm_operator.api.spec.engine import EXIT_MARGIN_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.render import adapters, command, files, manager, storage
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
+from vllm_operator.render.downloads import mark
 from vllm_operator.render.environment import environment
 from vllm_operator.render.images import pull_policy
 from vllm_operator.render.service import PORT_NAME
@@ -39,6 +40,7 @@ def template(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str,
             _DEFAULT_CONTAINER: CONTAINER_NAME,
             **(pod.annotations or {}),
             **files.pod_annotations(model),
+            **({names.PREFETCHED: needed} if (needed := mark(model)) else {}),
             **({names.KEYS_CHANGED_AT: changed_at} if changed_at else {}),
         },
     }
@@ -60,7 +62,7 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
         "automountServiceAccountToken": pod.service_account_name is not None,
         "enableServiceLinks": False,  # a Service named vllm would set VLLM_PORT=tcp://..., and the server dies of it
         "terminationGracePeriodSeconds": pod.termination_grace_period_seconds or shutdown_seconds(spec),
-        "securityContext": _pod_rights(spec),
+        "securityContext": pod_rights(spec),
         **_placing(spec.scheduling, model.instance),
         "imagePullSecrets": _manifests(pod.image_pull_secrets),
         **({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"} if pod.host_network else {}),
@@ -85,7 +87,7 @@ def _container(model: VLLMModel, sources: Sources) -> dict[str, Any]:
         "envFrom": _manifests(spec.engine.env_from),
         "ports": [{"name": PORT_NAME, "containerPort": spec.engine.port, "protocol": "TCP"}, manager.port(spec)],
         "resources": _resources(spec),
-        "securityContext": _rights(pod.container_security_context),
+        "securityContext": container_rights(pod.container_security_context),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **manager.probes(spec),
         "volumeMounts": [
@@ -116,7 +118,13 @@ def image(spec: VLLMModelSpec) -> str:
     return spec.engine.image or PROFILES[spec.accelerator.profile].image
 
 
-def _rights(context: SecurityContext | None) -> dict[str, Any]:
+def pull_policy_of(spec: VLLMModelSpec) -> str:
+    """When the engine's image is pulled."""
+    return spec.engine.image_pull_policy or pull_policy(image(spec))
+
+
+def container_rights(context: SecurityContext | None) -> dict[str, Any]:
+    """Rights of a container: none that the user has not given."""
     given = context.manifest() if context else {}
     capabilities = {"drop": ["ALL"], **given.get("capabilities", {})}
     rights: dict[str, Any] = {"allowPrivilegeEscalation": False}
@@ -127,7 +135,8 @@ def _rights(context: SecurityContext | None) -> dict[str, Any]:
     return {**rights, **given, "capabilities": capabilities}
 
 
-def _pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
+def pod_rights(spec: VLLMModelSpec) -> dict[str, Any]:
+    """Rights of a pod: those of an ordinary user, as far as the spec says nothing else."""
     profile = PROFILES[spec.accelerator.profile]
     rights: dict[str, Any] = {
         "runAsNonRoot": True,

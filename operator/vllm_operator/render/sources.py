@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.sources import Origin, parse_source
+from vllm_operator.render.downloads import folder_of
 from vllm_operator.render.images import pull_policy
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Sources:
     """The sources of one spec, and the volumes that they need, each numbered in the order of its first use."""
 
     def __init__(self, spec: VLLMModelSpec) -> None:
+        self._spec = spec
         parsed = [parse_source(source) for source in _written(spec)]
         self._claims = list(dict.fromkeys(one.claim for one in parsed if one.origin is Origin.CLAIM))
         self._cache = spec.storage.cache.existing_claim if spec.storage.cache else None
@@ -34,7 +36,7 @@ class Sources:
             return "/".join(part for part in (CLAIMS_FOLDER, parsed.claim, parsed.claim_path) if part)
         if parsed.origin is Origin.IMAGE:
             return self._image_folder(parsed)
-        return parsed.text
+        return folder_of(self._spec, source) or parsed.text
 
     def volumes(self) -> Iterator[dict[str, Any]]:
         """Claims and images, as volumes of the pod.

@@ -28,13 +28,15 @@ SOURCE_FORMS = (
     "image or in a volume of spec.pod"
 )
 
+WEB_FORM = "With storage.cache.prefetch also `https://HOST/PATH`, a folder of a web server with a file SHA256SUMS."
 
-def _source_rules(field: str) -> tuple[Rule, Rule]:
-    """What a source looks like."""
+
+def _source_rules(field: str, more: str = "") -> tuple[Rule, Rule]:
+    """What a source looks like; `more` are further schemes, of which other rules say more."""
     text, given = f"self.{field}", f"has(self.{field})"
     return (
         Rule(
-            f"!{given} || !{text}.contains('://') || {text}.matches('^(hf|pvc|oci|s3|gs)://')",
+            f"!{given} || !{text}.contains('://') || {text}.matches('^(hf|pvc|oci|s3|gs{more})://')",
             f"spec.model.{field}: the scheme is none of hf://, pvc://, oci://, s3:// and gs://",
             field_path=f".{field}",
         ),
@@ -75,10 +77,10 @@ class ModelSource(Model):
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
-            *_source_rules("source"),
+            *_source_rules("source", "|https?"),
             *_source_rules("tokenizer"),
             Rule(
-                "!self.source.matches('^(pvc|oci|s3|gs)://|^/') || !has(self.revision)",
+                "!self.source.matches('^(pvc|oci|s3|gs|https?)://|^/') || !has(self.revision)",
                 "spec.model.revision is for models on the Hugging Face hub: leave it out for any other source",
                 field_path=".revision",
             ),
@@ -104,7 +106,7 @@ class ModelSource(Model):
     )
 
     source: Annotated[Source, Flag("--model", "none", "0.0.1", composed=True)] = Field(
-        description=f"The model: {SOURCE_FORMS}."
+        description=f"The model: {SOURCE_FORMS}. {WEB_FORM}"
     )
     revision: Annotated[Word | None, Flag("--revision", "the default branch", "0.2.0")] = Field(
         default=None,
@@ -125,7 +127,7 @@ class ModelSource(Model):
     load_format: Annotated[Word | None, Flag("--load-format", "auto", "0.1.5", composed=True)] = Field(
         default=None,
         description="How the weights are read, such as `safetensors`, `runai_streamer` or `dummy`. Default: vLLM's "
-        "`auto`; `runai_streamer` for s3:// and gs://.",
+        "`auto`; `runai_streamer` for s3:// and gs://, unless storage.cache.prefetch brings them.",
     )
     loader_extra_config: Annotated[JsonObject | None, Flag("--model-loader-extra-config", "none", "0.4.1")] = Field(
         default=None,

@@ -159,10 +159,48 @@ _RULES: Final = (
 )
 
 
+_PREFETCH: Final = "has(self.storage.cache) && has(self.storage.cache.prefetch)"
+
+_PLACES: Final = ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HUB_OFFLINE"]
+"""Variables that would have an engine look elsewhere than where the claim is filled."""
+
+_PREFETCH_RULES: Final = (
+    Rule(
+        f"!self.model.source.matches('^https?://') || ({_PREFETCH})",
+        "spec.model.source: only a Job brings a model from a web server: set spec.storage.cache.prefetch, with a claim "
+        "beside it",
+        field_path=".model.source",
+    ),
+    Rule(
+        f"!({_PREFETCH}) || !self.model.source.matches('^(pvc|oci|gs)://|^/')",
+        "spec.storage.cache.prefetch brings models from the Hugging Face hub, s3:// and https://; leave it out for "
+        "this source. A bucket of gs:// is read as s3:// by its XML API: set AWS_ENDPOINT_URL in spec.engine.env",
+        field_path=".storage.cache.prefetch",
+    ),
+    Rule(
+        f"!({_PREFETCH}) || !self.model.source.contains('$(')",
+        "spec.model.source must not refer to a variable with spec.storage.cache.prefetch: write the source itself",
+        field_path=".model.source",
+    ),
+    Rule(
+        f"!({_PREFETCH}) || !has(self.model.downloadDir)",
+        "spec.model.downloadDir and spec.storage.cache.prefetch contradict each other: the claim is filled where "
+        "engines look by default; leave downloadDir out",
+        field_path=".model.downloadDir",
+    ),
+    Rule(
+        f"!({_PREFETCH}) || !has(self.engine.env) || self.engine.env.all(variable, !(variable.name in {_PLACES}))",
+        f"spec.engine.env must not set {', '.join(_PLACES)} with spec.storage.cache.prefetch: engines would look "
+        "elsewhere than where the claim is filled",
+        field_path=".engine.env",
+    ),
+)
+
+
 class VLLMModelSpec(Model):
     """The model that is served and the engines that serve it."""
 
-    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=cel(*_RULES))
+    model_config = ConfigDict(alias_generator=to_camel, json_schema_extra=cel(*_RULES, *_PREFETCH_RULES))
 
     model: ModelSource = Field(description="Which model is served, and under which names.")
     engine: Engine = Field(default_factory=Engine, description="The vLLM server: its image and arguments.")

@@ -13,6 +13,7 @@ class Origin(Enum):
     CLAIM = auto()
     IMAGE = auto()
     BUCKET = auto()
+    WEB = auto()
     PATH = auto()
 
 
@@ -22,7 +23,12 @@ _SCHEMES = {
     "oci": Origin.IMAGE,
     "s3": Origin.BUCKET,
     "gs": Origin.BUCKET,
+    "http": Origin.WEB,
+    "https": Origin.WEB,
 }
+
+_WHOLE = frozenset({Origin.BUCKET, Origin.WEB})
+"""Origins whose sources are known by the whole text, scheme and all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class ParsedSource:
 
     origin: Origin
     text: str
-    """What follows the scheme; for a bucket the whole."""
+    """What follows the scheme; for a bucket and a web server the whole."""
 
     @property
     def claim(self) -> str:
@@ -50,7 +56,7 @@ def parse_source(source: str) -> ParsedSource:
         return ParsedSource(Origin.PATH, source)
     scheme, separator, rest = source.partition("://")
     origin = _SCHEMES.get(scheme, Origin.HUB) if separator else Origin.HUB
-    return ParsedSource(origin, source if origin is Origin.BUCKET or not separator else rest)
+    return ParsedSource(origin, source if origin in _WHOLE or not separator else rest)
 
 
 def served_name(source: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from vllm_operator.api.base import Model, Rule, cel, exactly_one
-from vllm_operator.api.spec.scalars import SET, ObjectName, Path, Quantity, Size
+from vllm_operator.api.spec.scalars import ATOMIC, SET, ObjectName, Path, Quantity, Size
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 
@@ -70,13 +70,49 @@ class HostPath(Model):
     path: Path = Field(description="Folder of the node. It is made where it is missing.")
 
 
+Patterns = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(min_length=1, max_length=32)
+]
+
+
+class Prefetch(Model):
+    """A Job that fills the claim before the first engine starts; then engines start offline."""
+
+    allow_patterns: Patterns | None = Field(
+        default=None,
+        description="Which files of spec.model.source are brought, such as `*.safetensors` or `tokenizer*`; a pattern "
+        "is held against the whole path, and `*` takes slashes too. Default: all.",
+        json_schema_extra=ATOMIC,
+    )
+    ignore_patterns: Patterns | None = Field(
+        default=None,
+        description="Which files of them are not. Default: where there are safetensors, weights in other formats; "
+        "none if allowPatterns is set.",
+        json_schema_extra=ATOMIC,
+    )
+
+
 class Cache(Model):
     """Where downloads and compiled kernels are kept: `~/.cache` of the engine."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
-            exactly_one("spec.storage.cache", "persistentVolumeClaim", "existingClaim", "emptyDir", "hostPath")
+            exactly_one("spec.storage.cache", "persistentVolumeClaim", "existingClaim", "emptyDir", "hostPath"),
+            Rule(
+                "!has(self.prefetch) || has(self.persistentVolumeClaim) || has(self.existingClaim)",
+                "spec.storage.cache.prefetch fills a claim before an engine starts: set persistentVolumeClaim or "
+                "existingClaim, or leave it out",
+                field_path=".prefetch",
+            ),
+            Rule(
+                "!has(self.prefetch) || !has(self.persistentVolumeClaim)"
+                " || !has(self.persistentVolumeClaim.accessModes)"
+                " || self.persistentVolumeClaim.accessModes.exists(mode, mode != 'ReadWriteOncePod')",
+                "spec.storage.cache.prefetch and a claim that one pod alone can use contradict each other: the next "
+                "revision is downloaded while engines use it; set accessModes to [ReadWriteOnce] or [ReadWriteMany]",
+                field_path=".prefetch",
+            ),
         ),
     )
 
@@ -88,6 +124,12 @@ class Cache(Model):
     )
     empty_dir: EmptyDir | None = Field(default=None, description="A folder that lives as long as its pod.")
     host_path: HostPath | None = Field(default=None, description="A folder of the node.")
+    prefetch: Prefetch | None = Field(
+        default=None,
+        description="Have a Job fill the claim with all that engines would download, and start them offline once it is "
+        "whole: `{}`. A changed source or revision is downloaded beside what serves. Models that name the same claim "
+        "and the same source share the Job.",
+    )
 
 
 class Storage(Model):

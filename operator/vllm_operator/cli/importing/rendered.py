@@ -25,7 +25,7 @@ from vllm_operator.render.sources import CLAIMS_FOLDER, IMAGES_FOLDER
 from vllm_operator.render.untyped import items, named, part, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
     from vllm_operator.cli.importing.manifests import Bundle
@@ -66,6 +66,7 @@ class Undone:
         self._images = self._image_references()
         self._keys: list[dict[str, Any]] = []
         self._debugs = False
+        self._prefetched = False
         self._profile = self._found_profile()
         self._volumes = {str(one.get("name")): one for one in items(self._pod, "volumes")}
 
@@ -73,14 +74,15 @@ class Undone:
         """Change the workload to what it would be without the operator."""
         self._workload.rendered = True
         del self._container["command"]
+        metadata = self._workload.template.setdefault("metadata", {})
+        self._prefetched = names.PREFETCHED in part(metadata, "annotations")
         self._environment()
         self._drop_volumes()
         self._rights()
-        metadata = self._workload.template.setdefault("metadata", {})
         metadata["annotations"] = {
             name: value
             for name, value in part(metadata, "annotations").items()
-            if name not in {files.CONFIG_HASH, names.KEYS_CHANGED_AT}
+            if name not in {files.CONFIG_HASH, names.KEYS_CHANGED_AT, names.PREFETCHED}
         }
         instance = self._workload.name
         if self._pod.get("serviceAccountName") == names.engines_name(instance):
@@ -101,6 +103,7 @@ class Undone:
         self._write_sources(draft)
         self._write_template(draft)
         self._write_cache(draft)
+        self._write_prefetch(draft)
         self._write_auth(draft)
         if schema_at(("engine", "tls")):
             draft.put(("engine", "tls"), dict(_tls(self._volumes.get(CERTIFICATE_VOLUME, {}))))
@@ -134,6 +137,8 @@ class Undone:
 
     def _environment(self) -> None:
         plain = {**_PLAIN, **dict(PROFILES[self._profile].environment)}
+        if self._prefetched:
+            plain["HF_HUB_OFFLINE"] = "1"
         kept = []
         for variable in items(self._container, "env"):
             name = str(variable.get("name"))
@@ -301,6 +306,29 @@ class Undone:
         elif "emptyDir" in volume:
             draft.spec.setdefault("storage", {})["cache"] = {"emptyDir": dict(part(volume, "emptyDir"))}
 
+    def _write_prefetch(self, draft: Draft) -> None:
+        """The claim is filled by Jobs, which alone say which files they bring, and from where if not from the hub."""
+        if not self._prefetched:
+            return
+        draft.put_empty("storage", "cache", "prefetch")
+        source = str(draft.get("model", "source") or "")
+        told = next((one for one in self._job_settings() if _is_of(one, source)), None)
+        if told is None:
+            advice = "the Job that fills the claim is not in the input, which says what files it brings"
+            draft.check(advice, "storage", "cache", "prefetch")
+            return
+        draft.put(("model", "source"), source if told.get("kind") == "hub" else told.get("source"))
+        for name in ("allow", "ignore"):
+            draft.put(("storage", "cache", "prefetch", f"{name}Patterns"), told.get(name))
+
+    def _job_settings(self) -> Iterator[dict[str, Any]]:
+        """What the Jobs in the input are told to bring."""
+        for job in self._bundle.of_kind("Job"):
+            for container in items(job, "spec", "template", "spec", "containers"):
+                for variable in items(container, "env"):
+                    if variable.get("name") == "VLLM_PREFETCH":
+                        yield json.loads(str(variable.get("value")).replace("$$", "$"))
+
     def _write_debug(self, draft: Draft) -> None:
         """`debug` sets two things, of which each alone has a field too."""
         if self._debugs:
@@ -329,6 +357,11 @@ def _without_own_path(variable: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(variable)]
     rest = value[len(amx.FOLDER) :].removeprefix(":")
     return [{"name": amx.PATH_VARIABLE, "value": rest}] if rest else []
+
+
+def _is_of(settings: Mapping[str, Any], source: str) -> bool:
+    """Whether a Job brings a model, which its engines know by its id, or by its folder in the claim."""
+    return settings.get("source") == source.removeprefix("hf://") or source.endswith(f"/{settings.get('key')}")
 
 
 def _annotations(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from vllm_operator.cli.status.view import EngineView, ModelView
+    from vllm_operator.cli.status.view import DownloadView, EngineView, ModelView
 
 _BAR_WIDTH: Final = 20
 _STYLES: Final = {
@@ -40,6 +40,8 @@ def model_frame(view: ModelView, unread: str) -> RenderableType:
         f"  {comment(view.reason)}  {text.serving(view)} serve",
     )
     parts: list[RenderableType] = [head, Text(comment(view.message))]
+    if view.downloads:
+        parts.append(_downloads(view.downloads))
     if view.engines:
         parts.append(_engines(view.engines))
     parts += [Text(comment(remark)) for remark in text.remarks_of(view)]
@@ -64,6 +66,15 @@ def list_frame(views: Sequence[ModelView], unread: str, *, everywhere: bool) -> 
             Text(names),
         )
     return Group(table, *_unread(unread))
+
+
+def _downloads(downloads: Iterable[DownloadView]) -> Table:
+    table = _table(("DOWNLOAD", "STATE", "", "", "BYTES", "RATE", "LEFT", "MESSAGE"))
+    for one in downloads:
+        what, state, share, sizes, rate, left, message = map(comment, text.download_row(one))
+        told = (Text(share), Text(sizes), Text(rate), Text(left), Text(message, overflow="fold"))
+        table.add_row(Text(what), _styled(state), _bar(one.done, one.total), *told)
+    return table
 
 
 def _engines(engines: Iterable[EngineView]) -> Table:

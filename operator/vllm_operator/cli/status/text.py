@@ -12,12 +12,13 @@ from vllm_operator.manager.signatures import DOWNLOADING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from vllm_operator.cli.status.view import DiagnosisView, EngineView, ModelView
+    from vllm_operator.cli.status.view import DiagnosisView, DownloadView, EngineView, ModelView
 
 _MODELS: Final = ("NAME", "READY", "REASON", "SERVING", "UPDATED", "LOADING", "DIAGNOSIS", "SINCE", "MESSAGE")
 _MODEL: Final = ("NAME", "READY", "REASON", "SERVING", "UPDATED", "SINCE", "MESSAGE")
 _ENGINES: Final = ("POD", "STATE", "PHASE", "PROGRESS", "RATE", "RESTARTS", "NODE", "SINCE", "SENTENCE")
-_MOVING: Final = ("PROGRESS", "RATE")
+_DOWNLOADS: Final = ("DOWNLOAD", "STATE", "PROGRESS", "BYTES", "RATE", "LEFT", "MESSAGE")
+_MOVING: Final = ("PROGRESS", "BYTES", "RATE", "LEFT")
 """Columns that change from look to look, while the phase beside them counts shards and files."""
 _NAMESPACE: Final = "NAMESPACE"
 _STARTING: Final = "Starting"
@@ -42,6 +43,9 @@ def model_lines(view: ModelView) -> Iterator[Line]:
     """All of one model."""
     row = (view.name, ready(view), view.reason, serving(view), updated(view), view.since, view.message)
     yield from _table(_MODEL, [row])
+    if view.downloads:
+        yield Line("", ())
+        yield from _table(_DOWNLOADS, [download_row(one) for one in view.downloads])
     if view.engines:
         yield Line("", ())
         yield from _table(_ENGINES, [_engine_row(engine) for engine in view.engines])
@@ -114,6 +118,25 @@ def rate(engine: EngineView) -> str:
     return f"{size(engine.bytes_per_second)}/s" if engine.bytes_per_second else ""
 
 
+def download_row(one: DownloadView) -> tuple[str, ...]:
+    """How far a source has come into the claim."""
+    share = f"{min(one.done / one.total, 1.0):.0%}" if one.total else ""
+    sizes = f"{size(one.done)} of {size(one.total)}" if one.total else ""
+    rate = f"{size(one.bytes_per_second)}/s" if one.bytes_per_second else ""
+    left = "" if one.seconds_left is None else in_words(one.seconds_left)
+    what = f"{one.source}@{one.revision}" if one.revision else one.source
+    return (what, one.state, share, sizes, rate, left, f"{one.reason}: {one.message}" if one.reason else "")
+
+
+def in_words(seconds: int) -> str:
+    """How long something takes, as people say it."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min" if minutes else f"{rest} s"
+
+
 def as_document(view: ModelView) -> dict[str, Any]:
     """All of it, for programs."""
     return {
@@ -132,8 +155,23 @@ def as_document(view: ModelView) -> dict[str, Any]:
         "engines": [_engine_document(engine) for engine in view.engines],
         "diagnosis": [_diagnosis_document(known) for known in view.diagnosis],
         "symptoms": [_diagnosis_document(known) for known in view.symptoms],
+        "downloads": [_download_document(one) for one in view.downloads],
         "warnings": list(view.warnings),
         "notes": list(view.notes),
+    }
+
+
+def _download_document(one: DownloadView) -> dict[str, Any]:
+    return {
+        "source": one.source,
+        "revision": one.revision or None,
+        "state": one.state,
+        "reason": one.reason or None,
+        "message": one.message or None,
+        "bytesDone": one.done,
+        "bytesTotal": one.total,
+        "bytesPerSecond": one.bytes_per_second or None,
+        "secondsLeft": one.seconds_left,
     }
 
 

@@ -82,6 +82,22 @@ class EngineView:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadView:
+    """One source on its way into the model's claim, as the operator has told it; sizes in bytes."""
+
+    source: str
+    revision: str
+    state: str
+    reason: str
+    message: str
+    done: int
+    total: int
+    """0 where it is not known yet."""
+    bytes_per_second: int
+    seconds_left: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
     """One model with its engines."""
 
@@ -104,6 +120,8 @@ class ModelView:
     symptoms: tuple[DiagnosisView, ...]
     """What slows engines down that were asked."""
     warnings: tuple[str, ...]
+    downloads: tuple[DownloadView, ...]
+    """What fills the claim before engines start."""
     notes: tuple[str, ...]
     """What was not read, and where what was read does not fit together."""
 
@@ -133,6 +151,7 @@ def view_of(found: Sources) -> ModelView:
         diagnosis=known,
         symptoms=tuple(_symptoms(found)),
         warnings=tuple(clean(text) for text in status.get("warnings") or ()),
+        downloads=tuple(map(_download, items(model, "status", "prefetch"))),
         notes=(*(clean(gap) for gap in found.gaps), *_lag(model, serving)),
     )
 
@@ -161,6 +180,21 @@ def own_reports(found: Sources) -> tuple[EngineReport, ...]:
     """What the pods show, judged as the operator judges it."""
     claims = unbound_claims({"kind": "PersistentVolumeClaim", **claim} for claim in found.claims)
     return reports(found.living, found.findings, unbound_claims=claims, now=found.at)
+
+
+def _download(told: Mapping[str, Any]) -> DownloadView:
+    left = told.get("secondsLeft")
+    return DownloadView(
+        source=clean(told.get("source") or ""),
+        revision=clean(told.get("revision") or ""),
+        state=clean(told.get("state") or _UNKNOWN),
+        reason=clean(told.get("reason") or ""),
+        message=clean(told.get("message") or ""),
+        done=int(told.get("bytesDone") or 0),
+        total=int(told.get("bytesTotal") or 0),
+        bytes_per_second=int(told.get("bytesPerSecond") or 0),
+        seconds_left=int(left) if left is not None else None,
+    )
 
 
 def _rollout(model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from vllm_operator.cli.yaml_text import yaml_text
 from vllm_operator.errors import InvalidSpec
 from vllm_operator.render.children import children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.prefetch import jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +158,7 @@ def seen(spec: dict[str, Any]) -> dict[str, Any]:
 def test_the_samples_come_back_as_they_were_written(path: Path) -> None:
     written = [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one["kind"] == "VLLMModel"]
     models = [parse_resource(one) for one in written]
-    found = imported(yaml_text([child for model in models for child in children(model, CLUSTER)]))
+    found = imported(yaml_text([child for model in models for child in (*children(model, CLUSTER), *jobs(model))]))
     assert [one["metadata"]["name"] for one in found.documents] == [one["metadata"]["name"] for one in written]
     assert [seen(one["spec"]) for one in found.documents] == [seen(one["spec"]) for one in written]
 

@@ -1,0 +1,7 @@
+"""`python3 -m prefetch`, in the folder above."""
+
+import sys
+
+from .program import main
+
+sys.exit(main())
