@@ -226,15 +226,15 @@ class Engine:
             EngineError: LoopbackOnly, WrongModel, PortTaken; or it does not say.
         """
         try:
-            self._check_served(time.monotonic() + timeout)
+            self._check_served(time.monotonic() + timeout, self._adapters() if adapters is None else adapters)
         except EngineError as error:
             raise self._attributed(error) from None
 
-    def _check_served(self, deadline: float) -> None:
+    def _check_served(self, deadline: float, adapters: Iterable[str]) -> None:
         served = self._served(deadline)
         self._check_reach()
         wanted = [self._settings.model] if self._settings.model else []
-        wanted += self._adapters() if adapters is None else adapters
+        wanted += adapters
         missing = [name for name in wanted if name not in served]
         if missing:
             raise EngineError("WrongModel", f"serves {_listed(served) or 'no model'}, not {_listed(missing)}")
