@@ -103,6 +103,8 @@ class Reason(StrEnum):
     """The cluster can have no autoscaler of the model; the message says what it lacks and how to get it."""
     AUTOSCALER_FAILS = "AutoscalerFails"
     """The autoscaler is there and does not scale; the message is its own."""
+    LEADER_WORKER_SET_MISSING = "LeaderWorkerSetMissing"
+    """spec.parallelism.nodes needs LeaderWorkerSets, which the cluster lacks; the message says how to get them."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

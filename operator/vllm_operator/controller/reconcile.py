@@ -19,6 +19,7 @@ from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
+from vllm_operator.controller.groups import with_groups
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
@@ -197,6 +198,7 @@ class ModelReconciler:
             lookups=found.by_uid,
             lookup_turns=found.turns,
         )
+        observation = await with_groups(self._client, self._cache, observation)
         observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 

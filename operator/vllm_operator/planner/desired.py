@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import api_keys, autoscaling, changes, rollout, template
+from vllm_operator.planner import api_keys, autoscaling, changes, rollout, template, workload
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
 from vllm_operator.render.children import remembered_children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.groups import placed
 from vllm_operator.render.objects import deployment_of, hash_of
 from vllm_operator.render.rollout import exclusion
 
@@ -32,15 +33,12 @@ class Desired:
     """The children as they shall be now."""
     rendered: Mapping[str, Any]
     """The Deployment as the spec and the kept pods have it, with the numbers of one at rest."""
+    deployment: Mapping[str, Any]
+    """The Deployment as it shall be now, also where a LeaderWorkerSet is made of it."""
     choice: Choice
     """Which pods were chosen."""
     view: RolloutView
     """How the engines are replaced."""
-
-    @property
-    def deployment(self) -> Mapping[str, Any]:
-        """The Deployment as it shall be now."""
-        return deployment_of(self.children)
 
     def writes(self, observation: Observation) -> tuple[Write, ...]:
         """A write for each child that is not as it shall be.
@@ -79,12 +77,17 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
     )
     rendered, choice = _rendered(model, context, observation)
     view = _rollout(model, rendered, choice, observation)
-    found = _desired(rendered, choice, view)
+    found = _desired(model, rendered, choice, view)
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
-    if not keys.held or rolling or any(map(is_deployment, found.writes(observation))):
+    if not keys.held or rolling or any(map(makes_engines, found.writes(observation))):
         return found
     rendered, choice = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
-    return _desired(rendered, choice, view)
+    return _desired(model, rendered, choice, view)
+
+
+def makes_engines(write: Write) -> bool:
+    """Whether it is the Deployment that is written, or the LeaderWorkerSet."""
+    return write.desired["kind"] in workload.KINDS
 
 
 def is_deployment(write: Write) -> bool:
@@ -92,11 +95,11 @@ def is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _desired(rendered: Sequence[Mapping[str, Any]], choice: Choice, view: RolloutView) -> Desired:
+def _desired(model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice, view: RolloutView) -> Desired:
     deployment = deployment_of(rendered)
     led = rollout.applied(deployment, view.planned)
     children = [led if child is deployment else child for child in rendered]
-    return Desired(children, deployment, choice, view)
+    return Desired(placed(model, children), deployment, led, choice, view)
 
 
 def _rendered(
@@ -113,12 +116,15 @@ def _rollout(
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
     deployment = deployment_of(rendered)
-    live = observation.children.get(key_of(deployment))
-    seen = Seen.of(live.body, pod_bodies(observation), engines(observation)) if live else None
+    live = workload.live_workload(observation)
+    pods = workload.serving_pods(pod_bodies(observation))
+    seen = Seen.of(live.body, pods, engines(observation)) if live else None
     excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
     return RolloutView(
         model=model.name,
-        planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
+        planned=workload.planned_of_groups(deployment, model.spec.rollout)
+        if model.spec.parallelism.group_size > 1
+        else rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
         seen=seen,
         excluded=excluded,
         revision=choice.revisions[0]["metadata"]["name"],

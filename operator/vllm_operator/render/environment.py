@@ -27,6 +27,9 @@ KEY_VARIABLE: Final = "VLLM_API_KEY"
 _POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
 """By these the manager knows its pod among those of the model's other engines."""
 
+_HOST_IP: Final = "VLLM_HOST_IP"
+"""By this address the engine's processes in other pods reach those in this one."""
+
 _LOOPBACK: Final = {"name": "GATE_LOOPBACK", "value": "allowed"}
 """Tells the manager that a server on the loopback alone is reached: without it, such an engine gets no traffic."""
 
@@ -52,6 +55,8 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
         plain["VLLM_LOGGING_LEVEL"] = engine.log_level or "DEBUG"
     plain |= environment_of(spec, version_of(spec))
     variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_manager(spec)}
+    if spec.parallelism.group_size > 1:  # else vLLM tells the others the address from which it would reach 8.8.8.8
+        variables[_HOST_IP] = {"name": _HOST_IP, "valueFrom": {"fieldRef": {"fieldPath": _POD_FIELDS["POD_IP"]}}}
     variables |= {name: {"name": name, "value": value} for name, value in plain.items()}
     if spec.model.token_secret:
         variables["HF_TOKEN"] = _from_secret("HF_TOKEN", spec.model.token_secret)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.render.groups import leader_labels
 from vllm_operator.render.objects import child
 from vllm_operator.render.tls import scheme
 
@@ -67,7 +68,7 @@ def _pod_port(model: VLLMModel) -> int:
 def _service(
     model: VLLMModel, name: str, spec: dict[str, Any], *, annotations: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    body = {**spec, "selector": names.selector_labels(model.instance)}
+    body = {**spec, "selector": {**names.selector_labels(model.instance), **leader_labels(model.spec)}}
     return child(
         model, api_version="v1", kind="Service", name=name, component="engine", annotations=annotations, spec=body
     )
