@@ -26,7 +26,6 @@ NAME = "wide"
 SERVICE = "kubernetes.io/hostname"
 GPUS_OF_A_NODE = 8
 WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
-ENGINE = "import os; print(max(int(p) for p in os.listdir('/proc') if p.isdigit() and b'serve' in open(f'/proc/{p}/cmdline','rb').read().split(b'\\0')[:6]))"
 AT_ONCE_SECONDS = 20.0
 """A group that cannot serve is out of its Service by then, on a machine that does much else; measured: see the docs."""
 PATIENCE_SECONDS = 240.0
@@ -101,11 +100,15 @@ def uids(site: Site) -> set[str]:
 
 
 def send(site: Site, pod: dict[str, Any], name: str) -> None:
-    """Send a signal to the engine in a pod, by the name that Python has for it."""
-    program = f"import os, signal; os.killpg({{}}, signal.{name})"
-    find = ENGINE.replace("print(", "engine = (") + "; import signal; os.killpg(os.getpgid(engine), signal." + name + ")"
-    del program
-    site.kubectl("exec", pod["metadata"]["name"], "-c", "vllm", "--", "python3", "-c", find)
+    """Send a signal to all processes of the engine in a pod, by the name that Python has for it."""
+    program = f"""
+import os, signal
+for number in filter(str.isdigit, os.listdir("/proc")):
+    words = open(f"/proc/{{number}}/cmdline", "rb").read().split(b"\\0")
+    if b"serve" in words and b"stem.py" not in words[4]:
+        os.kill(int(number), signal.{name})
+"""
+    site.kubectl("exec", pod["metadata"]["name"], "-c", "vllm", "--", "python3", "-c", program)
 
 
 def is_made_anew(site: Site, before: set[str]) -> None:

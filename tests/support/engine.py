@@ -279,11 +279,13 @@ class Group:
 def take_part(args: argparse.Namespace) -> None:
     """Tell the leader of the group twice a second that this worker computes, from whenever it is there."""
     while True:
-        with contextlib.suppress(OSError):
+        try:
             with socket.create_connection((args.master_addr, args.master_port), timeout=2) as connection:
                 while True:
                     connection.sendall(bytes([args.node_rank]))
                     time.sleep(0.5)
+        except OSError:
+            pass
         time.sleep(0.2)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.cluster.binaries import LWS, ensure_extra, extra_source
 from tests.cluster.images import Entry, ImageConfig, build_image, files_layer
+from tests.support.definitions import wait_established
+from vllm_operator.api import groups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,7 @@ def source() -> Path:
 def install_definition(cluster: OwnCluster) -> None:
     """The kind alone, without what follows it."""
     cluster.kubectl("apply", "--server-side", "--filename", str(source() / "config" / "crd" / "bases"))
+    wait_established(cluster, f"leaderworkersets.{groups.API_VERSION.partition('/')[0]}")
 
 
 def install(cluster: OwnCluster) -> None:
@@ -54,6 +57,11 @@ def install(cluster: OwnCluster) -> None:
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("apply", "--server-side", "--filename", "-", input=rendered)
     cluster.kubectl(
-        "wait", "--namespace", NAMESPACE, "--for=condition=Available", "deployment/lws-controller-manager",
-        "--timeout=180s", timeout=200,
+        "wait",
+        "--namespace",
+        NAMESPACE,
+        "--for=condition=Available",
+        "deployment/lws-controller-manager",
+        "--timeout=180s",
+        timeout=200,
     )

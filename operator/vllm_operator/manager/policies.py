@@ -342,7 +342,7 @@ class WorkerLost(Policy):
     """Another pod of an engine over several pods does not work: without it no step is made.
 
     What the worker's own pod says is proof, and acts at once. Silence is none, as long as steps are made all the same:
-    a node may be too busy to have its manager answer. The group's controller replaces the pods, so nothing is restarted.
+    a node may be too busy to have its manager answer. Nothing is restarted: the group's controller replaces its pods.
     """
 
     name = "WorkerLost"

@@ -328,7 +328,7 @@ class Watch:
         return self._peers.found(now, youth=PEERS_YOUTH_SECONDS, wait=BESIDE_SECONDS)
 
     def _workers_look(self, now: float) -> tuple[WorkerLook, ...]:
-        """What the workers' managers say, asked beside each look once the engine is admitted; the last answer counts."""
+        """What the workers' managers say, asked beside each look once the engine is admitted."""
         if self._parts.workers is None or not self._memory.admitted:
             return ()
         self._workers.run(now, WORKERS_PAUSE_SECONDS)

@@ -40,7 +40,7 @@ def live_workload(observation: Observation) -> LiveObject | None:
         return observation.children.get(ObjectKey(_DEPLOYMENT, instance))
     live = observation.children.get(ObjectKey(groups.KIND, instance))
     if live is not None:
-        return _as_deployment(live, observation.pods)
+        return as_deployment(live, [pod.body for pod in observation.pods])
     return observation.children.get(ObjectKey(_DEPLOYMENT, instance)) if is_missing(observation) else None
 
 
@@ -69,7 +69,8 @@ def planned_of_groups(desired: Mapping[str, Any], wanted: Rollout) -> Deployment
     )
 
 
-def _as_deployment(live: LiveObject, pods: Sequence[LiveObject]) -> LiveObject:
+def as_deployment(live: LiveObject, pods: Sequence[Mapping[str, Any]]) -> LiveObject:
+    """A LeaderWorkerSet read as a Deployment, whose status is counted by the pods of the model."""
     spec = live.body.get("spec") or {}
     numbers = (spec.get("rolloutStrategy") or {}).get("rollingUpdateConfiguration") or {}
     template = spec["leaderWorkerTemplate"]["workerTemplate"]
@@ -89,9 +90,9 @@ def _as_deployment(live: LiveObject, pods: Sequence[LiveObject]) -> LiveObject:
     return replace(live, kind=_DEPLOYMENT, content=body)
 
 
-def _status(live: LiveObject, newest: str, replicas: int, pods: Sequence[LiveObject]) -> dict[str, Any]:
+def _status(live: LiveObject, newest: str, replicas: int, pods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a Deployment's controller would tell of the groups that exist."""
-    leaders = [pod.body for pod in pods if groups.is_leader(pod.body) and not _is_over(pod.body)]
+    leaders = [pod for pod in pods if groups.is_leader(pod) and not _is_over(pod)]
     ready = sum(pod_facts(leader).is_ready for leader in leaders)
     return {
         "observedGeneration": live.generation,
