@@ -25,8 +25,9 @@ pytestmark = pytest.mark.node
 NAME = "wide"
 SERVICE = "kubernetes.io/hostname"
 GPUS_OF_A_NODE = 8
+FURTHER = ("node-2", "node-3")
 WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
-AT_ONCE_SECONDS = 20.0
+AT_ONCE_SECONDS = 40.0
 """A group that cannot serve is out of its Service by then, on a machine that does much else; measured: see the docs."""
 PATIENCE_SECONDS = 240.0
 
@@ -61,6 +62,7 @@ def three_nodes(stub: EngineChoice) -> Iterator[OwnCluster]:
     )
     with start(spec) as cluster:
         assert isinstance(cluster, OwnCluster)
+        cluster.kubectl("cordon", *FURTHER)  # what is to outlive them does not run there
         install_operator(cluster)
         yield cluster
 
@@ -73,6 +75,7 @@ def lacking(three_nodes: OwnCluster, stub: EngineChoice) -> tuple[Site, dict[str
     site.apply(models.model(NAME, stub, **SPEC))
     told = site.wait_reason("LeaderWorkerSetMissing", NAME)
     lws.install(three_nodes)
+    three_nodes.kubectl("uncordon", *FURTHER)
     return site, told
 
 

@@ -104,7 +104,7 @@ class Reason(StrEnum):
     AUTOSCALER_FAILS = "AutoscalerFails"
     """The autoscaler is there and does not scale; the message is its own."""
     LEADER_WORKER_SET_MISSING = "LeaderWorkerSetMissing"
-    """spec.parallelism.nodes needs LeaderWorkerSets, which the cluster lacks; the message says how to get them."""
+    """spec.parallelism.nodes needs LeaderWorkerSets and their controller, and one is missing: see the message."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

@@ -35,7 +35,7 @@ from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
 from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
-from vllm_operator.planner.workload import is_missing
+from vllm_operator.planner.workload import controller_judged_again_at, group_warnings, is_missing, silent_controller
 from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.service import url
 
@@ -217,7 +217,7 @@ def _status(
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(found, subject.keys),
+        outcome or silent_controller(observation) or _with_keys(found, subject.keys),
         address=url(model),
         operator=observation.release,
         vllm_version=str(version_of(model.spec) or UNKNOWN_VERSION),
@@ -254,7 +254,9 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
     patched = weakened_promises(subject.model)
     held = claims.held(observation)
     scaling = autoscaling.warnings(subject.model, observation)
-    return [*warnings(subject), *scaling, *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
+    grouped = group_warnings(observation, subject.excluded)
+    found = (*warnings(subject), *grouped, *scaling, *patched, *claims.shared(observation), *held)
+    return [*found, *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
@@ -273,6 +275,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         judged_again_at(pods, observation.now),
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
+        controller_judged_again_at(observation),
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
             lookups.planned(pods, observation.lookups),

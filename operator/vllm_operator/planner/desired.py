@@ -71,6 +71,7 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
         operator_namespace=observation.operator_namespace,
         release=observation.release,
         pod_monitors=observation.pod_monitors,
+        groups_left=workload.are_groups_left(observation),
         **autoscaling.context_of(model, observation),
         claims_of_others=observation.claims.of_others,
         one_node_claims=observation.claims.on_one_node,

@@ -11,6 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import groups, json_text
+from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.objects import hashed
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ NODES: Final = "--nodes"
 """Options of the manager."""
 
 
-def leader_labels(spec: VLLMModelSpec) -> dict[str, str]:
-    """What selects the pods that serve, beside the labels of all pods of the model."""
-    return dict(groups.LEADER_LABELS) if spec.parallelism.group_size > 1 else {}
+def leader_labels(spec: VLLMModelSpec, context: RenderContext = NO_CLUSTER) -> dict[str, str]:
+    """What selects the pods that serve, beside the labels of all pods of the model.
+
+    A model that goes over to one pod an engine has it until no pod of a group is left: those without a server are
+    ready, too.
+    """
+    return dict(groups.LEADER_LABELS) if spec.parallelism.group_size > 1 or context.groups_left else {}
 
 
 def arguments(spec: VLLMModelSpec) -> list[str]:

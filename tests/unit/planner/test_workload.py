@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.grouped import SET, grouped, member, seen, settled, template_of, written
-from tests.support.resources import as_desired, condition, deployment_status, resource
+from tests.support.resources import NOW, as_desired, condition, deployment_status, resource
 from vllm_operator.api import groups
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.planner.decide import decide
@@ -101,6 +102,24 @@ def test_without_the_kind_the_status_says_how_to_install_it_and_what_serves_goes
     assert condition(plan.status, "Stalled")["status"] == "True"
 
 
+def test_a_set_of_which_nothing_is_made_for_a_minute_is_told() -> None:
+    raw = grouped()
+    children = settled(raw)
+    children[SET]["metadata"]["creationTimestamp"] = "2026-11-22T11:59:30Z"
+    young = decide(seen(raw, children))
+    assert young.status is not None
+    assert condition(young.status, "Ready")["reason"] == "EnginesStarting"
+    assert young.look_again_at == NOW + timedelta(seconds=30)
+    children[SET]["metadata"]["creationTimestamp"] = "2026-11-22T11:58:59Z"
+    old = decide(seen(raw, children))
+    assert old.status is not None
+    assert "kubectl get pods -n lws-system" in condition(old.status, "Ready")["message"]
+    answered = {**children, SET: {**children[SET], "status": {"replicas": 0}}}
+    after = decide(seen(raw, answered))
+    assert after.status is not None
+    assert condition(after.status, "Ready")["reason"] == "EnginesStarting"
+
+
 def test_one_object_goes_once_the_other_is_written() -> None:
     one, several = resource(), grouped()
     there = decide(seen(several, as_desired(one, **deployment_status(1))))
@@ -109,6 +128,18 @@ def test_one_object_goes_once_the_other_is_written() -> None:
     back = decide(seen(one, settled(several)))
     assert DEPLOYMENT in written(back)
     assert [deletion.live.key for deletion in back.deletions] == [SET]
+
+
+def test_services_take_in_no_pod_without_a_server_while_groups_go() -> None:
+    several, one = grouped(), resource()
+    service = ObjectKey("Service", "qwen")
+    there = decide(seen(one, settled(several), *serving(several)))
+    assert service not in written(there), "it still selects leaders alone"
+    leaving = serving(several)
+    for pod in leaving:
+        pod["metadata"]["deletionTimestamp"] = "2026-11-22T11:59:00Z"
+    after = written(decide(seen(one, settled(several), *leaving)))
+    assert groups.WORKER_INDEX not in after[service]["spec"]["selector"]
 
 
 def test_pods_keep_the_template_of_their_revision() -> None:
@@ -121,6 +152,13 @@ def test_pods_keep_the_template_of_their_revision() -> None:
     made = written(decide(seen(raw, children)))
     containers = made[SET]["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"]["containers"]
     assert containers[0]["image"] == "registry.example.com/of-an-older-operator:1"
+
+
+def test_a_claim_for_one_node_is_told_where_pods_on_two_have_to_mount_it() -> None:
+    cache = {"cache": {"persistentVolumeClaim": {"size": "10Gi"}}}
+    told = decide(seen(grouped(storage=cache))).status
+    assert told is not None
+    assert any("accessModes [ReadWriteMany]" in warning for warning in told["warnings"])
 
 
 def test_suspended_groups_go_and_the_set_stays() -> None:
