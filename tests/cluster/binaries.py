@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.files import atomic_folder, locked
-from tests.cluster.paths import GO_MODULES, cache_folder
+from tests.cluster.paths import EXTRA_GO_MODULES, GO_MODULES, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,8 @@ class Part:
     packages: tuple[str, ...]
     link_flags: str = _STRIP
     flags: tuple[str, ...] = ()
+    modules: Path = GO_MODULES
+    """Folder of the module's own."""
 
     def command(self, target: Path) -> list[str]:
         """The command that builds the part into the folder."""
@@ -81,13 +83,42 @@ def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
     return target
 
 
+LWS = Part(module="lws", packages=("sigs.k8s.io/lws/cmd",), modules=EXTRA_GO_MODULES)
+"""The controller of LeaderWorkerSets, a program called `cmd`."""
+
+
+def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.
+
+    Such a part is none of PARTS: a change of it builds no other program anew, and who needs none of it builds none.
+    """
+    target = cache_folder() / "extras" / part.module / _key_of((part,), part.modules / part.module)
+    with locked(target.parent / ".lock"):
+        if not target.exists():
+            with atomic_folder(target) as folder:
+                _build(part, folder, part.module, report)
+    return target
+
+
+def extra_source(part: Part, module: str) -> Path:
+    """The folder with the sources of a module that a part is made of, such as for its manifests."""
+    words = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    _go_version()
+    done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=part.modules / part.module)
+    return Path(done.stdout.strip())
+
+
 def _version_key() -> str:
     """A hash over everything that decides what the programs are: sources, pinned versions, flags and the Go version."""
-    commands = [part.command(Path("programs")) for part in PARTS]
+    return _key_of(PARTS, GO_MODULES)
+
+
+def _key_of(parts: tuple[Part, ...], folder: Path) -> str:
+    commands = [part.command(Path("programs")) for part in parts]
     digest = hashlib.sha256(repr((commands, MULTI_CALL_NAMES, _go_version())).encode())
-    sources = (path for path in GO_MODULES.rglob("*") if path.suffix in {".go", ".mod", ".sum"})
+    sources = (path for path in folder.rglob("*") if path.suffix in {".go", ".mod", ".sum"})
     for path in sorted(sources):
-        digest.update(f"{path.relative_to(GO_MODULES)}\0".encode() + path.read_bytes())
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:24]
 
 
@@ -112,7 +143,7 @@ def _build(part: Part, folder: Path, label: str, report: Callable[[str], None]) 
     report(f"{label}: building")
     with subprocess.Popen(
         part.command(folder),
-        cwd=GO_MODULES / part.module,
+        cwd=part.modules / part.module,
         env={**os.environ, "CGO_ENABLED": "0"},  # static programs: pause has no C library in its image
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

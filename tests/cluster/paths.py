@@ -7,6 +7,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GO_MODULES = Path(__file__).resolve().parent / "go"
+EXTRA_GO_MODULES = Path(__file__).resolve().parent / "extras"
+"""Modules of programs that only some clusters have."""
 
 
 def cache_folder() -> Path:

@@ -39,7 +39,7 @@ TEMPLATE: Final = __file__
 
 UNITS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-NEVER_GIVEN: Final = {"parallelism.nodes": "reserved: 1 is all that is taken, and vLLM's default"}
+NEVER_GIVEN: Final = {"parallelism.nodes": "generated specs have one pod an engine"}
 
 
 REAL_VERSION: Final = "0.32.0"

@@ -100,7 +100,7 @@ def leftovers(api: Api, quiet: Namespace, path: str) -> list[str] | None:
 SUPPORTED: Final = [path for path in leaf_paths() if not path.startswith(IMMUTABLE) or path.endswith(".keep")]
 
 NOT_TRIED: Final = {
-    "parallelism.nodes": "has no effect",
+    "parallelism.nodes": "makes an object of another kind: see test_several_nodes.py",
     "accelerator.memory": "has no effect",
     "estimate.configMapRef.name": "is in no child: the operator reads it",
     "suspend": "is the number of engines, which is 0 here: see test_operator.py",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
+from tests.support import lws
 from tests.support.api import Api
 from tests.support.specs import field_paths, setting, specs
 from vllm_operator.api.resource import parse_resource
@@ -31,7 +32,8 @@ NAMES = (f"model-{number}" for number in itertools.count())
 
 @pytest.fixture
 def api(quiet: Namespace) -> Iterator[Api]:
-    """The API server over HTTP."""
+    """The API server over HTTP, which knows every kind of child that a sample has."""
+    lws.install_definition(quiet.cluster)
     found = Api(quiet.cluster.kubeconfig)
     yield found
     found.close()

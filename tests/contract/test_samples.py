@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
+from tests.support import lws
 from tools.api_reference import examples
+from vllm_operator.api import groups
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.children import children
 from vllm_operator.render.command import arguments
+from vllm_operator.render.groups import RANK
 from vllm_operator.render.manager import program
 
 if TYPE_CHECKING:
@@ -72,7 +75,10 @@ def test_a_sample_says_what_it_is_and_where_its_secrets_come_from(sample: str) -
 def test_the_api_server_takes_a_sample_and_every_child_of_it(namespace: Namespace, sample: str) -> None:
     namespace.kubectl("create", "--dry-run=server", "--validate=strict", "--filename", str(FOLDER / sample))
     wanted = [program(namespace.name), *children(model(sample, namespace.name))]
-    assert "Deployment" in [child["kind"] for child in wanted]
+    kinds = [child["kind"] for child in wanted]
+    assert ("Deployment" in kinds) != (groups.KIND in kinds)
+    if groups.KIND in kinds:
+        lws.install_definition(namespace.cluster)
     for child in wanted:
         namespace.kubectl(
             "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-", document=child
@@ -97,7 +103,7 @@ def test_vllm_understands_the_command_line_of_a_sample(parser: RealParser, sampl
     template.touch()
     if "--chat-template" in words:
         words[words.index("--chat-template") + 1] = str(template)
-    parsed = parser.parse(words)
+    parsed = parser.parse([word.replace(RANK, "0") for word in words])
     assert parsed["served_model_name"] == list(spec.served_names)
     assert parsed["tensor_parallel_size"] == spec.parallelism.tensor
     assert parsed["max_model_len"] <= 32768

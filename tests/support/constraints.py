@@ -116,7 +116,7 @@ def words(*found: str) -> Spec:
 
 
 FORBIDDEN_SKIP: Final = "spec.engine.extraArgs: --skip-tokenizer-init cannot be used: the gate and clients send texts"
-COUNT: Final = "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0"
+COUNT: Final = "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data / nodes (or be 0"
 FORBIDDEN: Final = "spec.engine.extraArgs holds an argument"
 
 CONSTRAINTS: Final[tuple[Constraint, ...]] = (
@@ -359,7 +359,39 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "an item of spec.engine.envFrom takes exactly one of",
     ),
     Constraint(
-        {"parallelism": {"nodes": 1}}, {"parallelism": {"nodes": 2}}, "spec.parallelism.nodes: an engine over several"
+        {"parallelism": {"tensor": 4, "nodes": 2}},
+        {"parallelism": {"tensor": 3, "nodes": 2}},
+        "spec.parallelism.nodes must divide spec.parallelism.tensor x pipeline",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2, "nodes": 2}},
+        {"parallelism": {"tensor": 2, "data": 2, "nodes": 2}},
+        "spec.parallelism.data cannot be above 1 with spec.parallelism.nodes",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2, "nodes": 2, "executorBackend": "mp"}},
+        {"parallelism": {"tensor": 2, "nodes": 2, "executorBackend": "ray"}},
+        "spec.parallelism.executorBackend must be mp with spec.parallelism.nodes",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2, "nodes": 2}, "accelerator": {"profile": "amd"}},
+        {"parallelism": {"tensor": 2, "nodes": 2}, "accelerator": {"profile": "tpu"}},
+        "spec.parallelism.nodes: vLLM spreads no engine over nodes by itself",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2, "nodes": 1}, **scaling()},
+        {"parallelism": {"tensor": 2, "nodes": 2}, **scaling()},
+        "spec.autoscaling and spec.parallelism.nodes contradict each other",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2}, **engine(apiServerCount=2)},
+        {"parallelism": {"tensor": 2, "nodes": 2}, **engine(apiServerCount=2)},
+        "spec.engine.apiServerCount cannot be set with spec.parallelism.nodes",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 4, "nodes": 2}, "accelerator": {"count": 2}},
+        {"parallelism": {"tensor": 4, "nodes": 2}, "accelerator": {"count": 4}},
+        "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data / nodes",
     ),
     Constraint(
         {"parallelism": {"tensor": 4, "decodeContext": 2}},

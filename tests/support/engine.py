@@ -244,6 +244,51 @@ def api_keys(args: argparse.Namespace) -> list[str]:
     return [key for key in keys if key]
 
 
+class Group:
+    """The pods of an engine over several, as its leader has them: each worker tells that it computes, twice a second.
+
+    A step needs all of them, as in vLLM, whose workers take part in each collective operation: while one is silent, the
+    engine stands still. The leader starts once all have joined.
+    """
+
+    PATIENCE_SECONDS = 2.0
+    """So long after its last word a worker is taken for one that takes part in no operation."""
+
+    def __init__(self, workers: int, port: int) -> None:
+        self._workers, self._heard = workers, dict[int, float]()
+        self._listener = socket.create_server(("", port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
+
+    def _listen(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while word := connection.recv(1):
+                self._heard[word[0]] = time.monotonic()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all workers take part."""
+        now = time.monotonic()
+        return sum(now - heard < self.PATIENCE_SECONDS for heard in list(self._heard.values())) >= self._workers
+
+
+def take_part(args: argparse.Namespace) -> None:
+    """Tell the leader of the group twice a second that this worker computes, from whenever it is there."""
+    while True:
+        try:
+            with socket.create_connection((args.master_addr, args.master_port), timeout=2) as connection:
+                while True:
+                    connection.sendall(bytes([args.node_rank]))
+                    time.sleep(0.5)
+        except OSError:
+            pass
+        time.sleep(0.2)
+
+
 def check(args: argparse.Namespace) -> None:
     """Refuse what vLLM's own validation refuses after parsing (exit code 1)."""
     longest = int(os.environ.get("STUB_MAX_MODEL_LEN", "131072"))
@@ -752,6 +797,8 @@ class Rank(threading.Thread):
         self.faults = faults
         self.core = core
         """The process that computes the steps; without one, steps only take their time."""
+        self.group: Group | None = None
+        """The other pods of the engine, where it has some."""
         self.max_num_seqs = max_num_seqs
         self.max_batched_tokens = max_batched_tokens
         self.kv_tokens = int(os.environ.get("STUB_KV_TOKENS", "65536"))
@@ -787,11 +834,15 @@ class Rank(threading.Thread):
 
     def wait_while_stuck(self) -> None:
         """A hung core stands still here."""
-        while (self.faults.stuck(self.number) or self.idles()) and not self.ended.is_set():
+        while (self.faults.stuck(self.number) or self.idles() or self.alone()) and not self.ended.is_set():
             if self.faults.hang_computes and not self.idles():
                 self.compute(Work(0.1, computes=True))
             else:
                 time.sleep(0.02)
+
+    def alone(self) -> bool:
+        """Whether a worker of the group is missing."""
+        return self.group is not None and not self.group.whole
 
     def stopped(self) -> bool:
         """Whether its process is stopped by a signal."""
@@ -2013,12 +2064,16 @@ def serve(args: argparse.Namespace) -> int:
         return wait_headless(args, signals)
     try:
         check(args)
+        group = Group(args.nnodes - 1, args.master_port) if args.nnodes > 1 else None
+        while group is not None and not group.whole:
+            time.sleep(0.05)
         load_model(args)
         engine = Engine(args, faults)
         server = make_server(args, engine)
     except StartError as failure:
         return fail_start(failure)
     for rank in engine.ranks:
+        rank.group = group
         rank.start()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     signals.loaded()
@@ -2041,6 +2096,8 @@ def wait_headless(args: argparse.Namespace, signals: Signals) -> int:
         load_model(args)
     except StartError as failure:
         return fail_start(failure)
+    if args.nnodes > 1:
+        threading.Thread(target=take_part, args=(args,), daemon=True).start()
     while not signals.asked:
         time.sleep(0.05)
     return 0

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from vllm_operator.cluster.kinds import (
     HORIZONTAL_POD_AUTOSCALER,
+    LEADER_WORKER_SET,
     LEASE,
     MODEL,
     POD_MONITOR,
@@ -120,7 +121,7 @@ class FakeApiServer:
 
     def _unwatched(self, path: str) -> web.Response:
         """What there is beside the kinds that are watched: one list without items, and what is told of all kinds."""
-        if path in {POD_MONITOR.path(), SCALED_OBJECT.path()}:
+        if path in {POD_MONITOR.path(), SCALED_OBJECT.path(), LEADER_WORKER_SET.path()}:
             return web.Response(status=404)
         if path == HORIZONTAL_POD_AUTOSCALER.path():
             return web.json_response({"kind": "HorizontalPodAutoscalerList", "metadata": {}, "items": []})

@@ -111,6 +111,8 @@ class Reason(StrEnum):
     """Engines load adapters, or clients are told of one that goes before it is unloaded; the message says which."""
     ADAPTER_FAILS = "AdapterFails"
     """An engine cannot load an adapter, and goes on with the others; the message has vLLM's own words."""
+    LEADER_WORKER_SET_MISSING = "LeaderWorkerSetMissing"
+    """spec.parallelism.nodes needs LeaderWorkerSets and their controller, and one is missing: see the message."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

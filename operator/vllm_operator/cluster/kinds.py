@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vllm_operator.api import meta
+from vllm_operator.api import groups, meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ POD: Final = Kind("v1", "Pod", "pods")
 POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+LEADER_WORKER_SET: Final = Kind(groups.API_VERSION, groups.KIND, "leaderworkersets")
 CUSTOM_METRICS: Final = Kind("custom.metrics.k8s.io/v1beta2", "MetricValueList", "")
 """Never read: whether the API server serves any version of the group says what autoscalers can go by."""
 
@@ -77,9 +78,10 @@ CHILDREN: Final = (
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 
-OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER)
+OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER, LEADER_WORKER_SET)
 """Children of kinds that an API server may not serve. They are listed from time to time instead of watched: kopf finds
-the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator. A
+the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator. What a
+LeaderWorkerSet makes shows in its pods, which are watched. A
 HorizontalPodAutoscaler is always served, and its status changes with every move of a metric: it is listed, too."""
 
 _BY_NAME: Final = {kind.kind: kind for kind in (*WATCHED, *OPTIONAL, JOB)}

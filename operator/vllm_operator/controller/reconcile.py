@@ -20,6 +20,7 @@ from vllm_operator.controller.catalogue import with_catalogued
 from vllm_operator.controller.claims import with_claims, with_known_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
+from vllm_operator.controller.groups import with_groups
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.prefetch import PrefetchJobs
 from vllm_operator.controller.replicas import ReplicasGuard
@@ -211,6 +212,7 @@ class ModelReconciler:
             lookup_turns=found.turns,
         )
         observation = with_catalogued(self._cache, observation, self._release)
+        observation = await with_groups(self._client, self._cache, observation)
         observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 

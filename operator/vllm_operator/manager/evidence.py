@@ -21,6 +21,23 @@ COMPLETED, UNANSWERED, BUSY, REFUSED, FAILED = "completed", "unanswered", "busy"
 restart mends (401, 404, other 4xx); anything else, such as a status 5xx or an empty completion."""
 
 
+ALIVE, GONE, FAULTY, LEAVING, SILENT_WORKER = "alive", "gone", "faulty", "leaving", "silent"
+"""What the leader of an engine over several pods knows of a worker: it lives; its process 1 has ended, or was started
+anew; its own manager has found that it does not work; it was asked to end; nobody answers, which proves nothing."""
+
+
+@dataclass(frozen=True)
+class WorkerLook:
+    """What the manager of another pod of this engine tells of its worker."""
+
+    number: int
+    """From 1 on."""
+    state: str
+    """One of ALIVE, GONE, FAULTY, LEAVING, SILENT_WORKER."""
+    sentence: str = ""
+    """What is wrong, for people."""
+
+
 @dataclass(frozen=True)
 class RankLook:
     """What /metrics says of one engine core, a rank of data parallelism."""
@@ -152,5 +169,7 @@ class Look:
     """Open connections of others to the server; None where the kernel does not say."""
     peers: PeersLook | None = None
     """None where nobody has looked; the judge says when it wants them (`judge.wants_peers`)."""
+    workers: tuple[WorkerLook, ...] = ()
+    """Of an engine over several pods, by number; empty where nobody has looked."""
     trouble: str = ""
     """What stood in the way of the metrics, for people."""

@@ -211,14 +211,23 @@ def status_of(address: str, port: int, until: float) -> dict[str, object] | None
         port: Its port.
         until: On the monotonic clock.
     """
-    host = f"[{address}]" if ":" in address else address
-    question = f"GET /status HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection((address, port), timeout=_left(until)) as connection:
-            connection.sendall(question.encode("ascii"))
-            answer = _all_of(connection, until)
+        return status_from(address, port, until)
     except OSError:
         return None
+
+
+def status_from(address: str, port: int, until: float) -> dict[str, object] | None:
+    """The same as `status_of`, which tells a manager that is not there from one that does not answer.
+
+    Raises:
+        OSError: the connection was refused, or there was none in time.
+    """
+    host = f"[{address}]" if ":" in address else address
+    question = f"GET /status HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((address, port), timeout=_left(until)) as connection:
+        connection.sendall(question.encode("ascii"))
+        answer = _all_of(connection, until)
     head, _, body = answer.partition(b"\r\n\r\n")
     if head[:5] != b"HTTP/" or head.split(None, 2)[1:2] != [b"200"]:
         return None

@@ -10,7 +10,18 @@ only one after the other.
 from __future__ import annotations
 
 from .activity import COMPUTING_SHARE, STILL_SHARE, core_share, server_share
-from .evidence import ANSWERS, COMPLETED, FAILED, REFUSED, REFUSES, SAYS_DEAD, SILENT, UNANSWERED
+from .evidence import (
+    ALIVE,
+    ANSWERS,
+    COMPLETED,
+    FAILED,
+    REFUSED,
+    REFUSES,
+    SAYS_DEAD,
+    SILENT,
+    SILENT_WORKER,
+    UNANSWERED,
+)
 from .memory import Finding, Span
 from .windows import capped, frozen_for, longest_window, patient_window, recent, restart_of_the_stalled
 
@@ -327,7 +338,45 @@ class WrongModel(Policy):
         return None
 
 
-POLICIES: tuple[Policy, ...] = (Gone(), Silent(), OneServerSilent(), Stalled(), Failing(), WrongModel())
+class WorkerLost(Policy):
+    """Another pod of an engine over several pods does not work: without it no step is made.
+
+    What the worker's own pod says is proof, and acts at once. Silence is none, as long as steps are made all the same:
+    a node may be too busy to have its manager answer. Nothing is restarted: the group's controller replaces its pods.
+    """
+
+    name = "WorkerLost"
+
+    def observe(self, before: Memory, now: Memory, look: Look) -> Mapping[str, Finding]:
+        """See `Policy`: of silence, counted from the last sign of life of the engine."""
+        found = {}
+        for worker in look.workers:
+            if worker.state == ALIVE:
+                continue
+            known = self.found(before, str(worker.number))
+            since = look.at if known is None or known.detail != worker.state else known.span.since
+            if worker.state == SILENT_WORKER:
+                since = max([since, *(max(rank.live_at, rank.moved_at) for rank in now.ranks.values())])
+            found[str(worker.number)] = Finding(Span(since, max(since, look.ended_at)), worker.sentence, worker.state)
+        return found
+
+    def cause(self, memory: Memory, finding: Finding) -> str:  # noqa: ARG002
+        """See `Policy`."""
+        return f"Worker{finding.detail.capitalize()}"
+
+    def window(self, memory: Memory, finding: Finding, settings: Settings) -> float:  # noqa: ARG002
+        """See `Policy`."""
+        return settings.stall_window if finding.detail == SILENT_WORKER else 0.0
+
+    def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
+        """Never: see above."""
+        return None
+
+
+POLICIES: tuple[Policy, ...] = (
+    *(Gone(), Silent(), OneServerSilent(), Stalled(), Failing(), WrongModel()),
+    WorkerLost(),
+)
 
 
 # --- what the policies share

@@ -31,7 +31,9 @@ from . import update
 from . import certificate, matching, status
 from .answers import Answers, answer
 from .engine import Engine, Sample
+from .errands import Errand
 from .evidence import ANSWERS, ProcessesLook, RankLook
+from .group import HeadlessEngine, Leader, Workers
 from .log import Log
 from .peers import Peers, own_addresses
 from .processes import Processes
@@ -138,12 +140,20 @@ class Judge:
         self._log = int(environment["GATE_LOG"])
         self._reports = Reports(int(environment["GATE_REPORT"]))
         self._changed = threading.Event()
+        processes = Processes(int(environment["GATE_ENGINE"]), settings.engine_port)
+        self._leader = Leader(settings) if settings.worker else None
+        self._asked_leader = Errand("leader", lambda: self._leader is not None and self._leader.has_ended())
+        engine = Engine(settings, dict(environment))
+        if self._leader is not None:
+            own = Processes(int(environment["GATE_ENGINE"]), settings.engine_port)  # looked at by another thread
+            engine = HeadlessEngine(self._leader, own, admitted=handed.get("admitted") is True)
         self._parts = Parts(
-            engine=Engine(settings, dict(environment)),
-            processes=Processes(int(environment["GATE_ENGINE"]), settings.engine_port),
+            engine=engine,
+            processes=processes,
             log=Log(environment, table=TABLE),
             peers=Peers(settings, own_addresses(environment)),
             timeline=TimeLine(folder, f"{environment['GATE_ENGINE']}:{engine_birth(environment):.2f}"),
+            workers=Workers(settings) if settings.nodes > 1 and not settings.worker else None,
         )
         self._watch = Watch(settings, self._parts, pod, handed, self._tell)
         self._watch.tell("signatures", TABLE_TROUBLE)
@@ -173,6 +183,7 @@ class Judge:
             if end is not None:
                 self._reports.write({"end": end})
             self._renew_certificate(time.monotonic())
+            self._release(time.monotonic())
             due = max(due + PERIOD_SECONDS, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
         return self._give_way()
@@ -199,6 +210,14 @@ class Judge:
         except certificate.CertificateError as error:
             trouble = str(error)
         self._watch.tell("certificate", trouble)
+
+    def _release(self, now: float) -> None:
+        """Let a worker that was asked to end do so once its leader has ended, which needs it for its last requests."""
+        if self._leader is None or not self._watch.leaving:
+            return
+        self._asked_leader.run(now, PERIOD_SECONDS)
+        if self._asked_leader.found(now, youth=STOP_SECONDS):
+            self._reports.write({"release": True})
 
     def _give_way(self) -> int:
         self._answers.stop()

@@ -54,6 +54,12 @@ class Settings:
     """A list of adapters that changes while the engine runs (adapters.py); empty: there is none."""
     service: str = ""
     """DNS name of the headless Service with the model's ready engines; empty: this engine is the only one."""
+    nodes: int = 1
+    """Pods of the engine."""
+    worker: int = 0
+    """This pod's number in it; 0 is the leader, which serves."""
+    leader: str = ""
+    """DNS name of the leader."""
     certificate: str = ""
     """Folder with the certificate with which the server speaks https; empty: it speaks http."""
     canary_interval: float | None = CANARY_INTERVAL_SECONDS
@@ -73,6 +79,9 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         [--adapters JSON-OBJECT] [--adapters-file PATH] [--service DNS-NAME] [--canary-interval SECONDS|never]
         [--stall-window SECONDS] [--longest-stall-window SECONDS] [--restart-window SECONDS|never]
         [--startup-budget SECONDS] [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
+        [--nodes NUMBER] [--drain SECONDS]
+
+    What the controller of a LeaderWorkerSet says of the pod stands in the environment.
 
     Raises:
         KeyError: the port is missing.
@@ -80,6 +89,8 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
     """
     given = dict(zip((word.lstrip("-") for word in words[::2]), words[1::2]))  # noqa: B905 # strict= is new in 3.10
     adapters = json.loads(given.get("adapters", "{}"))
+    nodes = int(given.get("nodes", 1))
+    worker = int(environment.get("LWS_WORKER_INDEX") or 0) if nodes > 1 else 0
     return Settings(
         gate_port=int(given["gate-port"]),
         engine_port=int(given.get("engine-port", 8000)),
@@ -88,7 +99,10 @@ def settings_of(words: Sequence[str], environment: dict[str, str]) -> Settings:
         command=tuple(json.loads(given.get("command", "[]"))),
         adapters=tuple((str(name), str(path)) for name, path in adapters.items()),
         adapters_file=given.get("adapters-file", ""),
-        service=given.get("service", ""),
+        service=given.get("service", "") if worker == 0 else "",
+        nodes=nodes,
+        worker=worker,
+        leader=environment.get("LWS_LEADER_ADDRESS", ""),
         certificate=given.get("certificate", ""),
         canary_interval=_seconds(given, "canary-interval", CANARY_INTERVAL_SECONDS),
         stall_window=float(given.get("stall-window", STALL_WINDOW_SECONDS)),

@@ -1,7 +1,7 @@
 """Process 1 of an engine's container: starts the engine, relays its output, and keeps the judge alive.
 
     stem.py --gate-port NUMBER [--leave SECONDS] [--keys VARIABLE,VARIABLE] [--certificate FOLDER]
-            [the judge's options] -- COMMAND...
+            [--nodes NUMBER] [--drain SECONDS] [the judge's options] -- COMMAND...
 
 It judges nothing. The engine's life is its own life: it ends as the engine does, but with exit code 0 only if somebody
 had asked for the end. What it imports it imports at its start, so that files which change under a running pod do not
@@ -62,6 +62,9 @@ machine, a frozen container."""
 USAGE, PORT_TAKEN, NO_KEYS, NO_CERTIFICATE, NOT_EXECUTABLE, NOT_FOUND = 2, 98, 73, 66, 126, 127
 """Exit codes where no engine was started: EADDRINUSE, EX_CANTCREAT, EX_NOINPUT, and the last two as a shell has
 them."""
+
+HEADLESS = "--headless"
+"""Argument of an engine that is one of several pods, and not the one that serves."""
 
 HANDED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGQUIT)
 PR_SET_CHILD_SUBREAPER = 36
@@ -129,6 +132,9 @@ class Stem:
         given = dict(zip(options[::2], options[1::2]))  # noqa: B905 # strict= is new in 3.10
         self._environment, self._signals = environment, signals
         self._leave = seconds(given, "--leave", LEAVE_SECONDS)
+        if is_worker(given, environment):
+            engine.append(HEADLESS)
+            self._leave += seconds(given, "--drain", 0.0)  # its leader finishes requests, and says when it has
         self._listener = listening(given)
         engine += key_arguments(given, environment)
         copy_certificate(given, environment)
@@ -275,6 +281,8 @@ class Stem:
         """What the judge says beside its reports. What is not known here is for a later stem."""
         if "last_words" in message:
             self._last_words = str(message["last_words"])
+        if "release" in message and self._terminate_at is not None:
+            self._terminate_at = now
         if "end" in message and self._status is None and not self._given_up:
             self._given_up = str(message["end"]) or "the judge has given the engine up"
             self._kill(now)
@@ -390,6 +398,11 @@ def seconds(given: Mapping[str, str], name: str, default: float) -> float:
         return float(given.get(name, default))
     except ValueError:
         raise CannotStartError(USAGE, f"{name} must be a number of seconds, and is {given[name]}") from None
+
+
+def is_worker(given: Mapping[str, str], environment: Mapping[str, str]) -> bool:
+    """Whether the engine is the part of a larger one that serves nothing: the pod's number in its group says so."""
+    return "--nodes" in given and environment.get("LWS_WORKER_INDEX", "0") not in ("", "0")
 
 
 def key_arguments(given: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:

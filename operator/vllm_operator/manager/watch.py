@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .engine import Engine, Sample
+    from .evidence import WorkerLook
+    from .group import Workers
     from .log import Log
     from .matching import Diagnosis
     from .peers import Peers
@@ -50,12 +52,16 @@ OVERDUE_SECONDS = 5.0
 """An engine that is still there so long after it was given up could not be ended by the stem."""
 PEERS_PAUSE_SECONDS = 1.0
 PEERS_YOUTH_SECONDS = 5.0
+WORKERS_PAUSE_SECONDS = 0.5
+WORKERS_YOUTH_SECONDS = 5.0
 BESIDE_SECONDS = 0.5
 """A look waits so long for what is asked beside it; what comes later is part of the next one."""
 EARLIER_TROUBLE_SECONDS = 60.0
 """How long a judge tells what befell those before it: one that has lived longer has overcome it. Their number stays in
 /metrics, and what each of them died of in the container's log."""
 TROUBLE_LENGTH = 1000
+WORKER_GONE = "WorkerGone"
+"""Cause of an engine that has requests and can finish none."""
 SAMPLE, JUDGE = "sample", "judge"
 READY_PHASE, FIRST_PHASE = "Ready", "Starting"
 
@@ -106,6 +112,8 @@ class Parts:
     log: Log
     peers: Peers
     timeline: TimeLine
+    workers: Workers | None = None
+    """The other pods of an engine over several, for its leader."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +210,7 @@ class Watch:
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
         self._unanswered_chats = 0
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
+        self._workers = Errand("workers", lambda: parts.workers and parts.workers.look())
         self._throttling = Throttling()
         self._look: Look | None = None
         self._passed_over = False
@@ -251,6 +260,11 @@ class Watch:
         ranks = {name: rank.steps for name, rank in (published.status.ranks or {}).items()}
         looked = time_of_day(published.looked_at)
         return {**self.status.report(), "memory": published.memory, "ranks": ranks, "looked_at": looked}
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the engine was asked to end."""
+        return self._leaving_since is not None
 
     def leave(self) -> None:
         """The engine is asked to end: from now on it takes no traffic, and nothing is done to it."""
@@ -322,6 +336,7 @@ class Watch:
             log=self._attempt("log", self._parts.log.look) or LogLook(),
             connections=sample.connections,
             peers=self._attempt("peers", lambda: self._peers_look(now)),
+            workers=self._attempt("workers", lambda: self._workers_look(now)) or (),
             trouble=sample.trouble,
             ended_at=time.monotonic(),
         )
@@ -341,6 +356,13 @@ class Watch:
             self._memory = self._attempt(JUDGE, lambda: after_gap(self._memory, look.at)) or self._memory
         self._passed_over = loading
         return loading
+
+    def _workers_look(self, now: float) -> tuple[WorkerLook, ...]:
+        """What the workers' managers say, asked beside each look once the engine is admitted."""
+        if self._parts.workers is None or not self._memory.admitted:
+            return ()
+        self._workers.run(now, WORKERS_PAUSE_SECONDS)
+        return self._workers.found(now, youth=WORKERS_YOUTH_SECONDS, wait=BESIDE_SECONDS) or ()
 
     def _observed(self, look: Look) -> bool:
         """Have the look judged; whether it counts."""
@@ -469,7 +491,7 @@ class Watch:
             admitted=memory.admitted,
             stall_window=judge.stall_window(memory, settings),
             program=self._pod.program,
-            serving=memory.admitted and verdict.kind in (SERVING, WITHDRAWN),
+            serving=memory.admitted and verdict.kind in (SERVING, WITHDRAWN) and verdict.cause != WORKER_GONE,
             overdue=self._ended_at is not None and time.monotonic() - self._ended_at > OVERDUE_SECONDS,
             suspected=judge.suspects(memory),
             restarting=self._restarting,
@@ -510,4 +532,5 @@ class Watch:
         earlier = self._pod.trouble if time.monotonic() - self._began < EARLIER_TROUBLE_SECONDS else ""
         parts = [earlier, *told, self._parts.timeline.trouble]
         parts += [self._canaries.trouble, self._names.trouble, self._asked_names.trouble, self._peers.trouble]
+        parts += [self._workers.trouble]
         return "; ".join(part for part in parts if part)[:TROUBLE_LENGTH]

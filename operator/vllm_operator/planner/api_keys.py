@@ -21,12 +21,14 @@ from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import KEY_ORIGIN, KEYS_CHANGED_AT, binding_name, instance_name, key_record_name
 from vllm_operator.planner.owners import belongs, controlled_by
 from vllm_operator.planner.rollout import is_through
+from vllm_operator.planner.workload import live_workload
 from vllm_operator.render.context import KeyRecord
 from vllm_operator.render.environment import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vllm_operator.api.live import LiveObject
     from vllm_operator.planner.plan import Observation
 
 _ENDED: Final = frozenset({"Failed", "Succeeded"})
@@ -112,7 +114,7 @@ def standing(observation: Observation) -> Standing:
 
 def engines_are_current(observation: Observation) -> bool:
     """Whether there is a Deployment of the model's, and every engine was started from its newest template."""
-    live = observation.children.get(ObjectKey("Deployment", _instance(observation)))
+    live = live_workload(observation)
     return (
         live is not None
         and belongs(observation.raw["metadata"]["name"], live, observation.release)
@@ -238,7 +240,7 @@ def _instance(observation: Observation) -> str:
 
 
 def _deployment(observation: Observation) -> Mapping[str, Any]:
-    return _child(observation, ObjectKey("Deployment", _instance(observation)))
+    return _body(observation, live_workload(observation))
 
 
 def _secret(observation: Observation, name: str) -> Mapping[str, Any]:
@@ -247,12 +249,12 @@ def _secret(observation: Observation, name: str) -> Mapping[str, Any]:
 
 def _child(observation: Observation, key: ObjectKey) -> Mapping[str, Any]:
     """A live child that is the model's; empty where there is none."""
-    live = observation.children.get(key)
-    return (
-        live.body
-        if live is not None and belongs(observation.raw["metadata"]["name"], live, observation.release)
-        else {}
-    )
+    return _body(observation, observation.children.get(key))
+
+
+def _body(observation: Observation, live: LiveObject | None) -> Mapping[str, Any]:
+    name, release = observation.raw["metadata"]["name"], observation.release
+    return live.body if live is not None and belongs(name, live, release) else {}
 
 
 def _mark_of(live: Mapping[str, Any]) -> str:

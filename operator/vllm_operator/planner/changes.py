@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api import groups
 from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import key_of
 from vllm_operator.api.names import INSTANCE, OPERATOR_LABEL, SHARED, client_name, release_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _WAVES: Final = {
     "Deployment": Wave.ENGINES,
+    groups.KIND: Wave.ENGINES,
     "Ingress": Wave.REST,
     "NetworkPolicy": Wave.REST,
     "PodDisruptionBudget": Wave.REST,

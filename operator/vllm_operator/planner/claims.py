@@ -14,6 +14,7 @@ from vllm_operator.api.claims import claims_of_pod, claims_of_spec
 from vllm_operator.api.names import DESIRED_HASH, INSTANCE, KEPT_FOR, cache_name, instance_name
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model
 from vllm_operator.planner.rollout import is_through
+from vllm_operator.planner.workload import live_workload
 from vllm_operator.render.untyped import part
 
 if TYPE_CHECKING:
@@ -143,8 +144,5 @@ def _engines_are_replaced(observation: Observation) -> bool:
 
     As long as the Deployment has pods of an older revision, its controller makes them anew where one is evicted.
     """
-    deployments = [live for key, live in observation.children.items() if key.kind == "Deployment"]
-    left = {live.name for live in _left(observation)}
-    return bool(deployments) and all(
-        is_through(live) and not left & claims_of_pod(live.body["spec"]["template"]) for live in deployments
-    )
+    live, left = live_workload(observation), {one.name for one in _left(observation)}
+    return live is not None and is_through(live) and not left & claims_of_pod(live.body["spec"]["template"])

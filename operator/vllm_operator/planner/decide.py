@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api import groups
 from vllm_operator.api.conditions import ConditionType, Reason, by_type
 from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
@@ -36,7 +37,7 @@ from vllm_operator.planner import (
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
 from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
-from vllm_operator.planner.desired import desired, is_deployment
+from vllm_operator.planner.desired import desired, is_deployment, makes_engines
 from vllm_operator.planner.engines import engines, fleet_of, pod_bodies
 from vllm_operator.planner.news import is_due, news_of, room_news
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
@@ -45,6 +46,7 @@ from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
 from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
+from vllm_operator.planner.workload import controller_judged_again_at, group_warnings, is_missing, silent_controller
 from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.service import url
 
@@ -64,6 +66,14 @@ KEY_AGAIN_AFTER: Final = timedelta(seconds=60)
 
 CLAIM_AGAIN_AFTER: Final = timedelta(minutes=5)
 """When to look again at a claim that nobody wants and that somebody else's pod mounts: no watch shows that pod."""
+
+MISSING_AGAIN_AFTER: Final = timedelta(seconds=30)
+"""When to see again whether the cluster has what makes groups of pods: no watch shows that."""
+
+_MISSING: Final = (
+    "spec.parallelism.nodes needs LeaderWorkerSets, which the cluster does not have, so nothing is changed: install "
+    f"them with `{groups.INSTALL}`"
+)
 
 _MOST_PROBLEMS_TOLD: Final = 3
 
@@ -87,6 +97,10 @@ def decide(observation: Observation) -> Plan:
     if taken:
         told = _status(observation, subject, wanted.view, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
+    if is_missing(observation):
+        lacking = fleet.refused(Reason.LEADER_WORKER_SET_MISSING, _MISSING)
+        told = _status(observation, subject, wanted.view, lacking, Changes((), (), {}))
+        return _telling(live, observation, told, look_again_at=observation.now + MISSING_AGAIN_AFTER)
     changes = Changes(
         writes=wanted.writes(observation),
         deletions=_no_longer_wanted(model, wanted, observation),
@@ -178,7 +192,7 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
     if told_by_another(observation):
         return Plan()
     outcome = fleet.refused(Reason.INVALID_SPEC, message)
-    seen = fleet_of(live.name, observation, wanted=0)
+    seen = fleet_of(observation, wanted=0)
     address = live.status.get("url", "")
     told = status.status_of(
         live.body,
@@ -208,10 +222,9 @@ def _status(
     observation: Observation, subject: Subject, view: RolloutView, outcome: Outcome | None, changes: Changes
 ) -> dict[str, Any]:
     writes, _ = changes.due(observation.now)
-    rolling = any(map(is_deployment, writes))
+    rolling = any(map(makes_engines, writes))
     model = subject.model
     seen = fleet_of(
-        model.name,
         observation,
         wanted=model.spec.wanted_replicas,
         suspended=model.spec.suspend,
@@ -225,7 +238,7 @@ def _status(
     return status.status_of(
         observation.raw,
         seen,
-        outcome or _with_keys(found, subject.keys),
+        outcome or silent_controller(observation) or _with_keys(found, subject.keys),
         address=url(model),
         operator=observation.release,
         vllm_version=str(version_of(model.spec) or UNKNOWN_VERSION),
@@ -265,7 +278,9 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
     patched = weakened_promises(subject.model)
     held = claims.held(observation)
     scaling = autoscaling.warnings(subject.model, observation)
-    return [*warnings(subject), *scaling, *patched, *claims.shared(observation), *held, *gate_troubles(seen.engines)]
+    grouped = group_warnings(observation, subject.excluded)
+    found = (*warnings(subject), *grouped, *scaling, *patched, *claims.shared(observation), *held)
+    return [*found, *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
@@ -285,6 +300,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         adapters.look_again_at(observation),
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
+        controller_judged_again_at(observation),
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
             lookups.planned(pods, observation.lookups, adapters=adapters.version_of(observation)),

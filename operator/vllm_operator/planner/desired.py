@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import adapters, api_keys, autoscaling, changes, prefetch, rollout, template
+from vllm_operator.planner import adapters, api_keys, autoscaling, changes, prefetch, rollout, template, workload
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
 from vllm_operator.render.catalog import served_adapters
 from vllm_operator.render.children import remembered_children
 from vllm_operator.render.context import RenderContext
+from vllm_operator.render.groups import placed
 from vllm_operator.render.objects import deployment_of, hash_of
 from vllm_operator.render.rollout import exclusion
 
@@ -33,17 +34,14 @@ class Desired:
     """The children as they shall be now."""
     rendered: Mapping[str, Any]
     """The Deployment as the spec and the kept pods have it, with the numbers of one at rest."""
+    deployment: Mapping[str, Any]
+    """The Deployment as it shall be now, also where a LeaderWorkerSet is made of it."""
     choice: Choice
     """Which pods were chosen."""
     view: RolloutView
     """How the engines are replaced."""
     withheld: bool = False
-    """Whether the Deployment is not to be written now, since its pods would find no model."""
-
-    @property
-    def deployment(self) -> Mapping[str, Any]:
-        """The Deployment as it shall be now."""
-        return deployment_of(self.children)
+    """Whether what makes engines is not to be written now, since their pods would find no model."""
 
     def writes(self, observation: Observation) -> tuple[Write, ...]:
         """A write for each child that is not as it shall be.
@@ -52,7 +50,7 @@ class Desired:
         follow from what is there, so what does not stick may change them with every write. Where all that was written
         last is there, other numbers are the rollout's next step, which never waits.
         """
-        children = [child for child in self.children if not self.withheld or child["kind"] != "Deployment"]
+        children = [child for child in self.children if not self.withheld or child["kind"] not in workload.KINDS]
         found = changes.writes(children, observation.children)
         return tuple(self._counted(write, observation) if is_deployment(write) else write for write in found)
 
@@ -77,6 +75,7 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
         operator_namespace=observation.operator_namespace,
         release=observation.release,
         pod_monitors=observation.pod_monitors,
+        groups_left=workload.are_groups_left(observation),
         **autoscaling.context_of(model, observation),
         adapters=adapters.seen_adapters(model, observation).listed,
         served_adapters=tuple(served_adapters(observation.raw)),
@@ -85,12 +84,17 @@ def desired(model: VLLMModel, observation: Observation, keys: Standing) -> Desir
     )
     rendered, choice, withheld = _rendered(model, context, observation)
     view = _rollout(model, rendered, choice, observation)
-    found = replace(_desired(rendered, choice, view), withheld=withheld)
+    found = replace(_desired(model, rendered, choice, view), withheld=withheld)
     rolling = keys.running_old or not api_keys.engines_are_current(observation)
-    if not keys.held or rolling or any(map(is_deployment, found.writes(observation))):
+    if not keys.held or rolling or any(map(makes_engines, found.writes(observation))):
         return found
     rendered, choice, withheld = _rendered(model, replace(context, api_key=keys.next_key or ""), observation)
-    return replace(_desired(rendered, choice, view), withheld=withheld)
+    return replace(_desired(model, rendered, choice, view), withheld=withheld)
+
+
+def makes_engines(write: Write) -> bool:
+    """Whether it is the Deployment that is written, or the LeaderWorkerSet."""
+    return write.desired["kind"] in workload.KINDS
 
 
 def is_deployment(write: Write) -> bool:
@@ -98,11 +102,11 @@ def is_deployment(write: Write) -> bool:
     return bool(write.desired["kind"] == "Deployment")
 
 
-def _desired(rendered: Sequence[Mapping[str, Any]], choice: Choice, view: RolloutView) -> Desired:
+def _desired(model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice, view: RolloutView) -> Desired:
     deployment = deployment_of(rendered)
     led = rollout.applied(deployment, view.planned)
     children = [led if child is deployment else child for child in rendered]
-    return Desired(children, deployment, choice, view)
+    return Desired(placed(model, children), deployment, led, choice, view)
 
 
 def _rendered(
@@ -124,12 +128,15 @@ def _rollout(
 ) -> RolloutView:
     """How the engines are replaced, if they are to be."""
     deployment = deployment_of(rendered)
-    live = observation.children.get(key_of(deployment))
-    seen = Seen.of(live.body, pod_bodies(observation), engines(observation)) if live else None
+    live = workload.live_workload(observation)
+    pods = workload.serving_pods(pod_bodies(observation))
+    seen = Seen.of(live.body, pods, engines(observation)) if live else None
     excluded = exclusion(model.spec.storage, deployment["spec"]["template"], observation.claims.on_one_node)
     return RolloutView(
         model=model.name,
-        planned=rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
+        planned=workload.planned_of_groups(deployment, model.spec.rollout)
+        if model.spec.parallelism.group_size > 1
+        else rollout.planned(deployment, seen, model.spec.rollout, excluded=excluded, now=observation.now),
         seen=seen,
         excluded=excluded,
         revision=choice.revisions[0]["metadata"]["name"],

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.api.live import ObjectKey
-from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis import fleet
 from vllm_operator.diagnosis.capacity import told_capacities
 from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
+from vllm_operator.diagnosis.groups import one_for_each_group
+from vllm_operator.planner.workload import live_workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def engines(observation: Observation) -> tuple[EngineReport, ...]:
-    """What is known of each engine."""
+    """What is known of each engine; of one over several pods, what stands in its way."""
     findings = {uid: lookup.finding for uid, lookup in observation.lookups.items()}
     claims = unbound_claims(child.body for child in observation.children.values())
     found = reports(
@@ -32,7 +32,7 @@ def engines(observation: Observation) -> tuple[EngineReport, ...]:
         now=observation.now,
         model_spec=observation.raw.get("spec"),
     )
-    return _with_capacities(found, observation)
+    return _with_capacities(one_for_each_group(found, pod_bodies(observation)), observation)
 
 
 def _with_capacities(found: tuple[EngineReport, ...], observation: Observation) -> tuple[EngineReport, ...]:
@@ -52,11 +52,9 @@ def pod_bodies(observation: Observation) -> list[Mapping[str, Any]]:
     return [pod.body for pod in observation.pods]
 
 
-def fleet_of(
-    name: str, observation: Observation, *, wanted: int, suspended: bool = False, pending: bool = False
-) -> fleet.Fleet:
-    """All engines of the model of this name; `pending` says that its Deployment is about to be written."""
-    deployment = observation.children.get(ObjectKey("Deployment", instance_name(name)))
-    body = deployment.body if deployment else None
+def fleet_of(observation: Observation, *, wanted: int, suspended: bool = False, pending: bool = False) -> fleet.Fleet:
+    """All engines of the model; `pending` says that what makes them is about to be written."""
+    workload = live_workload(observation)
+    body = workload.body if workload else None
     ended = ended_pods(pod_bodies(observation))
     return fleet.observed(wanted, body, engines(observation), suspended=suspended, pending=pending, ended=ended)

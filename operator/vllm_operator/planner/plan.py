@@ -48,6 +48,8 @@ class Observation:
     """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
+    leader_worker_sets: bool = False
+    """Whether the API server serves LeaderWorkerSet."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import by_type
+from vllm_operator.api.groups import template_hash_of
 from vllm_operator.api.names import POD_TEMPLATE_HASH
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import timestamp
@@ -226,7 +227,7 @@ def _pod_seen(pod: Mapping[str, Any], states: Mapping[str, EngineState]) -> PodS
     waits = scheduled.get("status") == "False" and scheduled.get("reason", _UNSCHEDULABLE) == _UNSCHEDULABLE
     return PodSeen(
         name=facts.name,
-        revision=str(pod["metadata"].get("labels", {}).get(POD_TEMPLATE_HASH, "")),
+        revision=template_hash_of(pod) or str(pod["metadata"].get("labels", {}).get(POD_TEMPLATE_HASH, "")),
         state=state,
         placed=scheduled.get("status") == "True",
         waits_since=timestamp(facts.waits_since) if waits else None,

@@ -22,6 +22,7 @@ from vllm_operator.api.revisions import CHANGE_CAUSE, HANDLED_AT, RESTARTED_AT, 
 from vllm_operator.planner.compare import same
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.reasons import reason
+from vllm_operator.planner.workload import live_workload
 from vllm_operator.render.files import config_of
 from vllm_operator.render.objects import deployment_of, hashed
 from vllm_operator.render.release import child_of, template_of
@@ -304,7 +305,7 @@ def _is_followed(raw: Mapping[str, Any]) -> bool:
 
 def _live_deployment(observation: Observation) -> LiveObject | None:
     metadata = observation.raw["metadata"]
-    live = observation.children.get(ObjectKey("Deployment", names.instance_name(metadata["name"])))
+    live = live_workload(observation)
     return live if live is not None and belongs(metadata["name"], live, observation.release) else None
 
 

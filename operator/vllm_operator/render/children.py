@@ -12,6 +12,7 @@ from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
 from vllm_operator.render.files import config
+from vllm_operator.render.groups import placed
 from vllm_operator.render.ingress import ingress
 from vllm_operator.render.policies import disruption_budget, network_policy, pod_monitor, service_account
 from vllm_operator.render.release import child_of
@@ -43,14 +44,16 @@ _renderings: Final[Bounded[str, _Rendering]] = Bounded(_MOST_REMEMBERED)
 
 
 def remembered_children(model: VLLMModel, context: RenderContext) -> tuple[Mapping[str, Any], ...]:
-    """The same as `children`, not to be changed: rendered anew where the model was read anew or the cluster differs.
+    """The children with a Deployment, whatever the size of an engine, not to be changed.
+
+    They are rendered anew where the model was read anew or the cluster differs.
 
     Raises:
         InvalidSpec: its patch of the pods does not fit them.
     """
     known = _renderings.get(model.uid)
     if known is None or known.model is not model or known.context != context:
-        known = _Rendering(model, context, children(model, context))
+        known = _Rendering(model, context, _children(model, context))
         _renderings.put(model.uid, known)
     return known.children
 
@@ -60,12 +63,16 @@ def forget_children() -> None:
     _renderings.clear()
 
 
-def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
+def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[Mapping[str, Any], ...]:
     """The objects that belong to the model, in the order in which they are written: what pods need comes first.
 
     Raises:
         InvalidSpec: its patch of the pods does not fit them.
     """
+    return placed(model, _children(model, context))
+
+
+def _children(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
     found = (
         binding(model, context),
         binding_secret(model, context),
@@ -74,8 +81,8 @@ def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dic
         *adapter_list(model, context.adapters),
         *service_account(model),
         *claim(model, context),
-        service(model),
-        headless_service(model),
+        service(model, context),
+        headless_service(model, context),
         *ingress(model),
         *network_policy(model, context),
         *disruption_budget(model),

@@ -12,7 +12,7 @@ from vllm_operator.api.spec.forms import words_of
 from vllm_operator.api.spec.sources import Origin, parse_source
 from vllm_operator.api.spec.versions import version_of
 from vllm_operator.api.vllm_releases import arguments_of
-from vllm_operator.render import files, tls
+from vllm_operator.render import files, groups, tls
 from vllm_operator.render.downloads import folder_of
 from vllm_operator.render.sources import Sources
 
@@ -48,6 +48,7 @@ def arguments(spec: VLLMModelSpec, unlogged: Sequence[str] = ()) -> list[str]:
     if spec.lora:
         words.append("--enable-lora")
     words += tls.arguments(spec)
+    words += groups.arguments(spec)
     quiet = dict.fromkeys(
         [*(unlogged if _may_be_told(spec, version) else ()), *(spec.engine.disable_access_log_for_endpoints or ())]
     )
@@ -74,7 +75,7 @@ def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]
     in_bucket = parse_source(model.source).origin is Origin.BUCKET and not folder_of(spec, model.source)
     yield "--model", None  # goes before all flags
     yield "--served-model-name", None  # follows it
-    yield "--nnodes", None  # reserved
+    yield "--nnodes", None  # goes after all flags, with the pod's place in its group
     yield _UNLOGGED, None  # goes after all flags, with what the manager asks
     yield "--load-format", model.load_format or (STREAMING_LOAD_FORMAT if in_bucket else None)
     yield "--tokenizer", sources.locate(model.tokenizer) if model.tokenizer else None

@@ -44,6 +44,8 @@ class RenderContext:
     """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor of monitoring.coreos.com/v1."""
+    groups_left: bool = False
+    """Whether pods of groups are there that nobody has asked to end: those without a server are ready, too."""
     autoscaler: str = ""
     """Kind of the autoscaler that the cluster can have of the model: ScaledObject or HorizontalPodAutoscaler."""
     prometheus_address: str = ""

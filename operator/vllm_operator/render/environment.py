@@ -28,6 +28,9 @@ KEY_VARIABLE: Final = "VLLM_API_KEY"
 _POD_FIELDS: Final = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "POD_IPS": "status.podIPs"}
 """By these the manager knows its pod among those of the model's other engines."""
 
+_HOST_IP: Final = "VLLM_HOST_IP"
+"""By this address the engine's processes in other pods reach those in this one."""
+
 _LOOPBACK: Final = {"name": "GATE_LOOPBACK", "value": "allowed"}
 """Tells the manager that a server on the loopback alone is reached: without it, such an engine gets no traffic."""
 
@@ -57,6 +60,8 @@ def environment(spec: VLLMModelSpec, instance: str) -> list[dict[str, Any]]:
     if spec.storage.cache and spec.storage.cache.prefetch:
         plain["HF_HUB_OFFLINE"] = "1"
     variables: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in of_the_manager(spec)}
+    if spec.parallelism.group_size > 1:  # else vLLM tells the others the address from which it would reach 8.8.8.8
+        variables[_HOST_IP] = {"name": _HOST_IP, "valueFrom": {"fieldRef": {"fieldPath": _POD_FIELDS["POD_IP"]}}}
     variables |= {name: {"name": name, "value": value} for name, value in plain.items()}
     variables |= {variable["name"]: variable for variable in hub_token(spec)}
     for name, key in zip(key_variables(spec), _keys(spec, instance), strict=True):

@@ -21,7 +21,7 @@ from vllm_operator.api.spec.operations import (
     DEFAULT_STARTUP_BUDGET_SECONDS,
 )
 from vllm_operator.manager.settings import NEVER, POLLED_PATHS
-from vllm_operator.render import adapters, amx, tls
+from vllm_operator.render import adapters, amx, groups, tls
 from vllm_operator.render.environment import key_variables
 from vllm_operator.render.objects import shared
 from vllm_operator.render.service import engines_host
@@ -206,6 +206,7 @@ def _options(model: VLLMModel) -> Iterator[str]:
     if len(keys) > 1:  # a single key is read from the environment
         yield from ("--keys", ",".join(keys))
     yield from tls.options(spec)
+    yield from groups.options(spec)
 
 
 def _windows(gates: Gates) -> Iterator[str]:

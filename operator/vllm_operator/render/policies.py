@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
-from vllm_operator.render import manager
+from vllm_operator.render import groups, manager
 from vllm_operator.render.objects import child
 from vllm_operator.render.service import PORT_NAME
 
 if TYPE_CHECKING:
     from vllm_operator.api.resource import VLLMModel
+    from vllm_operator.api.spec.operations import Disruption
     from vllm_operator.render.context import RenderContext
 
 _NAMESPACE: Final = "kubernetes.io/metadata.name"
@@ -53,10 +55,15 @@ def network_policy(model: VLLMModel, context: RenderContext) -> tuple[dict[str, 
         "from": [{"podSelector": engines}, operator],
         "ports": [{"port": manager.PORT_NAME, "protocol": "TCP"}],
     }
+    grouped = model.spec.parallelism.group_size > 1  # its pods talk on ports that the libraries choose
     spec = {
         "podSelector": engines,
         "policyTypes": ["Ingress"],
-        "ingress": [*([{"from": peers}] if peers else []), gate],  # a rule without peers would let everybody in
+        "ingress": [
+            *([{"from": peers}] if peers else []),  # a rule without peers would let everybody in
+            gate,
+            *([{"from": [{"podSelector": engines}]}] if grouped else []),
+        ],
     }
     return (_policy(model, "networking.k8s.io/v1", "NetworkPolicy", spec),)
 
@@ -67,11 +74,23 @@ def disruption_budget(model: VLLMModel) -> tuple[dict[str, Any], ...]:
     if disruption is None:
         return ()
     spec = {
-        **disruption.manifest(),
+        **(disruption.manifest() if model.spec.parallelism.group_size == 1 else _of_groups(disruption, model)),
         "selector": {"matchLabels": names.selector_labels(model.instance)},
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
     }
     return (_policy(model, "policy/v1", "PodDisruptionBudget", spec),)
+
+
+def _of_groups(disruption: Disruption, model: VLLMModel) -> dict[str, Any]:
+    """The budget in pods of which each costs its whole group: as many may go as groups may.
+
+    Once one has gone, its group is not ready, and counts as gone until it has been made anew.
+    """
+    replicas = model.spec.wanted_replicas
+    given = disruption.min_available if disruption.max_unavailable is None else disruption.max_unavailable
+    share = isinstance(given, str) and given.endswith("%")
+    count = math.ceil(int(str(given).rstrip("%")) * replicas / 100) if share else int(given or 0)
+    return {"maxUnavailable": count if disruption.max_unavailable is not None else max(replicas - count, 0)}
 
 
 def pod_monitor(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
@@ -83,7 +102,7 @@ def pod_monitor(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any
     # Prometheus asks each pod by its address, which no certificate names
     secure = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}} if model.spec.engine.tls else {}
     spec = {
-        "selector": {"matchLabels": names.selector_labels(model.instance)},
+        "selector": {"matchLabels": {**names.selector_labels(model.instance), **groups.leader_labels(model.spec)}},
         "podMetricsEndpoints": [
             {"port": PORT_NAME, **collected, **secure},
             {"port": manager.PORT_NAME, **collected},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
+from vllm_operator.render.context import NO_CLUSTER, RenderContext
+from vllm_operator.render.groups import leader_labels
 from vllm_operator.render.objects import child
 from vllm_operator.render.tls import scheme
 
@@ -14,21 +16,22 @@ if TYPE_CHECKING:
 PORT_NAME: Final = "http"
 
 
-def service(model: VLLMModel) -> dict[str, Any]:
+def service(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The Service that clients call: only engines that pass their gate are behind it."""
     wanted = model.spec.service
     port = _port(model, wanted.port)
-    return _service(model, model.instance, {"type": wanted.type, "ports": [port]}, annotations=wanted.annotations)
+    body = {"type": wanted.type, "ports": [port]}
+    return _service(model, model.instance, body, context, annotations=wanted.annotations)
 
 
-def headless_service(model: VLLMModel) -> dict[str, Any]:
+def headless_service(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The headless Service: an A and an SRV record for each engine that passes its gate.
 
     Its port is that of the pods, since clients that resolve it talk to the pods themselves.
     """
     port = _port(model, _pod_port(model))
     spec = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": False, "ports": [port]}
-    return _service(model, names.engines_name(model.instance), spec)
+    return _service(model, names.engines_name(model.instance), spec, context)
 
 
 def host(model: VLLMModel) -> str:
@@ -65,9 +68,14 @@ def _pod_port(model: VLLMModel) -> int:
 
 
 def _service(
-    model: VLLMModel, name: str, spec: dict[str, Any], *, annotations: dict[str, str] | None = None
+    model: VLLMModel,
+    name: str,
+    spec: dict[str, Any],
+    context: RenderContext,
+    *,
+    annotations: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    body = {**spec, "selector": names.selector_labels(model.instance)}
+    body = {**spec, "selector": {**names.selector_labels(model.instance), **leader_labels(model.spec, context)}}
     return child(
         model, api_version="v1", kind="Service", name=name, component="engine", annotations=annotations, spec=body
     )

@@ -24,7 +24,8 @@ TEMPLATE: Final = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{
 CLAIM: Final = "storage.cache.persistentVolumeClaim"
 
 ONLY_COMPARED: Final = frozenset({"parallelism.nodes", "accelerator.memory", "scheduling.queueName"})
-"""Fields that shape nothing, in parts that shape pods: an edit of them makes a revision, and no other pods."""
+"""Fields that shape nothing, in parts that shape pods: an edit of them makes a revision, and no other pods. Generated
+specs have one pod an engine."""
 
 
 def body(data: Any, number: int = 1, name: str = "qwen-0123456789", **annotations: str) -> dict[str, Any]:

@@ -257,7 +257,7 @@ def test_a_key_does_not_stand_on_the_command_line_of_env_either() -> None:
 
 SAID_OTHERWISE = {
     "model.source": "stands in every command",
-    "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",
+    "parallelism.nodes": "a command starts an engine in one pod; others are refused",
     "model.chatTemplate.configMapKeyRef.key": "the ConfigMap is named whose file is to be put there",
     "pod.volumes[].name": "the folder where it is mounted is named, and what it holds",
     "pod.volumeMounts[].name": "the folder is named, and what the volume holds",

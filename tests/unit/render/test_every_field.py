@@ -18,7 +18,7 @@ from vllm_operator.render.context import RenderContext
 SURROUNDINGS: Final = RenderContext(api_key="secret", pod_monitors=True, autoscaler="ScaledObject")
 
 WITHOUT_EFFECT: Final = {
-    "parallelism.nodes": "reserved: only 1 is taken, and that is what there is without it",
+    "parallelism.nodes": "generated specs have one pod an engine: see test_groups.py",
     "rollout.minAvailable": "the planner reads it",
     "rollout.surgeTimeoutSeconds": "the planner reads it",
     "rollout.paused": "the planner reads it",

@@ -35,14 +35,14 @@ OWNED: Final[dict[str, str]] = {
 _OWNED_SWITCHES: Final = ("--enable-lora", "--enable-ssl-refresh")
 """Those of them that have an opposite, `--no-...`."""
 
-_ONE_POD: Final = "an engine over several nodes is not supported yet"
+_OF_A_GROUP: Final = "the operator sets it in each pod of an engine over several nodes: set spec.parallelism.nodes"
 _RANKS: Final = "an engine whose ranks are in several pods is not supported yet: set spec.parallelism.data"
 _NO_CLIENT_CERTIFICATE: Final = (
     "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"
 )
 
 UNSUITED: Final[dict[str, str]] = {
-    **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _ONE_POD),
+    **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _OF_A_GROUP),
     **dict.fromkeys(("--data-parallel-size-local", "-dpl", "--data-parallel-start-rank", "-dpr"), _RANKS),
     **dict.fromkeys(("--data-parallel-rank", "-dpn"), _RANKS),
     **dict.fromkeys(("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"), _RANKS),
@@ -75,9 +75,10 @@ SPREAD: Final = (
 is what is meant: to tell of one alone would only lead to the next."""
 
 _SPREAD: Final = (
-    "these arguments are for an engine over several nodes or pods, which is not supported yet: take all of --headless, "
-    "--nnodes, --node-rank, --master-addr, --master-port, and of --data-parallel-size-local, -start-rank, -rank, "
-    "-address, -rpc-port, -external-lb and -hybrid-lb out, and set spec.parallelism.data to the ranks of one pod"
+    "these arguments are for an engine over several nodes or pods: take all of --headless, --nnodes, --node-rank, "
+    "--master-addr, --master-port, and of --data-parallel-size-local, -start-rank, -rank, -address, -rpc-port, "
+    "-external-lb and -hybrid-lb out, and set spec.parallelism.nodes to the pods of an engine, or data to the ranks of "
+    "one pod"
 )
 
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")

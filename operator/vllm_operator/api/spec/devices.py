@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -14,17 +14,31 @@ from vllm_operator.api.spec.scalars import Quantities, Quantity, ResourceName, W
 Degree = Annotated[int, Field(ge=1, le=64)]
 
 
+_ONE_NODE: Final = "!has(self.nodes) || self.nodes == 1"
+
+
 class Parallelism(Model):
-    """How the model is spread over the GPUs of one pod."""
+    """How the model is spread over the GPUs of one pod, or of a group of pods."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         json_schema_extra=cel(
             Rule(
-                "!has(self.nodes) || self.nodes == 1",
-                "spec.parallelism.nodes: an engine over several nodes is not supported yet; leave it out and choose "
-                "tensor x pipeline x data within the GPUs of one node",
+                f"{_ONE_NODE} || self.tensor * self.pipeline % self.nodes == 0",
+                "spec.parallelism.nodes must divide spec.parallelism.tensor x pipeline: each pod of a group has as "
+                "many GPUs as the others",
                 field_path=".nodes",
+            ),
+            Rule(
+                f"{_ONE_NODE} || self.data == 1",
+                "spec.parallelism.data cannot be above 1 with spec.parallelism.nodes: set spec.replicas for more "
+                "groups",
+                field_path=".data",
+            ),
+            Rule(
+                f"{_ONE_NODE} || !has(self.executorBackend) || self.executorBackend == 'mp'",
+                "spec.parallelism.executorBackend must be mp with spec.parallelism.nodes: leave it out",
+                field_path=".executorBackend",
             ),
             Rule(
                 "!has(self.decodeContext) || self.tensor % self.decodeContext == 0",
@@ -64,12 +78,26 @@ class Parallelism(Model):
     )
     nodes: Annotated[
         Annotated[int, Field(ge=1, le=64)] | None, Flag("--nnodes", "1", "0.11.1", short=("-n",), composed=True)
-    ] = Field(default=None, description="Reserved: pods that form one engine. Only 1 is taken for now.")
+    ] = Field(
+        default=None,
+        description="Pods that form one engine, each with tensor x pipeline / nodes GPUs. From 2 on, a LeaderWorkerSet "
+        "in place of the Deployment, which the cluster has to have.",
+    )
 
     @property
     def world_size(self) -> int:
         """Processes of one engine, each on a device of its own."""
         return self.tensor * self.pipeline * self.data
+
+    @property
+    def group_size(self) -> int:
+        """Pods of one engine."""
+        return self.nodes or 1
+
+    @property
+    def processes_of_a_pod(self) -> int:
+        """Processes of one engine in one of its pods."""
+        return self.world_size // self.group_size
 
 
 Profile = Literal["nvidia", "amd", "gaudi", "tpu", "xpu", "ascend", "neuron", "other", "cpu"]

@@ -40,6 +40,9 @@ class DeviceProfile:
     """Why there is no image, and what to do; empty where there is one."""
     counted_as_processes: bool = True
     """Whether its device plug-in counts what one process of an engine takes."""
+    spans_nodes: bool = True
+    """Whether vLLM spreads an engine over nodes by itself there (`--nnodes`): its own workers do, while plug-ins and
+    TPUs want Ray (vllm/config/parallel.py of 0.32.0)."""
 
 
 PROFILES: Final[Mapping[str, DeviceProfile]] = MappingProxyType(
@@ -53,16 +56,22 @@ PROFILES: Final[Mapping[str, DeviceProfile]] = MappingProxyType(
             "habana.ai/gaudi",
             environment=(("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),),
             no_image="nobody publishes an image of vLLM for it; build one as the vllm-gaudi plug-in says",
+            spans_nodes=False,
         ),
-        "tpu": DeviceProfile(f"vllm/vllm-tpu:{VLLM_VERSION}", "google.com/tpu", counted_as_processes=False),
+        "tpu": DeviceProfile(
+            f"vllm/vllm-tpu:{VLLM_VERSION}", "google.com/tpu", counted_as_processes=False, spans_nodes=False
+        ),
         "xpu": DeviceProfile(f"vllm/vllm-openai-xpu:{VLLM_VERSION}", "gpu.intel.com/xe", groups=(_VIDEO_GROUP,)),
-        "ascend": DeviceProfile(f"quay.io/ascend/vllm-ascend:{_ASCEND_VERSION}", "huawei.com/Ascend910"),
+        "ascend": DeviceProfile(
+            f"quay.io/ascend/vllm-ascend:{_ASCEND_VERSION}", "huawei.com/Ascend910", spans_nodes=False
+        ),
         "neuron": DeviceProfile(
             "",
             "aws.amazon.com/neuroncore",
             no_image="its images have the version of the Neuron SDK in their names; choose one in AWS's list of Deep "
             "Learning Containers",
             counted_as_processes=False,
+            spans_nodes=False,
         ),
         "other": DeviceProfile("", "", no_image="name one that is made for the devices", counted_as_processes=False),
         "cpu": DeviceProfile(f"vllm/vllm-openai-cpu:{VLLM_VERSION}-x86_64", ""),

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-_DEVICES: Final = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
+_ONE_NODE: Final = "!has(self.parallelism.nodes) || self.parallelism.nodes == 1"
+_DEVICES: Final = (
+    "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.data"
+    " / (has(self.parallelism.nodes) ? self.parallelism.nodes : 1)"
+)
 _PROFILE_RESOURCES: Final = (
     "{" + ", ".join(f"'{name}': '{profile.resource}'" for name, profile in PROFILES.items()) + "}"
 )
@@ -39,6 +43,7 @@ _RESOURCE: Final = (
     f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
 )
 
+_NOT_OVER_NODES: Final = [name for name, profile in PROFILES.items() if not profile.spans_nodes]
 _COUNTED_OTHERWISE: Final = [name for name, profile in PROFILES.items() if not profile.counted_as_processes]
 
 _SHUTDOWN_SECONDS: Final = (
@@ -50,8 +55,8 @@ _RULES: Final = (
     Rule(
         "!has(self.accelerator.count) || self.accelerator.count == 0 || has(self.accelerator.resource)"
         f" || self.accelerator.profile in {_COUNTED_OTHERWISE} || self.accelerator.count == {_DEVICES}",
-        "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data (or be 0 for devices that come "
-        "another way): leave it out, and it follows. A resource that is counted otherwise is named by "
+        "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data / nodes (or be 0 for devices that "
+        "come another way): leave it out, and it follows. A resource that is counted otherwise is named by "
         "spec.accelerator.resource",
         field_path=".accelerator.count",
     ),
@@ -71,6 +76,24 @@ _RULES: Final = (
         "spec.accelerator.resource is needed with the profile other: name the extended resource of the devices, or set "
         "spec.accelerator.count to 0 where they come another way",
         field_path=".accelerator.resource",
+    ),
+    Rule(
+        f"{_ONE_NODE} || !(self.accelerator.profile in {_NOT_OVER_NODES})",
+        "spec.parallelism.nodes: vLLM spreads no engine over nodes by itself with this spec.accelerator.profile; leave "
+        "it out",
+        field_path=".parallelism.nodes",
+    ),
+    Rule(
+        f"{_ONE_NODE} || !has(self.autoscaling)",
+        "spec.autoscaling and spec.parallelism.nodes contradict each other: an autoscaler counts pods, and a group has "
+        "several; set spec.replicas",
+        field_path=".autoscaling",
+    ),
+    Rule(
+        f"{_ONE_NODE} || !has(self.engine.apiServerCount)",
+        "spec.engine.apiServerCount cannot be set with spec.parallelism.nodes: vLLM refuses it in the pods of a group "
+        "that have no HTTP server; leave it out",
+        field_path=".engine.apiServerCount",
     ),
     *(
         Rule(
@@ -210,8 +233,8 @@ class VLLMModelSpec(Model):
     accelerator: Accelerator = Field(default_factory=Accelerator, description="The devices of one engine.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1,
-        description="Engines that serve the model, each in a pod of its own. 0 keeps everything but the engines. With "
-        "autoscaling leave it out: the autoscaler sets it.",
+        description="Engines that serve the model, each in a pod of its own, or in a group of parallelism.nodes pods. "
+        "0 keeps everything but the engines. With autoscaling leave it out: the autoscaler sets it.",
     )
     autoscaling: Autoscaling | None = Field(
         default=None,
@@ -290,10 +313,10 @@ class VLLMModelSpec(Model):
 
     @property
     def device_count(self) -> int:
-        """Devices that one engine asks for."""
+        """Devices that a pod of an engine asks for."""
         if self.accelerator.count is not None:
             return self.accelerator.count
-        return 0 if self.accelerator.profile == "cpu" else self.parallelism.world_size
+        return 0 if self.accelerator.profile == "cpu" else self.parallelism.processes_of_a_pod
 
     @property
     def device_resource(self) -> str:

@@ -275,7 +275,7 @@ def _volumes(model: Mapping[str, Any], container: dict[str, Any], pod: dict[str,
 def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> None:
     """What the chart has and a VLLMModel has not."""
     if part(model, "raySpec"):
-        draft.lost("raySpec: an engine over several nodes is not supported yet")
+        draft.lost("raySpec: an engine over several nodes is not imported: set spec.parallelism.nodes")
     if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):
         draft.check(
             "the chart keeps its chat templates on a claim: put this one into a ConfigMap", "model", "chatTemplate"

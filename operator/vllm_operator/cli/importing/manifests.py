@@ -151,8 +151,8 @@ def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:
         size = part(spec, "leaderWorkerTemplate").get("size")
         if isinstance(size, int) and size > 1:
             draft.lost(
-                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not supported yet; this is its "
-                "leader"
+                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not imported: set "
+                "spec.parallelism.nodes; this is its leader"
             )
     if kind == "Job":
         draft.note("a Job ends: a VLLMModel serves until it is deleted")

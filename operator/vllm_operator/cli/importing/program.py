@@ -190,7 +190,7 @@ def tell(statement: Statement, draft: Draft) -> None:
     if program in _LOOPS:
         draft.lost(f"`{program}` in the script: loops are not followed")
     elif program == "ray":
-        draft.lost(f"`{told}`: an engine over several nodes is not supported yet")
+        draft.lost(f"`{told}`: an engine over several nodes is not imported: set spec.parallelism.nodes")
     elif program == "cd":
         draft.note(f"`{told}` is left out: paths in the arguments should be absolute")
     elif program not in _HARMLESS and statement.follows != "|":

@@ -349,7 +349,9 @@ class Serving:
 
     def _nodes(self, option: Option) -> None:
         if option.text != "1":
-            self._draft.lost(f"{_told(option)}: an engine over several nodes is not supported yet")
+            self._draft.lost(
+                f"{_told(option)}: an engine over several nodes is not imported: set spec.parallelism.nodes"
+            )
 
     def _backend(self, option: Option) -> None:
         if option.text == "ray":

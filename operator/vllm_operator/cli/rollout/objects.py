@@ -8,9 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api import json_text, meta
-from vllm_operator.api.names import instance_name, labels
+from vllm_operator.api import groups, json_text, meta
+from vllm_operator.api.live import live_object
+from vllm_operator.api.names import instance_name, labels, selector_text
 from vllm_operator.api.revisions import COMPONENT, Revision, revisions_of
+from vllm_operator.planner.workload import as_deployment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +101,8 @@ def model_and_deployment(
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """A model and its Deployment, each empty where it is not there; read in this order, by one call.
 
+    Where engines have several pods, the LeaderWorkerSet that makes them is read as a Deployment.
+
     Raises:
         KubectlError: kubectl cannot read them.
     """
@@ -106,7 +110,20 @@ def model_and_deployment(
     timeout = f"--request-timeout={request_seconds}s"
     text = kubectl.run("get", *places, "--ignore-not-found", "--output", "json", timeout)
     found = {one["kind"]: one for one in json_text.loads(text)["items"]} if text.strip() else {}
-    return found.get(meta.KIND, {}), found.get("Deployment", {})
+    read = found.get(meta.KIND, {})
+    if groups.size_of(read.get("spec")) > 1:
+        return read, _groups(kubectl, name, timeout)
+    return read, found.get("Deployment", {})
+
+
+def _groups(kubectl: Kubectl, name: str, timeout: str) -> Mapping[str, Any]:
+    """The LeaderWorkerSet of a model as a Deployment; empty where it is not there."""
+    place = f"leaderworkersets.leaderworkerset.x-k8s.io/{instance_name(name)}"
+    text = kubectl.run("get", place, "--ignore-not-found", "--output", "json", timeout)
+    if not text.strip():
+        return {}
+    pods = kubectl.get("pods", "--selector", selector_text(instance_name(name)), timeout)["items"]
+    return as_deployment(live_object(json_text.loads(text)), pods).body
 
 
 def revisions(kubectl: Kubectl, name: str) -> list[Revision]:

@@ -16,6 +16,7 @@ from vllm_operator.cli.status.progress import Downloaded, Progress, bytes_per_se
 from vllm_operator.diagnosis.engine_status import EngineStatus
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import pod_facts, unbound_claims
+from vllm_operator.diagnosis.groups import one_for_each_group
 from vllm_operator.diagnosis.signatures import explain
 from vllm_operator.render.untyped import items, part
 
@@ -179,7 +180,8 @@ def condition(model: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def own_reports(found: Sources) -> tuple[EngineReport, ...]:
     """What the pods show, judged as the operator judges it."""
     claims = unbound_claims({"kind": "PersistentVolumeClaim", **claim} for claim in found.claims)
-    return reports(found.living, found.findings, unbound_claims=claims, now=found.at)
+    seen = reports(found.living, found.findings, unbound_claims=claims, now=found.at)
+    return one_for_each_group(seen, found.living)
 
 
 def _download(told: Mapping[str, Any]) -> DownloadView:

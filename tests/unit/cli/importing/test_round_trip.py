@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOWHERE = (("parallelism", "nodes"), ("model", "chatTemplate"))
-"""The first is reserved, and no argument yet; of the second a command holds the path, and not the text."""
+"""The first makes several pods, which a command cannot say; of the second one holds the path, and not the text."""
 
-SAMPLES = sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
+SAMPLES = sorted(
+    path for path in (REPOSITORY / "manifests" / "samples").glob("*.yaml") if "nodes:" not in path.read_text("utf-8")
+)
+"""But for engines over several nodes, which are not imported."""
 CLUSTER = RenderContext(pod_monitors=True)
 HASH = "vllm.echo-roots.io/desired-hash"
 ARGUMENTS = [".".join(one.path) for one in flagged_fields(VLLMModelSpec) if one.path not in NOWHERE]
