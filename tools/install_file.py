@@ -1,4 +1,4 @@
-"""dist/install.yaml: what manifests/base makes, in one file. `make install-yaml IMAGE=...` prints it for another image."""
+"""dist/install.yaml: what manifests/base makes, in one file. `make install-yaml IMAGE=...` prints it for an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _IMAGE: Final = "          image: vllm-operator\n"
 """How the manifests name the image."""
 
 _HEAD: Final = """\
-# Generated from manifests/base by `make generate`; do not edit. `make install-yaml IMAGE=...` prints it for an image of yours.
+# Generated from manifests/base by `make generate`; do not edit.
+# For an image of yours: make install-yaml IMAGE=registry.example.com/vllm-operator:0.1.0
 # kubectl apply --server-side -f dist/install.yaml
 """
 

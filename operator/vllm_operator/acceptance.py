@@ -124,7 +124,7 @@ async def _served(client: Client, made: LiveObject) -> str:
             raise TrialFailed(f"not served: {now.words}")
         if not now.followed and asyncio.get_running_loop().time() > began + _FOLLOWED_SECONDS:
             raise TrialFailed(
-                f"no operator follows it after {_FOLLOWED_SECONDS:g} s: look at the operator's log, and, where it has a "
+                f"no operator follows it after {_FOLLOWED_SECONDS:g} s: look at the operator's log; where it has a "
                 "modelSelector, give the model its labels by test.labels"
             )
         await asyncio.sleep(_LOOK_SECONDS)

@@ -48,8 +48,8 @@ _KEPT: Final = frozenset(
         "uniqueItems",
     }
 )
-"""Keywords of draft 7 that the types use. What Kubernetes adds to them says nothing to Helm; and `propertyNames` it tells
-with the path of some other value."""
+"""Keywords of draft 7 that the types use. What Kubernetes adds to them says nothing to Helm; and what `propertyNames`
+refuses, Helm tells with the path of some other value."""
 
 
 def schema() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 import textwrap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -84,14 +84,19 @@ def _description(path: tuple[str, ...], field: FieldInfo) -> str:
 
 def _shared(before: tuple[str, ...], path: tuple[str, ...]) -> int:
     """How many groups the two are in together."""
-    return len(os.path.commonprefix([before[:-1], path[:-1]]))
+    pairs = zip(before[:-1], path[:-1], strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _comment(text: str, indent: str) -> str:
-    width = _WIDTH - len(indent)
-    first, then = f"{indent}# -- ", f"{indent}# "
-    options = {"break_on_hyphens": False, "break_long_words": False}
-    return textwrap.fill(text, width, initial_indent=first, subsequent_indent=then, **options) + "\n"
+    wrapper = textwrap.TextWrapper(
+        width=_WIDTH,
+        initial_indent=f"{indent}# -- ",
+        subsequent_indent=f"{indent}# ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return wrapper.fill(text) + "\n"
 
 
 def _yaml(value: Any) -> str:

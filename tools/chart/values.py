@@ -132,8 +132,8 @@ class Definitions(Model):
     )
     keep: bool = Field(
         default=True,
-        description="Leave it, and so every VLLMModel, in place when the chart is uninstalled. Without, `helm uninstall` "
-        "deletes all models of the cluster, and their engines",
+        description="Leave it, and so every VLLMModel, in place when the chart is uninstalled. Without, "
+        "`helm uninstall` deletes all models of the cluster, and their engines",
     )
 
 
@@ -168,8 +168,8 @@ class Values(Model):
     )
     namespaces: Annotated[list[LabelName], AfterValidator(_each_once)] = Field(
         default=[],
-        description="Namespaces to follow, where it is not the whole cluster: the operator gets a Role in each of them, "
-        "and no rights elsewhere. docs/scope.md",
+        description="Namespaces to follow, where it is not the whole cluster: the operator gets a Role in each of "
+        "them, and no rights elsewhere. docs/scope.md",
         json_schema_extra={"uniqueItems": True},
     )
     name: _option("name") = Field(  # type: ignore[valid-type] # made of the operator's own option
