@@ -94,7 +94,8 @@ generate: venv ## write everything that derives from something else: CRD, chart,
 	$(PY) -m tools.generate
 
 .PHONY: install-yaml
-install-yaml: venv ## print all that kubectl apply needs to install the operator, for IMAGE=registry.example.com/vllm-operator:0.1.0
+install-yaml: ## print all that kubectl apply needs to install the operator, for IMAGE=registry.example.com/vllm-operator:0.1.0
+	@$(MAKE) --no-print-directory venv >&2
 	@$(PY) -m tools.install_file $(IMAGE)
 
 .PHONY: demo

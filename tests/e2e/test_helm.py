@@ -68,7 +68,7 @@ def test_helm_test_serves_a_model_completes_a_prompt_and_leaves_nothing(
 def test_helm_test_that_fails_says_what_the_status_says_and_takes_the_model_away(
     release: Release, stub: EngineChoice, tmp_path: Path
 ) -> None:
-    wrong = spec_file(tmp_path, stub, extraArgs=["--max-logprob", "5", "--tensor-parallel", "2"])
+    wrong = spec_file(tmp_path, stub, extraArgs=["--tensor-parallel", "2"])
     release.upgrade("--values", wrong, "--wait", "--timeout", "180s")
     done = release("test", "--timeout", "280s", check=False)
     assert done.returncode != 0

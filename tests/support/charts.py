@@ -35,7 +35,7 @@ VALUES, EXPECTED = ".values.yaml", ".expected.yaml"
 _SHORT_NAME = "    shortNames:\n    - vllm\n"
 
 RELEASE, NAMESPACE = "vllm-operator", "vllm-system"
-SECONDS = 180.0
+SECONDS = 300.0
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -64,9 +64,14 @@ def template(*options: str, version: Helm = Helm.V4, chart: Path = CHART) -> str
     return helm(version, "template", RELEASE, str(chart), "--namespace", NAMESPACE, *options).stdout
 
 
+def documents_of(text: str) -> list[dict[str, Any]]:
+    """The objects in a text. libyaml reads the definition in a tenth of the time."""
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+
+
 def by_name(text: str) -> Objects:
     """Objects by kind and name."""
-    documents = [document for document in yaml.safe_load_all(text) if document]
+    documents = documents_of(text)
     found = {(document["kind"], document["metadata"]["name"]): document for document in documents}
     assert len(found) == len(documents)
     return found
@@ -80,12 +85,11 @@ def cases() -> dict[str, Path]:
 
 def rendered(case: str, version: Helm) -> str:
     """What a Helm makes of a values file, in an order of its own; of the definition, only what the chart adds to it."""
-    documents = list(yaml.safe_load_all(template("--values", str(cases()[case]), version=version)))
+    documents = documents_of(template("--values", str(cases()[case]), version=version))
     for document in documents:
-        if document and document["kind"] == "CustomResourceDefinition":
+        if document["kind"] == "CustomResourceDefinition":
             document["spec"] = "as in crds/"
-    ordered = sorted(filter(None, documents), key=_place)
-    return yaml.safe_dump_all(ordered, sort_keys=False, width=120)
+    return yaml.safe_dump_all(sorted(documents, key=_place), sort_keys=False, width=120)
 
 
 def _place(document: dict[str, Any]) -> tuple[str, str, str]:
