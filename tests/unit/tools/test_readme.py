@@ -23,6 +23,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "manifests/samples/README.md",
     "docs/client.md",
+    "docs/install.md",
     "docs/migrate.md",
     "examples/README.md",
 )
