@@ -82,7 +82,13 @@ def quantiles(metric: str, labels: str = "", by: str = "") -> tuple[tuple[str, s
 
 def of_gates(metric: str, labels: str, by: str) -> str:
     """A metric of gates, each pod once."""
-    return f"sum by ({by}) (max by (namespace, pod, {by}) ({metric}{{{labels}}}))"
+    return of_gates_of(f"{metric}{{{labels}}}", by)
+
+
+def of_gates_of(expression: str, by: str) -> str:
+    """What is reckoned from a metric of gates, each pod once."""
+    pods = ", ".join(dict.fromkeys(("namespace", "pod", by)))
+    return f"sum by ({by}) (max by ({pods}) ({expression}))"
 
 
 OPERATOR: Final = Dashboard(
@@ -159,8 +165,7 @@ FLEET: Final = Dashboard(
             "Restarts of engines within an hour, by cause",
             (
                 (
-                    "sum by (cause) (max by (namespace, pod, cause) "
-                    '(increase(vllm_gate_restarts_total{namespace=~"$namespace"}[1h])))',
+                    of_gates_of('increase(vllm_gate_restarts_total{namespace=~"$namespace"}[1h])', "cause"),
                     "{{cause}}",
                 ),
             ),
@@ -195,6 +200,8 @@ FLEET: Final = Dashboard(
     (Variable("namespace", "label_values(vllm_operator_model_condition, namespace)", everything=True),),
 )
 
+_THIS: Final = 'namespace="$namespace",name="$model"'
+
 _VERDICT_NUMBERS: Final = " or ".join(
     f'{number} * vllm_gate_verdict{{{PODS},verdict="{verdict}"}}' for number, verdict in enumerate(VERDICTS, start=1)
 )
@@ -207,7 +214,7 @@ MODEL: Final = Dashboard(
             "Conditions",
             (
                 (
-                    'max by (type, status, reason) (vllm_operator_model_condition{namespace="$namespace",name="$model"})',
+                    f"max by (type, status, reason) (vllm_operator_model_condition{{{_THIS}}})",
                     "",
                 ),
             ),
@@ -237,8 +244,9 @@ MODEL: Final = Dashboard(
             "Prompt tokens found in the prefix cache",
             (
                 (
-                    f"sum(rate(vllm:prefix_cache_hits_total{{{PODS}}}{RATE})) "
-                    f"/ sum(rate(vllm:prefix_cache_queries_total{{{PODS}}}{RATE}))",
+                    " / ".join(
+                        f"sum(rate(vllm:prefix_cache_{one}_total{{{PODS}}}{RATE}))" for one in ("hits", "queries")
+                    ),
                     "share",
                 ),
             ),

@@ -64,7 +64,8 @@ def open_session(
 ) -> aiohttp.ClientSession:
     """A session with the credentials in `headers` or in files that change; `first` sees every request first.
 
-    `observe` is told the verb, the status and the seconds of every request that is sent. What the other side does not acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
+    `observe` is told the verb, the status and the seconds of every request that is sent. What the other side does not
+    acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
     """
     tokens = (RotatingToken(token_file),) if token_file else ()
     rotating = (RotatingCertificates(tls, certificates),) if certificates else ()

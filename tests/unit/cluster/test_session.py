@@ -292,8 +292,8 @@ async def test_each_request_that_is_sent_is_counted_also_the_second_try_and_one_
     (tmp_path / "token").write_text("first", encoding="ascii")
     guard, seen = Guard("second"), list[tuple[str, str, float]]()
 
-    def observe(*request: Any) -> None:
-        seen.append(request)
+    def observe(verb: str, code: str, seconds: float) -> None:
+        seen.append((verb, code, seconds))
 
     async with (
         guard.server() as server,

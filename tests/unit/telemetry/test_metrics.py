@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from vllm_operator import __version__
+from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.queue import Queue
 from vllm_operator.telemetry import Telemetry
 from vllm_operator.telemetry.metrics import Outcome
@@ -61,8 +62,6 @@ async def test_requests_are_counted_by_verb_and_code_and_timed_by_verb() -> None
 async def test_the_queue_is_told_with_its_age() -> None:
     telemetry, queue = Telemetry(asyncio.Event()), Queue(iter([1.0, 6.0, 6.0]).__next__)
     telemetry.watch_queue(queue)
-    from vllm_operator.cluster.cache import Key
-
     queue.add(Key("team", "qwen"))
     value = telemetry.registry.get_sample_value
     assert value("vllm_operator_queue_oldest_seconds") == 5

@@ -1,0 +1,157 @@
+"""A real Prometheus reads the operator and the gates of engines, as the chart's PodMonitor has it.
+
+Every query of the dashboards brings data, and alerts fire and stop, without the time for which they have to hold: that
+is what tests/data/alerts has.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.cluster.paths import REPOSITORY
+from tests.contract.test_install import helm
+from tests.support import models
+from tests.support.prometheus import Prometheus, impatient_rules
+from tests.support.site import OPERATOR_NAMESPACE, Site
+from tools.dashboards import DASHBOARDS
+from vllm_operator.api.resource import parse_resource
+from vllm_operator.render.context import RenderContext
+from vllm_operator.render.policies import pod_monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cluster import OwnCluster
+    from tests.support.models import EngineChoice
+
+pytestmark = pytest.mark.node
+
+MODEL = "told"
+
+
+def chart_monitor(cluster: OwnCluster) -> dict[str, Any]:
+    """The chart's PodMonitor."""
+    chart = str(REPOSITORY / "charts" / "vllm-operator")
+    words = ["--namespace", OPERATOR_NAMESPACE, "--show-only", "templates/podmonitor.yaml"]
+    words += ["--set", "metrics.podMonitor.enabled=true"]
+    document: dict[str, Any] = yaml.safe_load(helm(cluster, "template", "vllm-operator", chart, *words).stdout)
+    return document
+
+
+@pytest.fixture
+def told(site: Site, stub: EngineChoice) -> dict[str, Any]:
+    """A model with one engine, which Prometheus reads too."""
+    resource = models.model(MODEL, stub, gates={"restart": "Never"}, monitoring={})
+    site.apply(resource)
+    return resource
+
+
+@pytest.fixture
+def prometheus(site: Site, told: dict[str, Any]) -> Iterator[Prometheus]:
+    """Prometheus, with both PodMonitors."""
+    metadata = {**told["metadata"], "namespace": site.name, "uid": "0", "generation": 1}
+    (own,) = pod_monitor(parse_resource({**told, "metadata": metadata}), RenderContext(pod_monitors=True))
+    with Prometheus(site.cluster, [chart_monitor(site.cluster), own], impatient_rules()) as running:
+        yield running
+
+
+def fires(prometheus: Prometheus, name: str, **labels: str) -> dict[str, Any] | None:
+    """An alert that fires now."""
+    wanted = {"alertname": name, **labels}.items()
+    return next((alert for alert in prometheus.alerts() if wanted <= alert["labels"].items()), None)
+
+
+def wait_fires(site: Site, prometheus: Prometheus, name: str, **labels: str) -> dict[str, Any]:
+    """Until an alert fires; its words are whole."""
+    alert = site.until(f"alert {name}", lambda: fires(prometheus, name, **labels), 120)
+    assert alert is not None
+    texts = alert["annotations"]
+    assert texts["runbook_url"] == f"docs/runbooks/{name}.md"
+    assert not re.search(r"\{\{|<no value>|error", texts["summary"] + texts["description"]), texts
+    return alert
+
+
+def wait_stops(site: Site, prometheus: Prometheus, name: str, **labels: str) -> None:
+    """Until an alert does not fire any more."""
+    site.until(f"the end of alert {name}", lambda: fires(prometheus, name, **labels) is None, 120)
+
+
+def ask(site: Site, pod: str, times: int) -> None:
+    """Have an engine complete prompts."""
+    for _ in range(times):
+        site.post(pod, "/v1/completions", {"model": MODEL, "prompt": "what is new? " * 40, "max_tokens": 8})
+
+
+def filled_in(site: Site, query: str) -> str:
+    """A query, with what whoever looks at a dashboard has chosen."""
+    chosen = {"$__rate_interval": "2m", "$namespace": site.name, "$model": MODEL}
+    for name, value in chosen.items():
+        query = query.replace(name, value)
+    return query
+
+
+def without_data(site: Site, prometheus: Prometheus) -> list[str]:
+    """The dashboards' queries that bring nothing, or no number."""
+    queries = [
+        filled_in(site, query) for one in DASHBOARDS for query in one.queries if not query.startswith("label_values")
+    ]
+    found = prometheus.queries(queries)
+    return [
+        query
+        for query, samples in zip(queries, found, strict=True)
+        if not any(math.isfinite(float(sample["value"][1])) for sample in samples)
+    ]
+
+
+def test_a_hung_engine_fires_alerts_until_it_makes_steps_again_and_every_query_of_the_dashboards_brings_data(
+    site: Site, prometheus: Prometheus
+) -> None:
+    site.wait_ready(MODEL)
+    (pod,) = [pod["metadata"]["name"] for pod in site.pods(MODEL)]
+    site.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken"}, "spec": {"ports": [{"port": 1}]}},
+        {**models.model("taken", models.stub())},
+    )
+    ask(site, pod, 3)
+    model = {"namespace": site.name, "name": MODEL}
+    site.until(
+        "its condition", lambda: prometheus.query(f'vllm_operator_model_condition{{name="{MODEL}",status="True"}}')
+    )
+    assert not fires(prometheus, "VLLMModelDown", **model)
+    wait_fires(site, prometheus, "VLLMModelStalled", namespace=site.name, name="taken", reason="NameTaken")
+    site.faults(pod, hang_engine=True)
+    wait_fires(site, prometheus, "VLLMEngineWithdrawn", namespace=site.name, pod=pod)
+    wait_fires(site, prometheus, "VLLMModelDown", **model)
+    site.faults(pod, hang_engine=False)
+    wait_stops(site, prometheus, "VLLMEngineWithdrawn", pod=pod)
+    wait_stops(site, prometheus, "VLLMModelDown", **model)
+    ask(site, pod, 3)
+    site.until("data for every query", lambda: not without_data(site, prometheus), 60)
+    assert site.name in prometheus.label_values("vllm_operator_model_condition", "namespace")
+    assert not fires(prometheus, "VLLMEnginesUnseen")
+    site.kubectl("delete", "service", "taken")
+    site.kubectl("delete", "vllmmodel", "taken")
+    wait_stops(site, prometheus, "VLLMModelStalled", name="taken")
+    series = f'vllm_operator_model_condition{{namespace="{site.name}",name="taken"}}'
+    site.until("no series of a model that is gone", lambda: not prometheus.query(series))
+
+
+def test_an_operator_that_is_gone_fires_an_alert_until_it_is_back(site: Site, prometheus: Prometheus) -> None:
+    def scale(replicas: int) -> None:
+        words = ("scale", "deployment/vllm-operator", "--namespace", OPERATOR_NAMESPACE, f"--replicas={replicas}")
+        site.cluster.kubectl(*words)
+
+    site.until("the leader", lambda: prometheus.query("vllm_operator_leader == 1"))
+    assert not fires(prometheus, "VLLMOperatorDown")
+    scale(0)
+    try:
+        wait_fires(site, prometheus, "VLLMOperatorDown")
+    finally:
+        scale(2)
+    wait_stops(site, prometheus, "VLLMOperatorDown")
+    site.until("one leader", lambda: not fires(prometheus, "VLLMOperatorWithoutLeader"))
