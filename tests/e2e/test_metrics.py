@@ -6,8 +6,14 @@ is what tests/data/alerts has.
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,3 +161,34 @@ def test_an_operator_that_is_gone_fires_an_alert_until_it_is_back(site: Site, pr
         scale(2)
     wait_stops(site, prometheus, "VLLMOperatorDown")
     site.until("one leader", lambda: not fires(prometheus, "VLLMOperatorWithoutLeader"))
+
+
+def test_a_report_of_a_real_model_has_its_gates_and_the_operators_log_and_no_planted_secret(
+    site: Site, stub: EngineChoice, tmp_path: Path
+) -> None:
+    planted = [
+        {"name": "OF_OUR_OWN", "value": "planted-in-a-variable"},
+        {"name": "HF_TOKEN", "value": "hf_plantedtoken"},
+    ]
+    site.apply(models.model(MODEL, stub, engine={"env": planted}, auth={"generate": True}))
+    site.wait_ready(MODEL)
+    key = base64.b64decode(site.get("secret", f"{MODEL}-binding")["data"]["VLLM_API_KEY"]).decode()
+    target = tmp_path / "report.tar.gz"
+    program = Path(sys.executable).with_name("kubectl-vllm")
+    command = [program, "report", MODEL, "--namespace", site.name, "--file", target]
+    done = subprocess.run(command, env=site.cluster.env, capture_output=True, text=True, check=True)
+    assert "not read" not in done.stderr
+    with tarfile.open(target) as archive:
+        read = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+        files = {name: file.read().decode() for name, file in read.items() if file is not None}
+    whole = "\n".join(files.values())
+    assert [
+        text
+        for text in ("planted-in-a-variable", "hf_plantedtoken", key, base64.b64encode(key.encode()).decode())
+        if text in whole
+    ] == []
+    (pod,) = site.pods(MODEL)
+    gate = json.loads(files[f"report/models/{site.name}/{MODEL}/gates/{pod['metadata']['name']}.json"])
+    assert gate["verdict"] == "serving"
+    logs = [text for name, text in files.items() if name.startswith("report/operator/logs/")]
+    assert any(f"{site.name}: applied Deployment {MODEL}" in text for text in logs)
