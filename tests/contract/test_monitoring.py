@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from tests.cluster.paths import REPOSITORY
-from tests.contract.test_install import chart
-from tests.support.prometheus import programs
+from tests.support.prometheus import chart_objects, programs
 from tools import dashboards
 from tools.metrics_reference import ALERTS, alerts
 
@@ -37,7 +36,7 @@ def test_each_alert_fires_and_stops_as_its_test_says() -> None:
 
 
 def test_the_chart_makes_nothing_of_metrics_until_it_is_asked_to(api_server: OwnCluster) -> None:
-    kinds = {kind for kind, _ in chart(api_server)}
+    kinds = {kind for kind, _ in chart_objects(api_server)}
     assert not kinds & {"PodMonitor", "PrometheusRule", "ConfigMap"}
 
 
@@ -46,7 +45,7 @@ def test_the_charts_rules_are_the_alerts_with_runbooks_where_the_user_has_them(
 ) -> None:
     base = "https://example.com/vllm/"
     options = [f"metrics.{one}.enabled=true" for one in WANTED] + [f"metrics.prometheusRule.runbookBase={base}"]
-    rendered = chart(api_server, *(word for option in options for word in ("--set", option)))
+    rendered = chart_objects(api_server, *options)
     rules = rendered["PrometheusRule", "vllm-operator"]["spec"]
     source = yaml.safe_load((REPOSITORY / ALERTS).read_text(encoding="utf-8"))
     for group in source["groups"]:
@@ -73,16 +72,9 @@ def _moved(made: dict[str, object]) -> dict[str, object]:
 
 
 def test_a_release_for_some_namespaces_is_collected_from_these(api_server: OwnCluster) -> None:
-    options = [
-        "--set",
-        "metrics.podMonitor.enabled=true",
-        "--set",
-        "namespaces={team-a,vllm-system}",
-        "--set",
-        "name=blue",
-    ]
-    spec = chart(api_server, *options)["PodMonitor", "blue-vllm-operator"]["spec"]
+    options = ("metrics.podMonitor.enabled=true", "namespaces={team-a,vllm-system}", "name=blue")
+    spec = chart_objects(api_server, *options)["PodMonitor", "blue-vllm-operator"]["spec"]
     assert spec["namespaceSelector"] == {"matchNames": ["vllm-system", "team-a"]}
     assert spec["selector"]["matchExpressions"][0]["values"] == ["blue-vllm-operator", "vllm"]
-    anywhere = chart(api_server, "--set", "metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]["spec"]
+    anywhere = chart_objects(api_server, "metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]["spec"]
     assert anywhere["namespaceSelector"] == {"any": True}

@@ -17,12 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from tests.cluster.paths import REPOSITORY
-from tests.contract.test_install import helm
 from tests.support import models
-from tests.support.prometheus import Prometheus, impatient_rules
+from tests.support.prometheus import Prometheus, chart_objects, impatient_rules
 from tests.support.site import OPERATOR_NAMESPACE, Site
 from tools.dashboards import DASHBOARDS
 from vllm_operator.api.resource import parse_resource
@@ -32,21 +29,11 @@ from vllm_operator.render.policies import pod_monitor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cluster import OwnCluster
     from tests.support.models import EngineChoice
 
 pytestmark = pytest.mark.node
 
 MODEL = "told"
-
-
-def chart_monitor(cluster: OwnCluster) -> dict[str, Any]:
-    """The chart's PodMonitor."""
-    chart = str(REPOSITORY / "charts" / "vllm-operator")
-    words = ["--namespace", OPERATOR_NAMESPACE, "--show-only", "templates/podmonitor.yaml"]
-    words += ["--set", "metrics.podMonitor.enabled=true"]
-    document: dict[str, Any] = yaml.safe_load(helm(cluster, "template", "vllm-operator", chart, *words).stdout)
-    return document
 
 
 @pytest.fixture
@@ -62,7 +49,8 @@ def prometheus(site: Site, told: dict[str, Any]) -> Iterator[Prometheus]:
     """Prometheus, with both PodMonitors."""
     metadata = {**told["metadata"], "namespace": site.name, "uid": "0", "generation": 1}
     (own,) = pod_monitor(parse_resource({**told, "metadata": metadata}), RenderContext(pod_monitors=True))
-    with Prometheus(site.cluster, [chart_monitor(site.cluster), own], impatient_rules()) as running:
+    charts = chart_objects(site.cluster, "metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]
+    with Prometheus(site.cluster, [charts, own], impatient_rules()) as running:
         yield running
 
 
