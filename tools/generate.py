@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tools import dashboards
 from tools.api_reference import api_page
 from tools.broken_samples import with_broken_samples
 from tools.chart.schema import schema_text
@@ -12,6 +13,7 @@ from tools.chart.text import values_text, with_table
 from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
 from tools.install_file import install_text
+from tools.metrics_reference import metrics_page
 from tools.signature_reference import pod_table, with_outside_causes, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 from vllm_operator.manager.matching import FILE as TABLE_FILE
@@ -91,6 +93,8 @@ def generated() -> dict[Path, str]:
         NAMESPACED_ROLE: _generated_from(ROLES) + _namespaced_role(roles),
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
+        REFERENCE / "metrics.md": metrics_page(),
+        **dashboards.generated(),
         POD_TABLE: pod_table(),
         TROUBLESHOOTING: with_broken_samples(with_outside_causes(with_signatures(_text(TROUBLESHOOTING)))),
         **pages_with_programs(REPOSITORY),

@@ -17,6 +17,7 @@ PREFIX = "VLLM_OPERATOR_"
 _TRIES: Final = 2
 """Renewals that there has to be time for, one of which may fail."""
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS: Final = ("TEXT", "JSON")
 
 
 def _within(default: float, least: float, most: float) -> Any:
@@ -109,6 +110,9 @@ class Settings:
 
     log_level: str = _one_of("INFO", LOG_LEVELS)
     """DEBUG, INFO, WARNING or ERROR."""
+
+    log_format: str = _one_of("TEXT", LOG_FORMATS)
+    """TEXT, or JSON: one document a line, with the object, the model and the reason of each write in fields."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:

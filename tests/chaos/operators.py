@@ -115,7 +115,7 @@ class Operators:
     async def idles(self) -> bool:
         """Whether it is ready, the one that writes, and has nothing to look at."""
         ready, metrics = await self.get("/readyz"), await self.get("/metrics")
-        idle = {"vllm_operator_leader 1.0", "vllm_operator_queue_length 0.0"} <= set(metrics[1].splitlines())
+        idle = {"vllm_operator_leader 1.0", "vllm_operator_queue_depth 0.0"} <= set(metrics[1].splitlines())
         return ready[0] == 200 and idle and not self.proxy.busy
 
     async def settle(self) -> None:

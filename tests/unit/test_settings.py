@@ -27,6 +27,7 @@ GIVEN = {
     "renew_deadline_seconds": ("8", 8.0),
     "retry_period_seconds": ("1.5", 1.5),
     "log_level": ("DEBUG", "DEBUG"),
+    "log_format": ("JSON", "JSON"),
 }
 
 

@@ -159,6 +159,48 @@ class Trial(Model):
     )
 
 
+class PodMonitor(Model):
+    """What collects metrics where there is a Prometheus operator."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Have a Prometheus operator collect the metrics of the operator and of the engines' gates. "
+        "docs/monitoring.md",
+    )
+    interval: Annotated[str, StringConstraints(pattern="^([0-9]+(ms|s|m|h))+$")] = Field(
+        default="30s", description="How often", json_schema_extra={NEEDED: True}
+    )
+    labels: Labels = Field(default={}, description="Labels by which a Prometheus selects its PodMonitors")
+
+
+class PrometheusRule(Model):
+    """Alerts."""
+
+    enabled: bool = Field(default=False, description="Make a PrometheusRule of the alerts in files/alerts.yaml")
+    labels: Labels = Field(default={}, description="Labels by which a Prometheus selects its rules")
+    runbook_base: Annotated[str, StringConstraints(pattern="^(https?://[^\\s]*/)?$")] = Field(
+        default="",
+        description="URL that stands before docs/runbooks/NAME.md in the alerts' runbook_url, with a slash at its end",
+    )
+
+
+class Dashboards(Model):
+    """What Grafana shows."""
+
+    enabled: bool = Field(default=False, description="Make a ConfigMap of each Grafana dashboard in files/dashboards")
+    labels: Labels = Field(
+        default={"grafana_dashboard": "1"}, description="Labels by which Grafana's sidecar finds them"
+    )
+
+
+class Monitoring(Model):
+    """What watches the operator and the engines."""
+
+    pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
+    prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
+    dashboards: Dashboards = Field(default_factory=Dashboards)
+
+
 class Values(Model):
     """Every value, in the order of values.yaml."""
 
@@ -231,4 +273,5 @@ class Values(Model):
         "be; null takes one away",
     )
     crds: Definitions = Field(default_factory=Definitions)
+    metrics: Monitoring = Field(default_factory=Monitoring)
     test: Trial = Field(default_factory=Trial)

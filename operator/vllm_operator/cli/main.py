@@ -17,6 +17,7 @@ from vllm_operator.cli.engine import engine_of
 from vllm_operator.cli.estimate.command import estimates
 from vllm_operator.cli.gates import gates
 from vllm_operator.cli.importing.command import imports
+from vllm_operator.cli.report.command import report
 from vllm_operator.cli.rollout.commands import app as rollout
 from vllm_operator.cli.shell import script
 from vllm_operator.cli.status.command import status
@@ -60,6 +61,7 @@ app.command()(diagnose)
 app.command()(wait)
 app.command()(top)
 app.command()(gates)
+app.command()(report)
 app.command()(chat)
 app.command()(check)
 app.command("import")(imports)

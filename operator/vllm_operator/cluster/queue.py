@@ -49,13 +49,18 @@ ahead and up to four behind, since its Deployment and its pods come one after th
 class Queue:
     """Keys of what has to be looked at."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, waited: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """`waited` is told for how many seconds each key that is taken has waited."""
         self._clock = clock
+        self._waited = waited
         self._ahead: OrderedDict[QueueKey, float] = OrderedDict()
         self._behind: OrderedDict[QueueKey, float] = OrderedDict()
         """Each with the time since when it waits, in seconds; the oldest is the first."""
         self._overtaken = self._turns_behind = 0
-        self._running: set[QueueKey] = set()
+        self._running: dict[QueueKey, float] = {}
+        """Each with the time since when it runs, in seconds."""
         self._again: dict[QueueKey, bool] = {}
         """Keys that were added while they run, and whether they go ahead."""
         self._failures: dict[QueueKey, int] = {}
@@ -96,13 +101,15 @@ class Queue:
         while not len(self):
             self._wakeup.clear()
             await self._wakeup.wait()
-        key, _ = self._next_lane().popitem(last=False)
-        self._running.add(key)
+        key, since = self._next_lane().popitem(last=False)
+        now = self._clock()
+        self._waited(now - since)
+        self._running[key] = now
         return key
 
     def done(self, key: QueueKey) -> None:
         """Give a key back. If it was added meanwhile, it runs again."""
-        self._running.discard(key)
+        self._running.pop(key, None)
         if key in self._again:
             self.add(key, ahead=self._again.pop(key))
 
@@ -127,6 +134,17 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._ahead) + len(self._behind)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the key has waited that waits longest; 0 where none does."""
+        since = [next(iter(lane.values())) for lane in (self._ahead, self._behind) if lane]
+        return self._clock() - min(since) if since else 0.0
+
+    @property
+    def longest_running_seconds(self) -> float:
+        """How long the key runs that runs longest now; 0 where none does."""
+        return self._clock() - min(self._running.values()) if self._running else 0.0
 
     def _next_lane(self) -> OrderedDict[QueueKey, float]:
         """Where the next key comes from; not empty."""

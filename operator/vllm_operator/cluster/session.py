@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import socket
 import ssl
 import time
@@ -59,10 +60,12 @@ def open_session(
     *,
     unacknowledged_seconds: float | None = None,
     certificates: CertificateFiles | None = None,
+    observe: Callable[[str, str, float], None] | None = None,
 ) -> aiohttp.ClientSession:
     """A session with the credentials in `headers` or in files that change; `first` sees every request first.
 
-    What the other side does not acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
+    `observe` is told the verb, the status and the seconds of every request that is sent. What the other side does not
+    acknowledge within `unacknowledged_seconds` is never delivered: the connection breaks.
     """
     tokens = (RotatingToken(token_file),) if token_file else ()
     rotating = (RotatingCertificates(tls, certificates),) if certificates else ()
@@ -71,7 +74,7 @@ def open_session(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets),
         headers={**headers, "User-Agent": "vllm-operator"},
         response_class=AnyDepthResponse,
-        middlewares=(*first, *rotating, *tokens),
+        middlewares=(*first, *rotating, *tokens, *((CountedRequests(observe),) if observe else ())),
     )
 
 
@@ -102,6 +105,44 @@ class AnyDepthResponse(aiohttp.ClientResponse):
             if self.status < _ERROR:
                 raise aiohttp.ClientPayloadError(f"no JSON: {error}") from error
             raise  # kopf takes the text of an error as it is
+
+
+_VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_RESOURCES: Final = re.compile(r"/(?:api/[^/]+|apis/[^/]+/[^/]+)/(?:namespaces/[^/]+/)?[^/]+$")
+"""Where a path ends at the name of a kind, and not at that of an object."""
+NO_ANSWER: Final = "<error>"
+"""In the place of a status, as client-go has it."""
+
+
+def verb_of(method: str, path: str, *, watches: bool) -> str:
+    """What a request asks for, in the words of the Kubernetes API; `get` for documents that are no objects."""
+    if method != "GET":
+        return _VERBS.get(method, method.lower())
+    if watches:
+        return "watch"
+    return "list" if _RESOURCES.search(path) else "get"
+
+
+class CountedRequests:
+    """Middleware that tells of each request that is sent: its verb, its status and how long the answer's head took."""
+
+    def __init__(self, observe: Callable[[str, str, float], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._observe = observe
+        self._clock = clock
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request."""
+        began, code = self._clock(), NO_ANSWER
+        try:
+            response = await handler(request)
+            code = str(response.status)
+            return response
+        finally:
+            url = request.url
+            verb = verb_of(request.method, url.path, watches="watch" in url.query)
+            self._observe(verb, code, self._clock() - began)
 
 
 class RotatingCertificates:

@@ -97,6 +97,8 @@ class Watches:
         self._failing: dict[Place, _Failing] = {}
         self._signs: dict[Place, float] = {}
         """When each showed its last sign of life, or is to show the next one where that is later."""
+        self._heard: dict[Place, float] = {}
+        """When the API server last said something about each."""
         self._followed: set[Place] = set()
         """What a watch was opened for at least once."""
         self.recovered = asyncio.Event()
@@ -118,6 +120,19 @@ class Watches:
         ages = {str(place): self._clock() - at for place, at in self._signs.items()}
         return {name: age for name, age in sorted(ages.items()) if age > SILENT_SECONDS}
 
+    @property
+    def ages(self) -> Mapping[str, float]:
+        """How many seconds ago each kind was last heard of; of several namespaces the longest."""
+        found: dict[str, float] = {}
+        for place, at in self._heard.items():
+            name = place.kind.plural
+            found[name] = max(found.get(name, 0.0), self._clock() - at)
+        return found
+
+    def heard(self, place: Place) -> None:
+        """Take in that the API server said something about it: an answer, an event or a bookmark."""
+        self._heard[place] = self._clock()
+
     def has_begun(self, kind: Kind) -> bool:
         """Whether a list or a watch of the kind was ever asked for."""
         return any(place.kind is kind for place in self._signs)
@@ -132,6 +147,7 @@ class Watches:
         It does not end a row of failures of the watch: one that fails at once after every list would otherwise be tried
         again without ever a longer pause.
         """
+        self.heard(place)
         if place in self._followed:
             self.alive(place)
             self.recovered.set()
@@ -141,6 +157,7 @@ class Watches:
     def opened(self, place: Place) -> None:
         """Take in that a watch was answered."""
         self.alive(place)
+        self.heard(place)
         self._followed.add(place)
 
     def succeeded(self, place: Place) -> None:
@@ -189,6 +206,7 @@ class _Fate:
 
     def alive(self) -> None:
         """Something came."""
+        self.watches.heard(self.place)
         self.watches.alive(self.place, for_seconds=QUIET_SECONDS)
 
     def listed(self) -> None:

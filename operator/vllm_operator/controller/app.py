@@ -30,7 +30,7 @@ from vllm_operator.controller.follow import Components, Followed, follow, wait_u
 from vllm_operator.controller.handlers import register, take_in
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
-from vllm_operator.telemetry import Telemetry, serve
+from vllm_operator.telemetry import Telemetry, logs, serve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -144,6 +144,12 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
     configured, stop = kopf_settings(settings), stop or asyncio.Event()
     info = connection(configured)
     watches, fence, scope, followed = Watches(), _fence(settings), Scope.of(settings), Followed()
+    telemetry = Telemetry(
+        ready or asyncio.Event(),
+        lambda: not_waiting(watches.troubles, scope, followed.namespaces),
+        election_trouble=lambda: elector.trouble,
+        silent=lambda: watches.silent,
+    )
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(
         open_session,
@@ -151,6 +157,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         {} if token_file else info.as_http_headers(),
         token_file,
         certificates=_certificates(info),
+        observe=telemetry.requests.observe,
     )
     async with (
         connect(unacknowledged_seconds=fence.unacknowledged_seconds) as session,
@@ -161,14 +168,10 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         timeout = settings.request_timeout_seconds
         client = Client(session, info.server, timeout_seconds=timeout, fence=fence, scope=scope)
         elector = _elector(settings, session, info.server, fence)
-        telemetry = Telemetry(
-            ready or asyncio.Event(),
-            lambda: not_waiting(watches.troubles, scope, followed.namespaces),
-            election_trouble=lambda: elector.trouble,
-            silent=lambda: watches.silent,
-        )
-        components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence, followed)
-        telemetry.watch_queue(lambda: len(components.queue))
+        queue = Queue(waited=telemetry.queue_seconds.observe)
+        components = Components(settings, client, managers, Cache(), queue, telemetry, watches, fence, followed)
+        telemetry.watch_queue(queue)
+        telemetry.watch_ages(lambda: watches.ages)
         telemetry.watch_namespaces(lambda: len(components.unfollowed))
         registry = _registry(components, info.server, watching)
         await _work(components, group, elector, functools.partial(_watch, configured, registry), stop)
@@ -318,8 +321,7 @@ def main() -> None:
     """Run as a command."""
     try:
         settings = from_environment()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("kopf").setLevel(logging.WARNING)
+        logs.configure(settings)
         asyncio.run(run(settings))
     except* OperatorError as errors:
         for error in _each(errors):

@@ -27,6 +27,7 @@ from vllm_operator.planner.compare import holds
 from vllm_operator.planner.mend import disowned, in_the_way
 from vllm_operator.planner.owners import is_of_another_release
 from vllm_operator.planner.plan import Wave
+from vllm_operator.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -158,7 +159,7 @@ class _Execution:
                 self._note(write, Outcome.APPLIED)
             else:
                 self._note(write, Outcome.OVERWRITTEN, reasons.reason(live.body, write.desired))
-            logger.info("%s: applied %s %s (%s)", live.namespace, live.kind, live.name, write.reason)
+            _log("applied", live, write.reason)
 
     async def set_cost(self, cost: DeletionCost) -> None:
         """Set what a pod costs. It is a wish: where it fails, the Deployment is written all the same."""
@@ -170,6 +171,7 @@ class _Execution:
             logger.warning("%s: cannot set the deletion cost of %s: %s", cost.pod.namespace, cost.pod.name, error)
         else:
             self._cache.put(POD, live)
+            _log("annotated", live, "engines with the least to do go first")
 
     async def release(self, live: LiveObject) -> None:
         """Hand a claim over to whoever mounts it; that it is gone already is no error."""
@@ -180,7 +182,7 @@ class _Execution:
                 self._cache.remove(kind_of(live.kind), live)
                 return
             self._cache.put(kind_of(live.kind), changed)
-            logger.info("%s: handed over %s %s (a spec mounts it)", live.namespace, live.kind, live.name)
+            _log("handed over", live, "a spec mounts it")
 
     async def delete(self, deletion: Deletion) -> None:
         """Try a deletion, and note what came of it."""
@@ -188,7 +190,7 @@ class _Execution:
         with self._noted(live):
             await self._client.delete(live)
             self._cache.remove(kind_of(live.kind), live)
-            logger.info("%s: deleted %s %s (%s)", live.namespace, live.kind, live.name, deletion.reason)
+            _log("deleted", live, deletion.reason)
 
     @contextlib.contextmanager
     def _noted(self, live: LiveObject) -> Iterator[None]:
@@ -224,7 +226,7 @@ class _Execution:
             raise refusal
         cleared = await self._client.patch(live, obstacles)
         await self._client.patch(cleared, disowned(cleared.body))
-        logger.info("%s: cleared %s %s of edits", live.namespace, live.kind, live.name)
+        _log("cleared", live, "edits were in the way")
 
     async def _look(self, write: Write) -> None:
         """Whose object is it that was in the way? One of ours is repaired; another's is left alone."""
@@ -252,6 +254,12 @@ class _Execution:
 
     def _keep(self, key: ObjectKey, attempt: Attempt) -> None:
         self.result.attempts[key] = attempts.after(self._before.get(key), attempt)
+
+
+def _log(done: str, live: LiveObject, reason: str) -> None:
+    """Log what was done to an object, and why."""
+    fields = logs.write(done, live, reason)
+    logger.info("%s: %s %s %s (%s)", live.namespace, done, live.kind, live.name, reason, extra=fields)
 
 
 async def _side_by_side(calls: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -35,6 +35,7 @@ from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailab
 from vllm_operator.planner.autoscalers import Rival, rival_of
 from vllm_operator.planner.budgets import Budget, budget_of
 from vllm_operator.planner.policies import Policy, policy_of
+from vllm_operator.telemetry.metrics import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -169,7 +170,7 @@ class Reconcilers:
                 components.client,
                 components.cache,
                 announcer,
-                components.telemetry.engines,
+                components.telemetry.models,
                 components.queue.add,
                 managers=components.managers,
                 operator_namespace=components.settings.namespace,
@@ -234,7 +235,7 @@ async def _lead(components: Components, over: asyncio.Event) -> None:
             await _end(workers)
     finally:
         components.telemetry.leader.set(0)
-        components.telemetry.engines.clear()
+        components.telemetry.models.clear()
         await reconcilers.model.lookups.close()
 
 
@@ -332,23 +333,28 @@ async def _work(components: Components, reconcilers: Reconcilers) -> None:
 async def _reconcile(components: Components, reconcilers: Reconcilers, key: QueueKey) -> None:
     """One key. A failure costs this key a delay and leaves all others alone."""
     components.queue.cancel_delayed(key)
+    looked = components.telemetry.looked
     if not components.follows(key.namespace):
+        components.telemetry.models.forget_namespace(key.namespace)
+        looked(Outcome.NOT_FOLLOWED)
         return  # it is looked at when its namespace can be
     try:
         delay = await reconcilers.reconcile(key)
     except NotLeading as error:
         logger.debug("%s: %s", key, error)
         components.queue.failed(key)  # its term may go on: the Lease was renewed late, and nobody had taken it
+        looked(Outcome.NOT_LEADING)
     except OperatorError as error:
         asked = error.retry_after_seconds if isinstance(error, ApiUnavailable) else 0.0
         delay = components.queue.failed(key, at_least_seconds=asked)
         logger.warning("%s: %s; again in %.1f s", key, error, delay)
-        components.telemetry.failures.inc()
+        looked(Outcome.ERROR)
     except Exception:  # a mistake of ours with one model must not end the service of all others
         logger.exception("%s: unexpected; again in %.1f s", key, components.queue.failed(key))
-        components.telemetry.failures.inc()
+        looked(Outcome.UNEXPECTED)
     else:
         components.queue.succeeded(key)
+        looked(Outcome.SUCCESS if delay is None else Outcome.REQUEUE_AFTER)
         if delay is not None:
             components.queue.add_after(key, delay)
 
@@ -390,6 +396,7 @@ async def _hold_against_the_truth(components: Components) -> bool:
             if namespace is None or not isinstance(error, ApiRefused):
                 return False
             components.followed.discard(namespace)
+            components.telemetry.models.forget_namespace(namespace)
     return complete
 
 

@@ -38,6 +38,8 @@ from vllm_operator.planner.plan import Observation
 from vllm_operator.planner.policies import Policy
 from vllm_operator.planner.template import is_pending
 from vllm_operator.render.catalog import is_available, served_adapters
+from vllm_operator.telemetry import logs
+from vllm_operator.telemetry.models import model_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.news import News
     from vllm_operator.planner.plan import Plan
-    from vllm_operator.telemetry import EngineMetrics
+    from vllm_operator.telemetry import ModelMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class ModelReconciler:
         client: Client,
         cache: Cache,
         announcer: Announcer,
-        engine_metrics: EngineMetrics,
+        metrics: ModelMetrics,
         look_at: Callable[[QueueKey], None],
         *,
         managers: EngineStatusReader,
@@ -118,7 +120,7 @@ class ModelReconciler:
         self._prometheus_address = prometheus_address
         self._cache = cache
         self._announcer = announcer
-        self._engine_metrics = engine_metrics
+        self._metrics = metrics
         self._look_at = look_at
         self._clock = clock
         self._executor = PlanExecutor(client, cache, release)
@@ -139,16 +141,24 @@ class ModelReconciler:
         """
         try:
             observation = await self._observe(key)
-            self._engine_metrics.count(key, engines(observation) if observation.model else ())
             plan, failure = await self._settle(key, observation)
             await self._executor.mark(plan.to_call)
-            self._engine_metrics.count_pending(key, pending=is_pending(observation, plan))
+            self._measure(key, observation, plan)
             await self._tell(key, observation, plan)
         except ApiEnding:
             return None  # what is made there would not last, and whoever is told would be gone
         if failure is not None:
             raise failure
         return None if plan.look_again_at is None else (plan.look_again_at - observation.now).total_seconds()
+
+    def _measure(self, key: Key, observation: Observation, plan: Plan) -> None:
+        """Keep what metrics tell of a model; nothing of one that is gone, or on its way."""
+        model = observation.model
+        if model is None or model.leaving:
+            self._metrics.forget(key)
+            return
+        status = model.status if plan.status is None else plan.status
+        self._metrics.see(key, model_seen(engines(observation), status, pending=is_pending(observation, plan)))
 
     async def _settle(self, key: Key, observation: Observation) -> tuple[Plan, ApiError | None]:
         """Decide and execute until nothing is left to do now. The plan that is returned says what to tell.
@@ -271,7 +281,8 @@ class ModelReconciler:
             self._look_at(NamespaceKey(model.namespace))
         told = by_type(plan.status)[ConditionType.READY]
         text = f"Ready={told['status']} {told['reason']}: {told['message']}"
-        logger.info("%s/%s: %s", model.namespace, model.name, text)
+        fields = logs.write("status", live, told["reason"])
+        logger.info("%s/%s: %s", model.namespace, model.name, text, extra=fields)
         await self._announce(key, live, plan.news, observation.now)
 
     async def _announce(self, key: Key, model: LiveObject, news: News | None, now: datetime) -> None:

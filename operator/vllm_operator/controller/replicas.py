@@ -12,6 +12,7 @@ from vllm_operator.errors import ApiNotFound, ApiRefused
 from vllm_operator.planner.news import News
 from vllm_operator.planner.replicas import replicas_to_keep, writer_of
 from vllm_operator.planner.scope import is_anothers
+from vllm_operator.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,8 @@ class ReplicasGuard:
             return
         told = f"{writer.manager if writer else 'an edit'} set spec.replicas to {number}: kept at {replicas}, since"
         message = f"{told} spec.autoscaling owns it; leave spec.replicas out of manifests"
-        logger.info("%s/%s: %s", before.namespace, before.name, message)
+        fields = logs.write("scaled", before, KEPT_REASON)
+        logger.info("%s/%s: %s", before.namespace, before.name, message, extra=fields)
         if before.status:
             await self._announcer.announce(before, News("Normal", KEPT_REASON, message), now)
 

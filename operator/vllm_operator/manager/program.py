@@ -28,7 +28,7 @@ import traceback
 from . import update
 
 # isort: split
-from . import certificate, matching, status
+from . import certificate, matching, restarts, status
 from .answers import Answers, answer
 from .engine import Engine, Sample
 from .errands import Errand
@@ -137,6 +137,7 @@ class Judge:
         handed, trouble = handed_on(int(environment["GATE_MEMORY"]))
         pod = pod_of(environment, trouble)
         folder = environment.get("GATE_STATE", STATE_FOLDER)
+        timeline = TimeLine(folder, f"{environment['GATE_ENGINE']}:{engine_birth(environment):.2f}")
         self._log = int(environment["GATE_LOG"])
         self._reports = Reports(int(environment["GATE_REPORT"]))
         self._changed = threading.Event()
@@ -152,8 +153,9 @@ class Judge:
             processes=processes,
             log=Log(environment, table=TABLE),
             peers=Peers(settings, own_addresses(environment)),
-            timeline=TimeLine(folder, f"{environment['GATE_ENGINE']}:{engine_birth(environment):.2f}"),
+            timeline=timeline,
             workers=Workers(settings) if settings.nodes > 1 and not settings.worker else None,
+            restarts=restarts.counted(folder, timeline),
         )
         self._watch = Watch(settings, self._parts, pod, handed, self._tell)
         self._watch.tell("signatures", TABLE_TROUBLE)

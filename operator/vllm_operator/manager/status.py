@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from . import exposition
 from .capacity import Capacity
 
 TYPE_CHECKING = False
@@ -101,6 +102,10 @@ class Status:
     capacity: Capacity = field(default_factory=Capacity)
     """What the start has reported of the GPUs' memory."""
     counts: Counts = field(default_factory=Counts)
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Starts of the container after its first one, by cause (`restarts.CAUSES`)."""
+    load_phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each phase of this start, up to now of the one that it is in (`signatures.PHASES`)."""
 
     @property
     def ready(self) -> bool:
@@ -156,31 +161,7 @@ class Status:
 
     def metrics(self) -> str:
         """The body of /metrics, in Prometheus' text format."""
-        counts = self.counts
-        verdict = {f'verdict="{_quoted(self.verdict)}",cause="{_quoted(self.cause)}"': 1}
-        families: list[tuple[str, str, str, Mapping[str, float]]] = [
-            ("judge_up", "gauge", "Whether a judge watches the engine.", {"": 1}),
-            ("ready", "gauge", "Whether the engine takes traffic.", {"": int(self.ready)}),
-            ("verdict", "gauge", "The judge's verdict and its cause.", verdict),
-            (
-                "admitted",
-                "gauge",
-                "Whether the engine has completed a prompt since its start.",
-                {"": int(self.admitted)},
-            ),
-            ("looks_total", "counter", "Looks at the engine.", {"": counts.looks}),
-            ("look_seconds_total", "counter", "Time that looks took.", {"": round(counts.look_seconds, 3)}),
-            ("canaries_total", "counter", "Canary prompts that ended.", _by("outcome", counts.canaries)),
-            ("withdrawals_total", "counter", "Times that traffic was withdrawn.", _by("cause", counts.withdrawals)),
-            ("longest_step_seconds", "gauge", "Longest step of the last hour.", _if_known(self.longest_step)),
-            ("stall_window_seconds", "gauge", "Without a step for so long, it is withdrawn.", {"": self.stall_window}),
-            ("in_flight", "gauge", "Requests for which a step is due.", _if_known(self.in_flight)),
-            ("adapter_loads_total", "counter", "Adapters that were loaded again.", {"": counts.adapter_loads}),
-            ("judge_restarts_total", "counter", "Judges that failed and were replaced.", {"": counts.judge_restarts}),
-            ("judge_updates_total", "counter", "Judges that gave way to a newer program.", {"": counts.judge_updates}),
-            ("faults_total", "counter", "Looks in which the gate itself failed.", {"": counts.faults}),
-        ]
-        return "".join(_family(*family) for family in families)
+        return exposition.text(self)
 
 
 def _rank(rank: RankLook) -> dict[str, object]:
@@ -191,23 +172,3 @@ def _rank(rank: RankLook) -> dict[str, object]:
         "deferred": rank.deferred,
         "asleep": rank.asleep,
     }
-
-
-def _family(name: str, kind: str, purpose: str, samples: Mapping[str, float]) -> str:
-    head = f"# HELP vllm_gate_{name} {purpose}\n# TYPE vllm_gate_{name} {kind}\n"
-    return head + "".join(
-        f"vllm_gate_{name}{{{labels}}} {value}\n" if labels else f"vllm_gate_{name} {value}\n"
-        for labels, value in samples.items()
-    )
-
-
-def _by(label: str, table: Mapping[str, int]) -> dict[str, float]:
-    return {f'{label}="{_quoted(name)}"': count for name, count in sorted(table.items())}
-
-
-def _if_known(value: float | None) -> dict[str, float]:
-    return {} if value is None else {"": value}
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -53,7 +53,7 @@ class TimeLine:
 
     def __init__(self, folder: str, life: str) -> None:
         self._path = os.path.join(folder, FILE)
-        self._life = life
+        self.life = life
         self._entries = tuple(_read(self._path))[-MOST_ENTRIES:]
         self._lines = MOST_LINES  # the first entry writes the file anew, and rubbish out of it
         self.trouble = ""
@@ -66,7 +66,7 @@ class TimeLine:
 
     def add(self, time: str, verdict: str, cause: str, sentence: str) -> Entry:
         """Note an entry of this life."""
-        entry = Entry(time, verdict, cause, sentence[:SENTENCE_LENGTH], self._life)
+        entry = Entry(time, verdict, cause, sentence[:SENTENCE_LENGTH], self.life)
         self._entries = (*self._entries, entry)[-MOST_ENTRIES:]
         try:
             self._write(entry)
@@ -78,12 +78,16 @@ class TimeLine:
     @property
     def last(self) -> Entry | None:
         """The last entry of this life, which an earlier judge may have made."""
-        return next((entry for entry in reversed(self._entries) if entry.life == self._life), None)
+        return next((entry for entry in reversed(self._entries) if entry.life == self.life), None)
+
+    @property
+    def before(self) -> Entry | None:
+        """The last entry of the life before this one."""
+        return next((entry for entry in reversed(self._entries) if entry.life != self.life), None)
 
     def ended_for_a_fault(self) -> bool:
         """Whether the life before this one was ended by its judge or by kubelet."""
-        before = next((entry for entry in reversed(self._entries) if entry.life != self._life), None)
-        return before is not None and before.verdict in ENDED_FOR_A_FAULT
+        return self.before is not None and self.before.verdict in ENDED_FOR_A_FAULT
 
     def _write(self, entry: Entry) -> None:
         if self._lines >= MOST_LINES:

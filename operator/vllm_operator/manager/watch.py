@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from . import capacity, judge
 from .engine import EngineError
@@ -16,6 +16,7 @@ from .errands import Canaries, Errand
 from .evidence import ANSWERS, LogLook, Look
 from .names import ServedNames
 from .observe import after_gap
+from .signatures import PHASES
 from .status import LEAVING, SERVING, WITHDRAWN, Status, increased, restored_counts
 from .throttling import Throttling
 
@@ -114,6 +115,8 @@ class Parts:
     timeline: TimeLine
     workers: Workers | None = None
     """The other pods of an engine over several, for its leader."""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Of the pod's container, by cause."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,13 @@ def _restored_phase(stored: object, born_at: float) -> tuple[str, str, float]:
         name, detail, since = stored
         return name, detail, since
     return FIRST_PHASE, "", born_at
+
+
+def _restored_load_phases(stored: object) -> dict[str, float]:
+    """Seconds by phase, as the judge before had measured them; what is not understood is left out."""
+    given = stored if isinstance(stored, dict) else {}
+    known = {name: given.get(name) for name in PHASES}
+    return {name: seconds for name, seconds in known.items() if type(seconds) in (int, float) and seconds >= 0}
 
 
 def _restored_text(stored: object) -> str | None:
@@ -200,6 +210,8 @@ class Watch:
         self._loads_before = self._counts.adapter_loads
         self._times = Times(stored.get("times"))
         self._phase = _restored_phase(stored.get("phase"), pod.born_at)
+        self._load_phases = _restored_load_phases(stored.get("load_phases"))
+        """Seconds of the phases of this start that are over."""
         self._capacity = capacity.restored(stored.get("capacity"))
         self._canaries = Canaries(parts.engine)
         ours = _restored_names(stored.get("adapters"))
@@ -450,8 +462,17 @@ class Watch:
                 found = self._phase
             elif found[0] == name:
                 found = (name, found[1], since)
+        if found[0] != name:
+            self._load_phases[name] = max(0.0, found[2] - since)
         self._phase = found
         return found
+
+    def _phase_seconds(self) -> dict[str, float]:
+        """How long each phase of this start took, or takes up to now."""
+        name, _, since = self._phase
+        if name == READY_PHASE:
+            return dict(self._load_phases)
+        return {**self._load_phases, name: max(0.0, time.monotonic() - since)}
 
     def _current_capacity(self) -> capacity.Capacity:
         """What the start has reported, to this judge and to those before it; the look that admits reads it last."""
@@ -468,7 +489,7 @@ class Watch:
     def _publication(self) -> Published:
         status = self._attempt("status", self._made_status) or self.published.status
         stored: dict[str, object] = {"admitted": self._memory.admitted, "phase": list(self._phase)}
-        stored["capacity"] = self._capacity.as_dict()
+        stored["capacity"], stored["load_phases"] = self._capacity.as_dict(), dict(self._load_phases)
         stored["counts"], stored["times"] = self._counts.as_dict(), self._times.as_list()
         stored["adapters"] = list(self._names.ours)
         stored["judge"], stored["chat"] = self._attempt(JUDGE, self._memory.as_dict), self._chat
@@ -506,6 +527,8 @@ class Watch:
             adapters=self._names.told,
             trouble=self._trouble(),
             counts=self._counts,
+            restarts=self._parts.restarts,
+            load_phases=self._phase_seconds(),
         )
 
     def _symptoms(self) -> list[Diagnosis]:

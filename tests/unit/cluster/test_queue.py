@@ -225,3 +225,20 @@ async def test_nobody_waits_for_ever_behind_what_goes_ahead() -> None:
     for number in range(10 * OVERTAKEN_AT_MOST):
         queue.add(Key("team", f"new-{number}"), ahead=True)
     assert A in await taken(queue, OVERTAKEN_AT_MOST + 1)
+
+
+async def test_it_tells_how_long_keys_wait_and_run() -> None:
+    now, waited = 100.0, list[float]()
+    queue = Queue(lambda: now, waited.append)
+    assert (queue.oldest_seconds, queue.longest_running_seconds) == (0, 0)
+    queue.add(A)
+    now = 103.0
+    queue.add(B, ahead=True)
+    now = 105.0
+    assert queue.oldest_seconds == 5
+    taken = await queue.get()
+    assert waited == [5], "what is late goes first"
+    now = 106.0
+    assert (queue.oldest_seconds, queue.longest_running_seconds) == (3, 1)
+    queue.done(taken)
+    assert queue.longest_running_seconds == 0

@@ -258,3 +258,52 @@ async def test_a_session_whose_data_is_given_up_works_as_any_other() -> None:
     guard = Guard("x")
     async with guard.server() as server, open_session(plain_tls(), {}, unacknowledged_seconds=2.5) as session:
         assert (await session.get(server.make_url("/"))).status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "verb"),
+    [
+        ("GET", "/api/v1/pods", "list"),
+        ("GET", "/k8s/clusters/c-1/api/v1/namespaces/team/pods", "list"),
+        ("GET", "/apis/apps/v1/namespaces/team/deployments", "list"),
+        ("GET", "/apis/apps/v1/namespaces/team/deployments/qwen", "get"),
+        ("GET", "/api/v1/nodes/one", "get"),
+        ("GET", "/api/v1/nodes", "list"),
+        ("GET", "/apis", "get"),
+        ("GET", "/api/v1", "get"),
+        ("GET", "/apis/apps/v1", "get"),
+        ("POST", "/api/v1/namespaces/team/events", "create"),
+        ("PATCH", "/apis/apps/v1/namespaces/team/deployments/qwen", "patch"),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/team/leases/one", "update"),
+        ("DELETE", "/api/v1/namespaces/team/services/qwen", "delete"),
+    ],
+)
+def test_a_request_has_the_verb_of_the_kubernetes_api(method: str, path: str, verb: str) -> None:
+    assert session_module.verb_of(method, path, watches=False) == verb
+
+
+def test_a_watch_is_one_whatever_its_path() -> None:
+    assert session_module.verb_of("GET", "/api/v1/pods", watches=True) == "watch"
+
+
+async def test_each_request_that_is_sent_is_counted_also_the_second_try_and_one_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "token").write_text("first", encoding="ascii")
+    guard, seen = Guard("second"), list[tuple[str, str, float]]()
+
+    def observe(verb: str, code: str, seconds: float) -> None:
+        seen.append((verb, code, seconds))
+
+    async with (
+        guard.server() as server,
+        open_session(plain_tls(), {}, tmp_path / "token", observe=observe) as session,
+    ):
+        (tmp_path / "token").write_text("second", encoding="ascii")
+        assert await status(session, server) == 200
+        url = server.make_url("/")
+        await server.close()
+        with pytest.raises(aiohttp.ClientError):
+            await session.patch(url)
+    assert [request[:2] for request in seen] == [("get", "401"), ("get", "200"), ("patch", "<error>")]
+    assert all(request[2] >= 0 for request in seen)

@@ -108,6 +108,23 @@ def test_a_watch_is_silent_when_it_shows_no_sign_and_was_not_to_wait_longer() ->
     assert list(found.silent) == ["pods"]
 
 
+def test_the_age_of_a_kind_counts_from_the_last_word_of_the_api_server_and_no_try_of_ours_makes_it_younger() -> None:
+    clock = Clock()
+    found = Watches(clock)
+    assert found.ages == {}
+    found.listed(MODELS)
+    found.opened(MODELS)
+    found.opened(Place(MODEL, "team"))
+    clock.now += 30
+    found.heard(MODELS)
+    clock.now += 5
+    assert found.ages == {"vllmmodels": 35}, "of several namespaces the one that was not heard of for longest"
+    found.failed(MODELS, "503")
+    found.alive(Place(MODEL, "team"))
+    clock.now += 5
+    assert found.ages == {"vllmmodels": 40}
+
+
 def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()

@@ -42,6 +42,8 @@ from vllm_operator.errors import (
 from vllm_operator.planner.autoscalers import Rival
 from vllm_operator.settings import Settings
 from vllm_operator.telemetry import Telemetry
+from vllm_operator.telemetry.metrics import Outcome
+from vllm_operator.telemetry.models import model_seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -141,6 +143,13 @@ def parts(client: Nothing | None = None) -> follow.Components:
     return follow.Components(settings, some, managers, cache, Queue(), telemetry, watches)
 
 
+def results(made: follow.Components) -> dict[str, float]:
+    """Looks by how they ended, without those that none did."""
+    name = "vllm_operator_reconcile_total"
+    found = {one: made.telemetry.registry.get_sample_value(name, {"result": one}) for one in Outcome}
+    return {str(one): count for one, count in found.items() if count}
+
+
 async def worked(made: follow.Components, reconciler: Fickle) -> None:
     """One worker, until all answers are given."""
     worker = asyncio.create_task(follow._work(made, cast("Reconcilers", reconciler)))  # noqa: SLF001 # the unit under test
@@ -153,15 +162,18 @@ async def worked(made: follow.Components, reconciler: Fickle) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ApiUnavailable("PATCH", "down"), KeyError("a mistake of ours")], ids=["down", "mistake"]
+    ("error", "result"),
+    [(ApiUnavailable("PATCH", "down"), "error"), (KeyError("a mistake of ours"), "unexpected")],
+    ids=["down", "mistake"],
 )
-async def test_a_failure_is_counted_and_tried_again(error: Exception) -> None:
+async def test_a_failure_is_counted_and_tried_again(error: Exception, result: str) -> None:
     made = parts()
     reconciler = Fickle(error, None)
     made.queue.add(Key("team", "qwen"))
     await worked(made, reconciler)
     assert reconciler.keys == [Key("team", "qwen")] * 2
     assert made.telemetry.failures._value.get() == 1  # noqa: SLF001 # prometheus_client offers no other way
+    assert results(made) == {result: 1, "success": 1}
 
 
 async def test_an_appointment_is_kept_and_a_success_without_one_ends_it() -> None:
@@ -171,6 +183,7 @@ async def test_an_appointment_is_kept_and_a_success_without_one_ends_it() -> Non
     await worked(made, reconciler)
     assert len(reconciler.keys) == 2
     assert len(made.queue) == 0
+    assert results(made) == {"requeue_after": 1, "success": 1}
 
 
 async def test_following_starts_with_everything_that_exists_and_says_so() -> None:
@@ -564,6 +577,7 @@ async def test_a_look_that_may_not_write_any_more_is_no_failure_and_is_taken_aga
     await worked(made, reconciler)
     assert reconciler.keys == [QWEN] * 2
     assert made.telemetry.failures._value.get() == 0  # noqa: SLF001 # prometheus_client offers no other way
+    assert results(made) == {"not_leading": 1, "success": 1}
 
 
 async def test_one_that_stands_by_is_ready_and_looks_at_nothing_until_it_leads_and_at_everything_in_each_term(
@@ -732,3 +746,19 @@ async def test_a_term_ends_also_where_a_worker_loses_its_first_cancellation(monk
     async with asyncio.timeout(60):
         await follow._end([worker])  # noqa: SLF001 # the unit under test
     assert worker.cancelled()
+
+
+async def test_models_of_a_namespace_that_is_not_followed_are_measured_no_more() -> None:
+    made = parts(Nothing(scope=Scope(namespaces=("here", "there"))))
+    made.followed.add("here")
+    for namespace in ("here", "there"):
+        made.telemetry.models.see((namespace, "qwen"), model_seen((), {"conditions": []}, pending=True))
+    reconciler = Fickle()
+    made.queue.add(Key("there", "qwen"))
+    worker = asyncio.create_task(follow._work(made, cast("Reconcilers", reconciler)))  # noqa: SLF001 # the unit under test
+    async with asyncio.timeout(60):
+        while not results(made):  # noqa: ASYNC110 # as above
+            await asyncio.sleep(0.005)
+    worker.cancel()
+    assert results(made) == {"not_followed": 1}
+    assert made.telemetry.registry.get_sample_value("vllm_operator_template_updates_pending") == 1

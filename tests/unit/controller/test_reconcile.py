@@ -47,7 +47,7 @@ from vllm_operator.errors import (
 )
 from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
-from vllm_operator.telemetry import EngineMetrics
+from vllm_operator.telemetry import ModelMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -181,7 +181,7 @@ class Control:
     """A reconciler with its cache and its server."""
 
     def __init__(self, raw: dict[str, Any] | None = None) -> None:
-        self.cache, self.server, self.engine_metrics = Cache(), Server(), EngineMetrics()
+        self.cache, self.server, self.metrics = Cache(), Server(), ModelMetrics()
         self.looked_at: list[QueueKey] = []
         client = cast("Client", self.server)
         self.passed = timedelta()
@@ -189,7 +189,7 @@ class Control:
         look_at = self.looked_at.append
         managers = cast("EngineStatusReader", self.server)
         self.model = ModelReconciler(
-            client, self.cache, announcer, self.engine_metrics, look_at, managers=managers, clock=self.now
+            client, self.cache, announcer, self.metrics, look_at, managers=managers, clock=self.now
         )
         self.namespace = NamespaceReconciler(client, self.cache, announcer, clock=self.now)
         self.reconcilers = Reconcilers(self.model, self.namespace)
@@ -217,6 +217,11 @@ class Control:
         self.server.version += 1
         deployment["metadata"]["resourceVersion"] = str(self.server.version)
         self.have(deployment)
+
+    def measured(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each sample of a metric."""
+        (family,) = (family for family in self.metrics.collect() if family.name == f"vllm_operator_{name}")
+        return [(sample.labels, sample.value) for sample in family.samples]
 
     async def reconcile(self, key: QueueKey = QWEN) -> float | None:
         """One pass."""
@@ -943,15 +948,13 @@ async def test_an_event_that_is_refused_stops_nothing(serving: Control, caplog: 
 
 async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_model(serving: Control) -> None:
     await serving.reconcile()
-    family, pending = serving.engine_metrics.collect()
-    assert [sample.value for sample in pending.samples] == [0]
-    assert [(sample.labels, sample.value) for sample in family.samples] == [
-        ({"state": "serving", "reason": "EnginesServe"}, 1)
-    ]
+    assert serving.measured("template_updates_pending") == [({}, 0)]
+    assert serving.measured("engines") == [({"state": "serving", "reason": "EnginesServe"}, 1)]
+    ready = {"namespace": "default", "name": "qwen", "type": "Ready", "status": "True", "reason": "AllEnginesServe"}
+    assert (ready, 1) in serving.measured("model_condition")
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()
-    family, _ = serving.engine_metrics.collect()
-    assert family.samples == []
+    assert serving.measured("engines") == serving.measured("model_condition") == []
 
 
 # --- pods that are kept
@@ -979,8 +982,7 @@ async def test_a_deployment_without_history_keeps_the_pods_that_were_applied_and
     assert revision["data"]["template"]["spec"]["containers"] == [{"name": "vllm", "image": "x:1"}]
     assert ("Deployment", "qwen") in control.server.reads
     assert condition(control.server.statuses[-1], "TemplateUpdatePending")["status"] == "True"
-    _, pending = control.engine_metrics.collect()
-    assert [sample.value for sample in pending.samples] == [1]
+    assert control.measured("template_updates_pending") == [({}, 1)]
     control.server.reads.clear()
     await control.reconcile()
     assert control.server.reads == []
@@ -997,14 +999,12 @@ async def test_a_deployment_that_is_gone_by_the_time_it_is_asked_for_its_pods_is
 async def test_who_waits_for_new_pods_is_forgotten_with_the_model_and_with_the_leadership() -> None:
     control = without_history()
     await control.reconcile()
-    control.engine_metrics.clear()
-    _, pending = control.engine_metrics.collect()
-    assert [sample.value for sample in pending.samples] == [0]
+    control.metrics.clear()
+    assert control.measured("template_updates_pending") == [({}, 0)]
     await control.reconcile()
     control.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await control.reconcile()
-    _, pending = control.engine_metrics.collect()
-    assert [sample.value for sample in pending.samples] == [0]
+    assert control.measured("template_updates_pending") == [({}, 0)]
 
 
 # --- claims

@@ -17,7 +17,7 @@ from vllm_operator.cluster.kinds import DEPLOYMENT, MODEL, kind_of
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
-from vllm_operator.telemetry import EngineMetrics
+from vllm_operator.telemetry import ModelMetrics
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
@@ -52,7 +52,7 @@ class Release:
             client,
             self.cache,
             announcer,
-            EngineMetrics(),
+            ModelMetrics(),
             lambda _: None,
             managers=managers,
             release=name,

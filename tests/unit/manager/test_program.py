@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,11 @@ def test_a_hung_engine_loses_its_traffic_and_then_its_life_and_the_next_life_kno
         assert pod.wait_admitted()["restarting"] is False
         verdicts = [entry["verdict"] for entry in pod.status()["timeline"]]
         assert [one for one in verdicts if one != "starting"] == ["serving", "withdrawn", "restart", "serving"]
+        kill_judge(pod)  # whoever follows counts no life twice
+        told = pod.get("/metrics")[1]
+        assert 'vllm_gate_restarts_total{cause="Failing"} 1\n' in told
+        assert 'vllm_gate_restarts_total{cause="Stalled"} 0\n' in told
+        assert float(re.findall(r'vllm_gate_load_phase_seconds{phase="Starting"} (\S+)', told)[0]) > 0
 
 
 def test_an_engine_that_is_not_admitted_within_its_startup_budget_is_ended_with_what_was_missing(

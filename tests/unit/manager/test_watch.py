@@ -488,3 +488,31 @@ def test_which_list_is_followed_is_told_and_handed_on(world: World, tmp_path: Pa
     world.another({**world.handed_on(), "adapters": [1, "sql", None]}, settings)
     assert world.watch.look() is None
     assert world.watch.status.ready
+
+
+def test_the_seconds_of_each_load_phase_go_over_to_the_next_judge(world: World) -> None:
+    world.engine.server = REFUSES
+    world.log.feed(b"Starting to load model tiny\n", time.monotonic())
+    world.watch.look()
+    loading = world.watch.status.load_phases
+    assert list(loading) == ["Starting", "LoadingWeights"]
+    before = loading["Starting"]
+    world.another(world.handed_on())
+    world.log.feed(b"init engine (profile, create kv cache, warmup model) took 3 s\n", time.monotonic() + 5)
+    world.watch.look()
+    phases = world.watch.status.load_phases
+    assert phases["Starting"] == before
+    assert 4 < phases["LoadingWeights"] < 60
+    world.engine.server = ANSWERS
+    world.admitted()
+    over = world.watch.status.load_phases
+    assert list(over) == ["Starting", "LoadingWeights", "Warmup"]
+    world.watch.look()
+    assert world.watch.status.load_phases == over, "an engine that serves is in no phase of its start"
+
+
+@pytest.mark.parametrize("stored", [None, 3, {"Starting": "x", "LoadingWeights": -1, "OfALaterVersion": 3}])
+def test_phases_that_are_not_understood_are_left_out(world: World, stored: object) -> None:
+    watch = world.another({"load_phases": stored})
+    assert "OfALaterVersion" not in watch.status.load_phases
+    assert all(seconds >= 0 for seconds in watch.status.load_phases.values())

@@ -1,0 +1,238 @@
+"""Debian's Prometheus and promtool, and what Prometheus is told in the place of its operator.
+
+The package is downloaded and unpacked into the cache folder, as those of the base image are: it is not installed, so
+no service of it is ever started, and no root is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
+
+import yaml
+
+from tests.cluster import ClusterError, debian
+from tests.cluster.files import atomic_folder, locked
+from tests.cluster.paths import REPOSITORY, cache_folder
+from tests.support.waiting import until
+from tools.metrics_reference import ALERTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from tests.cluster import OwnCluster
+
+PACKAGE: Final = "prometheus"
+ADDRESS: Final = "127.0.0.1:19090"
+"""In the network namespace of the cluster's node."""
+EVERY: Final = "1s"
+"""How often it reads metrics and judges rules."""
+END_SECONDS: Final = 20.0
+
+_ASK: Final = """
+import json, sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+found = []
+for path in json.load(sys.stdin):
+    try:
+        found.append(json.load(opener.open(sys.argv[1] + path, timeout=20)))
+    except OSError as error:
+        body = error.read().decode() if hasattr(error, "read") else ""
+        found.append({"status": "error", "error": f"{error} {body}"})
+json.dump(found, sys.stdout)
+"""
+
+
+def programs() -> Path:
+    """The folder of `prometheus` and `promtool`; the package is fetched where it is not there yet.
+
+    Raises:
+        ClusterError: apt has not got it.
+    """
+    try:
+        return _programs()
+    except ClusterError:
+        if not debian.refresh_lists():
+            raise
+        return _programs()
+
+
+def _programs() -> Path:
+    key = hashlib.sha256("\n".join(debian.package_hashes((PACKAGE,))).encode()).hexdigest()[:16]
+    target = cache_folder() / "prometheus" / key
+    with locked(cache_folder() / "prometheus" / ".lock"):
+        if not target.exists():
+            with atomic_folder(target) as folder:
+                (archive,) = debian.download((PACKAGE,), folder)
+                subprocess.run(["dpkg-deb", "--extract", archive, folder], check=True)
+                archive.unlink()
+    return target / "usr" / "bin"
+
+
+def chart_objects(cluster: OwnCluster, *settings: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the chart renders with these settings (`key=value`), by kind and name."""
+    words = ["template", "vllm-operator", str(REPOSITORY / "charts" / "vllm-operator"), "--namespace", "vllm-system"]
+    words += [word for one in settings for word in ("--set", one)]
+    done = subprocess.run(
+        [cluster.binaries / "helm", *words], env=cluster.env, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+    return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+
+
+def impatient_rules() -> dict[str, Any]:
+    """The alerts, without the time for which they have to hold."""
+    document: dict[str, Any] = yaml.safe_load((REPOSITORY / ALERTS).read_text(encoding="utf-8"))
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            rule.pop("for", None)
+    return document
+
+
+def scrape_configs(monitor: Mapping[str, Any], kubeconfig: Path) -> list[dict[str, Any]]:
+    """What prometheus-operator makes of a PodMonitor, as far as ours need it."""
+    metadata, spec = monitor["metadata"], monitor["spec"]
+    chosen = spec.get("namespaceSelector") or {}
+    names = [] if chosen.get("any") else chosen.get("matchNames") or [metadata["namespace"]]
+    discovery: dict[str, Any] = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
+    if names:
+        discovery["namespaces"] = {"names": names}
+    return [
+        {
+            "job_name": f"podMonitor/{metadata['namespace']}/{metadata['name']}/{number}",
+            "honor_labels": endpoint.get("honorLabels", False),
+            "metrics_path": endpoint["path"],
+            "scheme": endpoint.get("scheme", "http"),
+            "tls_config": {"insecure_skip_verify": True},
+            "kubernetes_sd_configs": [discovery],
+            "relabel_configs": [
+                *_selected(spec["selector"]),
+                {
+                    "action": "keep",
+                    "source_labels": ["__meta_kubernetes_pod_container_port_name"],
+                    "regex": endpoint["port"],
+                },
+                {"action": "drop", "source_labels": ["__meta_kubernetes_pod_phase"], "regex": "(Failed|Succeeded)"},
+                {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+                {"source_labels": ["__meta_kubernetes_pod_container_name"], "target_label": "container"},
+                {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+                {"target_label": "job", "replacement": f"{metadata['namespace']}/{metadata['name']}"},
+                {"target_label": "endpoint", "replacement": endpoint["port"]},
+                *(_in_prometheus_words(one) for one in endpoint.get("relabelings", [])),
+            ],
+        }
+        for number, endpoint in enumerate(spec["podMetricsEndpoints"])
+    ]
+
+
+def _of(what: str, regex: str) -> dict[str, Any]:
+    return {"source_labels": [f"__meta_kubernetes_pod_{what}"], "regex": regex}
+
+
+def _selected(selector: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    wanted = {key: [value] for key, value in (selector.get("matchLabels") or {}).items()}
+    for one in selector.get("matchExpressions") or ():
+        assert one["operator"] == "In", one
+        wanted[one["key"]] = one["values"]
+    for key, values in wanted.items():
+        label = "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
+        yield {**_of(label, f"({'|'.join(map(re.escape, values))})"), "action": "keep"}
+
+
+def _in_prometheus_words(relabeling: Mapping[str, Any]) -> dict[str, Any]:
+    return {re.sub(r"([A-Z])", lambda found: f"_{found[1].lower()}", key): value for key, value in relabeling.items()}
+
+
+class Prometheus:
+    """Runs in the network of a cluster's node from the beginning of a `with` block to its end."""
+
+    def __init__(self, cluster: OwnCluster, monitors: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> None:
+        kubeconfig = cluster.layout.config / "admin-internal.kubeconfig"
+        self._cluster = cluster
+        self._folder = tempfile.TemporaryDirectory(prefix="vllm-operator-prometheus-")
+        folder = Path(self._folder.name)
+        configuration = {
+            "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY},
+            "rule_files": [str(folder / "rules.yaml")],
+            "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, kubeconfig)],
+        }
+        (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
+        self._log = folder / "prometheus.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        folder = Path(self._folder.name)
+        command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
+        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={ADDRESS}", "--log.level=warn"]
+        quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._cluster.inside(command), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=quiet
+            )
+        try:
+            until(lambda: self._process_ended() or self.query("vector(1)"), what="Prometheus")
+            assert not self._process_ended(), self.log()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _process_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._folder.cleanup()
+
+    def log(self) -> str:
+        """What it printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def query(self, query: str) -> list[dict[str, Any]]:
+        """The samples of a query now; none where it fails."""
+        return self.queries([query])[0]
+
+    def queries(self, queries: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """The samples of each query now."""
+        answers = self._ask([f"/api/v1/query?query={quote(query)}" for query in queries])
+        return [answer.get("data", {}).get("result", []) for answer in answers]
+
+    def label_values(self, metric: str, label: str) -> list[str]:
+        """The values of a label of a metric, as Grafana's variables ask for them."""
+        (answer,) = self._ask([f"/api/v1/label/{label}/values?match[]={quote(metric)}"])
+        values: list[str] = answer.get("data", [])
+        return values
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """The alerts that fire, each with its labels and annotations."""
+        (answer,) = self._ask(["/api/v1/alerts"])
+        return [alert for alert in answer.get("data", {}).get("alerts", []) if alert["state"] == "firing"]
+
+    def _ask(self, paths: Sequence[str]) -> list[dict[str, Any]]:
+        command = [sys.executable, "-c", _ASK, f"http://{ADDRESS}"]
+        done = self._cluster.run_inside(command, input=json.dumps(list(paths)))
+        assert done.returncode == 0, done.stderr
+        answers: list[dict[str, Any]] = json.loads(done.stdout)
+        return answers
