@@ -73,6 +73,7 @@ class Telemetry:
         troubles: Callable[[], Mapping[str, str]] = dict,
         election_trouble: Callable[[], str] = str,
         silent: Callable[[], Mapping[str, float]] = dict,
+        obstacles: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.registry = CollectorRegistry()
         self.synced = synced
@@ -86,6 +87,8 @@ class Telemetry:
         )
         self.silent = silent
         """Kinds that nobody watches any more, and since how many seconds."""
+        self.obstacles = obstacles
+        """What else keeps the operator from its work: missing rights, a log that cannot be written."""
         self.reconcile_seconds = Histogram(
             "vllm_operator_reconcile_seconds", "One look at one model.", buckets=_BUCKETS, registry=self.registry
         )
@@ -105,6 +108,7 @@ class Telemetry:
         if not self.synced.is_set():
             return self._waiting_for or "still listing what exists"
         found = [f"cannot watch {kind}: {message}" for kind, message in self.troubles().items()]
+        found += filter(None, self.obstacles())
         election = self.election_trouble()
         return "; ".join([*found, *([f"cannot be elected: {election}"] if election else [])])
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cluster.fence import boot_time
 from vllm_operator.cluster.kinds import LEASE
+from vllm_operator.cluster.remedies import outage_of, with_remedy
 from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound
 
 if TYPE_CHECKING:
@@ -243,7 +244,8 @@ class LeaderElector:
                 await self._attempt(look=True)
         except ApiError as error:
             if self._failure != str(error):
-                logger.warning("%s cannot be held or read, tries again: %s", self._what, error)
+                helps = with_remedy(str(error), outage_of(error.message))
+                logger.warning("%s cannot be held or read, tries again: %s", self._what, helps)
             self._failure = str(error)
         else:
             self._failure, self._answered_at = "", self._clock()

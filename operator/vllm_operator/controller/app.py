@@ -28,6 +28,7 @@ from vllm_operator.cluster.session import CertificateFiles, open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
 from vllm_operator.controller.follow import Components, Followed, follow, wait_until_served
 from vllm_operator.controller.handlers import register, take_in
+from vllm_operator.controller.log_output import LogOutput, log_trouble
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, serve
@@ -166,6 +167,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
             lambda: not_waiting(watches.troubles, scope, followed.namespaces),
             election_trouble=lambda: elector.trouble,
             silent=lambda: watches.silent,
+            obstacles=lambda: (client.rights.trouble, log_trouble()),
         )
         components = Components(settings, client, managers, Cache(), Queue(), telemetry, watches, fence, followed)
         telemetry.watch_queue(lambda: len(components.queue))
@@ -318,7 +320,8 @@ def main() -> None:
     """Run as a command."""
     try:
         settings = from_environment()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=settings.log_level, format=form, handlers=[LogOutput()])
         logging.getLogger("kopf").setLevel(logging.WARNING)
         asyncio.run(run(settings))
     except* OperatorError as errors:
