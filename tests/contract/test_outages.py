@@ -176,8 +176,7 @@ def ask_etcd(cluster: OwnCluster, path: str, body: dict[str, Any]) -> dict[str, 
     """A call of etcd's own API, as etcdctl makes it."""
     words = Path(f"/proc/{cluster.process('kube-apiserver').pid}/cmdline").read_bytes().decode().split("\0")
     (port,) = [word.rpartition(":")[2] for word in words if word.startswith("--etcd-servers=")]
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # loopback
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), timeout=30) as answer:
         found: dict[str, Any] = json.loads(answer.read())
     return found
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.cluster import ClusterSpec, NodeKind
+from tests.cluster.errors import ClusterError
 from tests.cluster.fixtures import started
 from tests.contract.conftest import define
 from tests.contract.test_causes_outside import no_node_for, patch_status, pods_of, wait_told
@@ -34,7 +35,7 @@ from vllm_operator.api.meta import GROUP
 from vllm_operator.cluster.kinds import CHILDREN, OPTIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.cluster import OwnCluster
@@ -63,7 +64,6 @@ WHOLE: Final[dict[str, Any]] = {
     "monitoring": {},
     "network": {"allowFrom": []},
     "rollout": {"revisionHistoryLimit": 1},
-    "storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi", "storageClassName": "here"}}},
 }
 
 
@@ -80,27 +80,33 @@ def audited() -> Iterator[OwnCluster]:
     with started(spec) as cluster:
         define(cluster)
         cluster.kubectl("create", "--filename", "-", input=json.dumps(POD_MONITORS))
-        cluster.kubectl("create", "--filename", "-", input=json.dumps({**volume_here(), "metadata": {"name": "here"}}))
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
         cluster.kubectl("create", "--filename", "-", input=json.dumps(node))
         yield cluster
 
 
-def volume_here() -> dict[str, Any]:
-    """A volume that one node alone can reach."""
+def make_volume(place: Namespace, name: str) -> None:
+    """A volume for a claim of this namespace, which one node alone can reach."""
     term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}
-    return {
+    volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
+        "metadata": {"name": f"{place.name}-{name}"},
         "spec": {
             "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
-            "storageClassName": "here",
+            "storageClassName": place.name,
             "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": {"path": "/nowhere"},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
         },
     }
+    place.kubectl("create", "--filename", "-", document=volume)
+
+
+def cached(place: Namespace) -> dict[str, Any]:
+    """A spec with a claim that such a volume meets."""
+    return {"storage": {"cache": {"persistentVolumeClaim": {"size": "1Gi", "storageClassName": place.name}}}}
 
 
 class Installed:
@@ -116,7 +122,7 @@ class Installed:
         self.documents: list[dict[str, Any]] = [one for one in yaml.safe_load_all(text) if one]
         for one in self.documents:
             if one["kind"] not in ("Deployment", "PodDisruptionBudget"):
-                cluster.kubectl("apply", "--namespace", home, "--filename", "-", input=json.dumps(one))
+                cluster.kubectl("apply", "--filename", "-", input=json.dumps(one))
 
     @property
     def user(self) -> str:
@@ -149,16 +155,14 @@ def owned(place: Namespace, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each child of a model, with the plural of its kind."""
     for kind in (*CHILDREN, *OPTIONAL):
         group = f".{kind.api_version.partition('/')[0]}" if "/" in kind.api_version else ""
-        with contextlib.suppress(Exception):  # KEDA is not there yet, or not any more
+        with contextlib.suppress(ClusterError):  # KEDA is not there yet
             for live in json.loads(place.kubectl("get", kind.plural + group, "--output", "json"))["items"]:
                 if [one["name"] for one in live["metadata"].get("ownerReferences", ())] == [model]:
                     yield kind.plural + group, live
 
 
-def lose_labels(place: Namespace, model: str) -> None:
-    """Take each child's label, by which the operator watches and lists it: what has its name is read then."""
-    names = [(plural, live["metadata"]["name"]) for plural, live in owned(place, model)]
-    assert len({plural for plural, _ in names}) >= len(CHILDREN)
+def lose_labels(place: Namespace, names: Sequence[tuple[str, str]]) -> None:
+    """Take the label off children, by which the operator watches and lists them: what has their names is read then."""
     for plural, name in names:
         place.kubectl("label", plural, name, f"{MANAGED_BY}-")
     for plural, name in names:
@@ -171,14 +175,16 @@ def lose_labels(place: Namespace, model: str) -> None:
 def make_each_child(place: Namespace) -> None:
     """Have a model with every kind of child that needs no KEDA, and one after another of its specs."""
     place.kubectl("create", "secret", "generic", "team-key", "--from-literal=token=s3cret")
-    place.model("whole", **WHOLE)
+    make_volume(place, "first")
+    spec = {**WHOLE, **cached(place)}
+    place.model("whole", **spec)
     for kind in ("networkpolicy", "poddisruptionbudget", "ingress", "podmonitor", "horizontalpodautoscaler"):
         place.wait_for(kind, "whole")
     place.wait_for("persistentvolumeclaim", "whole-cache")
     until(lambda: place.get("deployment", "whole")["spec"]["replicas"] == 2, what="the fewest engines")
-    lose_labels(place, "whole")
+    lose_labels(place, [("horizontalpodautoscalers.autoscaling", "whole")])
     for tokens in (1024, 1025, 1026):
-        place.model("whole", **WHOLE, engine={"maxModelLen": tokens})
+        place.model("whole", **spec, engine={"maxModelLen": tokens})
         until(
             lambda tokens=tokens: str(tokens) in json.dumps(place.get("deployment", "whole")["spec"]["template"]),  # type: ignore[misc] # of this round
             what=f"{tokens} tokens",
@@ -207,7 +213,8 @@ def drop_each_child(place: Namespace) -> None:
 
 def keep_from_nodes(place: Namespace, *, sees_nodes: bool) -> None:
     """Pods that find no node, and one whose node does not answer."""
-    place.model("waits", storage={"cache": {"persistentVolumeClaim": {"size": "1Gi", "storageClassName": "here"}}})
+    make_volume(place, "second")
+    place.model("waits", **cached(place))
     pods_of(place, "waits")
     until(lambda: place.get("persistentvolumeclaim", "waits-cache")["status"]["phase"] == "Bound", what="a volume")
     no_node_for(place, "waits", ELSEWHERE)
@@ -263,7 +270,9 @@ def tour(place: Namespace, *, sees_nodes: bool) -> None:
     """All that an operator does."""
     make_each_child(place)
     with with_keda(place):
-        lose_labels(place, "whole")
+        names = [(plural, live["metadata"]["name"]) for plural, live in owned(place, "whole")]
+        assert len({plural for plural, _ in names}) == len(CHILDREN) + len(OPTIONAL) - 1
+        lose_labels(place, names)
         drop_each_child(place)
     keep_from_nodes(place, sees_nodes=sees_nodes)
     scale_down(place)
@@ -281,13 +290,6 @@ def autoscalers_by_metrics(cluster: OwnCluster) -> Iterator[None]:
             cluster.kubectl("delete", "--filename", "-", input=json.dumps(document))
 
 
-def free_volume(cluster: OwnCluster) -> None:
-    """The volume again, for another claim."""
-    cluster.kubectl("delete", "persistentvolume", "here", "--ignore-not-found")
-    volume: Mapping[str, Any] = {**volume_here(), "metadata": {"name": "here"}}
-    cluster.kubectl("create", "--filename", "-", input=json.dumps(volume))
-
-
 @pytest.mark.parametrize("everywhere", [True, False], ids=["the whole cluster", "one namespace"])
 def test_what_the_chart_grants_is_what_the_operator_asks_for(
     audited: OwnCluster, tmp_path: Path, *, everywhere: bool
@@ -295,7 +297,6 @@ def test_what_the_chart_grants_is_what_the_operator_asks_for(
     name = "rights-everywhere" if everywhere else "rights-here"
     audited.kubectl("create", "namespace", name)
     audited.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    free_volume(audited)
     place = Namespace(audited, name)
     installed = Installed(audited, f"{name}-home", tmp_path, *(() if everywhere else (name,)))
     with autoscalers_by_metrics(audited), installed.process() as running:
@@ -326,8 +327,10 @@ def test_without_the_right_to_finalizers_no_child_is_made_where_clusters_enforce
     place.kubectl("apply", "--filename", "-", document=less)
     with installed.process():
         place.model()
-        message = until(lambda: place.condition("Ready").get("message", ""), what="a status")
-        assert "cannot set blockOwnerDeletion" in message
+        until(
+            lambda: "cannot set blockOwnerDeletion" in place.condition("Ready").get("message", ""),
+            what="the words of the plug-in",
+        )
         place.kubectl("apply", "--filename", "-", document=role)
         place.wait_reason("EnginesStarting")
 

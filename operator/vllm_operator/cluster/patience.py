@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from vllm_operator.cluster.backoff import delay_seconds
-from vllm_operator.cluster.remedies import outage_of, with_remedy
+from vllm_operator.cluster.remedies import Outage, outage_of, with_remedy
 from vllm_operator.errors import ApiError, ApiUnavailable
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ async def patiently(
                 raise
             if str(error) != told or clock() >= told_at + TELL_AGAIN_SECONDS:
                 told, told_at = str(error), clock()
-                helps = with_remedy(told, outage_of(error.message, of_definition=of_definition))
+                outage = outage_of(error.message, of_definition=of_definition)
+                # what helps against a missing right, the client that was refused has said
+                helps = with_remedy(told, None if outage is Outage.NO_RIGHT else outage)
                 logger.warning("%s; tries again until it can, for the first time in %.1f s", helps, delay)
             waiting(str(error))
         failures += 1

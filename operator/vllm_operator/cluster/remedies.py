@@ -15,8 +15,7 @@ class Outage(StrEnum):
         "pod reach it"
     )
     NO_DEFINITION = (
-        "install the CustomResourceDefinition of this version: kubectl apply --server-side -k crds, or the chart with "
-        "crds.enabled"
+        "install the CustomResourceDefinition of this version: kubectl apply -k crds, or the chart with crds.enabled"
     )
     NO_RIGHT = (
         "give the operator the rights of its role of this version: kubectl apply -k manifests/base, or the chart with "
