@@ -60,6 +60,7 @@ class Nothing:
         self.scope = scope
         self.rights = MissingRights(scope)
         self.answers_to_reviews: list[bool | ApiError] = [ApiUnavailable("POST", "busy"), False]
+        self.allowed = asyncio.Event()
         self.errors = list(errors)
         self.about = about
         self.listed = 0
@@ -93,7 +94,10 @@ class Nothing:
 
     async def may(self, _: MissingRight) -> bool:
         """The next answer, and then yes."""
-        answer = self.answers_to_reviews.pop(0) if self.answers_to_reviews else True
+        if not self.answers_to_reviews:
+            self.allowed.set()
+            return True
+        answer = self.answers_to_reviews.pop(0)
         if isinstance(answer, ApiError):
             raise answer
         return answer
@@ -206,8 +210,8 @@ async def test_a_right_that_comes_back_has_everything_looked_at_again(monkeypatc
         await ready.wait()
         user = 'User "system:serviceaccount:vllm-system:vllm-operator"'
         client.rights.refused(f'{user} cannot patch resource "deployments" in API group "apps" in the namespace "team"')
-        while client.rights.missing:
-            await asyncio.sleep(0.01)
+        await client.allowed.wait()
+    assert client.rights.missing == ()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
