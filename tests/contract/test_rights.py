@@ -198,8 +198,10 @@ def with_keda(place: Namespace) -> Iterator[None]:
     wait_established(place.cluster, keda.DEFINITION)
     place.wait_for("scaledobject", "whole")
     place.wait_gone("horizontalpodautoscaler", "whole")
-    yield
-    place.cluster.kubectl("delete", "crd", keda.DEFINITION)
+    try:
+        yield
+    finally:
+        place.cluster.kubectl("delete", "crd", keda.DEFINITION)
 
 
 def drop_each_child(place: Namespace) -> None:
@@ -285,9 +287,11 @@ def autoscalers_by_metrics(cluster: OwnCluster) -> Iterator[None]:
     with custom_metrics() as served:
         for document in served.objects():
             cluster.kubectl("apply", "--filename", "-", input=json.dumps(document))
-        yield
-        for document in served.objects():
-            cluster.kubectl("delete", "--filename", "-", input=json.dumps(document))
+        try:
+            yield
+        finally:
+            for document in served.objects():
+                cluster.kubectl("delete", "--filename", "-", input=json.dumps(document))
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["the whole cluster", "one namespace"])

@@ -158,6 +158,8 @@ class Watches:
         if failing.count >= _TROUBLE_FROM:
             logger.info("%s can be watched again after %.0f s", place, failing.over_at - failing.since)
             self.recovered.set()
+        if not self.troubles:
+            self._told_at.clear()
 
     def failed(self, place: Place, message: str, *, retry_after: float = 0.0) -> float:
         """Take in that a list or a watch failed, and say in how many seconds to try again."""
