@@ -318,10 +318,12 @@ def test_what_the_chart_grants_is_what_the_operator_asks_for(
         assert elsewhere == set(), "of other namespaces, or of all"
 
 
-def test_without_the_right_to_finalizers_no_child_is_made_where_clusters_enforce_it(
+def test_where_clusters_enforce_owner_references_two_rights_decide_and_their_lack_is_told(
     audited: OwnCluster, tmp_path: Path
 ) -> None:
-    """OpenShift does: an owner reference may block the owner's deletion only by those who could block it themselves."""
+    """OpenShift does. A reference may block the owner's deletion only by those who may set finalizers on it; and one is
+    put on an object that is there only by those who may delete that, which the chart does not grant.
+    """
     name = "rights-owners"
     audited.kubectl("create", "namespace", name)
     place = Namespace(audited, name)
@@ -331,12 +333,19 @@ def test_without_the_right_to_finalizers_no_child_is_made_where_clusters_enforce
     place.kubectl("apply", "--filename", "-", document=less)
     with installed.process():
         place.model()
-        until(
-            lambda: "cannot set blockOwnerDeletion" in place.condition("Ready").get("message", ""),
-            what="the words of the plug-in",
-        )
+        wait_told(place, "qwen", "cannot set blockOwnerDeletion")
         place.kubectl("apply", "--filename", "-", document=role)
         place.wait_reason("EnginesStarting")
+        place.kubectl("delete", "vllmmodel", "qwen", "--cascade=orphan")
+        place.model()
+        wait_told(place, "qwen", "cannot set an ownerRef on a resource you can't delete")
+        kept = ["deployments", "services", "secrets"]
+        more = {"apiGroups": ["", "apps"], "resources": kept, "verbs": ["delete"]}
+        place.kubectl("apply", "--filename", "-", document={**role, "rules": [*role["rules"], more]})
+        place.wait_reason("EnginesStarting")
+        uid = place.get("vllmmodel", "qwen")["metadata"]["uid"]
+        owners = place.get("deployment", "qwen")["metadata"]["ownerReferences"]
+        assert [owner["uid"] for owner in owners] == [uid]
 
 
 def test_no_role_of_the_chart_or_the_manifests_has_a_wildcard(audited: OwnCluster) -> None:
