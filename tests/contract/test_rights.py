@@ -321,8 +321,10 @@ def test_what_the_chart_grants_is_what_the_operator_asks_for(
 def test_where_clusters_enforce_owner_references_two_rights_decide_and_their_lack_is_told(
     audited: OwnCluster, tmp_path: Path
 ) -> None:
-    """OpenShift does. A reference may block the owner's deletion only by those who may set finalizers on it; and one is
-    put on an object that is there only by those who may delete that, which the chart does not grant.
+    """OpenShift does.
+
+    Only who may set finalizers on an owner may have a reference block its deletion; and only who may delete an object
+    may put a reference on one that is there, which the chart does not grant for each kind.
     """
     name = "rights-owners"
     audited.kubectl("create", "namespace", name)
