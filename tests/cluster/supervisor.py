@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _API_NAMES = ("kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "kubernetes.default", "localhost")
 
 
-def write_configuration(layout: Layout, plane: ControlPlane, outside_port: int, nodes: Sequence[str]) -> None:
+def write_configuration(
+    layout: Layout, plane: ControlPlane, outside_port: int, nodes: Sequence[str], spec: ClusterSpec
+) -> None:
     """Make certificates and the configuration files that refer to them."""
     config = layout.config
     authority = pki.Authority()
@@ -52,15 +54,15 @@ def write_configuration(layout: Layout, plane: ControlPlane, outside_port: int, 
         pki.write_secret(config / f"{name}.kubeconfig", content.encode())
     outside = configs.kubeconfig(f"https://{addresses.LOOPBACK}:{outside_port}", authority.certificate, admin)
     pki.write_secret(layout.kubeconfig, outside.encode())
-    (config / "audit-policy.json").write_text(configs.audit_policy(), encoding="utf-8")
+    (config / "audit-policy.json").write_text(configs.audit_policy(reads=spec.audit_reads), encoding="utf-8")
     (config / "Corefile").write_text(configs.corefile(config), encoding="utf-8")
 
 
 def start_without_node(spec: ClusterSpec, layout: Layout, supervision: Supervision) -> None:
     """Only what answers the API, on the host's loopback interface."""
     plane = addresses.on_loopback()
-    write_configuration(layout, plane, plane.api_port, ())
-    supervision.start(components.etcd(plane, layout))
+    write_configuration(layout, plane, plane.api_port, (), spec)
+    supervision.start(components.etcd(plane, layout, spec))
     supervision.start(components.api_server(plane, layout, spec, isolated=False))
     api = Api(plane, layout.config)
     supervision.until("API server ready", api.ready)
@@ -76,11 +78,11 @@ def start_with_nodes(spec: ClusterSpec, layout: Layout, supervision: Supervision
     isolation.hide_host(spec, layout.state)
     isolation.enter_node(nodes[0], layout.node(nodes[0]))
     isolation.connect_first_node(nodes)
-    write_configuration(layout, plane, port, nodes)
+    write_configuration(layout, plane, port, nodes, spec)
     supervision.say("namespaces and certificates")
     first = Node(nodes[0], spec, layout, supervision)
     first.prepare()
-    supervision.start(components.etcd(plane, layout))
+    supervision.start(components.etcd(plane, layout, spec))
     supervision.start(components.api_server(plane, layout, spec, isolated=True))
     supervision.start(components.relay(listener, plane))
     for node in nodes[1:]:

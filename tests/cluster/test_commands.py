@@ -101,6 +101,13 @@ def test_a_specification_that_cannot_be_started_is_refused(wrong: dict[str, obje
 
 def test_a_specification_survives_the_way_to_the_guard(tmp_path: Path) -> None:
     spec = ClusterSpec(
-        name="x", nodes=3, gpus=0, images=(tmp_path,), gpu_mounts=(GpuMount(tmp_path, "/opt/x"),), audit_log=True
+        name="x",
+        nodes=3,
+        gpus=0,
+        images=(tmp_path,),
+        gpu_mounts=(GpuMount(tmp_path, "/opt/x"),),
+        audit_log=True,
+        audit_reads=True,
+        admission=("OwnerReferencesPermissionEnforcement",),
     )
     assert ClusterSpec.from_json(spec.to_json()) == spec

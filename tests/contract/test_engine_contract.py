@@ -127,6 +127,15 @@ def test_paths_under_v1_answer_401_without_the_key(server: EngineServer, path: s
     assert (answer.status, answer.json()) == (401, {"error": "Unauthorized"})
 
 
+@pytest.mark.parametrize("body", [{"prompt": "hello"}, {"messages": [{"role": "user", "content": "hello"}]}])
+def test_invocations_answers_prompts_and_chats_without_a_key(server: EngineServer, body: dict[str, Any]) -> None:
+    """SageMaker's path is not under /v1: what a key guards does not keep anybody from the model."""
+    asked = {"model": "tiny", "max_tokens": 2, **body}
+    answer = server.request("POST", "/invocations", asked, headers={"Authorization": ""})
+    assert answer.status == 200
+    assert answer.json()["usage"]["completion_tokens"] == 2
+
+
 def test_the_scheme_of_the_key_is_read_in_any_case(server: EngineServer) -> None:
     assert server.request("GET", "/v1/models", headers={"Authorization": f"bEARER {KEY}"}).status == 200
 

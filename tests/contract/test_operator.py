@@ -363,7 +363,7 @@ def test_an_operator_without_the_resource_ends_with_a_message(no_crd: OwnCluster
     assert operator.launch().wait(60) == 1
     last = operator.log().splitlines()[-1]
     assert last.startswith("vllm-operator: GET /apis/vllm.echo-roots.io/v1alpha1/vllmmodels: ")
-    assert "(HTTP 404): install the CustomResourceDefinition" in last
+    assert "(HTTP 404): install the CustomResourceDefinition of this version: " in last
     assert "Traceback" not in operator.log()
 
 
@@ -371,7 +371,7 @@ def test_an_operator_that_waits_for_the_resource_ends_when_it_is_told_to(no_crd:
     operator = OperatorProcess(no_crd.kubeconfig, tmp_path)
     operator.launch()
     with operator_ended(operator):
-        until(lambda: "again in" in operator.log(), what="an operator that waits")
+        until(lambda: "tries again until it can" in operator.log(), what="an operator that waits")
         assert operator.get("/healthz") == "ok\n"
 
 

@@ -1557,6 +1557,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """POST /v1/completions."""
         self.infer(chat=False)
 
+    def invocations(self) -> None:
+        """POST /invocations: SageMaker's path, which takes what either of the others takes."""
+        (self.chat_completions if b'"messages"' in self.raw else self.completions)()
+
     def chat_completions(self) -> None:
         """POST /v1/chat/completions."""
         self.infer(chat=True)
@@ -1918,6 +1922,7 @@ def inference_paths(args: argparse.Namespace) -> dict[str, str]:
     """Path -> the handler's method, for what the model does: generate, embed or classify."""
     if args.runner != "pooling" and args.convert not in CONVERTED:
         paths = {"/v1/completions": "completions", "/v1/chat/completions": "chat_completions"}
+        paths["/invocations"] = "invocations"
         transcription = {"/v1/audio/transcriptions": "transcribe"}
         chat = {"/v1/chat/completions": "chat_completions"}
         task = os.environ.get("STUB_TASK", "generate")

@@ -18,6 +18,7 @@ from vllm_operator.cluster.answers import is_users_error
 from vllm_operator.cluster.backoff import retry_after_seconds
 from vllm_operator.cluster.fence import UNGUARDED, Fence, FencedBody
 from vllm_operator.cluster.kinds import EVENT, JOB, MODEL, POD, kind_of
+from vllm_operator.cluster.rights import REVIEWS_PATH, MissingRight, MissingRights
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.errors import (
     ApiConflict,
@@ -88,8 +89,11 @@ class Client:
         timeout_seconds: float,
         fence: Fence = UNGUARDED,
         scope: Scope = EVERYTHING,
+        rights: MissingRights | None = None,
     ) -> None:
         self.scope = scope
+        self.rights = rights or MissingRights(scope)
+        """What the API server has refused to this client."""
         self._session = session
         self._server = server.rstrip("/")
         self._timeout_seconds = timeout_seconds
@@ -305,6 +309,15 @@ class Client:
         groups = await self._call("GET", "/apis")
         return group in [found["name"] for found in groups.get("groups") or ()]
 
+    async def may(self, right: MissingRight) -> bool:
+        """Whether the API server would let us do something by now. The question writes nothing: everybody may ask.
+
+        Raises:
+            ApiError: it does not say.
+        """
+        answer = await self._call("POST", REVIEWS_PATH, body=right.review, content_type=_JSON, fence=UNGUARDED)
+        return bool(answer.get("status", {}).get("allowed"))
+
     async def check_listable(self, kind: Kind, namespace: str | None) -> None:
         """Make sure that the objects of a kind can be listed, in one namespace or in all.
 
@@ -375,13 +388,15 @@ class Client:
         content_type: str | None = None,
         parameters: Mapping[str, str] | None = None,
         accept: str = _JSON,
+        fence: Fence | None = None,
     ) -> dict[str, Any]:
+        fence = fence or self._fence
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         async with self._slots:  # the deadline is that of the request, and not of waiting for others
             if body is None:
                 return await self._send(method, path, None, headers, parameters, seconds=self._timeout_seconds)
-            data = FencedBody(json_text.dumps(body), self._fence)
-            with self._fence.writing() as left:
+            data = FencedBody(json_text.dumps(body), fence)
+            with fence.writing() as left:
                 seconds = min(left, self._timeout_seconds)
                 # the API server gives up by itself too: a request of its outlives the connection it came by
                 bound = {} if left == math.inf else {"timeout": f"{max(1, int(seconds * 1000))}ms"}
@@ -413,7 +428,10 @@ class Client:
                     answer: dict[str, Any] = _parsed(content)
                     return answer
                 retry_after = retry_after_seconds(response.headers.get("Retry-After"))
-                raise _error(f"{method} {path}", response.status, content, retry_after)
+                error = _error(f"{method} {path}", response.status, content, retry_after)
+                if isinstance(error, ApiRefused):
+                    self.rights.refused(error.message)
+                raise error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if data is not None and data.held_back:
                 raise NotLeading(f"{method} {path} was not sent: another replica may be the leader by now") from error

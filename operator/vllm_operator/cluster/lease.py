@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cluster.fence import boot_time
 from vllm_operator.cluster.kinds import LEASE
+from vllm_operator.cluster.remedies import outage_of, with_remedy
 from vllm_operator.errors import ApiConflict, ApiError, ApiNotFound
 
 if TYPE_CHECKING:
@@ -181,6 +182,8 @@ class LeaderElector:
         self._lock = asyncio.Lock()
         self._answered_at: float | None = None
         self._failure = ""
+        self._told = ""
+        """Of which failure the log has a line."""
         self._ended = False
 
     @property
@@ -242,11 +245,14 @@ class LeaderElector:
             if not await self._attempt(look=False):
                 await self._attempt(look=True)
         except ApiError as error:
-            if self._failure != str(error):
-                logger.warning("%s cannot be held or read, tries again: %s", self._what, error)
-            self._failure = str(error)
+            outage = outage_of(error.message)
+            news = outage or str(error)  # of an API server that is away each try has other words
+            if self._told != news:
+                helps = with_remedy(str(error), outage)
+                logger.warning("%s cannot be held or read, tries again: %s", self._what, helps)
+            self._failure, self._told = str(error), news
         else:
-            self._failure, self._answered_at = "", self._clock()
+            self._failure, self._told, self._answered_at = "", "", self._clock()
 
     async def _attempt(self, *, look: bool) -> bool:
         """Renew the Lease, take it, or see who has it. Returns false where it was another one than the one known."""

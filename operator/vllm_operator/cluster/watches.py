@@ -13,6 +13,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import aiohttp
 
 from vllm_operator.cluster.backoff import delay_seconds, retry_after_seconds
-from vllm_operator.cluster.kinds import WATCHED
+from vllm_operator.cluster.kinds import MODEL, WATCHED
+from vllm_operator.cluster.remedies import outage_of, with_remedy
 from vllm_operator.cluster.stream import QUIET_SECONDS, WatchStream
 from vllm_operator.errors import NoStreamedList
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.cluster.kinds import Kind
+    from vllm_operator.cluster.remedies import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +104,8 @@ class Watches:
         """When the API server last said something about each."""
         self._followed: set[Place] = set()
         """What a watch was opened for at least once."""
+        self._told_at: dict[Outage, float] = {}
+        """When each outage was logged last: one of all kinds is one line, and not one for each."""
         self.recovered = asyncio.Event()
         """Set when deletions may have been missed: a kind was listed anew, or can be watched again after a while."""
 
@@ -170,6 +175,8 @@ class Watches:
         if failing.count >= _TROUBLE_FROM:
             logger.info("%s can be watched again after %.0f s", place, failing.over_at - failing.since)
             self.recovered.set()
+        if not self.troubles:
+            self._told_at.clear()
 
     def failed(self, place: Place, message: str, *, retry_after: float = 0.0) -> float:
         """Take in that a list or a watch failed, and say in how many seconds to try again."""
@@ -184,8 +191,17 @@ class Watches:
         news = message != failing.told or now >= failing.told_at + TELL_AGAIN_SECONDS
         if failing.count >= _TROUBLE_FROM and news:
             failing.told, failing.told_at = message, now
-            logger.warning("cannot watch %s, tries again until it can: %s", place, message)
+            self._tell(place, message, now)
         return delay
+
+    def _tell(self, place: Place, message: str, now: float) -> None:
+        """Log a failure that lasts; of one that others share, the first one is enough: /readyz has them all."""
+        outage = outage_of(message, of_definition=place.kind is MODEL)
+        known = outage is not None and now < self._told_at.get(outage, -math.inf) + TELL_AGAIN_SECONDS
+        if outage is not None and not known:
+            self._told_at[outage] = now
+        level = logging.DEBUG if known else logging.WARNING
+        logger.log(level, "cannot watch %s, tries again until it can: %s", place, with_remedy(message, outage))
 
     def _begun(self, place: Place, now: float) -> _Failing:
         """The row of failures that one more belongs to."""

@@ -31,6 +31,7 @@ from vllm_operator.controller.handlers import register, take_in
 from vllm_operator.errors import LoginError, OperatorError
 from vllm_operator.settings import Settings, from_environment
 from vllm_operator.telemetry import Telemetry, logs, serve
+from vllm_operator.telemetry.log_output import log_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -149,6 +150,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         lambda: not_waiting(watches.troubles, scope, followed.namespaces),
         election_trouble=lambda: elector.trouble,
         silent=lambda: watches.silent,
+        obstacles=lambda: (client.rights.trouble, log_trouble()),
     )
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(

@@ -26,12 +26,13 @@ from vllm_operator.cluster.kinds import (
 )
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
+from vllm_operator.cluster.remedies import outage_of, with_remedy
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
-from vllm_operator.errors import ApiError, ApiNotFound, ApiRefused, ApiUnavailable, NotLeading, OperatorError
+from vllm_operator.errors import ApiError, ApiRefused, ApiUnavailable, NotLeading, OperatorError
 from vllm_operator.planner.autoscalers import Rival, rival_of
 from vllm_operator.planner.budgets import Budget, budget_of
 from vllm_operator.planner.policies import Policy, policy_of
@@ -61,6 +62,9 @@ _POLL_SECONDS: Final = 0.05
 _CANCEL_AGAIN_SECONDS: Final = 1.0
 _JOIN_AGAIN_SECONDS: Final = 5.0
 """Longest pause between two looks whether a namespace of the list can be followed."""
+
+_ASK_FOR_RIGHTS_SECONDS: Final = 5.0
+"""From a refusal to the question whether the right is there by now, and from one such question to the next."""
 
 _LIST_AGAIN_SECONDS: Final = 30.0
 """After a list that failed; a resync is due much later."""
@@ -139,19 +143,13 @@ async def wait_until_served(components: Components) -> None:
     for kind, namespace in itertools.product(WATCHED, components.scope.each):
         attempt = functools.partial(components.client.check_served, kind, namespace)
         try:
-            await patiently(attempt, seconds=patience, waiting=components.telemetry.wait_for)
+            await patiently(
+                attempt, seconds=patience, waiting=components.telemetry.wait_for, of_definition=kind is MODEL
+            )
         except ApiError as error:
-            raise OperatorError(f"{error}{_advice(error, kind)}") from error
+            outage = outage_of(error.message, of_definition=kind is MODEL)
+            raise OperatorError(with_remedy(str(error), outage)) from error
     components.telemetry.wait_for("")
-
-
-def _advice(error: ApiError, kind: Kind) -> str:
-    """What helps when a kind cannot be listed."""
-    if isinstance(error, ApiNotFound) and kind is MODEL:
-        return ": install the CustomResourceDefinition, as the manifests and the chart do"
-    if isinstance(error, ApiRefused):
-        return ": give the operator the rights of its ClusterRole, as the manifests and the chart do"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +210,7 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
         group.create_task(_resync(components), name="resync")
         group.create_task(_follow_foreign(components), name="what others make")
         group.create_task(_join(components, ready), name="join")
+        group.create_task(_wait_for_rights(components), name="rights")
         while True:
             over = await components.fence.term()
             await _lead(components, over)
@@ -379,6 +378,22 @@ async def _resync(components: Components) -> None:
             if complete
             else min(_LIST_AGAIN_SECONDS, components.settings.resync_seconds)
         )
+
+
+async def _wait_for_rights(components: Components) -> None:
+    """Ask for rights that were refused until they are there, and then look at everything again."""
+    rights = components.client.rights
+    while True:
+        await rights.found.wait()
+        await asyncio.sleep(_ASK_FOR_RIGHTS_SECONDS)
+        for right in rights.missing:
+            try:
+                if await components.client.may(right):
+                    rights.granted(right)
+            except ApiError as error:
+                logger.debug("cannot ask for the right to %s: %s", right, error)
+        if not rights.missing:
+            components.intake.everything()
 
 
 async def _hold_against_the_truth(components: Components) -> bool:

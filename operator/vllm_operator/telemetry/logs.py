@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import INSTANCE
+from vllm_operator.telemetry.log_output import LogOutput
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
@@ -23,7 +24,7 @@ _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def configure(settings: Settings) -> None:
     """Log as the settings say."""
-    handler = logging.StreamHandler()
+    handler = LogOutput()
     handler.setFormatter(JsonFormatter() if settings.log_format == "JSON" else logging.Formatter(_TEXT))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     logging.getLogger("kopf").setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from vllm_operator.telemetry.models import ModelMetrics
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -100,6 +100,7 @@ class Telemetry:
         troubles: Callable[[], Mapping[str, str]] = dict,
         election_trouble: Callable[[], str] = str,
         silent: Callable[[], Mapping[str, float]] = dict,
+        obstacles: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.registry = CollectorRegistry()
         self.synced = synced
@@ -110,6 +111,8 @@ class Telemetry:
         """Why this process cannot be elected; empty where it can, be it the leader or not."""
         self.silent = silent
         """Kinds that nobody watches any more, and since how many seconds."""
+        self.obstacles = obstacles
+        """What else keeps the operator from its work: missing rights, a log that cannot be written."""
         self.leader = self._gauge("vllm_operator_leader", "1 while this replica is the one that writes, else 0.")
         self.reconcile_seconds = self._histogram("vllm_operator_reconcile_seconds", "One look at one model.", _BUCKETS)
         self.queue_seconds = self._histogram(
@@ -147,6 +150,7 @@ class Telemetry:
         if not self.synced.is_set():
             return self._waiting_for or "still listing what exists"
         found = [f"cannot watch {kind}: {message}" for kind, message in self.troubles().items()]
+        found += filter(None, self.obstacles())
         election = self.election_trouble()
         return "; ".join([*found, *([f"cannot be elected: {election}"] if election else [])])
 

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from tests.support.servers import free_port
 from vllm_operator.cluster import watches
 from vllm_operator.cluster.kinds import MODEL, POD
+from vllm_operator.cluster.remedies import Outage
 from vllm_operator.cluster.watches import PatientWatch, Place, Watches, watched_place
 from vllm_operator.errors import NoStreamedList
 
@@ -123,6 +124,27 @@ def test_the_age_of_a_kind_counts_from_the_last_word_of_the_api_server_and_no_tr
     found.alive(Place(MODEL, "team"))
     clock.now += 5
     assert found.ages == {"vllmmodels": 40}
+
+
+def test_an_outage_of_all_kinds_is_one_line_with_what_helps_until_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    clock = Clock()
+    found = Watches(clock)
+    away = "Cannot connect to host 10.0.0.1:443 ssl:default [Connect call failed ('10.0.0.1', 443)]"
+    for _ in range(5):
+        for place in (MODELS, PODS):
+            found.failed(place, away)
+    assert caplog.messages == [f"cannot watch vllmmodels, tries again until it can: {away}: {Outage.UNREACHABLE}"]
+    assert set(found.troubles) == {"vllmmodels", "pods"}
+    clock.now += 61
+    found.failed(PODS, away)
+    assert len(caplog.messages) == 2
+    for place in (MODELS, PODS):
+        found.succeeded(place)
+    clock.now += 5
+    for _ in range(2):
+        found.failed(PODS, away)
+    assert len(caplog.messages) == 3, "the next outage is news"
 
 
 def test_a_reason_is_logged_when_it_is_new_and_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,7 @@ from vllm_operator.cluster.kinds import (
     WATCHED,
 )
 from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
+from vllm_operator.cluster.rights import MissingRight, MissingRights
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
 from vllm_operator.controller import follow
@@ -59,6 +60,9 @@ class Nothing:
 
     def __init__(self, *errors: ApiError, about: Kind = MODEL, scope: Scope = EVERYTHING) -> None:
         self.scope = scope
+        self.rights = MissingRights(scope)
+        self.answers_to_reviews: list[bool | ApiError] = [ApiUnavailable("POST", "busy"), False]
+        self.allowed = asyncio.Event()
         self.errors = list(errors)
         self.about = about
         self.listed = 0
@@ -89,6 +93,16 @@ class Nothing:
         for found in made:
             if namespace in (None, found["metadata"]["namespace"]):
                 yield found
+
+    async def may(self, _: MissingRight) -> bool:
+        """The next answer, and then yes."""
+        if not self.answers_to_reviews:
+            self.allowed.set()
+            return True
+        answer = self.answers_to_reviews.pop(0)
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
 
     async def serves_group(self, group: str) -> bool:
         """Whether there is such an API group."""
@@ -196,6 +210,26 @@ async def test_following_starts_with_everything_that_exists_and_says_so() -> Non
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_right_that_comes_back_has_everything_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_ASK_FOR_RIGHTS_SECONDS", 0.01)
+    client = Nothing()
+    made = parts(client)
+    made.cache.put(MODEL, as_live(resource()))
+    ready = asyncio.Event()
+    task = asyncio.create_task(follow.follow(made, ready))
+    async with asyncio.timeout(60):
+        await ready.wait()
+        user = 'User "system:serviceaccount:vllm-system:vllm-operator"'
+        client.rights.refused(f'{user} cannot patch resource "deployments" in API group "apps" in the namespace "team"')
+        await client.allowed.wait()
+    assert client.rights.missing == ()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert client.answers_to_reviews == []
+    assert len(made.queue) == 2, "the model and its namespace"
 
 
 def monitor(version: int = 20) -> dict[str, Any]:
