@@ -48,6 +48,13 @@ class Request(NamedTuple):
     options: dict[str, Any]
 
 
+    def wait_seconds(self, usual: float | None) -> float | None:
+        """How long it waits for an answer to begin; None: for ever. `usual` where it does not say so itself."""
+        limit = self.options.get("timeout", usual)
+        limit = getattr(limit, "read", limit)  # of an httpx2.Timeout
+        return limit if isinstance(limit, int | float) else None
+
+
 def request(path: str, arguments: Mapping[str, Any]) -> Request:
     """The request that arguments of the OpenAI client's method make; `extra_body` goes before them.
 
