@@ -62,8 +62,8 @@ async def test_a_request_that_waits_less_than_usual_is_told_with_its_own_time(ti
 
     for usual in (60.0, None):
         http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(never))
-        client = VLLMClient("http://engine", "m", timeout=usual, max_retries=0, http_client=http_client)  # type: ignore[arg-type]
-        async with client:
+        settings: dict[str, Any] = {"timeout": usual, "max_retries": 0, "http_client": http_client}
+        async with VLLMClient("http://engine", "m", **settings) as client:
             with pytest.raises(TimedOut, match=r"no answer within 0\.2 s"):
                 await client.complete("hello", timeout=timeout)
             with pytest.raises(TimedOut, match=r"within 60 s" if usual else "in time"):
