@@ -8,7 +8,6 @@ all the rest of them: address, headers, timeouts and errors.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,6 +27,8 @@ END: Final = object()
 """Comes after the last part of a stream."""
 _OPTIONS: Final = {"extra_headers": "headers", "extra_query": "params"}
 """Arguments of the OpenAI client's methods that go beside the body, and what `post` calls them."""
+_BESIDE: Final = frozenset({*_OPTIONS, "extra_body", "timeout"})
+"""Those, and what else each method takes."""
 _WITH_KEY: Final[Mapping[str, Any]] = {"security": {"bearer_auth": True}}
 """Of the keys only the model's, also where OPENAI_ADMIN_KEY is set."""
 _WITH_BODY: Final[Mapping[str, Any]] = {**_WITH_KEY, "extra_json": {}}
@@ -46,6 +47,13 @@ class Request(NamedTuple):
     path: str
     body: dict[str, Any]
     options: dict[str, Any]
+
+
+    def wait_seconds(self, usual: float | None) -> float | None:
+        """How long it waits for an answer to begin; None: for ever. `usual` where it does not say so itself."""
+        limit = self.options.get("timeout", usual)
+        limit = getattr(limit, "read", limit)  # of an httpx2.Timeout
+        return limit if isinstance(limit, int | float) else None
 
 
 def request(path: str, arguments: Mapping[str, Any]) -> Request:
@@ -71,13 +79,15 @@ def request(path: str, arguments: Mapping[str, Any]) -> Request:
 @lru_cache
 def known_arguments(path: str) -> frozenset[str]:
     """The names of all arguments. vLLM's own are those of chats; text completions know nearly all of them, too."""
-    from openai.resources.chat.completions import AsyncCompletions as Chats  # noqa: PLC0415 - it takes half a second
-    from openai.resources.completions import AsyncCompletions as Texts  # noqa: PLC0415 - see above
-    from openai.resources.embeddings import AsyncEmbeddings as Vectors  # noqa: PLC0415 - see above
+    from openai.types import chat, completion_create_params, embedding_create_params  # noqa: PLC0415 - half a second
 
-    methods: dict[str, Any] = {CHAT: Chats.create, TEXT: Texts.create, VECTORS: Vectors.create}
+    bodies: dict[str, Any] = {
+        CHAT: chat.completion_create_params.CompletionCreateParamsStreaming,
+        TEXT: completion_create_params.CompletionCreateParamsStreaming,
+        VECTORS: embedding_create_params.EmbeddingCreateParams,
+    }
     own = frozenset() if path == VECTORS else VLLM_ARGUMENTS
-    return own | (inspect.signature(methods[path]).parameters.keys() - {"self"})
+    return own | bodies[path].__required_keys__ | bodies[path].__optional_keys__ | _BESIDE
 
 
 def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:

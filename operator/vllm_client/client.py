@@ -262,10 +262,11 @@ class VLLMClient(Closing):
         """
         wanted = [texts] if isinstance(texts, str) else list(texts)
         arguments = {"model": self.config.model_name, "encoding_format": "float", **kwargs, "input": wanted}
+        asked = request(VECTORS, arguments)
         try:
-            response = await ask(self._opened(), request(VECTORS, arguments))
+            response = await ask(self._opened(), asked)
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._translated(error, asked) from error
         return vectors_of(content_of(response.content), len(wanted), self.config)
 
     async def generate_batch(
@@ -364,9 +365,10 @@ class VLLMClient(Closing):
     def _client_closed(self) -> ClientClosed:
         return ClientClosed("the client is closed", endpoint=self.base_url, advice="Make a new one, or close it later")
 
-    def _translated(self, error: Exception, *, begun: bool = False) -> Exception:
+    def _translated(self, error: Exception, asked: Request | None = None, *, begun: bool = False) -> Exception:
         """The error to raise; whatever a closed client's connections say, it is because they were closed."""
-        return self._client_closed() if self._closed else translated(error, self.config, begun=begun)
+        seconds = self.config.timeout if asked is None else asked.wait_seconds(self.config.timeout)
+        return self._client_closed() if self._closed else translated(error, self.config, seconds, begun=begun)
 
     async def _fitting(
         self, messages: Iterable[Mapping[str, Any]], schema: Schema, kwargs: Mapping[str, Any], *, reask: bool
@@ -408,7 +410,7 @@ class VLLMClient(Closing):
             except VLLMError:
                 raise
             except Exception as error:
-                raise self._translated(error) from error
+                raise self._translated(error, asked) from error
             else:
                 return answer, response
             finally:
@@ -435,9 +437,7 @@ class VLLMClient(Closing):
     async def _pieces(self, asked: Request, call: Call, ended: list[Completion]) -> AsyncGenerator[str, None]:
         """The text of an answer, as it comes."""
         answer, begun = Answer(self.config), False
-        limit = asked.options.get("timeout", self.config.timeout)
-        limit = getattr(limit, "read", limit)  # of an httpx2.Timeout
-        seconds = limit if isinstance(limit, int | float) else None
+        seconds = asked.wait_seconds(self.config.timeout)
         try:
             async with await self._stream_of(asked, call) as chunks:
                 begun = True
@@ -449,7 +449,7 @@ class VLLMClient(Closing):
         except VLLMError:
             raise
         except Exception as error:
-            raise self._translated(error, begun=begun) from error
+            raise self._translated(error, asked, begun=begun) from error
         finally:
             report_usage(answer.usage)
 
@@ -520,11 +520,8 @@ def unknown_model(name: str, problem: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "unknown", "error": problem}
 
 
-def translated(error: Exception, config: ClientConfig, *, begun: bool = False) -> Exception:
-    """The error of this library for one of the OpenAI client; any other error as it is.
-
-    `begun` says that a stream had begun: who is lost then was there.
-    """
+def translated(error: Exception, config: ClientConfig, seconds: float | None, *, begun: bool = False) -> Exception:
+    """The error of this library for one of the OpenAI client; any other error as it is. See `translate`."""
     from vllm_client.translate import translate  # noqa: PLC0415 - it imports the OpenAI client
 
-    return translate(error, config, begun=begun)
+    return translate(error, config, seconds, begun=begun)

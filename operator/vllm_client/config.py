@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ def known_values(given: Mapping[str, object]) -> dict[str, object]:
 
 
 def number(values: Mapping[str, object], key: str, default: float) -> float:
-    """A number that is not negative.
+    """A number from 0 on, not without an end.
 
     Raises:
         ConfigurationError: It is none.
@@ -188,8 +189,8 @@ def number(values: Mapping[str, object], key: str, default: float) -> float:
         found = default if value is None else float(str(value))
     except ValueError:
         found = -1.0
-    if found < 0:
+    if not 0 <= found < math.inf:
         raise ConfigurationError(
-            f"{key} is {value!r}", variable=key, advice=f"Set {key} to a number that is not negative"
+            f"{key} is {value!r}", variable=key, advice=f"Set {key} to a number from 0 on"
         )
     return found

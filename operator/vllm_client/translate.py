@@ -52,16 +52,26 @@ LONG = (errors.ContextLengthExceeded, "Shorten the prompt, ask for fewer tokens,
 FULL = (errors.Overloaded, "Ask less at a time, raise the queue's limit, or let more replicas serve")
 
 
-def translate(error: Exception, config: ClientConfig, *, begun: bool = False) -> Exception:
-    """The error to raise; what is no error of the OpenAI client stays as it is. `begun`: in the middle of a stream."""
+def translate(
+    error: Exception, config: ClientConfig, seconds: float | None = None, *, begun: bool = False
+) -> Exception:
+    """The error to raise; what is no error of the OpenAI client stays as it is.
+
+    Args:
+        error: What was raised.
+        config: Who was asked.
+        seconds: How long the request could wait; None where that had no bound.
+        begun: Whether a stream had begun: who is lost then was there.
+    """
     endpoint = config.base_url
     cause = error.__cause__ or error
     unconnected = isinstance(cause, httpx2.ConnectTimeout)
     if isinstance(error, openai.APITimeoutError | httpx2.TimeoutException) and not unconnected:
         advice = f"Raise the timeout or ask for fewer tokens; if it stays, look at the engine: {look(endpoint)}"
-        problem = f"no answer within {config.timeout:g} s"
+        problem = "no answer in time" if seconds is None else f"no answer within {seconds:g} s"
         if begun:
-            problem = f"the stream broke off: nothing more came for {config.timeout:g} s"
+            waited = "in time" if seconds is None else f"for {seconds:g} s"
+            problem = f"the stream broke off: nothing more came {waited}"
         return errors.TimedOut(problem, endpoint=endpoint, advice=advice)
     if isinstance(error, openai.APIStatusError):
         text = message_of(error)

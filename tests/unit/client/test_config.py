@@ -69,7 +69,10 @@ def test_a_configuration_goes_before_the_environment(wrap: object) -> None:
         ({"base_url": "ftp://m", "model_name": "m"}, "VLLM_BASE_URL"),
         ({"modelname": "m"}, "modelname"),
         ({"model": "m", "timeout": "soon"}, "timeout"),
+        ({"model": "m", "timeout": float("nan")}, "timeout"),
         ({"model": "m", "max_retries": -1}, "max_retries"),
+        ({"model": "m", "max_retries": ".inf"}, "max_retries"),
+        ({"model": "m", "max_retries": float("inf")}, "max_retries"),
         ({"vllm": "m"}, "vllm"),
     ],
 )

@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletionMessage
 
 from tests.unit.client.conftest import KEY
 from vllm_client import ConfigurationError, LLMClientFactory, VLLMClient, create_llm_client, get_available_providers
+from vllm_client.asking import CHAT, known_arguments
 from vllm_client.sampling import VLLM_ARGUMENTS
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ async def test_only_the_key_of_the_model_is_sent_and_nothing_of_what_is_left_out
 
 
 def test_no_argument_of_openai_is_taken_for_one_of_vllm() -> None:
-    assert not VLLM_ARGUMENTS & inspect.signature(AsyncCompletions.create).parameters.keys()
+    by_name = inspect.signature(AsyncCompletions.create).parameters.keys() - {"self"}
+    assert not VLLM_ARGUMENTS & by_name
+    assert known_arguments(CHAT) - VLLM_ARGUMENTS == by_name
 
 
 def test_times_are_printed_where_nothing_is_configured(bound: EngineServer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2
 import openai
 import pytest
@@ -51,6 +53,21 @@ def test_an_engine_that_took_the_request_and_is_slow_is_not_taken_for_none() -> 
     assert isinstance(found, TimedOut)
     assert "scaled to zero" not in str(found)
     assert "kubectl get vllm qwen -n team" in str(found)
+
+
+@pytest.mark.parametrize("timeout", [0.2, httpx2.Timeout(0.2)], ids=["seconds", "of httpx2"])
+async def test_a_request_that_waits_less_than_usual_is_told_with_its_own_time(timeout: Any) -> None:
+    async def never(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ReadTimeout("")
+
+    for usual in (60.0, None):
+        http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(never))
+        settings: dict[str, Any] = {"timeout": usual, "max_retries": 0, "http_client": http_client}
+        async with VLLMClient("http://engine", "m", **settings) as client:
+            with pytest.raises(TimedOut, match=r"no answer within 0\.2 s"):
+                await client.complete("hello", timeout=timeout)
+            with pytest.raises(TimedOut, match=r"within 60 s" if usual else "in time"):
+                await client.complete("hello")
 
 
 class NoEngines:
