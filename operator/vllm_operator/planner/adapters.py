@@ -57,6 +57,8 @@ class Adapters:
     """One for each adapter of the spec, and each that goes."""
     serving: int = 0
     """Engines that take traffic."""
+    behind: int = 0
+    """Those of them that follow an earlier list."""
 
 
 NONE: Final = Adapters(None, ())
@@ -87,7 +89,8 @@ def adapters_of(
     refused = {one.name for one in wanted.adapters if any(_failure(engine, one.name, version) for engine in serving)}
     required = {one.name for one in told if one.served} - refused
     listed = tuple(replace(one, required=one.name in required) for one in wanted.adapters)
-    return Adapters(AdapterList((*listed, *still)), entries, len(serving))
+    behind = sum(engine.adapters is not None and engine.adapters.version != version for engine in serving)
+    return Adapters(AdapterList((*listed, *still)), entries, len(serving), behind)
 
 
 def seen_adapters(model: VLLMModel, observation: Observation, *, complete: bool = False) -> Adapters:
@@ -158,6 +161,9 @@ def condition(model: VLLMModel, found: Adapters) -> tuple[str, Reason, str] | No
     if moving:
         told = (f"{places.get(one.name, 'off the spec')} ({one.name}): {one.message}" for one in moving)
         return "False", Reason.ADAPTERS_LOADING, _listing(told)
+    if found.behind:
+        told_of = f"{found.behind} of {found.serving} engines have not unloaded yet what has gone"
+        return "False", Reason.ADAPTERS_LOADING, told_of
     return "True", Reason.ADAPTERS_SERVE, f"adapters: {len(found.told)}"
 
 

@@ -60,8 +60,8 @@ class AdapterList:
 
     @property
     def version(self) -> str:
-        """Hash of the names and paths: what an engine has to do to follow it."""
-        pairs = [[one.name, one.path] for one in self.adapters]
+        """Hash of the names and paths, in whatever order: what an engine has to do to follow it."""
+        pairs = sorted([one.name, one.path] for one in self.adapters)
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:_HASH_LENGTH]
 
     @property

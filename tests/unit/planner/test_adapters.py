@@ -214,6 +214,10 @@ def test_a_name_leaves_the_catalogue_first_and_is_unloaded_after() -> None:
     assert "legal" in world.listed, "those who have read it may not have heard"
     world.look(LONG_AFTER)
     assert (world.listed, world.told) == ({"sql": True}, {"sql": ("Serving", True)})
+    assert world.loaded[2] == "2 of 2 engines have not unloaded yet what has gone"
+    world.all_serve()
+    world.look(LONG_AFTER)
+    assert world.loaded[0] == "True"
 
 
 def test_one_that_was_never_served_goes_at_once_and_one_that_comes_back_stays() -> None:

@@ -132,6 +132,12 @@ CASES = [
         "open_switches", env("VLLM_SERVER_DEV_MODE", "1"), env("VLLM_SERVER_DEV_MODE", "0"), ("VLLM_SERVER_DEV_MODE",)
     ),
     Case(
+        "adapters_open_to_all",
+        {"lora": {"runtimeUpdates": True}},
+        {"lora": {"runtimeUpdates": True}, "auth": {"generate": True}},
+        ("spec.lora.runtimeUpdates", "spec.auth", "spec.network"),
+    ),
+    Case(
         "arguments_of_another_version",
         {"engine": {"image": "vllm/vllm-openai:v0.10.2", "extraArgs": ["--max-logprob-s", "1", "--ssl-ciphers", "x"]}},
         {"engine": {"image": "example.com/own:1", "extraArgs": ["--max-logprob-s", "1"]}},
