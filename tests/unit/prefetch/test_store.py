@@ -30,6 +30,7 @@ FREE_CALLS = 6
 
 ALL = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
 SECONDS = 60.0
+BYTES = "binary/octet-stream"
 
 
 class Store:
@@ -51,21 +52,11 @@ class Store:
         self.call("/models/qwen/model.safetensors", WEIGHTS, method="PUT")
         self.call("/models/qwen/a%20b/config%2B1.json", b"{}", method="PUT")
 
-    def call(
-        self,
-        path: str,
-        body: bytes = b"",
-        *,
-        method: str = "GET",
-        service: str = "s3",
-        kind: str = "binary/octet-stream",
-    ) -> str:
+    def call(self, path: str, body: bytes = b"", *, method: str = "GET", service: str = "s3", kind: str = BYTES) -> str:
         """One request, signed by nobody."""
         credential = f"Credential=nobody/20200101/us-east-1/{service}/aws4_request"
-        headers = {
-            "Content-Type": kind,
-            "Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0",
-        }
+        unsigned = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0"
+        headers = {"Content-Type": kind, "Authorization": unsigned}
         request = urllib.request.Request(self.address + path, body or None, headers, method=method)  # noqa: S310 # loopback
         with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310 # likewise
             text: str = response.read().decode()
