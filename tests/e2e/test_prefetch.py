@@ -219,7 +219,9 @@ def test_a_new_revision_comes_beside_the_old_one_and_a_suspended_or_deleted_mode
     assert site.pods("moved")[0]["metadata"]["uid"] != before["metadata"]["uid"]
     kept = {path.name for path in (tmp_path / "models/huggingface/hub/models--org--model/snapshots").iterdir()}
     assert kept == {commit_of(REPOSITORY, "main"), commit_of(REPOSITORY, "v2")}
-    assert [job["status"].get("succeeded") for job in jobs(site)] == [1], "that of the old revision goes"
+    site.until(
+        "the Job of the old revision goes", lambda: [one["status"].get("succeeded") for one in jobs(site)] == [1]
+    )
 
     ask_hub(site, "/faults", {"bytes_per_second": 1_000_000})
     site.patch("moved", {"model": {"revision": "v3"}})

@@ -40,6 +40,8 @@ class Faults:
     size_lie: int = 0
     """Bytes that lists add to every size."""
     no_ranges: bool = False
+    forbids: bool = False
+    """Whether the storage behind the hub gives files to nobody."""
     gated: tuple[str, ...] = ()
     """Repositories whose files nobody gets without the token `accepted`."""
 
@@ -146,6 +148,8 @@ def answer(request: BaseHTTPRequestHandler, sources: FileSources) -> None:
         answer_about(request, sources, path.removeprefix("/api/models/"))
     elif "/resolve/" in path:
         answer_resolve(request, sources, path)
+    elif path.startswith("/storage/") and faults.forbids:
+        send(request, 403, b"")
     elif path.startswith("/storage/"):
         send_file(request, sources, stored(sources)[path.rpartition("/")[2]])
     else:

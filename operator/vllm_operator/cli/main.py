@@ -24,6 +24,7 @@ from vllm_operator.cli.status.command import status
 from vllm_operator.cli.top.command import top
 from vllm_operator.cli.wait.command import wait
 from vllm_operator.cli.yaml_text import yaml_text
+from vllm_operator.render import prefetch
 from vllm_operator.render.children import children
 from vllm_operator.render.manager import program
 
@@ -109,5 +110,10 @@ def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:
     if form is Form.COMPOSE:
         return compose_file([engine_of(model) for model in models])
     namespaces = dict.fromkeys(model.namespace for model in models)
-    objects = [*map(program, namespaces), *(child for model in models for child in children(model))]
-    return yaml_text(objects)
+    filled = dict.fromkeys(model.namespace for model in models if prefetch.jobs(model))
+    # models with the same claim and source have one in common
+    jobs = {
+        (job["metadata"]["namespace"], job["metadata"]["name"]): job for model in models for job in prefetch.jobs(model)
+    }
+    made = (child for model in models for child in children(model))
+    return yaml_text([*map(program, namespaces), *map(prefetch.program, filled), *made, *jobs.values()])

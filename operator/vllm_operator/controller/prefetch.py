@@ -18,6 +18,7 @@ from vllm_operator.api.resource import readable_resource
 from vllm_operator.cluster.kinds import JOB
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiError, ApiNotFound, ApiRefused
 from vllm_operator.planner.prefetch import (
+    LOOK_AGAIN_AFTER,
     JobAction,
     JobChange,
     JobSeen,
@@ -48,23 +49,28 @@ logger = logging.getLogger(__name__)
 SETTLED_FOR: Final = timedelta(minutes=10)
 """How long Jobs that are done count as done without being asked for."""
 
+_PAUSE_FOR_EACH: Final = timedelta(milliseconds=50)
+"""Of models that wait at the same time: all of them together are looked at 20 times a second at most."""
+
 REFUSED_FOR: Final = timedelta(seconds=30)
 """How long the API server's no is not asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Settled:
-    """Jobs of a model that need nothing."""
+class _Known:
+    """What was seen of the Jobs of a model."""
 
     uid: str
     generation: int
     at: datetime
     seen: PrefetchSeen
+    done: bool
+    """Whether all are complete, and need nothing."""
 
     def holds(self, model: VLLMModel, now: datetime) -> bool:
         """Whether it is still so, as far as is known without asking."""
         same = (self.uid, self.generation) == (model.uid, model.generation)
-        return same and self.at <= now < self.at + SETTLED_FOR
+        return same and self.at <= now < self.at + (SETTLED_FOR if self.done else self.seen.pause)
 
 
 @dataclass(slots=True)
@@ -86,7 +92,7 @@ class PrefetchJobs:
         self._client = client
         self._managers = managers
         self._release = release
-        self._settled: dict[Key, _Settled] = {}
+        self._known: dict[Key, _Known] = {}
         self._refusals: dict[Key, _Refusals] = {}
         self._owned: dict[Key, set[str]] = {}
         """Names of the Jobs that each model is an owner of: its status may not tell them, or no longer."""
@@ -96,21 +102,22 @@ class PrefetchJobs:
         concerned = model is not None and not model.leaving and (is_concerned(model.body) or key in self._owned)
         parsed = readable_resource(model.body) if model is not None and concerned else None
         if model is None or parsed is None:
-            self._settled.pop(key, None)
+            self._known.pop(key, None)
             self._refusals.pop(key, None)
             self._owned.pop(key, None)
             return None
-        known = self._settled.get(key)
+        known = self._known.get(key)
         if known is not None and known.holds(parsed, now):
             return known.seen
         told = {str(one.get("job")) for one in items(model.body, "status", "prefetch")}
         found = await self._look(key, parsed, told | self._owned.get(key, set()), now)
         self._remember_owned(key, parsed.uid, found.jobs)
-        if is_complete(parsed, found, self._release) and not changes(parsed, found, self._release):
-            self._settled[key] = _Settled(parsed.uid, parsed.generation, now, found)
-        else:
-            self._settled.pop(key, None)
-        return found
+        done = is_complete(parsed, found, self._release) and not changes(parsed, found, self._release)
+        self._known[key] = _Known(parsed.uid, parsed.generation, now, found, done)
+        waiting = sum(not one.done for one in self._known.values())
+        pause = max(LOOK_AGAIN_AFTER, waiting * _PAUSE_FOR_EACH)
+        self._known[key] = replace(self._known[key], seen=replace(found, pause=pause))
+        return self._known[key].seen
 
     async def execute(
         self, key: Key, wanted: Iterable[JobChange], seen: PrefetchSeen | None, now: datetime
@@ -123,7 +130,7 @@ class PrefetchJobs:
         """
         known = dict(seen.jobs) if seen else {}
         refusals = self._refusals.setdefault(key, _Refusals())
-        self._settled.pop(key, None)
+        self._known.pop(key, None)
         for change in wanted:
             try:
                 live = await self._change(change)

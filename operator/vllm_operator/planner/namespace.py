@@ -1,4 +1,4 @@
-"""All judgement about what the models of a namespace share: the manager and the catalogue. Pure."""
+"""All judgement about what the models of a namespace share: programs and the catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.live import key_of
-from vllm_operator.api.names import CATALOG_CONFIG_MAP, prefixed
+from vllm_operator.api.names import CATALOG_CONFIG_MAP, PREFETCH_CONFIG_MAP, prefixed
 from vllm_operator.planner import changes, reasons
 from vllm_operator.planner.changes import Changes
 from vllm_operator.planner.plan import Deletion, NamespaceObservation, Plan
@@ -63,6 +63,8 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
         desired += catalog.catalog(observation.namespace, models, [live.body for live in parts])
     wanted = [shared_of(observation.release, one) for one in desired]
     known = set(map(key_of, wanted))
+    filling = prefixed(observation.release, PREFETCH_CONFIG_MAP)
+    parts += [live for live in observation.shared.values() if live.name == filling]
     gone = tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in parts if live.key not in known)
     return Changes(changes.writes(wanted, observation.shared), gone, observation.attempts)
 

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 LOOK_AGAIN_AFTER: Final = timedelta(seconds=3)
 """How old what is told of a download may be; no watch shows it."""
 
+_LONGEST: Final = {"reason": 64, "message": MAX_SENTENCE_LENGTH, "commit": 64}
+"""Of what a pod says: the status has no room for more."""
+_MOST: Final = 2**53
+"""Greatest number that every reader of JSON understands."""
+
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 _AT_REST: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
@@ -95,6 +100,8 @@ class PrefetchSeen:
     """Why the API server has not let a Job be made or changed a moment ago, by its name."""
     unreadable: str = ""
     """Why the Jobs cannot be read; empty where they can."""
+    pause: timedelta = LOOK_AGAIN_AFTER
+    """How old it may be; longer where many models wait for downloads."""
 
 
 class JobAction(Enum):
@@ -122,7 +129,7 @@ def job_answer(told: object) -> JobAnswer | None:
     """What the program has said; None where it is not the program that has."""
     if not isinstance(told, dict) or not isinstance(told.get("state"), str):
         return None
-    texts = {name: str(told.get(name) or "") for name in ("reason", "message", "commit")}
+    texts = {name: str(told.get(name) or "")[:longest] for name, longest in _LONGEST.items()}
     numbers = {name: _number(told.get(name)) or 0 for name in ("bytes_done", "bytes_total", "bytes_per_second")}
     return JobAnswer(told["state"], **texts, **numbers, seconds_left=_number(told.get("seconds_left")))
 
@@ -192,7 +199,8 @@ def look_again_at(model: VLLMModel, observation: Observation) -> datetime | None
     """When to ask again; None where nothing is on its way."""
     busy = bool(mark(model)) and not model.spec.suspend
     done = is_complete(model, observation.prefetch, observation.release)
-    return observation.now + LOOK_AGAIN_AFTER if busy and not done else None
+    pause = observation.prefetch.pause if observation.prefetch else LOOK_AGAIN_AFTER
+    return observation.now + pause if busy and not done else None
 
 
 def _wanted(model: VLLMModel, desired: Mapping[str, Any], job: JobSeen | None) -> JobChange | None:
@@ -316,7 +324,7 @@ def _asks(raw: Mapping[str, Any]) -> bool:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
 
 
 def newest_pod(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

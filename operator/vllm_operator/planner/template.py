@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from vllm_operator.planner.plan import Observation, Plan
 
 _NOT_FOLLOWED: Final = frozenset(
-    {Reason.INVALID_SPEC, Reason.NAME_TAKEN, Reason.CHILD_REFUSED, Reason.CHILD_NOT_WRITTEN}
+    {
+        Reason.INVALID_SPEC,
+        Reason.NAME_TAKEN,
+        Reason.CHILD_REFUSED,
+        Reason.CHILD_NOT_WRITTEN,
+        Reason.PREFETCHING,
+        Reason.PREFETCH_FAILS,
+    }
 )
 """Reasons of a status whose spec may not have reached the Deployment."""
 

@@ -60,6 +60,8 @@ class Fetch:
         self._progress = progress
         self._stop = stop
         self._sleep = sleep
+        self._broken = ""
+        """Why the last connection was none."""
 
     def run(self) -> None:
         """Bring the file, or what is missing of it.
@@ -120,7 +122,8 @@ class Fetch:
                 break
             cuts = 0 if at > before else cuts + 1
             if cuts >= MOST_CUTS:
-                raise Fault(faults.UNREACHABLE, f"{host_of(self._file.url)} breaks off, {cuts} times in a row")
+                why = self._broken or f"{host_of(self._file.url)} breaks off"
+                raise Fault(faults.UNREACHABLE, f"{why}, {cuts} times in a row")
             self._check_stop()
             self._sleep(CUT_PAUSE_SECONDS * max(cuts, 1))
         if digest.is_right():
@@ -171,6 +174,7 @@ class Fetch:
         except Fault as fault:
             if fault.reason != faults.UNREACHABLE:
                 raise
+            self._broken = fault.message
             return at, False
 
     def _announced(self, response: HTTPResponse, at: int) -> int | None:

@@ -55,7 +55,15 @@ class Hub:
         return Listing(tuple(self._file(path, commit, siblings[path]) for path in kept), commit)
 
     def fault(self, refusal: Refused) -> Fault:
-        """Why the hub refuses, by the header with which it tells reasons apart."""
+        """Why the hub refuses, or the storage that it hands large files over to."""
+        host = host_of(refusal.url)
+        if host != host_of(self._endpoint) and refusal.status in (UNAUTHORIZED, FORBIDDEN):
+            told = f"the hub hands files over to {host}, which refuses them (HTTP {refusal.status})"
+            return Fault(faults.UNREACHABLE, f"{told}: does a proxy or a firewall?")
+        return self._own_fault(refusal)
+
+    def _own_fault(self, refusal: Refused) -> Fault:
+        """Why the hub itself refuses, by the header with which it tells reasons apart."""
         code, host = refusal.headers.get("X-Error-Code", ""), host_of(refusal.url)
         name = f"{self.repository} on {host}"
         secret = "a token of it in spec.model.tokenSecret"  # noqa: S105 # words, and no password

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 
 from . import faults
 from .faults import Fault, of_disk
@@ -140,7 +141,7 @@ class Store:
         except OSError as error:
             if error.errno in faults.FULL:
                 raise
-            os.link(source, target)
+            shutil.copyfile(source, target)
 
 
 def check_below(cache: str, folder: str) -> None:

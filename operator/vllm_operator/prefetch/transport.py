@@ -46,6 +46,7 @@ class Refused(Exception):  # noqa: N818 # an answer, which its source explains
     def __init__(self, url: str, status: int, headers: Mapping[str, str], body: str) -> None:
         super().__init__(f"HTTP {status} from {host_of(url)}")
         self.url = url
+        """Of who refused: the last one of a chain of redirects."""
         self.status = status
         self.headers = headers
         self.body = body
@@ -102,7 +103,7 @@ class Transport:
         except urllib.error.HTTPError as error:
             with error:
                 body = error.read(MOST_BYTES).decode("utf-8", "replace")
-            raise Refused(url, error.code, dict(_titled(error.headers)), body) from error
+            raise Refused(error.geturl() or url, error.code, dict(_titled(error.headers)), body) from error
         except CUT_OFF as error:
             raise Fault(faults.UNREACHABLE, f"cannot reach {host_of(url)}: {told(error)}") from error
         with response:

@@ -14,7 +14,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cluster.cache import Key
 from vllm_operator.controller.prefetch import REFUSED_FOR, SETTLED_FOR, PrefetchJobs
 from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused
-from vllm_operator.planner.prefetch import PrefetchSeen, changes
+from vllm_operator.planner.prefetch import LOOK_AGAIN_AFTER, PrefetchSeen, changes
 from vllm_operator.render.prefetch import jobs
 
 if TYPE_CHECKING:
@@ -224,3 +224,38 @@ async def test_an_operator_that_may_not_read_jobs_says_so_and_makes_none(server:
     seen = await server.settle(prefetched())
     assert "ClusterRole" in seen.unreadable
     assert not [call for call in server.calls if call.startswith("create")]
+
+
+async def test_a_model_that_waits_is_asked_about_no_more_often_than_every_few_seconds(server: Server) -> None:
+    raw = prefetched()
+    await server.settle(raw)
+    await server.settle(raw)
+    server.calls.clear()
+    await server.settle(raw, NOW + LOOK_AGAIN_AFTER / 2)
+    assert server.calls == [], "its Deployment has changed, for example"
+    await server.settle(raw, NOW + LOOK_AGAIN_AFTER)
+    assert server.calls
+
+
+async def test_of_many_models_that_wait_each_is_asked_about_less_often(server: Server) -> None:
+    raw = prefetched()
+    for number in range(200):
+        seen = await server.lookup.seen(Key("team", f"m-{number}"), as_live(raw, "VLLMModel"), NOW)
+        assert seen is not None
+    assert seen.pause == timedelta(seconds=10)
+
+
+async def test_an_answer_without_end_is_cut(server: Server) -> None:
+    raw = prefetched()
+    await server.settle(raw)
+    server.pods = [{"metadata": {"name": "p"}, "status": {"phase": "Running", "podIP": "10.0.0.7"}}]
+    server.answer = {
+        "state": "Waiting",
+        "reason": "x" * 999,
+        "message": "y" * 9999,
+        "commit": "z" * 99,
+        "bytes_done": 10**30,
+    }
+    answer = (await server.settle(raw)).jobs[name_of(raw)].answer
+    assert answer is not None
+    assert (len(answer.reason), len(answer.message), len(answer.commit), answer.bytes_done) == (64, 1024, 64, 0)

@@ -18,9 +18,11 @@ from tests.support.resources import (
     pod,
     resource,
 )
-from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.planner.decide import decide
+from vllm_operator.planner.namespace import decide_namespace
+from vllm_operator.planner.plan import NamespaceObservation
 from vllm_operator.planner.prefetch import (
     JobAction,
     JobAnswer,
@@ -30,7 +32,9 @@ from vllm_operator.planner.prefetch import (
     job_answer,
     newest_pod,
 )
-from vllm_operator.render.prefetch import jobs
+from vllm_operator.render.catalog import catalog
+from vllm_operator.render.manager import program as manager_program
+from vllm_operator.render.prefetch import jobs, program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -313,3 +317,16 @@ def test_a_job_that_the_api_server_refuses_is_told_and_not_tried_at_once_again()
     assert (ready(plan)["reason"], "exceeded quota" in ready(plan)["message"]) == ("PrefetchFails", True)
     assert plan.look_again_at is not None
     assert plan.look_again_at > NOW
+
+
+def test_the_program_is_in_a_namespace_for_as_long_as_a_model_asks_for_it() -> None:
+    def planned(raw: dict[str, Any], *shared: dict[str, Any]) -> tuple[list[str], list[str]]:
+        live_shared = {key_of(one): as_live(live(one)) for one in shared}
+        plan = decide_namespace(NamespaceObservation("team", (as_live(raw, "VLLMModel"),), live_shared, NOW))
+        made_now = [write.desired["metadata"]["name"] for write in plan.writes]
+        return made_now, [deletion.live.name for deletion in plan.deletions]
+
+    assert "vllm-prefetch" in planned(prefetched())[0]
+    assert "vllm-prefetch" not in planned(resource())[0]
+    shared = [program("team"), manager_program("team"), *catalog("team", [resource()])]
+    assert planned(resource(), *shared) == ([], ["vllm-prefetch"])

@@ -213,6 +213,12 @@ def test_the_token_goes_to_the_hub_and_not_to_the_storage_behind_it(sources: Fil
     assert sent == {False: "Bearer accepted", True: ""}
 
 
+def test_a_storage_behind_the_hub_that_refuses_is_told_from_a_wrong_token(sources: FileSources, tmp_path: Path) -> None:
+    sources.faults.forbids = True
+    fault = fault_of(download(sources, tmp_path, token="accepted"))  # noqa: S106 # of a hub of this test
+    assert (fault.reason, "http://localhost:" in fault.message) == (faults.UNREACHABLE, True)
+
+
 @pytest.mark.parametrize("code", ["limited", "broken"])
 def test_who_limits_the_rate_or_fails_for_a_while_is_asked_again_when_he_says(
     sources: FileSources, tmp_path: Path, code: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm_operator.cli.places import Place
 
 
-_ONLY_IN_PART: Final = ("pod.securityContext", "pod.containerSecurityContext", "pod.patch")
+_ONLY_IN_PART: Final = ("storage.cache.prefetch", "pod.securityContext", "pod.containerSecurityContext", "pod.patch")
 
 
 def notes_of(engines: Sequence[Engine], slots: Sequence[Slot], names: Mapping[Outside, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from tests.support import told_models as told
 from tests.support.resources import NOW
 from vllm_operator.cli.status.progress import Downloaded
 from vllm_operator.cli.status.sources import Sources
+from vllm_operator.cli.status.text import as_document, model_lines
 from vllm_operator.cli.status.view import ModelView, view_of, with_rates
 from vllm_operator.diagnosis.engine_status import engine_status
 
@@ -131,3 +132,25 @@ def test_nothing_that_is_quoted_holds_a_secret_or_writes_to_the_terminal() -> No
     assert "hunter2" not in shown
     assert "\\x1b" not in shown
     assert "\\x07" not in shown
+
+
+def test_how_far_a_claim_is_filled_is_told_before_the_engines() -> None:
+    entry = {
+        "job": "prefetch-model-1",
+        "source": "org/model",
+        "revision": "v2",
+        "state": "Downloading",
+        "bytesDone": 5 * 2**30,
+        "bytesTotal": 20 * 2**30,
+        "bytesPerSecond": 100 * 2**20,
+        "secondsLeft": 154,
+    }
+    gated = {"job": "b", "source": "org/adapter", "state": "Waiting", "reason": "Gated", "message": "accept them"}
+    view = seen(told.model(told.LOADING, prefetch=[entry, gated]))
+    lines = [line.text for line in model_lines(view)]
+    (head,) = [number for number, line in enumerate(lines) if line.startswith("DOWNLOAD")]
+    assert lines[head + 1].split() == [
+        *("org/model@v2", "Downloading", "25%", "5.0", "GiB", "of", "20.0", "GiB", "100.0", "MiB/s", "2", "min", "-")
+    ]
+    assert "Gated: accept them" in lines[head + 2]
+    assert as_document(view)["downloads"][0]["secondsLeft"] == 154
