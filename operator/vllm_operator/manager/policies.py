@@ -343,8 +343,8 @@ class WorkerLost(Policy):
     """Another pod of an engine over several pods does not work: without it no step is made.
 
     What the worker's own pod says is proof, and acts at once. Silence is none, as long as steps are made all the same:
-    a node may be too busy to have its manager answer. The group's controller makes the group anew when a container ends;
-    a leader whose worker was replaced without that, as from a node that was deleted, ends for it.
+    a node may be too busy to have its manager answer. When a container ends, the group's controller makes the group
+    anew; a leader whose worker was replaced without that, as from a node that was deleted, ends for it.
     """
 
     name = "WorkerLost"
