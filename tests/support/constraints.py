@@ -245,7 +245,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         words("--data-parallel-address", "10.0.0.1"),
         words("--headless", "--data-parallel-start-rank", "2", "--node_rank=1"),
-        "spec.engine.extraArgs: these arguments are for an engine over several nodes or pods, which is not",
+        "spec.engine.extraArgs: these arguments are for an engine over several nodes or pods: take",
         FORBIDDEN,
     ),
     Constraint(words("--no-skip-tokenizer-init"), words("--skip-tokenizer-init"), FORBIDDEN_SKIP, FORBIDDEN),

@@ -11,8 +11,9 @@ from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.resource import VLLMModel, parse_resource
 from vllm_operator.planner.plan import Observation
 from vllm_operator.planner.template import chosen, with_chosen
-from vllm_operator.render.children import children
+from vllm_operator.render.children import children, remembered_children
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
+from vllm_operator.render.groups import placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,8 +80,9 @@ def deployment_status(replicas: int, *, ready: int | None = None, updated: int |
 
 def desired(raw: Mapping[str, Any], context: RenderContext = NO_CLUSTER) -> tuple[Mapping[str, Any], ...]:
     """All children of a model as they are wanted where there is none yet."""
-    model, rendered = parse_resource(raw), children(parse_resource(raw), context)
-    return tuple(with_chosen(model, rendered, chosen(model, observation(raw), rendered)))
+    model = parse_resource(raw)
+    rendered = remembered_children(model, context)
+    return placed(model, with_chosen(model, rendered, chosen(model, observation(raw), rendered)))
 
 
 def as_desired(raw: Mapping[str, Any], **status: Any) -> dict[ObjectKey, dict[str, Any]]:

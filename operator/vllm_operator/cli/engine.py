@@ -109,8 +109,6 @@ def engine_of(model: VLLMModel) -> Engine:
     Raises:
         InvalidSpec: what the spec says of the pod itself cannot be followed.
     """
-    if model.spec.parallelism.group_size > 1:
-        raise InvalidSpec(["spec.parallelism.nodes: a command or a Compose file starts an engine on one machine"])
     model = _without_prefetch(_with_fixed_adapters(model))
     pod: dict[str, Any] = deployment(model)["spec"]["template"]["spec"]
     faults = "; ".join(shape_faults(pod))

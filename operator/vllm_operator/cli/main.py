@@ -103,8 +103,10 @@ def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:
     """The models in one of the forms.
 
     Raises:
-        UnsupportedError: Compose cannot serve one of them.
+        UnsupportedError: it cannot serve one of them.
     """
+    if form is not Form.MANIFESTS and (wide := [one.name for one in models if one.spec.parallelism.group_size > 1]):
+        raise UnsupportedError(f"{wide[0]}: spec.parallelism.nodes: `--to {form}` starts an engine on one machine")
     if form is Form.COMMAND:
         return script(map(engine_of, models))
     if form is Form.COMPOSE:

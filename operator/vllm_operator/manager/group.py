@@ -57,6 +57,7 @@ class Member:
         except ConnectionRefusedError:
             raise
         except (OSError, UnicodeError, IndexError):
+            self._address = ""  # another pod may have the name by now
             return None
 
 

@@ -22,6 +22,7 @@ from .evidence import (
     SILENT_WORKER,
     UNANSWERED,
 )
+from .evidence import GONE as WORKER_GONE
 from .memory import Finding, Span
 from .windows import capped, frozen_for, longest_window, patient_window, recent, restart_of_the_stalled
 
@@ -342,7 +343,8 @@ class WorkerLost(Policy):
     """Another pod of an engine over several pods does not work: without it no step is made.
 
     What the worker's own pod says is proof, and acts at once. Silence is none, as long as steps are made all the same:
-    a node may be too busy to have its manager answer. Nothing is restarted: the group's controller replaces its pods.
+    a node may be too busy to have its manager answer. When a container ends, the group's controller makes the group
+    anew; a leader whose worker was replaced without that, as from a node that was deleted, ends for it.
     """
 
     name = "WorkerLost"
@@ -369,8 +371,8 @@ class WorkerLost(Policy):
         return settings.stall_window if finding.detail == SILENT_WORKER else 0.0
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
-        """Never: see above."""
-        return None
+        """See `Policy`. Only the pod that has ended, or another in its place, proves that there is no way back."""
+        return capped(GONE_SECONDS, settings) if finding.detail == WORKER_GONE else None
 
 
 POLICIES: tuple[Policy, ...] = (

@@ -22,7 +22,7 @@ from vllm_operator.manager.evidence import (
     ProcessesLook,
     WorkerLook,
 )
-from vllm_operator.manager.judge import SERVING, WITHDRAWN
+from vllm_operator.manager.judge import RESTART, SERVING, WITHDRAWN
 from vllm_operator.manager.processes import Processes
 from vllm_operator.manager.settings import Settings, settings_of
 from vllm_operator.manager.stem import is_worker
@@ -96,6 +96,15 @@ def test_a_leader_whose_worker_is_known_not_to_work_is_out_at_once_though_it_is_
     assert (verdict.kind, verdict.cause) == (WITHDRAWN, cause)
     assert verdict.sentence == "worker 1 of the group does something"
     assert watch.look(workers=(one(ALIVE),)).kind == SERVING
+
+
+def test_a_leader_ends_where_nobody_makes_the_group_of_a_worker_anew_that_has_ended() -> None:
+    watch = Watch(step_rate=1.0).admit()
+    kinds = [watch.look(workers=(one(GONE),)).kind for _ in range(40)]
+    assert kinds[0] == WITHDRAWN
+    assert kinds[-1] == RESTART
+    lasting = Watch(step_rate=1.0).admit()
+    assert {lasting.look(workers=(one(LEAVING),)).kind for _ in range(40)} == {WITHDRAWN}
 
 
 def test_silence_of_a_worker_takes_nothing_while_steps_are_made_and_the_traffic_once_none_is() -> None:

@@ -45,7 +45,8 @@ def test_the_order_in_which_a_user_writes_fields_does_not_matter(case: str) -> N
 @pytest.mark.parametrize("case", golden.cases())
 def test_a_case_is_a_resource_that_the_operator_follows(case: str) -> None:
     kinds = [child["kind"] for child in golden.rendered_children(golden.given(case))]
-    assert {"ConfigMap", "Secret", "Service", "Deployment"} <= set(kinds)
+    assert {"ConfigMap", "Secret", "Service"} <= set(kinds)
+    assert ("Deployment" in kinds) != ("LeaderWorkerSet" in kinds)
 
 
 def used(value: Any, path: str) -> Iterator[str]:

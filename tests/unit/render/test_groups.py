@@ -10,8 +10,8 @@ from tests.support.grouped import grouped
 from vllm_operator.api import groups
 from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.cli.engine import engine_of
-from vllm_operator.errors import InvalidSpec
+from vllm_operator.cli.compose.slots import UnsupportedError
+from vllm_operator.cli.main import Form, rendered_text
 from vllm_operator.render.children import children
 
 
@@ -67,6 +67,9 @@ def test_a_budget_lets_as_many_pods_go_as_groups_may(given: dict[str, Any], pods
     assert "minAvailable" not in budget["spec"]
 
 
-def test_a_command_line_of_several_pods_is_refused() -> None:
-    with pytest.raises(InvalidSpec, match=r"spec\.parallelism\.nodes: a command or a Compose file starts an engine on"):
-        engine_of(parse_resource(grouped()))
+@pytest.mark.parametrize("form", [Form.COMMAND, Form.COMPOSE])
+def test_a_command_line_of_several_pods_is_refused(form: Form) -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"qwen: spec\.parallelism\.nodes: `--to .*` starts an engine on one machine"
+    ):
+        rendered_text([parse_resource(grouped())], form)

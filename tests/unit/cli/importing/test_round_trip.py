@@ -35,7 +35,7 @@ NOWHERE = (("parallelism", "nodes"), ("model", "chatTemplate"))
 """The first makes several pods, which a command cannot say; of the second one holds the path, and not the text."""
 
 SAMPLES = sorted(
-    path for path in (REPOSITORY / "manifests" / "samples").glob("*.yaml") if "nodes:" not in path.read_text("utf-8")
+    path for path in (REPOSITORY / "manifests" / "samples").glob("*.yaml") if "  nodes: " not in path.read_text("utf-8")
 )
 """But for engines over several nodes, which are not imported."""
 CLUSTER = RenderContext(pod_monitors=True)
