@@ -22,8 +22,8 @@ from tests.contract.conftest import define
 from tests.contract.test_causes_outside import no_node_for, patch_status, pods_of, wait_told
 from tests.contract.test_children import POD_MONITORS
 from tests.contract.test_engines_told import Manager
-from tests.contract.test_install import CHART, helm
 from tests.support import keda, rights
+from tests.support.charts import CHART, Helm, helm
 from tests.support.custom_metrics import custom_metrics
 from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
@@ -118,7 +118,7 @@ class Installed:
         options = ["crds.enabled=false", "userRoles=false"]
         options += [f"namespaces[{number}]={name}" for number, name in enumerate(namespaces)]
         words = [word for option in options for word in ("--set", option)]
-        text = helm(cluster, "template", "vllm-operator", str(CHART), "--namespace", home, *words).stdout
+        text = helm(Helm.V4, "template", "vllm-operator", str(CHART), "--namespace", home, *words).stdout
         self.documents: list[dict[str, Any]] = [one for one in yaml.safe_load_all(text) if one]
         for one in self.documents:
             if one["kind"] not in ("Deployment", "PodDisruptionBudget"):
@@ -351,8 +351,8 @@ def test_where_clusters_enforce_owner_references_two_rights_decide_and_their_lac
 
 
 def test_no_role_of_the_chart_or_the_manifests_has_a_wildcard(audited: OwnCluster) -> None:
-    chart = helm(audited, "template", "vllm-operator", str(CHART), "--namespace", "x").stdout
-    some = helm(audited, "template", "vllm-operator", str(CHART), "--namespace", "x", "--set", "namespaces={a}").stdout
+    chart = helm(Helm.V4, "template", "vllm-operator", str(CHART), "--namespace", "x").stdout
+    some = helm(Helm.V4, "template", "vllm-operator", str(CHART), "--namespace", "x", "--set", "namespaces={a}").stdout
     base = audited.kubectl("kustomize", str(CHART.parent.parent / "manifests" / "base"))
     for text in (chart, some, base):
         documents = [one for one in yaml.safe_load_all(text) if one and one["kind"] in ("Role", "ClusterRole")]

@@ -18,7 +18,7 @@ from .peers import status_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .processes import Processes
     from .settings import Settings
@@ -162,7 +162,7 @@ class HeadlessEngine(Engine):
         """It has no server that could refuse: the manager ends with the first of its processes."""
         return Sample(ANSWERS, {"0": RankLook(steps=0.0)}, paused=False, connections=0)
 
-    def check_names(self, timeout: float) -> None:
+    def check_names(self, timeout: float, adapters: Iterable[str] | None = None) -> None:
         """The leader serves them."""
 
     def missing_adapters(self, timeout: float) -> tuple[str, ...]:  # noqa: ARG002 # as above
