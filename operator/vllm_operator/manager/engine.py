@@ -71,6 +71,9 @@ OUTCOMES = {
 """What a canary's failure means to the judge, by its cause; all others are failures of the engine. A canary that we
 could not send says as little as one that a full queue turned away."""
 
+HOLDER_SECONDS = 5.0
+"""How long it is known whose server has the port: all descriptors of all processes tell, some milliseconds' work."""
+
 OF_ANOTHER = ("Unauthorized", "WrongModel", "NoEndpoint", "Refused", "LoopbackOnly", "Failing", "Empty")
 """Causes that are none of the engine where another's server has its port."""
 
@@ -121,6 +124,7 @@ class Engine:
         self._ranks: tuple[str, ...] = ()
         """Names of the ranks in the server's own order."""
         self._within_reach = False
+        self._is_elsewhere, self._asked_holder_at = False, float("-inf")
 
     # ------------------------------------------------------------------------------------------------------- sampling
 
@@ -344,12 +348,18 @@ class Engine:
         An engine whose server was once found within reach has its port. Where a proxy may have it, it is right so.
         """
         port = self._places.port
-        if self._within_reach or error.cause not in OF_ANOTHER or not holders.is_elsewhere(port):
+        if self._within_reach or error.cause not in OF_ANOTHER or not self._answers_elsewhere():
             return error
         if self._behind_proxy:
             return EngineError("Loading", f"a proxy answers on port {port}, and the engine does not listen yet")
         told = f"what listens on port {port} is no process of this container: the engine cannot have it"
         return EngineError("PortTaken", told)
+
+    def _answers_elsewhere(self) -> bool:
+        if time.monotonic() - self._asked_holder_at >= HOLDER_SECONDS:
+            self._is_elsewhere = holders.is_elsewhere(self._places.port)
+            self._asked_holder_at = time.monotonic()
+        return self._is_elsewhere
 
     @property
     def _behind_proxy(self) -> bool:

@@ -480,13 +480,14 @@ def test_what_another_container_answers_on_the_port_is_no_word_of_the_engine(
     status: int, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scripted_server(answers=lambda *_: response(document, status), address="127.0.0.1") as server:
-        ours = engine_at(server.port, {})
-        assert failure(lambda: ours.complete(20)).cause != "PortTaken", "a process that is seen from here has the port"
+        ours = failure(lambda: engine_at(server.port, {}).complete(20))
+        assert ours.cause != "PortTaken", "a process that is seen from here has the port"
         monkeypatch.setattr(holders, "held_sockets", lambda _: set[int]())
-        taken = failure(lambda: ours.complete(20))
+        engine = engine_at(server.port, {})
+        taken = failure(lambda: engine.complete(20))
         assert (taken.cause, outcome_of(taken)) == ("PortTaken", evidence.REFUSED)
         assert f"what listens on port {server.port} is no process of this container" in str(taken)
-        assert failure(lambda: ours.check_names(20)).cause == "PortTaken"
+        assert failure(lambda: engine.check_names(20)).cause == "PortTaken"
         assert failure(lambda: engine_at(server.port).complete(20)).cause == "Loading", "a proxy rightly has it"
 
 
