@@ -48,7 +48,6 @@ class Request(NamedTuple):
     body: dict[str, Any]
     options: dict[str, Any]
 
-
     def wait_seconds(self, usual: float | None) -> float | None:
         """How long it waits for an answer to begin; None: for ever. `usual` where it does not say so itself."""
         limit = self.options.get("timeout", usual)

@@ -190,7 +190,5 @@ def number(values: Mapping[str, object], key: str, default: float) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found < math.inf:
-        raise ConfigurationError(
-            f"{key} is {value!r}", variable=key, advice=f"Set {key} to a number from 0 on"
-        )
+        raise ConfigurationError(f"{key} is {value!r}", variable=key, advice=f"Set {key} to a number from 0 on")
     return found
