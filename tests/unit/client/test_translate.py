@@ -55,8 +55,8 @@ def test_an_engine_that_took_the_request_and_is_slow_is_not_taken_for_none() -> 
     assert "kubectl get vllm qwen -n team" in str(found)
 
 
-@pytest.mark.parametrize("timeout", [0.2, httpx2.Timeout(0.2)], ids=["seconds", "of httpx2"])
-async def test_a_request_that_waits_less_than_usual_is_told_with_its_own_time(timeout: Any) -> None:
+@pytest.mark.parametrize("own", [0.2, httpx2.Timeout(0.2)], ids=["seconds", "of httpx2"])
+async def test_a_request_that_waits_less_than_usual_is_told_with_its_own_time(own: Any) -> None:
     async def never(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ReadTimeout("")
 
@@ -65,7 +65,7 @@ async def test_a_request_that_waits_less_than_usual_is_told_with_its_own_time(ti
         settings: dict[str, Any] = {"timeout": usual, "max_retries": 0, "http_client": http_client}
         async with VLLMClient("http://engine", "m", **settings) as client:
             with pytest.raises(TimedOut, match=r"no answer within 0\.2 s"):
-                await client.complete("hello", timeout=timeout)
+                await client.complete("hello", timeout=own)
             with pytest.raises(TimedOut, match=r"within 60 s" if usual else "in time"):
                 await client.complete("hello")
 

@@ -1,7 +1,7 @@
 """What stands between the client and an engine: gateways that compress, that keep connections open, that redirect.
 
 After public reports: encode/httpx#1450 (bytes that come without an end), letta-ai/letta#3189 and
-openai/openai-python#3516 (what a redirect takes away or leaks), notatallshaw/nab#467 (a compressed body that is cut off).
+openai/openai-python#3516 (what a redirect takes away or leaks), notatallshaw/nab#467 (a compressed body cut off).
 """
 
 from __future__ import annotations
