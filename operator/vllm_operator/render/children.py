@@ -63,13 +63,13 @@ def forget_children() -> None:
     _renderings.clear()
 
 
-def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[Mapping[str, Any], ...]:
+def children(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> tuple[dict[str, Any], ...]:
     """The objects that belong to the model, in the order in which they are written: what pods need comes first.
 
     Raises:
         InvalidSpec: its patch of the pods does not fit them.
     """
-    return placed(model, _children(model, context))
+    return tuple(map(dict, placed(model, _children(model, context))))
 
 
 def _children(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any], ...]:
