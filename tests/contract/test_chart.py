@@ -24,7 +24,6 @@ both = pytest.mark.parametrize("version", Helm)
 WRONG: dict[str, Any] = {
     "image": {"tag": 20261126, "repository": "registry.example.com:5000/vllm-operator:1.0", "digest": "sha256:abc"},
     "replica": 3,
-    "repository": "vllm-operator",
     "namespaces": ["a.b", "team-a"],
     "modelSelector": "shard=1;drop",
     "crds": {"kep": False},
@@ -38,7 +37,7 @@ WRONG: dict[str, Any] = {
     "podSecurityContext": {"runAsUser": 0, "runAsNonRoot": False},
 }
 REFUSALS = (
-    "at '': additional properties 'replica', 'repository' not allowed",
+    "at '': additional properties 'replica' not allowed",
     "at '/image/tag': got number, want null or string",
     "at '/image/repository': 'registry.example.com:5000/vllm-operator:1.0' does not match pattern",
     "at '/image/digest': 'sha256:abc' does not match pattern",
@@ -95,6 +94,7 @@ def test_wrong_values_are_refused_all_at_once_with_their_paths(version: Helm, tm
     ("options", "said"),
     [
         ("image=null,crds=null", "at '': missing properties 'image', 'crds'"),
+        ("repository=vllm-operator", "at '': additional properties 'repository' not allowed"),
         ("crds.keep=null", "at '/crds': missing property 'keep'"),
         ("namespaces=team-a", "at '/namespaces': got string, want null or array"),
         ("namespaces={a,a}", "at '/namespaces': items at 0 and 1 are equal"),

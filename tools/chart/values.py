@@ -96,7 +96,7 @@ class Budget(Model):
     enabled: bool = Field(default=True, description="Have a drain take one replica at a time")
 
 
-class PodSecurityContext(Model):
+class PodUser(Model):
     """Who the operator's processes are. The rest of the restricted standard is not to be changed."""
 
     run_as_user: Annotated[int, Field(ge=1, le=2147483647)] = Field(
@@ -254,9 +254,7 @@ class Values(Model):
         json_schema_extra={"properties": dict.fromkeys(LABELS_OF_THE_CHART, False)},
     )
     pod_annotations: Annotations = Field(default={}, description="Annotations of the operator's pods")
-    pod_security_context: PodSecurityContext = Field(
-        default_factory=PodSecurityContext, json_schema_extra={MAY_BE_MISSING: True}
-    )
+    pod_security_context: PodUser = Field(default_factory=PodUser, json_schema_extra={MAY_BE_MISSING: True})
     priority_class_name: Annotated[
         str, StringConstraints(max_length=253, pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")
     ] = Field(default="", description="Priority class of the operator's pods, such as system-cluster-critical")

@@ -36,7 +36,7 @@ def test_values_yaml_holds_every_default_in_the_order_of_the_types() -> None:
     assert list(loaded) == [field.alias for field in Values.model_fields.values()]
 
 
-@pytest.mark.parametrize("value", all_values(), ids=lambda value: ".".join(value.path))
+@pytest.mark.parametrize("value", [*all_values()], ids=lambda value: ".".join(value.path))
 def test_each_value_has_a_comment_a_schema_and_a_line_in_the_table(value: Any) -> None:
     words = " ".join(re.sub(r"\n *#( --)?", " ", values_text()).split())
     assert value.description in words
