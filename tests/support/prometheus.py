@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PACKAGE: Final = "prometheus"
 ADDRESS: Final = "127.0.0.1:19090"
 """In the network namespace of the cluster's node."""
-EVERY: Final = "1s"
+EVERY: Final = "2s"
 """How often it reads metrics and judges rules."""
 END_SECONDS: Final = 20.0
 
@@ -181,7 +181,7 @@ class Prometheus:
                 self._cluster.inside(command), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=quiet
             )
         try:
-            until(lambda: self._process_ended() or self.query("vector(1)"), what="Prometheus")
+            until(lambda: self._process_ended() or self.query("vector(1)"), seconds=240, what="Prometheus")
             assert not self._process_ended(), self.log()
         except BaseException:
             self._end()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.cluster import OwnCluster
 
 OPERATOR_NAMESPACE = "vllm-system"
+WAIT_SECONDS = 240
+"""For the operator to be available, on a machine that does much else."""
 T = TypeVar("T")
 
 CHILDREN = (
@@ -161,7 +163,8 @@ urllib.request.urlopen(request, timeout=10).read()
 def install_operator(cluster: OwnCluster) -> None:
     """As the README says, and wait until it follows the cluster."""
     cluster.kubectl("apply", "-k", str(REPOSITORY / "manifests" / "base"))
-    cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, "--for=condition=Available", "deployment/vllm-operator")
+    available = ("wait", "--for=condition=Available", "deployment/vllm-operator", f"--timeout={WAIT_SECONDS}s")
+    cluster.kubectl(*available, "--namespace", OPERATOR_NAMESPACE, timeout=WAIT_SECONDS + 30.0)
 
 
 def scale_operator(cluster: OwnCluster, count: int) -> None:

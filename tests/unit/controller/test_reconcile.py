@@ -950,7 +950,7 @@ async def test_engines_are_counted_by_state_and_reason_and_forgotten_with_their_
     await serving.reconcile()
     assert serving.measured("template_updates_pending") == [({}, 0)]
     assert serving.measured("engines") == [({"state": "serving", "reason": "EnginesServe"}, 1)]
-    ready = {"namespace": "default", "name": "qwen", "type": "Ready", "status": "True", "reason": "AllEnginesServe"}
+    ready = {"namespace": "team", "name": "qwen", "type": "Ready", "status": "True", "reason": "AllEnginesServe"}
     assert (ready, 1) in serving.measured("model_condition")
     serving.cache.remove(MODEL, as_live({"metadata": {**resource()["metadata"], "resourceVersion": "5000"}}))
     await serving.reconcile()

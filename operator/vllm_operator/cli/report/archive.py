@@ -31,7 +31,8 @@ def files(gathered: Gathered) -> dict[str, str]:
     found = {path: _shown(path, scrubber.object(document)) for path, document in gathered.objects.items()}
     found |= {path: scrubber.text(text) for path, text in gathered.texts.items()}
     if gathered.gaps:
-        found[GAPS] = yaml_text([scrubber.object(gathered.gaps)], allow_unicode=True)
+        told = {what: scrubber.text(why) for what, why in gathered.gaps.items()}
+        found[GAPS] = yaml_text([told], allow_unicode=True)
     return dict(sorted(found.items()))
 
 

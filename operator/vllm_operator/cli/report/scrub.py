@@ -45,10 +45,13 @@ class Scrubber:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        """Of what is known; None where there is nothing, or something new."""
 
     def learn(self, document: Any) -> None:
         """Take in what an object hides, so that it is hidden elsewhere too."""
         self._known.update(value for value in _hidden_values(document) if len(value) >= _SHORTEST_KNOWN)
+        self._pattern = None
 
     def object(self, document: Any) -> Any:
         """The object as it may be shown."""
@@ -56,9 +59,10 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """A text as it may be shown."""
-        for value in sorted(self._known, key=len, reverse=True):
-            text = text.replace(value, HIDDEN)
-        return without_secrets(_PRIVATE_KEY.sub(HIDDEN, text))
+        if self._pattern is None and self._known:
+            self._pattern = re.compile("|".join(map(re.escape, sorted(self._known, key=len, reverse=True))))
+        known = self._pattern.sub(HIDDEN, text) if self._pattern else text
+        return without_secrets(_PRIVATE_KEY.sub(HIDDEN, known))
 
     def _cleaned(self, part: Any) -> Any:
         if isinstance(part, str):
