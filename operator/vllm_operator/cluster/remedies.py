@@ -35,7 +35,10 @@ _SIGNS: Final = (
     (Outage.STORE_FULL, re.compile(r"database space exceeded|no space left on device", re.IGNORECASE)),
     (Outage.NO_RIGHT, re.compile(r'cannot \w+ resource "[^"]+" in API group')),
     (Outage.UNKNOWN_USER, re.compile(r"\(HTTP 401\)")),
-    (Outage.UNREACHABLE, re.compile(r"Cannot connect to host|Connection (?:refused|reset|lost|closed)|no answer within")),
+    (
+        Outage.UNREACHABLE,
+        re.compile(r"Cannot connect to host|Connection (?:refused|reset|lost|closed)|no answer within"),
+    ),
     (Outage.UNREACHABLE, re.compile(r"Server disconnected|^(?:Client\w*|Server\w*|Connection\w*|Timeout)Error\(")),
 )
 """The first that is found counts. etcd's words are `mvcc: database space exceeded` (server/etcdserver/errors)."""
