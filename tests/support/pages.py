@@ -26,7 +26,7 @@ _BLOCK: Final = re.compile(
 )
 _SHELLS: Final = frozenset({"sh", "console"})
 _FIELDS: Final = frozenset(field.alias or name for name, field in VLLMModelSpec.model_fields.items())
-_JOINS: Final = frozenset({"&&", "||", "|", ";", "&", ">", "do", "done"})
+_JOINS: Final = frozenset({"&&", "||", "|", ";", "&", "do", "done"})
 _ASSIGNMENT: Final = re.compile(r"[A-Z_]+=")
 
 
@@ -110,14 +110,11 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def simple_commands(line: str) -> list[list[str]]:
-    """The commands of a line, without assignments before them."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.wordchars += "~-./*?=:,{}[]@+$%!'\"\\"
-    lexer.commenters = "#"
+    """The commands of a line, without assignments before them. What stands in `$(...)` is a word of its command."""
     found: list[list[str]] = [[]]
-    for word in lexer:
-        if word in _JOINS or set(word) <= set("();&|<>"):
+    for word in shlex.split(re.sub(r" >\s*\S+", "", line), comments=True):
+        if word in _JOINS:
             found.append([])
         elif found[-1] or not _ASSIGNMENT.match(word):
-            found[-1].append(word)
+            found[-1].append(word.lstrip("(").rstrip(";)") if not found[-1] else word.rstrip(";"))
     return [words for words in found if words]

@@ -26,7 +26,7 @@ from vllm_operator.cluster.kinds import (
 )
 from vllm_operator.cluster.patience import patiently
 from vllm_operator.cluster.queue import NamespaceKey
-from vllm_operator.cluster.remedies import outage_of, with_remedy
+from vllm_operator.cluster.remedies import Outage, outage_of, with_remedy
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.intake import Intake
@@ -147,7 +147,8 @@ async def wait_until_served(components: Components) -> None:
                 attempt, seconds=patience, waiting=components.telemetry.wait_for, of_definition=kind is MODEL
             )
         except ApiError as error:
-            outage = outage_of(error.message, of_definition=kind is MODEL)
+            known = outage_of(error.message, of_definition=kind is MODEL)
+            outage = known or (Outage.NO_RIGHT if isinstance(error, ApiRefused) else None)
             raise OperatorError(with_remedy(str(error), outage)) from error
     components.telemetry.wait_for("")
 

@@ -143,7 +143,7 @@ def test_an_outage_of_all_kinds_is_one_line_with_what_helps_until_it_is_over(cap
         found.succeeded(place)
     clock.now += 5
     for _ in range(2):
-        found.failed(PODS, away)
+        found.failed(MODELS, away)
     assert len(caplog.messages) == 3, "the next outage is news"
 
 

@@ -215,7 +215,8 @@ async def test_following_starts_with_everything_that_exists_and_says_so() -> Non
 async def test_a_right_that_comes_back_has_everything_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_ASK_FOR_RIGHTS_SECONDS", 0.01)
     client = Nothing()
-    made = parts(client)
+    fence = LeaseFence(lease_duration=15, renew_deadline=10, clock=lambda: 0.0)  # another one leads
+    made = replace(parts(client), fence=fence)
     made.cache.put(MODEL, as_live(resource()))
     ready = asyncio.Event()
     task = asyncio.create_task(follow.follow(made, ready))
@@ -439,7 +440,7 @@ def impatient(client: Nothing, seconds: float) -> follow.Components:
     ("error", "about", "advice"),
     [
         (UNKNOWN, MODEL, "404 page not found: install the CustomResourceDefinition"),
-        (FORBIDDEN, POD, "pods is forbidden: give the operator the rights of its ClusterRole"),
+        (FORBIDDEN, POD, "pods is forbidden: give the operator the rights of its role"),
         (ApiUnavailable("GET", "it is down"), POD, "it is down$"),
     ],
     ids=["unknown", "forbidden", "down"],
