@@ -45,7 +45,7 @@ OWNED_FACTS: Final = {
     "--headless": ("false", "0.9.0"),
     "--hf-token": ("HF_TOKEN", "0.8.4"),
     "--master-addr": ("127.0.0.1", "0.11.1"),
-    "--mm-encoder-only": ("false", "0.16.0"),
+    "--mm-encoder-only": ("false", "0.15.0"),
     "--node-rank": ("0", "0.11.1"),
     "--skip-tokenizer-init": ("false", "0.4.1"),
     "--spec-method": ("none", "0.22.0"),

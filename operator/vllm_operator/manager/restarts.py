@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FILE = "restarts.json"
 KUBELET, ENGINE_ENDED, OTHER = "Kubelet", "EngineEnded", "Other"
 CAUSES = (
-    *("Gone", "Silent", "ServerBusy", "Stalled", "Failing", "StartupBudget"),
+    *("Gone", "Silent", "ServerBusy", "Stalled", "Failing", "StartupBudget", "WorkerLost"),
     *(KUBELET, ENGINE_ENDED, OTHER),
 )
 """Causes of the judge's verdict `restart`, and three more: kubelet ended the container, the engine ended by itself, and

@@ -184,6 +184,14 @@ class Watch:
         changed: Called when there is something new to tell.
     """
 
+    _leaving_since: str | None = None
+    _end: str | None = None
+    _ended_at: float | None = None
+    _look: Look | None = None
+    _unanswered_chats = 0
+    _passed_over = False
+    """Whether the last look says nothing of the engine, since it was loading an adapter."""
+
     def __init__(
         self,
         settings: Settings,
@@ -203,9 +211,6 @@ class Watch:
         """Those that were written to the log."""
         self._others: dict[str, str] = {}
         """What else is to be told of the gate, by topic."""
-        self._leaving_since: str | None = None
-        self._end: str | None = None
-        self._ended_at: float | None = None
         self._counts = restored_counts(stored.get("counts"))
         self._loads_before = self._counts.adapter_loads
         self._times = Times(stored.get("times"))
@@ -220,13 +225,9 @@ class Watch:
         self._asked_chat = Errand("chat", self._chat_refusal)
         self._chat = _restored_text(stored.get("chat"))
         """Why chats are refused; empty: they are not; None: that has not been found out yet."""
-        self._unanswered_chats = 0
         self._peers = Errand("peers", lambda: parts.peers.look(time.monotonic()))
         self._workers = Errand("workers", lambda: parts.workers and parts.workers.look())
         self._throttling = Throttling()
-        self._look: Look | None = None
-        self._passed_over = False
-        """Whether the last look says nothing of the engine, since it was loading an adapter."""
         self._memory = self._restored(stored)
         self._started = self._memory.admitted
         """Whether all is known that the start has reported."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def test_the_site_is_built_and_every_link_and_anchor_leads_somewhere(tmp_path: P
     assert done.returncode == 0, done.stdout + done.stderr
     for page in (REPOSITORY / "docs").rglob("*.md"):
         name = page.relative_to(REPOSITORY / "docs").with_suffix("").as_posix()
-        assert (folder / ("index.html" if name == "index" else f"{name}/index.html")).is_file(), name
+        served = re.sub("(^|/)(index|README)$", r"\1", name)
+        assert (folder / served / "index.html").is_file(), name
     assert (folder / "repository/manifests/samples/qwen2.5-0.5b-instruct.yaml").is_file()
     loaded = [
         word for word in ("fonts.googleapis", "unpkg.com", "jsdelivr") if word in (folder / "index.html").read_text()
