@@ -101,7 +101,8 @@ def _pairs(stored: object) -> list[list[object]]:
 
 def chat_pause(unanswered: int) -> float:
     """Seconds from the last chat to the next one, after so many that were not answered."""
-    return min(CHAT_PAUSE_SECONDS * 2 ** min(max(unanswered - 1, 0), MOST_DOUBLINGS), LONGEST_CHAT_PAUSE_SECONDS)
+    doublings = min(max(unanswered - 1, 0), MOST_DOUBLINGS)
+    return min(CHAT_PAUSE_SECONDS * (1 << doublings), LONGEST_CHAT_PAUSE_SECONDS)
 
 
 @dataclass
