@@ -86,7 +86,7 @@ def known_arguments(path: str) -> frozenset[str]:
         VECTORS: embedding_create_params.EmbeddingCreateParams,
     }
     own = frozenset() if path == VECTORS else VLLM_ARGUMENTS
-    return own | bodies[path].__required_keys__ | bodies[path].__optional_keys__ | _BESIDE
+    return frozenset({*own, *_BESIDE, *bodies[path].__required_keys__, *bodies[path].__optional_keys__})
 
 
 def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:
