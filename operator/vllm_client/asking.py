@@ -1,8 +1,8 @@
 """How the OpenAI client is asked: in JSON, and for JSON.
 
 Its methods, such as `chat.completions.create`, take each argument apart by its type, and make objects of what comes
-back. That is four tenths of what a request costs on this side, and hides what an engine has really sent. Its `post` is
-all the rest of them: address, headers, timeouts and errors.
+back. That is more than a quarter of what a request costs on this side, and hides what an engine has really sent. Its
+`post` is all the rest of them: address, headers, timeouts and errors.
 """
 
 from __future__ import annotations
