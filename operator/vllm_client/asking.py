@@ -1,8 +1,8 @@
 """How the OpenAI client is asked: in JSON, and for JSON.
 
 Its methods, such as `chat.completions.create`, take each argument apart by its type, and make objects of what comes
-back. That is four tenths of what a request costs on this side, and hides what an engine has really sent. Its `post` is
-all the rest of them: address, headers, timeouts and errors.
+back. That is more than a quarter of what a request costs on this side, and hides what an engine has really sent. Its
+`post` is all the rest of them: address, headers, timeouts and errors.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def known_arguments(path: str) -> frozenset[str]:
         VECTORS: embedding_create_params.EmbeddingCreateParams,
     }
     own = frozenset() if path == VECTORS else VLLM_ARGUMENTS
-    return own | bodies[path].__required_keys__ | bodies[path].__optional_keys__ | _BESIDE
+    return frozenset({*own, *_BESIDE, *bodies[path].__required_keys__, *bodies[path].__optional_keys__})
 
 
 def ask(client: AsyncOpenAI, asked: Request) -> Awaitable[httpx2.Response]:

@@ -53,6 +53,17 @@ async def written(
     return response
 
 
+def always(
+    headers: Mapping[str, str], *parts: bytes, pings: bool = False
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What answers so."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await written(request, headers, *parts, pings=pings)
+
+    return answer
+
+
 async def text_of(client: VLLMClient) -> str:
     return "".join([piece async for piece in client.stream("x")])
 
@@ -86,7 +97,7 @@ async def test_a_gateway_that_compresses_streams_does_not_make_their_engine_fail
 async def test_an_answer_that_is_not_compressed_as_it_says_is_somebody_elses(body: bytes) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     async with (
-        server(lambda request: written(request, headers, body)) as url,
+        server(always(headers, body)) as url,
         VLLMClient(url, "m", max_retries=0) as client,
     ):
         with pytest.raises(EngineFailed, match="check VLLM_BASE_URL"):
@@ -97,7 +108,7 @@ async def test_an_answer_that_is_not_compressed_as_it_says_is_somebody_elses(bod
 async def test_a_stream_of_comments_alone_is_one_that_pauses(*, begins: bool) -> None:
     parts = [SOUND.partition(b"\n\n")[0] + b"\n\n"] if begins else []
     async with (
-        server(lambda request: written(request, EVENTS, *parts, pings=True)) as url,
+        server(always(EVENTS, *parts, pings=True)) as url,
         VLLMClient(url, "m", timeout=0.4, max_retries=3) as client,
     ):
         async with asyncio.timeout(10):
