@@ -156,7 +156,8 @@ urllib.request.urlopen(request, timeout=10).read()
 def install_operator(cluster: OwnCluster) -> None:
     """As the README says, and wait until it follows the cluster."""
     cluster.kubectl("apply", "-k", str(REPOSITORY / "manifests" / "base"))
-    cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, "--for=condition=Available", "deployment/vllm-operator")
+    operator = ("--namespace", OPERATOR_NAMESPACE, "deployment/vllm-operator")
+    cluster.kubectl("wait", *operator, "--for=condition=Available", "--timeout=180s")
 
 
 def scale_operator(cluster: OwnCluster, count: int) -> None:
