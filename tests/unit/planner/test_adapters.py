@@ -136,7 +136,7 @@ class World:
 
 def served(**places: str) -> World:
     """A model that serves these adapters, and has told clients of them."""
-    world = World(**places)
+    world = World(lora=adapters(**places))
     world.look()
     world.all_serve()
     world.look()
@@ -343,7 +343,8 @@ def test_what_a_manager_says_of_adapters_is_read_with_care() -> None:
     assert found.adapters is not None
     assert (found.adapters.version, found.adapters.served) == ("v1", (("sql", "/a/sql"),))
     assert len(found.adapters.failed[0][1]) <= 300
-    for odd in ({}, None, [], {"version": 1}, {"served": {}}):
+    oddities: tuple[Any, ...] = ({}, None, [], {"version": 1}, {"served": {}})
+    for odd in oddities:
         status = engine_status({"verdict": "serving", "adapters": odd})
         assert status is not None
         assert status.adapters is None
