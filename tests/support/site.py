@@ -156,4 +156,5 @@ urllib.request.urlopen(request, timeout=10).read()
 def install_operator(cluster: OwnCluster) -> None:
     """As the README says, and wait until it follows the cluster."""
     cluster.kubectl("apply", "-k", str(REPOSITORY / "manifests" / "base"))
-    cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, "--for=condition=Available", "deployment/vllm-operator")
+    words = ("--for=condition=Available", "deployment/vllm-operator", "--timeout=150s")
+    cluster.kubectl("wait", "--namespace", OPERATOR_NAMESPACE, *words)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.plan import Plan
 
 DEPLOYMENT = ObjectKey("Deployment", "qwen")
-COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
+COMPLETE: dict[str, Any] = {"conditions": [{"type": "Complete", "status": "True"}]}
 
 
 def prefetched(
