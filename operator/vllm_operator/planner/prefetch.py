@@ -273,7 +273,9 @@ def _state(job: JobSeen | None, answer: JobAnswer | None, refusal: str) -> tuple
         return PrefetchState.PENDING, "JobFailed", f"Job {job.live.name} has failed ({job.failed}): {advice}"
     if answer is not None:
         known = {one.value: one for one in PrefetchState}
-        return known.get(answer.state, PrefetchState.DOWNLOADING), answer.reason, answer.message
+        found = known.get(answer.state, PrefetchState.DOWNLOADING)
+        # engines are made once the Job is complete, which follows the end of its pod
+        return PrefetchState.VERIFYING if found is PrefetchState.COMPLETE else found, answer.reason, answer.message
     return PrefetchState.PENDING, *_pod_trouble(job)
 
 

@@ -250,6 +250,12 @@ def test_an_answer_that_is_none_of_the_program_is_no_progress() -> None:
     assert told(JobAnswer("of a newer program"))[0]["state"] == "Downloading"
 
 
+def test_a_pod_that_is_done_is_no_job_that_is_complete() -> None:
+    entry, condition_ready, _ = told(JobAnswer("Complete", bytes_done=9, bytes_total=9))
+    assert (entry["state"], condition_ready["reason"]) == ("Verifying", "Prefetching")
+    assert "engines wait until org/model (main)" in condition_ready["message"]
+
+
 def test_what_was_told_of_a_download_stays_while_its_pod_is_made_anew() -> None:
     raw = prefetched()
     first = decided(raw, seen(job(raw, answer=JobAnswer("Downloading", commit="c", bytes_done=5, bytes_total=20))))
