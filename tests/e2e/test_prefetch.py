@@ -154,7 +154,7 @@ def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_
     site: Site, stub: EngineChoice, tmp_path: Path
 ) -> None:
     site.apply(*claim(site, tmp_path / "models"), *hub(stub, CONTENT))
-    site.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=60s")
+    site.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=150s")
     slow = {"cut_after": 3_000_000, "bytes_per_second": 4_000_000}
     ask_hub(site, "/faults", {"gated": [REPOSITORY], **slow})
     site.apply(prefetched("first", stub))
@@ -177,7 +177,7 @@ def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_
     (pod,) = job_pods(site)
     asked = len(stored_ranges(site))
     site.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-    site.wait_ready("first", 120.0)
+    site.wait_ready("first", 240.0)
     again = stored_ranges(site)[asked:]
     assert all(int(one.removeprefix("bytes=").rstrip("-") or 0) > 0 for one in again), again
     assert told(site, "first")["state"] == "Complete"
@@ -190,7 +190,7 @@ def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_
 
     asked = len(stored_ranges(site))
     site.apply(prefetched("second", stub, tokenSecret={"name": "hub", "key": "token"}))
-    site.wait_ready("second")
+    site.wait_ready("second", 240.0)
     (job,) = jobs(site)
     assert sorted(owners(job)) == ["first", "second"]
     assert len(stored_ranges(site)) == asked, "it is downloaded once"
@@ -205,7 +205,7 @@ def test_a_new_revision_comes_beside_the_old_one_and_a_suspended_or_deleted_mode
 ) -> None:
     site.apply(*claim(site, tmp_path / "models"), *hub(stub, CONTENT))
     site.apply(prefetched("moved", stub))
-    site.wait_ready("moved")
+    site.wait_ready("moved", 240.0)
     (before,) = site.pods("moved")
     ask_hub(site, "/faults", {"bytes_per_second": 3_000_000})
     site.patch("moved", {"model": {"revision": "v2"}})
@@ -214,7 +214,7 @@ def test_a_new_revision_comes_beside_the_old_one_and_a_suspended_or_deleted_mode
     assert site.condition("Available", "moved")["status"] == "True"
     assert [pod["metadata"]["uid"] for pod in site.pods("moved")] == [before["metadata"]["uid"]]
     assert site.ask("moved", "say something") == "moved heard: say something"
-    site.wait_ready("moved", 120.0)
+    site.wait_ready("moved", 240.0)
     site.until("the end of the old engine", lambda: len(site.pods("moved")) == 1)
     assert site.pods("moved")[0]["metadata"]["uid"] != before["metadata"]["uid"]
     kept = {path.name for path in (tmp_path / "models/huggingface/hub/models--org--model/snapshots").iterdir()}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LOOK_AGAIN_AFTER: Final = timedelta(seconds=3)
 """How old what is told of a download may be; no watch shows it."""
 
-_LONGEST: Final = {"reason": 64, "message": MAX_SENTENCE_LENGTH, "commit": 64}
+_MAX_WORD_LENGTH: Final = 64
 """Of what a pod says: the status has no room for more."""
 _MOST: Final = 2**53
 """Greatest number that every reader of JSON understands."""
@@ -129,9 +129,16 @@ def job_answer(told: object) -> JobAnswer | None:
     """What the program has said; None where it is not the program that has."""
     if not isinstance(told, dict) or not isinstance(told.get("state"), str):
         return None
-    texts = {name: str(told.get(name) or "")[:longest] for name, longest in _LONGEST.items()}
-    numbers = {name: _number(told.get(name)) or 0 for name in ("bytes_done", "bytes_total", "bytes_per_second")}
-    return JobAnswer(told["state"], **texts, **numbers, seconds_left=_number(told.get("seconds_left")))
+    return JobAnswer(
+        state=told["state"],
+        reason=str(told.get("reason") or "")[:_MAX_WORD_LENGTH],
+        message=str(told.get("message") or "")[:MAX_SENTENCE_LENGTH],
+        commit=str(told.get("commit") or "")[:_MAX_WORD_LENGTH],
+        bytes_done=_number(told.get("bytes_done")) or 0,
+        bytes_total=_number(told.get("bytes_total")) or 0,
+        bytes_per_second=_number(told.get("bytes_per_second")) or 0,
+        seconds_left=_number(told.get("seconds_left")),
+    )
 
 
 def is_concerned(raw: Mapping[str, Any]) -> bool:
@@ -266,7 +273,9 @@ def _state(job: JobSeen | None, answer: JobAnswer | None, refusal: str) -> tuple
         return PrefetchState.PENDING, "JobFailed", f"Job {job.live.name} has failed ({job.failed}): {advice}"
     if answer is not None:
         known = {one.value: one for one in PrefetchState}
-        return known.get(answer.state, PrefetchState.DOWNLOADING), answer.reason, answer.message
+        found = known.get(answer.state, PrefetchState.DOWNLOADING)
+        # engines are made once the Job is complete, which follows the end of its pod
+        return PrefetchState.VERIFYING if found is PrefetchState.COMPLETE else found, answer.reason, answer.message
     return PrefetchState.PENDING, *_pod_trouble(job)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vllm_operator.planner.plan import Plan
 
 DEPLOYMENT = ObjectKey("Deployment", "qwen")
-COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
+COMPLETE: dict[str, Any] = {"conditions": [{"type": "Complete", "status": "True"}]}
 
 
 def prefetched(
@@ -248,6 +248,12 @@ def test_an_answer_that_is_none_of_the_program_is_no_progress() -> None:
     assert job_answer(["Downloading"]) is None
     assert job_answer({"state": "Downloading", "bytes_done": "7", "seconds_left": True}) == JobAnswer("Downloading")
     assert told(JobAnswer("of a newer program"))[0]["state"] == "Downloading"
+
+
+def test_a_pod_that_is_done_is_no_job_that_is_complete() -> None:
+    entry, condition_ready, _ = told(JobAnswer("Complete", bytes_done=9, bytes_total=9))
+    assert (entry["state"], condition_ready["reason"]) == ("Verifying", "Prefetching")
+    assert "engines wait until org/model (main)" in condition_ready["message"]
 
 
 def test_what_was_told_of_a_download_stays_while_its_pod_is_made_anew() -> None:
