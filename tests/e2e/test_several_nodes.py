@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node
 
 NAME = "wide"
-SERVICE = "kubernetes.io/hostname"
+HOSTNAME = "kubernetes.io/hostname"
 GPUS_OF_A_NODE = 8
 FURTHER = ("node-2", "node-3")
 WORKER_INDEX = "leaderworkerset.sigs.k8s.io/worker-index"
 AT_ONCE_SECONDS = 40.0
-"""A group that cannot serve is out of its Service by then, on a machine that does much else; measured: see the docs."""
+"""A group that cannot serve is out of its Service by then, on a machine that does much else beside."""
 PATIENCE_SECONDS = 240.0
 
 SPEC: dict[str, Any] = {
@@ -40,12 +40,12 @@ SPEC: dict[str, Any] = {
             "nodeAffinity": {
                 "requiredDuringSchedulingIgnoredDuringExecution": {
                     "nodeSelectorTerms": [
-                        {"matchExpressions": [{"key": SERVICE, "operator": "NotIn", "values": ["node-1"]}]}
+                        {"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": ["node-1"]}]}
                     ]
                 }
             }
         },
-        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": SERVICE, "whenUnsatisfiable": "ScheduleAnyway"}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": HOSTNAME, "whenUnsatisfiable": "ScheduleAnyway"}],
     },
 }
 

@@ -65,7 +65,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     """A manager to which every name of the group leads."""
     found = Manager()
     there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", found.port))]
-    monkeypatch.setattr(group.socket, "getaddrinfo", lambda *_, **__: there)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: there)
     yield found
     found.close()
 
@@ -143,7 +143,7 @@ def test_a_worker_whose_name_nobody_knows_is_silent(monkeypatch: pytest.MonkeyPa
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
-    monkeypatch.setattr(group.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     (found,) = group.Workers(settings(1)).look()
     assert found.state == SILENT_WORKER
 
