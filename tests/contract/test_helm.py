@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.conftest import define
-from tests.support.charts import RELEASE, Helm, Release, former_chart, template
+from tests.support.charts import CHART, RELEASE, Helm, Release, former_chart, template
 from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.waiting import until
@@ -171,9 +171,10 @@ def test_a_field_that_was_changed_by_hand_is_told_or_taken_back_and_one_that_is_
         release.upgrade("--set", "replicas=4")
     assert release.get("deployment", RELEASE)["spec"]["replicas"] == 4
 
-    release.upgrade("--set", "replicas=null")
+    # Helm forgets a null where it merges it with the value of before: here it is given anew each time
+    release("upgrade", str(CHART), "--reset-values", "--set", "replicas=null")
     bare.kubectl("scale", "deployment", RELEASE, "--replicas=5", "--namespace", release.namespace)
-    release.upgrade("--set", "replicas=null,logLevel=DEBUG")
+    release("upgrade", str(CHART), "--reset-values", "--set", "replicas=null,logLevel=DEBUG")
     found = release.get("deployment", RELEASE)
     assert found["spec"]["replicas"] == 5, "the number is somebody else's now"
     assert {"name": "VLLM_OPERATOR_LOG_LEVEL", "value": "DEBUG"} in environment(found)

@@ -36,7 +36,7 @@ def release(operated: OwnCluster) -> Iterator[Release]:
     operated.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     installed = Release(operated, Helm.V4, name="blue", namespace=namespace)
     options = "name=blue,crds.enabled=false,userRoles=false,image.tag=dev"
-    installed.install("--set", options, "--wait", "--timeout", "180s")
+    installed.install("--set", options, "--wait", "--timeout", "600s")
     yield installed
     installed("uninstall")
     operated.kubectl("delete", "namespace", namespace, "--wait=false")
@@ -45,7 +45,7 @@ def release(operated: OwnCluster) -> Iterator[Release]:
 def spec_file(folder: Path, stub: EngineChoice, **engine: Any) -> str:
     """Values by which `helm test` serves the stub engine."""
     spec = model("test", stub, engine=engine)["spec"]
-    (folder / "values.yaml").write_text(json.dumps({"test": {"spec": spec, "timeoutSeconds": 240}}), encoding="utf-8")
+    (folder / "values.yaml").write_text(json.dumps({"test": {"spec": spec, "timeoutSeconds": 600}}), encoding="utf-8")
     return str(folder / "values.yaml")
 
 
@@ -59,8 +59,8 @@ def left_over(release: Release) -> list[str]:
 def test_helm_test_serves_a_model_completes_a_prompt_and_leaves_nothing(
     release: Release, stub: EngineChoice, tmp_path: Path
 ) -> None:
-    release.upgrade("--values", spec_file(tmp_path, stub), "--wait", "--timeout", "180s")
-    done = release("test", "--timeout", "280s")
+    release.upgrade("--values", spec_file(tmp_path, stub), "--wait", "--timeout", "600s")
+    done = release("test", "--timeout", "660s")
     assert "'The sky is' is completed with" in done.stdout + done.stderr
     assert left_over(release) == []
 
@@ -69,8 +69,8 @@ def test_helm_test_that_fails_says_what_the_status_says_and_takes_the_model_away
     release: Release, stub: EngineChoice, tmp_path: Path
 ) -> None:
     wrong = spec_file(tmp_path, stub, extraArgs=["--tensor-parallel", "2"])
-    release.upgrade("--values", wrong, "--wait", "--timeout", "180s")
-    done = release("test", "--timeout", "280s", check=False)
+    release.upgrade("--values", wrong, "--wait", "--timeout", "600s")
+    done = release("test", "--timeout", "660s", check=False)
     assert done.returncode != 0
     assert "not served: InvalidSpec: spec.engine.extraArgs" in done.stdout + done.stderr
     assert [name for name in left_over(release) if not name.startswith("pod/")] == []
@@ -86,9 +86,9 @@ def test_an_upgrade_and_a_rollback_of_the_chart_restart_no_engine_and_lose_no_re
     before = {pod["metadata"]["uid"]: restarts(pod) for pod in site.pods("qwen")}
     client = asking(site, "qwen")
     operator = uids(release)
-    release.upgrade("--set", "logLevel=DEBUG,podAnnotations.example\\.com/note=new", "--wait", "--timeout", "240s")
+    release.upgrade("--set", "logLevel=DEBUG,podAnnotations.example\\.com/note=new", "--wait", "--timeout", "600s")
     assert not operator & uids(release), "the operator's own pods are new"
-    release("rollback", "1", "--wait", "--timeout", "240s")
+    release("rollback", "1", "--wait", "--timeout", "600s")
     site.patch("qwen", {"replicas": 2})
     site.wait_ready("qwen")  # the operator of now follows it
     asked = ended(site, client)

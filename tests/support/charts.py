@@ -35,7 +35,7 @@ VALUES, EXPECTED = ".values.yaml", ".expected.yaml"
 _SHORT_NAME = "    shortNames:\n    - vllm\n"
 
 RELEASE, NAMESPACE = "vllm-operator", "vllm-system"
-SECONDS = 300.0
+SECONDS = 720.0
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
