@@ -56,13 +56,13 @@ def prometheus(site: Site, told: dict[str, Any]) -> Iterator[Prometheus]:
         yield running
 
 
-def fires(prometheus: Prometheus, name: str, **labels: str) -> dict[str, Any] | None:
+def fires(prometheus: Prometheus, name: str, /, **labels: str) -> dict[str, Any] | None:
     """An alert that fires now."""
     wanted = {"alertname": name, **labels}.items()
     return next((alert for alert in prometheus.alerts() if wanted <= alert["labels"].items()), None)
 
 
-def wait_fires(site: Site, prometheus: Prometheus, name: str, **labels: str) -> dict[str, Any]:
+def wait_fires(site: Site, prometheus: Prometheus, name: str, /, **labels: str) -> dict[str, Any]:
     """Until an alert fires; its words are whole."""
     alert = site.until(f"alert {name}", lambda: fires(prometheus, name, **labels), PATIENCE_SECONDS)
     assert alert is not None
@@ -72,7 +72,7 @@ def wait_fires(site: Site, prometheus: Prometheus, name: str, **labels: str) -> 
     return alert
 
 
-def wait_stops(site: Site, prometheus: Prometheus, name: str, **labels: str) -> None:
+def wait_stops(site: Site, prometheus: Prometheus, name: str, /, **labels: str) -> None:
     """Until an alert does not fire any more."""
     site.until(f"the end of alert {name}", lambda: fires(prometheus, name, **labels) is None, PATIENCE_SECONDS)
 
@@ -165,7 +165,7 @@ def test_a_report_of_a_real_model_has_its_gates_and_the_operators_log_and_no_pla
     key = base64.b64decode(site.get("secret", f"{MODEL}-binding")["data"]["VLLM_API_KEY"]).decode()
     target = tmp_path / "report.tar.gz"
     program = Path(sys.executable).with_name("kubectl-vllm")
-    command = [program, "report", MODEL, "--namespace", site.name, "--file", target]
+    command = [str(program), "report", MODEL, "--namespace", site.name, "--file", str(target)]
     done = subprocess.run(command, env=site.cluster.env, capture_output=True, text=True, check=True)
     assert "not read" not in done.stderr
     with tarfile.open(target) as archive:

@@ -6,6 +6,7 @@ no service of it is ever started, and no root is needed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
@@ -37,6 +39,7 @@ ADDRESS: Final = "127.0.0.1:19090"
 EVERY: Final = "2s"
 """How often it reads metrics and judges rules."""
 END_SECONDS: Final = 20.0
+DISCOVERY_SECONDS: Final = 2.0
 
 _ASK: Final = """
 import json, sys, urllib.request
@@ -99,14 +102,16 @@ def impatient_rules() -> dict[str, Any]:
     return document
 
 
-def scrape_configs(monitor: Mapping[str, Any], kubeconfig: Path) -> list[dict[str, Any]]:
-    """What prometheus-operator makes of a PodMonitor, as far as ours need it."""
+def scrape_configs(monitor: Mapping[str, Any], targets: Path) -> list[dict[str, Any]]:
+    """What prometheus-operator makes of a PodMonitor, as far as ours need it.
+
+    Debian builds Prometheus without the discovery of Kubernetes: its targets stand in a file, with the labels that the
+    discovery would give them.
+    """
     metadata, spec = monitor["metadata"], monitor["spec"]
     chosen = spec.get("namespaceSelector") or {}
     names = [] if chosen.get("any") else chosen.get("matchNames") or [metadata["namespace"]]
-    discovery: dict[str, Any] = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
-    if names:
-        discovery["namespaces"] = {"names": names}
+    places = [{**_meta("namespace"), "regex": f"({'|'.join(names)})", "action": "keep"}] if names else []
     return [
         {
             "job_name": f"podMonitor/{metadata['namespace']}/{metadata['name']}/{number}",
@@ -114,8 +119,9 @@ def scrape_configs(monitor: Mapping[str, Any], kubeconfig: Path) -> list[dict[st
             "metrics_path": endpoint["path"],
             "scheme": endpoint.get("scheme", "http"),
             "tls_config": {"insecure_skip_verify": True},
-            "kubernetes_sd_configs": [discovery],
+            "file_sd_configs": [{"files": [str(targets)], "refresh_interval": EVERY}],
             "relabel_configs": [
+                *places,
                 *_selected(spec["selector"]),
                 {
                     "action": "keep",
@@ -133,6 +139,30 @@ def scrape_configs(monitor: Mapping[str, Any], kubeconfig: Path) -> list[dict[st
         }
         for number, endpoint in enumerate(spec["podMetricsEndpoints"])
     ]
+
+
+def discovered(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each port of each pod that has an address, with the labels of Prometheus' own discovery."""
+    found = []
+    for pod in pods:
+        metadata, address = pod["metadata"], pod["status"].get("podIP")
+        named = {re.sub(r"[^a-zA-Z0-9_]", "_", key): value for key, value in (metadata.get("labels") or {}).items()}
+        labels = {f"__meta_kubernetes_pod_label_{key}": value for key, value in named.items()}
+        labels["__meta_kubernetes_namespace"] = metadata["namespace"]
+        labels["__meta_kubernetes_pod_name"] = metadata["name"]
+        labels["__meta_kubernetes_pod_phase"] = pod["status"].get("phase", "")
+        ports = [(one["name"], port) for one in pod["spec"]["containers"] for port in one.get("ports") or ()]
+        for container, port in ports if address else ():
+            of_port = {
+                "__meta_kubernetes_pod_container_name": container,
+                "__meta_kubernetes_pod_container_port_name": port.get("name", ""),
+            }
+            found.append({"targets": [f"{address}:{port['containerPort']}"], "labels": {**labels, **of_port}})
+    return found
+
+
+def _meta(what: str) -> dict[str, Any]:
+    return {"source_labels": [f"__meta_kubernetes_{what}"]}
 
 
 def _of(what: str, regex: str) -> dict[str, Any]:
@@ -157,14 +187,16 @@ class Prometheus:
     """Runs in the network of a cluster's node from the beginning of a `with` block to its end."""
 
     def __init__(self, cluster: OwnCluster, monitors: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> None:
-        kubeconfig = cluster.layout.config / "admin-internal.kubeconfig"
         self._cluster = cluster
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-operator-prometheus-")
         folder = Path(self._folder.name)
+        self._targets = folder / "targets.json"
+        self._over = threading.Event()
+        self._discovery = threading.Thread(target=self._discover, name="discovery", daemon=True)
         configuration = {
             "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY},
             "rule_files": [str(folder / "rules.yaml")],
-            "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, kubeconfig)],
+            "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, self._targets)],
         }
         (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -175,6 +207,8 @@ class Prometheus:
         folder = Path(self._folder.name)
         command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
         command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={ADDRESS}", "--log.level=warn"]
+        self._look()
+        self._discovery.start()
         quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -196,7 +230,22 @@ class Prometheus:
     def _process_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
+    def _discover(self) -> None:
+        """Write the targets anew, again and again. A look that fails leaves those from before."""
+        while not self._over.wait(DISCOVERY_SECONDS):
+            with contextlib.suppress(ClusterError, subprocess.TimeoutExpired):
+                self._look()
+
+    def _look(self) -> None:
+        pods = json.loads(self._cluster.kubectl("get", "pods", "--all-namespaces", "--output", "json"))["items"]
+        new = self._targets.with_suffix(".new")
+        new.write_text(json.dumps(discovered(pods)), encoding="utf-8")
+        new.replace(self._targets)
+
     def _end(self) -> None:
+        self._over.set()
+        if self._discovery.ident is not None:
+            self._discovery.join()
         if self._process is not None:
             self._process.terminate()
             try:

@@ -157,7 +157,7 @@ def _restored_load_phases(stored: object) -> dict[str, float]:
     """Seconds by phase, as the judge before had measured them; what is not understood is left out."""
     given = stored if isinstance(stored, dict) else {}
     known = {name: given.get(name) for name in PHASES}
-    return {name: seconds for name, seconds in known.items() if type(seconds) in (int, float) and seconds >= 0}
+    return {name: seconds for name, seconds in known.items() if isinstance(seconds, (int, float)) and seconds >= 0}
 
 
 def _restored_text(stored: object) -> str | None:

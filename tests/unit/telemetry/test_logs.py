@@ -44,8 +44,9 @@ def test_a_write_is_told_with_the_object_its_model_and_the_reason() -> None:
 
 
 def test_a_mistake_of_ours_stays_one_line() -> None:
+    found: dict[str, Any] = {}
     try:
-        _ = {}["mistake"]
+        found["mistake"].strip()
     except KeyError:
         found = line("unexpected", exc_info=sys.exc_info())
     assert "KeyError: 'mistake'" in found["exception"]

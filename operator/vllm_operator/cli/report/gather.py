@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator import __version__
@@ -118,7 +119,7 @@ class _Model:
         self._gathered.keep(f"{self._folder}/model.yaml", model)
         children: list[Any] = []
         for kind in CHILDREN:
-            found = self._read(kind, lambda k=kind: self._listed(k, f"{INSTANCE}={self._instance}"))
+            found = self._read(kind, partial(self._listed, kind, f"{INSTANCE}={self._instance}"))
             self._gathered.keep(f"{self._folder}/children/{kind}.yaml", found)
             children += found or ()
         pods = self._read("pods", lambda: self._listed("pods", selector_text(self._instance))) or []
@@ -149,9 +150,9 @@ def _operator(kubectl: Kubectl, gathered: Gathered) -> None:
     """The operator's own objects, which hold how it is set up, and its log."""
     for kind, *selector in (("deployments", OPERATOR), ("pods", OPERATOR_PODS), ("leases",)):
         words = (kind, *(("--selector", *selector) if selector else ()), _TIMEOUT)
-        gathered.keep(f"operator/{kind}.yaml", gathered.read(f"operator: {kind}", lambda w=words: _items(kubectl, *w)))
+        gathered.keep(f"operator/{kind}.yaml", gathered.read(f"operator: {kind}", partial(_items, kubectl, *words)))
     words = ("customresourcedefinition", RESOURCE, _TIMEOUT)
-    definition = gathered.read("operator: definition", lambda: kubectl.get(*words)) or {}
+    definition = gathered.read("operator: definition", partial(kubectl.get, *words)) or {}
     gathered.keep(
         "operator/definition.yaml", {key: definition[key] for key in ("metadata", "status") if key in definition}
     )
@@ -171,6 +172,6 @@ def _logs(kubectl: Kubectl, pod: Mapping[str, Any], gathered: Gathered) -> None:
     for suffix, words in (("", ()), *((("-previous", ("--previous",)),) if again else ())):
         command = ("logs", name, f"--tail={LOG_LINES}", f"--limit-bytes={LOG_BYTES}", *words, _TIMEOUT)
         what = f"operator: log of {name}{suffix}"
-        text = gathered.read(what, lambda c=command: kubectl.run(*c, timeout_seconds=LOG_SECONDS))
+        text = gathered.read(what, partial(kubectl.run, *command, timeout_seconds=LOG_SECONDS))
         if text:
             gathered.texts[f"operator/logs/{name}{suffix}.log"] = text
