@@ -242,8 +242,7 @@ def test_a_disk_without_room_for_the_log(installed: Installed, tmp_path: Path, p
                 place.wait_reason("EnginesStarting", f"model-{number}")
             wait_unready(operator)
             (disk / "filler").unlink()
-            until(lambda: told(operator, HELPS), what="what was lost")
-            wait_follows(operator, place)
+            wait_follows(operator, place)  # kubelet's question, whether it is ready, has it try again
         lines = told(operator, HELPS)
         assert len(lines) == 1
         assert "No space left on device" in lines[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.api_server
 
-OF_OTHERS = {"Application", "Prometheus", "ServiceBinding", "Model"}
+OF_OTHERS = {"Application", "Certificate", "Model", "Prometheus", "ServiceBinding"}
 """Kinds of tools that this API server does not have: the page names the tool."""
 
 BLOCKS = [block for block in pages.all_blocks("yaml") if block.page != pages.GENERATED]

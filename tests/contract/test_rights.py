@@ -47,6 +47,7 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 UNSCHEDULABLE: Final = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 ELSEWHERE: Final = "0/1 nodes are available: 1 node(s) had volume node affinity conflict."
 NODE: Final = "rights-node"
+MOST_TRIES: Final = 5
 
 ASKED_FOR_INSIDE: Final = {Right(GROUP, "vllmmodels/finalizers", "update")}
 """What admission plug-ins ask the API server's authorizer for, in no request of its own."""
@@ -244,25 +245,36 @@ def keep_from_nodes(place: Namespace, *, sees_nodes: bool) -> None:
     wait_told(place, "lost", "does not answer (")
 
 
-def scale_down(place: Namespace) -> None:
-    """Of two engines that serve, the one with less to do goes: the operator says so on their pods."""
+def scale_down(place: Namespace, installed: Installed) -> None:
+    """Of two engines that serve, the one with less to do goes: the operator says so on their pods.
+
+    It asks their managers how much that is, and waits a second for them. On a busy machine that may pass without an
+    answer, and nothing is said: then there is another time.
+    """
     port = free_port()
     managers = [Manager(address, port) for address in ("127.0.0.2", "127.0.0.3")]
     try:
-        place.model("two", replicas=2, gates={"port": port})
-        for work, (manager, pod) in enumerate(zip(managers, pods_of(place, "two", 2), strict=True)):
-            manager.says = {**manager.says, "verdict": "serving", "ready": True, "in_flight": work}
-            address = f"127.0.0.{2 + work}"
-            ready = [{"type": "Ready", "status": "True"}]
-            status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}
-            patch_status(place, "pod", pod, status)
-        until(lambda: place.condition("Available", "two").get("status") == "True", what="two engines")
-        place.model("two", replicas=1, gates={"port": port})
-        (left,) = pods_of(place, "two", 1)
-        assert place.get("pod", left)["status"]["podIP"] == "127.0.0.3"
+        for _ in range(MOST_TRIES):
+            serve_two(place, managers, port)
+            place.model("two", replicas=1, gates={"port": port})
+            pods_of(place, "two", 1)
+            if Right("", "pods", "patch") in rights.used(installed.asked):
+                break
     finally:
         for manager in managers:
             manager.close()
+
+
+def serve_two(place: Namespace, managers: Sequence[Manager], port: int) -> None:
+    """Two engines are ready, and one of them has more to do than the other."""
+    place.model("two", replicas=2, gates={"port": port})
+    for work, (manager, pod) in enumerate(zip(managers, pods_of(place, "two", 2), strict=True)):
+        manager.says = {**manager.says, "verdict": "serving", "ready": True, "in_flight": work}
+        address = f"127.0.0.{2 + work}"
+        ready = [{"type": "Ready", "status": "True"}]
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}
+        patch_status(place, "pod", pod, status)
+    until(lambda: place.condition("Ready", "two").get("status") == "True", what="two engines")
 
 
 def leave(place: Namespace, models: Sequence[str]) -> None:
@@ -273,7 +285,7 @@ def leave(place: Namespace, models: Sequence[str]) -> None:
         place.wait_gone("configmap", shared)
 
 
-def tour(place: Namespace, *, sees_nodes: bool) -> None:
+def tour(place: Namespace, installed: Installed, *, sees_nodes: bool) -> None:
     """All that an operator does."""
     make_each_child(place)
     with with_keda(place):
@@ -282,7 +294,7 @@ def tour(place: Namespace, *, sees_nodes: bool) -> None:
         lose_labels(place, names)
         drop_each_child(place)
     keep_from_nodes(place, sees_nodes=sees_nodes)
-    scale_down(place)
+    scale_down(place, installed)
     leave(place, ("whole", "waits", "none", "lost", "two"))
 
 
@@ -309,7 +321,7 @@ def test_what_the_chart_grants_is_what_the_operator_asks_for(
     place = Namespace(audited, name)
     installed = Installed(audited, f"{name}-home", tmp_path, *(() if everywhere else (name,)))
     with autoscalers_by_metrics(audited), installed.process() as running:
-        tour(place, sees_nodes=everywhere)
+        tour(place, installed, sees_nodes=everywhere)
     expected = set() if everywhere else OF_THE_CLUSTER
     asked = installed.asked
     in_vain = rights.forbidden(asked)

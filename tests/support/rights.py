@@ -52,7 +52,8 @@ def requests(log: str, user: str) -> Iterator[Request]:
     A patch that was answered with 201 has made its object, which takes the right to create it too: the API server asks
     for that one inside (apiserver, pkg/endpoints/handlers/create.go, withAuthorization), and writes no line about it.
     """
-    for line in log.splitlines():
+    whole, _, _ = log.rpartition("\n")  # the last line may still be on its way
+    for line in whole.splitlines():
         entry = json.loads(line)
         about = entry.get("objectRef")
         if entry["user"]["username"] != user or not about:
