@@ -62,13 +62,11 @@ def status_of(
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
     this version of the operator would render: empty where in nothing, None where the spec cannot be rendered.
-    `optional` are conditions that only some models have, `estimate` is what an engine is expected to have, `adapters` what
-    is told of each LoRA adapter, `prefetch` how far its claim is filled. What is empty is left out where it may be.
+    `optional` are conditions that only some models have, `estimate` is what an engine is expected to have. What is
+    empty is left out where it may be.
     """
-    instance, pending = (
-        names.instance_name(raw["metadata"]["name"]),
-        _pending(raw["metadata"]["name"], pending_template),
-    )
+    name = raw["metadata"]["name"]
+    instance, pending = names.instance_name(name), _pending(name, pending_template)
     conditions = {**_conditions(seen, outcome), ConditionType.TEMPLATE_UPDATE_PENDING: pending, **optional}
     return VLLMModelStatus(
         observed_generation=raw["metadata"].get("generation", 0),
