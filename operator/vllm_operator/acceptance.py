@@ -37,7 +37,7 @@ _LOOK_SECONDS: Final = 2.0
 _REQUEST_SECONDS: Final = 30.0
 _COMPLETION_SECONDS: Final = 120.0
 _FOLLOWED_SECONDS: Final = 300.0
-"""How long an operator may take until it first says something of a model: its image may still be on its way to its node."""
+"""How long an operator may take until it first says something of a model: its image may still be on its way."""
 _MOST_TOKENS: Final = 16
 
 
