@@ -36,8 +36,8 @@ _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LOOK_SECONDS: Final = 2.0
 _REQUEST_SECONDS: Final = 30.0
 _COMPLETION_SECONDS: Final = 120.0
-_FOLLOWED_SECONDS: Final = 120.0
-"""How long an operator may take until it first says something of a model: longer than its own start (settings.py)."""
+_FOLLOWED_SECONDS: Final = 300.0
+"""How long an operator may take until it first says something of a model: its image may still be on its way."""
 _MOST_TOKENS: Final = 16
 
 

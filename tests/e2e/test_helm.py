@@ -82,7 +82,7 @@ def test_an_upgrade_and_a_rollback_of_the_chart_restart_no_engine_and_lose_no_re
     document = model("qwen", stub)
     document["metadata"]["labels"] = {OPERATOR_LABEL: "blue"}
     site.apply(document)
-    site.wait_ready("qwen")
+    site.wait_ready("qwen", 300)
     before = {pod["metadata"]["uid"]: restarts(pod) for pod in site.pods("qwen")}
     client = asking(site, "qwen")
     operator = uids(release)
@@ -90,7 +90,7 @@ def test_an_upgrade_and_a_rollback_of_the_chart_restart_no_engine_and_lose_no_re
     assert not operator & uids(release), "the operator's own pods are new"
     release("rollback", "1", "--wait", "--timeout", "600s")
     site.patch("qwen", {"replicas": 2})
-    site.wait_ready("qwen")  # the operator of now follows it
+    site.wait_ready("qwen", 300)  # the operator of now follows it
     asked = ended(site, client)
     assert asked["troubles"] == []
     assert all(asked[title][0] > ANSWERS for title in ("ours", "plain"))
