@@ -126,6 +126,7 @@ def test_a_hung_engine_fires_alerts_until_it_makes_steps_again_and_every_query_o
     site.faults(pod, hang_engine=False)
     wait_stops(site, prometheus, "VLLMEngineWithdrawn", pod=pod)
     wait_stops(site, prometheus, "VLLMModelDown", **model)
+    site.faults(pod, slow_step={"seconds": 4, "once": True, "computes": True})  # a step that has a length
     ask(site, pod, 3)
     site.until("data for every query", lambda: not without_data(site, prometheus), PATIENCE_SECONDS)
     assert site.name in prometheus.label_values("vllm_operator_model_condition", "namespace")
