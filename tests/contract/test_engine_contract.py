@@ -713,8 +713,8 @@ def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(lora.complete, model="sql", timeout=120, **LONG)
         assert eventually(lambda: in_flight(lora) == (1, 0))
-        failed = follow("v2", sql=two, other=one, wide=wide, none=str(tmp_path / "none"))
-        assert adapters_of(lora) == {"sql": two, "other": one}
+        failed = follow("v2", sql=two, legal=one, wide=wide, none=str(tmp_path / "none"))
+        assert adapters_of(lora) == {"sql": two, "legal": one}
         assert f"LoRA rank {2 * RANK} is greater than max_lora_rank {RANK}." in failed["wide"]
         assert f"No adapter found for {tmp_path / 'none'}" in failed["none"]
         assert follow("v3") == {}

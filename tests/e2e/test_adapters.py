@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -120,7 +121,8 @@ def test_an_edit_of_adapters_reaches_every_engine_and_what_comes_later_without_a
 
     # nobody needs the operator for an engine that starts again
     scale_operator(fleet.cluster, 0)
-    fleet.faults(new, exit=1)
+    with contextlib.suppress(AssertionError):  # it ends before it answers
+        fleet.faults(new, exit=1)
     fleet.until("a restart", lambda: lives(fleet)[new][1] == 1)
     fleet.wait_endpoints(NAME, 3)
     assert "sql" in served(fleet, new)

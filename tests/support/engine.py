@@ -1531,6 +1531,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         adapters = self.server.engine.adapters
         if not name or not path:
             raise HttpError(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
+        if name in self.server.engine.model_names():
+            raise HttpError(400, f"The lora adapter '{name}' conflicts with a served base model.", "InvalidUserInput")
         if name in adapters:
             raise HttpError(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
         self.server.engine.wait_for_adapter()
