@@ -62,8 +62,7 @@ def status_of(
 
     `vllm_version` is what the engines' arguments are made for. `pending_template` says in what the pods differ that
     this version of the operator would render: empty where in nothing, None where the spec cannot be rendered.
-    `optional` are conditions that only some models have, `estimate` is what an engine is expected to have. What is
-    empty is left out where it may be.
+    `optional` are conditions that only some models have. What is empty is left out where it may be.
     """
     name = raw["metadata"]["name"]
     instance, pending = names.instance_name(name), _pending(name, pending_template)

@@ -149,6 +149,7 @@ def test_every_valid_spec_starts_the_same_everywhere(
 ) -> None:
     spec.get("engine", {}).pop("envFrom", None)  # what they hold is not known here
     spec.get("pod", {}).pop("patch", None)  # it may change the words, and has tests of its own
+    spec.get("lora", {}).pop("runtimeUpdates", None)  # outside of a cluster nobody tells an engine of other adapters
     one = model(**spec)
     words, variables = kubelet_started(one)
     assert shell_started(one, tmp_path_factory.mktemp("bin"))[0] == words
@@ -257,6 +258,7 @@ def test_a_key_does_not_stand_on_the_command_line_of_env_either() -> None:
 
 SAID_OTHERWISE = {
     "model.source": "stands in every command",
+    "lora.runtimeUpdates": "adapters stand in every command: nobody tells an engine of others",
     "parallelism.nodes": "a command starts an engine in one pod; others are refused",
     "model.chatTemplate.configMapKeyRef.key": "the ConfigMap is named whose file is to be put there",
     "pod.volumes[].name": "the folder where it is mounted is named, and what it holds",

@@ -172,6 +172,7 @@ STATUS_KEYS = {
     "symptoms": list,
     "trouble": str,
     "capacity": dict,
+    "adapters": dict,
     "program": str,
     "answered_by": str,
 }

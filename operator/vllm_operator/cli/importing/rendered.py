@@ -18,14 +18,14 @@ from vllm_operator.cli.importing.arguments import fields_by_argument
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.manifests import ingress_of, name_of
 from vllm_operator.manager.settings import NEVER
-from vllm_operator.render import amx, files
+from vllm_operator.render import adapters, amx, files
 from vllm_operator.render.environment import CACHE, HOME
-from vllm_operator.render.manager import PROGRAM_FOLDER, STATE_FOLDER, STEM
+from vllm_operator.render.manager import NAMES_PATH, PROGRAM_FOLDER, STATE_FOLDER, STEM
 from vllm_operator.render.sources import CLAIMS_FOLDER, IMAGES_FOLDER
 from vllm_operator.render.untyped import items, named, part, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
     from vllm_operator.cli.importing.manifests import Bundle
@@ -67,8 +67,10 @@ class Undone:
         self._keys: list[dict[str, Any]] = []
         self._debugs = False
         self._prefetched = False
+        self._lists_adapters = "--adapters-file" in self._options
         self._profile = self._found_profile()
         self._volumes = {str(one.get("name")): one for one in items(self._pod, "volumes")}
+        self._claims = tuple(self._mounted_claims())
 
     def undo(self) -> None:
         """Change the workload to what it would be without the operator."""
@@ -101,6 +103,7 @@ class Undone:
         self._write_gates(draft)
         self._write_shutdown(draft)
         self._write_sources(draft)
+        self._write_adapters(draft)
         self._write_template(draft)
         self._write_cache(draft)
         self._write_prefetch(draft)
@@ -139,6 +142,8 @@ class Undone:
         plain = {**_PLAIN, **dict(PROFILES[self._profile].environment)}
         if self._prefetched:
             plain["HF_HUB_OFFLINE"] = "1"
+        if self._lists_adapters:
+            plain["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         kept = []
         for variable in items(self._container, "env"):
             name = str(variable.get("name"))
@@ -164,7 +169,8 @@ class Undone:
         return found
 
     def _is_own(self, name: str) -> bool:
-        return name in _OWN_VOLUMES or name in {"cache", "config"} or bool(_NUMBERED.fullmatch(name))
+        listed = self._lists_adapters and name == adapters.VOLUME
+        return listed or name in _OWN_VOLUMES or name in {"cache", "config"} or bool(_NUMBERED.fullmatch(name))
 
     def _drop_volumes(self) -> None:
         self._pod["volumes"] = [one for one in items(self._pod, "volumes") if not self._is_own(str(one.get("name")))]
@@ -175,6 +181,7 @@ class Undone:
             HOME,
             CACHE,
             files.FOLDER,
+            adapters.FOLDER,
             *self._options.get("--certificate", []),
             PROGRAM_FOLDER,
             STATE_FOLDER,
@@ -255,6 +262,34 @@ class Undone:
             drafted["model"] = self._source(str(drafted["model"]))
         for adapter in draft.get("lora", "adapters") or []:
             adapter["source"] = self._source(str(adapter["source"]))
+
+    def _write_adapters(self, draft: Draft) -> None:
+        """Adapters that engines are told while they run: they stand in a ConfigMap, and claims of any are mounted."""
+        if not self._lists_adapters:
+            return
+        ours = {str(draft.get("model", key) or "") for key in ("source", "tokenizer")}
+        ours.add(str(draft.get("engine", "speculativeDecoding", "model") or ""))
+        lists = (one for one in self._bundle.of_kind("ConfigMap") if name_of(one) == f"{draft.name}-adapters")
+        found = next(lists, None)
+        listed = [] if found is None else adapters.read_list(found).adapters
+        told = [{"name": one.name, "source": self._source(one.path)} for one in listed]
+        needed = set(_claims_of(one["source"] for one in told))
+        brought = set(_claims_of(ours))
+        draft.put(("lora", "runtimeUpdates"), True)  # noqa: FBT003 # it is the value
+        draft.put(("lora", "adapters"), told)
+        draft.put(("lora", "claims"), [claim for claim in self._claims if claim in needed or claim not in brought])
+        if found is None:
+            draft.check("the ConfigMap with the adapters is not in the input", "lora", "adapters")
+        engine = draft.get("engine") or {}
+        quiet = [path for path in engine.pop("disableAccessLogForEndpoints", ()) if path != NAMES_PATH]
+        draft.put(("engine", "disableAccessLogForEndpoints"), quiet)
+
+    def _mounted_claims(self) -> Iterator[str]:
+        """Names of the claims in which models and adapters are."""
+        for mount in items(self._container, "volumeMounts"):
+            if str(mount.get("mountPath")).startswith(f"{CLAIMS_FOLDER}/"):
+                volume = self._volumes.get(str(mount.get("name")), {})
+                yield str(part(volume, "persistentVolumeClaim").get("claimName"))
 
     def _source(self, located: str) -> str:
         if located.startswith(f"{CLAIMS_FOLDER}/"):
@@ -416,3 +451,8 @@ def _options(command: Sequence[str]) -> dict[str, list[str]]:
     for name, value in zip(rest[::2], rest[1::2], strict=False):
         found.setdefault(name, []).append(value.replace("$$", "$"))
     return found
+
+
+def _claims_of(sources: Iterable[str]) -> Iterator[str]:
+    """The claims that hold them, where claims do."""
+    return (one.removeprefix("pvc://").partition("/")[0] for one in sources if one.startswith("pvc://"))
