@@ -189,6 +189,7 @@ def test_one_pod_and_several_take_each_others_place(site: Site) -> None:
 def test_a_group_that_loses_a_node_is_out_and_is_made_anew_once_the_node_is_given_up(
     site: Site, three_nodes: OwnCluster
 ) -> None:
+    site.until("a whole group", lambda: set(members(site)) == {"0", "1"})
     pods, before = members(site), uids(site)
     lost = pods["1"]["spec"]["nodeName"]
     assert lost != pods["0"]["spec"]["nodeName"]

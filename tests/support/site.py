@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,12 +113,13 @@ request = urllib.request.Request("http://{address}:8000{path}", {json.dumps(body
 urllib.request.urlopen(request, timeout=10).read()
 """
 
-        def delivered() -> bool:
+        def taken() -> subprocess.CompletedProcess[str] | None:
             done = self.cluster.run_inside([sys.executable, "-c", program])
-            assert done.returncode == 0 or "Connection refused" in done.stderr, done.stderr
-            return done.returncode == 0
+            return None if "Connection refused" in done.stderr else done
 
-        self.until(f"the engine in {pod} takes {path}", delivered)
+        done = self.until(f"the engine in {pod} takes {path}", taken)
+        assert done is not None
+        assert done.returncode == 0, done.stderr
 
     def ask(self, name: str, prompt: str, seconds: float = 60.0) -> str:
         """The answer that an application gets: a pod with nothing but the binding, over Service DNS."""
