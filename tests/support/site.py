@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ from vllm_operator.render import manager
 from vllm_operator.render.pod import CONTAINER_NAME
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping, Sequence
 
     from tests.cluster import OwnCluster
