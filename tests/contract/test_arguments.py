@@ -167,6 +167,8 @@ def expected(raw: dict[str, Any], unset: dict[str, Any]) -> dict[str, Any]:
         wanted["model.loadFormat"] = "runai_streamer"
     if value_at(raw, "engine.debug") and value_at(raw, "engine.enableLogRequests") is None:
         wanted["engine.enableLogRequests"] = True
+    if value_at(raw, "lora.runtimeUpdates"):  # the manager tells a running engine of them
+        wanted["lora.adapters"] = unset["lora.adapters"]
     if "servedNames" not in raw["model"]:
         wanted["model.servedNames"] = list(parse_spec(raw).served_names)
     return wanted
