@@ -22,7 +22,7 @@ from tests.contract.conftest import define
 from tests.contract.test_causes_outside import no_node_for, patch_status, pods_of, wait_told
 from tests.contract.test_children import POD_MONITORS
 from tests.contract.test_engines_told import Manager
-from tests.support import keda, rights
+from tests.support import keda, lws, rights
 from tests.support.charts import CHART, Helm, helm
 from tests.support.custom_metrics import custom_metrics
 from tests.support.definitions import wait_established
@@ -219,6 +219,38 @@ def drop_each_child(place: Namespace) -> None:
     place.wait_gone("persistentvolumeclaim", "whole-cache")
 
 
+def serve_by_groups(place: Namespace) -> None:
+    """An engine goes over to pods on two nodes, whose set is found by its name as well, and comes back."""
+    lws.install_definition(place.cluster)
+    try:
+        place.model("wide")
+        place.wait_for("deployment", "wide")
+        place.model("wide", parallelism={"tensor": 2, "nodes": 2})
+        place.wait_for("leaderworkerset", "wide")
+        place.wait_gone("deployment", "wide")
+        lose_labels(place, [("leaderworkersets.leaderworkerset.x-k8s.io", "wide")])
+        place.model("wide")
+        place.wait_gone("leaderworkerset", "wide")
+    finally:
+        place.cluster.kubectl("delete", "crd", lws.DEFINITION)
+
+
+def fill_a_claim(place: Namespace) -> None:
+    """A Job fills a claim for one model, then for two, then for none."""
+
+    def owners() -> list[list[str]]:
+        return [sorted(_owners(job)) for job in json.loads(place.kubectl("get", "jobs", "--output", "json"))["items"]]
+
+    claim = {"persistentVolumeClaim": {"size": "1Gi"}}
+    place.model("fills", storage={"cache": {**claim, "prefetch": {}}})
+    until(lambda: owners() == [["fills"]], what="a Job")
+    place.model("shares", storage={"cache": {"existingClaim": "fills-cache", "prefetch": {}}})
+    until(lambda: owners() == [["fills", "shares"]], what="a Job of two models")
+    place.model("fills", storage={"cache": claim})
+    place.model("shares")
+    until(lambda: owners() == [], what="no Job")
+
+
 def keep_from_nodes(place: Namespace, *, sees_nodes: bool) -> None:
     """Pods that find no node, and one whose node does not answer."""
     make_volume(place, "second")
@@ -281,7 +313,7 @@ def leave(place: Namespace, models: Sequence[str]) -> None:
     """The last model goes, and what models share with it."""
     for model in models:
         place.kubectl("delete", "vllmmodel", model)
-    for shared in ("vllm-manager", "vllm-catalog"):
+    for shared in ("vllm-manager", "vllm-catalog", "vllm-prefetch"):
         place.wait_gone("configmap", shared)
 
 
@@ -290,12 +322,14 @@ def tour(place: Namespace, installed: Installed, *, sees_nodes: bool) -> None:
     make_each_child(place)
     with with_keda(place):
         names = [(plural, live["metadata"]["name"]) for plural, live in owned(place, "whole")]
-        assert len({plural for plural, _ in names}) == len(CHILDREN) + len(OPTIONAL) - 1
+        assert len({plural for plural, _ in names}) == len(CHILDREN) + len(OPTIONAL) - 2
         lose_labels(place, names)
         drop_each_child(place)
+    serve_by_groups(place)
+    fill_a_claim(place)
     keep_from_nodes(place, sees_nodes=sees_nodes)
     scale_down(place, installed)
-    leave(place, ("whole", "waits", "none", "lost", "two"))
+    leave(place, ("whole", "wide", "fills", "shares", "waits", "none", "lost", "two"))
 
 
 @contextlib.contextmanager

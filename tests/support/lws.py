@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMESPACE: Final = "lws-system"
 MODULE: Final = "sigs.k8s.io/lws"
+DEFINITION: Final = f"leaderworkersets.{groups.API_VERSION.partition('/')[0]}"
 _REPOSITORY, _TAG = "registry.k8s.io/lws/lws", "v0.8.0"
 _VALUES: Final = (
     f"image.manager.tag={_TAG}",
@@ -43,7 +44,7 @@ def source() -> Path:
 def install_definition(cluster: OwnCluster) -> None:
     """The kind alone, without what follows it."""
     cluster.kubectl("apply", "--server-side", "--filename", str(source() / "config" / "crd" / "bases"))
-    wait_established(cluster, f"leaderworkersets.{groups.API_VERSION.partition('/')[0]}")
+    wait_established(cluster, DEFINITION)
 
 
 def install(cluster: OwnCluster) -> None:
