@@ -119,7 +119,8 @@ class Installed:
         options = ["crds.enabled=false", "userRoles=false"]
         options += [f"namespaces[{number}]={name}" for number, name in enumerate(namespaces)]
         words = [word for option in options for word in ("--set", option)]
-        text = helm(Helm.V4, "template", "vllm-operator", str(CHART), "--namespace", home, *words).stdout
+        words += ["--skip-tests", "--namespace", home]
+        text = helm(Helm.V4, "template", "vllm-operator", str(CHART), *words).stdout
         self.documents: list[dict[str, Any]] = [one for one in yaml.safe_load_all(text) if one]
         for one in self.documents:
             if one["kind"] not in ("Deployment", "PodDisruptionBudget"):

@@ -1537,7 +1537,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise HttpError(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
         self.server.engine.wait_for_adapter()
         if not adapter_exists(path):
-            raise HttpError(404, f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError")
+            told = re.sub(r"^/(home|mnt|opt|root|srv|tmp|usr|var)/.*", "<path>", path)  # clients are told of no folders
+            raise HttpError(404, f"Loading lora {name} failed: No adapter found for {told}", "NotFoundError")
         rank, most = adapter_rank(path), self.server.engine.args.max_lora_rank
         if rank > most:
             told = f"LoRA rank {rank} is greater than max_lora_rank {most}."
