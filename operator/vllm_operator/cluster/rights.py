@@ -18,7 +18,7 @@ from vllm_operator.cluster.remedies import Outage, with_remedy
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,16 @@ class MissingRights:
     @property
     def trouble(self) -> str:
         """What is missing, as a clause; empty where nothing is."""
-        return f"may not {', '.join(map(str, self.missing))}" if self._missing else ""
+        return _clause(self.missing)
+
+    def trouble_in(self, followed: frozenset[str]) -> str:
+        """The same, of what belongs to no namespace, or to one of these.
+
+        In one that was deleted, or that is to come, no Role gives a right: the others are followed all the same.
+        """
+        if self._scope.is_clusterwide or not followed:
+            return self.trouble
+        return _clause(right for right in self.missing if not right.namespace or right.namespace in followed)
 
     def refused(self, message: str) -> None:
         """Take in a refusal."""
@@ -126,3 +135,8 @@ class MissingRights:
         self._told_at = None
         self.found.clear()
         logger.info("the operator has the rights again that it was refused")
+
+
+def _clause(missing: Iterable[MissingRight]) -> str:
+    told = ", ".join(map(str, missing))
+    return f"may not {told}" if told else ""

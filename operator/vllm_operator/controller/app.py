@@ -150,7 +150,7 @@ async def run(settings: Settings, *, ready: asyncio.Event | None = None, stop: a
         lambda: not_waiting(watches.troubles, scope, followed.namespaces),
         election_trouble=lambda: elector.trouble,
         silent=lambda: watches.silent,
-        obstacles=lambda: (client.rights.trouble, log_trouble()),
+        obstacles=lambda: (client.rights.trouble_in(followed.namespaces), log_trouble()),
     )
     token_file = TOKEN_FILE if TOKEN_FILE.exists() else None
     connect = functools.partial(

@@ -109,3 +109,11 @@ def test_an_outage_is_known_by_its_words(message: str, expected: Outage | None) 
 
 def test_only_the_resource_itself_is_missing_for_want_of_its_definition() -> None:
     assert outage_of("404 page not found (HTTP 404)") is None
+
+
+def test_what_is_missing_where_nothing_is_followed_is_no_trouble_for_the_rest() -> None:
+    rights = MissingRights(Scope(("team", "other")))
+    rights.refused(PATCH)
+    assert rights.trouble_in(frozenset({"other"})) == ""
+    assert rights.trouble_in(frozenset({"team", "other"})) == rights.trouble
+    assert rights.trouble_in(frozenset()) == rights.trouble
