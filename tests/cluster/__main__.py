@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster import machine, state, tools
-from tests.cluster.binaries import ensure_binaries
+from tests.cluster.binaries import LWS, ensure_binaries, ensure_extra
 from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import attach, start
@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("prepare", help="install the Debian packages that are missing (root)").set_defaults(
         run=_prepare
     )
-    commands.add_parser("build", help="build the cluster's programs into the cache").set_defaults(run=_build)
+    build = commands.add_parser("build", help="build the cluster's programs into the cache")
+    build.add_argument("--extras", action="store_true", help="and those that only some tests need")
+    build.set_defaults(run=_build)
     commands.add_parser("status", help="show the running clusters").set_defaults(run=_status)
     up = commands.add_parser("up", help="start a cluster")
     up.set_defaults(run=_up)
@@ -86,8 +88,10 @@ def _prepare(_: argparse.Namespace) -> None:
     machine.make_ready(_say)
 
 
-def _build(_: argparse.Namespace) -> None:
+def _build(arguments: argparse.Namespace) -> None:
     _say(f"programs: {ensure_binaries(_say)}")
+    if arguments.extras:
+        _say(f"and {ensure_extra(LWS, _say)}")
 
 
 def _up(arguments: argparse.Namespace) -> None:

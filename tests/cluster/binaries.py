@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import queue
 import shutil
@@ -113,10 +114,10 @@ def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> 
 
 def extra_source(part: Part, module: str) -> Path:
     """The folder with the sources of a module that a part is made of, such as for its manifests."""
-    words = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    words = ["go", "mod", "download", "-json", module]
     _go_version()
     done = subprocess.run(words, check=True, capture_output=True, text=True, cwd=part.modules / part.module)
-    return Path(done.stdout.strip())
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _version_key() -> str:
