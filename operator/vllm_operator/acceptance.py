@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from vllm_operator.api import meta
-from vllm_operator.api.conditions import ConditionType
+from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.client import Client
 from vllm_operator.cluster.kinds import MODEL
 from vllm_operator.cluster.session import open_session
@@ -64,7 +64,7 @@ class Standing:
 
 def standing(model: LiveObject) -> Standing:
     """How far a model is, as its status says of the spec as it stands."""
-    conditions = {one["type"]: one for one in model.status.get("conditions") or ()}
+    conditions = by_type(model.status)
     ready = conditions.get(ConditionType.READY)
     if ready is None or ready.get("observedGeneration") != model.generation:
         return Standing("no operator has looked at it yet", followed=False)

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.cluster.paths import REPOSITORY
-from tests.support.prometheus import chart_objects, programs
+from tests.support.charts import chart_objects
+from tests.support.prometheus import programs
 from tools import dashboards
 from tools.metrics_reference import ALERTS, alerts
 
@@ -35,8 +36,8 @@ def test_each_alert_fires_and_stops_as_its_test_says() -> None:
     promtool("test", "rules", *sorted(path.name for path in folder.glob("*.yaml")), cwd=folder)
 
 
-def test_the_chart_makes_nothing_of_metrics_until_it_is_asked_to(api_server: OwnCluster) -> None:
-    kinds = {kind for kind, _ in chart_objects(api_server)}
+def test_the_chart_makes_nothing_of_metrics_until_it_is_asked_to() -> None:
+    kinds = {kind for kind, _ in chart_objects()}
     assert not kinds & {"PodMonitor", "PrometheusRule", "ConfigMap"}
 
 
@@ -45,7 +46,7 @@ def test_the_charts_rules_are_the_alerts_with_runbooks_where_the_user_has_them(
 ) -> None:
     base = "https://example.com/vllm/"
     options = [f"metrics.{one}.enabled=true" for one in WANTED] + [f"metrics.prometheusRule.runbookBase={base}"]
-    rendered = chart_objects(api_server, *options)
+    rendered = chart_objects(*options)
     rules = rendered["PrometheusRule", "vllm-operator"]["spec"]
     source = yaml.safe_load((REPOSITORY / ALERTS).read_text(encoding="utf-8"))
     for group in source["groups"]:
@@ -71,10 +72,10 @@ def _moved(made: dict[str, object]) -> dict[str, object]:
     return {**made, "metadata": {**metadata, "namespace": "default"}}
 
 
-def test_a_release_for_some_namespaces_is_collected_from_these(api_server: OwnCluster) -> None:
+def test_a_release_for_some_namespaces_is_collected_from_these() -> None:
     options = ("metrics.podMonitor.enabled=true", "namespaces={team-a,vllm-system}", "name=blue")
-    spec = chart_objects(api_server, *options)["PodMonitor", "blue-vllm-operator"]["spec"]
+    spec = chart_objects(*options)["PodMonitor", "blue-vllm-operator"]["spec"]
     assert spec["namespaceSelector"] == {"matchNames": ["vllm-system", "team-a"]}
     assert spec["selector"]["matchExpressions"][0]["values"] == ["blue-vllm-operator", "vllm"]
-    anywhere = chart_objects(api_server, "metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]["spec"]
+    anywhere = chart_objects("metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]["spec"]
     assert anywhere["namespaceSelector"] == {"any": True}

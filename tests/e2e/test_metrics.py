@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import models
-from tests.support.prometheus import Prometheus, chart_objects, impatient_rules
-from tests.support.site import OPERATOR_NAMESPACE, Site
+from tests.support.charts import chart_objects
+from tests.support.prometheus import Prometheus, impatient_rules
+from tests.support.site import Site, scale_operator
 from tools.dashboards import DASHBOARDS
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.context import RenderContext
@@ -51,7 +52,7 @@ def prometheus(site: Site, told: dict[str, Any]) -> Iterator[Prometheus]:
     """Prometheus, with both PodMonitors."""
     metadata = {**told["metadata"], "namespace": site.name, "uid": "0", "generation": 1}
     (own,) = pod_monitor(parse_resource({**told, "metadata": metadata}), RenderContext(pod_monitors=True))
-    charts = chart_objects(site.cluster, "metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]
+    charts = chart_objects("metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]
     with Prometheus(site.cluster, [charts, own], impatient_rules()) as running:
         yield running
 
@@ -139,17 +140,13 @@ def test_a_hung_engine_fires_alerts_until_it_makes_steps_again_and_every_query_o
 
 
 def test_an_operator_that_is_gone_fires_an_alert_until_it_is_back(site: Site, prometheus: Prometheus) -> None:
-    def scale(replicas: int) -> None:
-        words = ("scale", "deployment/vllm-operator", "--namespace", OPERATOR_NAMESPACE, f"--replicas={replicas}")
-        site.cluster.kubectl(*words)
-
     site.until("the leader", lambda: prometheus.query("vllm_operator_leader == 1"))
     wait_stops(site, prometheus, "VLLMOperatorDown")  # it fires until the first answer has been judged
-    scale(0)
+    scale_operator(site.cluster, 0)
     try:
         wait_fires(site, prometheus, "VLLMOperatorDown")
     finally:
-        scale(2)
+        scale_operator(site.cluster, 2)
     wait_stops(site, prometheus, "VLLMOperatorDown")
     site.until("one leader", lambda: not fires(prometheus, "VLLMOperatorWithoutLeader"))
 

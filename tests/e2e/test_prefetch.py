@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import file_sources, models, tiny_llama
 from tests.support.file_sources import commit_of
+from tests.support.volumes import claim
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,28 +68,13 @@ def hub(stub: EngineChoice, content: str, folder: str = "") -> list[dict[str, An
     ]
 
 
-def claim(site: Site, folder: Path) -> list[dict[str, Any]]:
-    """The claim `models`, which is a folder of the node."""
+def writable(folder: Path) -> Path:
+    """The folder, made for every user of the node."""
     folder.mkdir()
     folder.chmod(0o777)
     for parent in list(folder.parents)[:3]:
         parent.chmod(0o755)
-    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    volume = f"{site.name}-models"
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {**common, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models"},
-            "spec": {**common, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": volume},
-        },
-    ]
+    return folder
 
 
 def prefetched(name: str, choice: EngineChoice, **model: Any) -> dict[str, Any]:
@@ -153,7 +139,7 @@ def deployments(site: Site) -> list[Any]:
 def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_do(
     site: Site, stub: EngineChoice, tmp_path: Path
 ) -> None:
-    site.apply(*claim(site, tmp_path / "models"), *hub(stub, CONTENT))
+    site.apply(*claim(site, "models", writable(tmp_path / "models")), *hub(stub, CONTENT))
     site.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=150s")
     slow = {"cut_after": 3_000_000, "bytes_per_second": 4_000_000}
     ask_hub(site, "/faults", {"gated": [REPOSITORY], **slow})
@@ -203,7 +189,7 @@ def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_
 def test_a_new_revision_comes_beside_the_old_one_and_a_suspended_or_deleted_model_downloads_nothing(
     site: Site, stub: EngineChoice, tmp_path: Path
 ) -> None:
-    site.apply(*claim(site, tmp_path / "models"), *hub(stub, CONTENT))
+    site.apply(*claim(site, "models", writable(tmp_path / "models")), *hub(stub, CONTENT))
     site.apply(prefetched("moved", stub))
     site.wait_ready("moved", 240.0)
     (before,) = site.pods("moved")
@@ -242,7 +228,7 @@ def test_the_real_vllm_starts_offline_from_what_came(
 ) -> None:
     source = tmp_path / "source"
     tiny_llama.write_model(source)
-    site.apply(*claim(site, tmp_path / "models"), *hub(stub, FROM_FOLDER, str(source)))
+    site.apply(*claim(site, "models", writable(tmp_path / "models")), *hub(stub, FROM_FOLDER, str(source)))
     site.apply(prefetched("real", real))
     site.until("the download", lambda: told(site, "real").get("state") == "Complete", 120.0)
     site.kubectl("delete", "pod", "hub", "--wait=false")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import models, tiny_llama
 from tests.support.images import CLIENT
+from tests.support.volumes import claim
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,26 +27,6 @@ REAL_START_SECONDS = 420.0
 def secret(name: str, **entries: str) -> dict[str, Any]:
     """A Secret of the user."""
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries}
-
-
-def claim(site: Site, name: str, folder: Path) -> list[dict[str, Any]]:
-    """A claim of this namespace that holds a folder of the node."""
-    volume = f"{site.name}-{name}"
-    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {**common, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": name},
-            "spec": {**common, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": volume},
-        },
-    ]
 
 
 def chat(site: Site, name: str, key: str) -> tuple[int, str]:

@@ -64,6 +64,12 @@ def template(*options: str, version: Helm = Helm.V4, chart: Path = CHART) -> str
     return helm(version, "template", RELEASE, str(chart), "--namespace", NAMESPACE, *options).stdout
 
 
+def chart_objects(*settings: str) -> Objects:
+    """What the chart makes of settings (`key=value`), by kind and name; of one name in several namespaces, the last."""
+    documents = documents_of(template(*(word for one in settings for word in ("--set", one))))
+    return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+
+
 def documents_of(text: str) -> list[dict[str, Any]]:
     """The objects in a text. libyaml reads the definition in a tenth of the time."""
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]

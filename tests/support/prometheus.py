@@ -81,18 +81,6 @@ def _programs() -> Path:
     return target / "usr" / "bin"
 
 
-def chart_objects(cluster: OwnCluster, *settings: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the chart renders with these settings (`key=value`), by kind and name."""
-    words = ["template", "vllm-operator", str(REPOSITORY / "charts" / "vllm-operator"), "--namespace", "vllm-system"]
-    words += [word for one in settings for word in ("--set", one)]
-    done = subprocess.run(
-        [cluster.binaries / "helm", *words], env=cluster.env, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
-    return {(document["kind"], document["metadata"]["name"]): document for document in documents}
-
-
 def impatient_rules() -> dict[str, Any]:
     """The alerts, without the time for which they have to hold."""
     document: dict[str, Any] = yaml.safe_load((REPOSITORY / ALERTS).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,12 @@ async def scripted_engine(
         yield engine
     finally:
         await server.close()
+
+
+@asynccontextmanager
+async def server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """The URL of something that answers all requests so."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as started:
+        yield str(started.make_url("/v1"))

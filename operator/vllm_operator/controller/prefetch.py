@@ -16,6 +16,7 @@ from vllm_operator.api import json_text
 from vllm_operator.api.names import MANAGED_BY, MANAGER, PREFETCHED, release_of
 from vllm_operator.api.resource import readable_resource
 from vllm_operator.cluster.kinds import JOB
+from vllm_operator.diagnosis.engines import status_url
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiError, ApiNotFound, ApiRefused
 from vllm_operator.planner.prefetch import (
     LOOK_AGAIN_AFTER,
@@ -217,13 +218,14 @@ class PrefetchJobs:
         return job if pod is None else replace(job, pod=pod, answer=await self._answer(pod, port))
 
     async def _answer(self, pod: Mapping[str, object], port: int) -> JobAnswer | None:
-        for words in last_words(pod):
+        words = next(iter(last_words(pod)), None)
+        if words is not None:
             try:
                 return job_answer(json_text.loads(words.encode()))
             except ValueError:
                 return None
-        address = str(part(pod, "status").get("podIP") or "")
-        if not address or part(pod, "status").get("phase") != "Running":
+        status = part(pod, "status")
+        url = status_url(str(status.get("podIP") or ""), port)
+        if not url or status.get("phase") != "Running":
             return None
-        host = f"[{address}]" if ":" in address else address
-        return job_answer(await self._managers.document(f"http://{host}:{port}/status"))
+        return job_answer(await self._managers.document(url))

@@ -136,12 +136,17 @@ def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
 
 def manager_url(facts: PodFacts) -> str:
     """Where the manager in a pod answers; empty where the pod has no address, or no gate port."""
+    return status_url(facts.address, facts.gate_port)
+
+
+def status_url(address: str, port: int) -> str:
+    """Where a program in a pod tells its status; empty where the address is none, or there is no port."""
     try:
-        address = ipaddress.ip_address(facts.address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return ""
-    host = f"[{address}]" if address.version == _IPV6 else str(address)
-    return f"http://{host}:{facts.gate_port}/status" if facts.gate_port else ""
+    host = f"[{parsed}]" if parsed.version == _IPV6 else str(parsed)
+    return f"http://{host}:{port}/status" if port else ""
 
 
 def _is_asked_soon(lookup: Lookup | None, facts: PodFacts) -> bool:

@@ -117,7 +117,7 @@ def planned(
     `excluded` says what keeps two engines apart; empty where nothing does.
     """
     replicas = int(desired["spec"]["replicas"])
-    resting = _resting(wanted, replicas, excluded)
+    resting = resting_numbers(wanted, replicas, excluded)
     if seen is None:
         return resting
     if seen.at_rest and seen.replicas == replicas and not wanted.paused and not _may_be_held(resting):
@@ -131,7 +131,8 @@ def planned(
     return _kept_whole(held, seen, paused=wanted.paused)
 
 
-def _resting(wanted: Rollout, replicas: int, excluded: str) -> DeploymentStrategy:
+def resting_numbers(wanted: Rollout, replicas: int, excluded: str) -> DeploymentStrategy:
+    """The numbers where no rollout is on its way; `excluded` says what keeps two engines apart."""
     strategy = resting_strategy(wanted, excluded)
     return DeploymentStrategy(
         strategy=strategy,

@@ -18,8 +18,8 @@ from vllm_operator.api.names import instance_name
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.diagnosis.fleet import unfinished
-from vllm_operator.planner.rollout import DeploymentStrategy
-from vllm_operator.render.rollout import ONE_NODE, Strategy, expendable, resting_strategy
+from vllm_operator.planner.rollout import DeploymentStrategy, resting_numbers
+from vllm_operator.render.rollout import ONE_NODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,16 +109,9 @@ def serving_pods(pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def planned_of_groups(desired: Mapping[str, Any], wanted: Rollout) -> DeploymentStrategy:
     """How groups are replaced: their own controller leads a rollout, so its numbers are always those of one at rest."""
-    replicas = int(desired["spec"]["replicas"])
-    strategy = resting_strategy(wanted, _IN_PLACE)
-    return DeploymentStrategy(
-        strategy=strategy,
-        replicas=replicas,
-        max_surge=int(strategy is Strategy.SURGE),
-        max_unavailable=expendable(strategy, wanted, replicas),
-        paused=wanted.paused,
-        reason=_IN_PLACE if wanted.strategy == "Auto" else "spec.rollout.strategy says so",
-    )
+    resting = resting_numbers(wanted, int(desired["spec"]["replicas"]), _IN_PLACE)
+    reason = _IN_PLACE if wanted.strategy == "Auto" else "spec.rollout.strategy says so"
+    return replace(resting, paused=wanted.paused, reason=reason)
 
 
 def as_deployment(live: LiveObject, pods: Sequence[Mapping[str, Any]]) -> LiveObject:

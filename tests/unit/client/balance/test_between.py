@@ -9,34 +9,24 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from tests.support.scripted_engine import Stream, chunk, completion, scripted_engine
+from tests.support.scripted_engine import Stream, chunk, completion, scripted_engine, server
 from tests.unit.client.conftest import KEY
 from vllm_client import EngineFailed, FixedEngines, TimedOut, Unauthorized, VLLMClient
 from vllm_client.balance.transport import BalancedTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 SOUND = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in (chunk("who"), chunk("le", "stop")))
 END = b"data: [DONE]\n\n"
 PING = b": still there\n\n"
 EVENTS = {"Content-Type": "text/event-stream"}
-
-
-@asynccontextmanager
-async def server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """The URL of something that answers all requests so."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app) as started:
-        yield str(started.make_url("/v1"))
 
 
 async def written(

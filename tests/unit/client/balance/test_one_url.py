@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from tests.support.scripted_engine import Stream, Whole, chunk, completion, scripted_engine
+from tests.support.scripted_engine import Stream, Whole, chunk, completion, scripted_engine, server
 from vllm_client import EngineFailed, TimedOut, VLLMClient
 from vllm_client.connect import proxy_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-
-
-@asynccontextmanager
-async def server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """The URL of something that answers all requests so."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app) as started:
-        yield str(started.make_url("/v1"))
 
 
 @pytest.fixture
