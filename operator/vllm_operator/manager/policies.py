@@ -105,7 +105,7 @@ class Gone(Policy):
         known = self.found(before)
         since = look.at if known is None else known.span.since
         told = (
-            "nothing listens on the engine's port any more: the server has ended"
+            "the server has closed its port, which nobody had asked for"
             if look.server == REFUSES
             else f"the engine is dead: {look.trouble or 'the server says so'}"
         )
@@ -116,7 +116,10 @@ class Gone(Policy):
         return 0.0
 
     def restart_after(self, memory: Memory, finding: Finding, settings: Settings) -> float | None:  # noqa: ARG002
-        """The process may take a while to end by itself."""
+        """The process may take a while to end by itself, and may never.
+
+        vLLM 0.32 waits at its end for each request under way, also for one that its dead engine core will never answer.
+        """
         return capped(GONE_SECONDS, settings)
 
 
