@@ -6,10 +6,13 @@ The rest of an object (`spec`, `status`, `data`) stays the mapping that the API 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 
 class ObjectKey(NamedTuple):
@@ -45,6 +48,7 @@ class LiveObject:
     controller: Controller | None
     content: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(repr=False)
     """The whole object, or what reads it. A Secret's values are in it, so it is never printed."""
+    _unpacked: Mapping[str, Any] | None = field(default=None, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same object in the same state, however it is kept."""
@@ -55,9 +59,11 @@ class LiveObject:
     @property
     def body(self) -> Mapping[str, Any]:
         """The whole object; one that is kept packed is unpacked when it is first asked for."""
-        if callable(self.content):
-            object.__setattr__(self, "content", self.content())
-        return self.content  # type: ignore[return-value] # what reads it is gone
+        if not callable(self.content):
+            return self.content
+        if self._unpacked is None:
+            object.__setattr__(self, "_unpacked", self.content())
+        return self._unpacked  # type: ignore[return-value] # it was just read
 
     def copy(self) -> LiveObject:
         """The same object, whose reader unpacks a copy of its own."""
@@ -92,6 +98,31 @@ class LiveObject:
     def status(self) -> Mapping[str, Any]:
         """The object's status; empty where it has none yet."""
         return self.body.get("status") or {}
+
+
+class Remembered(Generic[T]):
+    """A function of an object's body that is computed once for each state of the object that the cache holds.
+
+    What looks at all models of a namespace of thousands, at each change of one of them, asks it of all of them, and
+    unpacks those that are new. An object that is not kept packed is read each time.
+    """
+
+    def __init__(self, read: Callable[[Mapping[str, Any]], T]) -> None:
+        self._read = read
+        self._known: WeakKeyDictionary[object, T] = WeakKeyDictionary()
+
+    def __call__(self, live: LiveObject) -> T:
+        """What the function says of the object's body."""
+        if self.knows(live):
+            return self._known[live.content]
+        found = self._read(live.body)
+        if callable(live.content):
+            self._known[live.content] = found
+        return found
+
+    def knows(self, live: LiveObject) -> bool:
+        """Whether it answers at once."""
+        return callable(live.content) and live.content in self._known
 
 
 def live_object(raw: Mapping[str, Any], *, kind: str = "") -> LiveObject:

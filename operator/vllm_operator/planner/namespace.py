@@ -56,7 +56,7 @@ def _changes(observation: NamespaceObservation, *, with_catalog: bool) -> Change
         )
         return Changes((), tuple(Deletion(live, reasons.NO_LONGER_WANTED) for live in left), observation.attempts)
     desired = [manager.program(observation.namespace)]
-    if any(asks_for_prefetch(model.body) for model in models):
+    if any(asks_for_prefetch(model) for model in models):
         desired.append(prefetch.program(observation.namespace))
     parts = [live for live in observation.shared.values() if CATALOG_CONFIG_MAP in live.name] if with_catalog else []
     if with_catalog:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import Reason, by_type
-from vllm_operator.api.live import ObjectKey
+from vllm_operator.api.live import ObjectKey, Remembered
 from vllm_operator.api.names import DESIRED_HASH, PREFETCHED
 from vllm_operator.api.status import MAX_PREFETCHED, MAX_SENTENCE_LENGTH, Prefetched, PrefetchState
 from vllm_operator.diagnosis.fleet import Outcome, refused, unfinished
@@ -144,11 +144,6 @@ def job_answer(told: object) -> JobAnswer | None:
 def is_concerned(raw: Mapping[str, Any]) -> bool:
     """Whether a model wants Jobs, or was told to have some."""
     return bool(part(raw, "status").get("prefetch")) or _asks(raw)
-
-
-def asks_for_prefetch(raw: Mapping[str, Any]) -> bool:
-    """Whether a spec, as it was applied, asks for Jobs."""
-    return _asks(raw)
 
 
 def changes(model: VLLMModel, seen: PrefetchSeen, release: str = "") -> tuple[JobChange, ...]:
@@ -330,6 +325,10 @@ def _sentence(one: Prefetched) -> str:
 
 def _asks(raw: Mapping[str, Any]) -> bool:
     return isinstance(part(raw, "spec", "storage", "cache").get("prefetch"), dict)
+
+
+asks_for_prefetch: Final = Remembered(_asks)
+"""Whether the spec of a live model, as it was applied, asks for Jobs."""
 
 
 def _number(value: object) -> int | None:

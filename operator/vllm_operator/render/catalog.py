@@ -13,13 +13,12 @@ from __future__ import annotations
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, Final, get_args
-from weakref import WeakKeyDictionary
 
 import orjson
 
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
-from vllm_operator.api.live import LiveObject
+from vllm_operator.api.live import LiveObject, Remembered
 from vllm_operator.api.resource import readable_resource
 from vllm_operator.api.spec.catalog import Catalog, Complexity
 from vllm_operator.render.manager import pools
@@ -43,11 +42,6 @@ _FACTORS: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "
 """What the letters of vLLM's numbers stand for."""
 
 _Entry = dict[str, Any]
-
-
-_entered: Final[WeakKeyDictionary[object, _Entry | None]] = WeakKeyDictionary()
-"""The entry of each model that the cache holds, as long as it holds that very state of it: in a namespace of thousands
-each change of one of them makes a new catalogue."""
 
 
 def catalog(
@@ -126,26 +120,23 @@ def tokens(length: int | str | None) -> int | None:
 
 def is_entered(model: LiveObject) -> bool:
     """Whether the entry of a model is known, so that nothing of it has to be read."""
-    return callable(model.content) and model.content in _entered
+    return _read_once.knows(model)
 
 
 def _entry_of(model: LiveObject | Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:
     """A model's entry; None where its spec cannot be followed and never could."""
     if not isinstance(model, LiveObject):
         return _read(model) or _earlier(model, before)
-    kept = model.content
-    if is_entered(model):
-        return _entered[kept] or _earlier(model.body, before)
-    found = _read(model.body)
-    if callable(kept):
-        _entered[kept] = found
-    return found or _earlier(model.body, before)
+    return _read_once(model) or _earlier(model.body, before)
 
 
 def _read(raw: Mapping[str, Any]) -> _Entry | None:
     """The entry of a model whose spec can be followed."""
     model = readable_resource(raw)
     return entry(model, ready=is_available(raw), adapters=served_adapters(raw)) if model else None
+
+
+_read_once: Final = Remembered(_read)
 
 
 def _earlier(raw: Mapping[str, Any], before: Mapping[str, _Entry]) -> _Entry | None:

@@ -18,7 +18,8 @@ DOCUMENTS = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
+    lambda parts: st.lists(parts, max_size=5) | st.dictionaries(st.text(), parts, max_size=5),
+    max_leaves=20,
 )
 
 
@@ -28,7 +29,7 @@ def unpacked(packer: Packer, body: Any) -> Any:
     return packed() if isinstance(packed, Packed) else packed
 
 
-@given(st.lists(st.dictionaries(st.text(), DOCUMENTS), max_size=5))
+@given(st.lists(st.dictionaries(st.text(), DOCUMENTS, max_size=5), max_size=5))
 def test_what_is_read_is_what_was_packed(bodies: list[dict[str, Any]]) -> None:
     packer = Packer()
     packed = [packer.pack(body) for body in bodies]
