@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support import images
+from tests.support.dockerfile import read_stages
 from tools.operator_files import NEEDLESS_SUFFIXES
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_the_whole_weighs_less_than_120_megabytes(built: Content) -> None:
 @pytest.mark.parametrize("platform", ["x86_64-manylinux_2_36", "aarch64-manylinux_2_36"])
 def test_each_platform_has_wheels_for_the_python_of_the_dockerfile(platform: str) -> None:
     """And they weigh the same: a release is built for both."""
-    stage = images.read_stages(images.DOCKERFILE)[0]
+    stage = read_stages(images.DOCKERFILE)[0]
     version = stage.base.partition(":")[2].partition("-")[0]
     with images.operator_packages(("--python-version", version, "--python-platform", platform)) as folder:
         found = {path.name for path in folder.rglob("*.so")}

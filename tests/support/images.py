@@ -158,7 +158,7 @@ def operator_source() -> Iterator[Path]:
 
 def _operator_files(what: str, origin: Path, target: Path, *options: str) -> None:
     """What a RUN of the Dockerfile does, with the Python that the base layer has, to the same patch version."""
-    words = [DEBIAN_PYTHON, operator_files.__file__, what, origin, target, *options]
+    words = [str(DEBIAN_PYTHON), operator_files.__file__, what, str(origin), str(target), *options]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"making the files of the operator's image failed: {done.stderr.strip()}")
