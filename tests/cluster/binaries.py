@@ -98,6 +98,11 @@ def ensure_binaries(report: Callable[[str], None] = lambda _: None) -> Path:
 LWS = Part(module="lws", packages=("sigs.k8s.io/lws/cmd",), modules=EXTRA_GO_MODULES)
 """The controller of LeaderWorkerSets, a program called `cmd`."""
 
+ACTIONLINT = Part(
+    module="actionlint", packages=("github.com/rhysd/actionlint/cmd/actionlint",), modules=EXTRA_GO_MODULES
+)
+"""What checks .github/workflows."""
+
 
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.

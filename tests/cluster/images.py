@@ -23,6 +23,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.files import atomic_file, locked
 from tests.cluster.oci import Entry, ImageConfig, Layer
 from tests.cluster.paths import cache_folder
+from tools import operator_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,8 @@ BASE_IMAGE = "docker.io/library/python:test"
 KEEP_SECONDS = 3600.0
 """Older archives of an image are removed when a new one is written; younger ones may be in use by another run."""
 
-_RECIPE = hashlib.sha256(b"".join(Path(module).read_bytes() for module in (debian.__file__, oci.__file__))).hexdigest()
+_PROGRAMS = (debian.__file__, oci.__file__, operator_files.__file__)
+_RECIPE = hashlib.sha256(b"".join(Path(program).read_bytes() for program in _PROGRAMS)).hexdigest()
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
 _GROUP = b"root:x:0:\napp:x:1000:\nnogroup:x:65534:\n"
 

@@ -7,18 +7,16 @@ therefore share a layer between images by its digest.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
-import marshal
 import platform
 import posixpath
 import tarfile
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.cluster.files import atomic_file
+from tools.operator_files import byte_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +63,7 @@ class ImageConfig:
             "architecture": self.architecture,
             "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+            "history": [{"created_by": "tests.cluster.oci"} for _ in layers],  # builders count it against the layers
             "config": {
                 "Entrypoint": list(self.entrypoint),
                 "Cmd": list(self.command),
@@ -131,22 +130,15 @@ def write_archive(name: str, layers: Sequence[Layer], config: ImageConfig, targe
 
 
 def compiled(entries: Mapping[str, Entry], tag: str) -> Iterator[tuple[str, Entry]]:
-    """Byte code for every Python source, so that a pod's interpreter starts fast on a read-only file system.
-
-    The files carry the source's hash and are not checked against it (PEP 552): the layer's zero times cannot match.
-    """
+    """Byte code for every Python source, so that a pod's interpreter starts fast on a read-only file system."""
     for name, entry in entries.items():
         if entry.kind != tarfile.REGTYPE or not name.endswith(".py"):
             continue
         source = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
-        try:
-            with warnings.catch_warnings(action="ignore"):  # other people's escape sequences
-                code = compile(source, f"/{name}", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):  # templates and deliberately broken samples; Python would not import them
-            continue
-        header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
-        folder, base = posixpath.split(name)
-        yield f"{folder}/__pycache__/{base[:-3]}.{tag}.pyc", Entry(content=header + marshal.dumps(code))
+        content = byte_code(source, f"/{name}")
+        if content:
+            folder, base = posixpath.split(name)
+            yield f"{folder}/__pycache__/{base[:-3]}.{tag}.pyc", Entry(content=content)
 
 
 def _parents(name: str) -> Iterator[str]:

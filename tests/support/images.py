@@ -5,24 +5,30 @@ Each function returns the path of an OCI archive, whose name inside is the const
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import shlex
 import subprocess
+import tempfile
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.images import Entry, ImageConfig, base_layer, build_image, files_layer, folder_layer
 from tests.cluster.paths import REPOSITORY, cache_folder
+from tests.support.dockerfile import read_stages
 from tests.support.servers import ENGINE
-from tests.support.vllm_cpu import ODD_ENGINE, find_uv, real_engine
+from tests.support.vllm_cpu import DEBIAN_PYTHON, ODD_ENGINE, find_uv, real_engine
+from tools import operator_files
 from vllm_operator.render import amx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from tests.cluster.images import Layer
+    from tests.support.dockerfile import Stage
 
 STUB_ENGINE = "docker.io/library/vllm-stub:test"
 REAL_ENGINE = "docker.io/library/vllm-cpu:test"
@@ -37,6 +43,8 @@ PLUG_INS = "/opt/odd-engine"
 PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 """Where Debian's Python looks for packages that are not Debian's."""
 PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
+DOCKERFILE = REPOSITORY / "operator" / "Dockerfile"
+OPERATOR_PINS = REPOSITORY / "requirements" / "operator.txt"
 USER = "1000:1000"
 PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -102,10 +110,58 @@ def real_language_model() -> str:
 
 
 def operator_image() -> Path:
-    """The operator of this checkout with its pinned packages."""
-    layers = [base_layer(), packages_layer("operator.txt"), source_layer("vllm_operator")]
-    entrypoint = ["python3", "-m", "vllm_operator.controller.app"]
-    return build_image(OPERATOR, layers=layers, config=python_config(entrypoint))
+    """The operator of this checkout with its pinned packages, by the last stage of operator/Dockerfile.
+
+    The base is Debian's Python of this machine's version, where the Dockerfile has another one.
+    """
+    stage = read_stages(DOCKERFILE)[-1]
+    layers = [base_layer(), *operator_layers(stage)]
+    config = ImageConfig(entrypoint=stage.entrypoint, env=stage.env, user=stage.user)
+    return build_image(OPERATOR, layers=layers, config=config)
+
+
+def operator_layers(stage: Stage) -> list[Layer]:
+    """A layer of each COPY: the files that the Dockerfile's first stage makes, made by the same program."""
+    folders = {"/files/packages": operator_packages, "/files/source": operator_source}
+    layers = []
+    for copied in stage.copies:
+        (source,) = copied.sources
+        with folders[source]() as folder:
+            layers.append(folder_layer(folder, copied.target, exclude=(), byte_code=False))
+    return layers
+
+
+@contextlib.contextmanager
+def operator_packages(platform: Sequence[str] = PLATFORM) -> Iterator[Path]:
+    """The folder of the operator's packages, for a Python and a platform by uv's options; made once per content.
+
+    Its byte code is for Debian's Python, whatever the platform.
+    """
+    program = Path(operator_files.__file__).read_text(encoding="utf-8")
+    key = _key(*platform, OPERATOR_PINS.read_text(encoding="utf-8"), program)
+    target = cache_folder() / "packages" / key
+    with locked(target.with_suffix(".lock")):
+        if not target.exists():
+            with atomic_folder(target) as folder:
+                installer = shlex.join([find_uv(), "pip", "install", "--quiet", *platform])
+                _operator_files("packages", OPERATOR_PINS, folder, "--installer", installer)
+    yield target
+
+
+@contextlib.contextmanager
+def operator_source() -> Iterator[Path]:
+    """A folder with the operator's own package; taken away again, since it is quickly made."""
+    with tempfile.TemporaryDirectory(prefix="vllm-operator-source-") as folder:
+        _operator_files("source", REPOSITORY / "operator" / "vllm_operator", Path(folder))
+        yield Path(folder)
+
+
+def _operator_files(what: str, origin: Path, target: Path, *options: str) -> None:
+    """What a RUN of the Dockerfile does, with the Python that the base layer has, to the same patch version."""
+    words = [str(DEBIAN_PYTHON), operator_files.__file__, what, str(origin), str(target), *options]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"making the files of the operator's image failed: {done.stderr.strip()}")
 
 
 def client_image() -> Path:
@@ -141,13 +197,17 @@ def packages_layer(pins: str, *, only: Sequence[str] = ()) -> Layer:
     ]
     if len(wanted) != len(only):
         raise RuntimeError(f"{file} pins only {wanted} of {list(only)}: run make lock")
-    key = hashlib.sha256("\n".join([*PLATFORM, *wanted, text]).encode()).hexdigest()[:16]
+    key = _key(*PLATFORM, *wanted, text)
     target = cache_folder() / "packages" / key
     with locked(target.with_suffix(".lock")):
         if not target.exists():
             with atomic_folder(target) as folder:
                 install(file, wanted, folder)
     return folder_layer(target, PACKAGES, exclude=("__pycache__", "bin", ".lock"))
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def install(pins: Path, wanted: Sequence[str], folder: Path) -> None:
