@@ -99,6 +99,10 @@ LWS = Part(module="lws", packages=("sigs.k8s.io/lws/cmd",), modules=EXTRA_GO_MOD
 """The controller of LeaderWorkerSets, a program called `cmd`."""
 
 
+KUEUE = Part(module="kueue", packages=("sigs.k8s.io/kueue/cmd/kueue",), modules=EXTRA_GO_MODULES)
+"""Kueue's controller and webhooks. It takes minutes to build, so only who asks for it does: `make kueue`."""
+
+
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.
 

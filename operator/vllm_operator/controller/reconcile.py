@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.foreign import ForeignObjects
-from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET
+from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET, WORKLOADS
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
@@ -214,6 +214,7 @@ class ModelReconciler:
             pod_monitors=self._cache.serves(POD_MONITOR),
             scaled_objects=self._cache.serves(SCALED_OBJECT),
             custom_metrics=self._cache.serves(CUSTOM_METRICS),
+            kueue=self._cache.serves(WORKLOADS[0]),
             prometheus_address=self._prometheus_address,
             rivals=self._rivals.of(key.namespace, names.instance_name(key.name)),
             secrets=await self._secrets(key.namespace, raw),

@@ -48,6 +48,8 @@ _REFUSALS: Final = (
 """Who is against a pod, as the API server's message shows it, and what can be done."""
 
 _NO_ADVICE: Final = "change the spec, or what refuses it"
+_MOST_EVICTED: Final = 3
+"""Pods that a queue takes away that are told one by one: most often for one cause."""
 _TRIED_AGAIN: Final = "within 17 minutes"
 """The longest back-off of the ReplicaSet's controller is 1000 s."""
 
@@ -67,6 +69,8 @@ class Fleet:
     engines: tuple[EngineReport, ...]
     ended: tuple[EndedPod, ...] = ()
     """Pods that are over, and that nothing has replaced yet that serves."""
+    evicted: tuple[str, ...] = ()
+    """Of each pod that a queue is taking away, a sentence that says so."""
     refusal: str = ""
     """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
     suspended: bool = False
@@ -113,6 +117,7 @@ def observed(
     pending: bool,
     suspended: bool = False,
     ended: tuple[EndedPod, ...] = (),
+    evicted: tuple[str, ...] = (),
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
     live = deployment or {}
@@ -129,6 +134,7 @@ def observed(
         refusal=refusal_of(conditions.get("ReplicaFailure", {})),
         engines=engines,
         ended=ended,
+        evicted=evicted,
         suspended=suspended,
     )
 
@@ -220,7 +226,8 @@ def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
 
 def is_on_its_way(seen: Fleet) -> Outcome:
     """Nothing is wrong, so a change is on its way."""
-    return unfinished(_way(seen), _joined(seen.count, seen.sentences(EngineState.STARTING), story(seen.ended)))
+    starting = seen.sentences(EngineState.STARTING)
+    return unfinished(_way(seen), _joined(seen.count, *seen.evicted[:_MOST_EVICTED], starting, story(seen.ended)))
 
 
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (

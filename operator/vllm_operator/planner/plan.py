@@ -48,6 +48,8 @@ class Observation:
     """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
+    kueue: bool = False
+    """Whether the API server serves what Kueue works with."""
     leader_worker_sets: bool = False
     """Whether the API server serves LeaderWorkerSet."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
