@@ -234,3 +234,27 @@ def test_a_group_over_several_nodes_is_admitted_as_a_whole(site: Site, stub: Eng
     site.wait_ready("wide", PATIENCE_SECONDS)
     site.patch("wide", {"suspend": True})
     site.wait_ready("wider", PATIENCE_SECONDS)
+
+
+def test_a_kueue_that_gates_all_or_waits_too_short_for_a_start_is_told_with_the_remedy(
+    site: Site, stub: EngineChoice
+) -> None:
+    here = {"matchLabels": {"kubernetes.io/metadata.name": site.name}}
+    kueue.install(
+        site.cluster,
+        manageJobsWithoutQueueName=True,
+        managedJobsNamespaceSelector=here,
+        waitForPodsReady={"timeout": "20s", "recoveryTimeout": "20s"},
+    )
+    site.apply(models.model("qwen", stub, **spec(None)))
+    told(site, "qwen", "Kueue holds pods back here that name no queue", "set spec.scheduling.queueName to a LocalQueue")
+    kueue.queue(site, 2)
+    site.patch("qwen", {"scheduling": {"queueName": "gpus"}})
+    site.wait_ready("qwen", PATIENCE_SECONDS)
+    for_ever = {"env": [{"name": "STUB_LOAD_SECONDS", "value": "3000"}]}
+    site.apply(models.model("large", stub, **spec(engine=for_ever)))
+    site.until(
+        "an Event of the timeout",
+        lambda: any("raise waitForPodsReady.timeout" in one for one in events(site, "large", "EnginesStarting")),
+        PATIENCE_SECONDS,
+    )

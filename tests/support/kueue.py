@@ -26,7 +26,7 @@ _REPOSITORY, _TAG = "registry.k8s.io/kueue/kueue", "v0.17.0"
 _USER: Final = "65532"
 _PLENTY: Final = 1000
 
-_CONFIGURATION: Final = {
+_CONFIGURATION: Final[dict[str, Any]] = {
     "apiVersion": "config.kueue.x-k8s.io/v1beta2",
     "kind": "Configuration",
     "health": {"healthProbeBindAddress": ":8081"},
@@ -35,16 +35,19 @@ _CONFIGURATION: Final = {
     "leaderElection": {"leaderElect": False},
     "integrations": {"frameworks": ["batch/job", "pod", "deployment", "leaderworkerset.x-k8s.io/leaderworkerset"]},
 }
-_VALUES: Final[dict[str, Any]] = {
-    "controllerManager": {
-        "featureGates": [{"name": "VisibilityOnDemand", "enabled": False}],  # its API server takes a second port
-        "manager": {
-            "image": {"repository": _REPOSITORY, "tag": _TAG, "pullPolicy": "IfNotPresent"},
-            "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        },
-    },
-    "managerConfig": {"controllerManagerConfigYaml": yaml.safe_dump(_CONFIGURATION)},
-}
+
+
+def _values(changes: dict[str, Any]) -> dict[str, Any]:
+    """Values of the chart, with more of Kueue's configuration."""
+    manager = {
+        "image": {"repository": _REPOSITORY, "tag": _TAG, "pullPolicy": "IfNotPresent"},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+    }
+    gates = [{"name": "VisibilityOnDemand", "enabled": False}]  # its API server takes a second port
+    return {
+        "controllerManager": {"featureGates": gates, "manager": manager},
+        "managerConfig": {"controllerManagerConfigYaml": yaml.safe_dump({**_CONFIGURATION, **changes})},
+    }
 
 
 def image() -> Path:
@@ -54,22 +57,25 @@ def image() -> Path:
     return build_image(f"{_REPOSITORY}:{_TAG}", layers=[layer], config=ImageConfig(entrypoint=["/manager"], user=_USER))
 
 
-def install(cluster: OwnCluster) -> None:
-    """As its own chart says, and wait until it takes objects: its webhooks get their certificate by then."""
+def install(cluster: OwnCluster, **configuration: Any) -> None:
+    """As its own chart says, and wait until it takes objects: its webhooks get their certificate by then.
+
+    Done again with another configuration, it is started anew with that.
+    """
     chart = str(extra_source(KUEUE, MODULE) / "charts" / "kueue")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
-        yaml.safe_dump(_VALUES, values)
+        yaml.safe_dump(_values(configuration), values)
         values.flush()
         words = ["template", "kueue", chart, "--namespace", NAMESPACE, "--values", values.name]
         rendered = subprocess.run(
             [str(cluster.binaries / "helm"), *words], env=cluster.env, check=True, capture_output=True, text=True
         ).stdout
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     found = [one for one in yaml.safe_load_all(rendered) if one and one["kind"] != "APIService"]
-    cluster.kubectl("create", "namespace", NAMESPACE)
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": found})
-    cluster.kubectl("apply", "--server-side", "--filename", "-", input=document)
-    available = ("--for=condition=Available", "deployment/kueue-controller-manager", "--timeout=240s")
-    cluster.kubectl("wait", "--namespace", NAMESPACE, *available, timeout=260)
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": [namespace, *found]})
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", input=document)
+    words = ["rollout", "status", "deployment/kueue-controller-manager", "--timeout=240s"]
+    cluster.kubectl("--namespace", NAMESPACE, *words, timeout=260)
 
 
 def object_of(kind: str, name: str, **spec: Any) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _queued(pod: PodFacts, sentence: str) -> Cause:
     else:
         text = f"{sentence}, until {queue} admits the pod"
     if found and found.evicted:
-        text += f"; it was taken away before: {quoted(found.evicted)}"
+        text += f"; it was taken away before: {_told(found.evicted, diagnose(QUEUE, found.evicted))}"
     return Cause(EngineState.STARTING, Reason.SCHEDULING_GATED, text, Lookup.QUEUE, diagnosis)
 
 

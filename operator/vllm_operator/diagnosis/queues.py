@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import by_type
 from vllm_operator.diagnosis.cause import quoted
+from vllm_operator.diagnosis.outside import QUEUE, diagnose
 from vllm_operator.render.untyped import items
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ HIDDEN: Final = (
 )
 UNANSWERED: Final = "its Workload cannot be read now"
 UNMADE: Final = "Kueue has made no Workload of it: see whether its controller runs (`kubectl get pods -n kueue-system`)"
+_LEFT: Final = (
+    "its Workload holds quota although it was evicted, and Kueue does not look at it again: delete the pod, another "
+    "takes its place"
+)
 UNSEEN: Final = "it has not been looked at yet"
 
 _TAKEN_AWAY: Final = "TerminationTarget"
@@ -63,6 +68,8 @@ def admission_of(workload: Mapping[str, Any]) -> Admission:
     why = str(evicted.get("message") or "") if evicted.get("status") == "True" else ""
     if (workload.get("spec") or {}).get("active") is False:
         return Admission("The workload is deactivated", evicted=why)
+    if reserved.get("status") == "True" and why:  # kueue#14811: nothing gives the quota back, and nothing requeues it
+        return Admission(remark=_LEFT, evicted=why)
     if reserved.get("status") == "True":
         pending = [_check(one) for one in items(status, "admissionChecks") if one.get("state") != "Ready"]
         return Admission(", ".join(pending), "" if pending else "it has admitted the pod, whose gate goes in a moment")
@@ -75,6 +82,10 @@ def _check(check: Mapping[str, Any]) -> str:
     return f"admission check {check.get('name')} is {check.get('state')}{message}"
 
 
+TAKES: Final = "Kueue takes "
+"""How the sentence of a pod begins that Kueue is taking away."""
+
+
 def evictions(pods: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Of each pod that Kueue is taking away, a sentence that says so."""
     return tuple(sentence for pod in pods if (sentence := _eviction(pod)))
@@ -84,4 +95,7 @@ def _eviction(pod: Mapping[str, Any]) -> str:
     target = by_type(pod.get("status") or {}).get(_TAKEN_AWAY, {})
     if target.get("status") != "True" or target.get("reason") != _EVICTED:
         return ""
-    return f"Kueue takes {pod['metadata']['name']} away: {quoted(target.get('message') or _EVICTED).rstrip('. ')}"
+    words = str(target.get("message") or _EVICTED)
+    known = diagnose(QUEUE, words)
+    advice = f": {known.sentence}" if known else ""
+    return f"{TAKES}{pod['metadata']['name']} away: {quoted(words).rstrip('. ')}{advice}"

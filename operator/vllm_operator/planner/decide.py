@@ -299,7 +299,7 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
         *claims.shared(observation),
         *held,
     )
-    return [*found, *gate_troubles(seen.engines)]
+    return [*found, *queues.held_ends(pod_bodies(observation), observation.now)[0], *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
@@ -320,6 +320,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
         controller_judged_again_at(observation),
+        queues.held_ends(pods, observation.now)[1],
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
             lookups.planned(pods, observation.lookups, adapters=adapters.version_of(observation)),

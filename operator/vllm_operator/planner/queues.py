@@ -8,17 +8,25 @@ before stays where it is until it may change, and a warning tells what to do.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import groups
 from vllm_operator.api.names import QUEUE
+from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.render.objects import hashed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 _DEFAULT: Final = "default"
 """The LocalQueue into which Kueue puts by itself what names none."""
+
+_FINALIZER: Final = "kueue.x-k8s.io/managed"
+_PATIENCE: Final = timedelta(seconds=60)
+"""How long after its grace period a pod may stay: kubelet is late at times."""
+_MOST_TOLD: Final = 3
 
 _MARK: Final = "kueue.x-k8s.io/pod-suspending-parent"
 """Annotation that Kueue's webhooks give a pod template, by which the pods are gated."""
@@ -60,6 +68,22 @@ def warning(wanted: str | None, live: Mapping[str, Any] | None, desired: Mapping
         f"spec.scheduling.queueName: {where}, since Kueue lets it change only while none of them is ready: set "
         "spec.suspend to true, and to false again once they have gone"
     )
+
+
+def held_ends(pods: Iterable[Mapping[str, Any]], now: datetime) -> tuple[list[str], datetime | None]:
+    """Warnings of pods that have ended and stay for Kueue alone, and when more of them may have to be told.
+
+    Their finalizer is taken off by Kueue; where it does not run, or has lost them (kueue#13830), nobody does.
+    """
+    leaving = [pod["metadata"] for pod in pods if _FINALIZER in (pod["metadata"].get("finalizers") or ())]
+    due = {one["name"]: end + _PATIENCE for one in leaving if (end := timestamp(one.get("deletionTimestamp")))}
+    stuck = sorted(name for name, when in due.items() if when <= now)
+    warnings = [
+        f"{name} has ended and stays, held by Kueue's finalizer {_FINALIZER}: see whether Kueue runs, and if not, "
+        f'`kubectl patch pod {name} --type merge -p \'{{"metadata": {{"finalizers": null}}}}\'`'
+        for name in stuck[:_MOST_TOLD]
+    ]
+    return warnings, min((when for when in due.values() if when > now), default=None)
 
 
 def _has_to_stay(desired: Mapping[str, Any], live: Mapping[str, Any], *, kueue: bool) -> bool:

@@ -19,6 +19,10 @@ FULL = (
     "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor default, 1 more "
     "needed"
 )
+STUCK = (
+    "its Workload holds quota although it was evicted, and Kueue does not look at it again: delete the pod, another "
+    "takes its place"
+)
 TOO_SMALL = (
     "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in flavor default, previously "
     "considered podsets requests (0) + current podset request (2) > maximum capacity (1)"
@@ -66,6 +70,12 @@ def workload(*conditions: dict[str, Any], active: bool = True, **status: Any) ->
             Admission(FULL, evicted="Preempted to make room"),
         ),
         (
+            workload(
+                condition("QuotaReserved", "True"), condition("Evicted", "True", "Exceeded the PodsReady timeout")
+            ),
+            Admission(remark=STUCK, evicted="Exceeded the PodsReady timeout"),
+        ),
+        (
             workload(condition("QuotaReserved", "False", FULL), condition("Evicted", "False", "Previously: gone")),
             Admission(FULL),
         ),
@@ -81,6 +91,7 @@ def test_a_workload_says_what_its_pods_wait_for(found: dict[str, Any], admission
         (FULL, "suspend or delete a model of the queue, or raise nominalQuota"),
         (TOO_SMALL, "asks for more nvidia.com/gpu than its queue ever has (1): ask for less"),
         ("LocalQueue gpus doesn't exist", "make it, or correct spec.scheduling.queueName"),
+        ("LocalQueue  doesn't exist", "set spec.scheduling.queueName to a LocalQueue of this namespace"),
         ("ClusterQueue team-gpus is inactive", "ClusterQueue team-gpus admits nothing: it is stopped"),
         (
             "couldn't assign flavors to pod set main: resource cpu unavailable in ClusterQueue",
@@ -92,7 +103,7 @@ def test_a_workload_says_what_its_pods_wait_for(found: dict[str, Any], admission
 def test_queue_its_words_and_the_remedy_are_told(words: str, remedy: str) -> None:
     told = report(queued(), Admission(words), now=NOW)
     assert (told.state, told.reason) == (EngineState.STARTING, Reason.SCHEDULING_GATED)
-    assert f"by scheduling gate {GATE}: LocalQueue gpus says: {words}: " in told.sentence
+    assert f"by scheduling gate {GATE}: LocalQueue gpus says: {' '.join(words.split())}: " in told.sentence
     assert remedy in told.sentence
 
 
@@ -126,5 +137,7 @@ def test_a_pod_that_kueue_takes_away_is_told_and_is_no_failure() -> None:
     )
     assert (outcome.reason, outcome.stalled) == (Reason.SCHEDULING_GATED, False)
     assert told[0] in outcome.message
+    target["message"] = "Exceeded the PodsReady timeout team/pod-qwen-1"
+    assert "raise waitForPodsReady.timeout in Kueue's configuration" in evictions([taken])[0]
     target["reason"] = "NotAdmitted"
     assert evictions([taken]) == ()

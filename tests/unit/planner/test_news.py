@@ -23,6 +23,7 @@ CRASH = "1 of 2 engines serve; qwen-5d8c9b7f6-x2x5p ended with exit code 1 (Erro
 AGAIN = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 1 (Error, 17 restarts): no such model"
 KILLED = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 137 (Error, 17 restarts): no such model"
 CRASHED = status("False", "EnginesFailing", CRASH)
+TAKEN = "Kueue takes qwen-5d8c9b7f6-x2x5p away: Preempted"
 FULL = "0 of 1 engines serve; qwen-5d8c9b7f6-x2x5p is held back since 2026-11-22T11:00:00Z: 1 more needed"
 FULL_AGAIN = "0 of 1 engines serve; qwen-5d8c9b7f6-9kq4z is held back since 2026-11-22T12:00:00Z: 2 more needed"
 WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "EnginesFailing")
@@ -50,6 +51,8 @@ WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "Engin
         (status("False", "EnginesFailing", f"{CRASH}; qwen-1 is not there"), CRASHED, None),
         (SERVING, status("True", "AllEnginesServe", "2 of 2 engines serve, and more"), None),
         (STARTING, status("False", "EnginesStarting", "another"), None),
+        (STARTING, status("False", "EnginesStarting", f"why; {TAKEN}"), ("Warning", "EnginesStarting")),
+        (status("False", "EnginesStarting", TAKEN), status("False", "EnginesStarting", TAKEN), None),
         (STARTING, status("False", "SchedulingGated", "the queue is full"), ("Normal", "SchedulingGated")),
         (status("False", "SchedulingGated", FULL), status("False", "SchedulingGated", FULL_AGAIN), None),
     ],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.support.resources import as_desired, deployment_status, live, observation, resource
+from tests.support.resources import NOW, as_desired, deployment_status, live, observation, pod, resource
 from vllm_operator.api.live import ObjectKey
 from vllm_operator.planner.decide import decide
 
@@ -57,6 +58,18 @@ def test_the_queue_changes_when_kueue_lets_it(
 def test_without_kueue_the_label_follows_the_spec() -> None:
     assert queue_of(edited("gpus", "others", kueue=False), "gpus") == "others"
     assert queue_of(edited("gpus", None, kueue=False), "gpus") is None
+
+
+def test_a_pod_that_stays_for_kueue_alone_is_told_with_the_way_out() -> None:
+    left = pod("qwen-1")
+    left["metadata"] |= {"deletionTimestamp": "2026-11-22T11:59:30Z", "finalizers": ["kueue.x-k8s.io/managed"]}
+    at_rest = as_desired(resource(), **deployment_status(1))
+    early = decide(observation(resource(), at_rest, left, now=NOW))
+    assert early.look_again_at == NOW + timedelta(seconds=30)
+    late = decide(observation(resource(), at_rest, left, now=NOW + timedelta(seconds=30)))
+    told = " ".join((late.status or {}).get("warnings", []))
+    assert "qwen-1 has ended and stays, held by Kueue's finalizer" in told
+    assert 'kubectl patch pod qwen-1 --type merge -p \'{"metadata": {"finalizers": null}}\'' in told
 
 
 def test_a_kueue_that_has_come_lately_is_known_by_its_mark() -> None:
