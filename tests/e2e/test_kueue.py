@@ -223,7 +223,7 @@ def test_a_queue_that_is_not_there_is_told_and_its_coming_is_enough(site: Site, 
 
 def test_a_group_over_several_nodes_is_admitted_as_a_whole(site: Site, stub: EngineChoice) -> None:
     kueue.queue(site, 3)
-    wide = {"parallelism": {"tensor": 2, "nodes": 2}}
+    wide: dict[str, Any] = {"parallelism": {"tensor": 2, "nodes": 2}}
     serve(site, "wide", stub, **wide)
     assert site.get("leaderworkerset", "wide")["metadata"]["labels"][QUEUE_LABEL] == "gpus"
     site.apply(models.model("wider", stub, **spec(**wide)))

@@ -48,8 +48,6 @@ _REFUSALS: Final = (
 """Who is against a pod, as the API server's message shows it, and what can be done."""
 
 _NO_ADVICE: Final = "change the spec, or what refuses it"
-_MOST_EVICTED: Final = 3
-"""Pods that a queue takes away that are told one by one: most often for one cause."""
 _TRIED_AGAIN: Final = "within 17 minutes"
 """The longest back-off of the ReplicaSet's controller is 1000 s."""
 
@@ -69,8 +67,8 @@ class Fleet:
     engines: tuple[EngineReport, ...]
     ended: tuple[EndedPod, ...] = ()
     """Pods that are over, and that nothing has replaced yet that serves."""
-    evicted: tuple[str, ...] = ()
-    """Of each pod that a queue is taking away, a sentence that says so."""
+    evicted: str = ""
+    """That a queue has taken a pod away, as a sentence; empty where it has not, or others have come since."""
     refusal: str = ""
     """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
     suspended: bool = False
@@ -117,7 +115,7 @@ def observed(
     pending: bool,
     suspended: bool = False,
     ended: tuple[EndedPod, ...] = (),
-    evicted: tuple[str, ...] = (),
+    evicted: str = "",
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
     live = deployment or {}
@@ -227,7 +225,7 @@ def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
 def is_on_its_way(seen: Fleet) -> Outcome:
     """Nothing is wrong, so a change is on its way."""
     starting = seen.sentences(EngineState.STARTING)
-    return unfinished(_way(seen), _joined(seen.count, *seen.evicted[:_MOST_EVICTED], starting, story(seen.ended)))
+    return unfinished(_way(seen), _joined(seen.count, seen.evicted, starting, story(seen.ended)))
 
 
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (

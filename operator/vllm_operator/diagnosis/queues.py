@@ -82,20 +82,50 @@ def _check(check: Mapping[str, Any]) -> str:
     return f"admission check {check.get('name')} is {check.get('state')}{message}"
 
 
-TAKES: Final = "Kueue takes "
-"""How the sentence of a pod begins that Kueue is taking away."""
+TAKEN: Final = "Kueue has taken "
+"""How the sentence begins that tells of a pod that Kueue has taken away."""
 
 
-def evictions(pods: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Of each pod that Kueue is taking away, a sentence that says so."""
-    return tuple(sentence for pod in pods if (sentence := _eviction(pod)))
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """A pod that Kueue has taken away."""
+
+    pod: str
+    at: str
+    """When, as Kueue says it."""
+    words: str
+    """Why, in Kueue's words."""
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it, and what would help, where that is known."""
+        known = diagnose(QUEUE, self.words)
+        advice = f": {known.sentence}" if known else ""
+        return f"{TAKEN}{self.pod} away at {self.at}: {quoted(self.words).rstrip('. ')}{advice}"
 
 
-def _eviction(pod: Mapping[str, Any]) -> str:
+def last_eviction(pods: Iterable[Mapping[str, Any]], before: Eviction | None = None) -> Eviction | None:
+    """The newest of the pods that Kueue has taken away; None where there is none, or one that came later serves.
+
+    Such a pod is gone within moments, and nothing is left of it: so what was seen `before` stands until then.
+    """
+    present = list(pods)
+    found = [one for one in map(_eviction, present) if one is not None]
+    newest = max([*found, *([before] if before else [])], key=lambda one: one.at, default=None)
+    if newest is None or any(_serves_since(pod, newest.at) for pod in present):
+        return None
+    return newest
+
+
+def _eviction(pod: Mapping[str, Any]) -> Eviction | None:
     target = by_type(pod.get("status") or {}).get(_TAKEN_AWAY, {})
     if target.get("status") != "True" or target.get("reason") != _EVICTED:
-        return ""
-    words = str(target.get("message") or _EVICTED)
-    known = diagnose(QUEUE, words)
-    advice = f": {known.sentence}" if known else ""
-    return f"{TAKES}{pod['metadata']['name']} away: {quoted(words).rstrip('. ')}{advice}"
+        return None
+    at = str(target.get("lastTransitionTime") or "")
+    return Eviction(str(pod["metadata"]["name"]), at, str(target.get("message") or _EVICTED))
+
+
+def _serves_since(pod: Mapping[str, Any], stamp: str) -> bool:
+    """Whether a pod takes traffic that was made after that time."""
+    ready = by_type(pod.get("status") or {}).get("Ready", {}).get("status") == "True"
+    return ready and str(pod["metadata"].get("creationTimestamp") or "") >= stamp and _eviction(pod) is None

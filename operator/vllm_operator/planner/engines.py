@@ -11,7 +11,7 @@ from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.diagnosis.groups import one_for_each_group
-from vllm_operator.diagnosis.queues import evictions
+from vllm_operator.diagnosis.queues import last_eviction
 from vllm_operator.planner.workload import live_workload
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def fleet_of(observation: Observation, *, wanted: int, suspended: bool = False, 
     workload = live_workload(observation)
     body = workload.body if workload else None
     ended = ended_pods(pod_bodies(observation))
+    taken = last_eviction(pod_bodies(observation), observation.evicted)
     return fleet.observed(
         wanted,
         body,
@@ -65,5 +66,5 @@ def fleet_of(observation: Observation, *, wanted: int, suspended: bool = False, 
         suspended=suspended,
         pending=pending,
         ended=ended,
-        evicted=evictions(pod_bodies(observation)),
+        evicted=taken.sentence if taken else "",
     )

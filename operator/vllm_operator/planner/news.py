@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import ConditionType, Reason, by_type
-from vllm_operator.diagnosis.queues import TAKES
+from vllm_operator.diagnosis.queues import TAKEN
 from vllm_operator.diagnosis.sameness import causes_in
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     ready = after["status"] == "True"
     if not ready and after["reason"] in _ON_THE_WAY:
         new = causes_in(after["message"]) - causes_in(before.get("message", ""))
-        if any(cause.startswith(TAKES) for cause in new):
+        if any(cause.startswith(TAKEN) for cause in new):
             return _told(after, "Warning")
         return _news_of_some_engines(raw, status)
     same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])

@@ -42,8 +42,9 @@ class Server:
         return await self._answer(kind, name)
 
 
-async def look(server: Server, known: Admission | None = None, **labels: str) -> Any:
-    """One look at a pod with these labels."""
+async def look(server: Server, known: Admission | None = None, group: str = "") -> Any:
+    """One look at a pod, which may be of a group."""
+    labels = {"kueue.x-k8s.io/pod-group-name": group} if group else {}
     pod = as_live({"metadata": {"name": "qwen-1", "uid": "u-1", "labels": labels}}, kind="Pod")
     return await WorkloadLookup(cast("Client", server)).look(pod, known)
 
@@ -51,7 +52,7 @@ async def look(server: Server, known: Admission | None = None, **labels: str) ->
 async def test_a_pod_is_found_by_its_uid_and_a_group_by_the_name_that_its_pods_have() -> None:
     server = Server([WORKLOAD], WORKLOAD)
     assert await look(server) == Admission(WORDS)
-    assert await look(server, **{"kueue.x-k8s.io/pod-group-name": "leaderworkerset-wide-0-1a2b3"}) == Admission(WORDS)
+    assert await look(server, group="leaderworkerset-wide-0-1a2b3") == Admission(WORDS)
     assert server.asked == [("v1beta2", "kueue.x-k8s.io/job-uid=u-1"), ("v1beta2", "leaderworkerset-wide-0-1a2b3")]
 
 
@@ -77,4 +78,4 @@ async def test_what_cannot_be_read_is_told(answers: tuple[Any, ...], known: Admi
 
 async def test_a_group_whose_workload_is_not_made_yet_is_told_so() -> None:
     gone = Server(ApiNotFound("GET", "not found"))
-    assert await look(gone, **{"kueue.x-k8s.io/pod-group-name": "wide"}) == Admission(remark=UNMADE)
+    assert await look(gone, group="wide") == Admission(remark=UNMADE)

@@ -11,7 +11,7 @@ from vllm_operator.api.conditions import Reason
 from vllm_operator.diagnosis.cause import EngineState, Lookup
 from vllm_operator.diagnosis.engines import needed_lookup, report
 from vllm_operator.diagnosis.fleet import judge, observed
-from vllm_operator.diagnosis.queues import HIDDEN, UNSEEN, Admission, admission_of, evictions
+from vllm_operator.diagnosis.queues import HIDDEN, UNSEEN, Admission, Eviction, admission_of, last_eviction
 
 GATE = "kueue.x-k8s.io/admission"
 GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "non-empty gates"}
@@ -129,15 +129,27 @@ def test_a_pod_that_kueue_takes_away_is_told_and_is_no_failure() -> None:
     taken = pod(ready=True)
     taken["status"]["conditions"].append(target)
     taken["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
-    told = evictions([taken, queued()])
-    assert told == ("Kueue takes qwen-1 away: Preempted to X",)
+    target["lastTransitionTime"] = "2026-11-22T11:59:00Z"
+    found = last_eviction([taken, queued()])
+    assert found == Eviction("qwen-1", "2026-11-22T11:59:00Z", "Preempted to X.")
+    told = found.sentence
+    assert told == "Kueue has taken qwen-1 away at 2026-11-22T11:59:00Z: Preempted to X"
     engines = (report(queued(), Admission(FULL), now=NOW),)
     outcome = judge(
         observed(1, {"status": {"replicas": 1, "updatedReplicas": 1}}, engines, pending=False, evicted=told)
     )
     assert (outcome.reason, outcome.stalled) == (Reason.SCHEDULING_GATED, False)
-    assert told[0] in outcome.message
-    target["message"] = "Exceeded the PodsReady timeout team/pod-qwen-1"
-    assert "raise waitForPodsReady.timeout in Kueue's configuration" in evictions([taken])[0]
+    assert told in outcome.message
     target["reason"] = "NotAdmitted"
-    assert evictions([taken]) == ()
+    assert last_eviction([taken]) is None
+
+
+def test_what_kueue_has_taken_is_told_until_a_pod_that_came_later_serves() -> None:
+    late = Eviction("qwen-1", "2026-11-22T11:59:00Z", "Exceeded the PodsReady timeout team/pod-qwen-1")
+    assert "raise waitForPodsReady.timeout in Kueue's configuration" in late.sentence
+    another = pod("qwen-2", ready=True)
+    another["metadata"]["creationTimestamp"] = "2026-11-22T11:58:00Z"
+    assert last_eviction([another, queued()], late) == late
+    another["metadata"]["creationTimestamp"] = "2026-11-22T11:59:01Z"
+    assert last_eviction([another, queued()], late) is None
+    assert last_eviction([], late) == late

@@ -18,8 +18,8 @@ def edited(before: str | None, wanted: str | None, *, ready: int = 1, kueue: boo
     """What is decided of a model that was in one queue, and whose spec names another."""
 
     def raw(queue: str | None) -> dict[str, Any]:
-        parallelism = {"parallelism": {"nodes": nodes, "tensor": nodes}} if nodes > 1 else {}
-        return resource(**parallelism, **({"scheduling": {"queueName": queue}} if queue else {}))
+        parallelism = {"nodes": nodes, "tensor": nodes}
+        return resource(parallelism=parallelism, scheduling={"queueName": queue} if queue else {})
 
     children = as_desired(raw(before), **deployment_status(1, ready=ready))
     return decide(observation(raw(wanted), children, kueue=kueue, leader_worker_sets=True))
