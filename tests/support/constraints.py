@@ -54,9 +54,9 @@ def variable(**fields: Any) -> Spec:
     return engine(env=[{"name": "A", **fields}])
 
 
-def adapter(text: str) -> Spec:
+def adapter(text: str, name: str = "a") -> Spec:
     """A spec with an adapter."""
-    return {"lora": {"adapters": [{"name": "a", "source": text}]}}
+    return {"lora": {"adapters": [{"name": name, "source": text}]}}
 
 
 def updates(**fields: Any) -> Spec:
@@ -203,6 +203,19 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         source("oci://registry.example.com/tiny:1", servedNames=["tiny"]),
         source("oci://registry.example.com/$(NAME):1", servedNames=["tiny"]),
         "spec.model.source refers to a variable",
+    ),
+    Constraint(
+        {"model": {"source": "org/tiny", "servedNames": ["tiny"]}, **adapter("org/a", "org/tiny")},
+        {"model": {"source": "org/tiny", "servedNames": ["small", "tiny"]}, **adapter("org/a", "tiny")},
+        "spec.lora.adapters: a name of the model is no name of an adapter",
+    ),
+    *(
+        Constraint(
+            {"model": {"source": text}, **adapter("org/a", "tiny")},
+            {"model": {"source": text}, **adapter("org/a", "org/tiny")},
+            "spec.lora.adapters: a name of the model is no name of an adapter",
+        )
+        for text in ("org/tiny", "hf://org/tiny")
     ),
     Constraint(
         {"lora": {"adapters": [{"name": "sql", "source": "org/sql"}]}},

@@ -239,6 +239,12 @@ class Client:
         page = await self._call("GET", POD.path(namespace), parameters=parameters)
         return page["items"] or []
 
+    async def selected(self, kind: Kind, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The objects of a kind in one namespace that a label selector selects, whoever made them: the first page."""
+        parameters = {"labelSelector": selector, "limit": str(_PAGE_SIZE)}
+        page = await self._call("GET", kind.path(namespace), parameters=parameters)
+        return page["items"] or []
+
     async def pods_on(self, node: str) -> list[dict[str, Any]]:
         """The pods of a node that hold something of it, whosever they are, as the API server's own cache has them.
 
@@ -294,20 +300,20 @@ class Client:
             if namespace is None:
                 raise
         group, _, _ = kind.api_version.rpartition("/")
-        if group and not await self.serves_group(group):
+        if group and group not in await self.served_groups():
             raise ApiNotServed("GET /apis", f"{group} is not among the API groups yet")
         resources = await self._call("GET", kind.root)
         if kind.plural not in [found["name"] for found in resources.get("resources") or ()]:
             raise ApiNotServed(f"GET {kind.root}", f"{kind.plural} is not among the resources yet")
 
-    async def serves_group(self, group: str) -> bool:
-        """Whether the API server, or one that it hands requests on to, serves any version of an API group.
+    async def served_groups(self) -> frozenset[str]:
+        """The API groups of which the API server, or one that it hands requests on to, serves any version.
 
         Raises:
             ApiError: it does not say.
         """
         groups = await self._call("GET", "/apis")
-        return group in [found["name"] for found in groups.get("groups") or ()]
+        return frozenset(found["name"] for found in groups.get("groups") or ())
 
     async def may(self, right: MissingRight) -> bool:
         """Whether the API server would let us do something by now. The question writes nothing: everybody may ask.

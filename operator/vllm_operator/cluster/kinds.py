@@ -57,6 +57,11 @@ NODE: Final = Kind("v1", "Node", "nodes")
 PERSISTENT_VOLUME: Final = Kind("v1", "PersistentVolume", "persistentvolumes")
 """Of the whole cluster: looked at where no node takes a pod."""
 
+WORKLOADS: Final = tuple(
+    Kind(f"kueue.x-k8s.io/{version}", "Workload", "workloads") for version in ("v1beta2", "v1beta1")
+)
+"""What Kueue makes of what waits in a queue, newest version first: looked at where it holds a pod back."""
+
 EVENT: Final = Kind("v1", "Event", "events")
 
 JOB: Final = Kind("batch/v1", "Job", "jobs")

@@ -34,7 +34,7 @@ _REFUSAL: Final = re.compile(
 """How an API server words what its authorizer refuses (apiserver, endpoints/handlers/responsewriters/errors.go); what
 admission refuses, a quota for one, has other words."""
 
-_LOOKED_AT_ALONE: Final = frozenset({"nodes", "persistentvolumes"})
+_LOOKED_AT_ALONE: Final = frozenset({"nodes", "persistentvolumes", "workloads"})
 """What the status tells more by where it may be read, and says so where not."""
 
 _LISTED: Final = frozenset({"list", "watch"})

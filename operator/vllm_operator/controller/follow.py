@@ -22,6 +22,7 @@ from vllm_operator.cluster.kinds import (
     OPTIONAL,
     POD_DISRUPTION_BUDGET,
     WATCHED,
+    WORKLOADS,
     kind_of,
 )
 from vllm_operator.cluster.patience import patiently
@@ -441,7 +442,7 @@ async def _mend(components: Components, namespace: str | None) -> bool:
 async def _list_unwatched(components: Components) -> None:
     """Ask for what no watch brings. Where that fails, what was known before stays true."""
     await _list_optional(components)
-    await _look_for_custom_metrics(components)
+    await _look_for_groups(components)
     await _list_all_foreign(components)
 
 
@@ -491,20 +492,21 @@ async def _list_foreign(
     return changed
 
 
-async def _look_for_custom_metrics(components: Components) -> None:
-    """See whether autoscalers can go by custom metrics.
+async def _look_for_groups(components: Components) -> None:
+    """See whether autoscalers can go by custom metrics, and whether Kueue is there.
 
-    The group is there as long as somebody has announced it: that its server does not answer for a while takes no
+    A group is there as long as somebody has announced it: that its server does not answer for a while takes no
     autoscaler away.
     """
-    group, _, _ = CUSTOM_METRICS.api_version.partition("/")
     try:
-        served = await components.client.serves_group(group)
+        served = await components.client.served_groups()
     except ApiError as error:
-        logger.warning("cannot see whether %s is served, tries again later: %s", group, error)
+        logger.warning("cannot see which API groups are served, tries again later: %s", error)
         return
-    if components.cache.set_served(CUSTOM_METRICS, served=served):
-        components.intake.everything()
+    for kind in (CUSTOM_METRICS, WORKLOADS[0]):
+        group, _, _ = kind.api_version.partition("/")
+        if components.cache.set_served(kind, served=group in served):
+            components.intake.everything()
 
 
 async def _list_optional(components: Components) -> None:

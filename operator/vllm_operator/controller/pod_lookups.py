@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_operator.controller.placements import PlacementLookup
+from vllm_operator.controller.workloads import WorkloadLookup
 from vllm_operator.diagnosis import lookups
 from vllm_operator.diagnosis.cause import Lookup
 from vllm_operator.diagnosis.engines import manager_url
@@ -58,6 +59,7 @@ class PodLookups:
         self._client = client
         self._managers = managers
         self._placements = PlacementLookup(client, clock)
+        self._workloads = WorkloadLookup(client)
         self._look_at = look_at
         self._clock = clock
         self._known: dict[Key, dict[str, PodLookup]] = {}
@@ -157,6 +159,8 @@ class PodLookups:
                 return await self._events(pod, known)
             case Lookup.PLACEMENT:
                 return await self._placement(pod, known)
+            case Lookup.QUEUE:
+                return await self._workloads.look(pod, known)
             case _:
                 return await self._status(pod)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.foreign import ForeignObjects
-from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET
+from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET, WORKLOADS
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
@@ -26,6 +26,7 @@ from vllm_operator.controller.prefetch import PrefetchJobs
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.controller.requests import requests_of
 from vllm_operator.controller.statuses import Kept, StatusWriter, as_told
+from vllm_operator.diagnosis.queues import last_eviction
 from vllm_operator.errors import ApiConflict, ApiEnding, ApiNotFound, ApiNotServed, ApiRefused
 from vllm_operator.planner import adapters, api_keys
 from vllm_operator.planner.autoscalers import Rival
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.queue import QueueKey
     from vllm_operator.controller.announce import Announcer
     from vllm_operator.controller.execute import Result
+    from vllm_operator.diagnosis.queues import Eviction
     from vllm_operator.errors import ApiError
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.news import News
@@ -83,6 +85,7 @@ class _Memory:
     events: EventHistory = NO_EVENTS
     told_at: datetime | None = None
     """When the last status was written."""
+    evicted: Eviction | None = None
     kept: Kept | None = None
     """What the API server made of it, where it did not keep it as it was."""
 
@@ -193,6 +196,8 @@ class ModelReconciler:
         model = await self._replicas.kept(self._cache.get(MODEL, key), children, now)
         raw = model.body if model else {}
         memory = self._remembered(key, model)
+        if model is not None and (taken := last_eviction([pod.body for pod in pods], memory.evicted)) != memory.evicted:
+            memory = self._memories[key] = replace(memory, evicted=taken)
         model = as_told(model, memory.kept)
         version = adapters.live_version(children, key.name)
         found = self.lookups.known(key, pods if model else (), now, adapters=version)
@@ -209,11 +214,13 @@ class ModelReconciler:
             attempts=memory.attempts,
             events=memory.events,
             told_at=memory.told_at,
+            evicted=memory.evicted,
             operator_namespace=self._operator_namespace,
             release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
             scaled_objects=self._cache.serves(SCALED_OBJECT),
             custom_metrics=self._cache.serves(CUSTOM_METRICS),
+            kueue=self._cache.serves(WORKLOADS[0]),
             prometheus_address=self._prometheus_address,
             rivals=self._rivals.of(key.namespace, names.instance_name(key.name)),
             secrets=await self._secrets(key.namespace, raw),

@@ -38,6 +38,8 @@ class Lookup(StrEnum):
     PLACEMENT = "nodes, and the pod's claims"
     """Why the scheduler finds no node for the pod: what nodes have, who holds it, and what the claims wait for. Of a
     pod whose node does not answer, what is known of that node."""
+    QUEUE = "the pod's Workload"
+    """What a queue of Kueue says of a pod that it holds back."""
     LOADING = "manager of an engine that loads"
     """`/status` of the manager in the pod."""
     WITHDRAWN = "manager of an engine that lost its traffic"

@@ -129,7 +129,8 @@ def needed_lookup(pod: Mapping[str, Any]) -> NeededLookup | None:
     kind = cause_of(facts).lookup
     if kind is None or (kind in _OF_MANAGERS and not manager_url(facts)):
         return None
-    stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: facts.waits_since}
+    waits = facts.waits_since
+    stamps = {Lookup.LOADING: facts.engine.running_since, Lookup.PLACEMENT: waits, Lookup.QUEUE: waits}
     since = timestamp(stamps.get(kind, facts.since))
     return NeededLookup(kind, since) if since else None
 
@@ -150,7 +151,7 @@ def status_url(address: str, port: int) -> str:
 
 
 def _is_asked_soon(lookup: Lookup | None, facts: PodFacts) -> bool:
-    if lookup is Lookup.PLACEMENT:
+    if lookup in (Lookup.PLACEMENT, Lookup.QUEUE):
         return bool(facts.waits_since)
     return lookup is Lookup.WITHDRAWN and bool(manager_url(facts))
 

@@ -8,9 +8,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import by_type
+from vllm_operator.api.names import QUEUE
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.diagnosis.events import KubeletMessage, timestamp
 from vllm_operator.diagnosis.placement import Placement
+from vllm_operator.diagnosis.queues import GATES, Admission
 from vllm_operator.render.manager import PORT_NAME
 from vllm_operator.render.pod import CONTAINER_NAME
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-Finding = KubeletMessage | Placement | EngineStatus | NoAnswer
-"""What a lookup brings: why no node takes the pod, kubelet's words where the containers do not run, else those of the
-manager in the pod."""
+Finding = KubeletMessage | Placement | Admission | EngineStatus | NoAnswer
+"""What a lookup brings: why no node takes the pod, or its queue does not admit it, kubelet's words where the containers
+do not run, else those of the manager in the pod."""
 
 PATIENCE: Final = timedelta(minutes=5)
 """How long a pod may wait for a scheduler to look at it, or for a kubelet to take it, before that counts as a fault."""
@@ -80,6 +82,8 @@ class PodFacts:
     scheduler: str
     scheduling_gates: tuple[str, ...]
     """Names of what keeps schedulers from looking at it."""
+    queue: str
+    """Kueue's LocalQueue that the pod's label names; empty where it has none."""
     conditions: Mapping[str, Mapping[str, Any]]
     """The pod's conditions by type."""
     engine: ContainerFacts
@@ -167,6 +171,16 @@ class PodFacts:
         return self.finding if isinstance(self.finding, Placement) else None
 
     @property
+    def admission(self) -> Admission | None:
+        """What its queue says of it; None where nobody has looked."""
+        return self.finding if isinstance(self.finding, Admission) else None
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether a queue of Kueue holds it back."""
+        return not GATES.isdisjoint(self.scheduling_gates)
+
+    @property
     def life(self) -> str:
         """What a finding is about: one process of the engine, between two changes of its readiness."""
         return f"{self.engine.running_since} {self.since}"
@@ -202,6 +216,7 @@ def pod_facts(
         node=spec.get("nodeName", ""),
         scheduler=spec.get("schedulerName", DEFAULT_SCHEDULER),
         scheduling_gates=tuple(gate["name"] for gate in spec.get("schedulingGates", [])),
+        queue=str((pod["metadata"].get("labels") or {}).get(QUEUE) or ""),
         conditions=by_type(status),
         engine=_container(engine, Role.ENGINE),
         init=tuple(init),

@@ -67,6 +67,8 @@ class Fleet:
     engines: tuple[EngineReport, ...]
     ended: tuple[EndedPod, ...] = ()
     """Pods that are over, and that nothing has replaced yet that serves."""
+    evicted: str = ""
+    """That a queue has taken a pod away, as a sentence; empty where it has not, or others have come since."""
     refusal: str = ""
     """Why Kubernetes makes or deletes no pods, in its own words with advice; empty where it does."""
     suspended: bool = False
@@ -113,6 +115,7 @@ def observed(
     pending: bool,
     suspended: bool = False,
     ended: tuple[EndedPod, ...] = (),
+    evicted: str = "",
 ) -> Fleet:
     """Read the Deployment. `pending` says that it is about to be written, so its status speaks of the past."""
     live = deployment or {}
@@ -129,6 +132,7 @@ def observed(
         refusal=refusal_of(conditions.get("ReplicaFailure", {})),
         engines=engines,
         ended=ended,
+        evicted=evicted,
         suspended=suspended,
     )
 
@@ -220,7 +224,8 @@ def engines_are_withdrawn(seen: Fleet) -> Outcome | None:
 
 def is_on_its_way(seen: Fleet) -> Outcome:
     """Nothing is wrong, so a change is on its way."""
-    return unfinished(_way(seen), _joined(seen.count, seen.sentences(EngineState.STARTING), story(seen.ended)))
+    starting = seen.sentences(EngineState.STARTING)
+    return unfinished(_way(seen), _joined(seen.count, seen.evicted, starting, story(seen.ended)))
 
 
 POLICIES: Final[tuple[Callable[[Fleet], Outcome | None], ...]] = (

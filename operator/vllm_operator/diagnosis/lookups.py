@@ -1,6 +1,6 @@
 """When to look up what a pod does not say itself: seldom, and at most so often for all models together. Pure.
 
-There are three places to look. An API server finds Events by reading all of a namespace, so such a lookup is not cheap,
+There are four places to look. An API server finds Events by reading all of a namespace, so such a lookup is not cheap,
 and kubelet on its side writes at first 25 Events for a pod and then one in five minutes (client-go's spam filter):
 looking oftener than that finds nothing. The manager in a pod that runs answers from memory, and is asked as often as
 its engine's load phase may change. Why no node takes a pod is seen on the nodes, which all lookups share for a minute
@@ -65,6 +65,10 @@ SCHEDULES: Final = {
     # most rollouts find a place within seconds; 100 a minute, and once ten more, since Events are read as well
     Lookup.PLACEMENT: Schedule(
         timedelta(seconds=3), timedelta(seconds=30), timedelta(minutes=5), Rate(timedelta(seconds=0.6), burst=10)
+    ),
+    # a queue with room admits within a second; what others free or raise shows at the gate; 100 a minute, and ten more
+    Lookup.QUEUE: Schedule(
+        timedelta(seconds=2), timedelta(seconds=10), timedelta(minutes=2), Rate(timedelta(seconds=0.6), burst=10)
     ),
     # a manager listens a moment after its container's start; 10 a second, and once 20 more
     Lookup.LOADING: Schedule(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vllm_operator.diagnosis.signatures import Explanation, Language
     from vllm_operator.manager.matching import Match, Table
 
-Topic = Literal["scheduling", "image", "container", "volume", "end"]
+Topic = Literal["scheduling", "image", "container", "volume", "end", "queue"]
 SCHEDULING: Final[Topic] = "scheduling"
 """What the scheduler says of a pod that it finds no node for, and what nodes show."""
 IMAGE: Final[Topic] = "image"
@@ -39,6 +39,8 @@ VOLUME: Final[Topic] = "volume"
 """What kubelet says of the volumes and the sandbox of a pod."""
 END: Final[Topic] = "end"
 """Why a pod as a whole is over."""
+QUEUE: Final[Topic] = "queue"
+"""What Kueue says of a pod that it does not admit."""
 
 _FILE: Final = "outside.yaml"
 

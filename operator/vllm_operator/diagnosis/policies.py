@@ -15,7 +15,7 @@ from vllm_operator.diagnosis.cause import Cause, EngineState, Lookup, quoted
 from vllm_operator.diagnosis.facts import PodFacts, Role
 from vllm_operator.diagnosis.known import diagnosed, diagnosed_end, symptom
 from vllm_operator.diagnosis.last_words import OUT_OF_MEMORY, cause_below, cause_in, managers_sentence
-from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, SCHEDULING, VOLUME, diagnose, says_all
+from vllm_operator.diagnosis.outside import CONTAINER, END, IMAGE, QUEUE, SCHEDULING, VOLUME, diagnose, says_all
 from vllm_operator.diagnosis.pulls import PULL_BACK_OFF, PULL_FAILED, image_field, pull_error
 from vllm_operator.diagnosis.signals import exit_hint, exit_signal
 
@@ -132,8 +132,25 @@ def is_held_back(pod: PodFacts) -> Cause | None:
     if scheduled.get("reason") != "SchedulingGated" or scheduled.get("status") != "False":
         return None
     gates = " and ".join(pod.scheduling_gates) or "one that it does not name"
-    sentence = f"is held back{_at(pod.waits_since)} by scheduling gate {gates}, until its controller admits the pod"
-    return Cause(EngineState.STARTING, Reason.SCHEDULING_GATED, sentence)
+    sentence = f"is held back{_at(pod.waits_since)} by scheduling gate {gates}"
+    if pod.is_queued:
+        return _queued(pod, sentence)
+    return Cause(EngineState.STARTING, Reason.SCHEDULING_GATED, f"{sentence}, until its controller admits the pod")
+
+
+def _queued(pod: PodFacts, sentence: str) -> Cause:
+    """A queue of Kueue holds the pod back: what it says, where it says anything, and what would help."""
+    queue, found = f"LocalQueue {pod.queue}" if pod.queue else "its queue", pod.admission
+    diagnosis = diagnose(QUEUE, found.words) if found else None
+    if found and found.words:
+        text = f"{sentence}: {queue} says: {_told(found.words, diagnosis)}"
+    elif found and found.remark:
+        text = f"{sentence}: {queue}: {found.remark}"
+    else:
+        text = f"{sentence}, until {queue} admits the pod"
+    if found and found.evicted:
+        text += f"; it was taken away before: {_told(found.evicted, diagnose(QUEUE, found.evicted))}"
+    return Cause(EngineState.STARTING, Reason.SCHEDULING_GATED, text, Lookup.QUEUE, diagnosis)
 
 
 def cannot_be_scheduled(pod: PodFacts) -> Cause | None:

@@ -30,6 +30,7 @@ from vllm_operator.planner import (
     deletion_costs,
     fit,
     prefetch,
+    queues,
     reasons,
     rollout_told,
     status,
@@ -39,14 +40,20 @@ from vllm_operator.planner.autoscalers import AUTOSCALERS_AGAIN_AFTER
 from vllm_operator.planner.changes import Changes, name_taken
 from vllm_operator.planner.desired import desired, is_deployment, makes_engines
 from vllm_operator.planner.engines import engines, fleet_of, pod_bodies
-from vllm_operator.planner.news import is_due, news_of, room_news
+from vllm_operator.planner.news import adapter_news, is_due, news_of, room_news
 from vllm_operator.planner.owners import belongs, controlled_by, is_orphan
 from vllm_operator.planner.pace import told_again_at
 from vllm_operator.planner.plan import Deletion, Observation, Plan
 from vllm_operator.planner.rollout_told import RolloutView, judged, progress
 from vllm_operator.planner.scope import events_elsewhere, followed_elsewhere, is_anothers, told_by_another
 from vllm_operator.planner.warnings import Subject, gate_troubles, warnings
-from vllm_operator.planner.workload import controller_judged_again_at, group_warnings, is_missing, silent_controller
+from vllm_operator.planner.workload import (
+    controller_judged_again_at,
+    group_warnings,
+    is_missing,
+    live_of_spec,
+    silent_controller,
+)
 from vllm_operator.render.promises import weakened_promises
 from vllm_operator.render.service import url
 
@@ -145,7 +152,7 @@ def _telling(
     later = told_again_at(live.status, status, observation.told_at, observation.now)
     if later is not None:
         return Plan(look_again_at=min(later, look_again_at or later))
-    news = news_of(live.body, status) or room_news(live.body, status)
+    news = news_of(live.body, status) or room_news(live.body, status) or adapter_news(live.body, status)
     due = news is not None and is_due(news, observation.events, observation.now) and not _premature(news, observation)
     return Plan(status=status, news=news if due else None, look_again_at=look_again_at)
 
@@ -157,6 +164,8 @@ def _premature(news: News, observation: Observation) -> bool:
     """
     if news.reason in (Reason.ENGINES_WITHDRAWN, Reason.NODE_LOST):
         return any(engine.unasked for engine in engines(observation))
+    if news.reason == Reason.SCHEDULING_GATED:
+        return all(engine.unasked for engine in engines(observation) if engine.reason is Reason.SCHEDULING_GATED)
     failing = [engine for engine in engines(observation) if engine.state is EngineState.FAILING]
     return news.reason in _OF_PLACES and bool(failing) and all(engine.unasked for engine in failing)
 
@@ -279,8 +288,18 @@ def _warnings(subject: Subject, observation: Observation, seen: fleet.Fleet) -> 
     held = claims.held(observation)
     scaling = autoscaling.warnings(subject.model, observation)
     grouped = group_warnings(observation, subject.excluded)
-    found = (*warnings(subject), *grouped, *scaling, *patched, *claims.shared(observation), *held)
-    return [*found, *gate_troubles(seen.engines)]
+    live = live_of_spec(subject.model, observation)
+    queue = queues.warning(subject.model.spec.scheduling.queue_name, live.body if live else None, subject.deployment)
+    found = (
+        *warnings(subject),
+        *filter(None, [queue]),
+        *grouped,
+        *scaling,
+        *patched,
+        *claims.shared(observation),
+        *held,
+    )
+    return [*found, *queues.held_ends(pod_bodies(observation), observation.now)[0], *gate_troubles(seen.engines)]
 
 
 def _with_keys(outcome: Outcome, keys: Standing) -> Outcome:
@@ -301,6 +320,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         view.planned.look_again_at,
         rollout_told.judged_again_at(view, observation.now),
         controller_judged_again_at(observation),
+        queues.held_ends(pods, observation.now)[1],
         observation.now + fit.MISSING_AGAIN_AFTER if found is not None and found.is_missing else None,
         lookups.next_lookup(
             lookups.planned(pods, observation.lookups, adapters=adapters.version_of(observation)),

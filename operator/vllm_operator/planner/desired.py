@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.live import key_of
-from vllm_operator.planner import adapters, api_keys, autoscaling, changes, prefetch, rollout, template, workload
+from vllm_operator.planner import (
+    adapters,
+    api_keys,
+    autoscaling,
+    changes,
+    prefetch,
+    queues,
+    rollout,
+    template,
+    workload,
+)
 from vllm_operator.planner.engines import engines, pod_bodies
 from vllm_operator.planner.rollout_seen import Seen
 from vllm_operator.planner.rollout_told import RolloutView
@@ -116,11 +126,19 @@ def _rendered(
 
     While a claim is filled for a changed spec, the pods of before stay; where there are none, there is no Deployment.
     """
-    rendered = remembered_children(model, context)
+    rendered = [_in_queue(child, model, observation) for child in remembered_children(model, context)]
     waits = prefetch.waits(model, observation)
     held = template.held(model, observation, rendered) if waits else None
     choice = held or template.chosen(model, observation, rendered)
     return template.with_chosen(model, rendered, choice, observation.release), choice, waits and held is None
+
+
+def _in_queue(child: Mapping[str, Any], model: VLLMModel, observation: Observation) -> Mapping[str, Any]:
+    """A child; where it makes engines, in the queue in which it has to be for now."""
+    if child["kind"] != "Deployment":
+        return child
+    live = workload.live_of_spec(model, observation)
+    return queues.with_queue(child, live.body if live else None, kueue=observation.kueue)
 
 
 def _rollout(

@@ -11,6 +11,7 @@ from vllm_operator.diagnosis.ended import ended_pods
 from vllm_operator.diagnosis.engines import reports
 from vllm_operator.diagnosis.facts import unbound_claims
 from vllm_operator.diagnosis.groups import one_for_each_group
+from vllm_operator.diagnosis.queues import last_eviction
 from vllm_operator.planner.workload import live_workload
 
 if TYPE_CHECKING:
@@ -57,4 +58,13 @@ def fleet_of(observation: Observation, *, wanted: int, suspended: bool = False, 
     workload = live_workload(observation)
     body = workload.body if workload else None
     ended = ended_pods(pod_bodies(observation))
-    return fleet.observed(wanted, body, engines(observation), suspended=suspended, pending=pending, ended=ended)
+    taken = last_eviction(pod_bodies(observation), observation.evicted)
+    return fleet.observed(
+        wanted,
+        body,
+        engines(observation),
+        suspended=suspended,
+        pending=pending,
+        ended=ended,
+        evicted=taken.sentence if taken else "",
+    )

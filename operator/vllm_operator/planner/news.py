@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.conditions import ConditionType, Reason, by_type
+from vllm_operator.diagnosis.queues import TAKEN
 from vllm_operator.diagnosis.sameness import causes_in
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _ON_THE_WAY: Final = frozenset(
         Reason.SCALED_TO_ZERO,
         Reason.SUSPENDED,
         Reason.CHILD_NOT_WRITTEN,
-        Reason.SCHEDULING_GATED,
         Reason.ASLEEP,
         Reason.PAUSED,
         Reason.PREFETCHING,
@@ -62,11 +62,15 @@ def news_of(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     )
     ready = after["status"] == "True"
     if not ready and after["reason"] in _ON_THE_WAY:
+        new = causes_in(after["message"]) - causes_in(before.get("message", ""))
+        if any(cause.startswith(TAKEN) for cause in new):
+            return _told(after, "Warning")
         return _news_of_some_engines(raw, status)
     same_reason = (before.get("status"), before.get("reason")) == (after["status"], after["reason"])
     if same_reason and (ready or causes_in(after["message"]) <= causes_in(before.get("message", ""))):
         return None
-    return _told(after, "Normal" if ready else "Warning")
+    calm = ready or after["reason"] == Reason.SCHEDULING_GATED  # what is to be known, and is no fault of the model's
+    return _told(after, "Normal" if calm else "Warning")
 
 
 def _news_of_some_engines(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
@@ -85,6 +89,15 @@ def room_news(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
     if after.get("status") != "False" or before.get("status") == "False":
         return None
     return _told(after, "Warning")
+
+
+def adapter_news(raw: Mapping[str, Any], status: Mapping[str, Any]) -> News | None:
+    """That an engine cannot load an adapter; None where none fails, and where it was told before."""
+    before, after = (by_type(one).get(ConditionType.ADAPTERS_LOADED, {}) for one in (raw.get("status") or {}, status))
+    if after.get("reason") != Reason.ADAPTER_FAILS:
+        return None
+    known = causes_in(before.get("message", "")) if before.get("reason") == Reason.ADAPTER_FAILS else frozenset()
+    return None if causes_in(after["message"]) <= known else _told(after, "Warning")
 
 
 def _told(condition: Mapping[str, Any], kind: str) -> News:

@@ -1,4 +1,4 @@
-"""Would a pod that waits get a place if an engine went? Judged by the words of the scheduler and of the quota. Pure.
+"""Would a pod that waits get a place if an engine went? By the words of the scheduler, the quota and the queue. Pure.
 
 An engine that serves is only ever given up for a successor that can then start. The default scheduler says behind
 "preemption:" for how many nodes it would help to take pods away: not for those whose labels, taints or total size are
@@ -8,6 +8,7 @@ of lower priority and found none.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _HELD_BY_PODS: Final = (
 """What pods of a node keep from another, in the words of the scheduler's plug-ins."""
 
 _QUOTA: Final = "exceeded quota"
+_USED_UP: Final = re.compile(r"insufficient unused quota for [^ ]+ in flavor ([^ ,.]+)")
+_TOO_SMALL: Final = re.compile(r"insufficient quota for [^ ]+ in flavor ([^ ,.]+)")
+"""What Kueue says of the flavors of a queue (pkg/scheduler/flavorassigner): others use it, or it never had so much."""
 
 
 def a_place_would_help(message: str) -> bool:
@@ -40,6 +44,14 @@ def a_place_would_help(message: str) -> bool:
     if _NOT_HELPFUL in preemption:
         return False
     return any(words in causes for words in _HELD_BY_PODS)
+
+
+def quota_would_help(message: str) -> bool:
+    """Whether a pod that its queue does not admit would be admitted if others of the queue ended; no words count as no.
+
+    That is so where some flavor would be enough, and is used by others.
+    """
+    return bool(set(_USED_UP.findall(message)) - set(_TOO_SMALL.findall(message)))
 
 
 def quota_refuses(condition: Mapping[str, Any]) -> bool:

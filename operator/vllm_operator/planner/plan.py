@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject, ObjectKey
     from vllm_operator.diagnosis.cause import Lookup
     from vllm_operator.diagnosis.lookups import PodLookup
+    from vllm_operator.diagnosis.queues import Eviction
     from vllm_operator.planner.attempts import Attempts
     from vllm_operator.planner.autoscalers import Rival
     from vllm_operator.planner.budgets import Budget
@@ -48,6 +49,8 @@ class Observation:
     """Name of the operator's release; empty for the default one."""
     pod_monitors: bool = False
     """Whether the API server serves PodMonitor."""
+    kueue: bool = False
+    """Whether the API server serves what Kueue works with."""
     leader_worker_sets: bool = False
     """Whether the API server serves LeaderWorkerSet."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -78,6 +81,8 @@ class Observation:
     """What spec.estimate tells; None where it is not set, or cannot be asked now."""
     prefetch: PrefetchSeen | None = None
     """The Jobs that fill claims; None where the model is not concerned, or they were not looked at."""
+    evicted: Eviction | None = None
+    """The last pod that Kueue was seen to take away."""
     told_at: datetime | None = None
     """When the last status of this model was written; None where this process has written none."""
     applied_template: Mapping[str, Any] | None = None

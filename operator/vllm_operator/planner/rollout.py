@@ -16,9 +16,9 @@ So the numbers are, with F the fewest engines that `spec.rollout` lets serve (`m
     InPlace   S = 0                 U = R - F; where T > R, so that the next ones may have their places already, no more
                                     than R - (engines that serve) until one has waited for surgeTimeoutSeconds
     Recreate  the type of this name; with a minAvailable InPlace, which then takes all but F at once
-    Auto      InPlace where two engines exclude each other, or where the additional one has found no node for
-              surgeTimeoutSeconds although one would be free if an engine went; from then on until the rollout is
-              through, or until it finds a node after all. Else Surge.
+    Auto      InPlace where two engines exclude each other, or where the additional one has found no node, or no quota
+              of its queue, for surgeTimeoutSeconds although there would be one if an engine went; from then on until
+              the rollout is through, or until it finds one after all. Else Surge.
 
 and on top of any of them
     U >= R - (engines that serve)   where engines that do not serve hold what another revision waits for: they go
@@ -42,9 +42,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.names import QUEUE
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.planner.compare import holds
-from vllm_operator.planner.places import a_place_would_help
+from vllm_operator.planner.places import a_place_would_help, quota_would_help
 from vllm_operator.render.objects import hash_of, hashed
 from vllm_operator.render.rollout import Strategy, expendable, fewest_available, manifest, resting_strategy
 
@@ -54,9 +55,10 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.live import LiveObject
     from vllm_operator.api.spec.rollout import Rollout
-    from vllm_operator.planner.rollout_seen import Seen
+    from vllm_operator.planner.rollout_seen import PodSeen, Seen
 
 _NO_ROOM: Final = "no node had room for one engine more"
+_NO_QUOTA: Final = "neither its queue nor a node had room for one engine more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,13 @@ def _as_written(resting: DeploymentStrategy, seen: Seen) -> DeploymentStrategy:
         max_surge=seen.surge,
         max_unavailable=seen.unavailable,
         paused=seen.paused,
-        reason=_NO_ROOM if strategy is not resting.strategy else resting.reason,
+        reason=_no_room(seen) if strategy is not resting.strategy else resting.reason,
     )
+
+
+def _no_room(seen: Seen) -> str:
+    """Why a rollout goes on in place, in words for people."""
+    return _NO_QUOTA if QUEUE in (seen.deployment["metadata"].get("labels") or {}) else _NO_ROOM
 
 
 def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datetime) -> DeploymentStrategy:
@@ -179,7 +186,7 @@ def _chosen(resting: DeploymentStrategy, seen: Seen, wanted: Rollout, now: datet
         strategy=Strategy.IN_PLACE,
         max_surge=0,
         max_unavailable=expendable(Strategy.IN_PLACE, wanted, resting.replicas),
-        reason=_NO_ROOM,
+        reason=_no_room(seen),
     )
     may_go = wanted.strategy == "Auto" and in_place.max_unavailable > 0
     if may_go and seen.in_place and not seen.paused:  # the numbers of a paused Deployment say nothing of places
@@ -201,6 +208,8 @@ class _Shortage:
 
     since: datetime
     a_place_would_help: bool
+    queued: bool
+    """Whether it is a queue that holds it back."""
 
 
 def _shortage(seen: Seen) -> _Shortage | None:
@@ -212,19 +221,29 @@ def _shortage(seen: Seen) -> _Shortage | None:
     if not (seen.rolling and seen.observed):
         return None
     newest = [pod for pod in seen.pods if pod.revision == seen.newest]
-    waiting = [(pod.waits_since, pod.waits_for) for pod in newest if pod.waits_since]
+    waiting = [(pod.waits_since, pod) for pod in newest if pod.waits_since]
     full_since = seen.quota_full_since
     times = [*(since for since, _ in waiting), *([full_since] if full_since else [])]
     if not times:
         return None
     grace = timedelta(seconds=seen.spec["template"]["spec"].get("terminationGracePeriodSeconds", 30))
     relieved = [pod.ready_since + grace for pod in newest if pod.ready_since]
-    helps = bool(full_since) or any(a_place_would_help(words) for _, words in waiting)
+    helps = bool(full_since) or any(_would_help(pod) for _, pod in waiting)
     moved = [seen.moved_at] if seen.moved_at else []
-    return _Shortage(max([min(times), *relieved, *seen.places_free_by, *moved]), helps)
+    queued = any(pod.queued for _, pod in waiting)
+    return _Shortage(max([min(times), *relieved, *seen.places_free_by, *moved]), helps, queued)
+
+
+def _would_help(pod: PodSeen) -> bool:
+    return quota_would_help(pod.waits_for) if pod.queued else a_place_would_help(pod.waits_for)
 
 
 def _advice(wanted: Rollout, shortage: _Shortage) -> str:
+    if shortage.queued and not shortage.a_place_would_help:
+        return (
+            "nothing says that the queue would admit the new engine if an old one went, so none goes: see what the "
+            "queue says, or change what the engine asks for"
+        )
     if not shortage.a_place_would_help:
         return (
             "the new engine would find no node if an old one went, so none goes: change what it asks for, or add a "

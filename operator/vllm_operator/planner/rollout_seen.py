@@ -46,9 +46,12 @@ class PodSeen:
     placed: bool
     """Whether it holds a place on a node."""
     waits_since: datetime | None
-    """Since when the scheduler finds no node for it; None where it has one, or has not been looked at."""
+    """Since when the scheduler finds no node for it, or its queue does not admit it; None where it has a place, and
+    where nobody has looked."""
     waits_for: str
-    """The scheduler's words."""
+    """The words of the scheduler, or of the queue."""
+    queued: bool
+    """Whether it is its queue that holds it back."""
     ready_since: datetime | None
     created_at: str
     restarts: int
@@ -77,11 +80,11 @@ class Seen:
         reports: Iterable[EngineReport],
     ) -> Seen:
         """Read them, and what is told of each engine."""
-        states = {report.pod: report.state for report in reports}
+        told = {report.pod: report for report in reports}
         leaving = (pod for pod in engine_pods if is_leaving(pod) and not is_dead(pod))
         ends = (timestamp(pod["metadata"]["deletionTimestamp"]) for pod in leaving)
         living = (pod for pod in engine_pods if not (is_leaving(pod) or is_dead(pod)))
-        pods = tuple(_pod_seen(pod, states) for pod in living)
+        pods = tuple(_pod_seen(pod, told.get(str(pod["metadata"]["name"]))) for pod in living)
         return cls(deployment, pods, tuple(end for end in ends if end is not None))
 
     @property
@@ -220,18 +223,22 @@ def newest_revision(seen: Seen) -> str:
     return youngest.revision if youngest else ""
 
 
-def _pod_seen(pod: Mapping[str, Any], states: Mapping[str, EngineState]) -> PodSeen:
+def _pod_seen(pod: Mapping[str, Any], report: EngineReport | None) -> PodSeen:
     facts = pod_facts(pod)
-    state = states.get(facts.name, EngineState.STARTING)
+    state = report.state if report else EngineState.STARTING
     scheduled = facts.condition("PodScheduled")
     waits = scheduled.get("status") == "False" and scheduled.get("reason", _UNSCHEDULABLE) == _UNSCHEDULABLE
+    words, queued = str(scheduled.get("message") or ""), facts.is_queued
+    if queued and report:
+        waits, words = not report.unasked, report.diagnosis.excerpt if report.diagnosis else ""
     return PodSeen(
         name=facts.name,
         revision=template_hash_of(pod) or str(pod["metadata"].get("labels", {}).get(POD_TEMPLATE_HASH, "")),
         state=state,
         placed=scheduled.get("status") == "True",
         waits_since=timestamp(facts.waits_since) if waits else None,
-        waits_for=str(scheduled.get("message") or "") if waits else "",
+        waits_for=words if waits else "",
+        queued=queued,
         ready_since=timestamp(facts.since) if state is EngineState.SERVING else None,
         created_at=facts.created_at,
         restarts=facts.engine.restarts,

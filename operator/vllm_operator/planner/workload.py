@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from vllm_operator.api.resource import VLLMModel
     from vllm_operator.api.spec.rollout import Rollout
     from vllm_operator.diagnosis.fleet import Outcome
     from vllm_operator.planner.plan import Observation
@@ -60,6 +61,12 @@ def live_workload(observation: Observation) -> LiveObject | None:
     if live is not None:
         return as_deployment(live, [pod.body for pod in observation.pods])
     return observation.children.get(ObjectKey(_DEPLOYMENT, instance)) if is_missing(observation) else None
+
+
+def live_of_spec(model: VLLMModel, observation: Observation) -> LiveObject | None:
+    """The live object of the kind that the spec asks for, as it is; None where there is none."""
+    kind = groups.KIND if model.spec.parallelism.group_size > 1 else _DEPLOYMENT
+    return observation.children.get(ObjectKey(kind, model.instance))
 
 
 def is_missing(observation: Observation) -> bool:

@@ -104,11 +104,11 @@ class Nothing:
             raise answer
         return answer
 
-    async def serves_group(self, group: str) -> bool:
-        """Whether there is such an API group."""
+    async def served_groups(self) -> frozenset[str]:
+        """The API groups that there are."""
         if isinstance(self.groups, ApiError):
             raise self.groups
-        return group in self.groups
+        return frozenset(self.groups)
 
     async def check_served(self, kind: Kind, _: str | None = None) -> None:
         """The next error, if it is about this kind."""
@@ -338,7 +338,7 @@ async def test_custom_metrics_that_come_or_go_have_every_model_looked_at_and_no_
     await queued(made)
 
     async def looked_for() -> set[QueueKey]:
-        await follow._look_for_custom_metrics(made)  # noqa: SLF001 # the unit under test
+        await follow._look_for_groups(made)  # noqa: SLF001 # the unit under test
         return await queued(made)
 
     assert await looked_for() == set()

@@ -527,7 +527,14 @@ BEFORE: list[tuple[str, dict[str, Any], EngineState, Reason, str]] = [
         with_spec(pod(conditions=(GATED,), containerStatuses=[]), schedulingGates=[{"name": QUEUE}]),
         EngineState.STARTING,
         Reason.SCHEDULING_GATED,
-        f"is held back since 2026-11-22T11:55:30Z by scheduling gate {QUEUE}, until its controller admits the pod",
+        f"is held back since 2026-11-22T11:55:30Z by scheduling gate {QUEUE}, until its queue admits the pod",
+    ),
+    (
+        "held back by somebody's gate",
+        with_spec(pod(conditions=(GATED,), containerStatuses=[]), schedulingGates=[{"name": "example.com/h"}]),
+        EngineState.STARTING,
+        Reason.SCHEDULING_GATED,
+        "is held back since 2026-11-22T11:55:30Z by scheduling gate example.com/h, until its controller admits the pod",
     ),
     (
         "no scheduler yet",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.resources import NOW
-from vllm_operator.planner.news import MOST_EVENTS, NO_EVENTS, QUIET, News, after_event, is_due, news_of
+from vllm_operator.planner.news import MOST_EVENTS, NO_EVENTS, QUIET, News, adapter_news, after_event, is_due, news_of
 
 
 def status(ready: str, reason: str, message: str = "why") -> dict[str, Any]:
@@ -23,6 +23,9 @@ CRASH = "1 of 2 engines serve; qwen-5d8c9b7f6-x2x5p ended with exit code 1 (Erro
 AGAIN = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 1 (Error, 17 restarts): no such model"
 KILLED = "0 of 2 engines serve; qwen-5d8c9b7f6-9kq4z ended with exit code 137 (Error, 17 restarts): no such model"
 CRASHED = status("False", "EnginesFailing", CRASH)
+TAKEN = "Kueue has taken qwen-5d8c9b7f6-x2x5p away at 2026-11-22T12:00:00Z: Preempted"
+FULL = "0 of 1 engines serve; qwen-5d8c9b7f6-x2x5p is held back since 2026-11-22T11:00:00Z: 1 more needed"
+FULL_AGAIN = "0 of 1 engines serve; qwen-5d8c9b7f6-9kq4z is held back since 2026-11-22T12:00:00Z: 2 more needed"
 WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "EnginesFailing")
 
 
@@ -48,6 +51,10 @@ WITHDRAWN, FAILING = status("False", "EnginesWithdrawn"), status("False", "Engin
         (status("False", "EnginesFailing", f"{CRASH}; qwen-1 is not there"), CRASHED, None),
         (SERVING, status("True", "AllEnginesServe", "2 of 2 engines serve, and more"), None),
         (STARTING, status("False", "EnginesStarting", "another"), None),
+        (STARTING, status("False", "EnginesStarting", f"why; {TAKEN}"), ("Warning", "EnginesStarting")),
+        (status("False", "EnginesStarting", TAKEN), status("False", "EnginesStarting", TAKEN), None),
+        (STARTING, status("False", "SchedulingGated", "the queue is full"), ("Normal", "SchedulingGated")),
+        (status("False", "SchedulingGated", FULL), status("False", "SchedulingGated", FULL_AGAIN), None),
     ],
 )
 def test_what_needs_attention_and_its_end_are_news(
@@ -55,6 +62,26 @@ def test_what_needs_attention_and_its_end_are_news(
 ) -> None:
     news = news_of({"status": before} if before else {}, after)
     assert (news and (news.type, news.reason)) == told
+
+
+def adapters(reason: str, message: str = "") -> dict[str, Any]:
+    """A status of a model that serves, with what is told of its adapters."""
+    told = {"type": "AdaptersLoaded", "status": "False", "reason": reason, "message": message}
+    return {"conditions": [*SERVING["conditions"], told]}
+
+
+def test_an_adapter_that_an_engine_cannot_load_is_told_once_for_each_cause() -> None:
+    loading = adapters("AdaptersLoading", "0 of 1 engines serve it")
+    rank = adapters("AdapterFails", "spec.lora.adapters[1] (wide): qwen-5d8c9b7f6-x2x5p: LoRA rank 64")
+    missing = adapters("AdapterFails", "spec.lora.adapters[1] (wide): qwen-5d8c9b7f6-x2x5p: no such file")
+    assert adapter_news({"status": SERVING}, loading) is None
+    news = adapter_news({"status": loading}, rank)
+    assert news is not None
+    assert (news.type, news.reason) == ("Warning", "AdapterFails")
+    assert "LoRA rank 64" in news.message
+    assert adapter_news({"status": rank}, rank) is None
+    assert adapter_news({"status": rank}, missing) is not None
+    assert adapter_news({"status": rank}, loading) is None
 
 
 def test_a_message_is_no_longer_than_an_event_may_be() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,9 +12,13 @@ from vllm_operator.api.live import ObjectKey
 from vllm_operator.api.names import DESIRED_HASH
 from vllm_operator.api.spec.rollout import Rollout
 from vllm_operator.diagnosis.engines import reports
+from vllm_operator.diagnosis.queues import Admission
 from vllm_operator.planner.decide import decide
 from vllm_operator.planner.rollout import DeploymentStrategy, applied, planned
 from vllm_operator.planner.rollout_seen import Seen
+
+if TYPE_CHECKING:
+    from vllm_operator.diagnosis.facts import Finding
 
 SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T10:00:00Z"}
 NO_VICTIMS = (
@@ -79,6 +83,7 @@ def numbers(
     changed: bool = False,
     paused: bool = False,
     rollout: dict[str, Any] | None = None,
+    findings: dict[str, Finding | None] | None = None,
     **status: Any,
 ) -> DeploymentStrategy:
     """What the planner says of a Deployment with these pods, which had `was` replicas."""
@@ -90,7 +95,7 @@ def numbers(
     wanted = {**template, "metadata": {"labels": {"a": "c"}}} if changed else template
     return planned(
         {"spec": {"replicas": replicas, "template": wanted}},
-        Seen.of(deployment, pods, reports(pods, now=NOW)),
+        Seen.of(deployment, pods, reports(pods, findings, now=NOW)),
         Rollout.model_validate(rollout or {}),
         excluded=excluded,
         now=NOW,
@@ -185,6 +190,44 @@ def test_it_goes_on_in_place_until_the_rollout_is_through() -> None:
 def test_no_engine_is_given_up_for_one_that_could_not_start_either(waiting: dict[str, Any]) -> None:
     decided = numbers(1, OLD, engine("new", "pending", seconds=600, **waiting))
     assert (decided.strategy, decided.max_surge, decided.max_unavailable) == ("Surge", 1, 0)
+
+
+USED_UP = "insufficient unused quota for nvidia.com/gpu in flavor %s, 1 more needed"
+NEVER = "insufficient quota for nvidia.com/gpu in flavor %s, previously considered ... > maximum capacity (1)"
+
+
+def in_queue(revision: str, seconds: int, words: str | None) -> tuple[dict[str, Any], dict[str, Finding | None]]:
+    """A pod that a queue holds back for so long, and what was looked up of it; None where nobody has looked."""
+    found = engine(revision, "pending", seconds=seconds, reason="SchedulingGated")
+    found["spec"] = {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
+    return found, {} if words is None else {found["metadata"]["uid"]: Admission(words)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "strategy", "wanting"),
+    [
+        (61, f"couldn't assign flavors: {USED_UP % 'a100'}", "InPlace", ""),
+        (59, f"couldn't assign flavors: {USED_UP % 'a100'}", "Surge", ""),
+        (61, f"couldn't assign flavors: {NEVER % 'small'}, {USED_UP % 'a100'}", "InPlace", ""),
+        (61, f"{USED_UP.replace('nvidia.com/gpu', 'cpu') % 'a100'}, {NEVER % 'a100'}", "Surge", "so none goes"),
+        (61, "LocalQueue gpus doesn't exist", "Surge", "so none goes"),
+        (61, "", "Surge", "so none goes"),
+        (61, None, "Surge", ""),
+    ],
+)
+def test_auto_replaces_in_place_where_its_queue_would_admit_the_new_engine_then(
+    seconds: int, words: str | None, strategy: str, wanting: str
+) -> None:
+    new, findings = in_queue("new", seconds, words)
+    decided = numbers(1, OLD, new, findings=findings)
+    assert decided.strategy == strategy
+    assert wanting in decided.wanting
+    assert bool(wanting) == bool(decided.wanting)
+
+
+def test_an_engine_that_does_not_serve_goes_for_one_that_its_queue_holds_back() -> None:
+    new, findings = in_queue("new", 5, USED_UP % "a100")
+    assert numbers(1, engine("old", "crashing"), new, findings=findings).max_unavailable == 1
 
 
 @pytest.mark.parametrize(

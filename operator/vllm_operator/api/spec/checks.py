@@ -50,12 +50,21 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
     yield from _server_faults(spec.engine.extra_args or [])
     yield from _secret_faults(spec)
+    yield from _adapter_faults(spec)
     yield from (Fault(found.path, found.message) for found in versions.findings(spec) if found.refused)
     template = spec.model.chat_template
     if template and template.inline:
         told = template_fault(template.inline)
         if told:
             yield Fault(("model", "chatTemplate", "inline"), told)
+
+
+def _adapter_faults(spec: VLLMModelSpec) -> Iterator[Fault]:
+    """Adapters that nobody reaches, since the model itself has their name, be it made of a path."""
+    for position, adapter in enumerate(spec.adapters):
+        if adapter.name in spec.served_names:
+            message = f"{adapter.name} is a name of the model itself, which answers to it: give the adapter another one"
+            yield Fault(("lora", "adapters", position, "name"), message)
 
 
 def _server_faults(words: list[str]) -> Iterator[Fault]:

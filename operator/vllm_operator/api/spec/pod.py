@@ -63,8 +63,8 @@ class Scheduling(Model):
     )
     queue_name: ObjectName | None = Field(
         default=None,
-        description="Kueue's LocalQueue of this namespace, which admits each engine once its quota has room. Kueue "
-        "refuses another queue as long as an engine is ready.",
+        description="Kueue's LocalQueue of this namespace, which admits each engine once its quota has room. Another "
+        "queue is taken once no engine is ready.",
     )
 
 

@@ -147,6 +147,14 @@ _RULES: Final = (
         field_path=".lora",
     ),
     Rule(
+        "!has(self.lora) || !has(self.lora.adapters) || self.lora.adapters.all(adapter, has(self.model.servedNames)"
+        " ? !(adapter.name in self.model.servedNames)"
+        " : !(self.model.source in [adapter.name, 'hf://' + adapter.name]))",
+        "spec.lora.adapters: a name of the model is no name of an adapter: whoever asks for it gets the model. Give "
+        "the adapter another name, or set spec.model.servedNames",
+        field_path=".lora.adapters",
+    ),
+    Rule(
         "!has(self.lora) || !self.lora.runtimeUpdates"
         " || (has(self.engine.apiServerCount) ? self.engine.apiServerCount : self.parallelism.data) == 1",
         "spec.lora.runtimeUpdates needs spec.engine.apiServerCount 1, which is spec.parallelism.data where it is left "

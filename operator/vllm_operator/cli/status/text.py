@@ -22,6 +22,7 @@ _MOVING: Final = ("PROGRESS", "BYTES", "RATE", "LEFT")
 """Columns that change from look to look, while the phase beside them counts shards and files."""
 _NAMESPACE: Final = "NAMESPACE"
 _STARTING: Final = "Starting"
+_SERVING: Final = "Serving"
 
 
 class Line(NamedTuple):
@@ -59,6 +60,7 @@ def remarks_of(view: ModelView) -> Iterator[str]:
     """What no table has room for, a line each."""
     if view.rollout:
         yield f"rollout: {rollout(view)}"
+    yield from _adapters(view)
     for known in view.diagnosis:
         yield f"diagnosis: {known.engine}: {known.id}: {known.sentence}{tried(known)}"
     for known in view.symptoms:
@@ -70,6 +72,16 @@ def remarks_of(view: ModelView) -> Iterator[str]:
             yield f"note: {engine.pod}: no word of its manager: {engine.note}"
     for note in view.notes:
         yield f"note: {note}"
+
+
+def _adapters(view: ModelView) -> Iterator[str]:
+    """The adapters that are served in one line, and each other one with why it is not."""
+    served = [one.name for one in view.adapters if one.state == _SERVING]
+    if served:
+        yield f"adapters: {len(served)} of {len(view.adapters)} are served: {', '.join(served)}"
+    for one in view.adapters:
+        if one.state != _SERVING:
+            yield f"adapter: {one.name}: {one.state}{f': {one.message}' if one.message else ''}"
 
 
 def ready(view: ModelView) -> str:
@@ -156,6 +168,7 @@ def as_document(view: ModelView) -> dict[str, Any]:
         "diagnosis": [_diagnosis_document(known) for known in view.diagnosis],
         "symptoms": [_diagnosis_document(known) for known in view.symptoms],
         "downloads": [_download_document(one) for one in view.downloads],
+        "adapters": [asdict(one) for one in view.adapters],
         "warnings": list(view.warnings),
         "notes": list(view.notes),
     }

@@ -99,6 +99,19 @@ class DownloadView:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterView:
+    """A LoRA adapter, as the operator has told it."""
+
+    name: str
+    state: str
+    """Serving, Loading, Failing or Leaving."""
+    served: bool
+    """Whether clients are told of it."""
+    message: str
+    """Why it is not served everywhere; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
     """One model with its engines."""
 
@@ -123,6 +136,7 @@ class ModelView:
     warnings: tuple[str, ...]
     downloads: tuple[DownloadView, ...]
     """What fills the claim before engines start."""
+    adapters: tuple[AdapterView, ...]
     notes: tuple[str, ...]
     """What was not read, and where what was read does not fit together."""
 
@@ -153,6 +167,7 @@ def view_of(found: Sources) -> ModelView:
         symptoms=tuple(_symptoms(found)),
         warnings=tuple(clean(text) for text in status.get("warnings") or ()),
         downloads=tuple(map(_download, items(model, "status", "prefetch"))),
+        adapters=tuple(map(_adapter, items(model, "status", "adapters"))),
         notes=(*(clean(gap) for gap in found.gaps), *_lag(model, serving)),
     )
 
@@ -197,6 +212,11 @@ def _download(told: Mapping[str, Any]) -> DownloadView:
         bytes_per_second=int(told.get("bytesPerSecond") or 0),
         seconds_left=int(left) if left is not None else None,
     )
+
+
+def _adapter(told: Mapping[str, Any]) -> AdapterView:
+    state, message = clean(told.get("state") or _UNKNOWN), clean(told.get("message") or "")
+    return AdapterView(clean(told.get("name") or ""), state, told.get("served") is True, message)
 
 
 def _rollout(model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -263,3 +263,19 @@ def test_people_at_a_terminal_get_bars() -> None:
     listed = shown(live.list_frame(models, "", everywhere=True))
     assert listed.count("team") == 2
     assert "AllEnginesServe" in listed
+
+
+def test_adapters_that_are_served_are_named_and_each_other_one_has_a_line_of_its_own(fake: FakeKubectl) -> None:
+    adapters = [
+        {"name": "sql", "state": "Serving", "served": True, "engines": 1},
+        {"name": "wide", "state": "Failing", "served": False, "engines": 0, "message": "qwen-1: LoRA rank 64"},
+        {"name": "new", "state": "Loading", "served": False, "engines": 0},
+    ]
+    shows(fake, told.model(told.LOADING, adapters=adapters), told.running())
+    assert run("qwen").output.split("\n\n")[2].splitlines() == [
+        "adapters: 1 of 3 are served: sql",
+        "adapter: wide: Failing: qwen-1: LoRA rank 64",
+        "adapter: new: Loading",
+    ]
+    found = json.loads(run("qwen", "-o", "json").output)["adapters"]
+    assert found[1] == {"name": "wide", "state": "Failing", "served": False, "message": "qwen-1: LoRA rank 64"}
