@@ -69,7 +69,7 @@ def wait_fires(site: Site, prometheus: Prometheus, name: str, /, **labels: str) 
     assert alert is not None
     texts = alert["annotations"]
     assert texts["runbook_url"] == f"docs/runbooks/{name}.md"
-    assert not re.search(r"\{\{|<no value>|error", texts["summary"] + texts["description"]), texts
+    assert not re.search(r"\{\{|<no value>|<error", texts["summary"] + texts["description"]), texts
     return alert
 
 
