@@ -114,7 +114,7 @@ class Cause:
     also: tuple[str, ...] = ()
     """What is true besides, and may fire."""
     slow: bool = False
-    """Whether it takes more than a minute."""
+    """Whether its alerts take long to begin, or to end."""
 
 
 def faulty(fault: Callable[[Call], Fault]) -> Callable[[Stage], None]:
@@ -190,7 +190,11 @@ CAUSES: Final = {
         also=("VLLMOperatorApiErrors", "VLLMModelNotReady"),
     ),
     "failing": Cause(
-        ("VLLMOperatorReconcileFailing", "VLLMOperatorApiErrors"), refuse_writes, mend, also=("VLLMModelNotReady",)
+        ("VLLMOperatorReconcileFailing", "VLLMOperatorApiErrors"),
+        refuse_writes,
+        mend,
+        also=("VLLMModelNotReady",),
+        slow=True,
     ),
     "mistaken": Cause(
         ("VLLMOperatorMistake",),
