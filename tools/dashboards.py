@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FOLDER: Final = Path("charts/vllm-operator/files/dashboards")
 
 RATE: Final = "[$__rate_interval]"
-PODS: Final = 'namespace="$namespace",pod=~"$model-[a-z0-9]+-[a-z0-9]+"'
+PODS: Final = 'namespace="$namespace",pod=~"$model-([a-z0-9]+-[a-z0-9]+|[0-9]+)"'
 """Pods of a model: those of its Deployment, of which those of a model with a longer name are none."""
 LEADER: Final = "and on (namespace, job, pod) vllm_operator_leader == 1"
 

@@ -26,6 +26,7 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 _MIB: Final = 2**20
 _HISTOGRAM: Final = "vllm_operator_reconcile_seconds_bucket"
+_REQUESTS: Final = "vllm_operator_api_requests_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Reading:
     reconciles: Mapping[float, float]
     """Looks at a model, by upper bound of their bucket in seconds; cumulative, as Prometheus has it."""
     failures: float
+    requests: Mapping[str, float]
+    """Requests to the API server so far, by verb and code, such as `patch 200`."""
 
 
 class OperatorProcess:
@@ -147,6 +150,11 @@ def _reading(text: str, proc_cpu: float, peak_rss_mib: float) -> Reading:
         peak_rss_mib=peak_rss_mib,
         reconciles={float(sample.labels["le"]): sample.value for sample in samples if sample.name == _HISTOGRAM},
         failures=single["vllm_operator_reconcile_failures_total"],
+        requests={
+            f"{sample.labels['verb']} {sample.labels['code']}": sample.value
+            for sample in samples
+            if sample.name == _REQUESTS
+        },
     )
 
 

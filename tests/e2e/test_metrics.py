@@ -20,9 +20,11 @@ import pytest
 
 from tests.support import models
 from tests.support.charts import chart_objects
+from tests.support.exposed import unknown_series
 from tests.support.prometheus import Prometheus, impatient_rules
 from tests.support.site import Site, scale_operator
 from tools.dashboards import DASHBOARDS
+from tools.metrics_reference import gate_metrics, operator_metrics, series
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.render.context import RenderContext
 from vllm_operator.render.policies import pod_monitor
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node
 
 MODEL = "told"
+OURS = frozenset(
+    name
+    for row in (*operator_metrics(), *gate_metrics())
+    for name in series(row)
+    if not row.name.startswith("process_")  # which others have too
+)
+"""The series that docs/reference/metrics.md tells of."""
 PATIENCE_SECONDS = 240.0
 """On a machine that does much else."""
 
@@ -69,7 +78,7 @@ def wait_fires(site: Site, prometheus: Prometheus, name: str, /, **labels: str) 
     assert alert is not None
     texts = alert["annotations"]
     assert texts["runbook_url"] == f"docs/runbooks/{name}.md"
-    assert not re.search(r"\{\{|<no value>|error", texts["summary"] + texts["description"]), texts
+    assert not re.search(r"\{\{|<no value>|<error", texts["summary"] + texts["description"]), texts
     return alert
 
 
@@ -130,6 +139,9 @@ def test_a_hung_engine_fires_alerts_until_it_makes_steps_again_and_every_query_o
     site.faults(pod, slow_step={"seconds": 4, "once": True, "computes": True})  # a step that has a length
     ask(site, pod, 3)
     site.until("data for every query", lambda: not without_data(site, prometheus), PATIENCE_SECONDS)
+    read = prometheus.query('{__name__=~"vllm_operator_.*|vllm_gate_.*"}')
+    assert unknown_series([sample["metric"] for sample in read]) == set()
+    assert OURS - {sample["metric"]["__name__"] for sample in read} == set()
     assert site.name in prometheus.label_values("vllm_operator_model_condition", "namespace")
     assert not fires(prometheus, "VLLMEnginesUnseen")
     site.kubectl("delete", "service", "taken")

@@ -24,11 +24,12 @@ import yaml
 from tests.cluster import ClusterError, debian
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
+from tests.support.servers import free_port
 from tests.support.waiting import until
 from tools.metrics_reference import ALERTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from tests.cluster import OwnCluster
@@ -40,6 +41,14 @@ EVERY: Final = "2s"
 """How often it reads metrics and judges rules."""
 END_SECONDS: Final = 20.0
 DISCOVERY_SECONDS: Final = 2.0
+HURRIED_HOLD: Final = 120.0
+HURRIED_RANGE: Final = 30.0
+HURRIED_WAITS: Final = {
+    "VLLMOperatorWatchSilent": (300, 90),  # a watch that lives is heard of within 75 s
+    "VLLMOperatorQueueStuck": (120, 3),
+    "VLLMOperatorReconcileStuck": (300, 6),
+}
+"""Seconds that something has to wait in the query of an alert, and what they are in `hurried_rules`."""
 
 _ASK: Final = """
 import json, sys, urllib.request
@@ -88,6 +97,34 @@ def impatient_rules() -> dict[str, Any]:
         for rule in group["rules"]:
             rule.pop("for", None)
     return document
+
+
+def hurried_rules() -> dict[str, Any]:
+    """The alerts as they are, in a world whose clocks run faster.
+
+    How long they have to hold is divided by HURRIED_HOLD, the ranges of queries by HURRIED_RANGE. How long something
+    has to wait is in a query as a number of seconds, and stands in HURRIED_WAITS.
+
+    Raises:
+        AssertionError: a number that is to be replaced does not stand in its query.
+    """
+    document: dict[str, Any] = yaml.safe_load((REPOSITORY / ALERTS).read_text(encoding="utf-8"))
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        if "for" in rule:
+            rule["for"] = f"{max(1000, round(_seconds(rule['for']) * 1000 / HURRIED_HOLD))}ms"
+        if rule["alert"] in HURRIED_WAITS:
+            usual, hurried = HURRIED_WAITS[rule["alert"]]
+            assert rule["expr"].endswith(f"> {usual}"), rule
+            rule["expr"] = rule["expr"].removesuffix(str(usual)) + str(hurried)
+        rule["expr"] = re.sub(
+            r"\[(\w+)\]", lambda found: f"[{round(_seconds(found[1]) / HURRIED_RANGE)}s]", rule["expr"]
+        )
+    return document
+
+
+def _seconds(text: str) -> float:
+    """A duration of one number and one unit, as the alerts have them."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
 
 
 def scrape_configs(monitor: Mapping[str, Any], targets: Path) -> list[dict[str, Any]]:
@@ -171,40 +208,38 @@ def _in_prometheus_words(relabeling: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"([A-Z])", lambda found: f"_{found[1].lower()}", key): value for key, value in relabeling.items()}
 
 
-class Prometheus:
-    """Runs in the network of a cluster's node from the beginning of a `with` block to its end."""
+class PrometheusProcess:
+    """Prometheus from the beginning of a `with` block to its end; where it runs, and what it reads, a subclass says."""
 
-    def __init__(self, cluster: OwnCluster, monitors: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> None:
-        self._cluster = cluster
+    def __init__(self, address: str, rules: Mapping[str, Any]) -> None:
+        self.address = address
+        """Where it listens."""
+        self._rules = rules
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-operator-prometheus-")
-        folder = Path(self._folder.name)
-        self._targets = folder / "targets.json"
+        self._targets = Path(self._folder.name) / "targets.json"
         self._over = threading.Event()
         self._discovery = threading.Thread(target=self._discover, name="discovery", daemon=True)
-        configuration = {
-            "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY},
-            "rule_files": [str(folder / "rules.yaml")],
-            "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, self._targets)],
-        }
-        (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
-        (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
-        self._log = folder / "prometheus.log"
+        self._log = Path(self._folder.name) / "prometheus.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def _scrape_configs(self) -> list[dict[str, Any]]:
+        """What it reads, of the targets in the file."""
+        raise NotImplementedError
+
+    def _found(self) -> list[dict[str, Any]]:
+        """The targets that there are now."""
+        raise NotImplementedError
+
+    def _here(self, command: Sequence[str]) -> list[str]:
+        """The command that runs a command where Prometheus runs."""
+        return [*command]
+
     def __enter__(self) -> Self:
-        folder = Path(self._folder.name)
-        command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
-        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={ADDRESS}", "--log.level=warn"]
         self._look()
+        self._configure()
         self._discovery.start()
-        quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._cluster.inside(command), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=quiet
-            )
         try:
-            until(lambda: self._process_ended() or self.query("vector(1)"), seconds=240, what="Prometheus")
-            assert not self._process_ended(), self.log()
+            self._start()
         except BaseException:
             self._end()
             raise
@@ -214,6 +249,32 @@ class Prometheus:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._end()
+
+    def _configure(self) -> None:
+        folder = Path(self._folder.name)
+        configuration = {
+            "global": {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY},
+            "rule_files": [str(folder / "rules.yaml")],
+            "scrape_configs": self._scrape_configs(),
+        }
+        (folder / "rules.yaml").write_text(yaml.safe_dump(dict(self._rules)), encoding="utf-8")
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
+
+    def _start(self) -> None:
+        folder = Path(self._folder.name)
+        command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
+        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={self.address}"]
+        quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._here([*command, "--log.level=warn"]),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=quiet,
+            )
+        until(lambda: self._process_ended() or self.query("vector(1)"), seconds=240, what="Prometheus")
+        assert not self._process_ended(), self.log()
 
     def _process_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
@@ -225,9 +286,8 @@ class Prometheus:
                 self._look()
 
     def _look(self) -> None:
-        pods = json.loads(self._cluster.kubectl("get", "pods", "--all-namespaces", "--output", "json"))["items"]
         new = self._targets.with_suffix(".new")
-        new.write_text(json.dumps(discovered(pods)), encoding="utf-8")
+        new.write_text(json.dumps(self._found()), encoding="utf-8")
         new.replace(self._targets)
 
     def _end(self) -> None:
@@ -268,8 +328,48 @@ class Prometheus:
         return [alert for alert in answer.get("data", {}).get("alerts", []) if alert["state"] == "firing"]
 
     def _ask(self, paths: Sequence[str]) -> list[dict[str, Any]]:
-        command = [sys.executable, "-c", _ASK, f"http://{ADDRESS}"]
-        done = self._cluster.run_inside(command, input=json.dumps(list(paths)))
+        command = self._here([sys.executable, "-c", _ASK, f"http://{self.address}"])
+        done = subprocess.run(
+            command, input=json.dumps(list(paths)), capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         answers: list[dict[str, Any]] = json.loads(done.stdout)
         return answers
+
+
+class Prometheus(PrometheusProcess):
+    """In the network of a cluster's node; it reads the pods that PodMonitors name."""
+
+    def __init__(self, cluster: OwnCluster, monitors: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> None:
+        super().__init__(ADDRESS, rules)
+        self._cluster = cluster
+        self._monitors = [*monitors]
+        self.hidden_ports: frozenset[str] = frozenset()
+        """Names of ports that it does not find, as where a selector or a NetworkPolicy keeps it from them."""
+
+    def _scrape_configs(self) -> list[dict[str, Any]]:
+        return [config for monitor in self._monitors for config in scrape_configs(monitor, self._targets)]
+
+    def _found(self) -> list[dict[str, Any]]:
+        pods = json.loads(self._cluster.kubectl("get", "pods", "--all-namespaces", "--output", "json"))["items"]
+        name = "__meta_kubernetes_pod_container_port_name"
+        return [one for one in discovered(pods) if one["labels"][name] not in self.hidden_ports]
+
+    def _here(self, command: Sequence[str]) -> list[str]:
+        return self._cluster.inside(command)
+
+
+class LoopbackPrometheus(PrometheusProcess):
+    """On loopback of this machine; it reads processes that tests have started."""
+
+    def __init__(self, targets: Callable[[], list[dict[str, Any]]], rules: Mapping[str, Any]) -> None:
+        """`targets` says what there is now, as Prometheus' files of targets have it."""
+        super().__init__(f"127.0.0.1:{free_port()}", rules)
+        self._found_now = targets
+
+    def _scrape_configs(self) -> list[dict[str, Any]]:
+        files = [{"files": [str(self._targets)], "refresh_interval": EVERY}]
+        return [{"job_name": "processes", "honor_labels": True, "file_sd_configs": files}]
+
+    def _found(self) -> list[dict[str, Any]]:
+        return self._found_now()

@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -102,6 +109,8 @@ class Telemetry:
         silent: Callable[[], Mapping[str, float]] = dict,
         obstacles: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        # without it each counter and histogram has one series more, which tells when it began
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here
         self.registry = CollectorRegistry()
         self.synced = synced
         self._waiting_for = ""

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.engine import Statistics
-from tools.dashboards import DASHBOARDS, VERDICTS, Dashboard, document
+from tests.support.exposed import SCRAPED, labels, unknown_series
+from tools.dashboards import DASHBOARDS, PODS, VERDICTS, Dashboard, document
 from tools.generate import REPOSITORY
-from tools.metrics_reference import RUNBOOKS, Alert, alerts, gate_metrics, metrics_page, operator_metrics, series
+from tools.metrics_reference import ALERTS as ALERTS_FILE
+from tools.metrics_reference import RUNBOOKS, Alert, alerts, gate_metrics, metrics_page, operator_metrics, telemetry
+from vllm_operator.api.conditions import ConditionType, Reason
+from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.manager.status import KINDS
+from vllm_operator.telemetry.metrics import Outcome
 
 SECTIONS = ["Trigger", "Diagnose", "Mitigate", "Verify"]
 ALERTS = alerts()
@@ -34,12 +40,76 @@ def names(query: str) -> set[str]:
     return {match[0] for match in found} - _WORDS
 
 
-def known() -> set[str]:
-    """The series that there are: of the operator, of gates, and of vLLM, as its stub has them from the real one."""
-    statistics = Statistics()
-    told = [*statistics.gauges(), *statistics.counters(), *statistics.histograms()]
-    rows = (*operator_metrics(), *gate_metrics())
-    return {name for row in rows for name in series(row)} | {f"vllm:{name}" for name, *_ in told}
+_MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
+_SELECTOR = re.compile(r'([a-zA-Z_:][\w:]*)\{((?:[^{}"]|"[^"]*")*)\}')
+_GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
+
+
+def unknown_labels(query: str) -> set[str]:
+    """Labels that a query chooses or groups by, and that its series do not have."""
+    there = labels()
+    used = {
+        label
+        for name, matchers in _SELECTOR.findall(query)
+        for label, _ in _MATCHER.findall(matchers)
+        if label not in there[name] | SCRAPED
+    }
+    known_here = set(SCRAPED).union(*(there[name] for name in names(query)))
+    grouped = {label for group in _GROUPING.findall(query) for label in re.findall(r"\w+", group)}
+    return used | (grouped - known_here)
+
+
+VALUES: dict[str, set[str]] = {
+    "type": {*ConditionType},
+    "status": {"True", "False", "Unknown"},
+    "reason": {*Reason},
+    "verdict": {*KINDS},
+    "result": {*Outcome},
+    "state": {*EngineState},
+}
+"""The words that labels hold which the operator and the gates fill in."""
+
+
+def unknown_values(query: str) -> set[str]:
+    """Words that a query looks for in a label, and that nobody ever writes there."""
+    return {
+        f"{label}={word}"
+        for _, matchers in _SELECTOR.findall(query)
+        for label, words in _MATCHER.findall(matchers)
+        for word in words.split("|")
+        if word and label in VALUES and word not in VALUES[label]
+    }
+
+
+def test_labels_are_found_in_queries() -> None:
+    assert unknown_labels('max by (namespace, verdict) (vllm_gate_verdict{verdict="serving",pod="a"}) > 0') == set()
+    assert unknown_labels('vllm_gate_verdict{reason="a{b}"} and on (node) vllm_gate_ready') == {"reason", "node"}
+    assert unknown_values('vllm_gate_verdict{verdict=~"serving|gone",cause="x"}') == {"verdict=gone"}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_each_query_uses_labels_and_words_that_there_are(query: str) -> None:
+    assert unknown_labels(query) == set()
+    assert unknown_values(query) == set()
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_the_words_of_an_alert_are_filled_in_from_labels_that_its_query_leaves(alert: Alert) -> None:
+    kept = {label for group in _GROUPING.findall(alert.query)[:1] for label in re.findall(r"\w+", group)}
+    text = (REPOSITORY / ALERTS_FILE).read_text(encoding="utf-8")
+    words = text.partition(f"- alert: {alert.name}\n")[2].partition("- alert:")[0]
+    assert set(re.findall(r"\$labels\.(\w+)", words)) <= kept
+
+
+def test_the_series_of_promtools_tests_are_such_as_there_are() -> None:
+    there = labels()
+    for path in sorted((Path(REPOSITORY) / "tests" / "data" / "alerts").glob("*.yaml")):
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
+            for one in test["input_series"]:
+                name, matchers = _SELECTOR.findall(one["series"])[0]
+                given = {label for label, _ in _MATCHER.findall(matchers)}
+                assert there[name] - {"le"} <= given <= there[name] | SCRAPED, (path.name, one["series"])
+                assert unknown_values(one["series"]) == set(), (path.name, one["series"])
 
 
 def test_names_are_found_in_queries() -> None:
@@ -50,7 +120,17 @@ def test_names_are_found_in_queries() -> None:
 @pytest.mark.parametrize("query", QUERIES)
 def test_each_query_asks_for_metrics_that_there_are(query: str) -> None:
     assert names(query)
-    assert names(query) <= known()
+    assert names(query) <= {*labels()}
+
+
+def test_the_operator_exports_no_series_that_is_not_told() -> None:
+    made = telemetry()
+    made.requests.observe("get", "200", 0.1)
+    made.looked(Outcome.SUCCESS)
+    families = text_string_to_metric_families(generate_latest(made.registry).decode())
+    samples = [{"__name__": sample.name, **sample.labels} for family in families for sample in family.samples]
+    assert {"__name__": "vllm_operator_api_requests_total", "verb": "get", "code": "200"} in samples
+    assert unknown_series(samples) == set()
 
 
 def test_each_metric_is_told_with_its_labels() -> None:
@@ -100,3 +180,11 @@ def test_a_dashboard_is_one_page_whose_panels_do_not_overlap_and_whose_queries_u
 
 def test_the_time_line_of_gates_has_a_number_for_each_verdict() -> None:
     assert set(VERDICTS) == set(KINDS)
+
+
+@pytest.mark.parametrize("pod", ["qwen-5d9f8c7b6-x2x4q", "qwen-0", "qwen-0-1"])
+def test_the_engines_of_a_model_are_those_of_a_deployment_and_of_a_group_over_several_nodes(pod: str) -> None:
+    (pattern,) = re.findall(r'pod=~"([^"]*)"', PODS)
+    assert re.fullmatch(pattern.replace("$model", "qwen"), pod)
+    assert not re.fullmatch(pattern.replace("$model", "qwen"), f"qwen-coder-{pod.removeprefix('qwen-')}-a")
+    assert not re.fullmatch(pattern.replace("$model", "other"), pod)
