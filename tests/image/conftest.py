@@ -66,8 +66,21 @@ def _files(layer: bytes) -> dict[str, tuple[int, str, bytes]]:
     return found
 
 
+TRIED = "import os, sys, vllm_operator.controller.app as app; print(os.getuid(), os.environ['HOME'], app.__file__)"
+"""Program that loads all that the operator loads, and says as whom and from where."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a real builder makes."""
+
+    content: Content
+    printed: str
+    """What TRIED prints in a container of it."""
+
+
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Content:
+def built_and_tried(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The image that buildah makes of operator/Dockerfile, from this checkout with all that lies in it."""
     target = tmp_path_factory.mktemp("built") / "operator.tar"
     pip_layer = folder_layer(Path(pip.__file__).parent, f"{images.PACKAGES}/pip")
@@ -76,7 +89,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Content:
         builder.load(base, BASE)
         bases = {stage.base: BASE for stage in read_stages(images.DOCKERFILE)}
         builder.build(images.DOCKERFILE, REPOSITORY, bases=bases, target=target)
-    return read_image(target)
+        printed = builder.run_in("python3", "-c", TRIED)
+    return Built(read_image(target), printed)
+
+
+@pytest.fixture(scope="session")
+def built(built_and_tried: Built) -> Content:
+    """What that image holds."""
+    return built_and_tried.content
 
 
 @pytest.fixture(scope="session")

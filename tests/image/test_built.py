@@ -11,7 +11,7 @@ from tests.support.dockerfile import read_stages
 from tools.operator_files import NEEDLESS_SUFFIXES
 
 if TYPE_CHECKING:
-    from tests.image.conftest import Content
+    from tests.image.conftest import Built, Content
 
 pytestmark = pytest.mark.programs
 
@@ -43,6 +43,10 @@ def test_both_start_the_same_way(built: Content, tested: Content) -> None:
     assert built.config["User"] == tested.config["User"] == "1000:1000"
     assert {"PYTHONPATH=/opt/vllm-operator", "PYTHONDONTWRITEBYTECODE=1"} <= set(built.config["Env"])
     assert set(built.config["Env"]) == set(tested.config["Env"])
+
+
+def test_its_program_loads_as_the_user_of_the_image(built_and_tried: Built) -> None:
+    assert built_and_tried.printed == "1000 /nonexistent /opt/vllm-operator/vllm_operator/controller/app.py\n"
 
 
 def test_only_what_the_operator_runs_with_is_in_it(built: Content) -> None:

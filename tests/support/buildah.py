@@ -76,6 +76,12 @@ class Buildah:
         self.run("push", policy, "--disable-compression", "built", f"oci-archive:{target}")
         return printed
 
+    def run_in(self, *words: str) -> str:
+        """Run a command in a container of what was built, as its user, without a network or a capability."""
+        policy = f"--signature-policy={self.root}/etc/containers/policy.json"
+        container = self.run("from", policy, "--pull-never", "built").strip()
+        return self.run("run", "--isolation=oci", "--network=none", "--cap-drop=all", container, "--", *words)
+
     def load(self, archive: Path, name: str) -> None:
         """Take an image archive of `tests.cluster.images` into the store; its tag is that of `name`."""
         policy = f"--signature-policy={self.root}/etc/containers/policy.json"

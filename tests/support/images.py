@@ -45,6 +45,11 @@ PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
 DOCKERFILE = REPOSITORY / "operator" / "Dockerfile"
 OPERATOR_PINS = REPOSITORY / "requirements" / "operator.txt"
+DISTROLESS_USERS = (
+    b"root:x:0:0:root:/root:/sbin/nologin\n"
+    b"nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
+    b"nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+)
 USER = "1000:1000"
 PYTHON_ENV = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -112,10 +117,12 @@ def real_language_model() -> str:
 def operator_image() -> Path:
     """The operator of this checkout with its pinned packages, by the last stage of operator/Dockerfile.
 
-    The base is Debian's Python of this machine's version, where the Dockerfile has another one.
+    The base is Debian's Python of this machine's version, where the Dockerfile has another one. As in that one, the
+    user has no name.
     """
     stage = read_stages(DOCKERFILE)[-1]
-    layers = [base_layer(), *operator_layers(stage)]
+    users = files_layer({"etc/passwd": DISTROLESS_USERS})
+    layers = [base_layer(), users, *operator_layers(stage)]
     config = ImageConfig(entrypoint=stage.entrypoint, env=stage.env, user=stage.user)
     return build_image(OPERATOR, layers=layers, config=config)
 

@@ -7,12 +7,14 @@ import functools
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 from kopf._cogs.clients import api as kopf_requests
+from kopf._core.engines.peering import Identity
 
 from vllm_operator.api import json_text
 from vllm_operator.api.names import prefixed
@@ -281,6 +283,7 @@ async def _watch(
     kopf.on.cleanup(registry=registry)(end_all)
     try:
         await kopf.operator(
+            identity=Identity(socket.gethostname()),  # kopf would look up the user's name, which an image may lack
             registry=registry,
             settings=configured,
             clusterwide=scope.is_clusterwide,

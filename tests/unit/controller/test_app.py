@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pwd
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -128,6 +129,21 @@ async def test_it_is_ready_whatever_the_api_server_makes_of_a_list_in_a_watch_an
         server.send(MODEL, {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
         await operator.wait(lambda: (MODEL, "watch") in server.asked[asked:])
         assert not await operator.unready()
+
+
+async def test_a_user_without_a_name_in_the_image_may_run_it(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in distroless images, and with the numbers that OpenShift gives."""
+
+    def no_name(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", no_name)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "POD_ID"):
+        monkeypatch.delenv(name, raising=False)
+    async with running(server) as operator:
+        await operator.wait(operator.ready.is_set)
 
 
 async def test_no_answer_to_a_watch_ends_the_operator(server: FakeApiServer) -> None:
