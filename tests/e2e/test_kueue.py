@@ -176,6 +176,7 @@ def test_an_engine_that_kueue_takes_away_for_another_is_told_as_that_and_as_no_f
         return FULL in str(found.get("message"))
 
     site.until("the lesser one waits in its queue", waits, PATIENCE_SECONDS)
+    assert "Kueue has taken lesser-" in site.condition("Ready", "lesser")["message"]
     site.wait_ready("greater", PATIENCE_SECONDS)
     assert seen <= {"AllEnginesServe", "EnginesStarting", "SchedulingGated", "Scaling"}
     site.patch("greater", {"suspend": True})

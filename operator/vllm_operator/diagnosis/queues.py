@@ -45,7 +45,7 @@ UNSEEN: Final = "it has not been looked at yet"
 _TAKEN_AWAY: Final = "TerminationTarget"
 """Condition that Kueue gives a pod before it deletes it (pkg/controller/jobs/pod)."""
 _EVICTED: Final = "WorkloadEvicted"
-"""Reason of that condition where the pod has lost its place."""
+"""How the reason of that condition begins where the pod has lost its place, such as `WorkloadEvictedDueToPreempted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def last_eviction(pods: Iterable[Mapping[str, Any]], before: Eviction | None = N
 
 def _eviction(pod: Mapping[str, Any]) -> Eviction | None:
     target = by_type(pod.get("status") or {}).get(_TAKEN_AWAY, {})
-    if target.get("status") != "True" or target.get("reason") != _EVICTED:
+    if target.get("status") != "True" or not str(target.get("reason")).startswith(_EVICTED):
         return None
     at = str(target.get("lastTransitionTime") or "")
     return Eviction(str(pod["metadata"]["name"]), at, str(target.get("message") or _EVICTED))

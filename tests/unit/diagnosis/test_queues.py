@@ -13,6 +13,7 @@ from vllm_operator.diagnosis.engines import needed_lookup, report
 from vllm_operator.diagnosis.fleet import judge, observed
 from vllm_operator.diagnosis.queues import HIDDEN, UNSEEN, Admission, Eviction, admission_of, last_eviction
 
+REASON = "WorkloadEvictedDueToPreempted"
 GATE = "kueue.x-k8s.io/admission"
 GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "non-empty gates"}
 FULL = (
@@ -125,7 +126,7 @@ def test_the_gates_of_kueue_are_looked_up_and_those_of_others_are_not() -> None:
 
 
 def test_a_pod_that_kueue_takes_away_is_told_and_is_no_failure() -> None:
-    target = {"type": "TerminationTarget", "status": "True", "reason": "WorkloadEvicted", "message": "Preempted to X."}
+    target = {"type": "TerminationTarget", "status": "True", "reason": REASON, "message": "Preempted to X."}
     taken = pod(ready=True)
     taken["status"]["conditions"].append(target)
     taken["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
