@@ -99,6 +99,10 @@ LWS = Part(module="lws", packages=("sigs.k8s.io/lws/cmd",), modules=EXTRA_GO_MOD
 """The controller of LeaderWorkerSets, a program called `cmd`."""
 
 
+DRA = Part(module="dra", packages=(".",), modules=EXTRA_GO_MODULES)
+"""A driver of Dynamic Resource Allocation for devices that do not exist; the program is called `dra`."""
+
+
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.
 
