@@ -26,6 +26,7 @@ _HELD_BY_PODS: Final = (
 )
 """What pods of a node keep from another, in the words of the scheduler's plug-ins."""
 
+_NO_DEVICES: Final = "cannot allocate all claims"
 _QUOTA: Final = "exceeded quota"
 
 
@@ -40,6 +41,15 @@ def a_place_would_help(message: str) -> bool:
     if _NOT_HELPFUL in preemption:
         return False
     return any(words in causes for words in _HELD_BY_PODS)
+
+
+def waits_for_devices(message: str) -> bool:
+    """Whether claims of devices keep a pod from a node. The scheduler does not say whether others' devices would help.
+
+    It counts such a node among those on which it does not help to take pods away, whoever holds its devices.
+    """
+    causes, _, _ = message.partition(_PREEMPTION)
+    return _NO_DEVICES in causes
 
 
 def quota_refuses(condition: Mapping[str, Any]) -> bool:

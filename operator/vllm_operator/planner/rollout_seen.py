@@ -19,6 +19,7 @@ from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.planner.places import quota_refuses
+from vllm_operator.render.devices import templates_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,8 @@ class PodSeen:
     ready_since: datetime | None
     created_at: str
     restarts: int
+    device_templates: frozenset[str] = frozenset()
+    """ResourceClaimTemplates of which its claims of devices are."""
 
     @property
     def serves(self) -> bool:
@@ -235,4 +238,5 @@ def _pod_seen(pod: Mapping[str, Any], states: Mapping[str, EngineState]) -> PodS
         ready_since=timestamp(facts.since) if state is EngineState.SERVING else None,
         created_at=facts.created_at,
         restarts=facts.engine.restarts,
+        device_templates=frozenset(templates_of([pod])),
     )

@@ -164,7 +164,7 @@ def _placing(scheduling: Scheduling, instance: str) -> dict[str, Any]:
 
 
 def _resources(spec: VLLMModelSpec) -> dict[str, Any]:
-    """CPU and memory as the user set them, and the devices: a limit, which the API server also makes a request, or claims."""
+    """CPU and memory as the user set them, and the devices: a limit, which becomes a request as well, or claims."""
     limits: dict[str, Any] = {**(spec.resources.limits or {})}
     if spec.device_count:
         limits[spec.device_resource] = spec.device_count

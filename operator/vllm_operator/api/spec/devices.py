@@ -124,13 +124,12 @@ class DeviceClaim(Model):
             exactly_one(_CLAIM, "deviceClassName", "resourceClaimTemplateName", "resourceClaimName"),
             Rule(
                 "has(self.deviceClassName) || !has(self.count)",
-                f"{_CLAIM}.count is for deviceClassName: how many devices a claim of yours asks for stands in the claim",
+                f"{_CLAIM}.count is for deviceClassName: how many devices a claim of yours asks for, it says itself",
                 field_path=".count",
             ),
             Rule(
                 "has(self.deviceClassName) || !has(self.selectors)",
-                f"{_CLAIM}.selectors are for deviceClassName: which devices a claim of yours asks for stands in the "
-                "claim",
+                f"{_CLAIM}.selectors are for deviceClassName: which devices a claim of yours asks for, it says itself",
                 field_path=".selectors",
             ),
             Rule(
