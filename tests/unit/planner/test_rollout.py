@@ -209,8 +209,8 @@ NO_DEVICES = (
 @pytest.mark.parametrize(("template", "strategy"), [("two-gpus", "InPlace"), ("four-gpus", "Surge")])
 def test_an_engine_that_waits_for_devices_such_as_an_older_one_holds_gets_those(template: str, strategy: str) -> None:
     old, new = engine("old", "serving"), engine("new", "pending", seconds=61, message=NO_DEVICES)
-    old["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": "two-gpus"}]
-    new["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
+    old.setdefault("spec", {})["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": "two-gpus"}]
+    new.setdefault("spec", {})["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
     assert numbers(1, old, new).strategy == strategy
 
 
