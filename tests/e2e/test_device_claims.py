@@ -59,7 +59,7 @@ def driver(site: Site, told_before: dict[str, str]) -> Iterator[Driver]:
 @pytest.fixture
 def serving(site: Site, driver: Driver) -> Site:
     """The model has the one device, and serves."""
-    assert driver
+    driver.refuse(refuses=False)
     site.wait_ready(NAME, PATIENCE_SECONDS)
     return site
 
