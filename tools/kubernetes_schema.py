@@ -32,6 +32,7 @@ KINDS: Final = {
     "apis/autoscaling/v2": ("HorizontalPodAutoscaler",),
     "apis/networking.k8s.io/v1": ("Ingress", "NetworkPolicy"),
     "apis/policy/v1": ("PodDisruptionBudget",),
+    "apis/resource.k8s.io/v1": ("ResourceClaimTemplate",),
 }
 """What the operator writes of the API server's own kinds, by group and version."""
 

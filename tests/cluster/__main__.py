@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster import machine, state, tools
-from tests.cluster.binaries import ACTIONLINT, LWS, ensure_binaries, ensure_extra
+from tests.cluster.binaries import ACTIONLINT, DRA, LWS, ensure_binaries, ensure_extra
 from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import attach, start
@@ -91,7 +91,7 @@ def _prepare(_: argparse.Namespace) -> None:
 def _build(arguments: argparse.Namespace) -> None:
     _say(f"programs: {ensure_binaries(_say)}")
     if arguments.extras:
-        for part in (LWS, ACTIONLINT):
+        for part in (LWS, DRA, ACTIONLINT):
             _say(f"and {ensure_extra(part, _say)}")
 
 

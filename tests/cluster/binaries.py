@@ -108,6 +108,10 @@ KUEUE = Part(module="kueue", packages=("sigs.k8s.io/kueue/cmd/kueue",), modules=
 """Kueue's controller and webhooks. It takes minutes to build, so only who asks for it does: `make kueue`."""
 
 
+DRA = Part(module="dra", packages=(".",), modules=EXTRA_GO_MODULES)
+"""A driver of Dynamic Resource Allocation for devices that do not exist; the program is called `dra`."""
+
+
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.
 

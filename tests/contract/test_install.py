@@ -194,7 +194,13 @@ def test_the_role_names_no_verb_that_is_not_needed(base: Objects) -> None:
         ("persistentvolumes", "get"),
     }
     assert "podmonitors" in deleted
-    listed_alone = {"podmonitors", "scaledobjects", "horizontalpodautoscalers", "leaderworkersets"}
+    listed_alone = {
+        "podmonitors",
+        "scaledobjects",
+        "horizontalpodautoscalers",
+        "leaderworkersets",
+        "resourceclaimtemplates",
+    }
     assert {resource for resource, verb in everything if verb == "watch"} & listed_alone == set()
     assert {verb for resource, verb in everything if resource == "vllmmodels/scale"} == {"patch"}
 

@@ -57,6 +57,7 @@ OF_THE_CLUSTER: Final = {Right("", "nodes", "list"), Right("", "nodes", "get"), 
 
 SCALED: Final[dict[str, Any]] = {"minReplicas": 2, "maxReplicas": 4, "targets": {"waitingRequests": 5}}
 WHOLE: Final[dict[str, Any]] = {
+    "accelerator": {"resourceClaims": [{"name": "gpu", "deviceClassName": "gpu.example.com"}]},
     "auth": {"keys": [{"name": "team-key", "key": "token"}]},
     "autoscaling": SCALED,
     "disruption": {"minAvailable": 1},
@@ -188,6 +189,7 @@ def make_each_child(place: Namespace) -> None:
     for kind in ("networkpolicy", "poddisruptionbudget", "ingress", "podmonitor", "horizontalpodautoscaler"):
         place.wait_for(kind, "whole")
     place.wait_for("persistentvolumeclaim", "whole-cache")
+    until(lambda: claim_templates(place), what="a template of claims")
     until(lambda: place.get("deployment", "whole")["spec"]["replicas"] == 2, what="the fewest engines")
     lose_labels(place, [("horizontalpodautoscalers.autoscaling", "whole")])
     for tokens in (1024, 1025, 1026):
@@ -211,12 +213,21 @@ def with_keda(place: Namespace) -> Iterator[None]:
         place.cluster.kubectl("delete", "crd", keda.DEFINITION)
 
 
+def claim_templates(place: Namespace) -> list[dict[str, Any]]:
+    """The ResourceClaimTemplates of the namespace."""
+    found: list[dict[str, Any]] = json.loads(place.kubectl("get", "resourceclaimtemplates", "--output", "json"))[
+        "items"
+    ]
+    return found
+
+
 def drop_each_child(place: Namespace) -> None:
     """No section asks for a child any more."""
     place.model("whole", replicas=0, pod={"serviceAccountName": "default"})
     for kind in ("networkpolicy", "poddisruptionbudget", "ingress", "podmonitor", "scaledobject"):
         place.wait_gone(kind, "whole")
     place.wait_gone("serviceaccount", "whole-engines")
+    until(lambda: not claim_templates(place), what="the end of the template of claims")
     place.wait_gone("persistentvolumeclaim", "whole-cache")
 
 

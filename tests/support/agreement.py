@@ -152,8 +152,24 @@ def _devices(spec: Part) -> None:
     if accelerator.get("profile") == "other" and accelerator.get("count") != 0:
         accelerator.setdefault("resource", "example.com/npu")
     if accelerator.get("profile") == "cpu":
+        for field in ("count", "resource", "resourceClaims"):
+            accelerator.pop(field, None)
+    if "resourceClaims" in accelerator:
         accelerator.pop("count", None)
         accelerator.pop("resource", None)
+        accelerator["resourceClaims"] = [
+            _device_claim(number, claim) for number, claim in enumerate(accelerator["resourceClaims"])
+        ]
+
+
+def _device_claim(number: int, claim: Part) -> Part:
+    """A claim of one kind, whose name no other one has; none that engines share, which few of them may."""
+    named = {**claim, "name": f"claim-{number}"}
+    named.pop("resourceClaimName", None)
+    if named.get("deviceClassName"):
+        return {field: value for field, value in named.items() if field not in {"resourceClaimTemplateName", "request"}}
+    named.setdefault("resourceClaimTemplateName", "mine")
+    return {field: value for field, value in named.items() if field not in {"count", "selectors"}}
 
 
 def _service(spec: Part) -> None:

@@ -49,6 +49,16 @@ def draft(**fields: Any) -> Spec:
     return engine(speculativeDecoding={"numSpeculativeTokens": 3, **fields})
 
 
+def claims(*entries: Spec) -> Spec:
+    """A spec with claims of devices."""
+    return {"accelerator": {"resourceClaims": list(entries)}}
+
+
+def claimed(**fields: Any) -> Spec:
+    """A spec with a claim of devices beside other fields of the accelerator."""
+    return {"accelerator": {"resourceClaims": [{"name": "a", "deviceClassName": "gpu"}], **fields}}
+
+
 def variable(**fields: Any) -> Spec:
     """A spec with an environment variable."""
     return engine(env=[{"name": "A", **fields}])
@@ -115,6 +125,8 @@ def words(*found: str) -> Spec:
     return engine(extraArgs=list(found))
 
 
+SHARED: Final[Spec] = claims({"name": "a", "resourceClaimName": "mine"})
+SHARED_BY_SEVERAL: Final = "spec.accelerator.resourceClaims[].resourceClaimName: all engines share the devices"
 FORBIDDEN_SKIP: Final = "spec.engine.extraArgs: --skip-tokenizer-init cannot be used: the gate and clients send texts"
 COUNT: Final = "spec.accelerator.count must equal spec.parallelism.tensor x pipeline x data / nodes (or be 0"
 FORBIDDEN: Final = "spec.engine.extraArgs holds an argument"
@@ -171,6 +183,70 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         {"accelerator": {"profile": "other", "count": 0}, "engine": {"image": "a:1"}},
         {"accelerator": {"profile": "other", "count": 1}, "engine": {"image": "a:1"}},
         "spec.accelerator.resource is needed with the profile other",
+    ),
+    Constraint(
+        claimed(),
+        claimed(resource="nvidia.com/gpu"),
+        "spec.accelerator.resource and spec.accelerator.resourceClaims contradict each other",
+    ),
+    Constraint(
+        claimed(memory="80Gi"),
+        claimed(count=0),
+        "spec.accelerator.count and spec.accelerator.resourceClaims contradict each other",
+    ),
+    Constraint(
+        claimed(profile="amd"),
+        claimed(profile="cpu"),
+        "spec.accelerator.resourceClaims: the profile cpu has no devices",
+    ),
+    Constraint(
+        {**claimed(profile="other"), "engine": {"image": "a:1"}},
+        {"accelerator": {"profile": "other"}, "engine": {"image": "a:1"}},
+        "spec.accelerator.resource is needed with the profile other",
+    ),
+    Constraint(
+        claims({"name": "a", "deviceClassName": "gpu"}, {"name": "b", "deviceClassName": "gpu"}),
+        claims({"name": "a", "deviceClassName": "gpu"}, {"name": "a", "deviceClassName": "gpu"}),
+        "spec.accelerator.resourceClaims has two entries of one name",
+    ),
+    *(
+        Constraint(
+            claims({"name": "a", "deviceClassName": "gpu"}),
+            claims({"name": "a", **wrong}),
+            "spec.accelerator.resourceClaims[] takes exactly one of",
+        )
+        for wrong in ({}, {"deviceClassName": "gpu", "resourceClaimName": "mine"})
+    ),
+    Constraint(
+        claims({"name": "a", "deviceClassName": "gpu", "count": 2}),
+        claims({"name": "a", "resourceClaimTemplateName": "mine", "count": 2}),
+        "spec.accelerator.resourceClaims[].count is for deviceClassName",
+    ),
+    Constraint(
+        claims({"name": "a", "deviceClassName": "gpu", "selectors": ["true"]}),
+        claims({"name": "a", "resourceClaimTemplateName": "mine", "selectors": ["true"]}),
+        "spec.accelerator.resourceClaims[].selectors are for deviceClassName",
+    ),
+    Constraint(
+        claims({"name": "a", "resourceClaimTemplateName": "mine", "request": "gpu/fast"}),
+        claims({"name": "a", "deviceClassName": "gpu", "request": "gpu"}),
+        "spec.accelerator.resourceClaims[].request is for a claim of yours",
+    ),
+    Constraint(
+        {"parallelism": {"tensor": 2, "nodes": 2}, **claimed()},
+        {"parallelism": {"tensor": 2, "nodes": 2}, **SHARED},
+        "spec.accelerator.resourceClaims[].resourceClaimName cannot be set with spec.parallelism.nodes",
+    ),
+    Constraint(SHARED, {**SHARED, "replicas": 2}, SHARED_BY_SEVERAL),
+    Constraint(
+        {**SHARED, "replicas": 2, "engine": {"gpuMemoryUtilization": 0.5}},
+        {**SHARED, "replicas": 3, "engine": {"gpuMemoryUtilization": 0.5}},
+        SHARED_BY_SEVERAL,
+    ),
+    Constraint(
+        {**SHARED, **scaling(maxReplicas=1)},
+        {**SHARED, **scaling(maxReplicas=2)},
+        SHARED_BY_SEVERAL,
     ),
     Constraint(
         {"accelerator": {"profile": "tpu", "count": 4}, "parallelism": {"tensor": 8}},

@@ -107,6 +107,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "lora.adapters[].source": ("org/adapter", "hf://org/adapter", "pvc://adapters/sql", "/models/adapter"),
     "parallelism.nodes": (1,),
     "accelerator.count": (0, 1),
+    "accelerator.resourceClaims[].request": ("gpu", "gpu/fast"),
     "accelerator.resource": ("nvidia.com/mig-1g.5gb", "example.com/npu"),
     "resources.requests": ({"cpu": "500m"}, {"cpu": 2, "memory": "4Gi"}),
     "resources.limits": ({"memory": "32Gi"}, {"cpu": "4000m", "memory": "64Gi", "ephemeral-storage": "10Gi"}),

@@ -113,6 +113,8 @@ class Reason(StrEnum):
     """An engine cannot load an adapter, and goes on with the others; the message has vLLM's own words."""
     LEADER_WORKER_SET_MISSING = "LeaderWorkerSetMissing"
     """spec.parallelism.nodes needs LeaderWorkerSets and their controller, and one is missing: see the message."""
+    RESOURCE_CLAIMS_MISSING = "ResourceClaimsMissing"
+    """spec.accelerator.resourceClaims needs resource.k8s.io/v1, which the cluster does not have: see the message."""
     NEWER_TEMPLATE = "NewerTemplate"
     """Another pod template waits for a change of the spec, or a restart; the message says what differs."""
     ENGINE_STARTED = "EngineStarted"

@@ -68,6 +68,7 @@ OPEN_MAPS: Final[frozenset[str]] = frozenset(
         ".binaryData",
         ".data",
         ".stringData",
+        "capacity.requests",
         "csi.volumeAttributes",
         "flexVolume.options",
         "labelSelector.matchLabels",
@@ -86,7 +87,9 @@ OPEN_MAPS: Final[frozenset[str]] = frozenset(
 )
 """Maps of any keys: what is in them is kept also where it is empty."""
 
-RESOURCE_LISTS: Final[frozenset[str]] = frozenset(["resources.limits", "resources.requests", "spec.overhead"])
+RESOURCE_LISTS: Final[frozenset[str]] = frozenset(
+    ["capacity.requests", "resources.limits", "resources.requests", "spec.overhead"]
+)
 """Maps of quantities, which the API server rounds up to thousandths."""
 
 QUANTITIES: Final[frozenset[str]] = frozenset(
@@ -104,6 +107,7 @@ QUANTITIES: Final[frozenset[str]] = frozenset(
 KEPT_EMPTY: Final[frozenset[str]] = frozenset(
     [
         "activeDeadlineSeconds",
+        "adminAccess",
         "allocateLoadBalancerNodePorts",
         "allowPrivilegeEscalation",
         "apiGroup",
@@ -144,11 +148,14 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "defaultUser",
         "deletionGracePeriodSeconds",
         "deletionTimestamp",
+        "derivedAttributes.name",
         "describedObject.kind",
         "describedObject.name",
+        "deviceClassName",
         "devicePath",
         "diskName",
         "diskURI",
+        "distinctAttribute",
         "driver",
         "enableServiceLinks",
         "endPort",
@@ -158,10 +165,12 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "ephemeralContainers.restartPolicy",
         "evictionResponders.name",
         "expirationSeconds",
+        "expression",
         "fieldRef.fieldPath",
         "fileKeyRef.key",
         "fileKeyRef.path",
         "fileKeyRef.volumeName",
+        "firstAvailable.name",
         "fsGroup",
         "fsGroupChangePolicy",
         "gateway",
@@ -191,6 +200,7 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "loadBalancerClass",
         "localhostProfile",
         "lun",
+        "matchAttribute",
         "matchExpressions.key",
         "matchExpressions.operator",
         "matchFields.key",
@@ -235,6 +245,7 @@ KEPT_EMPTY: Final[frozenset[str]] = frozenset(
         "registry",
         "replicas",
         "repository",
+        "requests.name",
         "resizePolicy.restartPolicy",
         "resource",
         "resource.kind",

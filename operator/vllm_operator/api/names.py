@@ -167,6 +167,21 @@ def adapters_name(instance: str) -> str:
     return f"{instance}-adapters"
 
 
+def device_template_name(instance: str, digest: str) -> str:
+    """Name of a ResourceClaimTemplate of the engines, whose spec cannot be changed: another one has another digest."""
+    return f"{_device_prefix(instance)}{digest}"
+
+
+def is_device_template_name(instance: str, name: str) -> bool:
+    """Whether a name is that of a ResourceClaimTemplate of the engines."""
+    digest = name.removeprefix(_device_prefix(instance))
+    return digest != name and len(digest) == _HASH_LENGTH
+
+
+def _device_prefix(instance: str) -> str:
+    return f"{instance}-devices-"
+
+
 def child_names(instance: str) -> frozenset[str]:
     """Every name that a child of the model can have, whatever its kind."""
     suffixed = (

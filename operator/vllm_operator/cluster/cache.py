@@ -290,6 +290,7 @@ def _slim_pod_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
         "nodeName": sys.intern(spec.get("nodeName", "")),
         "schedulerName": scheduler if scheduler != DEFAULT_SCHEDULER else "",
         "schedulingGates": spec.get("schedulingGates"),
+        "resourceClaims": spec.get("resourceClaims"),
         "initContainers": sidecars,
         "containers": _gate_alone(gate_port(spec)),
     }

@@ -315,6 +315,18 @@ class Client:
         groups = await self._call("GET", "/apis")
         return frozenset(found["name"] for found in groups.get("groups") or ())
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the API server serves this very version of a kind; everybody may ask.
+
+        Raises:
+            ApiError: it does not say.
+        """
+        try:
+            resources = await self._call("GET", kind.root)
+        except ApiNotFound:
+            return False
+        return kind.plural in [found["name"] for found in resources.get("resources") or ()]
+
     async def may(self, right: MissingRight) -> bool:
         """Whether the API server would let us do something by now. The question writes nothing: everybody may ask.
 

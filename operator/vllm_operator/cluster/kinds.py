@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.api import groups, meta
+from vllm_operator.render import devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors
 SCALED_OBJECT: Final = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 HORIZONTAL_POD_AUTOSCALER: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 LEADER_WORKER_SET: Final = Kind(groups.API_VERSION, groups.KIND, "leaderworkersets")
+RESOURCE_CLAIM_TEMPLATE: Final = Kind(devices.API_VERSION, devices.KIND, "resourceclaimtemplates")
+"""Listed also to know whether the API server has claims of devices at all: one that has not leaves a pod's out."""
 CUSTOM_METRICS: Final = Kind("custom.metrics.k8s.io/v1beta2", "MetricValueList", "")
 """Never read: whether the API server serves any version of the group says what autoscalers can go by."""
 
@@ -83,7 +86,7 @@ CHILDREN: Final = (
 
 WATCHED: Final = (MODEL, *CHILDREN, POD)
 
-OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER, LEADER_WORKER_SET)
+OPTIONAL: Final = (POD_MONITOR, SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER, LEADER_WORKER_SET, RESOURCE_CLAIM_TEMPLATE)
 """Children of kinds that an API server may not serve. They are listed from time to time instead of watched: kopf finds
 the kinds that it watches only once, at its start, and a watch of a kind that goes away would end the operator. What a
 LeaderWorkerSet makes shows in its pods, which are watched. A

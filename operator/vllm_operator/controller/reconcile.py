@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api import names
 from vllm_operator.api.conditions import ConditionType, by_type
 from vllm_operator.cluster.foreign import ForeignObjects
-from vllm_operator.cluster.kinds import CUSTOM_METRICS, MODEL, POD_MONITOR, SCALED_OBJECT, SECRET, WORKLOADS
+from vllm_operator.cluster.kinds import (
+    CUSTOM_METRICS,
+    MODEL,
+    POD_MONITOR,
+    RESOURCE_CLAIM_TEMPLATE,
+    SCALED_OBJECT,
+    SECRET,
+    WORKLOADS,
+)
 from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.controller.adoption import with_applied_template
 from vllm_operator.controller.autoscalers import AutoscalerLookup
 from vllm_operator.controller.catalogue import with_catalogued
 from vllm_operator.controller.claims import with_claims, with_known_claims
+from vllm_operator.controller.devices import with_device_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.groups import with_groups
@@ -219,6 +228,7 @@ class ModelReconciler:
             release=self._release,
             pod_monitors=self._cache.serves(POD_MONITOR),
             scaled_objects=self._cache.serves(SCALED_OBJECT),
+            resource_claims=self._cache.serves(RESOURCE_CLAIM_TEMPLATE),
             custom_metrics=self._cache.serves(CUSTOM_METRICS),
             kueue=self._cache.serves(WORKLOADS[0]),
             prometheus_address=self._prometheus_address,
@@ -230,6 +240,7 @@ class ModelReconciler:
         )
         observation = with_catalogued(self._cache, observation, self._release)
         observation = await with_groups(self._client, self._cache, observation)
+        observation = await with_device_claims(self._client, self._cache, observation)
         observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 

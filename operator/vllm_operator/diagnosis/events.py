@@ -27,6 +27,7 @@ _SET_UP: Final = frozenset(
         "FailedAttachVolume",
         "FailedMapVolume",
         "FailedCreatePodSandBox",
+        "FailedPrepareDynamicResources",
         "NetworkNotReady",
     }
 )

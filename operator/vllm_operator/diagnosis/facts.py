@@ -68,6 +68,16 @@ class ContainerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceClaimFacts:
+    """One claim of a pod for devices: of a ResourceClaim that is there, or of one that is made of a template."""
+
+    claim: str
+    """The ResourceClaim; empty where none has been made of the template."""
+    template: str
+    """The ResourceClaimTemplate; empty where the pod names a claim."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodFacts:
     """What is known of one pod."""
 
@@ -99,6 +109,8 @@ class PodFacts:
     """What the newest lookup of this pod said; None where it said nothing, and where there was none."""
     unbound_claims: tuple[str, ...] = ()
     """Claims of its model that have no volume."""
+    device_claims: tuple[DeviceClaimFacts, ...] = ()
+    """Its claims of devices."""
     now: datetime | None = None
     """When it is judged; None where its age is not to be judged."""
     model_spec: Mapping[str, Any] = field(default_factory=dict)
@@ -225,6 +237,7 @@ def pod_facts(
         gate_port=gate_port(spec),
         finding=finding,
         unbound_claims=tuple(unbound_claims),
+        device_claims=_device_claims(spec, status),
         now=now,
         model_spec=model_spec or {},
     )
@@ -256,6 +269,17 @@ def is_dead(pod: Mapping[str, Any]) -> bool:
 def set_up_since(pod: Mapping[str, Any]) -> datetime | None:
     """Since when kubelet makes what a pod's containers need; None where it has not reported the pod yet."""
     return timestamp(pod_facts(pod).since)
+
+
+def _device_claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[DeviceClaimFacts, ...]:
+    made = {one["name"]: one.get("resourceClaimName") for one in status.get("resourceClaimStatuses") or ()}
+    return tuple(
+        DeviceClaimFacts(
+            claim=str(one.get("resourceClaimName") or made.get(one["name"]) or ""),
+            template=str(one.get("resourceClaimTemplateName") or ""),
+        )
+        for one in spec.get("resourceClaims") or ()
+    )
 
 
 def _container(found: Mapping[str, Any], role: Role) -> ContainerFacts:

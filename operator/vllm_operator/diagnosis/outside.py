@@ -44,11 +44,23 @@ QUEUE: Final[Topic] = "queue"
 
 _FILE: Final = "outside.yaml"
 
-_CLEAR: Final = frozenset({"ClaimMissing", "ClaimBeingDeleted", "ClaimLost", "ClaimInUse"})
+_CLEAR: Final = frozenset(
+    {
+        "ClaimMissing",
+        "ClaimBeingDeleted",
+        "ClaimLost",
+        "ClaimInUse",
+        "DeviceClaimMissing",
+        "DeviceClaimTemplateMissing",
+        "DeviceClassMissing",
+    }
+)
 
 _NAMED: Final[Mapping[str, Referenced]] = {
     "ClaimMissing": "PersistentVolumeClaim",
     "ClaimBeingDeleted": "PersistentVolumeClaim",
+    "DeviceClaimMissing": "ResourceClaim",
+    "DeviceClaimTemplateMissing": "ResourceClaimTemplate",
     "SecretMissing": "Secret",
     "SecretKeyMissing": "Secret",
     "ConfigMapMissing": "ConfigMap",

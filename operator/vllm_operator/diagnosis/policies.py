@@ -169,6 +169,23 @@ def cannot_be_scheduled(pod: PodFacts) -> Cause | None:
     return replace(_failing(sentence, lookup=lookup), diagnosis=diagnosis)
 
 
+def waits_for_its_claims(pod: PodFacts) -> Cause | None:
+    """A scheduler says nothing of a pod whose claims of devices do not all exist, in its status nor in an Event."""
+    if pod.is_scheduled or not pod.device_claims:
+        return None
+    lacking = next((one for one in pod.device_claims if not one.claim), None)
+    named = next((one for one in pod.device_claims if not one.template), None)
+    if lacking is not None:
+        words = f'no claim has been made of resourceclaimtemplate "{lacking.template}"'
+    elif named is not None:
+        words = f'nothing is scheduled that waits for resourceclaim "{named.claim}"'
+    else:
+        return None
+    diagnosis = diagnose(SCHEDULING, words, model_spec=pod.model_spec)
+    sentence = f"waits{_at(pod.created_at)} for its devices: {_told(words, diagnosis)}"
+    return replace(_failing(sentence) if pod.waits_too_long else _starting(sentence), diagnosis=diagnosis)
+
+
 def waits_for_a_scheduler(pod: PodFacts) -> Cause | None:
     """No scheduler has said anything of the pod; that of a claim whose volume is being made is silent as well."""
     if pod.is_scheduled:
@@ -349,6 +366,7 @@ POLICIES: Final[tuple[Policy, ...]] = (
     node_is_lost,  # what a node last reported may no longer be so
     is_held_back,  # gated pods are not unschedulable: no scheduler has tried
     cannot_be_scheduled,  # without a node there are no containers to look at
+    waits_for_its_claims,  # no scheduler looks at a pod before its claims exist, and it says nothing
     waits_for_a_scheduler,
     waits_for_its_kubelet,
     image_is_missing,  # also where an earlier process has ended: the image is why there is no new one

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Referenced = Literal["Secret", "ConfigMap", "PersistentVolumeClaim"]
+Referenced = Literal["Secret", "ConfigMap", "PersistentVolumeClaim", "ResourceClaim", "ResourceClaimTemplate"]
 
 _WORDS: Final[Mapping[Referenced, tuple[str, ...]]] = {
     "Secret": ("secret", ".auth."),
     "ConfigMap": ("configmap",),
     "PersistentVolumeClaim": ("claim",),
+    "ResourceClaim": (".resourceclaimname",),
+    "ResourceClaimTemplate": (".resourceclaimtemplatename",),
 }
 """What stands in the path of a field that names an object of a kind."""
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.fit.cards import CARDS, card_of
+from vllm_operator.fit.mig import slice_in, slice_named
 from vllm_operator.fit.settings import memory_of
 
 if TYPE_CHECKING:
@@ -23,18 +24,28 @@ PRODUCT_LABELS: Final = (
 _PARTS: Final = frozenset({"mig", "shared", "nvl"})
 """Words of a product that has another memory than the card of that name: a part of it, or another card."""
 
+_SLICED: Final = re.compile(r"-mig-([1-7]g\.[0-9]{1,3}gb)$")
+"""How a product ends whose GPUs are all cut into slices of one kind (NVIDIA's strategy `single`)."""
+
 _CPU: Final = "cpu"
 
 
 def card_for(spec: VLLMModelSpec) -> Card | None:
     """The GPU of a spec; None where it does not say which.
 
-    `spec.accelerator.memory` counts, and else the product in `spec.scheduling.nodeSelector`, where it is a common card.
+    `spec.accelerator.memory` counts, then the slice of a GPU that the resource or the selectors of a claim name
+    (`nvidia.com/mig-1g.10gb`), and else the product in `spec.scheduling.nodeSelector`, where it is a common card.
     """
     if spec.accelerator.profile == _CPU:
         return None
     memory = memory_of(spec)
-    return _selected(spec) if memory is None else card_of(memory)
+    return (slice_of(spec) or _selected(spec)) if memory is None else card_of(memory)
+
+
+def slice_of(spec: VLLMModelSpec) -> Card | None:
+    """The slice of a GPU (MIG) that a spec asks for by name; None where it names none."""
+    claims = spec.accelerator.resource_claims or []
+    return slice_in([spec.accelerator.resource or "", *(one for claim in claims for one in claim.selectors or [])])
 
 
 def _selected(spec: VLLMModelSpec) -> Card | None:
@@ -48,6 +59,9 @@ def card_of_product(product: str) -> Card | None:
 
     A name that leaves the size out of which there are several, such as nvidia-tesla-a100, is none.
     """
+    sliced = _SLICED.search(product.lower())
+    if sliced:
+        return slice_named(sliced[1])
     words = set(re.split(r"[^a-z0-9]+", product.lower()))
     if words & _PARTS:
         return None

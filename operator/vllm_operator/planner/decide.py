@@ -28,6 +28,7 @@ from vllm_operator.planner import (
     autoscaling,
     claims,
     deletion_costs,
+    devices,
     fit,
     prefetch,
     queues,
@@ -104,8 +105,8 @@ def decide(observation: Observation) -> Plan:
     if taken:
         told = _status(observation, subject, wanted.view, _outcome(taken), Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
-    if is_missing(observation):
-        lacking = fleet.refused(Reason.LEADER_WORKER_SET_MISSING, _MISSING)
+    lacking = _lacking(observation)
+    if lacking is not None:
         told = _status(observation, subject, wanted.view, lacking, Changes((), (), {}))
         return _telling(live, observation, told, look_again_at=observation.now + MISSING_AGAIN_AFTER)
     changes = Changes(
@@ -189,6 +190,7 @@ def _no_longer_wanted(model: VLLMModel, wanted: Desired, observation: Observatio
         for child in left_over
         if child.kind not in {claims.CLAIM, REVISION}
         and not adapters.is_read(child, observation)
+        and not devices.is_needed(child, observation)
         and (controlled_by(model.uid, child) or is_orphan(model.name, child, observation.release))
         and not child.leaving
     ]
@@ -214,6 +216,15 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
         now=observation.now,
     )
     return _telling(live, observation, told)
+
+
+def _lacking(observation: Observation) -> Outcome | None:
+    """That the cluster has no kind of object that the spec cannot do without; None where it has all of them."""
+    if is_missing(observation):
+        return fleet.refused(Reason.LEADER_WORKER_SET_MISSING, _MISSING)
+    if devices.are_missing(observation):
+        return fleet.refused(Reason.RESOURCE_CLAIMS_MISSING, devices.MISSING)
+    return None
 
 
 def _outcome(problems: Sequence[Problem]) -> Outcome:

@@ -14,9 +14,11 @@ from vllm_operator.api.names import (
     MANAGER,
     child_names,
     instance_name,
+    is_device_template_name,
     release_of,
     selector_labels,
 )
+from vllm_operator.render import devices
 
 if TYPE_CHECKING:
     from vllm_operator.api.live import LiveObject
@@ -76,12 +78,16 @@ def is_orphan(name: str, live: LiveObject, release: str = "") -> bool:
     labels = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
     marked = DESIRED_HASH in live.annotations and labels.items() <= live.labels.items()
     ours = release_of(live.labels) == release
-    named = live.name in child_names(instance_name(name)) or _is_revision(name, live)
+    named = live.name in child_names(instance_name(name)) or _is_revision(name, live) or _is_device_template(name, live)
     return marked and named and ours and live.kind != _KEPT_KIND and live.controller is None
 
 
 def _is_revision(name: str, live: LiveObject) -> bool:
     return live.kind == revisions.KIND and revisions.is_revision_name(instance_name(name), live.name)
+
+
+def _is_device_template(name: str, live: LiveObject) -> bool:
+    return live.kind == devices.KIND and is_device_template_name(instance_name(name), live.name)
 
 
 def controlled_by(uid: str, live: LiveObject) -> bool:

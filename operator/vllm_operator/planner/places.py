@@ -27,6 +27,7 @@ _HELD_BY_PODS: Final = (
 )
 """What pods of a node keep from another, in the words of the scheduler's plug-ins."""
 
+_NO_DEVICES: Final = "cannot allocate all claims"
 _QUOTA: Final = "exceeded quota"
 _USED_UP: Final = re.compile(r"insufficient unused quota for [^ ]+ in flavor ([^ ,.]+)")
 _TOO_SMALL: Final = re.compile(r"insufficient quota for [^ ]+ in flavor ([^ ,.]+)")
@@ -52,6 +53,15 @@ def quota_would_help(message: str) -> bool:
     That is so where some flavor would be enough, and is used by others.
     """
     return bool(set(_USED_UP.findall(message)) - set(_TOO_SMALL.findall(message)))
+
+
+def waits_for_devices(message: str) -> bool:
+    """Whether claims of devices keep a pod from a node. The scheduler does not say whether others' devices would help.
+
+    It counts such a node among those on which it does not help to take pods away, whoever holds its devices.
+    """
+    causes, _, _ = message.partition(_PREEMPTION)
+    return _NO_DEVICES in causes
 
 
 def quota_refuses(condition: Mapping[str, Any]) -> bool:

@@ -53,6 +53,8 @@ class Observation:
     """Whether the API server serves what Kueue works with."""
     leader_worker_sets: bool = False
     """Whether the API server serves LeaderWorkerSet."""
+    resource_claims: bool = True
+    """Whether the API server serves the claims of Dynamic Resource Allocation."""
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The user's Secrets that `spec.auth` names, as far as they can be read, by name."""
     fresh_key: str = field(default="", repr=False)

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.names import QUEUE
 from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.planner.compare import holds
-from vllm_operator.planner.places import a_place_would_help, quota_would_help
+from vllm_operator.planner.places import a_place_would_help, quota_would_help, waits_for_devices
 from vllm_operator.render.objects import hash_of, hashed
 from vllm_operator.render.rollout import Strategy, expendable, fewest_available, manifest, resting_strategy
 
@@ -228,7 +228,7 @@ def _shortage(seen: Seen) -> _Shortage | None:
         return None
     grace = timedelta(seconds=seen.spec["template"]["spec"].get("terminationGracePeriodSeconds", 30))
     relieved = [pod.ready_since + grace for pod in newest if pod.ready_since]
-    helps = bool(full_since) or any(_would_help(pod) for _, pod in waiting)
+    helps = bool(full_since) or any(_would_help(pod) for _, pod in waiting) or _devices_would_help(seen)
     moved = [seen.moved_at] if seen.moved_at else []
     queued = any(pod.queued for _, pod in waiting)
     return _Shortage(max([min(times), *relieved, *seen.places_free_by, *moved]), helps, queued)
@@ -236,6 +236,13 @@ def _shortage(seen: Seen) -> _Shortage | None:
 
 def _would_help(pod: PodSeen) -> bool:
     return quota_would_help(pod.waits_for) if pod.queued else a_place_would_help(pod.waits_for)
+
+
+def _devices_would_help(seen: Seen) -> bool:
+    """Whether a new engine waits for devices such as an older one holds: for claims of the very same templates."""
+    held = {pod.device_templates for pod in seen.pods if pod.placed and pod.revision != seen.newest}
+    waiting = (pod for pod in seen.pods if pod.revision == seen.newest and pod.waits_since)
+    return any(waits_for_devices(pod.waits_for) and pod.device_templates in held for pod in waiting)
 
 
 def _advice(wanted: Rollout, shortage: _Shortage) -> str:

@@ -19,6 +19,7 @@ from vllm_operator.diagnosis.cause import EngineState
 from vllm_operator.diagnosis.events import timestamp
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts
 from vllm_operator.planner.places import quota_refuses
+from vllm_operator.render.devices import templates_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,8 @@ class PodSeen:
     ready_since: datetime | None
     created_at: str
     restarts: int
+    device_templates: frozenset[str] = frozenset()
+    """ResourceClaimTemplates of which its claims of devices are."""
 
     @property
     def serves(self) -> bool:
@@ -242,4 +245,5 @@ def _pod_seen(pod: Mapping[str, Any], report: EngineReport | None) -> PodSeen:
         ready_since=timestamp(facts.since) if state is EngineState.SERVING else None,
         created_at=facts.created_at,
         restarts=facts.engine.restarts,
+        device_templates=frozenset(templates_of([pod])),
     )

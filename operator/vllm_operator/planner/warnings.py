@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.spec import versions
 from vllm_operator.api.vllm_releases import arguments_of, first_with
+from vllm_operator.fit.accelerator import slice_of
 from vllm_operator.planner.budgets import share
 from vllm_operator.planner.policies import closing
 from vllm_operator.render.pod import CONTAINER_NAME
@@ -442,6 +443,19 @@ def never_restarted(subject: Subject) -> str | None:
     return "spec.gates.restart is Never: an engine that hangs loses its traffic, and stays so until you delete its pod"
 
 
+def spread_over_slices(subject: Subject) -> str | None:
+    """GPUs cut into slices, over which one copy of the model is spread: no slice reaches the memory of another one."""
+    spec, parallelism = subject.model.spec, subject.model.spec.parallelism
+    found = slice_of(spec)
+    if found is None or parallelism.tensor * parallelism.pipeline == 1:
+        return None
+    return (
+        f"spec.parallelism: engines are spread over several slices of GPUs ({found.name}), which have no way to each "
+        "other's memory: NCCL refuses them or takes the way through the host, slowly, since August 2026 "
+        "(NVIDIA/nccl#1716); set tensor and pipeline to 1 and ask for a larger slice, or for whole GPUs"
+    )
+
+
 CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     keys_unreadable,
     keys_differ,
@@ -452,6 +466,7 @@ CHECKS: Final[tuple[Callable[[Subject], str | None], ...]] = (
     heard_by_nobody,
     outside_shut_out,
     policy_without_effect,
+    spread_over_slices,
     open_to_all,
     open_by_ingress,
     secrets_on_the_command_line,

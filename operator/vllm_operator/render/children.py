@@ -11,6 +11,7 @@ from vllm_operator.render.autoscaling import autoscaler
 from vllm_operator.render.binding import binding, binding_secret, key_record
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.deployment import deployment
+from vllm_operator.render.devices import claim_templates
 from vllm_operator.render.files import config
 from vllm_operator.render.groups import placed
 from vllm_operator.render.ingress import ingress
@@ -81,6 +82,7 @@ def _children(model: VLLMModel, context: RenderContext) -> tuple[dict[str, Any],
         *adapter_list(model, context.adapters),
         *service_account(model),
         *claim(model, context),
+        *claim_templates(model),
         service(model, context),
         headless_service(model, context),
         *ingress(model),

@@ -8,7 +8,7 @@ from vllm_operator.api import names
 from vllm_operator.api.quantity import MILLI, canonical
 from vllm_operator.api.spec.engine import EXIT_MARGIN_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
-from vllm_operator.render import adapters, command, files, manager, storage
+from vllm_operator.render import adapters, command, devices, files, manager, storage
 from vllm_operator.render.context import NO_CLUSTER, RenderContext
 from vllm_operator.render.downloads import mark
 from vllm_operator.render.environment import environment
@@ -72,6 +72,7 @@ def _spec(model: VLLMModel) -> dict[str, Any]:
         ],
         "containers": [_container(model, sources)],
         "volumes": [*own_volumes, *_manifests(pod.volumes)],
+        "resourceClaims": devices.pod_claims(model),
     }
     return {key: value for key, value in body.items() if value != []}
 
@@ -163,12 +164,14 @@ def _placing(scheduling: Scheduling, instance: str) -> dict[str, Any]:
 
 
 def _resources(spec: VLLMModelSpec) -> dict[str, Any]:
-    """CPU and memory as the user set them, and the devices as a limit; the API server copies it into the requests."""
+    """CPU and memory as the user set them, and the devices: a limit, which becomes a request as well, or claims."""
     limits: dict[str, Any] = {**(spec.resources.limits or {})}
     if spec.device_count:
         limits[spec.device_resource] = spec.device_count
     sections = {"limits": limits, "requests": {**(spec.resources.requests or {})}}
-    return {name: _quantities(section) for name, section in sections.items() if section}
+    given: dict[str, Any] = {name: _quantities(section) for name, section in sections.items() if section}
+    claims = devices.container_claims(spec)
+    return {**given, "claims": claims} if claims else given
 
 
 def _quantities(section: dict[str, Any]) -> dict[str, str]:

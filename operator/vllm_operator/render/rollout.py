@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.claims import claims_of_pod
 from vllm_operator.render import storage
+from vllm_operator.render.devices import shares_devices
 from vllm_operator.render.exclusive import one_per_node
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Strategy(StrEnum):
 
 
 ONE_NODE: Final = "a claim of theirs is for one node at a time"
+ONE_CLAIM: Final = "they share the devices of one ResourceClaim"
 ONE_PER_NODE: Final = "a node holds one of them at most, by its ports or by their anti-affinity"
 
 
@@ -33,6 +35,8 @@ def exclusion(wanted: Storage, template: Mapping[str, Any], one_node_claims: fro
     """What keeps two engines from being there at the same time, in words; empty where nothing does."""
     if storage.on_one_node(wanted) or claims_of_pod(template) & one_node_claims:
         return ONE_NODE
+    if shares_devices(template):
+        return ONE_CLAIM
     return ONE_PER_NODE if one_per_node(template) else ""
 
 

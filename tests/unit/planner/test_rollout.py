@@ -243,6 +243,20 @@ def test_the_schedulers_words_say_whether_a_place_would_help(message: str) -> No
     assert numbers(1, OLD, engine("new", "pending", seconds=61, message=message)).strategy == "InPlace"
 
 
+NO_DEVICES = (
+    "0/1 nodes are available: 1 cannot allocate all claims. preemption: 0/1 nodes are available: 1 Preemption is not "
+    "helpful for scheduling."
+)
+
+
+@pytest.mark.parametrize(("template", "strategy"), [("two-gpus", "InPlace"), ("four-gpus", "Surge")])
+def test_an_engine_that_waits_for_devices_such_as_an_older_one_holds_gets_those(template: str, strategy: str) -> None:
+    old, new = engine("old", "serving"), engine("new", "pending", seconds=61, message=NO_DEVICES)
+    old.setdefault("spec", {})["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": "two-gpus"}]
+    new.setdefault("spec", {})["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": template}]
+    assert numbers(1, old, new).strategy == strategy
+
+
 def test_a_quota_without_room_counts_as_a_node_without_room_and_a_refusal_by_others_does_not() -> None:
     assert numbers(1, OLD, total=2, conditions=[QUOTA]).strategy == "InPlace"
     assert numbers(1, OLD, total=2, conditions=[{**QUOTA, **REFUSED}]).strategy == "Surge"

@@ -71,6 +71,12 @@ CASES = [
         ("LoadBalancer", "ipBlock"),
     ),
     Case(
+        "spread_over_slices",
+        {"parallelism": {"tensor": 2}, "accelerator": {"resource": "nvidia.com/mig-3g.40gb", "count": 2}},
+        {"accelerator": {"resource": "nvidia.com/mig-3g.40gb"}},
+        ("spec.parallelism", "MIG 3g.40gb", "NVIDIA/nccl#1716"),
+    ),
+    Case(
         "policy_without_effect",
         {"network": {"allowFrom": INSIDE}, "pod": {"patch": {"spec": {"hostNetwork": True}}}},
         {"pod": {"patch": {"spec": {"hostNetwork": True}}}},

@@ -7,13 +7,22 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from vllm_operator.api.base import Model, Rule, cel
+from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.flag import Flag
-from vllm_operator.api.spec.scalars import Quantities, Quantity, ResourceName, Word
+from vllm_operator.api.spec.scalars import (
+    DeviceExpression,
+    LabelName,
+    ObjectName,
+    Quantities,
+    Quantity,
+    ResourceName,
+    Word,
+)
 
 Degree = Annotated[int, Field(ge=1, le=64)]
 
 
+_REQUEST_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _ONE_NODE: Final = "!has(self.nodes) || self.nodes == 1"
 
 
@@ -103,8 +112,92 @@ class Parallelism(Model):
 Profile = Literal["nvidia", "amd", "gaudi", "tpu", "xpu", "ascend", "neuron", "other", "cpu"]
 
 
+_CLAIM: Final = "spec.accelerator.resourceClaims[]"
+
+
+class DeviceClaim(Model):
+    """Devices that a driver of Dynamic Resource Allocation hands to each pod of the engines."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            exactly_one(_CLAIM, "deviceClassName", "resourceClaimTemplateName", "resourceClaimName"),
+            Rule(
+                "has(self.deviceClassName) || !has(self.count)",
+                f"{_CLAIM}.count is for deviceClassName: how many devices a claim of yours asks for, it says itself",
+                field_path=".count",
+            ),
+            Rule(
+                "has(self.deviceClassName) || !has(self.selectors)",
+                f"{_CLAIM}.selectors are for deviceClassName: which devices a claim of yours asks for, it says itself",
+                field_path=".selectors",
+            ),
+            Rule(
+                "!has(self.deviceClassName) || !has(self.request)",
+                f"{_CLAIM}.request is for a claim of yours: the one that is made of deviceClassName has one request",
+                field_path=".request",
+            ),
+        ),
+    )
+
+    name: LabelName = Field(description="Name of the claim in the pod.")
+    device_class_name: ObjectName | None = Field(
+        default=None,
+        description="DeviceClass of the cluster, such as `gpu.nvidia.com`: the operator makes the "
+        "ResourceClaimTemplate of it, and each pod gets devices of its own.",
+    )
+    count: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Devices of that class for one pod. Default: parallelism.tensor x pipeline x data / nodes.",
+    )
+    selectors: Annotated[list[DeviceExpression], Field(min_length=1, max_length=8)] | None = Field(
+        default=None,
+        description="CEL expressions that a device has to meet besides, as in a ResourceClaim, such as "
+        "`device.attributes['gpu.nvidia.com'].productName == 'NVIDIA H100 80GB HBM3'`.",
+    )
+    resource_claim_template_name: ObjectName | None = Field(
+        default=None,
+        description="ResourceClaimTemplate of yours in the same namespace, of which each pod gets a claim of its own.",
+    )
+    resource_claim_name: ObjectName | None = Field(
+        default=None,
+        description="ResourceClaim of yours in the same namespace. All engines share its devices, so there may be one, "
+        "or as many as engine.gpuMemoryUtilization leaves room for, and a rollout replaces them in place.",
+    )
+    request: Annotated[str, Field(min_length=1, max_length=63, pattern=_REQUEST_PATTERN)] | None = Field(
+        default=None,
+        description="The request of the claim whose devices the engine gets. Default: those of all its requests.",
+    )
+
+
 class Accelerator(Model):
     """The devices of one engine."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            *(
+                Rule(
+                    f"!has(self.resourceClaims) || !has(self.{field})",
+                    f"spec.accelerator.{field} and spec.accelerator.resourceClaims contradict each other: devices come "
+                    f"by a device plug-in or by a claim; leave {field} out",
+                    field_path=f".{field}",
+                )
+                for field in ("resource", "count")
+            ),
+            Rule(
+                "!has(self.resourceClaims) || self.profile != 'cpu'",
+                "spec.accelerator.resourceClaims: the profile cpu has no devices; leave them out",
+                field_path=".resourceClaims",
+            ),
+            Rule(
+                "!has(self.resourceClaims) || self.resourceClaims.all(one, "
+                "self.resourceClaims.exists_one(other, other.name == one.name))",
+                "spec.accelerator.resourceClaims has two entries of one name",
+                field_path=".resourceClaims",
+            ),
+        ),
+    )
 
     profile: Profile = Field(
         default="nvidia",
@@ -122,6 +215,11 @@ class Accelerator(Model):
         "but for 0 (devices that come another way than by an extended resource), and where they are counted otherwise: "
         "with the profiles tpu, neuron and other, and where resource names one, such as whole cards of several "
         "devices.",
+    )
+    resource_claims: Annotated[list[DeviceClaim], Field(min_length=1, max_length=8)] | None = Field(
+        default=None,
+        description="Devices by Dynamic Resource Allocation (resource.k8s.io/v1, Kubernetes 1.34 and newer) in place "
+        "of a device plug-in's resource. The profile still gives the image and what the devices need in a pod.",
     )
     memory: Quantity | None = Field(
         default=None,

@@ -43,6 +43,11 @@ _RESOURCE: Final = (
     f"(has(self.accelerator.resource) ? self.accelerator.resource : {_PROFILE_RESOURCES}[self.accelerator.profile])"
 )
 
+_SHARED_CLAIM: Final = (
+    "has(self.accelerator.resourceClaims) && self.accelerator.resourceClaims.exists(one, has(one.resourceClaimName))"
+)
+_MOST_ENGINES: Final = "(has(self.autoscaling) ? self.autoscaling.maxReplicas : self.replicas)"
+
 _NOT_OVER_NODES: Final = [name for name, profile in PROFILES.items() if not profile.spans_nodes]
 _COUNTED_OTHERWISE: Final = [name for name, profile in PROFILES.items() if not profile.counted_as_processes]
 
@@ -71,10 +76,10 @@ _RULES: Final = (
         field_path=".accelerator.resource",
     ),
     Rule(
-        "self.accelerator.profile != 'other' || has(self.accelerator.resource)"
+        "self.accelerator.profile != 'other' || has(self.accelerator.resource) || has(self.accelerator.resourceClaims)"
         " || (has(self.accelerator.count) && self.accelerator.count == 0)",
         "spec.accelerator.resource is needed with the profile other: name the extended resource of the devices, or set "
-        "spec.accelerator.count to 0 where they come another way",
+        "spec.accelerator.resourceClaims, or spec.accelerator.count to 0 where they come another way",
         field_path=".accelerator.resource",
     ),
     Rule(
@@ -82,6 +87,21 @@ _RULES: Final = (
         "spec.parallelism.nodes: vLLM spreads no engine over nodes by itself with this spec.accelerator.profile; leave "
         "it out",
         field_path=".parallelism.nodes",
+    ),
+    Rule(
+        f"{_ONE_NODE} || !({_SHARED_CLAIM})",
+        "spec.accelerator.resourceClaims[].resourceClaimName cannot be set with spec.parallelism.nodes: the pods of a "
+        "group would share the devices of one; name a resourceClaimTemplateName or a deviceClassName",
+        field_path=".accelerator.resourceClaims",
+    ),
+    Rule(
+        f"!({_SHARED_CLAIM}) || {_MOST_ENGINES} <= 1"
+        f" || (has(self.engine.gpuMemoryUtilization)"
+        f" && self.engine.gpuMemoryUtilization * double({_MOST_ENGINES}) <= 1.0)",
+        "spec.accelerator.resourceClaims[].resourceClaimName: all engines share the devices of that claim, and their "
+        "memory has no room for several: name a resourceClaimTemplateName or a deviceClassName, of which each has its "
+        "own, or set spec.engine.gpuMemoryUtilization to at most 1 / replicas",
+        field_path=".accelerator.resourceClaims",
     ),
     Rule(
         f"{_ONE_NODE} || !has(self.autoscaling)",
@@ -321,10 +341,14 @@ class VLLMModelSpec(Model):
 
     @property
     def device_count(self) -> int:
-        """Devices that a pod of an engine asks for."""
+        """Devices that a pod of an engine asks for as an extended resource."""
         if self.accelerator.count is not None:
             return self.accelerator.count
-        return 0 if self.accelerator.profile == "cpu" else self.parallelism.processes_of_a_pod
+        return (
+            0
+            if self.accelerator.profile == "cpu" or self.accelerator.resource_claims
+            else self.parallelism.processes_of_a_pod
+        )
 
     @property
     def device_resource(self) -> str:

@@ -113,6 +113,8 @@ ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, patt
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_DNS_LABEL_PATTERN)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_QUALIFIED_NAME_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE_PATTERN)]
+DeviceExpression = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+"""A CEL expression about a device; only the API server can check it."""
 Annotation = Annotated[str, StringConstraints(max_length=65536)]
 DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 Text = Annotated[str, StringConstraints(max_length=1024)]
