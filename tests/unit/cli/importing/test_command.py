@@ -190,7 +190,6 @@ def test_a_slip_of_the_pen_is_told() -> None:
         ("--port 99999", "spec.engine.port must be at most 65535"),
         ("--kv-transfer-config '{'", "vLLM does not read it either"),
         ("--config serve.yaml", "what stands in the file is not here"),
-        ("--nnodes 2", "an engine over several nodes is not imported: set spec.parallelism.nodes"),
     ],
 )
 def test_what_is_lost_is_told_with_the_reason(words: str, told_of: str) -> None:
