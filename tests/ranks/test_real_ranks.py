@@ -52,12 +52,12 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineServ
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_the_leader_leads_to_each_rank(group: tuple[EngineServer, EngineServer], rank: str) -> None:
     leader, _ = group
-    before = leader.metric("vllm:generation_tokens_total", engine=rank)
+    before = leader.metric("generation_tokens_total", engine=rank)
     answer = leader.request(
         "POST", "/v1/completions", {"prompt": "a", "max_tokens": 3}, headers={"X-data-parallel-rank": rank}
     )
     assert answer.status == 200
-    assert eventually(lambda: leader.metric("vllm:generation_tokens_total", engine=rank) == before + 3)
+    assert eventually(lambda: leader.metric("generation_tokens_total", engine=rank) == before + 3)
 
 
 def test_a_rank_that_is_killed_is_not_seen_at_health(group: tuple[EngineServer, EngineServer]) -> None:

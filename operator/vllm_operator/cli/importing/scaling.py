@@ -92,7 +92,8 @@ def of_request_count(fewest: int, most: int, requests: Any, down_seconds: Any = 
 def write(draft: Draft, found: Mapping[str, Any]) -> None:
     """Write it; the autoscaler alone says from then on how many engines there are."""
     draft.spec.pop("replicas", None)
-    draft.put(("autoscaling",), dict(found))
+    plain = {name: value for name, value in found.items() if (name, value) != ("minReplicas", 1)}
+    draft.put(("autoscaling",), plain)
 
 
 def _target_of(text: str) -> str:

@@ -28,6 +28,9 @@ _PLACE: Final = (
     *("--data-parallel-backend", "-dpb"),
 )
 
+_NOT_FIRST: Final = ("--headless", "--node-rank", "-r", "--data-parallel-start-rank", "-dpr")
+"""Arguments of a part that is not the first one, where they are not 0."""
+
 ARGUMENTS: Final = (*_NODES, *_LOCAL, *_ONE_RANK, *_BALANCING, *_PLACE)
 """Every argument that `write` reads."""
 
@@ -48,6 +51,13 @@ def write(draft: Draft, given: Mapping[str, str]) -> None:
     if rest and pods > 1:
         draft.note(f"{', '.join(rest)}: the operator sets it in each pod of a group", "parallelism")
         _drop_server_count(draft)
+    elif any(given.get(name, "0") != "0" for name in _NOT_FIRST):
+        draft.check(
+            f"{', '.join(rest)}: a part of an engine over several nodes, and how many there are is not told: set "
+            "spec.parallelism.nodes",
+            "parallelism",
+            "nodes",
+        )
     elif rest:
         draft.note(f"{', '.join(rest)}: left out, since the engine is one pod", "parallelism")
 

@@ -47,6 +47,13 @@ def test_a_server_of_each_rank_is_told() -> None:
     assert any("--data-parallel-hybrid-lb" in one.text and "one server" in one.text for one in draft.remarks)
 
 
+@pytest.mark.parametrize("given", [{"--headless": ""}, {"--node-rank": "1"}, {"-dpr": "4", "-dpl": "4"}])
+def test_a_part_of_nobody_knows_how_many_asks_for_a_look(given: dict[str, str]) -> None:
+    draft = Draft()
+    spread.write(draft, given)
+    assert [remark.level for remark in draft.remarks] == ["check"]
+
+
 def test_a_rank_by_itself_asks_for_a_look() -> None:
     draft = Draft()
     spread.write(draft, {"--data-parallel-rank": "1"})
