@@ -41,8 +41,8 @@ _RANKS: Final = (
     "are in several pods"
 )
 _BALANCED: Final = (
-    "an engine has one server, which spreads requests over all ranks: set spec.parallelism.data; replicas are servers of "
-    "their own"
+    "an engine has one server, which spreads requests over all ranks: set spec.parallelism.data; replicas are servers "
+    "of their own"
 )
 _NO_CLIENT_CERTIFICATE: Final = (
     "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"

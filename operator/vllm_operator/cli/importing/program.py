@@ -41,7 +41,7 @@ _WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
 _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
     | {"[", "[[", "test", "shift", "module", "return", "mkdir", "unset", "shopt", "umask", "hostname", "free", "df"}
-    | {"kill", "pkill", "fuser", "lsof", "grep", "disown", "rm"}
+    | {"kill", "pkill", "fuser", "lsof", "grep", "disown", "rm", "ps", "pgrep", "ss", "netstat", "command", "which"}
     | {"ls", "pwd", "env", "conda", "deactivate", "tee", "trap", "exit", "curl", "docker", "podman", "sudo", "cat"}
 )
 """Commands beside the server that leave nothing behind which it needs."""
@@ -189,6 +189,8 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
     words = _behind_keywords(statement.words)
+    if statement.words[:1] in (["if"], ["elif"]):  # a question, whose answer is looked at elsewhere
+        return
     program = _base(words[0]) if words else ":"
     told = shown(" ".join(words))[:80]
     if program in _LOOPS:
