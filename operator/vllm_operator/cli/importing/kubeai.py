@@ -104,6 +104,20 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0",
             "replicas",
         )
+    _read_scaling(spec, draft)
+    if spec.get("cacheProfile"):
+        draft.note(
+            f"cacheProfile {spec['cacheProfile']} kept the downloads in a claim of KubeAI's: here they last as long as "
+            "their pod, unless spec.storage.cache.persistentVolumeClaim keeps them",
+            "storage",
+        )
+    if part(spec, "loadBalancing"):
+        draft.note("loadBalancing is left out: clients of the library balance by themselves, see docs/client.md")
+    _read_files(spec, draft)
+
+
+def _read_scaling(spec: Mapping[str, Any], draft: Draft) -> None:
+    """Between how many engines KubeAI scales, and by what."""
     fewest, most = _whole(spec.get("minReplicas")), _whole(spec.get("maxReplicas"))
     if most > max(fewest, 1):
         down = spec.get("scaleDownDelaySeconds")
@@ -113,14 +127,10 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "they work on",
             "autoscaling",
         )
-    if spec.get("cacheProfile"):
-        draft.note(
-            f"cacheProfile {spec['cacheProfile']} kept the downloads in a claim of KubeAI's: here they last as long as "
-            "their pod, unless spec.storage.cache.persistentVolumeClaim keeps them",
-            "storage",
-        )
-    if part(spec, "loadBalancing"):
-        draft.note("loadBalancing is left out: clients of the library balance by themselves, see docs/client.md")
+
+
+def _read_files(spec: Mapping[str, Any], draft: Draft) -> None:
+    """Files that a Model puts into its pod. The one that is its chat template has a field."""
     template = draft.get("model", "chatTemplate", "path")
     for one in items(spec, "files"):
         if template and one.get("path") == template and one.get("content"):
