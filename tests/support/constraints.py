@@ -453,9 +453,14 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.parallelism.nodes must divide spec.parallelism.tensor x pipeline",
     ),
     Constraint(
-        {"parallelism": {"tensor": 2, "nodes": 2}},
-        {"parallelism": {"tensor": 2, "data": 2, "nodes": 2}},
-        "spec.parallelism.data cannot be above 1 with spec.parallelism.nodes",
+        {"parallelism": {"data": 4, "nodes": 2}},
+        {"parallelism": {"data": 3, "tensor": 2, "nodes": 2}},
+        "spec.parallelism.nodes must divide spec.parallelism.data",
+    ),
+    Constraint(
+        {"parallelism": {"data": 2, "tensor": 2, "nodes": 4}},
+        {"parallelism": {"data": 2, "nodes": 4}},
+        "spec.parallelism.nodes must divide spec.parallelism.data",
     ),
     Constraint(
         {"parallelism": {"tensor": 2, "nodes": 2, "executorBackend": "mp"}},

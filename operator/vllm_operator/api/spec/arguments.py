@@ -36,7 +36,14 @@ _OWNED_SWITCHES: Final = ("--enable-lora", "--enable-ssl-refresh")
 """Those of them that have an opposite, `--no-...`."""
 
 _OF_A_GROUP: Final = "the operator sets it in each pod of an engine over several nodes: set spec.parallelism.nodes"
-_RANKS: Final = "an engine whose ranks are in several pods is not supported yet: set spec.parallelism.data"
+_RANKS: Final = (
+    "each pod finds the ranks that it has by itself: set spec.parallelism.data, and spec.parallelism.nodes where they "
+    "are in several pods"
+)
+_BALANCED: Final = (
+    "an engine has one server, which spreads requests over all ranks: set spec.parallelism.data; replicas are servers "
+    "of their own"
+)
 _NO_CLIENT_CERTIFICATE: Final = (
     "the gate has no certificate to show: have a sidecar or a gateway ask clients for theirs"
 )
@@ -45,7 +52,7 @@ UNSUITED: Final[dict[str, str]] = {
     **dict.fromkeys(("--headless", "--node-rank", "-r", "--master-addr"), _OF_A_GROUP),
     **dict.fromkeys(("--data-parallel-size-local", "-dpl", "--data-parallel-start-rank", "-dpr"), _RANKS),
     **dict.fromkeys(("--data-parallel-rank", "-dpn"), _RANKS),
-    **dict.fromkeys(("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"), _RANKS),
+    **dict.fromkeys(("--data-parallel-external-lb", "-dpe", "--data-parallel-hybrid-lb", "-dph"), _BALANCED),
     **dict.fromkeys(
         ("--data-parallel-multi-port-external-lb", "-dpm"),
         "the gate and the Service know one port of an engine: set spec.parallelism.data",
@@ -77,8 +84,7 @@ is what is meant: to tell of one alone would only lead to the next."""
 _SPREAD: Final = (
     "these arguments are for an engine over several nodes or pods: take all of --headless, --nnodes, --node-rank, "
     "--master-addr, --master-port, and of --data-parallel-size-local, -start-rank, -rank, -address, -rpc-port, "
-    "-external-lb and -hybrid-lb out, and set spec.parallelism.nodes to the pods of an engine, or data to the ranks of "
-    "one pod"
+    "-external-lb and -hybrid-lb out, and set spec.parallelism.nodes to the pods of an engine, and data to its ranks"
 )
 
 WITHOUT_SERVER: Final = ("--api-server-count", "-asc")

@@ -33,16 +33,18 @@ class Parallelism(Model):
         alias_generator=to_camel,
         json_schema_extra=cel(
             Rule(
-                f"{_ONE_NODE} || self.tensor * self.pipeline % self.nodes == 0",
+                f"{_ONE_NODE} || self.data > 1 || self.tensor * self.pipeline % self.nodes == 0",
                 "spec.parallelism.nodes must divide spec.parallelism.tensor x pipeline: each pod of a group has as "
                 "many GPUs as the others",
                 field_path=".nodes",
             ),
             Rule(
-                f"{_ONE_NODE} || self.data == 1",
-                "spec.parallelism.data cannot be above 1 with spec.parallelism.nodes: set spec.replicas for more "
-                "groups",
-                field_path=".data",
+                f"{_ONE_NODE} || self.data == 1 || self.data % self.nodes == 0"
+                " || (self.nodes % self.data == 0 && self.tensor * self.pipeline % (self.nodes / self.data) == 0)",
+                "spec.parallelism.nodes must divide spec.parallelism.data, so that each pod of a group has as many "
+                "copies of the model as the others; or be a multiple of it that divides tensor x pipeline x data, so "
+                "that each copy has as many pods",
+                field_path=".nodes",
             ),
             Rule(
                 f"{_ONE_NODE} || !has(self.executorBackend) || self.executorBackend == 'mp'",
@@ -65,8 +67,8 @@ class Parallelism(Model):
     )
     data: Annotated[Degree, Flag("--data-parallel-size", "1", "0.8.3", short=("-dp",))] = Field(
         default=1,
-        description="Copies of the model in one pod that share its requests. For models that are not a mixture of "
-        "experts, replicas do the same and fail one by one.",
+        description="Copies of the model in one engine that share its requests, in one pod or, with nodes, in a group "
+        "of pods. For models that are not a mixture of experts, replicas do the same and fail one by one.",
     )
     expert: Annotated[bool | None, Flag("--enable-expert-parallel", "false", "0.8.0", short=("-ep",))] = Field(
         default=None, description="Spread the experts of a mixture of experts over the GPUs, instead of cutting each."
@@ -89,8 +91,8 @@ class Parallelism(Model):
         Annotated[int, Field(ge=1, le=64)] | None, Flag("--nnodes", "1", "0.11.1", short=("-n",), composed=True)
     ] = Field(
         default=None,
-        description="Pods that form one engine, each with tensor x pipeline / nodes GPUs. From 2 on, a LeaderWorkerSet "
-        "in place of the Deployment, which the cluster has to have.",
+        description="Pods that form one engine, each with tensor x pipeline x data / nodes GPUs. From 2 on, a "
+        "LeaderWorkerSet in place of the Deployment, which the cluster has to have.",
     )
 
     @property

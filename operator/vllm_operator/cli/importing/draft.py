@@ -63,6 +63,8 @@ class Draft:
     secrets: list[NewSecret] = field(default_factory=list)
     certificate: tuple[str, str] = ("", "")
     """Files with the certificate and the key with which the server speaks https; empty where it speaks http."""
+    pods: int = 1
+    """Pods of one engine, where the input itself is a group of them."""
     steps: list[str] = field(default_factory=list)
     """Commands that people run besides, for what is no part of the resource."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.cli.importing import scaling
 from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
 
@@ -272,6 +273,18 @@ def _volumes(model: Mapping[str, Any], container: dict[str, Any], pod: dict[str,
     container["volumeMounts"], pod["volumes"] = mounts, volumes
 
 
+def _read_keda(keda: Mapping[str, Any], draft: Draft) -> None:
+    """The ScaledObject that the chart makes."""
+    if keda.get("enabled") is False:
+        return
+    found = scaling.of_scaled_object(keda)
+    if found:
+        scaling.write(draft, found)
+        draft.note("keda: spec.autoscaling makes a ScaledObject instead", "autoscaling")
+    else:
+        draft.lost("keda: an autoscaler of your own scales the VLLMModel")
+
+
 def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> None:
     """What the chart has and a VLLMModel has not."""
     if part(model, "raySpec"):
@@ -283,7 +296,7 @@ def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> N
     if part(values, "servingEngineSpec", "strategy").get("type") == "Recreate":
         draft.put(("rollout", "strategy"), "Recreate")
     if part(model, "keda"):
-        draft.lost("keda: an autoscaler of your own scales the VLLMModel")
+        _read_keda(part(model, "keda"), draft)
     for key in sorted(set(model) - _KNOWN):
         draft.lost(f"modelSpec.{key}: has no counterpart here")
     if part(values, "routerSpec") and part(values, "routerSpec").get("enableRouter") is not False:

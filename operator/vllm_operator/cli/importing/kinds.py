@@ -115,8 +115,9 @@ def _text(request: Request, result: Import) -> None:
     if wanted in {Kind.COMMAND, Kind.DOCKER} or (wanted is Kind.AUTO and not looks):
         _script(request, result)
         return
+    text = _TEMPLATE.sub(lambda found: request.values.get(found[1], found[0]), request.text)
     try:
-        values = [one.value for one in documents(request.text)]
+        values = [one.value for one in documents(text)]
     except NotYAMLError as error:
         hint = "; a Helm template has to be rendered first, by helm template" if "{{" in request.text else ""
         raise NotImportableError(f"{error}{hint}") from None
@@ -236,7 +237,9 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
         bundle = complete_service(container, service, part(filled, "configs"), comments) if own else Bundle()
         found = _read(container.workload(), draft, request, result, bundle)
         if found is None:
-            result.notes.append(f"service {name} serves no model with vLLM")
+            seen = "vllm" in container.image.lower()
+            why = "what its image starts stands in a script that is not here; import its command"
+            result.notes.append(f"service {name}{f': {why}' if seen else ' serves no model with vLLM'}")
             continue
         found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
         if len(engines) > 1:
@@ -265,7 +268,7 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
             _read(kubeai.service_workload(document, runtimes, draft), draft, request, result, bundle)
     by_origin = {f"{one.get('kind')} {manifests.name_of(one)}": one for one in bundle.documents}
     for workload in manifests.workloads(bundle):
-        draft = Draft(request.name, request.namespace)
+        draft = Draft(request.name, request.namespace, pods=workload.pods)
         found = _read(workload, draft, request, result, bundle)
         if found is None:
             result.notes.append(_why_not(workload))
@@ -375,7 +378,9 @@ def _server(workload: Workload, draft: Draft, request: Request) -> tuple[Launch 
         workload.engine = str(container.get("name"))
         known, elsewhere = plain_variables(workload)
         known = {**request.values, **known}
-        scratch = Draft()
+        if workload.pods > 1:
+            known |= {"LWS_GROUP_SIZE": str(workload.pods), "LWS_WORKER_INDEX": "0"}  # those of the leader
+        scratch = Draft(pods=workload.pods)
         as_written = workload.on_a_machine or workload.rendered
         launch = _launch(container, known, scratch, as_written=as_written)
         if launch is not None:
@@ -387,6 +392,10 @@ def _server(workload: Workload, draft: Draft, request: Request) -> tuple[Launch 
     return None, {}
 
 
+_SHELL: Final = re.compile(r"(\S*/)?(ba|da|k|z)?sh")
+_TEMPLATE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A variable that a tool such as envsubst fills in before the object is applied."""
+
 _PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)")
 
 
@@ -394,6 +403,10 @@ def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *
     given, arguments = texts(container.get("command")), texts(container.get("args"))
     if not as_written:
         given, arguments = ([expanded(word, known) for word in some] for some in (given, arguments))
+        if not any(_SHELL.fullmatch(word) for word in given[:1]):  # a shell would fill these in
+            given, arguments = (
+                [_TEMPLATE.sub(lambda found: mark(found[1]), word) for word in some] for some in (given, arguments)
+            )
     if given:
         return program.launch_in([*given, *arguments], draft, known)
     if arguments and _PROGRAMS.fullmatch(arguments[0]):

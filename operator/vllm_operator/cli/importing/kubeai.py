@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.cli.importing import scaling
 from vllm_operator.cli.importing.manifests import name_of
 from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
@@ -103,15 +104,38 @@ def tell_model(document: Mapping[str, Any], draft: Draft) -> None:
             "KubeAI starts an engine when a request comes: here one is always there, unless spec.replicas is 0",
             "replicas",
         )
-    if _whole(spec.get("maxReplicas")) > max(_whole(spec.get("minReplicas")), 1):
-        draft.lost(
-            "maxReplicas and targetRequests: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas"
-        )
+    _read_scaling(spec, draft)
     if spec.get("cacheProfile"):
-        draft.check(f"cacheProfile {spec['cacheProfile']}: spec.storage.cache keeps downloads", "storage")
+        draft.note(
+            f"cacheProfile {spec['cacheProfile']} kept the downloads in a claim of KubeAI's: here they last as long as "
+            "their pod, unless spec.storage.cache.persistentVolumeClaim keeps them",
+            "storage",
+        )
     if part(spec, "loadBalancing"):
         draft.note("loadBalancing is left out: clients of the library balance by themselves, see docs/client.md")
+    _read_files(spec, draft)
+
+
+def _read_scaling(spec: Mapping[str, Any], draft: Draft) -> None:
+    """Between how many engines KubeAI scales, and by what."""
+    fewest, most = _whole(spec.get("minReplicas")), _whole(spec.get("maxReplicas"))
+    if most > max(fewest, 1):
+        down = spec.get("scaleDownDelaySeconds")
+        scaling.write(draft, scaling.of_request_count(fewest, most, spec.get("targetRequests"), down))
+        draft.note(
+            "targetRequests: KubeAI counts the requests at its proxy, and spec.autoscaling those that the engines say "
+            "they work on",
+            "autoscaling",
+        )
+
+
+def _read_files(spec: Mapping[str, Any], draft: Draft) -> None:
+    """Files that a Model puts into its pod. The one that is its chat template has a field."""
+    template = draft.get("model", "chatTemplate", "path")
     for one in items(spec, "files"):
+        if template and one.get("path") == template and one.get("content"):
+            draft.spec["model"]["chatTemplate"] = {"inline": str(one["content"])}
+            continue
         draft.lost(f"the file {one.get('path')}: put it into a ConfigMap and mount it by spec.pod.volumes", "pod")
 
 
@@ -148,7 +172,11 @@ def service_workload(document: Mapping[str, Any], runtimes: Sequence[Mapping[str
     pod = {key: value for key, value in predictor.items() if key not in {"model", "containers", *_SCALING}}
     pod["containers"] = containers
     replicas = predictor.get("minReplicas")
-    if _whole(predictor.get("maxReplicas")) > max(_whole(replicas), 1):
+    fewest, most = _whole(replicas), _whole(predictor.get("maxReplicas"))
+    if most > max(fewest, 1) and predictor.get("scaleMetric") == "concurrency" and _whole(predictor.get("scaleTarget")):
+        scaling.write(draft, scaling.of_request_count(fewest, most, predictor["scaleTarget"]))
+        replicas = None
+    elif most > max(fewest, 1):
         draft.lost("maxReplicas: a HorizontalPodAutoscaler of your own scales the VLLMModel", "replicas")
     return Workload(
         f"InferenceService {name_of(document)}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import names
 from vllm_operator.api.meta import GROUP
+from vllm_operator.cli.importing import scaling
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.workload import Workload, fit_name
 from vllm_operator.render.untyped import items, part
@@ -108,6 +109,7 @@ def workloads(bundle: Bundle) -> Iterator[Workload]:
             namespace=str(part(document, "metadata").get("namespace") or ""),
             template=template,
             replicas=replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else None,
+            pods=_size_of_groups(spec),
             selector={str(key): str(value) for key, value in part(spec, "selector", "matchLabels").items()}
             or (
                 {str(key): str(value) for key, value in part(document, "metadata", "labels").items()}
@@ -117,6 +119,11 @@ def workloads(bundle: Bundle) -> Iterator[Workload]:
             config_maps=config_maps,
             claims=claims,
         )
+
+
+def _size_of_groups(spec: Mapping[str, Any]) -> int:
+    size = part(spec, "leaderWorkerTemplate").get("size")
+    return size if isinstance(size, int) and size > 1 else 1
 
 
 def _template(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,18 +155,36 @@ def read_workload_fields(document: Mapping[str, Any], draft: Draft) -> None:
     if kind == "DaemonSet":
         draft.lost("an engine on each node (DaemonSet): spec.replicas says how many there are")
     if kind == "LeaderWorkerSet":
-        size = part(spec, "leaderWorkerTemplate").get("size")
-        if isinstance(size, int) and size > 1:
-            draft.lost(
-                f"a LeaderWorkerSet of {size} pods: an engine over several nodes is not imported: set "
-                "spec.parallelism.nodes; this is its leader"
-            )
+        _read_groups(spec, draft)
     if kind == "Job":
         draft.note("a Job ends: a VLLMModel serves until it is deleted")
     if kind == "StatefulSet":
         draft.note(
             "pods of a StatefulSet have names of their own: those of a VLLMModel are found by the Service NAME-engines"
         )
+
+
+def _read_groups(spec: Mapping[str, Any], draft: Draft) -> None:
+    """What a LeaderWorkerSet says of its groups. The operator makes one again, where they have several pods."""
+    leader = part(spec, "leaderWorkerTemplate")
+    policy = leader.get("restartPolicy")
+    if draft.pods > 1 and policy not in (None, "RecreateGroupOnPodRestart", "Default"):
+        draft.note(f"restartPolicy {policy}: a group of which a pod has ended is made anew as a whole", "parallelism")
+    surge = part(spec, "rolloutStrategy", "rollingUpdateConfiguration").get("maxSurge")
+    if surge not in (None, 0, "0", "0%"):
+        draft.put(("rollout", "strategy"), "Surge")
+    if draft.pods > 1:
+        own, other = part(leader, "leaderTemplate", "spec"), part(leader, "workerTemplate", "spec")
+        if own and _placing(own) != _placing(other):
+            draft.check("leader and workers are placed on nodes otherwise: here all pods of a group are as the leader")
+    elif leader:
+        draft.note("groups of one pod need no LeaderWorkerSet: a Deployment is made")
+
+
+def _placing(pod: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where a pod may run, and with what resources its engine."""
+    limits = [part(one, "resources", "limits") for one in items(pod, "containers")[:1]]
+    return (pod.get("nodeSelector"), pod.get("affinity"), pod.get("tolerations"), limits)
 
 
 _UNSAID_OF_SERVICE: Final = (
@@ -175,6 +200,9 @@ class Neighbours:
         self._workload = workload
         self._draft = draft
         self._labels = {str(key): str(value) for key, value in part(workload.template, "metadata", "labels").items()}
+        if workload.origin.startswith("LeaderWorkerSet "):  # its controller sets these on the leader
+            prefix = "leaderworkerset.sigs.k8s.io"
+            self._labels |= {f"{prefix}/name": workload.origin.partition(" ")[2], f"{prefix}/worker-index": "0"}
 
     def read(self) -> None:
         """Read all documents that belong to the workload's pods."""
@@ -278,8 +306,15 @@ class Neighbours:
         if not self._is_target(document):
             return
         kind, name = str(document.get("kind")), name_of(document)
-        reference = f'{{"apiVersion":"vllm.echo-roots.io/v1alpha1","kind":"VLLMModel","name":"{self._draft.name}"}}'
+        read = scaling.of_scaled_object if kind == "ScaledObject" else scaling.of_horizontal_pod_autoscaler
+        found = read(part(document, "spec"))
         place = f" --namespace {self._draft.namespace}" if self._draft.namespace else ""
+        if found and self._draft.pods == 1:
+            scaling.write(self._draft, found)
+            self._draft.note(f"the {kind} {name}: spec.autoscaling makes one instead", "autoscaling")
+            self._draft.steps.append(f"kubectl delete {kind.lower()} {name}{place}")
+            return
+        reference = f'{{"apiVersion":"vllm.echo-roots.io/v1alpha1","kind":"VLLMModel","name":"{self._draft.name}"}}'
         self._draft.steps.append(
             f"kubectl patch {kind.lower()} {name}{place} --type merge --patch "
             f'\'{{"spec":{{"scaleTargetRef":{reference}}}}}\''

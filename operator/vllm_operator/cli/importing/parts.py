@@ -64,11 +64,11 @@ class PodParts:
         return bool(self.user() == 0)
 
     def world_size(self) -> int:
-        """Devices that the engine uses."""
+        """Devices that a pod of the engine uses."""
         size = 1
         for name in ("tensor", "pipeline", "data"):
             size *= self.draft.get("parallelism", name) or 1
-        return size
+        return size // (self.draft.get("parallelism", "nodes") or 1)
 
     def new_reference(self, name: str, value: str, purpose: str, key: str) -> dict[str, str]:
         """A reference to a Secret that has to be made, in place of the value of a variable."""

@@ -41,9 +41,13 @@ _WRAPPERS: Final = _SILENT | _CHANGING | {"sudo", "conda"}
 _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
     | {"[", "[[", "test", "shift", "module", "return", "mkdir", "unset", "shopt", "umask", "hostname", "free", "df"}
+    | {"kill", "pkill", "fuser", "lsof", "grep", "disown", "rm", "ps", "pgrep", "ss", "netstat", "command", "which"}
     | {"ls", "pwd", "env", "conda", "deactivate", "tee", "trap", "exit", "curl", "docker", "podman", "sudo", "cat"}
 )
 """Commands beside the server that leave nothing behind which it needs."""
+
+_RAY_SCRIPTS: Final = frozenset({"multi-node-serving.sh", "run_cluster.sh", "multi-node-serving"})
+"""Scripts of vLLM's examples that start Ray."""
 
 _CONDITIONS: Final = frozenset({"if", "then", "else", "elif", "fi", "!", "{", "}"})
 _LOOPS: Final = frozenset({"for", "while", "until", "do", "done", "case", "esac", "select", "function"})
@@ -185,12 +189,17 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
     words = _behind_keywords(statement.words)
+    if statement.words[:1] in (["if"], ["elif"]):  # a question, whose answer is looked at elsewhere
+        return
     program = _base(words[0]) if words else ":"
     told = shown(" ".join(words))[:80]
     if program in _LOOPS:
         draft.lost(f"`{program}` in the script: loops are not followed")
-    elif program == "ray":
-        draft.lost(f"`{told}`: an engine over several nodes is not imported: set spec.parallelism.nodes")
+    elif program == "ray" or any(_base(word) in _RAY_SCRIPTS for word in words):
+        if draft.pods > 1:
+            draft.note(f"`{told}` is left out: vLLM spans the pods of a group by itself, without Ray")
+        else:
+            draft.lost(f"`{told}`: Ray over several nodes: set spec.parallelism.nodes, which needs no Ray")
     elif program == "cd":
         draft.note(f"`{told}` is left out: paths in the arguments should be absolute")
     elif program not in _HARMLESS and statement.follows != "|":

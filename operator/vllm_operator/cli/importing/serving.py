@@ -11,6 +11,7 @@ from vllm_operator.api.spec.engine import SpeculativeDecoding
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.vllm_releases import releases
+from vllm_operator.cli.importing import spread
 from vllm_operator.cli.importing.arguments import (
     Field,
     Option,
@@ -83,6 +84,7 @@ class Serving:
         self._rope: dict[str, Any] = {}
         self._shuts_down = False
         self._given: dict[str, str] = {}
+        self._spread: dict[str, str] = {}
 
     def read(self, words: Sequence[str]) -> None:
         """Read the arguments, `vllm serve` itself being left out."""
@@ -347,13 +349,16 @@ class Serving:
     def _log_stats(self, option: Option) -> None:
         self._draft.note(f"{_told(option)} is left out: {UNSUITED[option.name]}")
 
-    def _nodes(self, option: Option) -> None:
-        if option.text != "1":
-            self._draft.lost(
-                f"{_told(option)}: an engine over several nodes is not imported: set spec.parallelism.nodes"
-            )
+    def _place(self, option: Option) -> None:
+        """One of the arguments that say which part of an engine this is; together they mean something."""
+        self._spread[option.name] = option.text
 
     def _backend(self, option: Option) -> None:
+        if option.text == "ray" and self._draft.pods > 1:
+            self._draft.note(
+                "--distributed-executor-backend ray is left out: vLLM spans the pods of a group without it"
+            )
+            return
         if option.text == "ray":
             self._draft.note("--distributed-executor-backend ray: within one pod, mp does the same without Ray")
         self._field(option, fields_by_argument()["--distributed-executor-backend"])
@@ -384,6 +389,8 @@ class Serving:
             asked = (*POLLED_PATHS, NAMES_PATH) if self._rendered and draft.get("lora", "adapters") else POLLED_PATHS
             quiet = [path for path in quiet if path not in asked]
         draft.put(("engine", "disableAccessLogForEndpoints"), quiet)
+        if not self._rendered:
+            spread.write(draft, self._spread)
         names, source = draft.get("model", "servedNames"), draft.get("model", "source")
         if source and names == [served_name(source)]:
             del draft.spec["model"]["servedNames"]
@@ -449,8 +456,8 @@ _SPECIAL: Final[dict[str, Callable[[Serving, Option], None]]] = {
     "--guided-decoding-backend": Serving._guided,  # noqa: SLF001
     "--override-pooler-config": Serving._pooler,  # noqa: SLF001
     "--disable-log-stats": Serving._log_stats,  # noqa: SLF001
-    "--nnodes": Serving._nodes,  # noqa: SLF001
-    "-n": Serving._nodes,  # noqa: SLF001
+    **dict.fromkeys(spread.ARGUMENTS, Serving._place),  # noqa: SLF001
+    "--distributed-executor-backend": Serving._backend,  # noqa: SLF001
     "--config": Serving._config_file,  # noqa: SLF001
     "--ssl-certfile": Serving._certificate,  # noqa: SLF001
     "--ssl-keyfile": Serving._certificate,  # noqa: SLF001

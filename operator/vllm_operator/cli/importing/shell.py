@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cli.importing.conditions import Branches
 from vllm_operator.cli.importing.secrets import is_secret
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _ITEM: Final = "\ue003"
 """Stands between the items of a list, which are words of their own wherever `"${LIST[@]}"` stands."""
 
 _MARKED: Final = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_BLANKS: Final = re.compile(rf"({_OPEN}[^{_CLOSE}]*{_CLOSE})|[ \t\n]+")
+"""Blanks, and marks before them, which may hold some that nothing splits at."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
 _LIST: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\[[@*]\]")
@@ -109,6 +112,8 @@ class _Reader:
         self.comments: list[str] = []
         self.exported: dict[str, str] = {}
         self._told = 0
+        self._branches = Branches()
+        self._functions: set[str] = set()
 
     def statements(self) -> Iterator[Statement]:
         """Every command that has words, in order."""
@@ -116,6 +121,11 @@ class _Reader:
         while True:
             self._skip_blanks()
             operator = self._operator()
+            if operator == "(" and self._text.startswith(")", self._at) and len(current.words) == 1:
+                self._functions.add(current.words[0])
+                self._at += 1
+                current = Statement(follows=follows)
+                continue
             if operator or self._at >= len(self._text):
                 yield from self._finished(current)
                 follows = operator
@@ -133,6 +143,13 @@ class _Reader:
     def _finished(self, statement: Statement) -> Iterator[Statement]:
         """A command at its end; assignments alone hold from then on."""
         words = statement.words
+        if not self._branches.follow(words, statement.follows):
+            return
+        if words and words[0] in self._functions:  # what it does is read where it is defined
+            return
+        if words[:2] == ["set", "--"]:
+            self._values["@"] = _ITEM.join(words[2:])
+            return
         if words and words[0] in {"export", "set", "declare", "local", "readonly"}:
             for word in words[1:]:
                 name, equals, value = word.partition("=")
@@ -279,7 +296,8 @@ class _Reader:
             return _split(self._values.get(named[0], mark(named[0])), quoted=quoted)
         if self._text[self._at : self._at + 1] in {"@", "*", "#", "?", *"0123456789"}:
             self._at += 1
-            return mark(self._text[self._at - 1])
+            name = self._text[self._at - 1]
+            return self._values.get(name, mark(name))
         return "$"
 
     def _substitution(self) -> str:
@@ -321,7 +339,7 @@ class _Reader:
 
 def _split(value: str, *, quoted: bool) -> str:
     """The value of a variable as it stands in a word."""
-    return value if quoted or _OPEN in value else re.sub(r"[ \t\n]+", _SPLIT, value)
+    return value if quoted else _BLANKS.sub(lambda found: found[1] or _SPLIT, value)
 
 
 def _unquoted(text: str, values: Mapping[str, str]) -> str:

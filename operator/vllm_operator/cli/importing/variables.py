@@ -23,8 +23,12 @@ _CHOSEN_DEVICES: Final = frozenset(
     {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
     | {"NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER", "HABANA_VISIBLE_DEVICES"}
 )
-_OF_A_MACHINE: Final = frozenset({"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME", "USER"})
-"""Variables that name folders of a machine."""
+_OF_A_MACHINE: Final = frozenset(
+    {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME", "USER"}
+    | {"VLLM_HOST_IP", "HCCL_IF_IP", "MASTER_ADDR"}
+    | {f"{library}_SOCKET_IFNAME" for library in ("GLOO", "NCCL", "TP", "HCCL")}
+)
+"""Variables that name folders, addresses and network devices of a machine."""
 
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy"})
 _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})

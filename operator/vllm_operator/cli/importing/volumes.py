@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _HOMES: Final = re.compile(r"(/root|/home/[^/]+|/home|/opt/app-root/src|)/\.cache(?:/(huggingface)(?:/(hub))?)?/?")
 
+_KERNELS: Final = re.compile(
+    r"(/root|/home/[^/]+)/(\.cache/(?!huggingface(/|$))|\.(triton|nv|cutlass|inductor)(/|$)).*"
+)
+"""Folders below a home in which Triton, torch, vLLM and CUDA keep what they have compiled."""
+
 
 class Volumes:
     """Reads the volumes of one pod, once its variables are read."""
@@ -68,6 +73,7 @@ class Volumes:
             or self._as_cache(path, mount, volume)
             or self._as_source(path, mount, volume)
             or self._as_template(path, volume)
+            or self._as_kernels(path, volume)
         ):
             return
         told = self._workload.volumes_of_machine.get(str(volume["name"]))
@@ -196,6 +202,21 @@ class Volumes:
         limit = part(volume, "emptyDir").get("sizeLimit")
         self._draft.put(("storage", "cache"), {"emptyDir": {"sizeLimit": limit}} if limit else None)
 
+    def _as_kernels(self, path: str, volume: Mapping[str, Any]) -> bool:
+        """Whether a mount keeps compiled kernels in a home that the engine has no longer; it makes them anew."""
+        if not _KERNELS.fullmatch(path) or self._parts.runs_as_root() or self._workload.rendered:
+            return False
+        if "persistentVolumeClaim" in volume or "claimTemplate" in volume:
+            return False
+        if any(_is_below(text, path) for text in _texts(self._draft.spec)):
+            return False
+        left = [str(one["name"]) for one in self._parts.variables if _is_below(str(one.get("value")), path)]
+        self._parts.variables = [one for one in self._parts.variables if str(one["name"]) not in left]
+        self._parts.renamed.setdefault(str(volume["name"]), "home")
+        told = f", and with it {', '.join(left)}" if left else ""
+        self._draft.note(f"{path} is left out{told}: what is compiled lasts as long as its pod", "storage")
+        return True
+
     def _names_below(self, path: str) -> bool:
         """Whether the model, or another field than a variable for caches, lies below a path."""
         values = [str(one.get("value")) for one in self._parts.variables if one["name"] not in CACHE_VARIABLES]
@@ -270,10 +291,21 @@ class Volumes:
                 "model",
                 "source",
             )
-        else:
+        elif self._is_named(path):
             self._draft.check(
                 f"{told}, mounted at {path}, is on one machine only: bring it into spec.pod.volumes", "pod"
             )
+        else:
+            self._draft.note(
+                f"{told}, mounted at {path}, is left out: it is on one machine only, and nothing that the engine is "
+                "told names it",
+                "pod",
+            )
+
+    def _is_named(self, path: str) -> bool:
+        """Whether an argument or a variable names a place below a path."""
+        values = [str(one.get("value")) for one in self._parts.variables]
+        return any(path in text for text in (*_texts(self._draft.spec), *values))
 
     def _claim_template(self, path: str, volume: Mapping[str, Any]) -> None:
         if self._draft.get("storage", "cache"):

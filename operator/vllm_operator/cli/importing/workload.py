@@ -25,6 +25,8 @@ class Workload:
     engine: str = ""
     """Name of the engine's container."""
     replicas: int | None = None
+    pods: int = 1
+    """Pods of one engine: the size of a LeaderWorkerSet's groups."""
     selector: dict[str, str] = field(default_factory=dict)
     """Labels by which the old workload finds its pods."""
     published: int | None = None

@@ -190,7 +190,6 @@ def test_a_slip_of_the_pen_is_told() -> None:
         ("--port 99999", "spec.engine.port must be at most 65535"),
         ("--kv-transfer-config '{'", "vLLM does not read it either"),
         ("--config serve.yaml", "what stands in the file is not here"),
-        ("--nnodes 2", "an engine over several nodes is not imported: set spec.parallelism.nodes"),
     ],
 )
 def test_what_is_lost_is_told_with_the_reason(words: str, told_of: str) -> None:
@@ -232,3 +231,45 @@ def test_a_dollar_sign_in_a_value_stays_one() -> None:
     engine = spec("docker run -e 'GREETING=a$$b $(X)' vllm/vllm-openai --model m/x")["engine"]
     assert isinstance(engine, dict)
     assert engine["env"] == [{"name": "GREETING", "value": "a$$$b $$(X)"}]
+
+
+TEMPLATE = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: chat}
+spec:
+  replicas: ${REPLICAS}
+  template:
+    spec:
+      containers:
+        - name: vllm
+          image: vllm/vllm-openai:v0.19.0
+          args: [--model, "${MODEL}", --max-model-len, "8192"]
+          resources: {limits: {nvidia.com/gpu: 1}}
+"""
+
+
+def test_a_variable_of_a_template_is_told_and_filled_in() -> None:
+    unfilled = run("-", given=TEMPLATE)
+    assert "check: chat: nobody has filled in ${MODEL}: put the model here" in unfilled.stderr
+    filled = run("-", "--set", "MODEL=Qwen/Qwen3-8B", "--set", "REPLICAS=3", given=TEMPLATE)
+    assert filled.exit_code == 0
+    assert "source: Qwen/Qwen3-8B" in filled.stdout
+    assert "replicas: 3" in filled.stdout
+
+
+def test_an_image_that_knows_no_groups_yet_is_told() -> None:
+    text = TEMPLATE.replace("${MODEL}", "Qwen/Qwen3-8B").replace("Deployment", "LeaderWorkerSet")
+    template = "  leaderWorkerTemplate:\n    size: 2\n    workerTemplate:\n      spec:\n"
+    old = text.replace("  template:\n    spec:\n", template).replace("      containers", "        containers")
+    lines = old.replace("v0.19.0", "v0.8.5").replace("${REPLICAS}", "1").splitlines()
+    indented = [f"  {line}" if line.startswith("        ") and "containers" not in line else line for line in lines]
+    result = run("-", given="\n".join(indented) + "\n")
+    assert result.exit_code == 1
+    assert "spec.parallelism.nodes: needs vLLM 0.11.1 or newer; this is 0.8.5" in result.stderr
+
+
+def test_an_entrypoint_that_is_not_here_is_asked_for() -> None:
+    result = run("-", given="services: {a: {image: 'vllm/vllm-openai:v0.19.0', entrypoint: [/start.sh]}}")
+    assert result.exit_code == 2
+    assert "what its image starts stands in a script that is not here; import its command" in result.stderr
