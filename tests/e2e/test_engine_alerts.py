@@ -38,6 +38,7 @@ WHOLE: Final = os.environ.get("ALERTS") == "whole"
 PATIENCE_SECONDS: Final = 300.0
 LOAD_SECONDS: Final = 100
 """Longer than the hurried VLLMModelNotReady has to hold (45 s), with what a slow machine needs to begin."""
+LOADS: Final = "loads"
 KILLING_SECONDS: Final = 20
 CRASHES: Final = 3
 CRASH_SECONDS: Final = 120.0
@@ -104,6 +105,12 @@ def nothing(_: Stage, __: str) -> None:
     """It begins and ends by itself."""
 
 
+def begin_to_load(stage: Stage, model: str) -> None:
+    """Have an engine that needs long until its first answer."""
+    stage.site.apply(models.model(model, models.stub(), **LOADING))
+    stage.site.until("a pod that loads", lambda: stage.pods(model))
+
+
 def break_spec(stage: Stage, model: str) -> None:
     """Ask for what no engine starts with."""
     stage.site.patch(model, {"engine": {"extraArgs": ["--no-such-argument"]}})
@@ -118,7 +125,7 @@ LOADING: Final = {"engine": {"env": [{"name": "STUB_LOAD_SECONDS", "value": str(
 CAUSES: Final = {
     "degraded": Cause(("VLLMModelDegraded", "VLLMEngineWithdrawn"), {"replicas": 2, "gates": NO_RESTART}, hang, unhang),
     "down": Cause(("VLLMModelDown", "VLLMEngineWithdrawn"), {"gates": NO_RESTART}, hang, unhang),
-    "loads": Cause(("VLLMEngineLoadsLong", "VLLMModelNotReady"), LOADING, nothing, nothing),
+    LOADS: Cause(("VLLMEngineLoadsLong", "VLLMModelNotReady"), LOADING, begin_to_load, nothing, slow=True),
     "unjudged": Cause(("VLLMEngineUnjudged",), {}, Stage.kill_judges, nothing),
     "rolls": Cause(("VLLMRolloutStuck",), {"rollout": {"surgeTimeoutSeconds": 3}}, break_spec, mend_spec, slow=True),
     "crashes": Cause(("VLLMEngineRestarts",), {}, Stage.crash, nothing, slow=True),
@@ -129,12 +136,12 @@ TRIED: Final = {name: cause for name, cause in CAUSES.items() if WHOLE or not ca
 @pytest.fixture
 def stage(site: Site, stub: EngineChoice) -> Iterator[Stage]:
     """Models of all causes, of which those serve that are to be broken; Prometheus finds no gate yet."""
-    site.apply(*(models.model(name, stub, **cause.spec) for name, cause in TRIED.items() if name != "loads"))
+    site.apply(*(models.model(name, stub, **cause.spec) for name, cause in TRIED.items() if name != LOADS))
     monitor = chart_objects("metrics.podMonitor.enabled=true")["PodMonitor", "vllm-operator"]
     with Prometheus(site.cluster, [monitor], hurried_rules()) as prometheus:
         prometheus.hidden_ports = frozenset({GATE})
         for name in TRIED:
-            if name != "loads":
+            if name != LOADS:
                 site.wait_ready(name, PATIENCE_SECONDS)
         with ThreadPoolExecutor(2) as side:
             yield Stage(site, prometheus, side)
@@ -152,16 +159,12 @@ def seen(stage: Stage) -> set[tuple[str, str]]:
     }
 
 
-def test_each_alert_about_engines_fires_by_its_cause_and_stops_when_that_is_mended(
-    site: Site, stub: EngineChoice, stage: Stage
-) -> None:
+def test_each_alert_about_engines_fires_by_its_cause_and_stops_when_that_is_mended(site: Site, stage: Stage) -> None:
     wanted = {(alert, name) for name, cause in TRIED.items() for alert in cause.fires}
     site.until("VLLMEnginesUnseen", lambda: fires(stage.prometheus, "VLLMEnginesUnseen"), PATIENCE_SECONDS)
     stage.prometheus.hidden_ports = frozenset()
     site.until("its end", lambda: not fires(stage.prometheus, "VLLMEnginesUnseen"), PATIENCE_SECONDS)
     site.until("silence", lambda: not seen(stage), PATIENCE_SECONDS)
-    site.apply(models.model("loads", stub, **LOADING))
-    site.until("a pod that loads", lambda: stage.pods("loads"))
     for name, cause in TRIED.items():
         cause.begin(stage, name)
     fired: set[tuple[str, str]] = set()
