@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster import ClusterSpec, NodeKind, OwnCluster
 from tests.cluster.fixtures import started
-from tests.support import images, keda, models, prometheus_adapter
+from tests.support import images, keda, models
 from tests.support.prometheus import URL_FOR_PODS, Prometheus
 from tests.support.site import OPERATOR_NAMESPACE, WAIT_SECONDS, Site, install_operator
 from vllm_operator.api.resource import parse_resource
@@ -35,8 +35,7 @@ _NUMBERS = itertools.count(1)
 def scaled() -> Iterator[OwnCluster]:
     """A cluster in which the operator runs, and nothing scales."""
     archives = (images.operator_image(), images.client_image(), models.stub().archive)
-    made = (*keda.images(), prometheus_adapter.image())
-    spec = ClusterSpec(name=f"test-scaled-{os.getpid()}", node=NodeKind.REAL, gpus=GPUS, images=(*archives, *made))
+    spec = ClusterSpec(name=f"test-scaled-{os.getpid()}", node=NodeKind.REAL, gpus=GPUS, images=archives)
     with started(spec) as cluster:
         install_operator(cluster)
         place = ("--namespace", OPERATOR_NAMESPACE)

@@ -66,6 +66,8 @@ def _manifests(cluster: OwnCluster) -> str:
 
 def install(cluster: OwnCluster) -> None:
     """As its own kustomization has it, and wait until its metrics server answers for external metrics."""
+    for archive in images():
+        cluster.load_image(archive)
     cluster.kubectl("apply", "--server-side", "--filename", "-", input=_manifests(cluster))
     wait_established(cluster, DEFINITION)
     for name in DEPLOYMENTS:

@@ -133,6 +133,7 @@ def _rights() -> list[dict[str, Any]]:
 
 def install(cluster: OwnCluster, prometheus: str) -> None:
     """Have it, and wait until the API server finds it."""
+    cluster.load_image(image())
     _each(cluster, ("apply", "--server-side"), objects(prometheus))
     place = ("--namespace", NAMESPACE)
     words = ("wait", "--for=condition=Available", f"deployment/{_NAME}", f"--timeout={_WAIT_SECONDS}s")
