@@ -20,7 +20,7 @@ ENGINE: Final[dict[str, Any]] = {
     "maxNumSeqs": 2,
     "shutdownDelaySeconds": 2,
     "shutdownTimeoutSeconds": 58,
-    "maxModelLen": 4096,
+    "maxModelLen": 16384,
 }
 """An engine that works on two requests at once, at PROMPT_WORDS * STEP_SECONDS each: whatever is more waits in it."""
 
@@ -52,7 +52,7 @@ asyncio.run(main())
 
 _POST: Final = """
 import json, sys, urllib.request
-body = {"model": sys.argv[2], "prompt": "word " * int(sys.argv[3]), "max_tokens": int(sys.argv[3])}
+body = {"model": sys.argv[2], "prompt": "w " * int(sys.argv[3]), "max_tokens": int(sys.argv[3])}
 headers = {"Content-Type": "application/json"}
 request = urllib.request.Request(f"http://{sys.argv[1]}:8000/v1/completions", json.dumps(body).encode(), headers)
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

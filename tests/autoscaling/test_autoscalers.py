@@ -177,9 +177,9 @@ def test_a_scale_down_takes_the_engine_with_the_least_work_and_what_the_others_w
     wait_autoscaled(site, NAME, "AutoscalerWorks")
     first, second, idle = sorted(pod["metadata"]["name"] for pod in site.pods(NAME))
     with (
-        LongRequest(site, NAME, first, 200.0) as longest,
-        LongRequest(site, NAME, first, 200.0) as beside,
-        LongRequest(site, NAME, second, 90.0) as long,
+        LongRequest(site, NAME, first, 150.0) as longest,
+        LongRequest(site, NAME, first, 150.0) as beside,
+        LongRequest(site, NAME, second, 70.0) as long,
     ):
         site.patch(NAME, {"autoscaling": {"minReplicas": 1}})
         site.until("the first engine goes", lambda: len(site.pods(NAME)) == 2, PATIENCE_SECONDS)
@@ -235,7 +235,7 @@ def test_while_prometheus_is_away_the_engines_stay_or_are_those_of_the_fallback_
         site.kubectl("scale", "vllmmodel", NAME, "--replicas=3")
         wait_replicas(site, NAME, 3)
         site.wait_ready(NAME, PATIENCE_SECONDS)
-        time.sleep(3 * WINDOW_SECONDS)  # in which an autoscaler that sees no work takes two
+        time.sleep(2 * WINDOW_SECONDS)  # in which an autoscaler that sees no work takes one
         assert replicas(site, NAME) == 3
     wait_autoscaled(site, NAME, "AutoscalerWorks")
     wait_replicas(site, NAME, 1)

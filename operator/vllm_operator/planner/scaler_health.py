@@ -88,8 +88,8 @@ def held(live: LiveObject, now: datetime) -> str:
         return ""
     patch = """'{"metadata": {"finalizers": null}}'"""
     return (
-        f"{live.kind} {live.name} is deleted and stays, held by {finalizers}: KEDA lets it go as soon as it runs. If it "
-        f"is gone for good, `kubectl patch {live.kind.lower()} {live.name} --type=merge --patch {patch}` does"
+        f"{live.kind} {live.name} is deleted and stays, held by {finalizers}: KEDA lets it go as soon as it runs. If "
+        f"it is gone for good, `kubectl patch {live.kind.lower()} {live.name} --type=merge --patch {patch}` does"
     )
 
 
