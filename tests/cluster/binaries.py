@@ -111,6 +111,21 @@ KUEUE = Part(module="kueue", packages=("sigs.k8s.io/kueue/cmd/kueue",), modules=
 DRA = Part(module="dra", packages=(".",), modules=EXTRA_GO_MODULES)
 """A driver of Dynamic Resource Allocation for devices that do not exist; the program is called `dra`."""
 
+KEDA = Part(
+    module="keda",
+    packages=tuple(f"github.com/kedacore/keda/v2/cmd/{name}" for name in ("operator", "adapter", "webhooks")),
+    modules=EXTRA_GO_MODULES,
+)
+"""What follows ScaledObjects, what tells autoscalers their metrics, and what judges them when they are applied."""
+
+PROMETHEUS_ADAPTER = Part(
+    module="prometheus-adapter", packages=("sigs.k8s.io/prometheus-adapter/cmd/adapter",), modules=EXTRA_GO_MODULES
+)
+"""Custom metrics out of a Prometheus, a program called `adapter`."""
+
+AUTOSCALING = (KEDA, PROMETHEUS_ADAPTER)
+"""For `make autoscaling` alone: the first takes as long as Kubernetes."""
+
 
 def ensure_extra(part: Part, report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder with the programs of one part that only some clusters have; builds it when it does not exist yet.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.cluster.spec import ClusterSpec, Layout
 
 GPU_RESOURCE = "nvidia.com/gpu"
+FRONT_PROXY = "front-proxy-client"
+"""Who the API server is to the servers of other APIs that it hands requests on to, as kubeadm names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ def api_server(plane: ControlPlane, layout: Layout, spec: ClusterSpec, *, isolat
         "kubelet-client-key": config / "admin.key",
         "kubelet-certificate-authority": config / "ca.crt",
         "allow-privileged": "true",
+        **_front_proxy(config),
     }
     if not isolated:
         flags["endpoint-reconciler-type"] = "none"
@@ -75,6 +78,22 @@ def api_server(plane: ControlPlane, layout: Layout, spec: ClusterSpec, *, isolat
         flags["audit-policy-file"] = config / "audit-policy.json"
         flags["audit-log-path"] = layout.logs / "audit.log"
     return Component(name="kube-apiserver", command=_command("kube-apiserver", flags))
+
+
+def _front_proxy(config: Path) -> dict[str, object]:
+    """How servers of other APIs, such as those of metrics, know that the API server names the user of a request.
+
+    An authority of its own: whoever had a certificate of the clients' could name any user else.
+    """
+    return {
+        "requestheader-client-ca-file": config / "front-proxy-ca.crt",
+        "requestheader-allowed-names": FRONT_PROXY,
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "proxy-client-cert-file": config / "front-proxy.crt",
+        "proxy-client-key-file": config / "front-proxy.key",
+    }
 
 
 def controller_manager(layout: Layout) -> Component:

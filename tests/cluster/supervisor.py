@@ -46,6 +46,9 @@ def write_configuration(
     for node in nodes:
         users[node] = authority.client(f"system:node:{node}", "system:nodes")
         authority.server(node, hosts=[node], addresses=[addresses.node_address(node)]).save(config, f"{node}-server")
+    front = pki.Authority()
+    (config / "front-proxy-ca.crt").write_bytes(front.certificate)
+    front.client(components.FRONT_PROXY).save(config, "front-proxy")
     admin = authority.client("admin", "system:masters")
     admin.save(config, "admin")
     users["admin-internal"] = admin

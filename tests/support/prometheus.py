@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from urllib.parse import quote
 
 import yaml
 
-from tests.cluster import ClusterError, debian
+from tests.cluster import ClusterError, addresses, debian
 from tests.cluster.files import atomic_folder, locked
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.servers import free_port
@@ -29,14 +30,17 @@ from tests.support.waiting import until
 from tools.metrics_reference import ALERTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from tests.cluster import OwnCluster
 
 PACKAGE: Final = "prometheus"
-ADDRESS: Final = "127.0.0.1:19090"
+_PORT: Final = 19090
+ADDRESS: Final = f"{addresses.LOOPBACK}:{_PORT}"
 """In the network namespace of the cluster's node."""
+URL_FOR_PODS: Final = f"http://{addresses.NODE_1}:{_PORT}"
+"""The same as a pod finds it."""
 EVERY: Final = "2s"
 """How often it reads metrics and judges rules."""
 END_SECONDS: Final = 20.0
@@ -211,9 +215,10 @@ def _in_prometheus_words(relabeling: Mapping[str, Any]) -> dict[str, Any]:
 class PrometheusProcess:
     """Prometheus from the beginning of a `with` block to its end; where it runs, and what it reads, a subclass says."""
 
-    def __init__(self, address: str, rules: Mapping[str, Any]) -> None:
+    def __init__(self, address: str, rules: Mapping[str, Any], *, listens: str = "") -> None:
         self.address = address
-        """Where it listens."""
+        """Where it is asked."""
+        self._listens = listens or address
         self._rules = rules
         self._folder = tempfile.TemporaryDirectory(prefix="vllm-operator-prometheus-")
         self._targets = Path(self._folder.name) / "targets.json"
@@ -263,7 +268,7 @@ class PrometheusProcess:
     def _start(self) -> None:
         folder = Path(self._folder.name)
         command = [str(programs() / "prometheus"), f"--config.file={folder / 'prometheus.yaml'}"]
-        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={self.address}"]
+        command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={self._listens}"]
         quiet = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -294,6 +299,10 @@ class PrometheusProcess:
         self._over.set()
         if self._discovery.ident is not None:
             self._discovery.join()
+        self._stop()
+        self._folder.cleanup()
+
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
             try:
@@ -301,7 +310,22 @@ class PrometheusProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._folder.cleanup()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Have nobody answer at its address during the block; what it has read stays."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    def change_rules(self, rules: Mapping[str, Any]) -> None:
+        """Judge by other rules from now on."""
+        self._rules = rules
+        self._configure()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
         """What it printed."""
@@ -341,7 +365,8 @@ class Prometheus(PrometheusProcess):
     """In the network of a cluster's node; it reads the pods that PodMonitors name."""
 
     def __init__(self, cluster: OwnCluster, monitors: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> None:
-        super().__init__(ADDRESS, rules)
+        # on all addresses of the cluster's network namespace, which nothing outside reaches: pods ask it, too
+        super().__init__(ADDRESS, rules, listens=f":{_PORT}")
         self._cluster = cluster
         self._monitors = [*monitors]
         self.hidden_ports: frozenset[str] = frozenset()

@@ -105,6 +105,8 @@ class Reason(StrEnum):
     """The cluster can have no autoscaler of the model; the message says what it lacks and how to get it."""
     AUTOSCALER_FAILS = "AutoscalerFails"
     """The autoscaler is there and does not scale; the message is its own."""
+    AUTOSCALER_PAUSED = "AutoscalerPaused"
+    """Somebody has told the autoscaler to leave the number alone; the message says how to take that back."""
     ADAPTERS_SERVE = "AdaptersServe"
     """Every engine that takes traffic serves each adapter of the spec."""
     ADAPTERS_LOADING = "AdaptersLoading"

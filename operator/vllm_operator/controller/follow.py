@@ -21,6 +21,7 @@ from vllm_operator.cluster.kinds import (
     NETWORK_POLICY,
     OPTIONAL,
     POD_DISRUPTION_BUDGET,
+    SCALED_OBJECT,
     WATCHED,
     WORKLOADS,
     kind_of,
@@ -466,7 +467,11 @@ async def _follow_foreign(components: Components) -> None:
 
 
 async def _take_in_foreign(components: Components) -> None:
-    """Have the models of each namespace looked at in which others have made or changed something."""
+    """Have the models of each namespace looked at in which others have made or changed something.
+
+    The autoscalers of models are listed as often: others write in them how they do.
+    """
+    await _list_autoscalers(components)
     for namespace in sorted(await _list_all_foreign(components)):
         components.intake.everything(namespace)
 
@@ -509,9 +514,15 @@ async def _look_for_groups(components: Components) -> None:
             components.intake.everything()
 
 
-async def _list_optional(components: Components) -> None:
+async def _list_autoscalers(components: Components) -> None:
+    """List the autoscalers of models and those that KEDA makes of them, where there are any: they tell how they do."""
+    kinds = [kind for kind in (SCALED_OBJECT, HORIZONTAL_POD_AUTOSCALER) if any(components.cache.items(kind))]
+    await _list_optional(components, kinds)
+
+
+async def _list_optional(components: Components, kinds: Sequence[Kind] = OPTIONAL) -> None:
     """List the objects of kinds that need not exist. Where that fails, what was known before stays true."""
-    for kind, namespace in itertools.product(OPTIONAL, components.scope.each):
+    for kind, namespace in itertools.product(kinds, components.scope.each):
         if namespace in components.unfollowed:
             continue
         here = (live for _, live in components.cache.items(kind) if namespace in (None, live.namespace))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.conditions import Reason, by_type
+from vllm_operator.api.conditions import Reason
 from vllm_operator.api.live import ObjectKey
+from vllm_operator.planner import scaler_health
 from vllm_operator.planner.engines import pod_bodies
 from vllm_operator.planner.load_time import load_seconds
 from vllm_operator.planner.owners import controlled_by
@@ -19,7 +20,7 @@ from vllm_operator.planner.replicas import told_of_writer
 from vllm_operator.render.autoscaling import AUTOSCALER, SCALED_OBJECT, prometheus_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from vllm_operator.api.live import LiveObject
     from vllm_operator.api.resource import VLLMModel
@@ -30,11 +31,6 @@ Told = tuple[str, Reason, str]
 """Status, reason and message of a condition."""
 
 KINDS: Final = (SCALED_OBJECT, AUTOSCALER)
-
-_DOES_NOT_WORK: Final = {SCALED_OBJECT: "Ready", AUTOSCALER: "ScalingActive"}
-"""The condition of each kind that is False where it does not scale."""
-
-_LONGEST_QUOTE: Final = 512
 
 
 def live_autoscalers(model: VLLMModel, observation: Observation) -> Iterator[LiveObject]:
@@ -86,9 +82,15 @@ def condition(model: VLLMModel, observation: Observation, *, serving: bool) -> T
     if not kind:
         return "False", Reason.AUTOSCALER_MISSING, _missing(observation)
     named = f"{kind} {model.instance}"
-    fault = next((_fault(live) for live in live_autoscalers(model, observation) if live.kind == kind), "")
-    if fault and serving:
-        return "False", Reason.AUTOSCALER_FAILS, f"{named} does not scale: {fault}"
+    live = next((one for one in live_autoscalers(model, observation) if one.kind == kind), None)
+    if live is not None:
+        fault = scaler_health.fault(live, observation) if serving else ""
+        paused = scaler_health.paused(live)
+        if paused:
+            return "False", Reason.AUTOSCALER_PAUSED, "; ".join(filter(None, (paused, fault)))
+        fault = fault or scaler_health.silence(live, observation.now)
+        if fault:
+            return "False", Reason.AUTOSCALER_FAILS, f"{named} does not scale: {fault}"
     fewest = scaling.min_replicas if kind == SCALED_OBJECT else scaling.fewest_serving
     return "True", Reason.AUTOSCALER_WORKS, f"{named} keeps from {fewest} to {scaling.max_replicas} engines"
 
@@ -121,19 +123,13 @@ def _missing(observation: Observation) -> str:
     )
 
 
-def _fault(live: LiveObject) -> str:
-    """Why an autoscaler does not work, in its own words; empty where it works, or has not said anything yet."""
-    told: Mapping[str, Any] = by_type(live.status).get(_DOES_NOT_WORK[live.kind], {})
-    if told.get("status") != "False":
-        return ""
-    return f"{told.get('reason', '')}: {told.get('message', '')}"[:_LONGEST_QUOTE]
-
-
 def warnings(model: VLLMModel, observation: Observation) -> list[str]:
     """What does not stop the engines and should be known all the same."""
+    held = (scaler_health.held(live, observation.now) for live in live_autoscalers(model, observation))
     if model.spec.autoscaling is None:
-        return []
+        return [sentence for sentence in held if sentence]
     told = (
+        *held,
         told_of_writer(observation.raw),
         _two_autoscalers(observation),
         _zero_is_final(model, observation),

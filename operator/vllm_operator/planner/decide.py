@@ -34,6 +34,7 @@ from vllm_operator.planner import (
     queues,
     reasons,
     rollout_told,
+    scaler_health,
     status,
 )
 from vllm_operator.planner.attempts import REFUSED_AGAIN_AFTER
@@ -326,6 +327,7 @@ def _look_again_at(observation: Observation, keys: Standing, changes: Changes, v
         observation.now + CLAIM_AGAIN_AFTER if any(claims.held(observation)) else None,
         _key_again_at(observation, keys),
         observation.now + AUTOSCALERS_AGAIN_AFTER if observation.autoscalers else None,
+        scaler_health.look_again_at(observation),
         judged_again_at(pods, observation.now),
         adapters.look_again_at(observation),
         view.planned.look_again_at,

@@ -17,7 +17,7 @@ ALL = [(kind, name) for kind, found in texts().items() for name in found]
 NOTHING_TO_DO = {Reason.ALL_ENGINES_SERVE, Reason.ENGINES_SERVE, Reason.NO_ENGINE_SERVES, Reason.AS_DESIRED}
 NOT_OF_READY = {
     Reason.NEWER_TEMPLATE,
-    *(Reason.AUTOSCALER_WORKS, Reason.AUTOSCALER_MISSING, Reason.AUTOSCALER_FAILS),
+    *(Reason.AUTOSCALER_WORKS, Reason.AUTOSCALER_MISSING, Reason.AUTOSCALER_FAILS, Reason.AUTOSCALER_PAUSED),
     *(Reason.ENGINE_STARTED, Reason.ESTIMATED_TO_FIT, Reason.TIGHT),
     *(Reason.GPU_MEMORY_TOO_SMALL, Reason.GPU_MEMORY_UNKNOWN, Reason.SIZES_UNKNOWN),
 }
