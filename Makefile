@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py broken_samples.py causes_told.py device_claims.py drain.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 
 .PHONY: help
 help: ## list the targets
