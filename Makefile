@@ -15,7 +15,7 @@ UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node or programs) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py bare_cluster.py broken_samples.py causes_told.py drain.py engine_alerts.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
+WAITING := $(addprefix tests/e2e/test_,adapters.py bare_cluster.py broken_samples.py causes_told.py device_claims.py drain.py engine_alerts.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 # What takes minutes to build before it can be tested has a target of its own.
 APART := tests/e2e/test_kueue.py
 

@@ -85,7 +85,7 @@ def variables(site: Site, name: str) -> set[str]:
 def test_a_class_and_a_driver_that_are_missing_are_told_and_the_engine_starts_once_they_are_there(
     told_before: dict[str, str], serving: Site
 ) -> None:
-    assert f"DeviceClass {dra.NAME} does not exist" in told_before["class"]
+    assert f"asks for DeviceClass {dra.NAME}, which does not exist" in told_before["class"]
     assert "ResourceClaims" in told_before["driver"]
     assert variables(serving, NAME) == {"FAKE_DEVICE_0=fake-0"}
     assert serving.endpoints(NAME)

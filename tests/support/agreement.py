@@ -160,16 +160,22 @@ def _devices(spec: Part) -> None:
         accelerator["resourceClaims"] = [
             _device_claim(number, claim) for number, claim in enumerate(accelerator["resourceClaims"])
         ]
+        if any("resourceClaimName" in claim for claim in accelerator["resourceClaims"]):
+            spec.pop("replicas", None)  # engines that share a claim are few
+            spec.pop("autoscaling", None)
 
 
 def _device_claim(number: int, claim: Part) -> Part:
-    """A claim of one kind, whose name no other one has; none that engines share, which few of them may."""
+    """A claim of one kind, whose name no other one has."""
     named = {**claim, "name": f"claim-{number}"}
-    named.pop("resourceClaimName", None)
-    if named.get("deviceClassName"):
-        return {field: value for field, value in named.items() if field not in {"resourceClaimTemplateName", "request"}}
-    named.setdefault("resourceClaimTemplateName", "mine")
-    return {field: value for field, value in named.items() if field not in {"count", "selectors"}}
+    if {"deviceClassName", "count", "selectors"} & named.keys():
+        named.setdefault("deviceClassName", "gpu.example.com")
+        others = {"resourceClaimTemplateName", "resourceClaimName", "request"}
+        return {field: value for field, value in named.items() if field not in others}
+    if "resourceClaimTemplateName" in named or "resourceClaimName" not in named:
+        named.setdefault("resourceClaimTemplateName", "mine")
+        named.pop("resourceClaimName", None)
+    return named
 
 
 def _service(spec: Part) -> None:

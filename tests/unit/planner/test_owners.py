@@ -11,7 +11,7 @@ import yaml
 from tests.support.resources import as_live, desired, resource
 from vllm_operator.api.names import DESIRED_HASH, labels
 from vllm_operator.api.resource import parse_resource
-from vllm_operator.cluster.kinds import CHILDREN, LEADER_WORKER_SET, POD_MONITOR
+from vllm_operator.cluster.kinds import CHILDREN, LEADER_WORKER_SET, POD_MONITOR, RESOURCE_CLAIM_TEMPLATE
 from vllm_operator.planner.owners import belongs, controlled_by, controlling_model, is_kept_claim, is_orphan
 from vllm_operator.render.context import RenderContext
 
@@ -71,7 +71,7 @@ def test_every_child_has_a_name_by_which_it_is_known_again(name: str) -> None:
             kinds.add(one["kind"])
             orphan = {**one, "metadata": {**one["metadata"], "ownerReferences": []}}
             assert belongs(name, as_live(orphan)), one["metadata"]["name"]
-    assert kinds == {kind.kind for kind in (*CHILDREN, POD_MONITOR, LEADER_WORKER_SET)}
+    assert kinds == {kind.kind for kind in (*CHILDREN, POD_MONITOR, LEADER_WORKER_SET, RESOURCE_CLAIM_TEMPLATE)}
 
 
 def test_a_claim_is_kept_and_never_an_orphan() -> None:

@@ -11,6 +11,7 @@ from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.flag import Flag
 from vllm_operator.api.spec.scalars import (
     DeviceExpression,
+    DeviceRequest,
     LabelName,
     ObjectName,
     Quantities,
@@ -22,7 +23,6 @@ from vllm_operator.api.spec.scalars import (
 Degree = Annotated[int, Field(ge=1, le=64)]
 
 
-_REQUEST_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _ONE_NODE: Final = "!has(self.nodes) || self.nodes == 1"
 
 
@@ -166,7 +166,7 @@ class DeviceClaim(Model):
         description="ResourceClaim of yours in the same namespace. All engines share its devices, so there may be one, "
         "or as many as engine.gpuMemoryUtilization leaves room for, and a rollout replaces them in place.",
     )
-    request: Annotated[str, Field(min_length=1, max_length=63, pattern=_REQUEST_PATTERN)] | None = Field(
+    request: DeviceRequest | None = Field(
         default=None,
         description="The request of the claim whose devices the engine gets. Default: those of all its requests.",
     )

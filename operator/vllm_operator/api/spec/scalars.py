@@ -25,6 +25,7 @@ _HOST_PATTERN = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED_NAME_PATTERN = rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}$"
 _DNS_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_REQUEST_PATTERN = r"^[a-z0-9][-a-z0-9/]*$"
 
 WORD_PATTERN: Final = r"^[^\s-]\S*$"
 """One word that vLLM's parser does not take for a flag."""
@@ -42,6 +43,7 @@ TEXT_FORMS: Final[dict[str, str]] = {
     _PATH_PATTERN: "an absolute path",
     _FILE_PATTERN: "the path of a file, without blanks and braces",
     _HOST_PATTERN: "the name of a host such as `llm.example.com`, or `*.example.com` for all below one",
+    _REQUEST_PATTERN: "the name of a request such as `gpu`, or of one of its alternatives, such as `gpu/large`",
     _LABEL_VALUE_PATTERN: "the value of a label: letters, digits, `-`, `_` and `.`",
 }
 """What a text has to be, in words, by the pattern that says so exactly."""
@@ -113,6 +115,7 @@ ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, patt
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=_DNS_LABEL_PATTERN)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=_QUALIFIED_NAME_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=_LABEL_VALUE_PATTERN)]
+DeviceRequest = Annotated[str, StringConstraints(min_length=1, max_length=127, pattern=_REQUEST_PATTERN)]
 DeviceExpression = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 """A CEL expression about a device; only the API server can check it."""
 Annotation = Annotated[str, StringConstraints(max_length=65536)]
