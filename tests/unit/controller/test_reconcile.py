@@ -920,6 +920,33 @@ async def test_pods_that_are_ready_or_tell_their_trouble_themselves_are_not_look
     assert serving.server.reads == []
 
 
+async def test_what_kueue_takes_away_is_remembered_after_its_pod_has_gone_and_told_by_one_event() -> None:
+    control = Control(resource())
+    control.have(*as_desired(resource(), **deployment_status(1, ready=0)).values())
+    for number in (1, 2, 3):
+        target = {
+            "type": "TerminationTarget",
+            "status": "True",
+            "reason": "WorkloadEvictedDueToPodsReadyTimeout",
+            "message": f"Exceeded the PodsReady timeout team/pod-qwen-{number}",
+            "lastTransitionTime": f"2026-11-22T11:0{number}:00Z",
+        }
+        taken, another = pod(f"qwen-{number}", conditions=(target,)), pod(f"qwen-{number + 1}")
+        taken["metadata"]["resourceVersion"] = "99"
+        control.cache.put(POD, as_live(taken))
+        await control.reconcile()
+        control.cache.remove(POD, as_live(taken))
+        control.cache.put(POD, as_live(another))
+        control.passed += PAUSE
+        await control.reconcile()
+        told = condition(control.server.statuses[-1], "Ready")
+        assert told["reason"] == "EnginesStarting"
+        assert f"Kueue has taken qwen-{number} away at {target['lastTransitionTime']}: Exceeded" in told["message"]
+        control.passed += PAUSE
+    messages = [event["message"] for event in control.server.events]
+    assert len([one for one in messages if "raise waitForPodsReady.timeout" in one]) == 1, "the same cause is told once"
+
+
 async def test_a_model_that_gets_ready_is_announced_once_in_a_while(serving: Control) -> None:
     for ready in (1, 0, 1, 0, 1):
         serving.server.version += 1
