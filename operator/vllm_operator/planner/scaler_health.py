@@ -51,16 +51,17 @@ def fault(live: LiveObject, observation: Observation) -> str:
 
 
 def paused(live: LiveObject) -> str:
-    """Who has told the autoscaler to leave the number alone, and how to take that back; empty where nobody has."""
-    if by_type(live.status).get("Paused", {}).get("status") != "True":
-        return ""
-    annotations = sorted(name for name in part(live.body, "metadata", "annotations") if name.startswith(_PAUSES))
-    named = f"{live.kind} {live.name}"
+    """Who has told the autoscaler to leave the number alone, and how to take that back; empty where nobody has.
+
+    The annotations count: KEDA 2.21 was seen to leave its condition `Paused` at True after they were gone.
+    """
+    written = part(live.body, "metadata", "annotations")
+    annotations = sorted(name for name in written if name.startswith(_PAUSES) and written[name].lower() != "false")
     if not annotations:
-        return f"{named} was paused, and KEDA has not taken it up again yet"
+        return ""
     words = " ".join(f"{name}-" for name in annotations)
     return (
-        f"{named} is paused by {', '.join(annotations)}: "
+        f"{live.kind} {live.name} is paused by {', '.join(annotations)}: "
         f"`kubectl annotate {live.kind.lower()} {live.name} {words}` has it scale again"
     )
 
