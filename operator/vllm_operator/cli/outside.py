@@ -26,6 +26,7 @@ ONLY_IN_A_CLUSTER: Final = (
     "service.appProtocol",
     "accelerator.resource",
     "accelerator.memory",
+    "accelerator.resourceClaims",
     "pod.labels",
     "pod.annotations",
     "pod.hostNetwork",

@@ -150,6 +150,7 @@ def test_every_valid_spec_starts_the_same_everywhere(
     spec.get("engine", {}).pop("envFrom", None)  # what they hold is not known here
     spec.get("pod", {}).pop("patch", None)  # it may change the words, and has tests of its own
     spec.get("lora", {}).pop("runtimeUpdates", None)  # outside of a cluster nobody tells an engine of other adapters
+    spec.get("storage", {}).get("cache", {}).pop("prefetch", None)  # nor does a Job fill its cache
     one = model(**spec)
     words, variables = kubelet_started(one)
     assert shell_started(one, tmp_path_factory.mktemp("bin"))[0] == words

@@ -23,7 +23,7 @@ from vllm_operator.render.context import RenderContext
 PAGE = (Path(__file__).parent.parent.parent.parent / "docs" / "autoscaling.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
 SPECS = [block.get("spec", block) for block in BLOCKS if "rules" not in block]
-(RULES,) = (block["rules"] for block in BLOCKS if "rules" in block)
+(RULES,) = (block["rules"]["custom"] for block in BLOCKS if "rules" in block)
 
 
 @pytest.mark.parametrize("spec", SPECS)

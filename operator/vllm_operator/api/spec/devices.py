@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.flag import Flag
 from vllm_operator.api.spec.scalars import (
+    ATOMIC,
     DeviceExpression,
     DeviceRequest,
     LabelName,
@@ -156,6 +157,7 @@ class DeviceClaim(Model):
         default=None,
         description="CEL expressions that a device has to meet besides, as in a ResourceClaim, such as "
         "`device.attributes['gpu.nvidia.com'].productName == 'NVIDIA H100 80GB HBM3'`.",
+        json_schema_extra=ATOMIC,
     )
     resource_claim_template_name: ObjectName | None = Field(
         default=None,
@@ -222,6 +224,7 @@ class Accelerator(Model):
         default=None,
         description="Devices by Dynamic Resource Allocation (resource.k8s.io/v1, Kubernetes 1.34 and newer) in place "
         "of a device plug-in's resource. The profile still gives the image and what the devices need in a pod.",
+        json_schema_extra=ATOMIC,
     )
     memory: Quantity | None = Field(
         default=None,

@@ -52,12 +52,16 @@ class Devices:
         }
         profile, resource = self._profile(limits)
         self._draft.put(("accelerator", "profile"), profile)
+        claims = self._claims()
+        self._draft.put(("accelerator", "resourceClaims"), claims)
         profile = self._draft.get("accelerator", "profile") or "nvidia"
         image = self._draft.get("engine", "image")
         if image == PROFILES[profile].image:
             del self._draft.spec["engine"]["image"]
             if not self._draft.spec["engine"]:
                 del self._draft.spec["engine"]
+        if claims:
+            return
         count = self._counted(limits.get(resource)) if resource else self._workload.devices
         size = self._parts.world_size()
         if resource and resource != PROFILES[profile].resource:
@@ -69,6 +73,12 @@ class Devices:
             self._draft.put(("accelerator", "count"), None if counted in {None, size} else counted)
         elif profile != "cpu":
             self._count(count, size, resource)
+
+    def _claims(self) -> list[dict[str, Any]]:
+        """The claims whose devices the engine's container gets, as the field has them."""
+        named = {one.get("name"): one for one in items(self._parts.pod, "resourceClaims")}
+        used = items(part(self._parts.container, "resources"), "claims")
+        return [{**named[one["name"]], **one} for one in used if one.get("name") in named]
 
     def _count(self, count: int | None, size: int, resource: str) -> None:
         workload = self._workload
@@ -125,6 +135,23 @@ class Devices:
         told = f"{resource}: no profile is for such devices: the image has to be one for {kind}"
         self._draft.check(told, "accelerator")
         return "nvidia"
+
+
+def asked_of(template: Mapping[str, Any], devices: int) -> dict[str, Any]:
+    """What a ResourceClaimTemplate that the operator has made asks for, as fields of `DeviceClaim`.
+
+    Args:
+        template: It has one request, for an exact count of devices of one class.
+        devices: How many are asked for where the field says nothing.
+    """
+    (request,) = items(template, "spec", "spec", "devices", "requests")
+    asked = part(request, "exactly")
+    selectors = [part(one, "cel")["expression"] for one in items(asked, "selectors")]
+    return {
+        "deviceClassName": asked["deviceClassName"],
+        **({"count": asked["count"]} if asked["count"] != devices else {}),
+        **({"selectors": selectors} if selectors else {}),
+    }
 
 
 def is_device(name: str) -> bool:

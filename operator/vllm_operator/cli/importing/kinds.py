@@ -17,7 +17,7 @@ from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.parts import PodParts
 from vllm_operator.cli.importing.pod import PodReader
 from vllm_operator.cli.importing.program import Launch
-from vllm_operator.cli.importing.rendered import Undone, is_rendered, read_policies
+from vllm_operator.cli.importing.rendered import Undone, is_rendered, read_device_classes, read_policies
 from vllm_operator.cli.importing.rendered_machine import (
     command_workload,
     complete_service,
@@ -276,6 +276,7 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
         manifests.read_queue(by_origin[workload.origin], found)
         if workload.rendered:
             read_policies(bundle, found)
+            read_device_classes(bundle, found)
             _strategy(by_origin[workload.origin], found)
         else:
             manifests.read_workload_fields(by_origin[workload.origin], found)

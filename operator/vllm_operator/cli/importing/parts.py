@@ -65,10 +65,7 @@ class PodParts:
 
     def world_size(self) -> int:
         """Devices that a pod of the engine uses."""
-        size = 1
-        for name in ("tensor", "pipeline", "data"):
-            size *= self.draft.get("parallelism", name) or 1
-        return size // (self.draft.get("parallelism", "nodes") or 1)
+        return world_size(self.draft)
 
     def new_reference(self, name: str, value: str, purpose: str, key: str) -> dict[str, str]:
         """A reference to a Secret that has to be made, in place of the value of a variable."""
@@ -77,3 +74,11 @@ class PodParts:
             self.vault.keep(value)
         shell = names[0] if names and re.fullmatch(r"[A-Za-z_]\w*", names[0]) else name
         return new_secret(self.draft, purpose, key, shell)
+
+
+def world_size(draft: Draft) -> int:
+    """Devices that a pod of the engine uses, as far as the draft says."""
+    size = 1
+    for name in ("tensor", "pipeline", "data"):
+        size *= draft.get("parallelism", name) or 1
+    return size // (draft.get("parallelism", "nodes") or 1)

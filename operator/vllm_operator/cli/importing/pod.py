@@ -95,7 +95,7 @@ class PodReader:
         more = {
             key: value
             for key, value in part(self._parts.container, "resources").items()
-            if key not in {"requests", "limits"}
+            if key not in {"requests", "limits", "claims"}
         }
         if more:
             self._parts.container_patch["resources"] = more
@@ -306,7 +306,7 @@ _READ_OF_POD: Final = frozenset(
         *_SCHEDULING,
         *("containers", "initContainers", "volumes", "imagePullSecrets", "serviceAccountName", "serviceAccount"),
         *("automountServiceAccountToken", "hostNetwork", "hostIPC", "terminationGracePeriodSeconds", "securityContext"),
-        *("enableServiceLinks",),
+        *("enableServiceLinks", "resourceClaims"),
     }
 )
 _DEFAULTS_OF_POD: Final = (("restartPolicy", "Always"), ("restartPolicy", "OnFailure"), ("restartPolicy", "Never"))

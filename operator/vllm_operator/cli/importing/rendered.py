@@ -15,8 +15,10 @@ from vllm_operator.api.spec.engine import (
 from vllm_operator.api.spec.operations import DEFAULT_CANARY_SECONDS, DEFAULT_RESTART_SECONDS
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.cli.importing.arguments import fields_by_argument
+from vllm_operator.cli.importing.devices import asked_of
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.manifests import ingress_of, name_of
+from vllm_operator.cli.importing.parts import world_size
 from vllm_operator.manager.settings import NEVER
 from vllm_operator.render import adapters, amx, files
 from vllm_operator.render.environment import CACHE, HOME
@@ -403,6 +405,20 @@ def _annotations(document: Mapping[str, Any]) -> dict[str, Any]:
     """The annotations of an object that are not the operator's own."""
     found = part(document, "metadata", "annotations")
     return {key: value for key, value in found.items() if key != names.DESIRED_HASH}
+
+
+def read_device_classes(bundle: Bundle, draft: Draft) -> None:
+    """Classes of devices in place of the ResourceClaimTemplates that the operator makes of them."""
+    templates = {name_of(one): one for one in bundle.of_kind("ResourceClaimTemplate")}
+    ours = {name: one for name, one in templates.items() if names.is_device_template_name(draft.name, name)}
+    claims = [dict(claim) for claim in items(draft.spec, "accelerator", "resourceClaims")]
+    for claim in claims:
+        template = ours.get(str(claim.get("resourceClaimTemplateName")))
+        if template is not None:
+            del claim["resourceClaimTemplateName"]
+            claim.update(asked_of(template, world_size(draft)))
+    if claims:
+        draft.spec["accelerator"]["resourceClaims"] = claims
 
 
 def read_policies(bundle: Bundle, draft: Draft) -> None:
