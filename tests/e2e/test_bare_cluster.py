@@ -70,10 +70,12 @@ def command(page: str, beginning: str) -> str:
 def run(cluster: OwnCluster, words: str) -> str:
     """Run a command as a reader would, in a checkout; what it prints."""
     path = os.pathsep.join((str(Path(sys.executable).parent), cluster.env["PATH"]))
+    # a reader's make is not started by another one, which would have it print its directory into what it pipes
+    env = {name: value for name, value in cluster.env.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", words.replace("REGISTRY", REGISTRY)],
         cwd=REPOSITORY,
-        env={**cluster.env, "PATH": path},
+        env={**env, "PATH": path},
         capture_output=True,
         text=True,
         timeout=SECONDS,
