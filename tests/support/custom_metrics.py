@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from tests.cluster.pki import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 GROUP: Final = "custom.metrics.k8s.io"
 VERSION: Final = "v1beta2"
@@ -71,20 +71,25 @@ class CustomMetrics:
                 "metadata": name,
                 "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": self.port}]},
             },
-            {
-                "apiVersion": "apiregistration.k8s.io/v1",
-                "kind": "APIService",
-                "metadata": {"name": f"{VERSION}.{GROUP}"},
-                "spec": {
-                    "group": GROUP,
-                    "version": VERSION,
-                    "groupPriorityMinimum": 100,
-                    "versionPriority": 100,
-                    "insecureSkipTLSVerify": True,
-                    "service": {**name, "port": self.port},
-                },
-            },
+            api_service({**name, "port": self.port}),
         ]
+
+
+def api_service(service: Mapping[str, Any]) -> dict[str, Any]:
+    """What hands requests for custom metrics on to a Service, given by name, namespace and, if not 443, port."""
+    return {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"{VERSION}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "version": VERSION,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "insecureSkipTLSVerify": True,
+            "service": dict(service),
+        },
+    }
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import yaml
 from tests.cluster.binaries import PROMETHEUS_ADAPTER, ensure_extra
 from tests.cluster.images import Entry, ImageConfig, build_image, files_layer
 from tests.cluster.paths import REPOSITORY
-from tests.support.custom_metrics import GROUP, VERSION
+from tests.support.custom_metrics import GROUP, VERSION, api_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,19 +86,7 @@ def objects(prometheus: str) -> list[dict[str, Any]]:
             "metadata": name,
             "spec": {"selector": labels, "ports": [{"port": 443, "targetPort": 6443}]},
         },
-        {
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {"name": f"{VERSION}.{GROUP}"},
-            "spec": {
-                "group": GROUP,
-                "version": VERSION,
-                "groupPriorityMinimum": 100,
-                "versionPriority": 100,
-                "insecureSkipTLSVerify": True,
-                "service": name,
-            },
-        },
+        api_service(name),
     ]
 
 
