@@ -108,6 +108,10 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "parallelism.nodes": (1,),
     "accelerator.count": (0, 1),
     "accelerator.resourceClaims[].request": ("gpu", "gpu/fast"),
+    "accelerator.resourceClaims[].selectors": (
+        ["device.driver == 'gpu.example.com'"],
+        ["device.attributes['gpu.example.com'].model == 'H100'", "'gpu.example.com' in device.capacity"],
+    ),
     "accelerator.resource": ("nvidia.com/mig-1g.5gb", "example.com/npu"),
     "resources.requests": ({"cpu": "500m"}, {"cpu": 2, "memory": "4Gi"}),
     "resources.limits": ({"memory": "32Gi"}, {"cpu": "4000m", "memory": "64Gi", "ephemeral-storage": "10Gi"}),
