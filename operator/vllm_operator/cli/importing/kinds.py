@@ -341,9 +341,7 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
     own_name = request.name or workload.name
     draft.name = own_name or fit_model_name(model_in(launch.words)) or "model"
     draft.put(("replicas",), workload.replicas)
-    bare = workload.on_a_machine and not workload.rendered and not workload.container.get("image")
-    serving = Serving(draft, result.vault, elsewhere, rendered=workload.rendered, on_a_machine=bare)
-    serving.read(launch.words)
+    Serving(draft, result.vault, elsewhere, rendered=workload.rendered).read(launch.words)
     if undone:
         undone.write(draft)
     env = workload.container.setdefault("env", [])

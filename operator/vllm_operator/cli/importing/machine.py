@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.importing.shell import escaped, mark, shown, variables_in
-from vllm_operator.cli.importing.workload import Workload, fit_name
+from vllm_operator.cli.importing.workload import Workload, fit_name, unused
 
 if TYPE_CHECKING:
     from vllm_operator.cli.importing.draft import Draft
@@ -68,8 +68,7 @@ class MachineContainer:
                 f"{shown(source)} at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
             )
             return
-        name = fit_name(target) or "volume"
-        name = next(one for one in (name, *(f"{name}-{number}" for number in range(2, 99))) if one not in self._names())
+        name = unused(fit_name(target) or "volume", self._names())
         mount = {"name": name, "mountPath": target, "subPath": sub_path, "readOnly": read_only}
         self.mounts.append({key: value for key, value in mount.items() if value})
         if not source:

@@ -9,6 +9,7 @@ from vllm_operator.api.spec.pod import OPERATOR_LABELS
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.cli.importing.devices import Devices, is_device
 from vllm_operator.cli.importing.draft import schema_at
+from vllm_operator.cli.importing.paths import Paths
 from vllm_operator.cli.importing.secrets import is_secret
 from vllm_operator.cli.importing.shell import shown, variables_in
 from vllm_operator.cli.importing.variables import Variables
@@ -50,6 +51,7 @@ class PodReader:
         self._image()
         Devices(parts).read()
         Variables(parts).read()
+        Paths(parts).read()
         Volumes(parts).read()
         self._resources()
         self._metadata()

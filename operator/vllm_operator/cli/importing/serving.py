@@ -69,7 +69,6 @@ class Serving:
         references: Mapping[str, dict[str, Any]],
         *,
         rendered: bool = False,
-        on_a_machine: bool = False,
     ) -> None:
         self._draft = draft
         self._vault = vault
@@ -77,8 +76,6 @@ class Serving:
         """Variables of the container that come from elsewhere, as in `valueFrom`."""
         self._rendered = rendered
         """Whether the operator itself has made the command: then what is not said has a meaning too."""
-        self._on_a_machine = on_a_machine
-        """Whether it ran on a machine without a container: then paths are those of that machine."""
         self._reader = Reader(draft)
         self._speculation: dict[str, Any] = {}
         self._rope: dict[str, Any] = {}
@@ -110,13 +107,6 @@ class Serving:
         if variables_in(source):
             self._draft.check(f"nobody has filled in {names_told(source)}: put the model here", "model", "source")
         self._draft.put(("model", "source"), shown(source))
-        if self._on_a_machine and source.startswith(("/", "./", "../", "~")):
-            self._draft.check(
-                f"{shown(source)} is a folder of one machine: bring it into the cluster, as pvc://CLAIM/PATH, "
-                "oci://IMAGE or s3://BUCKET/PATH",
-                "model",
-                "source",
-            )
 
     def _option(self, option: Option) -> None:
         special = _SPECIAL.get(option.name)
@@ -271,12 +261,6 @@ class Serving:
                 adapters.append(found)
                 if "base_model_name" in word:
                     self._draft.note(f"base_model_name of the adapter {found['name']} is left out", "lora", "adapters")
-                if self._on_a_machine and found["source"].startswith(("/", ".", "~")):
-                    self._draft.check(
-                        f"{found['source']} is a folder of one machine: bring the adapter into the cluster",
-                        "lora",
-                        "adapters",
-                    )
         self._draft.put(("lora", "adapters"), adapters)
 
     def _enable_lora(self, option: Option) -> None:  # noqa: ARG002 # it has no value

@@ -162,7 +162,7 @@ class Variables:
         if name == "HOME" and not self._workload.rendered:
             self._draft.note(f"HOME is left out: the engine's home is {HOME}, writable for any user")
             return True
-        if name in CACHE_VARIABLES and value.startswith(("/", "~")) and not self._is_writable(value):
+        if name in CACHE_VARIABLES and value.startswith(("/", "~")) and not self._parts.is_writable(value):
             self._draft.note(
                 f"{name}={shown(value)} is left out: no volume is there; downloads go to {CACHE} (spec.storage.cache)",
                 "storage",
@@ -182,8 +182,3 @@ class Variables:
         if name.lower() in _PROXIES:
             return bool(variables_in(value))
         return name in _OF_A_MACHINE and not self._parts.container.get("image")
-
-    def _is_writable(self, path: str) -> bool:
-        """Whether a folder is in a volume, or in one that every image lets everybody write to."""
-        mounted = [str(mount.get("mountPath")).rstrip("/") for mount in items(self._parts.container, "volumeMounts")]
-        return any(path == one or path.startswith(f"{one}/") for one in (*mounted, "/tmp", HOME))  # noqa: S108 # a folder of pods

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
 
 _UNFIT: Final = re.compile(r"[^a-z0-9-]+")
 _LONGEST_NAME: Final = 53
@@ -55,6 +58,21 @@ class Workload:
         """The engine's container."""
         containers: list[dict[str, Any]] = self.template["spec"]["containers"]
         return next((one for one in containers if one.get("name") == self.engine), containers[0])
+
+    def mount_of_node(self, paths: Iterable[str]) -> None:
+        """Have folders and files of the node in the engine's container, where they are on the node, to be read."""
+        volumes = self.template["spec"].setdefault("volumes", [])
+        mounts = self.container.setdefault("volumeMounts", [])
+        for path in paths:
+            taken = {volume["name"] for volume in volumes}
+            name = unused(fit_name(path) or "volume", taken)
+            volumes.append({"name": name, "hostPath": {"path": path}})
+            mounts.append({"name": name, "mountPath": path, "readOnly": True})
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, with a number where it is taken."""
+    return next(one for one in (name, *(f"{name}-{number}" for number in range(2, 99))) if one not in taken)
 
 
 def texts(value: Any) -> list[str]:

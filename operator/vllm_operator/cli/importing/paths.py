@@ -1,0 +1,104 @@
+"""Paths in a server's arguments: those that a command found on its machine, and where it downloads to."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.cli.importing.shell import shown
+from vllm_operator.render.environment import CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.cli.importing.draft import Path
+    from vllm_operator.cli.importing.parts import PodParts
+
+_SOURCES: Final[tuple[Path, ...]] = (
+    ("model", "source"),
+    ("model", "tokenizer"),
+    ("engine", "speculativeDecoding", "model"),
+)
+"""Fields that hold a folder, or the name of a repository."""
+_TEMPLATE: Final[Path] = ("model", "chatTemplate", "path")
+_DOWNLOADS: Final[Path] = ("model", "downloadDir")
+_EXTRA: Final[Path] = ("engine", "extraArgs")
+_EXTRA_PATHS: Final = frozenset(
+    {"--allowed-local-media-path", "--generation-config", "--hf-config-path", "--log-config-file"}
+    | {"--mm-encoder-fp8-scale-path", "--qlora-adapter-name-or-path"}
+    | {"--reasoning-parser-plugin", "--tool-parser-plugin"}
+)
+"""Arguments without a field whose value may be a path."""
+_IN_THE_IMAGE: Final = ("examples/", "/vllm-workspace/")
+"""Where vLLM's own image has its chat templates, as they are written: from its working folder, or whole."""
+_RELATIVE: Final = ("./", "../", "~")
+_UNFILLED: Final = "${"
+"""How a variable stands in the draft that nobody has filled in, which has been told by then."""
+_OWNER_AND_NAME: Final = 1
+"""Slashes in the name of a repository."""
+
+
+class Paths:
+    """Reads the paths of one server, once its arguments are in the draft."""
+
+    def __init__(self, parts: PodParts) -> None:
+        self._parts = parts
+        self._draft = parts.draft
+
+    def read(self) -> None:
+        """Mount what is the machine's own, and leave out a folder of downloads that no volume holds."""
+        workload = self._parts.workload
+        if workload.rendered:
+            return
+        self._downloads()
+        if workload.on_a_machine and not workload.container.get("image"):
+            self._mount()
+
+    def _downloads(self) -> None:
+        folder = self._draft.get(*_DOWNLOADS)
+        if folder is None or self._parts.runs_as_root() or self._parts.is_writable(folder):
+            return
+        del self._draft.spec["model"]["downloadDir"]
+        self._draft.note(
+            f"--download-dir {shown(folder)} is left out: no volume is there; downloads go to {CACHE} "
+            "(spec.storage.cache)",
+            "storage",
+        )
+
+    def _mount(self) -> None:
+        mounted: list[str] = []
+        for path, field in sorted(self._found()):
+            if not path.startswith("/") or ".." in path.split("/"):
+                self._draft.check(
+                    f"{shown(path)} is a path of one machine, seen from where the command ran: import it again with "
+                    "the whole path, or bring it into the cluster, as pvc://CLAIM/PATH, oci://IMAGE or "
+                    "s3://BUCKET/PATH",
+                    *field,
+                )
+            elif path != "/" and not any(path == one or path.startswith(f"{one}/") for one in mounted):
+                mounted.append(path)
+        self._parts.workload.mount_of_node(mounted)
+
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        """Paths that are the machine's, each with the field that holds it."""
+        for field in _SOURCES:
+            yield from ((path, field) for path in _folder(self._draft.get(*field)))
+        for adapter in self._draft.get("lora", "adapters") or ():
+            yield from ((path, ("lora", "adapters")) for path in _folder(adapter["source"]))
+        template = self._draft.get(*_TEMPLATE) or ""
+        if template and _UNFILLED not in template and not template.removeprefix("./").startswith(_IN_THE_IMAGE):
+            yield template, _TEMPLATE
+        words: list[Any] = self._draft.get(*_EXTRA) or []
+        for word, after in itertools.pairwise([*words, ""]):
+            argument, equals, value = word.partition("=")
+            path = value if equals else after
+            if argument in _EXTRA_PATHS and (path.startswith(("/", *_RELATIVE)) or path.endswith((".py", ".json"))):
+                yield path, _EXTRA
+
+
+def _folder(source: str | None) -> list[str]:
+    """The source where it is a folder; nothing where it is the name of a repository, or nobody has filled it in."""
+    if not source or _UNFILLED in source or "://" in source:
+        return []
+    relative = source.startswith(_RELATIVE) or source.count("/") > _OWNER_AND_NAME
+    return [source.rstrip("/")] if relative or source.startswith("/") else []
