@@ -207,7 +207,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         claims({"name": "a", "deviceClassName": "gpu"}, {"name": "b", "deviceClassName": "gpu"}),
         claims({"name": "a", "deviceClassName": "gpu"}, {"name": "a", "deviceClassName": "gpu"}),
-        "spec.accelerator.resourceClaims has two entries of one name",
+        "spec.accelerator.resourceClaims[1]: Duplicate value",
     ),
     *(
         Constraint(

@@ -11,6 +11,7 @@ from vllm_operator.api.base import Model, Rule, cel, exactly_one
 from vllm_operator.api.spec.flag import Flag
 from vllm_operator.api.spec.scalars import (
     ATOMIC,
+    MAP_BY_NAME,
     DeviceExpression,
     DeviceRequest,
     LabelName,
@@ -194,12 +195,6 @@ class Accelerator(Model):
                 "spec.accelerator.resourceClaims: the profile cpu has no devices; leave them out",
                 field_path=".resourceClaims",
             ),
-            Rule(
-                "!has(self.resourceClaims) || self.resourceClaims.all(one, "
-                "self.resourceClaims.exists_one(other, other.name == one.name))",
-                "spec.accelerator.resourceClaims has two entries of one name",
-                field_path=".resourceClaims",
-            ),
         ),
     )
 
@@ -224,7 +219,7 @@ class Accelerator(Model):
         default=None,
         description="Devices by Dynamic Resource Allocation (resource.k8s.io/v1, Kubernetes 1.34 and newer) in place "
         "of a device plug-in's resource. The profile still gives the image and what the devices need in a pod.",
-        json_schema_extra=ATOMIC,
+        json_schema_extra=MAP_BY_NAME,
     )
     memory: Quantity | None = Field(
         default=None,
