@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.support.resources import deployment_status, pod, resource
+from vllm_operator.api.names import QUEUE
+from vllm_operator.diagnosis.queues import POD_GROUP
 
 if TYPE_CHECKING:
     from tests.support.namespace import Namespace
@@ -78,6 +80,18 @@ def serving(name: str = "qwen-1") -> dict[str, Any]:
     """A pod whose engine serves."""
     state = {"running": {"startedAt": SINCE}}
     return _with_ports(pod(name, ready=True, container={"started": True, "ready": True, "state": state}))
+
+
+def queued(name: str = "qwen-1", *, group: str = "") -> dict[str, Any]:
+    """A pod that its queue of Kueue does not admit."""
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": SINCE}
+    found = pod(name, conditions=(scheduled,))
+    labels = {QUEUE: "gpus", **({POD_GROUP: group} if group else {})}
+    found["metadata"]["labels"] = {**found["metadata"].get("labels", {}), **labels}
+    return {
+        **found,
+        "spec": {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}], "containers": [{"name": "vllm"}]},
+    }
 
 
 def crashed(name: str = "qwen-1", line: str = TOO_LONG) -> dict[str, Any]:

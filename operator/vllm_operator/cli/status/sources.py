@@ -23,7 +23,8 @@ from vllm_operator.diagnosis.events import latest_message
 from vllm_operator.diagnosis.facts import is_dead, is_leaving, pod_facts, set_up_since
 from vllm_operator.diagnosis.known import recognized
 from vllm_operator.diagnosis.policies import cause_of
-from vllm_operator.render.untyped import items
+from vllm_operator.diagnosis.queues import GONE, JOB_UID, POD_GROUP, UNMADE, Admission, admission_of
+from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +39,12 @@ _TIMEOUT: Final = f"--request-timeout={REQUEST_SECONDS}s"
 
 DEPLOYMENT: Final = "the Deployment"
 """What a gap begins with where the Deployment cannot be read, so that it is not known whether there is one."""
+
+_OF_THE_OPERATOR: Final = "what the nodes have, and who holds it, is looked up by the operator alone"
+
+_WORKLOADS: Final = "workloads.kueue.x-k8s.io"
+_NOT_SERVED: Final = "the server doesn't have a resource type"
+"""What kubectl says of a kind that the API server does not know."""
 
 Found = TypeVar("Found")
 
@@ -189,13 +196,21 @@ class _Reader:
         return self._or_gap("the claims", claims, ())
 
     def _explained(self, pod: Mapping[str, Any], model: Mapping[str, Any]) -> _Explained:
-        """What a pod does not say itself: kubelet's words before its containers run, else those of its manager."""
+        """What a pod does not say itself: its queue does, or kubelet before its containers run, else its manager."""
         uid, facts = str(pod["metadata"]["uid"]), pod_facts(pod)
         lookup = cause_of(facts).lookup
         if lookup is Lookup.EVENTS:
             return _Explained(uid, self._or_gap("the Events of pods", lambda: self._kubelet_says(pod), None))
+        if lookup is Lookup.QUEUE:
+            return _Explained(uid, self._or_gap("the Workloads of Kueue", lambda: self._queue_says(pod), None))
+        if lookup is Lookup.PLACEMENT and not facts.node:
+            return _Explained(uid, unread=_OF_THE_OPERATOR)
         if lookup is None and not (self._ask_all and facts.is_ready):
             return _Explained(uid)
+        return self._manager_says(pod, model)
+
+    def _manager_says(self, pod: Mapping[str, Any], model: Mapping[str, Any]) -> _Explained:
+        uid = str(pod["metadata"]["uid"])
         try:
             document = manager_status(self._kubectl, pod)
         except KubectlError as error:
@@ -212,6 +227,20 @@ class _Reader:
             return None
         what = f"the download of {pod['metadata']['name']}"
         return self._or_gap(what, lambda: downloaded(self._kubectl, pod, model), None)
+
+    def _queue_says(self, pod: Mapping[str, Any]) -> Finding:
+        metadata = pod["metadata"]
+        group = part(metadata, "labels").get(POD_GROUP)
+        which = (str(group), "--ignore-not-found") if group else ("--selector", f"{JOB_UID}={metadata['uid']}")
+        try:
+            text = self._kubectl.run("get", _WORKLOADS, *which, "--output", "json", _TIMEOUT)
+        except KubectlError as error:
+            if _NOT_SERVED in str(error):
+                return Admission(remark=GONE)
+            raise
+        found = json_text.loads(text) if text.strip() else {}
+        workload = found if group else next(iter(found.get("items", ())), None)
+        return admission_of(workload) if workload else Admission(remark=UNMADE)
 
     def _kubelet_says(self, pod: Mapping[str, Any]) -> Finding | None:
         since = set_up_since(pod)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.support import told_models as told
 from tests.support.fake_kubectl import FakeKubectl, forbidden
-from tests.support.resources import NOW
+from tests.support.resources import NOW, pod
 from vllm_operator.cli.main import app
 from vllm_operator.cli.status import live, watching
 from vllm_operator.cli.status.sources import Sources
@@ -279,3 +279,52 @@ def test_adapters_that_are_served_are_named_and_each_other_one_has_a_line_of_its
     ]
     found = json.loads(run("qwen", "-o", "json").output)["adapters"]
     assert found[1] == {"name": "wide", "state": "Failing", "served": False, "message": "qwen-1: LoRA rank 64"}
+
+
+NO_QUOTA = (
+    "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in flavor default, request > "
+)
+NO_QUOTA += "maximum capacity (4 > 2)"
+WORKLOAD: dict[str, Any] = {
+    "status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": NO_QUOTA}]}
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "answer", "sentence"),
+    [
+        ("", {"items": [WORKLOAD]}, f"LocalQueue gpus says: {NO_QUOTA}"),
+        ("qwen-0", WORKLOAD, f"LocalQueue gpus says: {NO_QUOTA}"),
+        ("", {"items": []}, "Kueue has made no Workload of it"),
+        ("qwen-0", "", "Kueue has made no Workload of it"),
+        ("", Exception('error: the server doesn\'t have a resource type "workloads"'), "knows no Workloads of Kueue"),
+        ("", forbidden("workloads.kueue.x-k8s.io"), "until LocalQueue gpus admits the pod"),
+    ],
+    ids=["pod", "group", "pod without", "group without", "no kueue", "no right"],
+)
+def test_what_holds_an_engine_back_in_its_queue_is_read_with_the_users_rights(
+    fake: FakeKubectl, group: str, answer: object, sentence: str
+) -> None:
+    shows(fake, told.model(told.LOADING), told.queued(group=group))
+    fake.says("workloads.kueue.x-k8s.io", to=answer)
+    done = json.loads(run("qwen", "-o", "json").output)
+    (engine,) = done["engines"]
+    assert engine["reason"] == "SchedulingGated"
+    assert sentence in engine["sentence"]
+    gaps = [gap for gap in done["notes"] if gap.startswith("the Workloads of Kueue: ")]
+    assert bool(gaps) == ("Forbidden" in str(answer))
+    (asked,) = fake.asked("workloads.kueue.x-k8s.io")
+    assert (group or "kueue.x-k8s.io/job-uid=") in " ".join(asked)
+    assert fake.asked("exec") == [], "nothing runs in it yet"
+
+
+def test_of_an_engine_without_a_node_the_operator_says_what_the_nodes_have(fake: FakeKubectl) -> None:
+    words = "cannot be scheduled: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+    more = f"{words} (8 exist, team-b holds 8)"
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": told.SINCE}
+    one = pod(conditions=({**unplaced, "message": words.partition(": ")[2]},))
+    engines = [{"pod": "qwen-1", "state": "Failing", "since": told.SINCE, "sentence": more}]
+    shows(fake, told.model(told.STALLED, engines=engines), one)
+    (engine,) = json.loads(run("qwen", "-o", "json").output)["engines"]
+    assert engine["sentence"] == more
+    assert fake.asked("exec") == [], "nothing runs in it yet"
