@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cluster import ClusterSpec, NodeKind, OwnCluster, start
-from tests.support import images, kueue, lws, models
+from tests.support import images, kueue, lws, models, plugin
 from tests.support.site import Site, install_operator
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def test_a_second_model_waits_with_queue_and_remedy_told_until_the_first_gives_i
     (event,) = site.until("an Event", lambda: events(site, "second", "SchedulingGated"))
     assert "LocalQueue gpus says: " in event
     assert FULL_REMEDY in event
+    (engine,) = json.loads(plugin.said(site, "status", "second", "-o", "json"))["engines"]
+    assert "LocalQueue gpus says: " in engine["sentence"]
+    assert FULL_REMEDY in engine["sentence"]
     site.patch("first", {"suspend": True})
     site.wait_ready("second", PATIENCE_SECONDS)
     assert site.condition("Ready", "first")["reason"] == "Suspended"
