@@ -170,7 +170,7 @@ class Telemetry:
 
     def watch_namespaces(self, unfollowed: Callable[[], int]) -> None:
         """Report how many namespaces of the list cannot be followed."""
-        help_text = "Namespaces of the list that do not exist (yet), or where the operator lacks its rights."
+        help_text = "Namespaces of the list where the operator lacks its rights, as in one that does not exist yet."
         self._gauge("vllm_operator_namespaces_unfollowed", help_text).set_function(unfollowed)
 
     def watch_queue(self, queue: WorkQueue) -> None:
