@@ -19,6 +19,8 @@ class AttributeValidator:
     def __init__(self, domain_pack: DomainPack) -> None:
         self.configs: dict[str, AttributeConfig] = {}
         for told in domain_pack.output_schema["attributes"]:
+            if not isinstance(told, dict) or "key" not in told:
+                continue
             try:
                 config = AttributeConfig(**{**told, **domain_pack.attribute_hints.get(told["key"], {})})
             except ValidationError:

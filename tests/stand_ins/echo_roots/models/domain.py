@@ -24,10 +24,14 @@ class AttributeConfig(Strict):
 
 
 class DomainPack(Strict):
-    """The file of a domain, as far as an extraction reads it."""
+    """The file of a domain; what an extraction does not read may be anything."""
 
-    domain: str = Field(min_length=1, max_length=50)
-    taxonomy_version: str = Field(min_length=1, max_length=20)
+    domain: str = Field(min_length=1, max_length=50, pattern=r"^[a-z][a-z0-9_-]*$")
+    taxonomy_version: str = Field(min_length=1, max_length=20, pattern=r"^[0-9]{4}\.[0-9]{2}(-[a-z0-9]+)?$")
     input_mapping: dict[str, list[str]]
     output_schema: dict[str, Any]
     attribute_hints: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rules: dict[str, Any] = Field(default_factory=dict)
+    prompts: dict[str, str] = Field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
+    runtime: dict[str, Any] = Field(default_factory=dict)

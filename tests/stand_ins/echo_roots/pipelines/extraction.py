@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ..domain.loader import load_domain_pack  # noqa: TID252 - see domain/loader.py
 from ..domain.merger import AttributeValidator  # noqa: TID252 - see domain/loader.py
@@ -19,7 +19,6 @@ from ..models.core import (  # noqa: TID252 - see domain/loader.py
     ExtractionResult,
     IngestionItem,
     SemanticTerm,
-    Strict,
 )
 from ..models.domain import DomainPack  # noqa: TC001, TID252 - see domain/loader.py
 
@@ -31,8 +30,8 @@ class LLMClient(Protocol):
         """The answer."""
 
 
-class ExtractorConfig(Strict):
-    """How it is asked."""
+class ExtractorConfig(BaseModel):
+    """How it is asked; a setting that nobody knows is left out in silence, as the real one does."""
 
     model_name: str = "gpt-4"
     temperature: float = Field(default=0.1, ge=0.0, le=1.0)
@@ -48,6 +47,7 @@ class ExtractionError(Exception):
 
     def __init__(self, message: str, item_id: str | None = None, cause: Exception | None = None) -> None:
         super().__init__(message)
+        self.message = message
         self.item_id = item_id
         self.cause = cause
 
@@ -121,12 +121,12 @@ class ExtractionPipeline:
     def told(self, kind: str) -> ExtractionMetadata:
         """How something was found, or failed."""
         name = f"{kind}_{uuid.uuid4().hex[:8]}"
-        return ExtractionMetadata(model=self.config.model_name, run_id=name, extracted_at=datetime.now(UTC))
+        return ExtractionMetadata(model=self.config.model_name, run_id=name, extracted_at=datetime.now())  # noqa: DTZ005 - so does the real one
 
 
 def prompt_for(item: IngestionItem, pack: DomainPack) -> str:
     """What the model is asked: as the real one does, with no confidence in the example of an attribute."""
-    keys = [told["key"] for told in pack.output_schema["attributes"]]
+    keys = [told["key"] for told in pack.output_schema["attributes"] if isinstance(told, dict) and "key" in told]
     example = {
         "attributes": [{"name": "attribute_name", "value": "extracted_value", "evidence": "supporting text"}],
         "terms": [{"term": "semantic_term", "context": "surrounding context", "confidence": 0.85}],
