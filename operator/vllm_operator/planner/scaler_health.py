@@ -43,11 +43,11 @@ def fault(live: LiveObject, observation: Observation) -> str:
     if fallback.get("status") == "True":
         return (
             "it has no metrics, and keeps the engines that there are, and at least "
-            f"{part(live.body, 'spec', 'fallback').get('replicas', 1)} ({_quoted(fallback)}): does "
-            f"{_prometheus(live)} answer KEDA, and has it metrics of these engines?"
+            f"{part(live.body, 'spec', 'fallback').get('replicas', 1)} ({_quoted(fallback)}): {_question(live)}"
         )
     made = next(_made_of(live, observation), None)
-    return _without_metrics(made) if made is not None else ""
+    words = _without_metrics(made) if made is not None else ""
+    return f"{words}: {_question(live)}" if words else ""
 
 
 def paused(live: LiveObject) -> str:
@@ -113,6 +113,11 @@ def _without_metrics(live: LiveObject) -> str:
     told = by_type(live.status).get("ScalingActive", {})
     stands = told.get("status") == "False" and told.get("reason") != _NO_ENGINE
     return _quoted(told) if stands else ""
+
+
+def _question(live: LiveObject) -> str:
+    """What to look at where KEDA has no metrics: what it says itself names neither the address nor the error."""
+    return f"does {_prometheus(live)} answer KEDA, and has it metrics of these engines?"
 
 
 def _prometheus(live: LiveObject) -> str:

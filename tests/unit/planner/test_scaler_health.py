@@ -62,7 +62,9 @@ def seen(*live: LiveObject) -> Observation:
 def test_a_scaled_object_that_is_ready_and_has_no_metrics_fails_in_the_words_of_its_autoscaler() -> None:
     live = scaled_object(FINE)
     lost = {"status": "False", "reason": "FailedGetExternalMetric", "message": "no such metric"}
-    assert scaler_health.fault(live, seen(live, made_by_keda(**lost))) == "FailedGetExternalMetric: no such metric"
+    question = "does http://prometheus:9090 answer KEDA, and has it metrics of these engines?"
+    told = scaler_health.fault(live, seen(live, made_by_keda(**lost)))
+    assert told == f"FailedGetExternalMetric: no such metric: {question}"
     at_none = {"status": "False", "reason": "ScalingDisabled", "message": "scaling is disabled"}
     assert scaler_health.fault(live, seen(live, made_by_keda(**at_none))) == ""
     assert scaler_health.fault(live, seen(live, made_by_keda(status="True"))) == ""
