@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import MIN_EMIN, ROUND_UP, Context, Decimal, InvalidOperation, Overflow
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 PATTERN: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]+)?$"
@@ -60,6 +61,7 @@ def quantity(text: str | int, step: Decimal = NANO) -> Decimal:
     return value.quantize(step, context=_ARITHMETIC)
 
 
+@lru_cache(maxsize=4096, typed=True)  # the models of a fleet have much the same quantities
 def canonical(text: str | int, step: Decimal = NANO) -> str:
     """The text of a quantity as the API server returns it: `0.5` as `500m`, `1024Mi` as `1Gi`, `1000m` as `1`.
 

@@ -14,7 +14,7 @@ import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -97,6 +97,7 @@ def is_covered(version: Version) -> bool:
     return releases()[0] <= version <= releases()[-1]
 
 
+@lru_cache(maxsize=256)
 def arguments_of(version: Version) -> Mapping[str, Argument]:
     """The arguments that a version knows, by each of their spellings: `--tensor-parallel-size`, `-tp`, `--no-...`."""
     return _arguments_at(max(bisect_right(releases(), version) - 1, 0))
