@@ -124,9 +124,9 @@ def test_a_second_model_waits_with_queue_and_remedy_told_until_the_first_gives_i
     (event,) = site.until("an Event", lambda: events(site, "second", "SchedulingGated"))
     assert "LocalQueue gpus says: " in event
     assert FULL_REMEDY in event
-    (engine,) = json.loads(plugin.said(site, "status", "second", "-o", "json"))["engines"]
-    assert "LocalQueue gpus says: " in engine["sentence"]
-    assert FULL_REMEDY in engine["sentence"]
+    shown = json.loads(plugin.said(site, "status", "second", "-o", "json"))
+    assert "LocalQueue gpus says: " in shown["engines"][0]["sentence"]
+    assert FULL_REMEDY in shown["diagnosis"][0]["advice"]
     site.patch("first", {"suspend": True})
     site.wait_ready("second", PATIENCE_SECONDS)
     assert site.condition("Ready", "first")["reason"] == "Suspended"
