@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.cli.importing.docker import add_env_file
+from vllm_operator.cli.importing.docker import add_env_file, tmpfs_size
 from vllm_operator.cli.importing.draft import NotImportableError
 from vllm_operator.cli.importing.machine import MachineContainer, add_port, size_quantity
 from vllm_operator.cli.importing.secrets import is_secret
@@ -41,7 +41,7 @@ _IRRELEVANT: Final = frozenset(
             "device_cgroup_rules",
             "dns",
         ),
-        *("mem_swappiness", "memswap_limit", "oom_score_adj", "userns_mode", "links"),
+        *("mem_swappiness", "memswap_limit", "oom_score_adj", "userns_mode", "links", "pids_limit"),
     }
 )
 _PULL_POLICIES: Final = {
@@ -155,7 +155,8 @@ def _mounts(service: Mapping[str, Any], container: MachineContainer, draft: Draf
         source, target, options = _short_mount(str(volume))
         container.mount(source, target.rstrip("/") or "/", read_only="ro" in options.split(","), draft=draft)
     for folder in texts(service.get("tmpfs")):
-        container.mount("", folder.partition(":")[0], read_only=False, draft=draft)
+        target, _, options = folder.partition(":")
+        container.scratch(target, tmpfs_size(options), draft)
     for one in _list(service.get("configs")):
         config = str(one.get("source") if isinstance(one, dict) else one)
         place = one.get("target", f"/{config}") if isinstance(one, dict) else f"/{config}"
@@ -177,7 +178,8 @@ def _long_mount(volume: Mapping[str, Any], container: MachineContainer, draft: D
     kind, source = volume.get("type"), str(volume.get("source") or "")
     target = str(volume.get("target") or "")
     if kind == "tmpfs":
-        source = ""
+        container.scratch(target, str(part(volume, "tmpfs").get("size") or ""), draft)
+        return
     below = ""
     for name in ("volume", "image"):
         options = volume.get(name)
@@ -188,27 +190,32 @@ def _long_mount(volume: Mapping[str, Any], container: MachineContainer, draft: D
 def _devices(service: Mapping[str, Any], container: MachineContainer, draft: Draft) -> None:
     deploy = part(service, "deploy")
     for device in _list(part(deploy, "resources", "reservations").get("devices")):
-        container.devices = _device_count(device)
+        _take(device, container)
         if isinstance(device, dict) and device.get("driver") == "nvidia":
             container.profile = "nvidia"
     gpus = service.get("gpus")
     for device in [] if gpus in (None, "all") else _list(gpus):
-        container.devices = _device_count(device)
+        _take(device, container)
     for path in _list(service.get("devices")):
         container.device_file(str(path).partition(":")[0] if str(path).startswith("/") else str(path), draft)
     if service.get("runtime") == "habana":
         container.profile = "gaudi"
+    elif service.get("runtime") == "nvidia":
+        container.profile = container.profile or "nvidia"
     if "replicas" in deploy or "scale" in service:
         container.replicas = _whole(deploy.get("replicas", service.get("scale")))
 
 
-def _device_count(device: Any) -> int | None:
-    if not isinstance(device, dict):
-        return None
-    if device.get("device_ids"):
-        ids = [number for one in _list(device["device_ids"]) for number in str(one).split(",")]
-        return None if any(variables_in(one) for one in ids) else len(ids)
-    return _whole(device.get("count"))
+def _take(device: Any, container: MachineContainer) -> None:
+    """Give the container the devices of one reservation."""
+    ids = _list(device.get("device_ids")) if isinstance(device, dict) else []
+    named = [number for one in ids for number in str(one).split(",")]
+    filled = not any(variables_in(one) for one in named)
+    container.device_ids = named if named and filled else None
+    if named:
+        container.devices = len(named) if filled else None
+    else:
+        container.devices = _whole(device.get("count")) if isinstance(device, dict) else None
 
 
 def _whole(value: Any) -> int | None:
@@ -260,10 +267,13 @@ def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft)
             add_port(container, f"{port.get('published', port.get('target'))}:{port.get('target')}", draft)
         else:
             add_port(container, str(port), draft)
+    container.host_network = service.get("network_mode") == "host"
+    limits_processes = service.get("pids_limit") or part(service, "deploy", "resources", "limits").get("pids")
     shares_memory = service.get("ipc") == "host" and not container.shared_memory
     for is_there, told in (
         (shares_memory, "ipc: host is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)"),
-        (service.get("network_mode") == "host", "network_mode: host is left out: the Service reaches the engine"),
+        (container.host_network, "network_mode: host is left out: the Service reaches the engine"),
+        (limits_processes, "pids_limit is left out: the kubelet limits the processes of a pod (podPidsLimit)"),
         (service.get("ulimits"), "ulimits are left out: a pod has the limits of its node's container runtime"),
         (service.get("healthcheck"), "the healthcheck: the operator's gates stand in for it, and ask for a prompt"),
         (service.get("working_dir"), "working_dir is left out: paths in the arguments should be absolute"),

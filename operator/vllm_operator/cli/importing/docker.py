@@ -47,7 +47,7 @@ _IRRELEVANT: Final = frozenset(
         ),
         *("--health-cmd", "--health-interval", "--health-retries", "--health-timeout", "--health-start-period"),
         *("--stop-timeout", "--stop-signal", "--cidfile", "--pidfile", "--network-alias", "--ip", "--detach-keys"),
-        *("--cgroupns", "--cgroups", "--group-add", "--userns", "--mac-address", "--oom-score-adj", "--pids-limit"),
+        *("--cgroupns", "--cgroups", "--group-add", "--userns", "--mac-address", "--oom-score-adj"),
         *("--memory-swap", "--memory-swappiness", "--isolation", "--volume-driver", "--annotation"),
     }
 )
@@ -133,7 +133,8 @@ def _gpus(value: str, container: MachineContainer, draft: Draft) -> None:
     if variables_in(text):
         draft.note(f"--gpus {shown(value)} is left out: the engine gets as many as spec.parallelism says")
     elif found:
-        container.devices = len([one for one in found[1].split(",") if one])
+        container.device_ids = [one for one in found[1].split(",") if one]
+        container.devices = len(container.device_ids)
     elif text.isdigit():
         container.devices = int(text)
 
@@ -150,7 +151,7 @@ def _mount(value: str, container: MachineContainer, draft: Draft) -> None:
     pairs = dict(pair.partition("=")[::2] for pair in value.split(","))
     target = pairs.get("target") or pairs.get("dst") or pairs.get("destination") or ""
     if pairs.get("type") == "tmpfs":
-        container.mount("", target, read_only=False, draft=draft)
+        container.scratch(target, pairs.get("tmpfs-size", ""), draft)
         return
     source = pairs.get("source") or pairs.get("src") or ""
     container.mount(source, target, read_only="readonly" in pairs or "ro" in pairs, draft=draft)
@@ -193,7 +194,7 @@ def _ipc(value: str, container: MachineContainer, draft: Draft) -> None:
 def _network(value: str, container: MachineContainer, draft: Draft) -> None:
     if value == "host":
         draft.note("--network host is left out: the Service reaches the engine in its pod (spec.pod.hostNetwork)")
-        container.ports.clear()
+        container.host_network = True
     elif value not in {"bridge", "default"}:
         draft.note(f"the network {shown(value)} is left out: who is in the cluster reaches the Service")
 
@@ -217,7 +218,9 @@ def _cpuset(value: str, container: MachineContainer, draft: Draft) -> None:  # n
 def _runtime(value: str, container: MachineContainer, draft: Draft) -> None:
     if value == "habana":
         container.profile = "gaudi"
-    elif value not in {"nvidia", "runc"}:
+    elif value == "nvidia":
+        container.profile = container.profile or "nvidia"
+    elif value not in {"runc", "crun"}:
         draft.check(f"--runtime {shown(value)}: see spec.scheduling.runtimeClassName", "scheduling")
 
 
@@ -266,7 +269,17 @@ def _host_name(value: str, container: MachineContainer, draft: Draft) -> None:
 
 
 def _tmpfs(value: str, container: MachineContainer, draft: Draft) -> None:
-    container.mount("", value.partition(":")[0], read_only=False, draft=draft)
+    target, _, options = value.partition(":")
+    container.scratch(target, tmpfs_size(options), draft)
+
+
+def tmpfs_size(options: str) -> str:
+    """The size in the options of a tmpfs: `rw,size=64m`; empty where there is none."""
+    return next((one.removeprefix("size=") for one in options.split(",") if one.startswith("size=")), "")
+
+
+def _process_count(value: str, container: MachineContainer, draft: Draft) -> None:  # noqa: ARG001
+    draft.note(f"--pids-limit {shown(value)} is left out: the kubelet limits the processes of a pod (podPidsLimit)")
 
 
 def _pid(value: str, container: MachineContainer, draft: Draft) -> None:  # noqa: ARG001
@@ -298,4 +311,5 @@ _HANDLERS: Final[dict[str, Callable[[str, MachineContainer, Draft], None]]] = {
     "--add-host": _host_name,
     "--tmpfs": _tmpfs,
     "--pid": _pid,
+    "--pids-limit": _process_count,
 }

@@ -11,8 +11,8 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in
+from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
-from vllm_operator.cli.importing.machine import published_port
 from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.parts import PodParts
 from vllm_operator.cli.importing.pod import PodReader
@@ -93,6 +93,7 @@ def read(request: Request) -> Import:
     if request.name and len(result.drafts) > 1:
         raise NotImportableError(f"--name is for one model, and here are {len(result.drafts)}")
     _distinct(result.drafts)
+    tell_shared(result.drafts)
     return result
 
 
@@ -188,12 +189,8 @@ def _command(
             draft.name = "vllm"
         container = docker.read_docker_run(run, draft)
         workload = container.workload()
-        found = _read(workload, draft, request, result, Bundle())
-        if found is None:
+        if _read(workload, draft, request, result, Bundle()) is None:
             result.notes.append(f"docker run {shown(container.image)} starts no vLLM, or names no model")
-            return True
-        port = published_port(container, found.get("engine", "port") or 8000)
-        found.put(("service", "port"), port)
         return True
     launch = program.launch_in(words, draft, request.values)
     if launch is None:
@@ -241,7 +238,6 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
             why = "what its image starts stands in a script that is not here; import its command"
             result.notes.append(f"service {name}{f': {why}' if seen else ' serves no model with vLLM'}")
             continue
-        found.put(("service", "port"), published_port(container, found.get("engine", "port") or 8000))
         if len(engines) > 1:
             found.put(("suspend",), value=container.replicas == 0 or None)
             found.put(("replicas",), len(engines))

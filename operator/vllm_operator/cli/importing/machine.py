@@ -6,22 +6,27 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.cli.importing.devices import profile_of_image
 from vllm_operator.cli.importing.shell import escaped, mark, shown, variables_in
 from vllm_operator.cli.importing.workload import Workload, fit_name, unused
 
 if TYPE_CHECKING:
     from vllm_operator.cli.importing.draft import Draft
 
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 # the mount point that torch and NCCL use
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_DEVICE_FILES: Final = (
-    "/dev/kfd",
-    "/dev/dri",
-    "/dev/nvidia",
-    "nvidia.com/gpu",
-    "/dev/accel",
-    "/dev/vfio",
-    "/dev/infiniband",
+_DEVICE_FILES: Final = ("/dev/kfd", "/dev/dri", "/dev/nvidia", "nvidia.com/gpu", "/dev/accel", "/dev/vfio")
+"""Devices of accelerators, which a pod gets by the resource of its profile."""
+_PROFILE_DEVICES: Final = (
+    ("/dev/kfd", "amd"),
+    ("nvidia.com/gpu", "nvidia"),
+    ("/dev/nvidia", "nvidia"),
+    *((name, "ascend") for name in ("/dev/davinci", "/dev/devmm_svm", "/dev/hisi_hdc")),
+    ("/dev/neuron", "neuron"),
 )
+"""What the names of devices begin with, and the profile that they tell."""
+_NPU: Final = re.compile(r"/dev/davinci[0-9]+")
+_RDMA: Final = "/dev/infiniband"
 
 
 @dataclass(slots=True)
@@ -52,6 +57,12 @@ class MachineContainer:
     """Further fields of the pod."""
     ports: list[tuple[int, int]] = field(default_factory=list)
     """Ports of the machine, each with the port of the container behind it."""
+    host_network: bool = False
+    """Whether its network is the machine's, where no port is published."""
+    device_ids: list[str] | None = None
+    """Devices of the machine that it sees; None where it sees all of them."""
+    renders: bool = False
+    """Whether it sees the graphics devices of the machine."""
     shared_memory: str = ""
     replicas: int | None = None
 
@@ -61,12 +72,23 @@ class MachineContainer:
         self.env = [one for one in self.env if one["name"] != name]
         self.env.append({"name": name, "value": escaped(value) if equals else mark(name)})
 
+    def scratch(self, target: str, size: str, draft: Draft) -> None:
+        """One tmpfs, which is memory, of the size that Docker is told; of any size where it is told none."""
+        limit = size_quantity(size)
+        if size and not limit:
+            draft.check(f"the size {shown(size)} of the tmpfs at {shown(target)} is no size", "pod", "volumes")
+        if target == _SHARED_MEMORY and limit:
+            self.shared_memory = limit
+            return
+        self.mount("", target, read_only=False, draft=draft)
+        if target != _SHARED_MEMORY:
+            self.volumes[-1]["emptyDir"] = {"medium": "Memory"} | ({"sizeLimit": limit} if limit else {})
+
     def mount(self, source: str, target: str, *, read_only: bool, draft: Draft, sub_path: str = "") -> None:
         """One mount: a folder of the machine, a named volume, or nothing that is named."""
-        if target == "/dev/shm":  # noqa: S108 # the mount point that torch and NCCL use
-            draft.note(
-                f"{shown(source)} at /dev/shm is left out: the engine has one of its own (spec.storage.sharedMemory)"
-            )
+        if target == _SHARED_MEMORY:
+            told = f"{shown(source) or 'the volume'} at /dev/shm is left out"
+            draft.note(f"{told}: the engine has one of its own (spec.storage.sharedMemory)")
             return
         name = unused(fit_name(target) or "volume", self._names())
         mount = {"name": name, "mountPath": target, "subPath": sub_path, "readOnly": read_only}
@@ -86,12 +108,28 @@ class MachineContainer:
 
     def device_file(self, path: str, draft: Draft) -> None:
         """A device that the container sees."""
-        if path.startswith("/dev/kfd"):
-            self.profile = "amd"
-        if path.startswith("nvidia.com/gpu"):
-            self.profile = "nvidia"
-        if not path.startswith(_DEVICE_FILES):
+        profile = next((profile for name, profile in _PROFILE_DEVICES if path.startswith(name)), "")
+        self.profile = profile or self.profile
+        self.renders = self.renders or path.startswith("/dev/dri")
+        if _NPU.fullmatch(path):
+            self.devices = (self.devices or 0) + 1
+        if path.startswith(_RDMA):
+            draft.check(
+                f"{_RDMA}: a pod gets RDMA devices by an extended resource, which the cluster's device plug-in names: "
+                "put it into spec.resources.limits, such as rdma/hca_shared_devices_a: 1",
+                "resources",
+                "limits",
+            )
+        elif profile in {"ascend", "neuron"}:
+            draft.note(f"the devices of {profile} are not named: a pod gets those that its device plug-in chooses")
+        elif not path.startswith(_DEVICE_FILES):
             draft.lost(f"the device {shown(path)}: a pod gets devices by extended resources")
+
+    def _profile(self) -> str:
+        """The profile that the options tell; graphics devices alone are Intel's, since ROCm wants /dev/kfd besides."""
+        if self.renders and not self.profile and not profile_of_image(self.image):
+            return "xpu"
+        return self.profile
 
     def give(self, capability: str) -> None:
         """One capability more."""
@@ -115,6 +153,10 @@ class MachineContainer:
         user, _, group = text.partition(":")
         if user == "root":
             user = "0"
+        if variables_in(text):
+            told = f"the user {shown(text)}: nobody has filled it in: set spec.pod.securityContext.runAsUser"
+            draft.check(told, "pod", "securityContext")
+            return
         if not user.isdigit():
             draft.check(f"the user {shown(text)} is known by name only: set spec.pod.securityContext.runAsUser", "pod")
             return
@@ -144,16 +186,13 @@ class MachineContainer:
             template={"spec": spec},
             replicas=self.replicas,
             devices=self.devices,
-            profile=self.profile,
+            profile=self._profile(),
+            device_ids=self.device_ids,
+            published=[] if self.host_network else self.ports,
             on_a_machine=True,
             shared_memory=self.shared_memory,
             volumes_of_machine=self.volumes_of_machine,
         )
-
-
-def published_port(container: MachineContainer, engine_port: int) -> int | None:
-    """The machine's port that leads to the engine."""
-    return next((outside for outside, inside in container.ports if inside == engine_port), None)
 
 
 def add_port(container: MachineContainer, text: str, draft: Draft) -> None:

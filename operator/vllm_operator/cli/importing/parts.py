@@ -30,6 +30,8 @@ class PodParts:
     """Variables that stay variables."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Volumes that are written, or that have become another one, by their old names."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Mounts that are elsewhere now, by their old paths."""
     patch: dict[str, Any] = field(default_factory=dict)
     """What of the pod no field says."""
     container_patch: dict[str, Any] = field(default_factory=dict)

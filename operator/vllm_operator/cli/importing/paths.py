@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.importing.shell import shown
 from vllm_operator.render.environment import CACHE
+from vllm_operator.render.untyped import items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from vllm_operator.cli.importing.draft import Path
     from vllm_operator.cli.importing.parts import PodParts
 
-_SOURCES: Final[tuple[Path, ...]] = (
+SOURCES: Final[tuple[Path, ...]] = (
     ("model", "source"),
     ("model", "tokenizer"),
     ("engine", "speculativeDecoding", "model"),
@@ -36,6 +38,83 @@ _UNFILLED: Final = "${"
 """How a variable stands in the draft that nobody has filled in, which has been told by then."""
 _OWNER_AND_NAME: Final = 1
 """Slashes in the name of a repository."""
+
+
+_PLACES: Final = ("/mnt", "/media", "/srv")
+"""Folders that are empty in images, and in which every user may look."""
+_MOVED: Final = ("model", "engine", "lora")
+"""Parts of the spec in which paths of the engine's container stand."""
+_KEPT: Final = frozenset({"servedNames", "inline", "name"})
+"""Fields that hold no path, though their text may look like one."""
+
+
+class Moves:
+    """Mounts that the engine's user cannot reach where they were, elsewhere; what names them is changed with them."""
+
+    def __init__(self, parts: PodParts) -> None:
+        self._parts = parts
+        self._draft = parts.draft
+
+    def move(self, path: str) -> str:
+        """The new path of a mount below /root. A model keeps the name under which vLLM served it."""
+        before = next((old for old in self._parts.moved if path.startswith(f"{old}/")), "")
+        new = self._parts.moved[before] + path[len(before) :] if before else self._unused(path)
+        self._parts.moved[path] = new
+        source = self._draft.get("model", "source")
+        moved = _Renaming(path, new)
+        for name in _MOVED:
+            if name in self._draft.spec:
+                self._draft.spec[name] = moved.of(self._draft.spec[name])
+        self._parts.variables = moved.of_variables(self._parts.variables)
+        self._parts.container_patch = moved.of(self._parts.container_patch)
+        if source != self._draft.get("model", "source") and not self._draft.get("model", "servedNames"):
+            self._draft.put(("model", "servedNames"), [source])
+        told = f"{path} is mounted at {new}, and what names it says so: only root can enter /root"
+        self._draft.note(told, "pod", "volumeMounts")
+        return new
+
+    def _unused(self, path: str) -> str:
+        """A path with the same last part at which nothing is mounted."""
+        taken = [str(mount.get("mountPath")).rstrip("/") for mount in items(self._parts.container, "volumeMounts")]
+        taken += self._parts.moved.values()
+        folders = (f"{place}{number}" for place in _PLACES for number in ("", *(f"/{one}" for one in range(2, 99))))
+        found = (f"{folder}/{path.rpartition('/')[2]}" for folder in folders)
+        return next(one for one in found if not any(_overlap(one, other) for other in taken))
+
+
+class _Renaming:
+    """A path that becomes another one, wherever it stands whole or as the beginning of a longer path."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self._new = new
+        self._old = re.compile(rf"(?<![\w./~$}}-]){re.escape(old)}(?![\w.-])")
+
+    def of(self, value: Any) -> Any:
+        """A value with the new path in every text."""
+        if isinstance(value, dict):
+            return {key: item if key in _KEPT else self.of(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.of(item) for item in value]
+        return self._old.sub(lambda _: self._new, value) if isinstance(value, str) else value
+
+    def of_variables(self, variables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Variables with the new path in their values."""
+        return [{**one, "value": self.of(one["value"])} if "value" in one else one for one in variables]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two paths is the other, or below it."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def argument_values(words: Sequence[str]) -> dict[str, str]:
+    """The values of arguments, `--name value` or `--name=value`, by their names."""
+    found = {}
+    for word, after in itertools.pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            found[name] = value if equals else after
+    return found
 
 
 class Paths:
@@ -81,7 +160,7 @@ class Paths:
 
     def _found(self) -> Iterator[tuple[str, Path]]:
         """Paths that are the machine's, each with the field that holds it."""
-        for field in _SOURCES:
+        for field in SOURCES:
             yield from ((path, field) for path in _folder(self._draft.get(*field)))
         for adapter in self._draft.get("lora", "adapters") or ():
             yield from ((path, ("lora", "adapters")) for path in _folder(adapter["source"]))

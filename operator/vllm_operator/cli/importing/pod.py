@@ -59,6 +59,7 @@ class PodReader:
         self._lifecycle()
         self._rights()
         self._others()
+        self._service_port()
         self._left_over()
         self._draft.put(("engine", "env"), parts.variables)
         self._draft.put(("pod", "patch"), self._whole_patch())
@@ -267,6 +268,29 @@ class PodReader:
                 self._draft.note(
                     f"the port {one.get('containerPort')} of the container is not told: pods take traffic at any port"
                 )
+
+    def _service_port(self) -> None:
+        """Have clients find the engines at the port that they know of the machine."""
+        if not self._workload.on_a_machine:
+            return
+        port = self._draft.get("engine", "port") or 8000
+        asked = any(remark.path == ("engine", "port") for remark in self._draft.remarks)
+        known = [outside for outside, inside in self._workload.published if asked or inside == port]
+        if known or not self._workload.rendered:
+            self._draft.put(("service", "port"), known[0] if known else port)
+        if not (self._workload.rendered or asked):
+            self._tell_ports(port, known)
+
+    def _tell_ports(self, port: int, known: list[int]) -> None:
+        """Say which ports of the machine lead nowhere now: `known` ones led to the server, which is at `port`."""
+        for outside in dict.fromkeys(known[1:]):
+            if outside != known[0]:
+                told = f"the port {outside} led to the engine too: its Service has one port, {known[0]}"
+                self._draft.lost(told, "service", "port")
+        for outside, inside in self._workload.published:
+            if inside != port:
+                told = f"the port {outside} led to {inside}, where nothing is known to listen: the server is at {port}"
+                self._draft.check(told, "service", "port")
 
     def _whole_patch(self) -> dict[str, Any]:
         patch = dict(self._parts.patch)

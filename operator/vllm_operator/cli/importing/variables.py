@@ -23,12 +23,12 @@ _CHOSEN_DEVICES: Final = frozenset(
     {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
     | {"NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER", "HABANA_VISIBLE_DEVICES"}
 )
-_OF_A_MACHINE: Final = frozenset(
-    {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME", "USER"}
-    | {"VLLM_HOST_IP", "HCCL_IF_IP", "MASTER_ADDR"}
-    | {f"{library}_SOCKET_IFNAME" for library in ("GLOO", "NCCL", "TP", "HCCL")}
+_OF_A_MACHINE: Final = frozenset({"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_HOME", "USER"})
+"""Variables that name folders and users of a machine, where no image has them."""
+_OF_ITS_NETWORK: Final = re.compile(
+    r"VLLM_HOST_IP|HCCL_IF_IP|MASTER_ADDR|UCX_NET_DEVICES|NCCL_IB_HCA|NVSHMEM_HCA_LIST|\w+_SOCK(ET)?_IFNAME"
 )
-"""Variables that name folders, addresses and network devices of a machine."""
+"""Variables that name addresses and network devices of a machine; a pod has its own unless it shares its node's."""
 
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "no_proxy"})
 _LOG_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
@@ -181,4 +181,6 @@ class Variables:
             return False
         if name.lower() in _PROXIES:
             return bool(variables_in(value))
+        if _OF_ITS_NETWORK.fullmatch(name):
+            return value != "all" and not self._parts.pod.get("hostNetwork")
         return name in _OF_A_MACHINE and not self._parts.container.get("image")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.quantity import quantity
 from vllm_operator.api.spec.pod import OPERATOR_VOLUMES
 from vllm_operator.cli.importing.draft import schema_at
+from vllm_operator.cli.importing.paths import SOURCES, Moves, argument_values
 from vllm_operator.cli.importing.shell import shown
 from vllm_operator.cli.importing.variables import CACHE_VARIABLES
 from vllm_operator.cli.schema import unknown_fields
@@ -25,6 +28,10 @@ _KERNELS: Final = re.compile(
     r"(/root|/home/[^/]+)/(\.cache/(?!huggingface(/|$))|\.(triton|nv|cutlass|inductor)(/|$)).*"
 )
 """Folders below a home in which Triton, torch, vLLM and CUDA keep what they have compiled."""
+_CACHE_GIB: Final = "4"
+"""Size of the cache of images and sounds where none is told."""
+_OF_THE_SYSTEM: Final = ("/etc/", "/usr/", "/lib", "/dev/", "/sys/", "/proc/", "/run/", "/var/run/")
+_FILE: Final = re.compile(r"\.[A-Za-z]+$")
 
 
 class Volumes:
@@ -34,6 +41,10 @@ class Volumes:
         self._parts = parts
         self._draft = parts.draft
         self._workload = parts.workload
+        self._has_memory = False
+        """Whether a size of /dev/shm is told."""
+        self._written: list[str] = []
+        """Folders of the node that the engine may write to."""
 
     def read(self) -> None:
         """Read every volume, by where it is mounted."""
@@ -55,6 +66,16 @@ class Volumes:
 
     def _tell(self) -> None:
         """Say what no volume has told."""
+        if not (self._has_memory or self._workload.rendered):
+            self._memory_of_cache()
+        self._tell_unreachable()
+        if self._written:
+            self._draft.note(
+                f"{', '.join(self._written)} of the node must be writable for group 0 where the engine is to write "
+                "there, since it does not run as root",
+                "pod",
+                "volumes",
+            )
         if self._draft.certificate != ("", "") and not self._draft.get("engine", "tls"):
             told = (
                 f"https with {shown(self._draft.certificate[0])}: no Secret with it is told here; set spec.engine.tls"
@@ -62,6 +83,20 @@ class Volumes:
             self._draft.lost(told, "engine")
         if self._parts.pod.get("hostIPC"):
             self._draft.note("hostIPC is left out: the engine has a /dev/shm of its own (spec.storage.sharedMemory)")
+
+    def _tell_unreachable(self) -> None:
+        """Say what the image has below /root, where only root gets at it."""
+        if self._workload.rendered or not self._parts.container.get("image") or self._parts.user() is not None:
+            return
+        mounted = [str(mount.get("mountPath")).rstrip("/") for mount in items(self._parts.container, "volumeMounts")]
+        for place in dict.fromkeys(self._read_only_places()):
+            if place.startswith("/root/") and not any(_is_below(place, path) for path in mounted):
+                self._draft.check(
+                    f"{shown(place)} is in the image, below /root, which only root can enter: build the image with it "
+                    "elsewhere, or set spec.pod.securityContext.runAsUser: 0",
+                    "pod",
+                    "securityContext",
+                )
 
     def _mount(self, mount: dict[str, Any], volume: dict[str, Any]) -> None:
         path = str(mount.get("mountPath") or "").rstrip("/") or "/"
@@ -98,20 +133,11 @@ class Volumes:
 
     def _as_it_is(self, path: str, mount: dict[str, Any], volume: dict[str, Any]) -> None:
         """Write a mount that no field of its own says."""
-        if path.startswith("/root/") and not self._parts.runs_as_root():
-            self._draft.check(
-                f"{path} is below /root, which the engine's user 2000 cannot enter: mount it elsewhere, or set "
-                "spec.pod.securityContext.runAsUser: 0",
-                "pod",
-                "volumeMounts",
-            )
-        folder = part(volume, "hostPath").get("path")
+        if path.startswith("/root/") and not (self._parts.runs_as_root() or self._workload.rendered):
+            path = mount["mountPath"] = Moves(self._parts).move(path)
+        folder = str(part(volume, "hostPath").get("path") or "")
         if folder and self._workload.on_a_machine and not self._workload.rendered:
-            self._draft.note(
-                f"{folder} has to be on every node that engines run on: a claim (pvc://CLAIM/PATH) is on all of them",
-                "pod",
-                "volumes",
-            )
+            self._tell_of_node(path, folder, writes=not mount.get("readOnly"))
         self._write_volume(volume)
         empty = (None,) if self._workload.rendered else (None, "", False)
         written = {key: value for key, value in mount.items() if value not in empty}
@@ -122,10 +148,55 @@ class Volumes:
         else:
             self._draft.append(("pod", "volumeMounts"), written)
 
-    def _shared_memory(self, size: str) -> None:
-        default = "8Gi" if self._parts.world_size() > 1 else "2Gi"
+    def _tell_of_node(self, path: str, folder: str, *, writes: bool) -> None:
+        """Say what a folder or file of a node needs for an engine to use it."""
+        self._draft.note(
+            f"{folder} has to be on every node that engines run on: a claim (pvc://CLAIM/PATH) is on all of them",
+            "pod",
+            "volumes",
+        )
+        if folder.rstrip("/") == "/root" and not self._parts.runs_as_root():
+            self._draft.check("only root can enter /root of a node: mount the folders in it", "pod", "volumes")
+        elif writes and self._parts.user() is None and self._is_for_writing(path, folder):
+            self._written.append(folder)
+
+    def _is_for_writing(self, path: str, folder: str) -> bool:
+        """Whether an engine may want to write to a mount: no file, no folder of the system, and not only its models."""
+        if folder.startswith(_OF_THE_SYSTEM) or _FILE.search(folder):
+            return False
+        return not any(_is_below(str(text), path) for text in self._read_only_places())
+
+    def _read_only_places(self) -> Iterator[str]:
+        """Paths that an engine reads and never writes to."""
+        yield from _texts([self._draft.get(*field) for field in SOURCES])
+        yield str(self._draft.get("model", "chatTemplate", "path") or "")
+        for adapter in self._draft.get("lora", "adapters") or ():
+            yield str(adapter["source"])
+
+    def _memory_of_cache(self) -> None:
+        """Have /dev/shm hold the cache of images and sounds that is kept there, beside what it holds by default.
+
+        vLLM keeps it there where one server serves one engine core, and once (vllm/multimodal/registry.py of 0.32.0).
+        """
+        given = argument_values([str(word) for word in self._draft.get("engine", "extraArgs") or []])
+        counts = {self._draft.get(*field) or 1 for field in (("parallelism", "data"), ("engine", "apiServerCount"))}
+        if given.get("--mm-processor-cache-type") != "shm" or counts != {1}:
+            return
         try:
-            same = quantity(size) == quantity(default)
+            cache = Decimal(given.get("--mm-processor-cache-gb", _CACHE_GIB))
+        except ArithmeticError:
+            return
+        if cache > 0:
+            self._draft.put(("storage", "sharedMemory"), f"{math.ceil(cache) + self._default_memory()}Gi")
+
+    def _default_memory(self) -> int:
+        """GiB of /dev/shm where nothing is told."""
+        return 8 if self._parts.world_size() > 1 else 2
+
+    def _shared_memory(self, size: str) -> None:
+        self._has_memory = True
+        try:
+            same = quantity(size) == quantity(f"{self._default_memory()}Gi")
         except ArithmeticError:
             self._draft.check(f"the size of /dev/shm, {shown(size)}, is not filled in", "storage", "sharedMemory")
             return

@@ -32,10 +32,12 @@ class Workload:
     """Pods of one engine: the size of a LeaderWorkerSet's groups."""
     selector: dict[str, str] = field(default_factory=dict)
     """Labels by which the old workload finds its pods."""
-    published: int | None = None
-    """Port at which clients reach it."""
+    published: list[tuple[int, int]] = field(default_factory=list)
+    """Ports of its machine at which clients reach it, each with the port of the container behind it."""
     devices: int | None = None
     """Devices that it gets, where no extended resource says so; None where nothing is said."""
+    device_ids: list[str] | None = None
+    """Devices of its machine that it sees; None where it sees all of them."""
     profile: str = ""
     """Profile of its devices, where something else than a resource or the image tells it."""
     on_a_machine: bool = False
