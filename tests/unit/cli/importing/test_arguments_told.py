@@ -273,3 +273,80 @@ def test_ray_within_one_pod_is_left_out_as_told() -> None:
     result = imported(f"{SERVE} -tp 2 --distributed-executor-backend ray")
     assert spec(result)["parallelism"] == {"tensor": 2}
     assert "--distributed-executor-backend ray is left out" in told(result, "note")
+
+
+def test_a_volume_that_nobody_mounts_is_told_or_kept_for_the_webhook() -> None:
+    volumes: list[dict[str, Any]] = [
+        {"name": name, "emptyDir": {}} for name in ("gke-gcsfuse-cache", "gke-gcsfuse-tmp", "spare")
+    ]
+    result = imported(pod(volumes=volumes))
+    assert spec(result)["pod"]["volumes"] == volumes[:2]
+    assert "the volume spare is left out" in told(result, "note")
+
+
+def test_other_containers_get_the_user_of_the_pod_too() -> None:
+    result = imported(
+        pod(
+            containers=[{"name": "proxy", "image": "nginx:1.27"}],
+            initContainers=[
+                {"name": "fetch", "image": "busybox"},
+                {"name": "own", "image": "busybox", "securityContext": {"runAsUser": 5}},
+            ],
+        )
+    )
+    assert "images' own users: engine, fetch, proxy" in told(result, "note")
+
+
+def test_a_privileged_container_stays_root() -> None:
+    rights = {"privileged": True, "capabilities": {"add": ["SYS_PTRACE"]}}
+    result = imported(pod(containers=[{"name": "trace", "image": "trace:1", "securityContext": rights}]))
+    (sidecar,) = spec(result)["pod"]["sidecars"]
+    assert sidecar["securityContext"] == {**rights, "runAsUser": 0, "runAsNonRoot": False}
+    assert "the privileged container trace runs as root" in told(result, "note")
+    assert "the engine runs as user 2000" in told(result, "note")
+
+
+def test_the_pace_of_an_autoscaler_is_told() -> None:
+    behavior = {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}}
+    metric = {"metric": {"name": "vllm:num_requests_waiting"}, "target": {"type": "AverageValue", "averageValue": "5"}}
+    autoscaler = {
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "scaleTargetRef": {"kind": "Pod", "name": "chat"},
+            "maxReplicas": 2,
+            "metrics": [{"type": "Pods", "pods": metric}],
+            "behavior": behavior,
+        },
+    }
+    result = imported(f"{pod()}---\n{yaml.safe_dump(autoscaler)}")
+    assert "behavior.scaleUp.policies of the autoscaler" in told(result, "note")
+
+
+def test_a_label_of_the_leader_alone_and_its_start_of_ray_are_told() -> None:
+    def template(role: str, script: str) -> dict[str, Any]:
+        command = ["sh", "-c", script]
+        engine = {"name": role, "image": f"vllm/vllm-openai:v{NEWEST}", "command": command}
+        return {"metadata": {"labels": {"role": role, "app": "wide"}}, "spec": {"containers": [engine]}}
+
+    group = {
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": "wide"},
+        "spec": {
+            "leaderWorkerTemplate": {
+                "size": 2,
+                "leaderTemplate": template("leader", f"/init/ray_init.sh leader; {SERVE} -tp 2"),
+                "workerTemplate": template("worker", "/init/ray_init.sh worker"),
+            }
+        },
+    }
+    result = imported(yaml.safe_dump(group))
+    assert "labels of the leader alone are on all pods of a group here: role=leader" in told(result, "note")
+    assert "ray_init.sh leader` is left out" in told(result, "note")
+    assert not told(result, "lost")
+
+
+@pytest.mark.parametrize(("version", "asked"), [("0.7.3", True), ("0.6.6.post1", True), ("0.8.0", False)])
+def test_an_image_that_is_not_supported_is_to_be_looked_at(version: str, asked: bool) -> None:  # noqa: FBT001 # a case
+    result = on(version, "")
+    assert ("0.8.0 is the oldest that is supported" in told(result, "check")) == asked
