@@ -346,6 +346,35 @@ def test_a_label_of_the_leader_alone_and_its_start_of_ray_are_told() -> None:
     assert not told(result, "lost")
 
 
+@pytest.mark.parametrize(
+    ("image", "config", "env", "level"),
+    [
+        ("vllm/vllm-openai:v0.9.0", {"v0": "1"}, "0", ""),
+        ("vllm/vllm-openai:v0.9.0", {"v1": 1}, "1", ""),
+        ("vllm/vllm-openai:v0.9.0", {"v1": 0}, "0", ""),
+        ("vllm/vllm-openai:v0.11.0", {"v0": "1"}, None, "note"),
+        ("vllm/vllm-openai:v0.19.0", {"v1": 1}, None, "note"),
+        ("registry.example/own:1", {"v1": 1}, None, "note"),
+        ("registry.example/own:1", {"v0": 1}, "0", "check"),
+    ],
+)
+def test_the_choice_of_an_engine_is_that_of_older_releases(
+    image: str, config: dict[str, object], env: str | None, level: str
+) -> None:
+    repository, _, tag = image.rpartition(":")
+    model = {"name": "chat", "repository": repository, "tag": tag, "modelURL": "a/b", "vllmConfig": config}
+    result = imported(yaml.safe_dump({"servingEngineSpec": {"modelSpec": [{**model, "requestGPU": 1}]}}))
+    assert spec(result)["engine"].get("env") == ([{"name": "VLLM_USE_V1", "value": env}] if env else None)
+    assert not level or "V1" in told(result, level)
+    assert result.whole == (level != "check")
+
+
+def test_a_key_of_the_engine_that_the_chart_does_not_have_is_lost() -> None:
+    model = {"name": "chat", "repository": "vllm/vllm-openai", "modelURL": "a/b", "vllmConfig": {"other": 1}}
+    result = imported(yaml.safe_dump({"servingEngineSpec": {"modelSpec": [model]}}))
+    assert "vllmConfig.other" in told(result, "lost")
+
+
 @pytest.mark.parametrize(("version", "asked"), [("0.7.3", True), ("0.6.6.post1", True), ("0.8.0", False)])
 def test_an_image_that_is_not_supported_is_to_be_looked_at(version: str, asked: bool) -> None:  # noqa: FBT001 # a case
     result = on(version, "")
