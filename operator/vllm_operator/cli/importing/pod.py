@@ -81,7 +81,7 @@ class PodReader:
         if image != PROFILES[profile].image or not self._workload.rendered:
             self._draft.put(("engine", "image"), image)
         version = image_version(image)
-        if version and version < releases()[0]:
+        if version and version < releases()[0] and not self._workload.rendered:
             self._draft.check(
                 f"the image {image} is vLLM {version}, and {releases()[0]} is the oldest that is supported: take a "
                 "newer image",

@@ -145,13 +145,13 @@ class Serving:
         field = fields_by_argument().get(option.name)
         if special:
             special(self, option)
-        elif re.match("-O(?!-)", option.name):
+        elif not self._rendered and re.match("-O(?!-)", option.name):
             self._optimization(option)
         elif field:
             self._field(option, field)
         elif option.name.startswith("--no-") and "--" + option.name[5:] in fields_by_argument():
             self._off(option, fields_by_argument()["--" + option.name[5:]])
-        elif option.name.startswith("--no-") and "--" + option.name[5:] in OWNED | UNSUITED:
+        elif not self._rendered and option.name.startswith("--no-") and "--" + option.name[5:] in OWNED | UNSUITED:
             self._draft.note(f"{_told(option)} is left out: it is vLLM's default")
         elif option.name in UNSUITED:
             self._draft.lost(f"{_told(option)}: {UNSUITED[option.name]}")
@@ -433,6 +433,9 @@ class Serving:
 
     def _logs_requests(self, option: Option) -> None:
         """A switch that is turned off, and so logs requests."""
+        if self._rendered:
+            self._extra(option)
+            return
         name = "--enable-log-requests"
         self._field(Option(name, "", [], option.words), fields_by_argument()[name])
         self._draft.note(f"{_told(option)} has become spec.engine.enableLogRequests")

@@ -8,8 +8,13 @@ import pytest
 import yaml
 
 from tests.support.imports import Imported, imported
+from tests.support.resources import resource
+from vllm_operator.api.resource import parse_resource
 from vllm_operator.api.vllm_releases import arguments_of, releases
 from vllm_operator.cli.importing.untyped_arguments import stands_alone
+from vllm_operator.cli.yaml_text import yaml_text
+from vllm_operator.render.children import children
+from vllm_operator.render.context import RenderContext
 
 SERVE = "vllm serve Qwen/Qwen3-8B"
 NEWEST = "0.32.0"
@@ -379,3 +384,27 @@ def test_a_key_of_the_engine_that_the_chart_does_not_have_is_lost() -> None:
 def test_an_image_that_is_not_supported_is_to_be_looked_at(version: str, asked: bool) -> None:  # noqa: FBT001 # a case
     result = on(version, "")
     assert ("0.8.0 is the oldest that is supported" in told(result, "check")) == asked
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("vllm/vllm-openai:v0.10.0", ["-O3", "--swap-space", "4", "--guided-decoding-backend", "xgrammar"]),
+        ("vllm/vllm-openai:v0.7.3", ["--tokenizer-pool-size", "4"]),
+        (
+            "vllm/vllm-openai:v0.19.0",
+            ["--no-skip-tokenizer-init", "--middleware", "own.module", "--calculate-kv-scales"],
+        ),
+        ("vllm/vllm-openai:v0.33.0", ["--no-disable-log-requests", "--enable-prompt-adapter", "--max-logprobs", " 5 "]),
+    ],
+)
+def test_what_the_operator_has_rendered_stays_as_it_is(image: str, words: list[str]) -> None:
+    engine = {"image": image, "extraArgs": words, "host": "127.0.0.1"}
+    raw = resource(model={"source": "model"}, engine=engine, parallelism={"tensor": 2, "executorBackend": "ray"})
+    result = imported(yaml_text(children(parse_resource(raw), RenderContext())))
+    found = spec(result)
+    assert found["model"] == {"source": "model"}
+    assert found["engine"] == engine
+    assert found["parallelism"] == {"tensor": 2, "executorBackend": "ray"}
+    assert not told(result, "check")
+    assert not told(result, "lost")
