@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vllm_operator.cli.importing.draft import Draft, Path
 
 _OFF: Final = "--no-"
+TRUE: Final = frozenset({"true", "1", "yes", "on"})
+FALSE: Final = frozenset({"false", "0", "no", "off"})
 _DECIMAL: Final = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY: Final = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _HUMAN: Final = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])?")
@@ -130,7 +132,7 @@ _SHORTEST: Final = 8
 def _is_truth(word: str, option: Option) -> bool:
     """Whether a word says of a switch before it whether it is on, as some older releases took it."""
     field = fields_by_argument().get(option.name)
-    switch = field is not None and schema_at(field.path).get("type") == "boolean"
+    switch = schema_at(field.path).get("type") == "boolean" if field else stands_alone(option.name)
     return switch and not option.values and word.lower() in {"true", "false"}
 
 
@@ -149,6 +151,22 @@ def _takes(option: Option) -> bool:
     if stands_alone(name):
         return False
     return not option.values or option.words[0] == name
+
+
+def name_in(words: Sequence[str]) -> str:
+    """What names the model in the arguments: its source, or else what clients call it; empty where nothing does."""
+    source = model_in(words).rstrip("/")
+    if not _POOR_NAME.fullmatch(source.rpartition("/")[2]):
+        return source
+    served = [option.values for option in options_of(words)[0] if option.name == "--served-model-name"]
+    named = [name for names in served for name in names if not variables_in(name)]
+    cached = _HUB_CACHE.search(source)
+    return next(iter(named), "") or (cached[1].replace("--", "/") if cached else source)
+
+
+_POOR_NAME: Final = re.compile(r"models?|weights|snapshots?|checkpoints?|hf|base|latest|main|[0-9a-f]{12,64}")
+"""Last parts of paths that say nothing of the model."""
+_HUB_CACHE: Final = re.compile(r"(?:^|/)models--([^/]+)/snapshots/")
 
 
 def model_in(words: Sequence[str]) -> str:
@@ -197,7 +215,7 @@ def names_told(text: str) -> str:
 def _typed(option: Option, field: Field, node: dict[str, Any]) -> Any:
     kind = node.get("type", "")
     if kind == "boolean":
-        given = option.text.lower() not in {"false", "0", "no"}
+        given = option.text.lower() not in FALSE
         return given != option.name.startswith(_OFF) if option.name != field.flag.name else given
     if not option.values:
         raise ValueError(option.name)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.vllm_releases import Version
 from vllm_operator.cli.importing import scaling
+from vllm_operator.cli.importing.arguments import TRUE
+from vllm_operator.cli.importing.release_arguments import version_told
 from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
 
@@ -27,6 +30,11 @@ _ARGUMENTS: Final = {
     "gpuMemoryUtilization": "--gpu-memory-utilization",
     "maxLoras": "--max-loras",
 }
+_ONE_ENGINE: Final = Version((0, 11, 0), "0.11.0")
+"""The first vLLM without the engine V0."""
+_KNOWN_OF_ENGINE: Final = frozenset(
+    {"enableChunkedPrefill", "enablePrefixCaching", "extraArgs", "prometheusMultiprocDir", "v0", "v1"}
+)
 _KNOWN: Final = frozenset(
     {
         *(
@@ -202,6 +210,7 @@ def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
         elif value:
             yield {"name": name, "value": str(value)}
     cache = part(model, "lmcacheConfig")
+    yield from _choice_of_engine(model)
     yield from (dict(variable) for variable in items(model, "env"))
     if not cache.get("enabled"):
         return
@@ -212,6 +221,41 @@ def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
         yield {"name": "LMCACHE_MAX_LOCAL_CPU_SIZE", "value": str(cache["cpuOffloadingBufferSize"])}
     if cache.get("diskOffloadingBufferSize"):
         yield {"name": "LMCACHE_MAX_LOCAL_DISK_SIZE", "value": str(cache["diskOffloadingBufferSize"])}
+
+
+def _choice_of_engine(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The variable by which older releases choose between their two engines; newer ones have one."""
+    version, wanted = version_told(_image(model)), _engine_wanted(model)
+    if wanted and (version < _ONE_ENGINE if version else wanted == "0"):
+        yield {"name": "VLLM_USE_V1", "value": wanted}
+
+
+def _engine_wanted(model: Mapping[str, Any]) -> str:
+    """`1` for the engine V1, `0` for V0; empty where nothing is said."""
+    config = part(model, "vllmConfig")
+    for name, wanted in (("v0", "0"), ("v1", "1")):
+        if name in config:
+            on = str(config[name]).lower() in TRUE
+            return wanted if on else str(1 - int(wanted))
+    return ""
+
+
+def _tell_engine_config(model: Mapping[str, Any], draft: Draft) -> None:
+    """What vllmConfig says and nothing carries over."""
+    config, version, wanted = part(model, "vllmConfig"), version_told(_image(model)), _engine_wanted(model)
+    if wanted == "0" and version is None:
+        draft.check(
+            f"VLLM_USE_V1=0: from vLLM {_ONE_ENGINE} on there is no other engine than V1, and the image's "
+            "name does not tell which vLLM it is",
+            "engine",
+            "env",
+        )
+    elif wanted and (version is None or version >= _ONE_ENGINE):
+        draft.note(f"VLLM_USE_V1={wanted} is left out: vLLM has the one engine V1 from {_ONE_ENGINE} on")
+    if "prometheusMultiprocDir" in config:
+        draft.note("vllmConfig.prometheusMultiprocDir is left out: vLLM makes a folder of its own for its metrics")
+    for key in sorted(map(str, set(config) - set(_ARGUMENTS) - _KNOWN_OF_ENGINE)):
+        draft.lost(f"vllmConfig.{key}: has no counterpart here")
 
 
 def _resources(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,12 +325,14 @@ def _read_keda(keda: Mapping[str, Any], draft: Draft) -> None:
     if found:
         scaling.write(draft, found)
         draft.note("keda: spec.autoscaling makes a ScaledObject instead", "autoscaling")
+        scaling.tell_unsaid(draft, keda)
     else:
         draft.lost("keda: an autoscaler of your own scales the VLLMModel")
 
 
 def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> None:
     """What the chart has and a VLLMModel has not."""
+    _tell_engine_config(model, draft)
     if part(model, "raySpec"):
         draft.lost("raySpec: an engine over several nodes is not imported: set spec.parallelism.nodes")
     if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
-from vllm_operator.cli.importing.arguments import model_in
+from vllm_operator.cli.importing.arguments import model_in, name_in
 from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
 from vllm_operator.cli.importing.manifests import Bundle
@@ -335,9 +335,9 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
     own_namespace = "" if workload.rendered and workload.namespace == _UNNAMED_NAMESPACE else workload.namespace
     draft.namespace = draft.namespace or own_namespace
     own_name = request.name or workload.name
-    draft.name = own_name or fit_model_name(model_in(launch.words)) or "model"
+    draft.name = own_name or fit_model_name(name_in(launch.words)) or "model"
     draft.put(("replicas",), workload.replicas)
-    Serving(draft, result.vault, elsewhere, rendered=workload.rendered).read(launch.words)
+    Serving(draft, result.vault, elsewhere, workload).read(launch.words)
     if undone:
         undone.write(draft)
     env = workload.container.setdefault("env", [])

@@ -174,11 +174,20 @@ def _read_groups(spec: Mapping[str, Any], draft: Draft) -> None:
     if surge not in (None, 0, "0", "0%"):
         draft.put(("rollout", "strategy"), "Surge")
     if draft.pods > 1:
+        _tell_labels_of_leader(leader, draft)
         own, other = part(leader, "leaderTemplate", "spec"), part(leader, "workerTemplate", "spec")
         if own and _placing(own) != _placing(other):
             draft.check("leader and workers are placed on nodes otherwise: here all pods of a group are as the leader")
     elif leader:
         draft.note("groups of one pod need no LeaderWorkerSet: a Deployment is made")
+
+
+def _tell_labels_of_leader(template: Mapping[str, Any], draft: Draft) -> None:
+    """Say which labels only the leader had: here all pods of a group have the same ones."""
+    leader, worker = (part(template, name, "metadata", "labels") for name in ("leaderTemplate", "workerTemplate"))
+    alone = [f"{name}={value}" for name, value in leader.items() if worker.get(name) != value]
+    if alone:
+        draft.note(f"labels of the leader alone are on all pods of a group here: {', '.join(alone)}", "pod", "labels")
 
 
 def _placing(pod: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -312,6 +321,7 @@ class Neighbours:
         if found and self._draft.pods == 1:
             scaling.write(self._draft, found)
             self._draft.note(f"the {kind} {name}: spec.autoscaling makes one instead", "autoscaling")
+            scaling.tell_unsaid(self._draft, part(document, "spec"))
             self._draft.steps.append(f"kubectl delete {kind.lower()} {name}{place}")
             return
         reference = f'{{"apiVersion":"vllm.echo-roots.io/v1alpha1","kind":"VLLMModel","name":"{self._draft.name}"}}'

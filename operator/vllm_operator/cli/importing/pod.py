@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.pod import OPERATOR_LABELS
 from vllm_operator.api.spec.profiles import PROFILES
+from vllm_operator.api.spec.versions import image_version
+from vllm_operator.api.vllm_releases import releases
 from vllm_operator.cli.importing.devices import Devices, is_device
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.paths import Paths
@@ -31,6 +33,9 @@ _SCHEDULING: Final = (
     *("priorityClassName", "runtimeClassName", "schedulerName"),
 )
 
+_VOLUMES_OF_WEBHOOKS: Final = ("gke-gcsfuse-",)
+"""How the names of volumes begin that a sidecar mounts which only the cluster adds."""
+
 _LONGEST_WHOLE: Final = 6
 """Digits of a quantity that people write as a number: of cores, and not of bytes."""
 
@@ -53,6 +58,7 @@ class PodReader:
         Variables(parts).read()
         Paths(parts).read()
         Volumes(parts).read()
+        self._unmounted()
         self._resources()
         self._metadata()
         self._placing()
@@ -75,9 +81,36 @@ class PodReader:
         profile = self._draft.get("accelerator", "profile") or "nvidia"
         if image != PROFILES[profile].image or not self._workload.rendered:
             self._draft.put(("engine", "image"), image)
+        version = image_version(image)
+        if version and version < releases()[0] and not self._workload.rendered:
+            self._draft.check(
+                f"the image {image} is vLLM {version}, and {releases()[0]} is the oldest that is supported: take a "
+                "newer image",
+                "engine",
+                "image",
+            )
         policy = self._parts.container.get("imagePullPolicy")
         if policy and image and (policy != pull_policy(image) or self._workload.on_a_machine):
             self._draft.put(("engine", "imagePullPolicy"), policy)
+
+    def _unmounted(self) -> None:
+        """Volumes that no container mounts: a webhook that adds a sidecar finds some of them by their names."""
+        if self._workload.rendered:
+            return
+        containers = [*items(self._parts.pod, "containers"), *items(self._parts.pod, "initContainers")]
+        mounted = {
+            str(mount.get("name"))
+            for one in containers
+            for mount in (*items(one, "volumeMounts"), *items(one, "volumeDevices"))
+        }
+        for volume in items(self._parts.pod, "volumes"):
+            name = str(volume.get("name"))
+            if name in mounted:
+                continue
+            if name.startswith(_VOLUMES_OF_WEBHOOKS):
+                self._draft.append(("pod", "volumes"), dict(volume))
+            else:
+                self._draft.note(f"the volume {name} is left out: no container mounts it")
 
     def _resources(self) -> None:
         for section in ("requests", "limits"):
@@ -196,8 +229,22 @@ class PodReader:
             if rest:
                 holder = self._parts.patch if path == "securityContext" else self._parts.container_patch
                 holder["securityContext"] = rest
-        if not self._workload.rendered and self._parts.container.get("image") and self._parts.user() is None:
+        if not self._workload.rendered and self._parts.container.get("image"):
+            self._tell_users()
+
+    def _tell_users(self) -> None:
+        """Say which containers get another user, since the pod has one where none was told."""
+        if "runAsUser" in part(self._parts.pod, "securityContext"):
+            return
+        others = [str(one.get("name")) for one in self._parts.beside() if not (_has_user(one) or _is_privileged(one))]
+        engine = [] if _has_user(self._parts.container) else ["engine"]
+        if engine and not others:
             self._draft.note("the engine runs as user 2000 of group 0, and not as the image's own user")
+        elif others:
+            names = ", ".join([*engine, *others])
+            self._draft.note(
+                f"containers that run as user 2000 of group 0, and not as their images' own users: {names}"
+            )
 
     def _others(self) -> None:
         for container in items(self._parts.pod, "initContainers"):
@@ -222,6 +269,7 @@ class PodReader:
         ]
         if mounts:
             container["volumeMounts"] = mounts
+        self._keep_root(container)
         written = []
         for variable in items(container, "env"):
             name, value = str(variable.get("name")), str(variable.get("value") or "")
@@ -235,6 +283,15 @@ class PodReader:
         if container.get("imagePullPolicy") == pull_policy(str(container.get("image") or "")):
             del container["imagePullPolicy"]
         return container
+
+    def _keep_root(self, container: dict[str, Any]) -> None:
+        """Have a privileged container run as root, as its image most likely did: no other user has its rights."""
+        told = "runAsUser" in part(self._parts.pod, "securityContext") or self._workload.rendered
+        if told or not _is_privileged(container) or _has_user(container):
+            return
+        rights = part(container, "securityContext")
+        container["securityContext"] = {**rights, "runAsUser": 0, "runAsNonRoot": False}
+        self._draft.note(f"the privileged container {container.get('name')} runs as root, and not as user 2000")
 
     def _left_over(self) -> None:
         """What has no field: into the patch of the pod, as far as a patch can say it."""
@@ -297,6 +354,15 @@ class PodReader:
         if self._parts.container_patch:
             patch["containers"] = [{"name": CONTAINER_NAME, **self._parts.container_patch}]
         return {"spec": patch} if patch else {}
+
+
+def _has_user(container: Mapping[str, Any]) -> bool:
+    """Whether a container says itself which user it runs as."""
+    return "runAsUser" in part(container, "securityContext")
+
+
+def _is_privileged(container: Mapping[str, Any]) -> bool:
+    return part(container, "securityContext").get("privileged") is True
 
 
 def _is_own_host_port(port: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:

@@ -46,7 +46,7 @@ _HARMLESS: Final = frozenset(
 )
 """Commands beside the server that leave nothing behind which it needs."""
 
-_RAY_SCRIPTS: Final = frozenset({"multi-node-serving.sh", "run_cluster.sh", "multi-node-serving"})
+_RAY_SCRIPTS: Final = frozenset({"multi-node-serving.sh", "run_cluster.sh", "multi-node-serving", "ray_init.sh"})
 """Scripts of vLLM's examples that start Ray."""
 
 _CONDITIONS: Final = frozenset({"if", "then", "else", "elif", "fi", "!", "{", "}"})

@@ -127,6 +127,26 @@ def _with_windows(found: dict[str, Any], behavior: Mapping[str, Any]) -> dict[st
     return {**found, "behavior": told} if told else found
 
 
+def unsaid(spec: Mapping[str, Any]) -> list[str]:
+    """What an autoscaler says of its pace, and `spec.autoscaling` does not."""
+    behavior = part(spec, "behavior") or part(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
+    return [
+        f"behavior.{direction}.{name}"
+        for direction in ("scaleUp", "scaleDown")
+        for name in part(behavior, direction)
+        if name != "stabilizationWindowSeconds"
+    ]
+
+
+def tell_unsaid(draft: Draft, spec: Mapping[str, Any]) -> None:
+    """Say what of an autoscaler's pace is left to the defaults of the one that is made instead."""
+    left = unsaid(spec)
+    if left:
+        draft.note(
+            f"{', '.join(left)} of the autoscaler: left out, spec.autoscaling.behavior has windows alone", "autoscaling"
+        )
+
+
 def _whole(value: Any) -> int:
     """A number of replicas or seconds; 0 where none is told."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0

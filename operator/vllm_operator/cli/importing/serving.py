@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +11,11 @@ from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
 from vllm_operator.api.spec.engine import SpeculativeDecoding
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
-from vllm_operator.api.vllm_releases import releases
-from vllm_operator.cli.importing import spread
+from vllm_operator.api.vllm_releases import arguments_of, releases
+from vllm_operator.cli.importing import release_arguments, spread
 from vllm_operator.cli.importing.arguments import (
+    FALSE,
+    TRUE,
     Field,
     Option,
     Reader,
@@ -24,22 +27,30 @@ from vllm_operator.cli.importing.arguments import (
     object_of,
     options_of,
 )
-from vllm_operator.cli.importing.draft import schema_at
+from vllm_operator.cli.importing.draft import Level, schema_at
 from vllm_operator.cli.importing.secrets import HUB_VARIABLES, KEY_VARIABLE, new_secret
 from vllm_operator.cli.importing.shell import mark, shown, variables_in
-from vllm_operator.cli.importing.untyped_arguments import is_known, meant
+from vllm_operator.cli.importing.untyped_arguments import is_known, meant, stands_alone
 from vllm_operator.cli.schema import faults
 from vllm_operator.manager.settings import POLLED_PATHS
 from vllm_operator.render.manager import NAMES_PATH
-from vllm_operator.render.untyped import part
+from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
     from vllm_operator.cli.importing.secrets import Vault
+    from vllm_operator.cli.importing.workload import Workload
 
 _LISTENS_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 # names of it
+_NAMES_OF_THIS_HOST: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_OWNERLESS: Final = re.compile(
+    r"(distil)?gpt2(-.*)?|openai-gpt|ctrl|transfo-xl-.*|camembert-.*|(distil|xlm-)?roberta-.*|(distil|al)?bert-.*"
+    r"|(xlnet|xlm|t5)-.*"
+)
+"""Ids of the hub that have no owner: a few old ones."""
+
 _TLS: Final = ("engine", "tls")
 _PROFILES: Final = {"cuda": "nvidia", "rocm": "amd", "hpu": "gaudi", "tpu": "tpu", "cpu": "cpu"}
 _TASKS: Final[dict[str, tuple[str, str]]] = {
@@ -58,6 +69,11 @@ _ALWAYS_SO: Final = frozenset(
 )
 """Dropped arguments without which today's vLLM does the same, or does it better by itself."""
 
+_WITHOUT_EFFECT: Final = frozenset(
+    {"--disable-log-requests", "--enable-reasoning", "--use-v2-block-manager", "--worker-use-ray"}
+)
+"""Those of them that no engine needs: its vLLM does so by itself, or the operator has it do so by another field."""
+
 
 class Serving:
     """Writes the arguments of one server into a draft."""
@@ -67,15 +83,17 @@ class Serving:
         draft: Draft,
         vault: Vault,
         references: Mapping[str, dict[str, Any]],
-        *,
-        rendered: bool = False,
+        workload: Workload,
     ) -> None:
         self._draft = draft
         self._vault = vault
         self._references = references
         """Variables of the container that come from elsewhere, as in `valueFrom`."""
-        self._rendered = rendered
+        self._rendered = workload.rendered
         """Whether the operator itself has made the command: then what is not said has a meaning too."""
+        self._version = release_arguments.version_told(str(workload.container.get("image") or ""))
+        """The vLLM that is to read the arguments; None where nothing tells it."""
+        self._has_sidecars = _has_sidecars(workload)
         self._reader = Reader(draft)
         self._speculation: dict[str, Any] = {}
         self._rope: dict[str, Any] = {}
@@ -86,6 +104,10 @@ class Serving:
     def read(self, words: Sequence[str]) -> None:
         """Read the arguments, `vllm serve` itself being left out."""
         options, stray = options_of(words)
+        if not self._rendered:
+            stray = [word.strip() for word in stray]
+            for option in options:
+                option.values = [_trimmed(value) for value in option.values]
         named = [option.text for option in options if option.name == "--model"]
         self._model([*stray[:1], *named])
         for word in stray[1:]:
@@ -106,17 +128,31 @@ class Serving:
         source = told[-1]
         if variables_in(source):
             self._draft.check(f"nobody has filled in {names_told(source)}: put the model here", "model", "source")
+        elif not self._rendered and re.fullmatch(r"[^/:~.][^/:]*", source) and not _OWNERLESS.fullmatch(source):
+            self._draft.check(
+                f"{source} names no owner, as ids of the hub do: is it a folder of where the command ran, or of the "
+                "image's working directory? Bring it into the cluster, as pvc://CLAIM/PATH, oci://IMAGE or "
+                "s3://BUCKET/PATH",
+                "model",
+                "source",
+            )
         self._draft.put(("model", "source"), shown(source))
 
     def _option(self, option: Option) -> None:
+        if not self._rendered and self._is_switched_off(option):
+            return
         special = _SPECIAL.get(option.name)
         field = fields_by_argument().get(option.name)
         if special:
             special(self, option)
+        elif not self._rendered and re.match("-O(?!-)", option.name):
+            self._optimization(option)
         elif field:
             self._field(option, field)
         elif option.name.startswith("--no-") and "--" + option.name[5:] in fields_by_argument():
             self._off(option, fields_by_argument()["--" + option.name[5:]])
+        elif not self._rendered and option.name.startswith("--no-") and "--" + option.name[5:] in OWNED | UNSUITED:
+            self._draft.note(f"{_told(option)} is left out: it is vLLM's default")
         elif option.name in UNSUITED:
             self._draft.lost(f"{_told(option)}: {UNSUITED[option.name]}")
         elif option.name in REMOVED:
@@ -125,6 +161,40 @@ class Serving:
             self._draft.lost(f"{_told(option)}: {OWNED[option.name]}")
         else:
             self._extra(option)
+
+    def _is_switched_off(self, option: Option) -> bool:
+        """Whether a value says that a switch without a field is off. One that says it is on is taken away."""
+        if option.name in fields_by_argument() or not stands_alone(option.name):
+            return False
+        given = option.text.lower()
+        if given in TRUE:
+            option.values, option.words = [], [option.words[0].partition("=")[0]]
+        if given not in FALSE:
+            return False
+        argument = arguments_of(self._version or releases()[-1]).get(option.name)
+        if option.name == "--disable-log-requests":
+            self._logs_requests(option)
+        elif argument and argument.default is True and argument.off:
+            self._extra(Option(argument.off[0], "", [], [argument.off[0]]))
+        else:
+            self._draft.note(f"{_told(option)} is left out: it is vLLM's default")
+        return True
+
+    def _optimization(self, option: Option) -> None:
+        """`-O3`: of newer releases an argument, of older ones a key of the compilation config, as `-O.KEY` is."""
+        level = None if option.key else release_arguments.optimization_level(option.name, option.text)
+        older = self._version if release_arguments.has(self._version, "-O") else None
+        if level is not None and older is None:
+            words = release_arguments.optimization_words(level, self._version)
+            self._draft.append(("engine", "extraArgs"), *words)
+            self._draft.note(f"{_told(option)} has no field: it stands in spec.engine.extraArgs, as {' '.join(words)}")
+            return
+        if level is not None and older is not None:
+            option.key, option.values = release_arguments.compilation_key(older), [str(level)]
+        elif option.name != "-O":
+            self._draft.lost(f"{_told(option)}: vLLM does not read it either")
+            return
+        self._field(option, fields_by_argument()["--compilation-config"])
 
     def _field(self, option: Option, field: Field) -> None:
         if option.text == field.flag.default == "auto" and not self._rendered:
@@ -155,7 +225,9 @@ class Serving:
 
     def _removed(self, option: Option) -> None:
         since, advice = REMOVED[option.name]
-        if option.name in _ALWAYS_SO:
+        if release_arguments.has(self._version, option.name) and option.name not in _WITHOUT_EFFECT:
+            self._extra(option)
+        elif option.name in _ALWAYS_SO:
             self._draft.note(f"{_told(option)} is left out: vLLM dropped it in {since}, and needs nothing in its place")
         else:
             self._draft.lost(f"{_told(option)}: gone since vLLM {since}: {advice}")
@@ -170,6 +242,8 @@ class Serving:
                 f"{_told(option)}: vLLM has no such argument that is known here; {near} was probably meant"
             )
             return
+        if not self._rendered and not self._is_taken(option):
+            return
         for name in variables_in(" ".join(option.words)):
             if name.lstrip("(") not in self._references and not self._rendered:
                 self._draft.check(
@@ -182,6 +256,22 @@ class Serving:
         else:
             told = f"vLLM {releases()[0]} to {releases()[-1]} has no such argument; it stands there as it is"
             self._draft.check(f"{_told(option)}: {told}", "engine", "extraArgs")
+
+    def _is_taken(self, option: Option) -> bool:
+        """Whether the engine's vLLM takes an argument, as far as is known; if not, it is told and left out."""
+        found = release_arguments.verdict(option.name, self._version)
+        if found:
+            level, told = found
+            if level is Level.NOTE:
+                self._draft.note(f"{_told(option)} {told}")
+            elif level is Level.LOST:
+                self._draft.lost(f"{_told(option)}: {told}")
+            else:
+                self._draft.check(f"{_told(option)}: {told}", "engine", "extraArgs")
+        for module in release_arguments.modules_in(option.name, option.values):
+            if found is None or found[0] is Level.CHECK:
+                self._draft.check(f"{option.name} {module}: the image has to hold this module", "engine", "extraArgs")
+        return found is None or found[0] is Level.CHECK
 
     def _names(self, option: Option) -> None:
         self._tell_repeated(fields_by_argument()[option.name], option.text)
@@ -199,15 +289,24 @@ class Serving:
     def _host(self, option: Option) -> None:
         if option.text in _LISTENS_EVERYWHERE and not self._rendered:
             return
-        if option.text in {"localhost", "::1"}:
-            self._draft.check(
-                f"{_told(option)}: only a sidecar would reach the server; left out, so that the Service does", "engine"
-            )
+        if _is_loopback(option.text) and not self._rendered:
+            self._loopback(option)
             return
         if any(faults(schema_at(("engine", "host")), option.text, "")):
             self._draft.note(f"{_told(option)} is left out: the server listens at all addresses of its pod")
             return
         self._field(option, fields_by_argument()["--host"])
+
+    def _loopback(self, option: Option) -> None:
+        """An address that nothing outside of the pod reaches."""
+        if self._has_sidecars:
+            self._draft.check(
+                f"{_told(option)}: only a sidecar would reach the server; left out, so that the Service does", "engine"
+            )
+        else:
+            self._draft.note(
+                f"{_told(option)} is left out: no Service would reach the server, which listens at all addresses now"
+            )
 
     def _shutdown(self, option: Option) -> None:
         self._shuts_down = True
@@ -319,16 +418,27 @@ class Serving:
         self._rope |= {"rope_theta": float(option.text)}
 
     def _guided(self, option: Option) -> None:
-        if option.text != "auto":
+        if release_arguments.has(self._version, option.name):
+            self._extra(option)
+        elif option.text != "auto":
             self._draft.append(("engine", "extraArgs"), "--structured-outputs-config.backend", option.text)
             self._draft.note(f"{_told(option)} has become --structured-outputs-config.backend")
 
     def _pooler(self, option: Option) -> None:
+        if release_arguments.has(self._version, option.name):
+            self._extra(option)
+            return
         self._draft.append(("engine", "extraArgs"), "--pooler-config", *option.values)
         self._draft.note(f"{_told(option)} has become --pooler-config")
 
     def _logs_requests(self, option: Option) -> None:
-        self._field(option, fields_by_argument()["--enable-log-requests"])
+        """A switch that is turned off, and so logs requests."""
+        if self._rendered:
+            self._extra(option)
+            return
+        name = "--enable-log-requests"
+        self._field(Option(name, "", [], option.words), fields_by_argument()[name])
+        self._draft.note(f"{_told(option)} has become spec.engine.enableLogRequests")
 
     def _log_stats(self, option: Option) -> None:
         self._draft.note(f"{_told(option)} is left out: {UNSUITED[option.name]}")
@@ -343,8 +453,11 @@ class Serving:
                 "--distributed-executor-backend ray is left out: vLLM spans the pods of a group without it"
             )
             return
-        if option.text == "ray":
-            self._draft.note("--distributed-executor-backend ray: within one pod, mp does the same without Ray")
+        if option.text == "ray" and not self._rendered:
+            self._draft.note(
+                "--distributed-executor-backend ray is left out: within one pod, mp does the same without Ray"
+            )
+            return
         self._field(option, fields_by_argument()["--distributed-executor-backend"])
 
     def _certificate(self, option: Option) -> None:
@@ -440,6 +553,7 @@ _SPECIAL: Final[dict[str, Callable[[Serving, Option], None]]] = {
     "--guided-decoding-backend": Serving._guided,  # noqa: SLF001
     "--override-pooler-config": Serving._pooler,  # noqa: SLF001
     "--disable-log-stats": Serving._log_stats,  # noqa: SLF001
+    "--no-disable-log-requests": Serving._logs_requests,  # noqa: SLF001
     **dict.fromkeys(spread.ARGUMENTS, Serving._place),  # noqa: SLF001
     "--distributed-executor-backend": Serving._backend,  # noqa: SLF001
     "--config": Serving._config_file,  # noqa: SLF001
@@ -448,6 +562,26 @@ _SPECIAL: Final[dict[str, Callable[[Serving, Option], None]]] = {
     "--enable-ssl-refresh": Serving._certificate_refresh,  # noqa: SLF001
     **dict.fromkeys(_SPECULATIVE_PARTS, Serving._speculative_part),  # noqa: SLF001
 }
+
+
+def _has_sidecars(workload: Workload) -> bool:
+    """Whether another container runs beside the engine."""
+    pod = workload.template["spec"]
+    before = [one for one in items(pod, "initContainers") if one.get("restartPolicy") == "Always"]
+    return len(items(pod, "containers")) + len(before) > 1
+
+
+def _is_loopback(text: str) -> bool:
+    """Whether only the pod itself reaches an address."""
+    try:
+        return ipaddress.ip_address(text.strip("[]")).is_loopback
+    except ValueError:
+        return text.lower() in _NAMES_OF_THIS_HOST
+
+
+def _trimmed(value: str) -> str:
+    """A value without the white space around it, which vLLM's readers of numbers overlook; a template as it is."""
+    return value if "{%" in value or "{{" in value else value.strip()
 
 
 def _adapter(word: str) -> dict[str, str] | None:
