@@ -65,6 +65,8 @@ class Draft:
     """Files with the certificate and the key with which the server speaks https; empty where it speaks http."""
     pods: int = 1
     """Pods of one engine, where the input itself is a group of them."""
+    named: list[str] = field(default_factory=list)
+    """Places that the arguments name, and no field does."""
     steps: list[str] = field(default_factory=list)
     """Commands that people run besides, for what is no part of the resource."""
 
