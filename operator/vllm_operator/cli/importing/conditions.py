@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+UNKNOWN_VARIABLE: Final = re.compile("[\ue000-\ue003]")
 _UNKNOWN: Final = re.compile("[\ue000-\ue003*?]")
 """A variable that nobody has filled in, or a pattern."""
 
@@ -100,6 +101,39 @@ def judged(words: Sequence[str]) -> bool | None:
     if not words or words[0] not in {"[", "[[", "test"}:
         return None
     inner = list(words[1:-1] if words[-1] in {"]", "]]"} else words[1:])
+    return _any(inner) if words[0] == "[[" and {"&&", "||"} & {*inner} else _single(inner)
+
+
+def _any(words: Sequence[str]) -> bool | None:
+    """Whether one of the conditions between `||` holds."""
+    if {"(", ")"} & {*words}:
+        return None
+    found = [_every(part) for part in _parts(words, "||")]
+    return True if True in found else (None if None in found else False)
+
+
+def _every(words: Sequence[str]) -> bool | None:
+    """Whether all of the conditions between `&&` hold."""
+    found = [_single(part) for part in _parts(words, "&&")]
+    return False if False in found else (None if None in found else True)
+
+
+def _parts(words: Sequence[str], operator: str) -> list[list[str]]:
+    """The words between the operators."""
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word == operator:
+            found.append([])
+        else:
+            found[-1].append(word)
+    return found
+
+
+def _single(inner: Sequence[str]) -> bool | None:
+    """Whether one comparison holds."""
+    if inner[:1] == ["!"]:
+        other = _single(inner[1:])
+        return None if other is None else not other
     if any(_UNKNOWN.search(word) for word in inner):
         return None
     if len(inner) == 2 and inner[0] in {"-n", "-z"}:  # noqa: PLR2004 # an operator and its operand

@@ -67,6 +67,8 @@ class Draft:
     """Pods of one engine, where the input itself is a group of them."""
     devices: frozenset[str] = frozenset()
     """Devices of its machine that it used; empty where it was on none."""
+    named: list[str] = field(default_factory=list)
+    """Places that the arguments name, and no field does."""
     steps: list[str] = field(default_factory=list)
     """Commands that people run besides, for what is no part of the resource."""
 

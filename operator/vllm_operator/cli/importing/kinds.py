@@ -11,6 +11,7 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in, name_in
+from vllm_operator.cli.importing.config_file import config_files, with_config_file
 from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
 from vllm_operator.cli.importing.manifests import Bundle
@@ -28,7 +29,7 @@ from vllm_operator.cli.importing.rendered_machine import (
 )
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
-from vllm_operator.cli.importing.shell import ShellError, escaped, mark, parsed, shown
+from vllm_operator.cli.importing.shell import ShellError, behind_keywords, escaped, mark, parsed, shown
 from vllm_operator.cli.importing.variables import expanded, plain_variables
 from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name, texts
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
@@ -148,9 +149,13 @@ def _script(request: Request, result: Import) -> None:
     except ShellError as error:
         raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
     before = Draft()
+    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in script.statements)
     for statement in script.statements:
-        line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *statement.words]
-        if not _command(line, request, result, script.exported, statement.comments):
+        words = behind_keywords(statement.words)
+        line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *words]
+        if words and _command(line, request, result, script.exported, statement.comments):
+            program.tell_loop(statement, before)
+        elif not on_a_host:  # what runs beside a container changes nothing within it
             program.tell(statement, before)
     for draft in result.drafts[:1]:
         draft.remarks += before.remarks
@@ -185,6 +190,7 @@ def _command(
     draft = Draft(request.name, request.namespace)
     run = docker.docker_run(_behind_assignments(words))
     if run is not None:
+        run = program.unconditional(run, draft)
         if not draft.name:
             draft.name = "vllm"
         container = docker.read_docker_run(run, draft)
@@ -346,7 +352,14 @@ def _read(workload: Workload, draft: Draft, request: Request, result: Import, bu
             env.append({"name": name, "value": value})
     PodReader(PodParts(workload, draft, result.vault)).read()
     if not draft.get("model", "source"):
-        draft.check("the arguments name no model", "model", "source")
+        files = config_files(launch.words)
+        draft.check(
+            f"{shown(files[-1])} may name the model, and is not here: put it here"
+            if files
+            else "the arguments name no model",
+            "model",
+            "source",
+        )
     result.drafts.append(draft)
     return draft
 
@@ -379,6 +392,8 @@ def _server(workload: Workload, draft: Draft, request: Request) -> tuple[Launch 
         as_written = workload.on_a_machine or workload.rendered
         launch = _launch(container, known, scratch, as_written=as_written)
         if launch is not None:
+            if not workload.rendered:
+                launch.words = with_config_file(launch.words, workload, draft)
             if workload.on_a_machine or not workload.rendered:  # a rendered pod holds its words as the spec has them
                 launch.words = list(map(escaped, launch.words))
             launch.variables = {name: escaped(value) for name, value in launch.variables.items()}
@@ -414,4 +429,6 @@ def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *
 def _is_vllm(container: Mapping[str, Any], arguments: Sequence[str]) -> bool:
     """Whether an image starts the server by itself."""
     image = str(container.get("image") or "").lower()
-    return bool(model_in(arguments)) and ("vllm" in image or any(word.startswith("--model") for word in arguments))
+    if "vllm" in image:
+        return bool(model_in(arguments) or config_files(arguments))
+    return any(word.startswith("--model") for word in arguments)

@@ -7,8 +7,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS
 from vllm_operator.cli.importing.draft import NotImportableError
-from vllm_operator.cli.importing.shell import ShellError, Statement, mark, parsed, shown
+from vllm_operator.cli.importing.shell import (
+    ShellError,
+    Statement,
+    behind_keywords,
+    mark,
+    parsed,
+    shown,
+    without_conditional,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,16 +51,13 @@ _HARMLESS: Final = frozenset(
     {"echo", "printf", "set", "source", ".", "sleep", "nvidia-smi", "rocm-smi", "ulimit", "true", ":", "wait", "date"}
     | {"[", "[[", "test", "shift", "module", "return", "mkdir", "unset", "shopt", "umask", "hostname", "free", "df"}
     | {"kill", "pkill", "fuser", "lsof", "grep", "disown", "rm", "ps", "pgrep", "ss", "netstat", "command", "which"}
+    | {"break", "continue", "getopts", "read", "let", "usage", "case", "esac"}
     | {"ls", "pwd", "env", "conda", "deactivate", "tee", "trap", "exit", "curl", "docker", "podman", "sudo", "cat"}
 )
 """Commands beside the server that leave nothing behind which it needs."""
 
 _RAY_SCRIPTS: Final = frozenset({"multi-node-serving.sh", "run_cluster.sh", "multi-node-serving", "ray_init.sh"})
 """Scripts of vLLM's examples that start Ray."""
-
-_CONDITIONS: Final = frozenset({"if", "then", "else", "elif", "fi", "!", "{", "}"})
-_LOOPS: Final = frozenset({"for", "while", "until", "do", "done", "case", "esac", "select", "function"})
-
 
 _SHELL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -76,19 +82,22 @@ def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | No
     Raises:
         NotImportableError: a script in it is none.
     """
-    rest, variables = _unwrapped(_behind_keywords(words), draft)
+    rest, variables = _unwrapped(behind_keywords(words), draft)
     if not rest:
         return None
     program = _base(rest[0])
     if program in _SHELLS:
         return _in_script(rest, variables, draft, dict(values or {}))
     arguments = _arguments(rest)
-    return None if arguments is None else Launch(arguments, variables)
+    return None if arguments is None else Launch(unconditional(arguments, draft), variables)
 
 
-def _behind_keywords(words: Sequence[str]) -> list[str]:
-    """The words of a command that stands in a condition: `then vllm serve ...`."""
-    return list(itertools.dropwhile(lambda word: word in _CONDITIONS, words))
+def unconditional(words: Sequence[str], draft: Draft) -> list[str]:
+    """The words without those that depend on whether a variable is set that nobody has filled in; they are told."""
+    kept, conditional = without_conditional(words)
+    for told, name in conditional.items():
+        draft.check(f"{told} is left out: nobody has filled in ${{{name}}}; --set {name}=VALUE has it where it is set")
+    return kept
 
 
 def _base(word: str) -> str:
@@ -177,25 +186,32 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
         if launch is None:
             tell(statement, draft)
             continue
+        tell_loop(statement, draft)
         launch.variables = script.exported | statement.assigned | launch.variables
         found.append(launch)
-        if statement.words[0] in _CONDITIONS:
+        if statement.words[0] in KEYWORDS - {"do"}:
             draft.check(f"the server is started behind `{statement.words[0]}`: whether it is, nobody knows here")
     if len(found) > 1:
         raise NotImportableError("two servers are started in one script: import each by itself")
     return found[0] if found else None
 
 
+def tell_loop(statement: Statement, draft: Draft) -> None:
+    """Say of a server that is started in a loop that it is started once."""
+    if statement.loop:
+        draft.lost(f"`{statement.loop}` in the script: loops are not followed, and a server is started in this one")
+
+
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
-    words = _behind_keywords(statement.words)
+    words = behind_keywords(statement.words)
     if statement.words[:1] in (["if"], ["elif"]):  # a question, whose answer is looked at elsewhere
         return
     program = _base(words[0]) if words else ":"
     told = shown(" ".join(words))[:80]
-    if program in _LOOPS:
-        draft.lost(f"`{program}` in the script: loops are not followed")
-    elif program == "ray" or any(_base(word) in _RAY_SCRIPTS for word in words):
+    if program in LOOPS or program in {"done", "case", "esac"}:  # what is done in them is looked at by itself
+        return
+    if program == "ray" or any(_base(word) in _RAY_SCRIPTS for word in words):
         if draft.pods > 1:
             draft.note(f"`{told}` is left out: vLLM spans the pods of a group by itself, without Ray")
         else:

@@ -127,7 +127,9 @@ class Serving:
             return
         source = told[-1]
         if variables_in(source):
-            self._draft.check(f"nobody has filled in {names_told(source)}: put the model here", "model", "source")
+            self._draft.check(
+                f"nobody has filled in {names_told(source)}: put the model here{_or_set(source)}", "model", "source"
+            )
         elif not self._rendered and re.fullmatch(r"[^/:~.][^/:]*", source) and not _OWNERLESS.fullmatch(source):
             self._draft.check(
                 f"{source} names no owner, as ids of the hub do: is it a folder of where the command ran, or of the "
@@ -475,6 +477,7 @@ class Serving:
             self._draft.lost(f"--enable-ssl-refresh: {(UNSUITED | OWNED).get('--enable-ssl-refresh', '')}")
 
     def _config_file(self, option: Option) -> None:
+        self._draft.named.append(option.text)
         self._draft.lost(f"{_told(option)}: what stands in the file is not here; put it into the fields of spec")
 
     def _finish(self) -> None:
@@ -596,6 +599,12 @@ def _adapter(word: str) -> dict[str, str] | None:
         return {"name": str(found["name"]), "source": str(found["path"])}
     name, equals, path = word.partition("=")
     return {"name": name, "source": path} if equals and name and path else None
+
+
+def _or_set(source: str) -> str:
+    """How `--set` fills in the first variable of a model, where it can."""
+    name = variables_in(source)[0].lstrip("(")
+    return f", or --set {name}=VALUE" if re.fullmatch(r"\w+", name) else ""
 
 
 def _told(option: Option) -> str:

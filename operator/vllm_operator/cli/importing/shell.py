@@ -7,15 +7,17 @@ A variable whose value is not in the text stays in its word as a mark; `variable
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.importing.conditions import Branches
+from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS, Blocks, is_in_command_position
+from vllm_operator.cli.importing.conditions import Branches, judged
 from vllm_operator.cli.importing.secrets import is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _SPLIT: Final = "\ue002"
@@ -29,13 +31,26 @@ _BLANKS: Final = re.compile(rf"({_OPEN}[^{_CLOSE}]*{_CLOSE})|[ \t\n]+")
 """Blanks, and marks before them, which may hold some that nothing splits at."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
-_LIST: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\[[@*]\]")
-_BRACED: Final = re.compile(r"(!?[A-Za-z_@*#0-9][A-Za-z0-9_]*)(?:(:?[-=?+])(.*))?", re.DOTALL)
-_PROMPT: Final = re.compile(r"(?m)^[ \t]*[$#%>][ \t]+(?=(?:sudo |docker |podman |vllm |python3? |export |[A-Z_]+=))")
+_BRACED: Final = re.compile(r"(!?[A-Za-z_@*#0-9][A-Za-z0-9_]*)(\[[@*]\])?(?:(:?[-=?+])(.*))?", re.DOTALL)
+_CONDITIONAL: Final = re.compile(f"{_OPEN}([A-Za-z_@*#0-9]\\w*)(?:\\[[@*]\\])?:?\\+[\\s\"']*-[^{_CLOSE}]*{_CLOSE}")
+"""Arguments that are there only where a variable is set, and nobody knows whether it is."""
+
+_STARTED: Final = re.compile(r"(?=(?:sudo |docker |podman |vllm |python3? |export |[A-Z_]+=))")
+"""Where a command begins."""
+
+_PROMPT: Final = re.compile(rf"(?m)^[ \t]*[$%>][ \t]+{_STARTED.pattern}")
+_ROOT_PROMPT: Final = re.compile(rf"(?m)^[ \t]*#[ \t]+{_STARTED.pattern}")
 _CONTINUED: Final = re.compile(r"[ \t][`^][ \t]*\n")
 """A line that goes on, as PowerShell and Windows write it."""
 
-_OPERATORS: Final = ("&&", "||", ";;", "|&", ";", "|", "&", "\n", "(", ")")
+_OPERATORS: Final = ("&&", "||", ";;&", ";;", ";&", "|&", ";", "|", "&", "\n", "(", ")")
+_END_OF_WORD: Final = " \t\n\r;|&<>()"
+_BLANK: Final = " \t\n\r"
+_END_OF_CONDITION: Final = re.compile(r"\]\](?=[ \t\n\r;|&<>()]|$)")
+_BRACES: Final = re.compile(r"\\.|\$\{|[{}'\"]", re.DOTALL)
+"""What matters for where a variable's braces end."""
+
+_DECLARING: Final = frozenset({"export", "set", "declare", "typeset", "local", "readonly"})
 _REDIRECTION: Final = re.compile(r"[0-9]?(?:>>|>&|<<<|<<-?|&>>?|<|>)")
 
 
@@ -55,6 +70,8 @@ class Statement:
     """What stands before it: `&&`, `|`, a newline or nothing."""
     comments: tuple[str, ...] = ()
     """Comments between the command before and this one's end."""
+    loop: str = ""
+    """Keyword of the loop that it stands in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,13 @@ def shown(text: str) -> str:
     )
 
 
+def without_conditional(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without arguments that depend on whether a variable is set, and these with the variable's name."""
+    kept = list(words)
+    found = {word: hit[1] for word in kept if (hit := _CONDITIONAL.fullmatch(word))}
+    return [word for word in kept if word not in found], {shown(word): name for word, name in found.items()}
+
+
 def escaped(text: str) -> str:
     """A text as kubelet has to get it to hand it on unchanged: it takes `$(NAME)` for a variable, and `$$` for `$`."""
     return re.sub(r"\$(?=[$(])", "$$", text) if "$" in text else text
@@ -96,10 +120,26 @@ def parsed(text: str, values: Mapping[str, str] | None = None) -> Script:
     Raises:
         ShellError: a quote is not closed.
     """
-    plain = _CONTINUED.sub(" \\\\\n", _PROMPT.sub("", text.replace("\r\n", "\n")))
+    plain = _CONTINUED.sub(" \\\\\n", _without_prompts(text.replace("\r\n", "\n")))
     reader = _Reader(plain, dict(values or {}))
     statements = tuple(reader.statements())
     return Script(statements, tuple(reader.comments), reader.exported)
+
+
+def _without_prompts(text: str) -> str:
+    """A text without the prompts before its commands; `#` is one only where a command stands nowhere else."""
+    plain = _PROMPT.sub("", text)
+    return plain if _has_command(plain) else _ROOT_PROMPT.sub("", plain)
+
+
+def _has_command(text: str) -> bool:
+    """Whether a line stands in a text that neither begins with `#` nor continues one that does."""
+    continued = False
+    for line in filter(str.strip, text.splitlines()):
+        if line.lstrip().startswith("#") == continued or line.startswith("#!") or _STARTED.match(line):
+            return True
+        continued = line.rstrip().endswith("\\") and (continued or bool(_ROOT_PROMPT.match(line)))
+    return False
 
 
 class _Reader:
@@ -109,10 +149,14 @@ class _Reader:
         self._text = text
         self._at = 0
         self._values = values
+        self._given = dict(values)
         self.comments: list[str] = []
         self.exported: dict[str, str] = {}
         self._told = 0
         self._branches = Branches()
+        self._blocks = Blocks()
+        self._before: bool | None = None
+        """Whether the command before has succeeded."""
         self._functions: set[str] = set()
 
     def statements(self) -> Iterator[Statement]:
@@ -120,52 +164,166 @@ class _Reader:
         follows, current = "", Statement()
         while True:
             self._skip_blanks()
+            if self._blocks.expects_pattern:
+                self._pattern()
+                continue
+            if is_in_command_position(current.words) and self._text.startswith("((", self._at):
+                self._arithmetic()
+                continue
             operator = self._operator()
-            if operator == "(" and self._text.startswith(")", self._at) and len(current.words) == 1:
-                self._functions.add(current.words[0])
+            if operator == "(" and self._text.startswith(")", self._at) and self._names_function(current.words):
                 self._at += 1
                 current = Statement(follows=follows)
-                continue
-            if operator or self._at >= len(self._text):
+            elif operator or self._at >= len(self._text):
                 yield from self._finished(current)
                 follows = operator
                 current = Statement(follows=follows)
+                if operator.startswith((";;", ";&")):
+                    self._blocks.end_arm()
                 if self._at >= len(self._text) and not operator:
                     return
-                continue
-            redirection = _REDIRECTION.match(self._text, self._at)
-            if redirection:
-                self._redirection(redirection)
-                current.redirected = True
-                continue
-            self._add_word(current)
+            else:
+                self._add(current)
+                if self._opens_or_ends_case(current.words):
+                    yield from self._finished(current)
+                    current = Statement()
+
+    def _add(self, statement: Statement) -> None:
+        """The next word, redirection or condition of a command."""
+        redirection = _REDIRECTION.match(self._text, self._at)
+        if redirection:
+            self._redirection(redirection)
+            statement.redirected = True
+            return
+        self._add_word(statement)
+        if statement.words[-1:] == ["[["] and is_in_command_position(statement.words[:-1]):
+            self._add_condition(statement)
+
+    def _names_function(self, words: list[str]) -> bool:
+        """Whether the words name a function that is defined."""
+        if len(words) != 1 and words[:-1] != ["function"]:
+            return False
+        self._functions.add(words[-1])
+        return True
+
+    def _arithmetic(self) -> None:
+        """`((...))`: what it says is not looked at."""
+        end = self._text.find("))", self._at)
+        self._at = len(self._text) if end < 0 else end + 2
+
+    def _add_condition(self, statement: Statement) -> None:
+        """The words behind `[[`, up to its `]]`; neither `||` nor `(` ends a command there."""
+        self._skip_blanks()
+        while self._at < len(self._text):
+            if self._text.startswith("\n", self._at):
+                if statement.words[-1] not in {"&&", "||", "(", "!", "[["}:
+                    return
+                self._at += 1
+            elif _END_OF_CONDITION.match(self._text, self._at):
+                self._at += 2
+                statement.words.append("]]")
+                return
+            else:
+                statement.words.append(self._word(_BLANK).replace(_SPLIT, " "))
+            self._skip_blanks()
+
+    def _opens_or_ends_case(self, words: list[str]) -> bool:
+        """Whether `case SUBJECT in` or `esac` stands at the end, which is taken off."""
+        if words[-3:-2] == ["case"] and words[-1] == "in" and is_in_command_position(words[:-3]):
+            self._blocks.open_case(words[-2])
+            del words[-3:]
+            return True
+        if words == ["esac"] and self._blocks.end_case():
+            words.clear()
+            return True
+        return False
+
+    def _pattern(self) -> None:
+        """The words before the `)` of an arm of a `case`, or `esac`."""
+        patterns: list[str] = []
+        while self._at < len(self._text):
+            self._skip_blanks()
+            letter = self._text[self._at : self._at + 1]
+            if letter == ")":
+                break
+            if letter and letter in _END_OF_WORD:
+                self._at += 1
+            elif letter:
+                patterns.append(self._word())
+            if patterns == ["esac"]:
+                self._blocks.end_case()
+                return
+        self._at += 1
+        self._blocks.arm(patterns)
 
     def _finished(self, statement: Statement) -> Iterator[Statement]:
+        """A command at its end, each keyword that opens a block before it by itself."""
+        while len(statement.words) > 1 and statement.words[0] in _BEFORE_BLOCKS and statement.words[1] in _BLOCKS:
+            yield from self._done(Statement([statement.words.pop(0)], follows=statement.follows))
+            statement.follows = ""
+        yield from self._done(statement)
+
+    def _done(self, statement: Statement) -> Iterator[Statement]:
         """A command at its end; assignments alone hold from then on."""
         words = statement.words
-        if not self._branches.follow(words, statement.follows):
+        taken = self._branches.follow(words, statement.follows)
+        self._blocks.follow(words)
+        if not taken or not self._blocks.taken:
             return
-        if words and words[0] in self._functions:  # what it does is read where it is defined
+        command = behind_keywords(words)
+        if not self._goes_on(statement.follows):
             return
-        if words[:2] == ["set", "--"]:
-            self._values["@"] = _ITEM.join(words[2:])
-            return
-        if words and words[0] in {"export", "set", "declare", "local", "readonly"}:
-            for word in words[1:]:
-                name, equals, value = word.partition("=")
-                if equals and _NAME.fullmatch(name):
-                    self._values[name] = value
-                    if words[0] == "export":
-                        self.exported[name] = value
-                elif words[0] == "export" and word in self._values:
-                    self.exported[word] = self._values[word]
-            return
-        if words:
+        if not command or command[0] in _DECLARING:
+            self._assign(statement.assigned)
+        if command:
+            self._before = judged(command)
+        if words and not self._is_the_shells(command):
             statement.comments = tuple(self.comments[self._told :])
             self._told = len(self.comments)
+            statement.loop = self._blocks.loop
             yield statement
-        else:
-            self._values |= statement.assigned
+
+    def _goes_on(self, follows: str) -> bool:
+        """Whether a command is run, as far as the one before says it."""
+        if follows not in {"&&", "||"}:
+            self._before = None
+        return not ((follows == "&&" and self._before is False) or (follows == "||" and self._before is True))
+
+    def _is_the_shells(self, words: list[str]) -> bool:
+        """Whether a command does nothing but set variables, or what it does is read where it is defined."""
+        if not words:
+            return False
+        if words[0] == "function" and len(words) > 1:
+            self._functions.add(words[1])
+            return True
+        if words[:2] == ["set", "--"]:
+            self._values["@"] = _ITEM.join(words[2:])
+        elif words[0] in _DECLARING:
+            self._declare(words)
+        return words[0] in self._functions or words[0] in _DECLARING
+
+    def _declare(self, words: list[str]) -> None:
+        """`export NAME=VALUE` and the like."""
+        for word in words[1:]:
+            name, equals, value = word.partition("=")
+            if equals and _NAME.fullmatch(name):
+                self._assign({name: value})
+            if words[0] == "export" and name in self._values:
+                self.exported[name] = self._values[name]
+
+    def _assign(self, assigned: Mapping[str, str]) -> None:
+        """Variables that hold from here on; one that may have been set or not becomes a mark of its own name."""
+        for name, value in assigned.items():
+            if name in self._given and (self._blocks.unsure or _is_own_argument(value)):
+                self._values[name] = self._given[name]
+            elif not self._blocks.unsure:
+                self._values[name] = value
+            elif self._blocks.over_options:
+                self._values.setdefault(name, mark(name))
+            elif name in self._values or variables_in(value) or self._blocks.in_unknown_arm:
+                self._values[name] = value if self._values.get(name) == value else mark(name)
+            else:
+                self._values[name] = value
 
     def _skip_blanks(self) -> None:
         while self._at < len(self._text):
@@ -203,37 +361,54 @@ class _Reader:
 
     def _add_word(self, statement: Statement) -> None:
         assignment = _ASSIGNMENT.match(self._text, self._at)
-        if assignment and not statement.words:
+        plain = is_in_command_position(statement.words)
+        a_list = bool(assignment and self._text.startswith("(", assignment.end()))
+        if assignment and (plain or (a_list and behind_keywords(statement.words)[0] in _DECLARING)):
             self._at = assignment.end()
-            if self._text.startswith("(", self._at):
-                self._add_items(assignment[1], more=bool(assignment[2]))
-                return
-            statement.assigned[assignment[1]] = self._word().replace(_SPLIT, " ")
+            name = assignment[1]
+            before = statement.assigned.get(name, self._values.get(name, "")) if assignment[2] else ""
+            if a_list:
+                self._add_items(statement, name, before)
+            else:
+                statement.assigned[name] = before + self._word().replace(_SPLIT, " ")
             return
         unquoted = self._text[self._at] in "$`"
         words = re.split(f"[{_SPLIT}{_ITEM}]", self._word())
         statement.words += [word for word in words if word or not (unquoted or len(words) > 1)]
 
-    def _add_items(self, name: str, *, more: bool) -> None:
+    def _add_items(self, statement: Statement, name: str, before: str) -> None:
         """A list of bash: `NAME=(one two)`, or more items of it."""
-        items = [self._values[name]] if more and self._values.get(name) else []
+        items = [before]
         self._at += 1
         while self._at < len(self._text) and self._text[self._at] != ")":
             self._skip_blanks()
-            before = self._at
+            at = self._at
             if self._text[self._at : self._at + 1] not in {")", "\n", ""}:
                 items.append(self._word().replace(_SPLIT, _ITEM))
-            if self._at == before and self._text[self._at : self._at + 1] != ")":
+            if self._at == at and self._text[self._at : self._at + 1] != ")":
                 self._at += 1
         self._at += 1
-        self._values[name] = _ITEM.join(item for item in items if item)
+        statement.assigned[name] = _ITEM.join(item for item in items if item)
 
-    def _word(self) -> str:
+    def operand(self, *, quoted: bool) -> str:
+        """The whole text as what stands in a variable's braces: nothing in it ends a command."""
+        parts: list[str] = []
+        while self._at < len(self._text):
+            if quoted:
+                parts.append(self._double_quoted(whole=True))
+            elif self._text[self._at] in _BLANK:
+                self._at += 1
+                parts.append("" if parts[-1:] == [_SPLIT] else _SPLIT)
+            else:
+                parts.append(self._word(_BLANK))
+        return "".join(parts)
+
+    def _word(self, ends: str = _END_OF_WORD) -> str:
         """The word that begins here, its quotes taken off."""
         parts: list[str] = []
         while self._at < len(self._text):
             letter = self._text[self._at]
-            if letter in " \t\n\r;|&<>()":
+            if letter in ends:
                 break
             self._at += 1
             if letter == _OPEN:
@@ -264,14 +439,19 @@ class _Reader:
         found, self._at = self._text[self._at : end], end + 1
         return found
 
-    def _double_quoted(self) -> str:
+    def _double_quoted(self, *, whole: bool = False) -> str:
+        """What stands up to the next `"`; with `whole`, the rest of the text without any."""
         parts: list[str] = []
         while True:
             if self._at >= len(self._text):
+                if whole:
+                    return "".join(parts)
                 raise ShellError('a " is not closed')
             letter = self._text[self._at]
             self._at += 1
             if letter == '"':
+                if whole:
+                    continue
                 return "".join(parts)
             if letter == "\\":
                 following = self._text[self._at : self._at + 1]
@@ -314,36 +494,72 @@ class _Reader:
         return mark(f"({inner}")
 
     def _braced(self, *, quoted: bool) -> str:
-        depth, start = 0, self._at
-        while self._at < len(self._text):
-            depth += {"{": 1, "}": -1}.get(self._text[self._at], 0)
-            self._at += 1
-            if not depth:
-                break
-        a_list = _LIST.fullmatch(self._text[start + 1 : self._at - 1])
-        if a_list:
-            return self._values.get(a_list[1], mark(f"{a_list[1]}[@]"))
-        found = _BRACED.fullmatch(self._text[start + 1 : self._at - 1])
+        inner = self._within_braces(quoted=quoted)
+        found = _BRACED.fullmatch(inner)
         if found is None:
-            return mark(self._text[start + 1 : self._at - 1])
-        name, operator, operand = found[1], found[2] or "", found[3] or ""
+            return _unfilled(inner)
+        name, a_list, operator, operand = found[1], found[2] or "", found[3] or "", found[4] or ""
         known = self._values.get(name)
         if operator.endswith("+"):
-            return _unquoted(operand, self._values) if known else ""
-        if known is not None and (known or not operator.startswith(":")):
-            return _split(known, quoted=quoted)
-        if operator.endswith(("-", "=")) and (operand or not is_secret(name)):
-            return self._values.get(name) or _unquoted(operand, self._values)
-        return mark(name)
+            return self._where_set(inner, operand, known, empty_counts=operator == "+", quoted=quoted)
+        unset = known is None or (not known and operator.startswith(":"))
+        fills_in = operator.endswith(("-", "=")) and (operand or not is_secret(name))
+        if fills_in and (unset or _is_own_argument(known or "")):
+            value = _Reader(operand, self._values).operand(quoted=quoted)
+            if operator.endswith("="):
+                self._assign({name: value.replace(_SPLIT, " ")})
+            return value
+        if known is None or unset:
+            return mark(name + a_list)
+        return known if a_list else _split(known, quoted=quoted)
+
+    def _within_braces(self, *, quoted: bool) -> str:
+        """What stands between the braces that begin here, as a shell finds their end."""
+        depth, quote, start = 0, "", self._at
+        while self._at < len(self._text):
+            found = _BRACES.search(self._text, self._at)
+            if found is None:
+                break
+            self._at, sign = found.end(), found[0]
+            if quote:
+                quote = "" if sign == quote else quote
+            elif sign == '"' or (sign == "'" and not quoted):
+                quote = sign
+            elif sign == "${" or (sign == "{" and not depth):
+                depth += 1
+            elif sign == "}":
+                depth -= 1
+                if not depth:
+                    return self._text[start + 1 : self._at - 1]
+        self._at = len(self._text)
+        return self._text[start + 1 :]
+
+    def _where_set(self, inner: str, operand: str, known: str | None, *, empty_counts: bool, quoted: bool) -> str:
+        """`${NAME:+WORDS}`: words that are there where a variable is set."""
+        if known is None or (known and not _MARKED.sub("", known)):
+            return _unfilled(inner)
+        return _Reader(operand, self._values).operand(quoted=quoted) if known or empty_counts else ""
+
+
+def behind_keywords(words: Sequence[str]) -> list[str]:
+    """The words of a command that stands in a condition: `then vllm serve ...`."""
+    return list(itertools.dropwhile(lambda word: word in KEYWORDS, words))
+
+
+_BEFORE_BLOCKS: Final = frozenset({"then", "else", "do", "{"})
+_BLOCKS: Final = LOOPS | {"if"}
+
+
+def _unfilled(inner: str) -> str:
+    """A mark for what stands in braces, whatever marks are in it."""
+    return mark(shown(inner))
+
+
+def _is_own_argument(value: str) -> bool:
+    """Whether a value is but an argument that the script is called with, such as `$1`, and nobody has called it."""
+    return value in map(mark, "123456789@*")
 
 
 def _split(value: str, *, quoted: bool) -> str:
     """The value of a variable as it stands in a word."""
     return value if quoted else _BLANKS.sub(lambda found: found[1] or _SPLIT, value)
-
-
-def _unquoted(text: str, values: Mapping[str, str]) -> str:
-    """What stands in a variable's braces for the case that it is not set, or that it is."""
-    reader = _Reader(text, dict(values))
-    words = [word for statement in reader.statements() for word in statement.words]
-    return _SPLIT.join(words)

@@ -376,7 +376,7 @@ class Volumes:
     def _is_named(self, path: str) -> bool:
         """Whether an argument or a variable names a place below a path."""
         values = [str(one.get("value")) for one in self._parts.variables]
-        return any(path in text for text in (*_texts(self._draft.spec), *values))
+        return any(path in text for text in (*_texts(self._draft.spec), *values, *self._draft.named))
 
     def _claim_template(self, path: str, volume: Mapping[str, Any]) -> None:
         if self._draft.get("storage", "cache"):
