@@ -511,7 +511,9 @@ class _Reader:
             return value
         if known is None or unset:
             return mark(name + a_list)
-        return known if a_list else _split(known, quoted=quoted)
+        if a_list:
+            return known or _ITEM  # no item is no word
+        return _split(known, quoted=quoted)
 
     def _within_braces(self, *, quoted: bool) -> str:
         """What stands between the braces that begin here, as a shell finds their end."""

@@ -141,7 +141,7 @@ def test_the_variables_of_a_container_are_known() -> None:
         "vllm ${N:-a=b} ${N:-http://h/?a=1&b=2} ${N:-a;b|c} ${N:-'}'} ${N:-${M:-deep}}",
         ': ${N:=a b}\nvllm $N "$N"',
         'N=\nvllm ${N:-e} "${N-e}" ${N+f} ${N:+g}',
-        'A=(x "y z")\nE=()\nvllm ${A[@]+"${A[@]}"} ${E[@]:+no} "${A[@]}"',
+        'A=(x "y z")\nE=()\nvllm ${A[@]+"${A[@]}"} ${E[@]:+no} "${A[@]}" "${E[@]}"',
         "A='--a'\nA+=' --b'\nvllm $A",
         "if false; then :; fi; if [ 1 = 2 ]; then A=no; L+=(no); else A=yes; fi\nvllm $A ${L[@]:-none}",
         '[ -n "" ] && A=no\n[ -n x ] && A=yes || A=no\n[ -n "" ] || B=yes\nvllm $A $B',
