@@ -39,7 +39,6 @@ _UNFILLED: Final = "${"
 _OWNER_AND_NAME: Final = 1
 """Slashes in the name of a repository."""
 
-
 _PLACES: Final = ("/mnt", "/media", "/srv")
 """Folders that are empty in images, and in which every user may look."""
 _MOVED: Final = ("model", "engine", "lora")
@@ -167,10 +166,7 @@ class Paths:
         template = self._draft.get(*_TEMPLATE) or ""
         if template and _UNFILLED not in template and not template.removeprefix("./").startswith(_IN_THE_IMAGE):
             yield template, _TEMPLATE
-        words: list[Any] = self._draft.get(*_EXTRA) or []
-        for word, after in itertools.pairwise([*words, ""]):
-            argument, equals, value = word.partition("=")
-            path = value if equals else after
+        for argument, path in argument_values(self._draft.get(*_EXTRA) or []).items():
             if argument in _EXTRA_PATHS and (path.startswith(("/", *_RELATIVE)) or path.endswith((".py", ".json"))):
                 yield path, _EXTRA
 
