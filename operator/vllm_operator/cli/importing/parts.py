@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.cli.importing.secrets import new_secret
 from vllm_operator.cli.importing.shell import variables_in
+from vllm_operator.cli.importing.workload import is_below
 from vllm_operator.render.environment import HOME
 from vllm_operator.render.untyped import items, part
 
@@ -66,10 +67,13 @@ class PodParts:
         """Whether the engine is told to run as root."""
         return bool(self.user() == 0)
 
+    def mounted(self) -> list[str]:
+        """Paths in the engine's container at which volumes are mounted."""
+        return [str(mount.get("mountPath")).rstrip("/") for mount in items(self.container, "volumeMounts")]
+
     def is_writable(self, path: str) -> bool:
         """Whether a folder is in a volume, or in one that every image lets everybody write to."""
-        mounted = [str(mount.get("mountPath")).rstrip("/") for mount in items(self.container, "volumeMounts")]
-        return any(path == one or path.startswith(f"{one}/") for one in (*mounted, "/tmp", HOME))  # noqa: S108 # a folder of pods
+        return any(is_below(path, one) for one in (*self.mounted(), "/tmp", HOME))  # noqa: S108 # a folder of pods
 
     def world_size(self) -> int:
         """Devices that a pod of the engine uses."""

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cli.importing.shell import shown
+from vllm_operator.cli.importing.workload import is_below
 from vllm_operator.render.environment import CACHE
-from vllm_operator.render.untyped import items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,11 +74,10 @@ class Moves:
 
     def _unused(self, path: str) -> str:
         """A path with the same last part at which nothing is mounted."""
-        taken = [str(mount.get("mountPath")).rstrip("/") for mount in items(self._parts.container, "volumeMounts")]
-        taken += self._parts.moved.values()
+        taken = [*self._parts.mounted(), *self._parts.moved.values()]
         folders = (f"{place}{number}" for place in _PLACES for number in ("", *(f"/{one}" for one in range(2, 99))))
         found = (f"{folder}/{path.rpartition('/')[2]}" for folder in folders)
-        return next(one for one in found if not any(_overlap(one, other) for other in taken))
+        return next(one for one in found if not any(is_below(one, other) or is_below(other, one) for other in taken))
 
 
 class _Renaming:
@@ -99,11 +98,6 @@ class _Renaming:
     def of_variables(self, variables: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Variables with the new path in their values."""
         return [{**one, "value": self.of(one["value"])} if "value" in one else one for one in variables]
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether one of two paths is the other, or below it."""
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def argument_values(words: Sequence[str]) -> dict[str, str]:
@@ -153,7 +147,7 @@ class Paths:
                     "s3://BUCKET/PATH",
                     *field,
                 )
-            elif path != "/" and not any(path == one or path.startswith(f"{one}/") for one in mounted):
+            elif path != "/" and not any(is_below(path, one) for one in mounted):
                 mounted.append(path)
         self._parts.workload.mount_of_node(mounted)
 

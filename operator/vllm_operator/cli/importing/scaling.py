@@ -127,7 +127,7 @@ def _with_windows(found: dict[str, Any], behavior: Mapping[str, Any]) -> dict[st
     return {**found, "behavior": told} if told else found
 
 
-def unsaid(spec: Mapping[str, Any]) -> list[str]:
+def _unsaid(spec: Mapping[str, Any]) -> list[str]:
     """What an autoscaler says of its pace, and `spec.autoscaling` does not."""
     behavior = part(spec, "behavior") or part(spec, "advanced", "horizontalPodAutoscalerConfig", "behavior")
     return [
@@ -140,7 +140,7 @@ def unsaid(spec: Mapping[str, Any]) -> list[str]:
 
 def tell_unsaid(draft: Draft, spec: Mapping[str, Any]) -> None:
     """Say what of an autoscaler's pace is left to the defaults of the one that is made instead."""
-    left = unsaid(spec)
+    left = _unsaid(spec)
     if left:
         draft.note(
             f"{', '.join(left)} of the autoscaler: left out, spec.autoscaling.behavior has windows alone", "autoscaling"

@@ -13,6 +13,7 @@ from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.paths import SOURCES, Moves, argument_values
 from vllm_operator.cli.importing.shell import shown
 from vllm_operator.cli.importing.variables import CACHE_VARIABLES
+from vllm_operator.cli.importing.workload import is_below
 from vllm_operator.cli.schema import unknown_fields
 from vllm_operator.render.environment import CACHE
 from vllm_operator.render.untyped import items, part
@@ -88,9 +89,9 @@ class Volumes:
         """Say what the image has below /root, where only root gets at it."""
         if self._workload.rendered or not self._parts.container.get("image") or self._parts.user() is not None:
             return
-        mounted = [str(mount.get("mountPath")).rstrip("/") for mount in items(self._parts.container, "volumeMounts")]
+        mounted = self._parts.mounted()
         for place in dict.fromkeys(self._read_only_places()):
-            if place.startswith("/root/") and not any(_is_below(place, path) for path in mounted):
+            if place.startswith("/root/") and not any(is_below(place, path) for path in mounted):
                 self._draft.check(
                     f"{shown(place)} is in the image, below /root, which only root can enter: build the image with it "
                     "elsewhere, or set spec.pod.securityContext.runAsUser: 0",
@@ -164,7 +165,7 @@ class Volumes:
         """Whether an engine may want to write to a mount: no file, no folder of the system, and not only its models."""
         if folder.startswith(_OF_THE_SYSTEM) or _FILE.search(folder):
             return False
-        return not any(_is_below(str(text), path) for text in self._read_only_places())
+        return not any(is_below(str(text), path) for text in self._read_only_places())
 
     def _read_only_places(self) -> Iterator[str]:
         """Paths that an engine reads and never writes to."""
@@ -216,7 +217,7 @@ class Volumes:
         """Whether a mount is where downloads are kept, and nothing else is looked for there."""
         found = _HOMES.fullmatch(path)
         named = any(
-            one["name"] in CACHE_VARIABLES and _is_below(str(one.get("value")), path) for one in self._parts.variables
+            one["name"] in CACHE_VARIABLES and is_below(str(one.get("value")), path) for one in self._parts.variables
         )
         if not (found or named) or self._draft.get("storage", "cache") or self._names_below(path):
             return False
@@ -246,7 +247,7 @@ class Volumes:
         self._parts.renamed[name] = "cache"
         for one in self._parts.variables:
             value = str(one.get("value"))
-            if one["name"] in CACHE_VARIABLES and _is_below(value, path):
+            if one["name"] in CACHE_VARIABLES and is_below(value, path):
                 one["value"] = CACHE + value[len(path) :]
         variable = {"huggingface": "HF_HOME", "hub": "HF_HUB_CACHE"}.get(
             (found[3] or found[2] or "") if found else "", ""
@@ -260,7 +261,7 @@ class Volumes:
         self._parts.variables = [
             one
             for one in self._parts.variables
-            if not (one["name"] in CACHE_VARIABLES and _is_below(str(one.get("value")), path))
+            if not (one["name"] in CACHE_VARIABLES and is_below(str(one.get("value")), path))
         ]
         self._parts.renamed[str(volume["name"])] = "home"
         if told:
@@ -279,9 +280,9 @@ class Volumes:
             return False
         if "persistentVolumeClaim" in volume or "claimTemplate" in volume:
             return False
-        if any(_is_below(text, path) for text in _texts(self._draft.spec)):
+        if any(is_below(text, path) for text in _texts(self._draft.spec)):
             return False
-        left = [str(one["name"]) for one in self._parts.variables if _is_below(str(one.get("value")), path)]
+        left = [str(one["name"]) for one in self._parts.variables if is_below(str(one.get("value")), path)]
         self._parts.variables = [one for one in self._parts.variables if str(one["name"]) not in left]
         self._parts.renamed.setdefault(str(volume["name"]), "home")
         told = f", and with it {', '.join(left)}" if left else ""
@@ -303,14 +304,14 @@ class Volumes:
             return False
         model = self._draft.get("model") or {}
         places = [str(model.get("source") or ""), str(model.get("tokenizer") or "")]
-        if not any(place == path or place.startswith(f"{path}/") for place in places):
+        if not any(is_below(place, path) for place in places):
             return False
         if path == "/" or self._names_elsewhere(path):
             return False
         below = str(mount.get("subPath") or "").strip("/")
         for key in ("source", "tokenizer"):
             place = str(model.get(key) or "")
-            if place != path and not place.startswith(f"{path}/"):
+            if not is_below(place, path):
                 continue
             rest = "/".join(step for step in (below, place[len(path) :].strip("/")) if step)
             if image and rest:
@@ -356,7 +357,7 @@ class Volumes:
 
     def _of_a_machine(self, path: str, told: str) -> None:
         source = str(self._draft.get("model", "source") or "")
-        if source == path or source.startswith(f"{path}/"):
+        if is_below(source, path):
             self._draft.check(
                 f"the model lay in {told}: bring it into the cluster, as pvc://CLAIM/PATH, oci://IMAGE or s3://BUCKET/PATH",
                 "model",
@@ -388,7 +389,7 @@ class Volumes:
         self._parts.renamed[str(volume["name"])] = "cache"
         self._tell_shared_claim()
         source = str(self._draft.get("model", "source") or "")
-        if _is_below(source, path):
+        if is_below(source, path):
             self._draft.check(
                 f"the model lay in a claim that is made for the pods, mounted at {path}: name a claim that holds it, as pvc://CLAIM/PATH",
                 "model",
@@ -398,10 +399,6 @@ class Volumes:
     def _tell_shared_claim(self) -> None:
         if not self._workload.shares_claims:
             self._draft.note("each pod had a claim of its own: now the engines share one", "storage", "cache")
-
-
-def _is_below(place: str, path: str) -> bool:
-    return place == path or place.startswith(f"{path}/")
 
 
 def _texts(value: Any) -> Iterator[str]:

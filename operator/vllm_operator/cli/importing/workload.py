@@ -77,6 +77,11 @@ def unused(name: str, taken: Container[str]) -> str:
     return next(one for one in (name, *(f"{name}-{number}" for number in range(2, 99))) if one not in taken)
 
 
+def is_below(place: str, path: str) -> bool:
+    """Whether a place is a path, or below it."""
+    return place == path or place.startswith(f"{path}/")
+
+
 def texts(value: Any) -> list[str]:
     """The words in a list that nobody has checked yet; one word where a single value stands, none where a map does."""
     found = value if isinstance(value, list) else [value]
