@@ -156,9 +156,9 @@ urllib.request.urlopen(request, timeout=10).read()
         """What a person would look at when something does not come about."""
         seen = self.kubectl("get", f"vllmmodels,pods,{CHILDREN}", "-o", "wide")
         events = self.kubectl("get", "events", "--sort-by", "lastTimestamp")
-        log = self.cluster.kubectl(
-            "logs", "--namespace", OPERATOR_NAMESPACE, "deployment/vllm-operator", "--tail", "60"
-        )
+        # By label: of a Deployment without pods kubectl waits for one, and fails.
+        which = ("--selector", "app.kubernetes.io/name=vllm-operator", "--prefix")
+        log = self.cluster.kubectl("logs", "--namespace", OPERATOR_NAMESPACE, *which, "--tail", "60")
         return f"{seen}\n{events}\n{log}"
 
 
