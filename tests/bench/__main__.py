@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def _revision() -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C, which ends what the run has started
     try:
         sys.exit(main(sys.argv[1:]))
     except (BenchError, ClusterError) as error:

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.vllm_cpu import engine_environment, real_engine
+from tests.support.failing_starts import FailingStarts, failing_starts
+from tests.support.vllm_cpu import real_engine
 from vllm_operator.diagnosis.signatures import explain, table
 from vllm_operator.manager.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.real_vllm
 
-START_SECONDS = 240
 EAGER = ("--enforce-eager", "--kv-cache-memory-bytes", "67108864", "--max-model-len", "1024")
 
 
-def failed_start(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> str:
-    """Everything that a start says which has to fail."""
-    engine = real_engine().require()
-    done = subprocess.run(
-        [str(engine.command), "serve", *words, "--host", "127.0.0.1", "--port", "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=START_SECONDS,
-        env={"PATH": "/usr/bin:/bin", **engine_environment(folder), **(env or {})},
-    )
-    assert done.returncode != 0
-    return done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingStarts]:
+    """What makes the starts."""
+    with failing_starts(tmp_path_factory.mktemp("home")) as found:
+        yield found
 
 
 def recognized(text: str) -> tuple[str, str, str]:
@@ -81,36 +72,40 @@ def copied(folder: Path, *missing: str, **config: Any) -> str:
     ],
     ids=lambda value: "-".join(value) if value[0].startswith("--") else value[0],
 )
-def test_a_wrong_argument_is_recognized(tmp_path: Path, flags: tuple[str, ...], told: tuple[str, str, str]) -> None:
-    text = failed_start(tmp_path, str(real_engine().model), *flags)
+def test_a_wrong_argument_is_recognized(
+    starts: FailingStarts, flags: tuple[str, ...], told: tuple[str, str, str]
+) -> None:
+    text = starts.output(str(real_engine().model), *flags)
     assert recognized(text) == told
 
 
-def test_a_cache_that_is_too_small_for_one_request_is_recognized_with_what_would_fit(tmp_path: Path) -> None:
+def test_a_cache_that_is_too_small_for_one_request_is_recognized_with_what_would_fit(starts: FailingStarts) -> None:
     flags = ("--enforce-eager", "--kv-cache-memory-bytes", "262144", "--max-model-len", "2048")
-    name, field, value = recognized(failed_start(tmp_path, str(real_engine().model), *flags))
+    name, field, value = recognized(starts.output(str(real_engine().model), *flags))
     assert (name, field) == ("KvCacheTooSmall", "spec.engine.maxModelLen")
     assert 0 < int(value) < 2048
 
 
-def test_a_folder_that_is_not_there_is_recognized(tmp_path: Path) -> None:
-    assert recognized(failed_start(tmp_path, "/models/llama"))[0] == "MissingPath"
+def test_a_folder_that_is_not_there_is_recognized(starts: FailingStarts) -> None:
+    assert recognized(starts.output("/models/llama"))[0] == "MissingPath"
 
 
-def test_a_model_that_is_not_in_the_cache_of_an_engine_without_a_network_is_recognized(tmp_path: Path) -> None:
-    assert recognized(failed_start(tmp_path, "org/model"))[0] in {"HubOffline", "HubUnreachable"}
+def test_a_model_that_is_not_in_the_cache_of_an_engine_without_a_network_is_recognized(starts: FailingStarts) -> None:
+    assert recognized(starts.output("org/model"))[0] in {"HubOffline", "HubUnreachable"}
 
 
-def test_files_that_are_missing_are_recognized(tmp_path: Path) -> None:
+def test_files_that_are_missing_are_recognized(starts: FailingStarts, tmp_path: Path) -> None:
     model = copied(tmp_path, "model.safetensors")
-    assert recognized(failed_start(tmp_path, model, *EAGER)) == ("NoWeights", "spec.model.loadFormat", "")
+    assert recognized(starts.output(model, *EAGER)) == ("NoWeights", "spec.model.loadFormat", "")
 
 
-def test_an_architecture_that_nobody_knows_is_recognized(tmp_path: Path) -> None:
+def test_an_architecture_that_nobody_knows_is_recognized(starts: FailingStarts, tmp_path: Path) -> None:
     model = copied(tmp_path, architectures=["NoSuchForCausalLM"])
-    assert recognized(failed_start(tmp_path, model))[:2] == ("UnsupportedArchitecture", "spec.engine.image")
+    assert recognized(starts.output(model))[:2] == ("UnsupportedArchitecture", "spec.engine.image")
 
 
-def test_the_variables_of_a_service_are_recognized(tmp_path: Path) -> None:
-    env = {"VLLM_PORT": "tcp://10.96.101.7:8000"}
-    assert recognized(failed_start(tmp_path, str(real_engine().model), *EAGER, env=env))[0] == "ServiceLinks"
+def test_the_variables_of_a_service_are_recognized(starts: FailingStarts) -> None:
+    assert (
+        recognized(starts.output(str(real_engine().model), *EAGER, VLLM_PORT="tcp://10.96.101.7:8000"))[0]
+        == "ServiceLinks"
+    )

@@ -20,39 +20,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
-REAL_START_SECONDS = 420.0
-"""A start takes half a minute on two quiet cores, and minutes where others are at work."""
-
 
 def test_an_applied_model_gets_ready_and_answers_over_service_dns(site: Site, stub: EngineChoice) -> None:
     site.apply(models.model("hello", stub))
     site.wait_ready("hello")
     assert site.ask("hello", "say something") == "hello heard: say something"
-
-
-@pytest.mark.real_vllm
-def test_the_real_vllm_gets_ready_answers_over_service_dns_rolls_and_goes(site: Site, real: EngineChoice) -> None:
-    site.apply(models.model("tiny", real))
-    assert site.endpoints("tiny") == set()
-    site.wait_ready("tiny", REAL_START_SECONDS)
-    site.wait_endpoints("tiny", 1)
-    reported = site.until("what the engine reported", lambda: _capacity(site, "tiny"))
-    assert reported is not None
-    assert (reported["kvCache"], reported["kvCacheTokens"], reported["maxModelLen"]) == ("0.06Gi", 65536, 4096)
-    assert site.condition("Fits", "tiny")["reason"] == "EngineStarted"
-    (before,) = site.pods("tiny")
-    assert site.ask("tiny", "say something")
-    site.patch("tiny", {"engine": {"maxModelLen": 2048}})
-    site.until("the new engine serves alone", lambda: _replaced(site, "tiny", before), REAL_START_SECONDS, closely=True)
-    site.wait_ready("tiny")
-    (after,) = site.pods("tiny")
-    assert _argument(after, "--max-model-len") == "2048"
-    assert site.ask(
-        "tiny",
-        "say something else",
-    )
-    site.kubectl("delete", "vllmmodel", "tiny")
-    site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="tiny"))
 
 
 def test_two_models_side_by_side_answer_under_their_own_names(site: Site, stub: EngineChoice) -> None:
@@ -103,7 +75,7 @@ def test_a_restarted_operator_writes_nothing(site: Site, stub: EngineChoice) -> 
     site.apply(models.model("kept", stub))
     site.wait_ready("kept")
     site.until("the catalogue shows that", lambda: _listed(site).get("kept", {}).get("ready"))
-    site.until("what the engine reported", lambda: _capacity(site, "kept"))
+    site.until("what the engine reported", lambda: site.capacity("kept"))
     before = _versions(site)
     _operator(site, "delete", "pods", "--all")
     _operator(site, "wait", "--for=condition=Available", "deployment/vllm-operator")
@@ -161,13 +133,6 @@ def test_a_deleted_model_leaves_nothing(site: Site, stub: EngineChoice) -> None:
     site.until(
         "what models share went with the last one", lambda: not any(site.list("configmaps", **one) for one in shared)
     )
-
-
-def _capacity(site: Site, name: str) -> dict[str, Any] | None:
-    """What the first engine of a model has reported at its start, as its status tells."""
-    engines = site.get("vllmmodel", name)["status"].get("engines") or [{}]
-    found: dict[str, Any] | None = engines[0].get("capacity")
-    return found
 
 
 def _loading(site: Site, name: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import models, tiny_llama
 from tests.support.images import CLIENT
+from tests.support.site import CHILDREN
 from tests.support.volumes import claim
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node
 
 REAL_START_SECONDS = 420.0
+"""A start takes half a minute on two quiet cores, and minutes where others are at work."""
 
 
 def secret(name: str, **entries: str) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def test_several_keys_are_taken_stand_on_no_command_line_and_one_that_changes_is
 
 
 @pytest.mark.real_vllm
-def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_to_every_key(
+def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_to_every_key_and_goes_without_a_trace(
     site: Site, real: EngineChoice, tmp_path: Path
 ) -> None:
     tiny_llama.write_model(tmp_path / "llama")
@@ -106,12 +108,19 @@ def test_the_real_vllm_serves_a_claim_with_a_template_of_the_spec_to_every_key(
         ),
     )
     site.wait_ready("claimed", REAL_START_SECONDS)
+    site.wait_endpoints("claimed", 1)
+    reported = site.until("what the engine reported", lambda: site.capacity("claimed"))
+    assert reported is not None
+    assert (reported["kvCache"], reported["kvCacheTokens"], reported["maxModelLen"]) == ("0.06Gi", 65536, 4096)
+    assert site.condition("Fits", "claimed")["reason"] == "EngineStarted"
     assert site.ask("claimed", "say something")
     for key in ("key-1", "key-2"):
         status, text = chat(site, "claimed", key)
         assert status == 200
         assert json.loads(text)["usage"]["prompt_tokens"] > len("PREFIX ") * 20
     assert chat(site, "claimed", "key-3")[0] == 401
+    site.kubectl("delete", "vllmmodel", "claimed")
+    site.until("all children are gone", lambda: not site.list(f"{CHILDREN},pods", instance="claimed"))
 
 
 def test_containers_volumes_and_a_patch_of_the_user_are_in_the_pod_of_a_ready_engine(

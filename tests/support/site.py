@@ -77,6 +77,12 @@ class Site(Namespace):
         """Pods of a model's engines that are not on their way out."""
         return [pod for pod in self.list("pods", instance=name) if "deletionTimestamp" not in pod["metadata"]]
 
+    def capacity(self, name: str) -> dict[str, Any] | None:
+        """What the first engine of a model has reported at its start, as its status tells."""
+        engines = self.get("vllmmodel", name)["status"].get("engines") or [{}]
+        found: dict[str, Any] | None = engines[0].get("capacity")
+        return found
+
     def endpoints(self, service: str) -> set[str]:
         """Addresses behind a Service that take traffic."""
         slices = self.list("endpointslices", **{"kubernetes.io/service-name": service})

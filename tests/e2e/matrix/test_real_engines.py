@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
-LOAD = ("--workers", "2", "--tokens", "32")
-"""Both engines of a fleet have a request in flight most of the time."""
+LOAD = ("--workers", "2", "--tokens", "32", "--pause", "0.5")
+"""A request comes every third of a second: an engine that hangs has one at once. Without the pauses these two clients
+would have the engines take all of a machine's two cores."""
 PATIENT = ("--deadline", "20")
 """Where nothing may be lost: the machine itself may stand still for 5 s."""
 
 
-ALWAYS_RESTARTED = 5
 WITHDRAWN_SECONDS = 18.0
 RESTARTED_SECONDS = 150.0
 """What is promised is 12 and 90 on a quiet machine; here two cores run eight engines' processes and their clients."""
@@ -58,19 +58,18 @@ def serving(engines: Pair) -> Pair:
 def test_a_hung_engine_leaves_the_service_is_restarted_and_comes_back(
     serving: Pair, report: Any, number: int, part: Part, *, busy: bool
 ) -> None:
-    restarted = WHOLE or number == ALWAYS_RESTARTED
-    gated, plain = hang(serving, part, busy=busy, restarted=restarted)
+    gated, plain = hang(serving, part, busy=busy, restarted=WHOLE)  # the restart of one of them is seen in row 17
     report(number, gated, plain)
     assert gated.withdrawn_seconds is not None
     assert gated.withdrawn_seconds < WITHDRAWN_SECONDS
-    if restarted:
+    if WHOLE:
         assert gated.restarts == 1
         assert gated.restarted_seconds is not None
         assert gated.restarted_seconds < RESTARTED_SECONDS
     assert busy or gated.lost == 0
     if part is not Part.SERVER:  # a server that answers nothing is what plain probes do find
         assert (plain.withdrawals, plain.restarts) == (0, 0)
-        assert not WHOLE or not restarted or (gated.lost or 0) < (plain.lost or 0)
+        assert not WHOLE or (gated.lost or 0) < (plain.lost or 0)
 
 
 def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[Seen, Seen]:
@@ -214,6 +213,8 @@ def test_17_a_hung_engine_is_withdrawn_and_restarted_without_the_operator(servin
     assert found[0].withdrawn_seconds is not None
     assert found[0].withdrawn_seconds < WITHDRAWN_SECONDS
     assert found[0].restarts == 1
+    assert found[0].restarted_seconds is not None
+    assert found[0].restarted_seconds < RESTARTED_SECONDS
     serving.gated.site.wait_ready("real")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
-LOAD = ("--workers", "2", "--tokens", "32", "--deadline", "20", "--pause", "0.1")
+LOAD = ("--workers", "2", "--tokens", "32", "--deadline", "20", "--pause", "0.5")
 LONG_WORDS, LONG_TOKENS = 100, 200
 """A prompt of so many words has more tokens than that, and those of all others have fewer."""
 GRAMMAR_SECONDS = 20
@@ -134,7 +134,7 @@ def test_24_an_engine_that_sleeps_has_no_traffic_is_not_restarted_and_is_admitte
         lambda name: site.post(name, "/sleep?level=1", {}),
         lambda name: site.post(name, "/wake_up", {}),
         "asleep until it is woken up",
-        ("--workers", "2"),
+        ("--workers", "2", "--pause", "0.5"),
     )
     report(24, *found)
     assert found[0].withdrawn_seconds is not None
@@ -144,7 +144,7 @@ def test_24_an_engine_that_sleeps_has_no_traffic_is_not_restarted_and_is_admitte
 
 def test_26_steps_of_8_seconds_under_load_cost_no_traffic_once_they_are_known(serving: Pair, report: Report) -> None:
     everywhere(serving, "step", seconds=8, computes=True, longer_than=LONG_TOKENS)
-    patient = ("--workers", "1", "--deadline", "90")
+    patient = ("--workers", "1", "--deadline", "90", "--pause", "0.5")
     since = time.monotonic()
     with asking(serving, *patient) as usual, asking(serving, *patient, "--prompt-words", str(LONG_WORDS)) as long:
         wait(25)
@@ -209,7 +209,7 @@ def test_39_an_adapter_that_was_lost_is_loaded_again_and_nobody_is_withdrawn_or_
     serving: Pair, report: Report
 ) -> None:
     names, site = victims(serving), serving.gated.site
-    with asking(serving, "--workers", "2", "--pause", "0.1", model=SQL) as clients:
+    with asking(serving, "--workers", "2", "--pause", "0.5", model=SQL) as clients:
         wait(2)
         since = time.monotonic()
         for name in names:
