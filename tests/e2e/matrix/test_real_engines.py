@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.matrix.breaking import Part, stopped
-from tests.e2e.matrix.conftest import WHOLE
+from tests.e2e.matrix.conftest import WHOLE, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import wait
 from tests.e2e.matrix.told import verdicts
@@ -33,9 +33,8 @@ PATIENT = ("--deadline", "20")
 """Where nothing may be lost: the machine itself may stand still for 5 s."""
 
 
-WITHDRAWN_SECONDS = 18.0
 RESTARTED_SECONDS = 150.0
-"""What is promised is 12 and 90 on a quiet machine; here two cores run eight engines' processes and their clients."""
+"""What is promised is 90 on a quiet machine; here two cores run eight engines' processes and their clients."""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.matrix.acts import asking, befallen, rested, victims
 from tests.e2e.matrix.breaking import Part, make_odd, stopped
-from tests.e2e.matrix.conftest import GATES, SQL, UNRESTARTED_SECONDS, WHOLE
+from tests.e2e.matrix.conftest import GATES, SQL, UNRESTARTED_SECONDS, WHOLE, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import pair, wait
 from tests.e2e.matrix.told import timelines
@@ -39,7 +39,6 @@ SHORT_GRAMMAR_SECONDS = 1.5
 """On top of what the engine takes by itself: 2.5 in all."""
 SCHEMAS = 5
 SMALL_SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
-WITHDRAWN_SECONDS = 18.0
 
 
 @pytest.fixture

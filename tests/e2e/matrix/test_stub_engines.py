@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.matrix.conftest import SQL
+from tests.e2e.matrix.conftest import SQL, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import wait
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
-WITHDRAWN_SECONDS = 18.0
 DISTURBED_SECONDS = 12.0
 """Two windows: what evicts would have evicted."""
 LOST_SECONDS = 20.0

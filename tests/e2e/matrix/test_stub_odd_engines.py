@@ -18,7 +18,7 @@ import pytest
 from tests.cluster.errors import ClusterError
 from tests.e2e.matrix.acts import BEFORE_SECONDS, asking, befallen, rested, victims
 from tests.e2e.matrix.breaking import Part, stopped
-from tests.e2e.matrix.conftest import GATES, UNRESTARTED_SECONDS
+from tests.e2e.matrix.conftest import GATES, UNRESTARTED_SECONDS, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import pair, wait
 from tests.e2e.matrix.told import manager_status, timelines
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
-WITHDRAWN_SECONDS = 18.0
 """What is promised is 12 on a quiet machine; here two cores run forty pods and their clients."""
 LOAD_SECONDS = 10
 CALM = ("--workers", "2", "--pause", "0.2")
