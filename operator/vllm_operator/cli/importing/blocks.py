@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 KEYWORDS: Final = frozenset({"if", "then", "else", "elif", "fi", "do", "!", "{", "}"})
 """Words that stand before a command."""
 
-LOOPS: Final = frozenset({"for", "while", "until", "select"})
+CONDITIONAL_LOOPS: Final = frozenset({"while", "until"})
+"""Loops with a command as their condition, which is done again and again."""
+
+LOOPS: Final = CONDITIONAL_LOOPS | {"for", "select"}
 _OWN_ARGUMENT: Final = re.compile("\ue000([0-9@*#]|OPTARG)\ue001")
 """One of the arguments that a script itself is called with."""
 

@@ -11,6 +11,7 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in, name_in
+from vllm_operator.cli.importing.compose_extends import Extended, extended
 from vllm_operator.cli.importing.config_file import config_files, with_config_file
 from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
@@ -229,14 +230,21 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
     raw = part(value, "services").values()
     rendered = any(is_rendered_service(one) for one in raw if isinstance(one, dict))
     filled = compose.interpolated(value, request.values, rendered=rendered)
-    services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
+    whole = extended({str(name): one for name, one in part(value, "services").items() if isinstance(one, dict)})
+    services = {
+        name: compose.interpolated(one.service, request.values, rendered=rendered) for name, one in whole.items()
+    }
+    if value.get("include"):
+        result.notes.append("include: other files are not read; import what `docker compose config` writes")
     comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
     for name, engines in engines_of_one_model(services).items():
         service = services[engines[0]]
         draft = Draft(request.name, request.namespace)
         draft.name = draft.name or fit_name(name) or "vllm"
         own = is_rendered_service(service)
-        container = compose.read_service(name, service, Draft() if own else draft, part(filled, "configs"))
+        if not own:
+            _tell_absent(whole[engines[0]], request, draft)
+        container = compose.read_service(name, service, Draft() if own else draft, filled)
         bundle = complete_service(container, service, part(filled, "configs"), comments) if own else Bundle()
         found = _read(container.workload(), draft, request, result, bundle)
         if found is None:
@@ -247,6 +255,15 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
         if len(engines) > 1:
             found.put(("suspend",), value=container.replicas == 0 or None)
             found.put(("replicas",), len(engines))
+
+
+def _tell_absent(whole: Extended, request: Request, draft: Draft) -> None:
+    """Say what a service of a Compose file takes from elsewhere: from other files, and from variables."""
+    for told in whole.missing:
+        draft.lost(f"{told}, which it extends, is not here: import what `docker compose config` writes")
+    for name in compose.conditional(whole.service, request.values):
+        told = f"what stands in ${{{name}:+...}} is left out: nobody has filled in ${{{name}}}"
+        draft.check(f"{told}; --set {name}=VALUE has it where it is set")
 
 
 def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS
+from vllm_operator.cli.importing.blocks import CONDITIONAL_LOOPS, KEYWORDS, LOOPS
 from vllm_operator.cli.importing.draft import NotImportableError
 from vllm_operator.cli.importing.shell import (
     ShellError,
@@ -197,19 +197,21 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
 
 
 def tell_loop(statement: Statement, draft: Draft) -> None:
-    """Say of a server that is started in a loop that it is started once."""
-    if statement.loop:
+    """Say of a server that is started in a loop that it is started once, and by whom again."""
+    if statement.loop in CONDITIONAL_LOOPS:
+        draft.note(f"`{statement.loop}` in the script is left out: kubelet starts an engine anew that has ended")
+    elif statement.loop:
         draft.lost(f"`{statement.loop}` in the script: loops are not followed, and a server is started in this one")
 
 
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
     words = behind_keywords(statement.words)
-    if statement.words[:1] in (["if"], ["elif"]):  # a question, whose answer is looked at elsewhere
+    if {*statement.words[:1]} & {"if", "elif", *LOOPS}:  # a question, whose answer is looked at elsewhere
         return
     program = _base(words[0]) if words else ":"
     told = shown(" ".join(words))[:80]
-    if program in LOOPS or program in {"done", "case", "esac"}:  # what is done in them is looked at by itself
+    if program in {"done", "case", "esac"}:  # what is done in them is looked at by itself
         return
     if program == "ray" or any(_base(word) in _RAY_SCRIPTS for word in words):
         if draft.pods > 1:

@@ -296,9 +296,18 @@ class Serving:
                 "model",
                 "servedNames",
             )
-        self._draft.put(
-            ("model", "servedNames"), list(dict.fromkeys(name for name in option.values if name not in unfilled))
-        )
+        names = [name for name in option.values if name not in unfilled]
+        if not self._rendered:
+            names = [self._one_word(name) for name in names]
+        self._draft.put(("model", "servedNames"), list(dict.fromkeys(names)))
+
+    def _one_word(self, name: str) -> str:
+        """A name that clients give to the model, which is one word here."""
+        fitted = "-".join(name.split())
+        if fitted != name:
+            told = f"--served-model-name {shown(name)}: no name holds blanks here: it has become {fitted}"
+            self._draft.check(f"{told}, by which clients have to ask", "model", "servedNames")
+        return fitted
 
     def _host(self, option: Option) -> None:
         if option.text in _LISTENS_EVERYWHERE and not self._rendered:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS, Blocks, is_in_command_position
+from vllm_operator.cli.importing.blocks import CONDITIONAL_LOOPS, KEYWORDS, LOOPS, Blocks, is_in_command_position
 from vllm_operator.cli.importing.conditions import Branches, judged
 from vllm_operator.cli.importing.secrets import is_secret
 
@@ -544,8 +544,8 @@ class _Reader:
 
 
 def behind_keywords(words: Sequence[str]) -> list[str]:
-    """The words of a command that stands in a condition: `then vllm serve ...`."""
-    return list(itertools.dropwhile(lambda word: word in KEYWORDS, words))
+    """The words of a command that stands in a condition: `then vllm serve ...`, `until vllm serve ...`."""
+    return list(itertools.dropwhile(lambda word: word in KEYWORDS or word in CONDITIONAL_LOOPS, words))
 
 
 _BEFORE_BLOCKS: Final = frozenset({"then", "else", "do", "{"})

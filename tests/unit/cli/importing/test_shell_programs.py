@@ -209,6 +209,25 @@ def test_a_server_in_a_loop_is_told() -> None:
     assert "`for` in the script" in to_see("for i in 1 2; do vllm serve a/b --port 8000; done")[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while true; do\n  vllm serve a/b --port 8000\n  sleep 5\ndone",
+        "while :; do vllm serve a/b --port 8000 || echo again; done",
+        "until vllm serve a/b --port 8000; do sleep 1; done",
+        "while ! vllm serve a/b --port 8000; do :; done",
+        "trap 'kill $PID' TERM EXIT\nwhile [ ! -e /tmp/stop ]; do vllm serve a/b --port 8000 & PID=$!; wait $PID; done",
+        "sh -c 'while true; do exec vllm serve a/b --port 8000; done'",
+        "while true; do docker run --gpus all vllm/vllm-openai:v0.30.0 --model a/b; done",
+    ],
+)
+def test_a_loop_that_starts_a_server_again_is_what_kubelet_does(text: str) -> None:
+    (found,) = imported(text).documents
+    assert found["spec"]["model"]["source"] == "a/b"
+    assert not to_see(text)
+    assert any("kubelet starts an engine anew that has ended" in line for line in imported(text).told)
+
+
 @pytest.mark.parametrize("before", ["pip install -U huggingface_hub", "systemctl start docker", "if a; then b c; fi"])
 def test_what_a_machine_does_beside_a_container_is_not_lost(before: str) -> None:
     assert not to_see(f"{before}\ndocker run --gpus all vllm/vllm-openai:v0.30.0 --model a/b")
