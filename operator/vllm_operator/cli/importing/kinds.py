@@ -31,6 +31,7 @@ from vllm_operator.cli.importing.rendered_machine import (
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
 from vllm_operator.cli.importing.shell import ShellError, behind_keywords, escaped, mark, parsed, shown
+from vllm_operator.cli.importing.starters import started
 from vllm_operator.cli.importing.variables import expanded, plain_variables
 from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name, texts
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
@@ -150,12 +151,13 @@ def _script(request: Request, result: Import) -> None:
     except ShellError as error:
         raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
     before = Draft()
-    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in script.statements)
-    for statement in script.statements:
+    statements = [one for two in script.statements for one in started(two, request.values, _is_server)]
+    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in statements)
+    for statement in statements:
         words = behind_keywords(statement.words)
         line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *words]
         if words and _command(line, request, result, script.exported, statement.comments):
-            program.tell_loop(statement, before)
+            program.tell_surroundings(statement, before)
         elif not on_a_host:  # what runs beside a container changes nothing within it
             program.tell(statement, before)
     for draft in result.drafts[:1]:
@@ -163,6 +165,11 @@ def _script(request: Request, result: Import) -> None:
     if not result.drafts:
         heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
         result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+def _is_server(words: Sequence[str]) -> bool:
+    """Whether a command line starts a server, or a container."""
+    return program.is_server(words) or docker.docker_run(words) is not None
 
 
 _LONGEST_TOLD: Final = 60

@@ -18,6 +18,7 @@ from vllm_operator.cli.importing.shell import (
     shown,
     without_conditional,
 )
+from vllm_operator.cli.importing.starters import SHELLS, is_in_container, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 SERVERS: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai.run_batch")
 _API_SERVER: Final = "vllm.entrypoints.openai.api_server"
-_SHELLS: Final = frozenset({"sh", "bash", "zsh", "ash", "dash"})
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 _SILENT: Final = frozenset(
     {"exec", "nice", "command", "nohup", "time", "tini", "dumb-init", "uv", "uvx", "poetry", "stdbuf"}
@@ -86,7 +86,7 @@ def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | No
     if not rest:
         return None
     program = _base(rest[0])
-    if program in _SHELLS:
+    if program in SHELLS:
         return _in_script(rest, variables, draft, dict(values or {}))
     arguments = _arguments(rest)
     return None if arguments is None else Launch(unconditional(arguments, draft), variables)
@@ -102,6 +102,11 @@ def unconditional(words: Sequence[str], draft: Draft) -> list[str]:
 
 def _base(word: str) -> str:
     return word.rpartition("/")[2]
+
+
+def is_server(words: Sequence[str]) -> bool:
+    """Whether a command line begins with the server."""
+    return bool(words) and _arguments(list(words)) is not None
 
 
 def _arguments(words: list[str]) -> list[str] | None:
@@ -181,12 +186,13 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
     except ShellError as error:
         raise NotImportableError(f"this is no shell's text: {error}") from None
     found: list[Launch] = []
-    for statement in script.statements:
+    statements = [one for statement in script.statements for one in started(statement, values, is_server)]
+    for statement in statements:
         launch = launch_in(statement.words, draft, values)
         if launch is None:
             tell(statement, draft)
             continue
-        tell_loop(statement, draft)
+        tell_surroundings(statement, draft)
         launch.variables = script.exported | statement.assigned | launch.variables
         found.append(launch)
         if statement.words[0] in KEYWORDS - {"do"}:
@@ -196,8 +202,13 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
     return found[0] if found else None
 
 
-def tell_loop(statement: Statement, draft: Draft) -> None:
-    """Say of a server that is started in a loop that it is started once, and by whom again."""
+def tell_surroundings(statement: Statement, draft: Draft) -> None:
+    """Say of a server which program starts it, and of one in a loop that it is started once, and by whom again."""
+    if is_in_container(statement.started_by):
+        told = f"`{statement.started_by}` names no image: spec.engine.image is that of the profile"
+        draft.check(told, "engine", "image")
+    elif statement.started_by:
+        draft.note(f"`{statement.started_by}` before the server is left out: kubelet starts it")
     if statement.loop in CONDITIONAL_LOOPS:
         draft.note(f"`{statement.loop}` in the script is left out: kubelet starts an engine anew that has ended")
     elif statement.loop:

@@ -290,7 +290,7 @@ class Serving:
     def _names(self, option: Option) -> None:
         self._tell_repeated(fields_by_argument()[option.name], option.text)
         unfilled = [name for name in option.values if variables_in(name)]
-        if unfilled:
+        if unfilled and [*map(shown, unfilled)] != [self._draft.get("model", "source")]:
             self._draft.check(
                 f"--served-model-name {shown(unfilled[0])}: nobody has filled in {names_told(option.text)}",
                 "model",

@@ -72,6 +72,8 @@ class Statement:
     """Comments between the command before and this one's end."""
     loop: str = ""
     """Keyword of the loop that it stands in."""
+    started_by: str = ""
+    """The program that starts it, for people; empty where the shell itself does."""
 
 
 @dataclass(frozen=True, slots=True)
