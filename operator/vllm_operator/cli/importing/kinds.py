@@ -15,6 +15,7 @@ from vllm_operator.cli.importing.compose_extends import Extended, extended
 from vllm_operator.cli.importing.config_file import config_files, with_config_file
 from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
+from vllm_operator.cli.importing.loops import are_replicas, unrolled, without_own_port
 from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.parts import PodParts
 from vllm_operator.cli.importing.pod import PodReader
@@ -41,6 +42,8 @@ from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from vllm_operator.cli.importing.shell import Statement
 
 
 class Kind(StrEnum):
@@ -154,9 +157,7 @@ def _script(request: Request, result: Import) -> None:
     statements = [one for two in script.statements for one in started(two, request.values, _is_server)]
     on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in statements)
     for statement in statements:
-        words = behind_keywords(statement.words)
-        line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *words]
-        if words and _command(line, request, result, script.exported, statement.comments):
+        if _servers_of(statement, request, result, script.exported):
             program.tell_surroundings(statement, before)
         elif not on_a_host:  # what runs beside a container changes nothing within it
             program.tell(statement, before)
@@ -165,6 +166,29 @@ def _script(request: Request, result: Import) -> None:
     if not result.drafts:
         heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
         result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+def _servers_of(statement: Statement, request: Request, result: Import, exported: Mapping[str, str]) -> bool:
+    """Whether a command of a script has been read: a server, or as many as a loop over a list starts of them."""
+    every = unrolled(statement)
+    replicas = len(every) if are_replicas(every) else 1
+    for one in [without_own_port(every[0])] if replicas > 1 else every:
+        words = behind_keywords(one.words)
+        line = [*(f"{name}={value}" for name, value in one.assigned.items()), *words]
+        if not words or not _command(line, request, result, exported, one.comments):
+            return False
+    if replicas > 1 and result.drafts:
+        result.drafts[-1].put(("replicas",), replicas)
+        result.drafts[-1].note(
+            f"`for` in the script started {replicas} servers that differ in port and devices alone: replicas of one "
+            "model, behind one Service",
+            "replicas",
+        )
+    elif len(every) > 1 and result.drafts:
+        result.drafts[-1].note(f"`for` in the script: a model for each of its {len(every)} items")
+    if len(every) > 1:
+        statement.loop = ""  # it has been followed
+    return True
 
 
 def _is_server(words: Sequence[str]) -> bool:

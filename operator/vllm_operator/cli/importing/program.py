@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cli.importing.blocks import CONDITIONAL_LOOPS, KEYWORDS, LOOPS
 from vllm_operator.cli.importing.draft import NotImportableError
+from vllm_operator.cli.importing.loops import goes_over_list
 from vllm_operator.cli.importing.shell import (
     ShellError,
     Statement,
@@ -209,7 +210,7 @@ def tell_surroundings(statement: Statement, draft: Draft) -> None:
         draft.check(told, "engine", "image")
     elif statement.started_by:
         draft.note(f"`{statement.started_by}` before the server is left out: kubelet starts it")
-    if statement.loop in CONDITIONAL_LOOPS:
+    if statement.loop in CONDITIONAL_LOOPS or (statement.loop and goes_over_list(statement)):
         draft.note(f"`{statement.loop}` in the script is left out: kubelet starts an engine anew that has ended")
     elif statement.loop:
         draft.lost(f"`{statement.loop}` in the script: loops are not followed, and a server is started in this one")

@@ -72,6 +72,8 @@ class Statement:
     """Comments between the command before and this one's end."""
     loop: str = ""
     """Keyword of the loop that it stands in."""
+    over: tuple[str, tuple[str, ...]] = ("", ())
+    """Variable of that loop, and the words that it goes over; empty where there is none."""
     started_by: str = ""
     """The program that starts it, for people; empty where the shell itself does."""
 
@@ -282,7 +284,7 @@ class _Reader:
         if words and not self._is_the_shells(command):
             statement.comments = tuple(self.comments[self._told :])
             self._told = len(self.comments)
-            statement.loop = self._blocks.loop
+            statement.loop, statement.over = self._blocks.loop, self._blocks.over
             yield statement
 
     def _goes_on(self, follows: str) -> bool:
