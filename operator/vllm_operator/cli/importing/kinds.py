@@ -170,22 +170,23 @@ def _script(request: Request, result: Import) -> None:
 
 def _servers_of(statement: Statement, request: Request, result: Import, exported: Mapping[str, str]) -> bool:
     """Whether a command of a script has been read: a server, or as many as a loop over a list starts of them."""
-    every = unrolled(statement)
+    every, known = unrolled(statement), len(result.drafts)
     replicas = len(every) if are_replicas(every) else 1
     for one in [without_own_port(every[0])] if replicas > 1 else every:
         words = behind_keywords(one.words)
         line = [*(f"{name}={value}" for name, value in one.assigned.items()), *words]
         if not words or not _command(line, request, result, exported, one.comments):
             return False
-    if replicas > 1 and result.drafts:
-        result.drafts[-1].put(("replicas",), replicas)
-        result.drafts[-1].note(
+    made = result.drafts[known:]
+    if replicas > 1 and made:
+        made[0].put(("replicas",), replicas)
+        made[0].note(
             f"`for` in the script started {replicas} servers that differ in port and devices alone: replicas of one "
             "model, behind one Service",
             "replicas",
         )
-    elif len(every) > 1 and result.drafts:
-        result.drafts[-1].note(f"`for` in the script: a model for each of its {len(every)} items")
+    elif len(every) > 1 and made:
+        made[0].note(f"`for` in the script: a model for each of its {len(every)} items")
     if len(every) > 1:
         statement.loop = ""  # it has been followed
     return True

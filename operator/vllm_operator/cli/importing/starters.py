@@ -86,5 +86,5 @@ def _as_docker(words: Sequence[str]) -> list[str]:
 
 
 def _told(words: Sequence[str]) -> str:
-    text = shown(" ".join(words))
+    text = shown(" ".join(word.partition("=")[0] for word in words))  # a value may be a secret
     return text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}..."

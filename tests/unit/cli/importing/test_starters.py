@@ -93,3 +93,15 @@ def test_what_only_names_a_server_starts_none(text: str) -> None:
 def test_what_is_exported_in_a_text_is_the_servers() -> None:
     (found,) = imported(f"tmux new -d -s x 'export A=1; {SERVE}'").documents
     assert found["spec"]["engine"]["env"] == [{"name": "A", "value": "1"}]
+
+
+def test_no_value_of_what_starts_a_server_is_told() -> None:
+    told = "\n".join(imported(f"docker exec -e PASSWORD=hunter2-hunter2 box {SERVE}").told)
+    assert "docker exec -e PASSWORD" in told
+    assert "hunter2" not in told
+
+
+def test_replicas_are_those_of_the_server_in_the_loop_alone() -> None:
+    text = f"{SERVE} &\nfor i in 1 2; do docker run --name bench-$i load/test:1 --target x; done"
+    (found,) = imported(text).documents
+    assert "replicas" not in found["spec"]
