@@ -97,7 +97,9 @@ def number(text: Any, _: list[str]) -> Any:
 
 def draft(config: dict[str, Any], images: list[str]) -> dict[str, Any]:
     """Fields of speculative decoding under vLLM's names."""
-    plain = {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): value for name, value in config.items()}
+    named = {name: value for name, value in config.items() if name != "extraConfig"}
+    plain = {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name): value for name, value in named.items()}
+    plain |= config.get("extraConfig", {})
     return plain | ({"model": located(plain["model"], images)} if "model" in plain else {})
 
 
@@ -119,6 +121,7 @@ MEANT: Final[dict[str, Callable[[Any, list[str]], Any]]] = {
     "engine.maxModelLen": number,
     "engine.kvCacheMemory": number,
     "engine.speculativeDecoding": draft,
+    "engine.optimizationLevel": lambda level, _: str(level),
     "lora.adapters": adapters,
     "engine.disableAccessLogForEndpoints": unlogged,
 }

@@ -123,8 +123,10 @@ def _engine(engine: Part) -> None:
     if engine.get("debug"):
         engine.pop("logLevel", None)
     draft = engine.get("speculativeDecoding")
-    if draft:
-        draft.setdefault("method", "ngram")
+    if draft is not None:
+        draft.setdefault("method", "suffix")
+        if draft["method"] == "ngram":
+            draft.setdefault("numSpeculativeTokens", 3)
         low, high = draft.get("promptLookupMin", 1), draft.get("promptLookupMax", math.inf)
         if low > high:
             draft["promptLookupMin"], draft["promptLookupMax"] = high, low
@@ -179,8 +181,10 @@ def _device_claim(number: int, claim: Part) -> Part:
 
 
 def _service(spec: Part) -> None:
-    """What a sidecar speaks needs the port of one."""
+    """What a sidecar speaks needs the port of one, and a port of the nodes a Service that has some."""
     service, gate = spec.get("service", {}), spec.get("gates", {}).get("port", 8480)
+    if "nodePort" in service and service.get("type", "ClusterIP") == "ClusterIP":
+        service["type"] = "NodePort"
     if "appProtocol" in service:
         service.setdefault("targetPort", next(port for port in (8443, 8444) if port != gate))
 

@@ -255,6 +255,14 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     ),
     *(
         Constraint(
+            {"service": {"type": kind, "nodePort": 30080}},
+            {"service": {"nodePort": 30080}},
+            "spec.service.nodePort needs spec.service.type NodePort or LoadBalancer",
+        )
+        for kind in ("NodePort", "LoadBalancer")
+    ),
+    *(
+        Constraint(
             right,
             wrong,
             "spec.service.appProtocol is what a sidecar speaks with clients",
@@ -423,6 +431,18 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         "spec.engine.debug sets the log level to DEBUG",
     ),
     Constraint(draft(model="org/a"), draft(), "spec.engine.speculativeDecoding needs a method"),
+    *(
+        Constraint(
+            engine(speculativeDecoding=right),
+            engine(speculativeDecoding=wrong),
+            "spec.engine.speculativeDecoding needs numSpeculativeTokens",
+        )
+        for right, wrong in (
+            ({"method": "suffix"}, {"method": "ngram"}),
+            ({"method": "mtp"}, {"method": "draft_model", "model": "org/draft"}),
+            ({"model": "org/draft", "numSpeculativeTokens": 1}, {"model": "org/draft"}),
+        )
+    ),
     Constraint(
         draft(method="ngram", promptLookupMin=2, promptLookupMax=2),
         draft(method="ngram", promptLookupMin=3, promptLookupMax=2),

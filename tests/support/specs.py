@@ -71,6 +71,10 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "engine.version": ("0.32.0", "v0.33.0", OLD_VERSION),
     "engine.speculativeDecoding.model": ("org/draft", "pvc://drafts/tiny", "/models/draft"),
     "engine.speculativeDecoding.method": ("ngram", "eagle3"),
+    "engine.speculativeDecoding.extraConfig": (
+        {"draft_sample_method": "probabilistic"},
+        {"num_speculative_tokens_per_batch_size": [[1, 4, 5]], "enforce_eager": True},
+    ),
     "engine.kvCacheDtype": ("fp8", "auto", "bfloat16"),
     "engine.kvTransferConfig": (
         {"kv_connector": "NixlConnector", "kv_role": "kv_both"},
@@ -155,6 +159,7 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
         {"metadata": {"annotations": {"example.com/patched": "yes"}}},
         {"spec": {"containers": [{"name": "vllm", "stdin": True, "env": [{"name": "PATCHED", "value": "1"}]}]}},
     ),
+    "service.nodePort": (30080, 30081),
     "ingress.host": ("llm.example.com", "*.example.com", "alpha"),
     "network.allowFrom[].ipBlock.cidr": ("10.0.0.0/8", "2001:db8::/32"),
     "network.allowFrom[].ipBlock.except": (["10.1.0.0/16"],),
@@ -164,6 +169,10 @@ FORMS: Final[dict[str, tuple[Any, ...]]] = {
     "autoscaling.prometheus.labels": ({"job": "team/qwen"}, {"cluster": "a", "kubernetes_namespace": "team"}),
 }
 """Values of fields whose form the schema does not tell, or not all of it."""
+
+
+HAD_BY_ONE: Final = frozenset({"service.nodePort"})
+"""Fields of whose values each is had by one object of a cluster: only who aims at them sets them."""
 
 
 class Chooser(Protocol):
@@ -254,8 +263,8 @@ class _Drawn:
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
 
-    def wants(self, path: str) -> bool:  # noqa: ARG002 # every field is as likely
-        return self._draw(st.sampled_from([False, False, True]))
+    def wants(self, path: str) -> bool:
+        return path not in HAD_BY_ONE and self._draw(st.sampled_from([False, False, True]))
 
     def pick(self, path: str, samples: Sequence[T]) -> T:  # noqa: ARG002
         return self._draw(st.sampled_from(samples))
@@ -267,8 +276,8 @@ class _Tossed:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
-    def wants(self, path: str) -> bool:  # noqa: ARG002
-        return self._chance.randrange(3) == 0
+    def wants(self, path: str) -> bool:
+        return path not in HAD_BY_ONE and self._chance.randrange(3) == 0
 
     def pick(self, path: str, samples: Sequence[T]) -> T:  # noqa: ARG002
         return self._chance.choice(samples)

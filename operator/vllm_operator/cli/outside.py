@@ -22,6 +22,7 @@ ONLY_IN_A_CLUSTER: Final = (
     "estimate",
     "service.type",
     "service.annotations",
+    "service.nodePort",
     "service.targetPort",
     "service.appProtocol",
     "accelerator.resource",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from vllm_operator.api.spec import VLLMModelSpec
+    from vllm_operator.api.spec.engine import SpeculativeDecoding
     from vllm_operator.api.spec.flag import Flag
     from vllm_operator.api.vllm_releases import Version
 
@@ -83,7 +84,7 @@ def _composed(spec: VLLMModelSpec, sources: Sources) -> Iterator[tuple[str, Any]
     asked = spec.engine.enable_log_requests
     yield "--enable-log-requests", spec.engine.debug if asked is None else asked
     draft = spec.engine.speculative_decoding
-    yield "--speculative-config", draft and _draft(draft.model_dump(exclude_none=True), sources)
+    yield "--speculative-config", draft and _draft(draft, sources)
     adapters = () if spec.updates_adapters else spec.adapters
     yield "--lora-modules", [_adapter(one.name, sources.locate(one.source)) for one in adapters] or None
 
@@ -94,8 +95,10 @@ def _adapter(name: str, path: str) -> str:
     return json.dumps({"name": name, "path": path}) if "," in word else word
 
 
-def _draft(config: dict[str, Any], sources: Sources) -> dict[str, Any]:
-    return config | ({"model": sources.locate(config["model"])} if "model" in config else {})
+def _draft(draft: SpeculativeDecoding, sources: Sources) -> dict[str, Any]:
+    """The SpeculativeConfig of vLLM: the fields under its names, and what has no field."""
+    config = {**(draft.extra_config or {}), **draft.model_dump(exclude_none=True, exclude={"extra_config"})}
+    return config | ({"model": sources.locate(draft.model)} if draft.model else {})
 
 
 def _flags(part: Model, made: Mapping[str, Any]) -> Iterator[tuple[Flag, Any]]:

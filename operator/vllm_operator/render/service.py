@@ -19,7 +19,7 @@ PORT_NAME: Final = "http"
 def service(model: VLLMModel, context: RenderContext = NO_CLUSTER) -> dict[str, Any]:
     """The Service that clients call: only engines that pass their gate are behind it."""
     wanted = model.spec.service
-    port = _port(model, wanted.port)
+    port = _port(model, wanted.port) | ({"nodePort": wanted.node_port} if wanted.node_port else {})
     body = {"type": wanted.type, "ports": [port]}
     return _service(model, model.instance, body, context, annotations=wanted.annotations)
 

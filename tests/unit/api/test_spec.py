@@ -223,18 +223,30 @@ def test_arguments_without_a_field_pass(words: list[str]) -> None:
         "engine.kvTransferConfig",
         "engine.kvEventsConfig",
         "engine.compilationConfig",
+        "engine.speculativeDecoding.extraConfig",
     ],
 )
 def test_an_object_for_the_command_line_shows_no_secret(path: str) -> None:
-    group, _, name = path.partition(".")
+    *groups, name = path.split(".")
 
     def holding(text: str) -> dict[str, Any]:
-        parts: dict[str, Any] = {"model": {"source": SOURCE}, "engine": {}}
-        parts[group][name] = {"a": [{"b": text}]}
+        parts: dict[str, Any] = {"model": {"source": SOURCE}, "engine": {"speculativeDecoding": {"method": "suffix"}}}
+        holder = parts
+        for group in groups:
+            holder = holder[group]
+        holder[name] = {"a": [{"b": text}]}
         return parts
 
     assert refusal(**holding("x$(VLLM_API_KEY)")).startswith(f"spec.{path}: must not refer to an API key or a token")
     assert model(**holding("x$(POD_IP)")).spec.served_names == (SOURCE,)
+
+
+@pytest.mark.parametrize(("name", "field"), [("method", "method"), ("num_speculative_tokens", "numSpeculativeTokens")])
+def test_what_has_a_field_is_not_said_under_its_name_in_vllm(name: str, field: str) -> None:
+    draft = {"method": "suffix", "extraConfig": {"draft_sample_method": "greedy", name: "x"}}
+    assert refusal(engine={"speculativeDecoding": draft}) == (
+        f"spec.engine.speculativeDecoding.extraConfig.{name}: set spec.engine.speculativeDecoding.{field}"
+    )
 
 
 def test_what_was_applied_before_its_argument_got_a_field_is_followed_as_it_is() -> None:

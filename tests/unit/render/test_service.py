@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.resources import SOURCE, model
 from vllm_operator.render.binding import binding
 from vllm_operator.render.deployment import deployment
@@ -26,6 +28,14 @@ def test_a_sidecar_before_the_engine_is_what_all_clients_reach_by_whichever_way(
     assert (all_engines["port"], all_engines["targetPort"]) == (80, 8200)
     assert (single["port"], single["targetPort"]) == (8200, 8200)
     assert discovery(behind) == "qwen-engines.team.svc:8200"
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_a_port_of_the_nodes_is_that_of_the_service_alone(kind: str) -> None:
+    told = model(service={"type": kind, "nodePort": 30080})
+    assert service(told)["spec"]["ports"][0]["nodePort"] == 30080
+    assert "nodePort" not in headless_service(told)["spec"]["ports"][0]
+    assert "nodePort" not in service(model(service={"type": kind}))["spec"]["ports"][0], "the cluster chooses"
 
 
 def test_the_headless_service_names_engines_that_pass_their_gate_and_no_others() -> None:

@@ -17,6 +17,18 @@ DEFAULT_SERVICE_PORT: Final = 8000
 class Service(Model):
     """The Service that clients call."""
 
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        json_schema_extra=cel(
+            Rule(
+                "!has(self.nodePort) || self.type != 'ClusterIP'",
+                "spec.service.nodePort needs spec.service.type NodePort or LoadBalancer: a ClusterIP has no port on "
+                "the nodes",
+                field_path=".nodePort",
+            )
+        ),
+    )
+
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         default="ClusterIP", description="Whether it is reached from inside the cluster only."
     )
@@ -25,6 +37,11 @@ class Service(Model):
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=DEFAULT_SERVICE_PORT, description="Port of the Service, whatever port the server has in its pod."
+    )
+    node_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port of every node that leads to the Service, out of the cluster's range for these, by default "
+        "30000 to 32767. No two Services of the cluster have the same. Default: the cluster chooses one, and keeps it.",
     )
     target_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,

@@ -14,7 +14,7 @@ import jinja2.nodes
 from vllm_operator.api.bounded import Bounded
 from vllm_operator.api.spec import versions
 from vllm_operator.api.spec.arguments import WITHOUT_SERVER, abbreviation_of, refused_arguments
-from vllm_operator.api.spec.engine import SECRET_VARIABLES
+from vllm_operator.api.spec.engine import SECRET_VARIABLES, SpeculativeDecoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +50,7 @@ def faults(spec: VLLMModelSpec) -> Iterator[Fault]:
             yield Fault(("engine", "extraArgs", position), f"vLLM reads {word} as {whole}, which {refused[whole]}")
     yield from _server_faults(spec.engine.extra_args or [])
     yield from _secret_faults(spec)
+    yield from _speculation_faults(spec)
     yield from _adapter_faults(spec)
     yield from (Fault(found.path, found.message) for found in versions.findings(spec) if found.refused)
     template = spec.model.chat_template
@@ -75,15 +76,27 @@ def _server_faults(words: list[str]) -> Iterator[Fault]:
             yield Fault(("engine", "extraArgs", position), f"{name} 0 starts no HTTP server: leave it out")
 
 
+def _speculation_faults(spec: VLLMModelSpec) -> Iterator[Fault]:
+    """What is said under vLLM's own name although it has a field."""
+    draft = spec.engine.speculative_decoding
+    fields = {name: field.alias for name, field in SpeculativeDecoding.model_fields.items()}
+    for name in (draft and draft.extra_config) or {}:
+        if name in fields:
+            path = ("engine", "speculativeDecoding", "extraConfig", name)
+            yield Fault(path, f"set spec.engine.speculativeDecoding.{fields[name]}")
+
+
 def _secret_faults(spec: VLLMModelSpec) -> Iterator[Fault]:
     """Objects that reach the command line with a variable that holds a secret."""
     engine, model = spec.engine, spec.model
+    draft = engine.speculative_decoding
     objects = {
         ("model", "loaderExtraConfig"): model.loader_extra_config,
         ("model", "hfOverrides"): model.hf_overrides,
         ("engine", "kvTransferConfig"): engine.kv_transfer_config,
         ("engine", "kvEventsConfig"): engine.kv_events_config,
         ("engine", "compilationConfig"): engine.compilation_config,
+        ("engine", "speculativeDecoding", "extraConfig"): draft and draft.extra_config,
     }
     for path, value in objects.items():
         text = json.dumps(value)

@@ -62,6 +62,12 @@ class SpeculativeDecoding(Model):
                 "spec.engine.speculativeDecoding needs a method, such as ngram, or a model",
             ),
             Rule(
+                "has(self.numSpeculativeTokens) || (has(self.method) && !(self.method in ['ngram', 'draft_model']))",
+                "spec.engine.speculativeDecoding needs numSpeculativeTokens: neither ngram nor a plain model that "
+                "guesses says how many",
+                field_path=".numSpeculativeTokens",
+            ),
+            Rule(
                 "!has(self.promptLookupMin) || !has(self.promptLookupMax)"
                 " || self.promptLookupMin <= self.promptLookupMax",
                 "spec.engine.speculativeDecoding.promptLookupMin must not be more than promptLookupMax",
@@ -70,7 +76,11 @@ class SpeculativeDecoding(Model):
         ),
     )
 
-    num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] = Field(description="Tokens that are guessed at a time.")
+    num_speculative_tokens: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Tokens that are guessed at a time. Default: as the method or its model says, where one does, such "
+        "as `mtp` and `suffix`.",
+    )
     method: Word | None = Field(
         default=None, description="How they are guessed, such as `ngram`, `eagle3` or `draft_model`."
     )
@@ -88,6 +98,11 @@ class SpeculativeDecoding(Model):
     )
     prompt_lookup_min: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None, description="Shortest sequence that `ngram` looks up in the prompt, in tokens."
+    )
+    extra_config: JsonObject | None = Field(
+        default=None,
+        description="What else vLLM's SpeculativeConfig takes, with its own names, such as "
+        "`{draft_sample_method: probabilistic}`. What has a field of its own is refused here.",
     )
 
 
@@ -221,6 +236,13 @@ class Engine(Model):
         default=None,
         description="How the model is compiled and which CUDA graphs are made: vLLM's CompilationConfig with its own "
         "names, such as `{cudagraph_mode: PIECEWISE}`.",
+    )
+    optimization_level: Annotated[
+        Annotated[int, Field(ge=0, le=3)] | None, Flag("--optimization-level", "2", "0.12.0")
+    ] = Field(
+        default=None,
+        description="How much start-up time is spent for speed, from 0 (no compilation, no CUDA graphs) to 3: what "
+        "`-O3` says. Before vLLM 0.12.0 that is `level` in compilationConfig, and `mode` in 0.11.1 and 0.11.2.",
     )
     attention_backend: Annotated[Word | None, Flag("--attention-backend", "by device and model", "0.13.0")] = Field(
         default=None,

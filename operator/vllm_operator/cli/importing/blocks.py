@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 KEYWORDS: Final = frozenset({"if", "then", "else", "elif", "fi", "do", "!", "{", "}"})
 """Words that stand before a command."""
 
-LOOPS: Final = frozenset({"for", "while", "until", "select"})
+CONDITIONAL_LOOPS: Final = frozenset({"while", "until"})
+"""Loops with a command as their condition, which is done again and again."""
+
+LOOPS: Final = CONDITIONAL_LOOPS | {"for", "select"}
 _OWN_ARGUMENT: Final = re.compile("\ue000([0-9@*#]|OPTARG)\ue001")
 """One of the arguments that a script itself is called with."""
 
@@ -36,6 +39,7 @@ def is_in_command_position(words: Sequence[str]) -> bool:
 class _Loop:
     keyword: str
     over_options: bool
+    over: tuple[str, tuple[str, ...]] = ("", ())
 
 
 @dataclass(slots=True)
@@ -60,7 +64,9 @@ class Blocks:
         first = words[0] if words else ""
         if first in LOOPS:
             over_options = "getopts" in words or any(_OWN_ARGUMENT.search(word) for word in words)
-            self._loops.append(_Loop(first, over_options or (first == "for" and len(words) == _NAME_ALONE)))
+            of_caller = over_options or (first == "for" and len(words) == _NAME_ALONE)
+            over = (words[1], tuple(words[3:])) if first == "for" and words[2:3] == ["in"] else ("", ())
+            self._loops.append(_Loop(first, of_caller, over))
         elif first == "done" and self._loops:
             self._loops.pop()
 
@@ -68,6 +74,11 @@ class Blocks:
     def loop(self) -> str:
         """Keyword of the innermost loop; empty outside of any."""
         return self._loops[-1].keyword if self._loops else ""
+
+    @property
+    def over(self) -> tuple[str, tuple[str, ...]]:
+        """Variable of the innermost loop, and the words that it goes over."""
+        return self._loops[-1].over if self._loops else ("", ())
 
     @property
     def taken(self) -> bool:

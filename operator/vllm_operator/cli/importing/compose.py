@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.cli.importing.compose_secrets import read_secrets
 from vllm_operator.cli.importing.docker import add_env_file, tmpfs_size
 from vllm_operator.cli.importing.draft import NotImportableError
 from vllm_operator.cli.importing.machine import MachineContainer, add_port, size_quantity
@@ -35,6 +36,7 @@ _IRRELEVANT: Final = frozenset(
             "pull_policy",
             "build",
             "configs",
+            "secrets",
             "extra_hosts",
             "group_add",
             "pid",
@@ -72,12 +74,22 @@ def _filled(found: re.Match[str], known: Mapping[str, str], *, rendered: bool) -
     name, operator = found["plain"] or found["name"], found["operator"] or ""
     value = known.get(name)
     if operator.endswith("+"):
-        return found["operand"] if value else ""
+        is_set = bool(value) if operator.startswith(":") else value is not None
+        return str(interpolated(found["operand"], known)) if is_set else ""
     if value is not None and (value or not operator.startswith(":")):
         return value
     if operator.endswith("-") and (found["operand"] or not (rendered or is_secret(name))):
         return str(interpolated(found["operand"], known))
     return mark(name)
+
+
+def conditional(value: Any, known: Mapping[str, str]) -> list[str]:
+    """Variables on which parts of a service depend, in the form `${NAME:+TEXT}`, and that nobody has filled in."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return list(dict.fromkeys(name for one in inner for name in conditional(one, known)))
+    found = _VARIABLE.finditer(value) if isinstance(value, str) else ()
+    return [one["name"] for one in found if (one["operator"] or "").endswith("+") and one["name"] not in known]
 
 
 def is_compose(value: Any) -> bool:
@@ -86,8 +98,8 @@ def is_compose(value: Any) -> bool:
     return isinstance(services, dict) and "kind" not in value
 
 
-def read_service(name: str, service: Mapping[str, Any], draft: Draft, configs: Mapping[str, Any]) -> MachineContainer:
-    """The container of a service.
+def read_service(name: str, service: Mapping[str, Any], draft: Draft, whole: Mapping[str, Any]) -> MachineContainer:
+    """The container of a service; `whole` is the file, which defines its configs and secrets.
 
     Raises:
         NotImportableError: a part of it has another form than Compose takes.
@@ -102,7 +114,10 @@ def read_service(name: str, service: Mapping[str, Any], draft: Draft, configs: M
     container.words = _words(service.get("command") or [])
     _devices(service, container, draft)
     _environment(service, container, draft)
-    _mounts(service, container, draft, configs)
+    _mounts(service, container, draft, part(whole, "configs"))
+    values = [str(one["value"]) for one in container.env]
+    texts_ = [*(container.entrypoint or []), *container.words, *values]
+    read_secrets(service.get("secrets"), part(whole, "secrets"), texts_, container, draft)
     _resources(service, container, draft)
     _rights(service, container, draft)
     _rest(service, container, draft)
@@ -267,6 +282,11 @@ def _rest(service: Mapping[str, Any], container: MachineContainer, draft: Draft)
             add_port(container, f"{port.get('published', port.get('target'))}:{port.get('target')}", draft)
         else:
             add_port(container, str(port), draft)
+    profiles = texts(service.get("profiles"))
+    if profiles:
+        draft.note(
+            f"profiles {', '.join(profiles)}: it was started only when asked for; spec.suspend keeps it from that"
+        )
     container.host_network = service.get("network_mode") == "host"
     limits_processes = service.get("pids_limit") or part(service, "deploy", "resources", "limits").get("pids")
     shares_memory = service.get("ipc") == "host" and not container.shared_memory

@@ -11,9 +11,11 @@ from vllm_operator.api.meta import KIND
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.importing import compose, docker, helm, kubeai, manifests, program
 from vllm_operator.cli.importing.arguments import model_in, name_in
+from vllm_operator.cli.importing.compose_extends import Extended, extended
 from vllm_operator.cli.importing.config_file import config_files, with_config_file
 from vllm_operator.cli.importing.devices import tell_shared
 from vllm_operator.cli.importing.draft import Draft, NotImportableError
+from vllm_operator.cli.importing.loops import are_replicas, unrolled, without_own_port
 from vllm_operator.cli.importing.manifests import Bundle
 from vllm_operator.cli.importing.parts import PodParts
 from vllm_operator.cli.importing.pod import PodReader
@@ -30,6 +32,7 @@ from vllm_operator.cli.importing.rendered_machine import (
 from vllm_operator.cli.importing.secrets import Vault
 from vllm_operator.cli.importing.serving import Serving
 from vllm_operator.cli.importing.shell import ShellError, behind_keywords, escaped, mark, parsed, shown
+from vllm_operator.cli.importing.starters import started
 from vllm_operator.cli.importing.variables import expanded, plain_variables
 from vllm_operator.cli.importing.workload import Workload, fit_model_name, fit_name, texts
 from vllm_operator.cli.yaml_documents import NotYAMLError, documents
@@ -39,6 +42,8 @@ from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from vllm_operator.cli.importing.shell import Statement
 
 
 class Kind(StrEnum):
@@ -149,12 +154,11 @@ def _script(request: Request, result: Import) -> None:
     except ShellError as error:
         raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
     before = Draft()
-    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in script.statements)
-    for statement in script.statements:
-        words = behind_keywords(statement.words)
-        line = [*(f"{name}={value}" for name, value in statement.assigned.items()), *words]
-        if words and _command(line, request, result, script.exported, statement.comments):
-            program.tell_loop(statement, before)
+    statements = [one for two in script.statements for one in started(two, request.values, _is_server)]
+    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in statements)
+    for statement in statements:
+        if _servers_of(statement, request, result, script.exported):
+            program.tell_surroundings(statement, before)
         elif not on_a_host:  # what runs beside a container changes nothing within it
             program.tell(statement, before)
     for draft in result.drafts[:1]:
@@ -162,6 +166,35 @@ def _script(request: Request, result: Import) -> None:
     if not result.drafts:
         heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
         result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+def _servers_of(statement: Statement, request: Request, result: Import, exported: Mapping[str, str]) -> bool:
+    """Whether a command of a script has been read: a server, or as many as a loop over a list starts of them."""
+    every, known = unrolled(statement), len(result.drafts)
+    replicas = len(every) if are_replicas(every) else 1
+    for one in [without_own_port(every[0])] if replicas > 1 else every:
+        words = behind_keywords(one.words)
+        line = [*(f"{name}={value}" for name, value in one.assigned.items()), *words]
+        if not words or not _command(line, request, result, exported, one.comments):
+            return False
+    made = result.drafts[known:]
+    if replicas > 1 and made:
+        made[0].put(("replicas",), replicas)
+        made[0].note(
+            f"`for` in the script started {replicas} servers that differ in port and devices alone: replicas of one "
+            "model, behind one Service",
+            "replicas",
+        )
+    elif len(every) > 1 and made:
+        made[0].note(f"`for` in the script: a model for each of its {len(every)} items")
+    if len(every) > 1:
+        statement.loop = ""  # it has been followed
+    return True
+
+
+def _is_server(words: Sequence[str]) -> bool:
+    """Whether a command line starts a server, or a container."""
+    return program.is_server(words) or docker.docker_run(words) is not None
 
 
 _LONGEST_TOLD: Final = 60
@@ -229,14 +262,21 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
     raw = part(value, "services").values()
     rendered = any(is_rendered_service(one) for one in raw if isinstance(one, dict))
     filled = compose.interpolated(value, request.values, rendered=rendered)
-    services = {str(name): one for name, one in part(filled, "services").items() if isinstance(one, dict)}
+    whole = extended({str(name): one for name, one in part(value, "services").items() if isinstance(one, dict)})
+    services = {
+        name: compose.interpolated(one.service, request.values, rendered=rendered) for name, one in whole.items()
+    }
+    if value.get("include"):
+        result.notes.append("include: other files are not read; import what `docker compose config` writes")
     comments = [line.lstrip("# ") for line in request.text.splitlines() if line.startswith("#")]
     for name, engines in engines_of_one_model(services).items():
         service = services[engines[0]]
         draft = Draft(request.name, request.namespace)
         draft.name = draft.name or fit_name(name) or "vllm"
         own = is_rendered_service(service)
-        container = compose.read_service(name, service, Draft() if own else draft, part(filled, "configs"))
+        if not own:
+            _tell_absent(whole[engines[0]], request, draft)
+        container = compose.read_service(name, service, Draft() if own else draft, filled)
         bundle = complete_service(container, service, part(filled, "configs"), comments) if own else Bundle()
         found = _read(container.workload(), draft, request, result, bundle)
         if found is None:
@@ -247,6 +287,15 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
         if len(engines) > 1:
             found.put(("suspend",), value=container.replicas == 0 or None)
             found.put(("replicas",), len(engines))
+
+
+def _tell_absent(whole: Extended, request: Request, draft: Draft) -> None:
+    """Say what a service of a Compose file takes from elsewhere: from other files, and from variables."""
+    for told in whole.missing:
+        draft.lost(f"{told}, which it extends, is not here: import what `docker compose config` writes")
+    for name in compose.conditional(whole.service, request.values):
+        told = f"what stands in ${{{name}:+...}} is left out: nobody has filled in ${{{name}}}"
+        draft.check(f"{told}; --set {name}=VALUE has it where it is set")
 
 
 def _helm(values: Mapping[str, Any], request: Request, result: Import) -> None:

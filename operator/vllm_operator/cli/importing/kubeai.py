@@ -231,10 +231,24 @@ def _source(storage: str) -> str:
     return storage if storage.startswith(("pvc://", "oci://", "s3://", "gs://")) else storage.removeprefix("hf://")
 
 
+_OF_KSERVE: Final = frozenset({"--model-id", "--model-name", "--backend", "--task"})
+
+
+def _joined(words: list[str]) -> list[str]:
+    """The words with each argument of KServe's own and its value as one word."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].replace("_", "-") in _OF_KSERVE:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def _kserve_container(document: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
     """The container of KServe's Hugging Face runtime, which takes vLLM's arguments beside its own."""
     words: list[str] = []
-    given = texts(model.get("args"))
+    given = _joined(texts(model.get("args")))
     source = _source(str(model.get("storageUri") or ""))
     named = name_of(document)
     for word in given:
@@ -248,9 +262,9 @@ def _kserve_container(document: Mapping[str, Any], model: Mapping[str, Any], dra
             draft.note(f"{word} is left out: it chooses KServe's backend")
         else:
             words.append(word)
-    if given and any(word in {"--model_id", "--model_name", "--model-id", "--model-name"} for word in given):
-        draft.check("--model_id and --model_name: write them as --model_id=VALUE, to be read", "model", "source")
-    draft.check("the image of KServe's runtime is not named here: spec.engine.image is that of the profile", "engine")
+    draft.note(
+        "the image of KServe's runtime holds a server of its own: spec.engine.image is that of the profile", "engine"
+    )
     return {
         "name": "kserve-container",
         "command": ["vllm", "serve", source, "--served-model-name", named],

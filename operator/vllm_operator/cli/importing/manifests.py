@@ -10,6 +10,7 @@ from vllm_operator.api.meta import GROUP
 from vllm_operator.cli.importing import scaling
 from vllm_operator.cli.importing.draft import schema_at
 from vllm_operator.cli.importing.workload import Workload, fit_name
+from vllm_operator.cli.schema import faults
 from vllm_operator.render.untyped import items, part
 
 if TYPE_CHECKING:
@@ -247,10 +248,9 @@ class Neighbours:
         chosen = self._chosen_port(name, items(spec, "ports"))
         if isinstance(chosen.get("port"), int):
             draft.put(("service", "port"), chosen["port"])
-        if chosen.get("nodePort"):
-            draft.lost(f"nodePort {chosen['nodePort']}: the cluster chooses the number", "service")
         if str(spec.get("type")) in {"NodePort", "LoadBalancer"}:
             draft.put(("service", "type"), spec["type"])
+            self._node_port(name, chosen.get("nodePort"))
         self._target(name, chosen.get("targetPort", chosen.get("port")))
         annotations = {
             str(key): str(value)
@@ -266,6 +266,20 @@ class Neighbours:
                 f"clients find the model at http://{draft.name}:{chosen.get('port', 8000)}, and no longer at the "
                 f"Service {name}"
             )
+
+    def _node_port(self, name: str, number: Any) -> None:
+        """A port of the nodes that the Service has fixed: only one Service of a cluster has it."""
+        if not number:
+            return
+        if any(faults(schema_at(("service", "nodePort")), number, "")):
+            self._draft.lost(f"nodePort {number} of the Service {name}: is no port", "service")
+            return
+        self._draft.put(("service", "nodePort"), number)
+        self._draft.note(
+            f"no two Services have the same nodePort: delete the Service {name} when you change over, and the model's "
+            f"own gets {number}",
+            "service",
+        )
 
     def _chosen_port(self, name: str, ports: list[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The port of a Service that leads to the engine; what becomes of the others is told."""
@@ -292,8 +306,14 @@ class Neighbours:
         if any(target == one.get("containerPort") for other in self._sidecars() for one in items(other, "ports")):
             self._draft.put(("service", "targetPort"), target)
         else:
-            told = f"the Service {name} leads to port {target}, and the engine listens at {engine_port}"
+            self._tell_target(f"the Service {name} leads to port {target}, and the engine listens at {engine_port}")
+
+    def _tell_target(self, told: str) -> None:
+        """A port at which nothing is said to listen: a container beside the engine may, without one it leads astray."""
+        if self._sidecars():
             self._draft.check(told, "service")
+        else:
+            self._draft.note(f"{told}: the model's Service leads there", "service")
 
     def _sidecars(self) -> list[Mapping[str, Any]]:
         containers = items(self._workload.template, "spec", "containers")

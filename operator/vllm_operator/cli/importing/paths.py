@@ -60,7 +60,7 @@ class Moves:
         new = self._parts.moved[before] + path[len(before) :] if before else self._unused(path)
         self._parts.moved[path] = new
         source = self._draft.get("model", "source")
-        moved = _Renaming(path, new)
+        moved = Renaming(path, new)
         for name in _MOVED:
             if name in self._draft.spec:
                 self._draft.spec[name] = moved.of(self._draft.spec[name])
@@ -80,7 +80,7 @@ class Moves:
         return next(one for one in found if not any(is_below(one, other) or is_below(other, one) for other in taken))
 
 
-class _Renaming:
+class Renaming:
     """A path that becomes another one, wherever it stands whole or as the beginning of a longer path."""
 
     def __init__(self, old: str, new: str) -> None:

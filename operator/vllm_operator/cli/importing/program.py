@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS
+from vllm_operator.cli.importing.blocks import CONDITIONAL_LOOPS, KEYWORDS, LOOPS
 from vllm_operator.cli.importing.draft import NotImportableError
+from vllm_operator.cli.importing.loops import goes_over_list
 from vllm_operator.cli.importing.shell import (
     ShellError,
     Statement,
@@ -18,6 +19,7 @@ from vllm_operator.cli.importing.shell import (
     shown,
     without_conditional,
 )
+from vllm_operator.cli.importing.starters import SHELLS, is_in_container, started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 SERVERS: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai.run_batch")
 _API_SERVER: Final = "vllm.entrypoints.openai.api_server"
-_SHELLS: Final = frozenset({"sh", "bash", "zsh", "ash", "dash"})
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 _SILENT: Final = frozenset(
     {"exec", "nice", "command", "nohup", "time", "tini", "dumb-init", "uv", "uvx", "poetry", "stdbuf"}
@@ -86,7 +87,7 @@ def launch_in(words: Sequence[str], draft: Draft, values: Mapping[str, str] | No
     if not rest:
         return None
     program = _base(rest[0])
-    if program in _SHELLS:
+    if program in SHELLS:
         return _in_script(rest, variables, draft, dict(values or {}))
     arguments = _arguments(rest)
     return None if arguments is None else Launch(unconditional(arguments, draft), variables)
@@ -102,6 +103,11 @@ def unconditional(words: Sequence[str], draft: Draft) -> list[str]:
 
 def _base(word: str) -> str:
     return word.rpartition("/")[2]
+
+
+def is_server(words: Sequence[str]) -> bool:
+    """Whether a command line begins with the server."""
+    return bool(words) and _arguments(list(words)) is not None
 
 
 def _arguments(words: list[str]) -> list[str] | None:
@@ -181,12 +187,13 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
     except ShellError as error:
         raise NotImportableError(f"this is no shell's text: {error}") from None
     found: list[Launch] = []
-    for statement in script.statements:
+    statements = [one for statement in script.statements for one in started(statement, values, is_server)]
+    for statement in statements:
         launch = launch_in(statement.words, draft, values)
         if launch is None:
             tell(statement, draft)
             continue
-        tell_loop(statement, draft)
+        tell_surroundings(statement, draft)
         launch.variables = script.exported | statement.assigned | launch.variables
         found.append(launch)
         if statement.words[0] in KEYWORDS - {"do"}:
@@ -196,20 +203,27 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
     return found[0] if found else None
 
 
-def tell_loop(statement: Statement, draft: Draft) -> None:
-    """Say of a server that is started in a loop that it is started once."""
-    if statement.loop:
+def tell_surroundings(statement: Statement, draft: Draft) -> None:
+    """Say of a server which program starts it, and of one in a loop that it is started once, and by whom again."""
+    if is_in_container(statement.started_by):
+        told = f"`{statement.started_by}` names no image: spec.engine.image is that of the profile"
+        draft.check(told, "engine", "image")
+    elif statement.started_by:
+        draft.note(f"`{statement.started_by}` before the server is left out: kubelet starts it")
+    if statement.loop in CONDITIONAL_LOOPS or (statement.loop and goes_over_list(statement)):
+        draft.note(f"`{statement.loop}` in the script is left out: kubelet starts an engine anew that has ended")
+    elif statement.loop:
         draft.lost(f"`{statement.loop}` in the script: loops are not followed, and a server is started in this one")
 
 
 def tell(statement: Statement, draft: Draft) -> None:
     """Say of a command beside the server that it is not carried over."""
     words = behind_keywords(statement.words)
-    if statement.words[:1] in (["if"], ["elif"]):  # a question, whose answer is looked at elsewhere
+    if {*statement.words[:1]} & {"if", "elif", *LOOPS}:  # a question, whose answer is looked at elsewhere
         return
     program = _base(words[0]) if words else ":"
     told = shown(" ".join(words))[:80]
-    if program in LOOPS or program in {"done", "case", "esac"}:  # what is done in them is looked at by itself
+    if program in {"done", "case", "esac"}:  # what is done in them is looked at by itself
         return
     if program == "ray" or any(_base(word) in _RAY_SCRIPTS for word in words):
         if draft.pods > 1:

@@ -23,10 +23,6 @@ _NEEDS_NOTHING: Final = frozenset(
 )
 """Dropped arguments without a field, without which today's vLLM does the same, or does it better by itself."""
 
-_OPTIMIZATION: Final = re.compile(r"-O=?([0-3])")
-_MODE_INSTEAD_OF_LEVEL: Final = Version((0, 11, 1), "0.11.1")
-"""From here on vLLM's compilation config calls `mode` what was `level` before."""
-
 _MODULE: Final = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)+(:[A-Za-z_][\w.]*)?")
 _OF_MODULES: Final = frozenset(
     {"--middleware", "--tool-server", "--io-processor-plugin", "--logits-processors"}
@@ -63,22 +59,6 @@ def verdict(name: str, version: Version | None) -> tuple[Level, str] | None:
         told = "and the image's name does not tell which vLLM it is: leave it out unless that is older"
         return Level.CHECK, f"gone since vLLM {gone}{instead}, {told}"
     return Level.LOST, f"gone since vLLM {gone}{instead}"
-
-
-def optimization_level(name: str, text: str) -> int | None:
-    """The number in `-O3`, `-O=3` or `-O 3`; None for anything else."""
-    found = _OPTIMIZATION.fullmatch(f"{name}{text}" if name == "-O" else name)
-    return int(found[1]) if found else None
-
-
-def optimization_words(level: int, version: Version | None) -> list[str]:
-    """A level of optimization in the words of a newer vLLM; in a form that each one reads where it is not known."""
-    return ["--optimization-level", str(level)] if version else [f"-O{level}"]
-
-
-def compilation_key(version: Version) -> str:
-    """How the compilation config of an older vLLM calls what `-O3` sets."""
-    return "mode" if version >= _MODE_INSTEAD_OF_LEVEL else "level"
 
 
 def modules_in(name: str, values: list[str]) -> Iterator[str]:

@@ -447,6 +447,7 @@ def read_policies(bundle: Bundle, draft: Draft) -> None:
                 draft.put(("service", "targetPort"), target)
             draft.put(("service", "type"), spec.get("type"))
             draft.put(("service", "port"), port.get("port"))
+            draft.put(("service", "nodePort"), port.get("nodePort"))
             draft.put(("service", "annotations"), _annotations(document))
             spoken = port.get("appProtocol")
             if spoken != ("https" if draft.get("engine", "tls") else None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec.arguments import OWNED, REMOVED, UNSUITED
@@ -12,7 +13,7 @@ from vllm_operator.api.spec.engine import SpeculativeDecoding
 from vllm_operator.api.spec.profiles import PROFILES
 from vllm_operator.api.spec.sources import served_name
 from vllm_operator.api.vllm_releases import arguments_of, releases
-from vllm_operator.cli.importing import release_arguments, spread
+from vllm_operator.cli.importing import compilation, release_arguments, spread
 from vllm_operator.cli.importing.arguments import (
     FALSE,
     TRUE,
@@ -51,6 +52,7 @@ _OWNERLESS: Final = re.compile(
 )
 """Ids of the hub that have no owner: a few old ones."""
 
+_LEVEL: Final = "--optimization-level"
 _TLS: Final = ("engine", "tls")
 _PROFILES: Final = {"cuda": "nvidia", "rocm": "amd", "hpu": "gaudi", "tpu": "tpu", "cpu": "cpu"}
 _TASKS: Final[dict[str, tuple[str, str]]] = {
@@ -184,19 +186,29 @@ class Serving:
 
     def _optimization(self, option: Option) -> None:
         """`-O3`: of newer releases an argument, of older ones a key of the compilation config, as `-O.KEY` is."""
-        level = None if option.key else release_arguments.optimization_level(option.name, option.text)
-        older = self._version if release_arguments.has(self._version, "-O") else None
-        if level is not None and older is None:
-            words = release_arguments.optimization_words(level, self._version)
-            self._draft.append(("engine", "extraArgs"), *words)
-            self._draft.note(f"{_told(option)} has no field: it stands in spec.engine.extraArgs, as {' '.join(words)}")
-            return
-        if level is not None and older is not None:
-            option.key, option.values = release_arguments.compilation_key(older), [str(level)]
-        elif option.name != "-O":
+        level = "" if option.key else compilation.level_in(option.name, option.text)
+        if level and release_arguments.has(self._version, "-O"):
+            key = compilation.key_of_level(self._version)
+            self._field(replace(option, key=key, values=[level]), fields_by_argument()["--compilation-config"])
+        elif level:
+            self._level(replace(option, values=[level]))
+        elif option.name == "-O":
+            self._compilation(option)
+        else:
             self._draft.lost(f"{_told(option)}: vLLM does not read it either")
-            return
-        self._field(option, fields_by_argument()["--compilation-config"])
+
+    def _level(self, option: Option) -> None:
+        made = replace(option, name=_LEVEL, values=[compilation.number_of(option.text)])
+        self._field(made, fields_by_argument()[_LEVEL])
+
+    def _compilation(self, option: Option) -> None:
+        path = ("engine", "compilationConfig")
+        made = compilation.Reworded(option) if self._rendered else compilation.reworded(option, self._version)
+        if made.level is Level.CHECK:
+            self._draft.check(f"{_told(option)} {made.told}", *path)
+        elif made.told:
+            self._draft.note(f"{_told(option)}: {made.told}", *path)
+        self._field(made.option, fields_by_argument()["--compilation-config"])
 
     def _field(self, option: Option, field: Field) -> None:
         if option.text == field.flag.default == "auto" and not self._rendered:
@@ -278,15 +290,24 @@ class Serving:
     def _names(self, option: Option) -> None:
         self._tell_repeated(fields_by_argument()[option.name], option.text)
         unfilled = [name for name in option.values if variables_in(name)]
-        if unfilled:
+        if unfilled and [*map(shown, unfilled)] != [self._draft.get("model", "source")]:
             self._draft.check(
                 f"--served-model-name {shown(unfilled[0])}: nobody has filled in {names_told(option.text)}",
                 "model",
                 "servedNames",
             )
-        self._draft.put(
-            ("model", "servedNames"), list(dict.fromkeys(name for name in option.values if name not in unfilled))
-        )
+        names = [name for name in option.values if name not in unfilled]
+        if not self._rendered:
+            names = [self._one_word(name) for name in names]
+        self._draft.put(("model", "servedNames"), list(dict.fromkeys(names)))
+
+    def _one_word(self, name: str) -> str:
+        """A name that clients give to the model, which is one word here."""
+        fitted = "-".join(name.split())
+        if fitted != name:
+            told = f"--served-model-name {shown(name)}: no name holds blanks here: it has become {fitted}"
+            self._draft.check(f"{told}, by which clients have to ask", "model", "servedNames")
+        return fitted
 
     def _host(self, option: Option) -> None:
         if option.text in _LISTENS_EVERYWHERE and not self._rendered:
@@ -507,17 +528,13 @@ class Serving:
             )
 
     def _write_speculation(self) -> None:
-        fields = {name: str(field.alias) for name, field in SpeculativeDecoding.model_fields.items()}
         given = {name: value for name, value in self._speculation.items() if value is not None}
-        for name in given.keys() - fields.keys():
-            self._draft.lost(
-                f"--speculative-config: {name} has no field in spec.engine.speculativeDecoding",
-                "engine",
-                "speculativeDecoding",
-            )
         if given.get("model") == "[ngram]":
             given = {name: value for name, value in given.items() if name != "model"} | {"method": "ngram"}
-        known = {fields[name]: value for name, value in given.items() if name in fields}
+        fields = {name: str(field.alias) for name, field in SpeculativeDecoding.model_fields.items()}
+        rest = {name: value for name, value in given.items() if name not in fields}
+        known: dict[str, Any] = {fields[name]: value for name, value in given.items() if name in fields}
+        known |= {"extraConfig": rest} if rest else {}
         node = schema_at(("engine", "speculativeDecoding"))
         wrong = list(faults(node, known, "spec.engine.speculativeDecoding"))
         for fault in wrong:
@@ -543,6 +560,9 @@ _SPECIAL: Final[dict[str, Callable[[Serving, Option], None]]] = {
     "--disable-access-log-for-endpoints": Serving._access_log,  # noqa: SLF001
     "--load-format": Serving._load_format,  # noqa: SLF001
     "--chat-template": Serving._template,  # noqa: SLF001
+    "--compilation-config": Serving._compilation,  # noqa: SLF001
+    "-cc": Serving._compilation,  # noqa: SLF001
+    _LEVEL: Serving._level,  # noqa: SLF001
     "--speculative-config": Serving._speculative,  # noqa: SLF001
     "-sc": Serving._speculative,  # noqa: SLF001
     "--lora-modules": Serving._lora_modules,  # noqa: SLF001

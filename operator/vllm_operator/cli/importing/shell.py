@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cli.importing.blocks import KEYWORDS, LOOPS, Blocks, is_in_command_position
+from vllm_operator.cli.importing.blocks import CONDITIONAL_LOOPS, KEYWORDS, LOOPS, Blocks, is_in_command_position
 from vllm_operator.cli.importing.conditions import Branches, judged
 from vllm_operator.cli.importing.secrets import is_secret
 
@@ -72,6 +72,10 @@ class Statement:
     """Comments between the command before and this one's end."""
     loop: str = ""
     """Keyword of the loop that it stands in."""
+    over: tuple[str, tuple[str, ...]] = ("", ())
+    """Variable of that loop, and the words that it goes over; empty where there is none."""
+    started_by: str = ""
+    """The program that starts it, for people; empty where the shell itself does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +284,7 @@ class _Reader:
         if words and not self._is_the_shells(command):
             statement.comments = tuple(self.comments[self._told :])
             self._told = len(self.comments)
-            statement.loop = self._blocks.loop
+            statement.loop, statement.over = self._blocks.loop, self._blocks.over
             yield statement
 
     def _goes_on(self, follows: str) -> bool:
@@ -544,8 +548,8 @@ class _Reader:
 
 
 def behind_keywords(words: Sequence[str]) -> list[str]:
-    """The words of a command that stands in a condition: `then vllm serve ...`."""
-    return list(itertools.dropwhile(lambda word: word in KEYWORDS, words))
+    """The words of a command that stands in a condition: `then vllm serve ...`, `until vllm serve ...`."""
+    return list(itertools.dropwhile(lambda word: word in KEYWORDS or word in CONDITIONAL_LOOPS, words))
 
 
 _BEFORE_BLOCKS: Final = frozenset({"then", "else", "do", "{"})

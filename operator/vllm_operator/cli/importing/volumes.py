@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.quantity import quantity
 from vllm_operator.api.spec.pod import OPERATOR_VOLUMES
 from vllm_operator.cli.importing.draft import schema_at
-from vllm_operator.cli.importing.paths import SOURCES, Moves, argument_values
+from vllm_operator.cli.importing.paths import SOURCES, Moves, Renaming, argument_values
 from vllm_operator.cli.importing.shell import shown
 from vllm_operator.cli.importing.variables import CACHE_VARIABLES
 from vllm_operator.cli.importing.workload import is_below
@@ -388,13 +388,26 @@ class Volumes:
         self._draft.put(("storage", "cache"), {"persistentVolumeClaim": _claim(volume["claimTemplate"])})
         self._parts.renamed[str(volume["name"])] = "cache"
         self._tell_shared_claim()
+        moved = Renaming(path, CACHE)
+        self._parts.variables = moved.of_variables(self._parts.variables)
         source = str(self._draft.get("model", "source") or "")
-        if is_below(source, path):
+        if is_below(source, path) and self._is_filled(str(volume["name"])):
+            self._draft.put(("model", "source"), moved.of(source))
+            self._draft.put(("model", "servedNames"), self._draft.get("model", "servedNames") or [source])
+            self._draft.note(
+                f"{path} of the engine is {CACHE}, where its claim is; the init container fills it", "model", "source"
+            )
+        elif is_below(source, path):
             self._draft.check(
                 f"the model lay in a claim that is made for the pods, mounted at {path}: name a claim that holds it, as pvc://CLAIM/PATH",
                 "model",
                 "source",
             )
+
+    def _is_filled(self, name: str) -> bool:
+        """Whether an init container writes into a volume before the engine starts."""
+        mounts = (one for init in items(self._parts.pod, "initContainers") for one in items(init, "volumeMounts"))
+        return any(one.get("name") == name and not one.get("readOnly") for one in mounts)
 
     def _tell_shared_claim(self) -> None:
         if not self._workload.shares_claims:

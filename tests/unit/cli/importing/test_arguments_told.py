@@ -163,10 +163,10 @@ def test_white_space_of_a_template_stays(text: str) -> None:
 @pytest.mark.parametrize(
     ("image", "engine"),
     [
-        ("vllm/vllm-openai:v0.19.0", {"extraArgs": ["--optimization-level", "3"]}),
+        ("vllm/vllm-openai:v0.19.0", {"optimizationLevel": 3}),
         ("vllm/vllm-openai:v0.11.2", {"compilationConfig": {"mode": 3}}),
         ("vllm/vllm-openai:v0.10.0", {"compilationConfig": {"level": 3}}),
-        ("registry.example/own", {"extraArgs": ["-O3"]}),
+        ("registry.example/own", {"optimizationLevel": 3}),
     ],
 )
 def test_a_level_of_optimization_is_said_as_the_version_reads_it(
@@ -180,6 +180,62 @@ def test_a_level_of_optimization_is_said_as_the_version_reads_it(
 @pytest.mark.parametrize("words", ["-O.mode=3", "-O.mode 3", "-O '{\"mode\": 3}'"])
 def test_a_key_behind_o_is_one_of_the_compilation_config(words: str) -> None:
     assert spec(imported(f"{SERVE} {words}"))["engine"] == {"compilationConfig": {"mode": 3}}
+
+
+@pytest.mark.parametrize("words", ["--optimization-level 2", "--optimization-level O2", "--optimization_level=o2"])
+def test_a_level_of_optimization_is_read_by_its_number_and_its_name(words: str) -> None:
+    result = imported(f"{SERVE} {words}")
+    assert spec(result)["engine"] == {"optimizationLevel": 2}
+    assert result.whole
+
+
+@pytest.mark.parametrize(
+    ("image", "config", "level"),
+    [
+        ("vllm/vllm-openai:v0.8.5", {"level": 3}, None),
+        ("vllm/vllm-openai:v0.9.1", {"level": 3}, None),
+        ("vllm/vllm-openai:v0.10.0", {"level": 3}, "note"),
+        ("vllm/vllm-openai:v0.12.0", {"mode": 3}, "note"),
+        ("registry.example/own", {"mode": 3}, "check"),
+    ],
+)
+@pytest.mark.parametrize("words", ["--compilation-config 3", "--compilation-config=3", "--compilation_config '3'"])
+def test_a_number_as_compilation_config_is_the_level_of_its_version(
+    words: str, image: str, config: dict[str, int], level: str | None
+) -> None:
+    result = imported(f"docker run {image} {SERVE} {words}")
+    assert spec(result)["engine"]["compilationConfig"] == config
+    assert ("compilation" in told(result, level)) if level else result.whole
+    assert result.whole == (level != "check")
+
+
+@pytest.mark.parametrize(
+    "words", ["--compilation-config '{\"level\": 3}'", "--compilation-config.level 3", "-cc.level=3"]
+)
+def test_the_level_in_a_compilation_config_is_called_as_the_version_calls_it(words: str) -> None:
+    newer = imported(f"docker run vllm/vllm-openai:v0.18.0 {SERVE} {words}")
+    assert spec(newer)["engine"]["compilationConfig"] == {"mode": 3}
+    assert newer.whole
+    older = imported(f"docker run vllm/vllm-openai:v0.10.0 {SERVE} {words}")
+    assert spec(older)["engine"]["compilationConfig"] == {"level": 3}
+
+
+def test_speculative_decoding_is_carried_whole_with_keys_that_have_no_field() -> None:
+    config = '{"method": "eagle3", "model": "org/d", "num_speculative_tokens": 3, "draft_sample_method": "greedy"}'
+    result = imported(f"{SERVE} --speculative-config '{config}' --speculative-config.attention_backend TRITON_MLA")
+    assert spec(result)["engine"]["speculativeDecoding"] == {
+        "numSpeculativeTokens": 3,
+        "method": "eagle3",
+        "model": "org/d",
+        "extraConfig": {"draft_sample_method": "greedy", "attention_backend": "TRITON_MLA"},
+    }
+    assert result.whole
+
+
+def test_a_method_of_speculative_decoding_may_say_the_number_of_tokens_itself() -> None:
+    result = imported(f'{SERVE} --speculative-config \'{{"method": "mtp"}}\'')
+    assert spec(result)["engine"]["speculativeDecoding"] == {"method": "mtp"}
+    assert result.whole
 
 
 @pytest.mark.parametrize("words", ["-O9", "-Ofast"])
@@ -408,3 +464,42 @@ def test_what_the_operator_has_rendered_stays_as_it_is(image: str, words: list[s
     assert found["parallelism"] == {"tensor": 2, "executorBackend": "ray"}
     assert not told(result, "check")
     assert not told(result, "lost")
+
+
+def served(service: dict[str, Any], *sidecars: dict[str, Any]) -> Imported:
+    """What comes of a Deployment with a Service before it."""
+    container = {"name": "vllm", "image": f"vllm/vllm-openai:v{NEWEST}", "args": ["--model", "Qwen/Qwen3-8B"]}
+    template = {"metadata": {"labels": {"app": "chat"}}, "spec": {"containers": [container, *sidecars]}}
+    documents = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "chat"}, "spec": {"template": template}},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "front"},
+            "spec": {"selector": {"app": "chat"}, **service},
+        },
+    ]
+    return imported(yaml.safe_dump_all(documents))
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+def test_a_port_of_the_nodes_is_carried_over(kind: str) -> None:
+    result = served({"type": kind, "ports": [{"port": 80, "targetPort": 8000, "nodePort": 30080}]})
+    assert spec(result)["service"] == {"type": kind, "port": 80, "nodePort": 30080}
+    assert "delete the Service front when you change over" in told(result, "note")
+    assert result.whole
+
+
+def test_a_port_of_the_nodes_that_is_none_is_lost() -> None:
+    result = served({"type": "NodePort", "ports": [{"port": 80, "targetPort": 8000, "nodePort": "web"}]})
+    assert spec(result)["service"] == {"type": "NodePort", "port": 80}
+    assert "nodePort web of the Service front: is no port" in told(result, "lost")
+
+
+def test_a_service_that_leads_where_nothing_listens_leads_to_the_engine_from_now_on() -> None:
+    astray = {"ports": [{"port": 80, "targetPort": 8080}]}
+    result = served(astray)
+    assert "the Service front leads to port 8080, and the engine listens at 8000" in told(result, "note")
+    assert result.whole
+    beside = served(astray, {"name": "proxy", "image": "proxy:1"})
+    assert "the Service front leads to port 8080" in told(beside, "check"), "the container beside may listen there"

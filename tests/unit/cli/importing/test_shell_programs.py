@@ -205,8 +205,57 @@ def test_what_an_arm_assigns_that_may_be_taken_is_not_guessed() -> None:
     assert specs(text, SIZE="big")[0]["model"]["source"] == "a/big"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for i in 0 1 2; do CUDA_VISIBLE_DEVICES=$i vllm serve a/b --port 800$i & done; wait",
+        "for port in 8000 8001 8002; do vllm serve a/b --port $port & done",
+        "for i in {0..2}; do docker run -d --gpus device=$i -p 800$i:8000 vllm/vllm-openai --model a/b; done",
+        "for i in $(seq 0 2); do\n CUDA_VISIBLE_DEVICES=$i nohup vllm serve a/b --port $((8000 + i)) > $i.log &\ndone",
+        "for i in $(seq 3); do PORT=$((8000 + i)); CUDA_VISIBLE_DEVICES=$i vllm serve a/b --port=$PORT & done",
+    ],
+)
+def test_servers_that_differ_in_their_place_alone_are_replicas(text: str) -> None:
+    (found,) = imported(text).documents
+    assert (found["spec"]["model"]["source"], found["spec"]["replicas"]) == ("a/b", 3)
+    assert not to_see(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for m in a/b c/d; do vllm serve $m --port 8000 & done",
+        'MODELS=(a/b c/d)\nfor m in "${MODELS[@]}"; do vllm serve "$m" & done',
+        "for m in a/b c/d; do docker run --gpus all vllm/vllm-openai:v0.30.0 --model $m; done",
+    ],
+)
+def test_a_list_of_models_is_a_model_each(text: str) -> None:
+    assert [spec["model"]["source"] for spec in specs(text)] == ["a/b", "c/d"]
+    assert not to_see(text)
+
+
 def test_a_server_in_a_loop_is_told() -> None:
-    assert "`for` in the script" in to_see("for i in 1 2; do vllm serve a/b --port 8000; done")[0]
+    assert "`for` in the script" in to_see('for i in "$@"; do vllm serve a/b --port 8000; done')[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while true; do\n  vllm serve a/b --port 8000\n  sleep 5\ndone",
+        "while :; do vllm serve a/b --port 8000 || echo again; done",
+        "until vllm serve a/b --port 8000; do sleep 1; done",
+        "while ! vllm serve a/b --port 8000; do :; done",
+        "trap 'kill $PID' TERM EXIT\nwhile [ ! -e /tmp/stop ]; do vllm serve a/b --port 8000 & PID=$!; wait $PID; done",
+        "sh -c 'while true; do exec vllm serve a/b --port 8000; done'",
+        "for i in 1 2 3; do vllm serve a/b --port 8000 && break; sleep 5; done",
+        "while true; do docker run --gpus all vllm/vllm-openai:v0.30.0 --model a/b; done",
+    ],
+)
+def test_a_loop_that_starts_a_server_again_is_what_kubelet_does(text: str) -> None:
+    (found,) = imported(text).documents
+    assert found["spec"]["model"]["source"] == "a/b"
+    assert not to_see(text)
+    assert any("kubelet starts an engine anew that has ended" in line for line in imported(text).told)
 
 
 @pytest.mark.parametrize("before", ["pip install -U huggingface_hub", "systemctl start docker", "if a; then b c; fi"])
