@@ -19,8 +19,8 @@ class Outage(StrEnum):
         "crds.enabled"
     )
     NO_RIGHT = (
-        "give the operator the rights of its role of this version: kubectl apply --server-side -k manifests/base, or the "
-        "chart with rbac.create"
+        "give the operator the rights of its role of this version: kubectl apply --server-side -k manifests/base, or "
+        "the chart with rbac.create"
     )
     UNKNOWN_USER = (
         "the API server does not know the operator's token: see whether its ServiceAccount exists, and start its pods "
