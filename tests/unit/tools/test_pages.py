@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import shlex
 import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
 import yaml
+from typer.exceptions import TyperException
 
 from tests.support import pages
 from tests.support.pages import REPOSITORY, Block
@@ -46,6 +48,18 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
         assert left, "a group of commands does nothing by itself"
         found = found.commands[left.pop(0)]
     return found, left
+
+
+def fault_of(words: list[str]) -> str:
+    """What is wrong with a command in a sentence, which may leave out what it is about."""
+    if words == ["rollout"]:
+        return ""
+    command, arguments = command_of(words)
+    try:
+        with command.make_context("sentence", arguments):
+            return ""
+    except TyperException as error:
+        return "" if str(error).startswith("Missing parameter") else str(error)
 
 
 def test_there_is_something_to_check() -> None:
@@ -97,6 +111,8 @@ def test_commands_in_sentences_exist(page: Path) -> None:
         command = typer.main.get_command(app).commands[first]  # type: ignore[attr-defined] # a group
         group = getattr(command, "commands", None)
         assert not (group and rest) or rest[0] in group, words
+    for words in re.findall(r"`kubectl vllm ([^`|\[]+)`", text):
+        assert fault_of(shlex.split(words)) == "", words
     for name in re.findall(r"`make ([a-z-]+)", text):
         assert name in TARGETS, name
 
