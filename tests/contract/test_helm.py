@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.conftest import define
-from tests.support.charts import CHART, RELEASE, Helm, Release, former_chart, template
+from tests.support import pages
+from tests.support.charts import CHART, NAMESPACE, RELEASE, Helm, Release, former_chart, helm, template
 from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.waiting import until
@@ -62,6 +63,12 @@ def short_names(cluster: OwnCluster) -> list[str]:
     """Of the resource, as `kubectl get` takes it."""
     found: list[str] = definition(cluster)["spec"]["names"].get("shortNames", [])
     return found
+
+
+def commands_of_pages() -> list[list[str]]:
+    """What pages have people do with Helm, in their order. `helm test` needs a node: tests/e2e has it."""
+    found = [words for where, words in pages.commands() if words[0] == "helm" and "zh-TW" not in where]
+    return [[word.replace("REGISTRY", "registry.example.com/team") for word in words[1:]] for words in found]
 
 
 def identity(document: dict[str, Any]) -> tuple[str, str]:
@@ -219,3 +226,30 @@ def test_what_is_rendered_can_be_applied_again_and_again_without_a_change(bare: 
     assert bare.kubectl(*apply, input=rendered).split() == first
     assert [identity(Namespace(bare, namespace).get(*name.split("/"))) for name in first] == seen
     assert not [name for name in first if name.startswith("pod/")], "nothing of `helm test`"
+
+
+@both
+def test_it_takes_each_command_of_the_pages(bare: OwnCluster, version: Helm) -> None:
+    for name in ("vllm-system", "team-a", "team-b"):
+        bare.kubectl(
+            "apply", "--filename", "-", input=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
+        )
+    done = [taken(bare, version, *words) for words in commands_of_pages() if words[0] != "test"]
+    assert {"install", "upgrade", "uninstall"} <= {*done}
+
+
+def taken(cluster: OwnCluster, version: Helm, verb: str, *words: str) -> str:
+    """Run a command as a page shows it, where its release is there, or is not, as the page takes for granted."""
+    name = next(word for word in words if not word.startswith("-"))
+    release = Release(cluster, version, name=name)
+    is_there = name in helm(version, "list", "--short", "--namespace", NAMESPACE, env=cluster.env).stdout.split()
+    if verb == "install" and is_there:
+        release("uninstall")
+    if verb != "install" and not is_there:
+        release.install()
+    of_others = (
+        ("--dry-run=client",) if "metrics.podMonitor.enabled=true" in words else ()
+    )  # this server has no such kinds
+    given = [str(CHART) if word == "charts/vllm-operator" else word for word in words]
+    helm(version, verb, *given, *of_others, env=cluster.env)
+    return verb
