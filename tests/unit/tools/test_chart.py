@@ -88,7 +88,8 @@ def test_the_chart_has_the_version_of_the_package() -> None:
 
 
 def test_the_chart_tells_catalogues_of_its_definition() -> None:
-    (told,) = yaml.safe_load(chart()["annotations"]["artifacthub.io/crds"])
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    (told,) = yaml.safe_load(about["annotations"]["artifacthub.io/crds"])
     assert told["name"] == f"{PLURAL}.{GROUP}"
     assert (told["kind"], f"{GROUP}/{told['version']}") == (KIND, API_VERSION)
 
