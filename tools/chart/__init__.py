@@ -1,1 +1,1 @@
-"""The values of the Helm chart, described once: values.yaml, its schema and the table of docs/install.md come of it."""
+"""The values of the Helm chart, described once: values.yaml, its schema and the tables of pages come of it."""

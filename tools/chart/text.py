@@ -1,4 +1,4 @@
-"""What people read of the values: values.yaml with its comments, and the table of docs/install.md."""
+"""What people read of the values: values.yaml with its comments, and the table of pages."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from vllm_operator.api.base import Model
-from vllm_operator.api.spec.core import Affinity, EnvVarSource, LocalObjectReference, Toleration
+from vllm_operator.api.spec.core import Affinity, EnvVarSource, LocalObjectReference, NetworkPolicyPeer, Toleration
 from vllm_operator.api.spec.scalars import Annotations, LabelKey, LabelName, Labels, Quantities
-from vllm_operator.settings import LOG_LEVELS, PREFIX, Settings
+from vllm_operator.settings import LOG_FORMATS, LOG_LEVELS, PREFIX, Settings
 
 NEEDED: Final = "x-needed"
 """Marks a value that templates cannot do without, besides groups and switches."""
@@ -29,6 +29,7 @@ SET_BY_THE_CHART: Final = tuple(
         "namespace",
         "pod",
         "log_level",
+        "log_format",
         "prometheus_address",
         "name",
         "namespaces",
@@ -94,6 +95,21 @@ class Budget(Model):
     """What keeps drains from taking all replicas at once."""
 
     enabled: bool = Field(default=True, description="Have a drain take one replica at a time")
+
+
+class Reach(Model):
+    """Who reaches the operator's port."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Make a NetworkPolicy: beside kubelet, whose probes come through every policy, nobody but those of "
+        "allowFrom reaches the operator's port, with its metrics. What the operator itself may reach, it does not say",
+    )
+    allow_from: Annotated[list[NetworkPolicyPeer], Field(max_length=32)] = Field(
+        default=[],
+        description="Who may, as in a NetworkPolicy: of a Prometheus in the namespace monitoring "
+        "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]",
+    )
 
 
 class PodUser(Model):
@@ -168,7 +184,7 @@ class PodMonitor(Model):
         "docs/monitoring.md",
     )
     interval: Annotated[str, StringConstraints(pattern="^([0-9]+(ms|s|m|h))+$")] = Field(
-        default="30s", description="How often", json_schema_extra={NEEDED: True}
+        default="30s", description="How often Prometheus reads each pod", json_schema_extra={NEEDED: True}
     )
     labels: Labels = Field(default={}, description="Labels by which a Prometheus selects its PodMonitors")
 
@@ -237,6 +253,10 @@ class Values(Model):
     log_level: Literal[LOG_LEVELS] = Field(  # type: ignore[valid-type] # the operator's own
         default="INFO", description=", ".join(LOG_LEVELS[:-1]) + f" or {LOG_LEVELS[-1]}"
     )
+    log_format: Literal[LOG_FORMATS] = Field(  # type: ignore[valid-type] # the operator's own
+        default="TEXT",
+        description="TEXT, or JSON: a document a line, with object, model and reason of each write. docs/monitoring.md",
+    )
     prometheus_address: _option("prometheus_address") = Field(  # type: ignore[valid-type] # as above
         default="",
         description="URL of the Prometheus that KEDA asks about models with spec.autoscaling, such as "
@@ -247,6 +267,7 @@ class Values(Model):
         description="Further environment variables of the operator, as in a pod, such as [{name: "
         'VLLM_OPERATOR_WORKERS, value: "32"}]. What has a value of its own here is refused',
     )
+    network_policy: Reach = Field(default_factory=Reach)
     resources: Resources = Field(default_factory=Resources, json_schema_extra={MAY_BE_MISSING: True})
     pod_labels: Labels = Field(
         default={},

@@ -15,11 +15,12 @@ class Outage(StrEnum):
         "pod reach it"
     )
     NO_DEFINITION = (
-        "install the CustomResourceDefinition of this version: kubectl apply -k crds, or the chart with crds.enabled"
+        "install the CustomResourceDefinition of this version: kubectl apply --server-side -k crds, or the chart with "
+        "crds.enabled"
     )
     NO_RIGHT = (
-        "give the operator the rights of its role of this version: kubectl apply -k manifests/base, or the chart with "
-        "rbac.create"
+        "give the operator the rights of its role of this version: kubectl apply --server-side -k manifests/base, or "
+        "the chart with rbac.create"
     )
     UNKNOWN_USER = (
         "the API server does not know the operator's token: see whether its ServiceAccount exists, and start its pods "

@@ -16,6 +16,7 @@ from tools.chart.text import all_values, values_text, with_table
 from tools.chart.values import SET_BY_THE_CHART, Values
 from tools.generate import REPOSITORY
 from tools.install_file import chart
+from vllm_operator.api.meta import API_VERSION, GROUP, KIND, PLURAL
 from vllm_operator.settings import PREFIX, Settings, from_environment
 
 CHART = REPOSITORY / "charts" / "vllm-operator"
@@ -84,6 +85,13 @@ def test_variables_that_have_a_value_of_their_own_are_options_of_the_operator() 
 def test_the_chart_has_the_version_of_the_package() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert chart()["appVersion"] == project["version"]
+
+
+def test_the_chart_tells_catalogues_of_its_definition() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    (told,) = yaml.safe_load(about["annotations"]["artifacthub.io/crds"])
+    assert told["name"] == f"{PLURAL}.{GROUP}"
+    assert (told["kind"], f"{GROUP}/{told['version']}") == (KIND, API_VERSION)
 
 
 def test_the_schema_is_plain_json_without_words_of_kubernetes() -> None:

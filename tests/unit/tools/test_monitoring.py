@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.exposed import SCRAPED, labels, unknown_series
+from tests.support.pages import pages
 from tools.dashboards import DASHBOARDS, PODS, VERDICTS, Dashboard, document
 from tools.generate import REPOSITORY
 from tools.metrics_reference import ALERTS as ALERTS_FILE
@@ -147,6 +148,24 @@ def test_each_alert_has_a_runbook_with_what_to_do(alert: Alert) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     for section in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
         assert len(section.split()) >= 8, section
+
+
+def queries_of(text: str) -> list[str]:
+    """What a page shows that chooses or groups series, in a block or in a sentence."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    shown = [*re.findall(r"`([^`]+)`", prose), *re.findall(r"^```promql\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)]
+    return [one for one in shown if re.search(r"\bvllm_(?:operator|gate)_\w+\{|\(vllm_(?:operator|gate)_", one)]
+
+
+@pytest.mark.parametrize("page", [path for path in pages() if path.stem != "metrics"], ids=lambda path: path.stem)
+def test_a_metric_that_a_page_names_is_one_with_labels_and_words_that_there_are(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    families = {row.name for row in (*operator_metrics(), *gate_metrics())}
+    named = re.findall(r"\b(?:vllm_operator|vllm_gate)_[a-z_]*[a-z]\b|\bvllm:[a-z_]*[a-z]\b(?!_)", text)
+    assert {*named} - {*labels()} - families == set()
+    for query in queries_of(text):
+        assert unknown_labels(query) == set(), query
+        assert unknown_values(query) == set(), query
 
 
 def test_there_is_no_runbook_of_an_alert_that_is_not_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -16,10 +17,36 @@ TRANSLATIONS = {
 CASES = pytest.mark.parametrize(("translation", "original"), TRANSLATIONS.items())
 
 
+OF_A_LANGUAGE = {"`--lang zh-TW`"}
+"""What only those who read the translation are told."""
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def headings(page: str) -> list[str]:
-    """Levels of the headings of a page, outside of its blocks."""
-    text = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"^(#+) ", text, re.MULTILINE)
+    """Levels of the headings of a page."""
+    return re.findall(r"^(#+) ", prose(page), re.MULTILINE)
+
+
+def code(page: str) -> Counter[str]:
+    """What stands as code in sentences: fields, commands, reasons."""
+    return Counter(one for one in re.findall(r"`[^`]+`", prose(page)) if one not in OF_A_LANGUAGE)
+
+
+def figures(page: str) -> Counter[str]:
+    """The numbers in sentences."""
+    return Counter(re.findall(r"\d[\d.,]*\d|\d", re.sub(r"`[^`]+`|\]\([^)]*\)", "", prose(page))))
+
+
+def leads_to(page: str) -> list[str]:
+    """The pages to which a page leads, those in English; without anchors, whose words are of a language."""
+    found = (target(page, link).split("#")[0] for link in links((REPOSITORY / page).read_text(encoding="utf-8")))
+    of_both = [TRANSLATIONS.get(path, path) for path in found if path]
+    return sorted({*of_both} - {TRANSLATIONS.get(page, page)})
 
 
 def test_readme_quickstart_and_guide_are_translated() -> None:
@@ -31,6 +58,17 @@ def test_blocks_are_the_same_in_the_same_order(translation: str, original: str) 
     shown = [[(block.language, block.text) for block in blocks(REPOSITORY / page)] for page in (translation, original)]
     assert shown[0] == shown[1]
     assert shown[0]
+
+
+@CASES
+def test_sentences_hold_the_same_figures_and_code(translation: str, original: str) -> None:
+    assert figures(translation) == figures(original)
+    assert code(translation) == code(original)
+
+
+@CASES
+def test_a_translation_leads_to_what_its_original_leads_to(translation: str, original: str) -> None:
+    assert leads_to(translation) == leads_to(original)
 
 
 @CASES

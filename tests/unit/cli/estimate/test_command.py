@@ -265,12 +265,12 @@ def test_samples_fit_into_the_cards_that_they_name(tmp_path: Path, sample: str) 
 
 def test_the_page_shows_what_the_command_prints_and_the_cards_that_it_knows(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / "fit.md").read_text(encoding="utf-8")
-    [given] = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    [shown] = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    given, *_ = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shown = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     name = "meta-llama/Llama-3.1-8B-Instruct"
     (tmp_path / "config.json").write_text(json.dumps(config("llama-3.1-8b-instruct")))
     printed = estimate("-f", "-", "--config", str(tmp_path), given=given).stdout.replace(str(tmp_path), name)
-    assert printed.replace("parameters counted from config.json", f"model.safetensors.index.json of {name}") == shown
+    assert printed.replace("parameters counted from config.json", f"model.safetensors.index.json of {name}") in shown
     for card in CARDS:
         assert f"| {card.name} | {card.memory_bytes / GIB:.2f} |" in page
 
