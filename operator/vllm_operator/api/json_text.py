@@ -31,6 +31,18 @@ def loads(text: str | bytes) -> Any:
         return json.loads(flattened(text if isinstance(text, str) else text.decode()))
 
 
+def parsed(text: str | bytes) -> Any:
+    """Parse a document of the API server, which holds no number of more than 64 bits: several times as fast.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # nested deeper than the fast parser goes, or half of a surrogate pair
+        return loads(text)
+
+
 def dumps(document: Any, *, sort_keys: bool = False) -> bytes:
     """A document as JSON. The API server writes a number such as 1e20 with all its digits, and takes it so."""
     try:

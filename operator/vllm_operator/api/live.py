@@ -22,6 +22,13 @@ class ObjectKey(NamedTuple):
     name: str
 
 
+class ObjectVersion(NamedTuple):
+    """One state of one object."""
+
+    uid: str
+    resource_version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """The owner reference that is marked as the controller."""
@@ -83,6 +90,11 @@ class LiveObject:
     def key(self) -> ObjectKey:
         """Kind and name."""
         return ObjectKey(self.kind, self.name)
+
+    @property
+    def version(self) -> ObjectVersion:
+        """Which state of which object it is."""
+        return ObjectVersion(self.uid, self.resource_version)
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api import json_text
 from vllm_operator.api.bounded import Bounded
 from vllm_operator.api.meta import API_VERSION, KIND
 from vllm_operator.api.names import instance_name
-from vllm_operator.api.spec import VLLMModelSpec, parse_spec
+from vllm_operator.api.spec import VLLMModelSpec, parse_spec, versions
 from vllm_operator.errors import InvalidSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VLLMModel:
     """One resource, its spec read and checked."""
 
@@ -31,6 +32,11 @@ class VLLMModel:
     def instance(self) -> str:
         """Name of its Service and Deployment."""
         return instance_name(self.name)
+
+    @cached_property
+    def version_warnings(self) -> tuple[str, ...]:
+        """What the engines' version of vLLM does not know of the spec: told with every status, and found out once."""
+        return tuple(versions.warnings(self.spec))
 
     @property
     def owner_reference(self) -> dict[str, Any]:

@@ -443,7 +443,7 @@ class Client:
                 if data is not None:
                     data.answered()
                 if response.ok:
-                    answer: dict[str, Any] = _parsed(content)
+                    answer: dict[str, Any] = json_text.parsed(content)
                     return answer
                 retry_after = retry_after_seconds(response.headers.get("Retry-After"))
                 error = _error(f"{method} {path}", response.status, content, retry_after)
@@ -454,14 +454,6 @@ class Client:
             if data is not None and data.held_back:
                 raise NotLeading(f"{method} {path} was not sent: another replica may be the leader by now") from error
             raise ApiSilent(f"{method} {path}", repr(error)) from error
-
-
-def _parsed(content: bytes) -> Any:
-    """An answer; one that is too deep for the fast parser is read without its lowest levels."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return json_text.loads(content)
 
 
 def _error(what: str, status: int, content: bytes, retry_after: float) -> ApiError:

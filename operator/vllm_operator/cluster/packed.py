@@ -10,8 +10,6 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
 from vllm_operator.api import json_text
 
 if TYPE_CHECKING:
@@ -39,10 +37,7 @@ class Packed:
     def __call__(self) -> Mapping[str, Any]:
         """The object."""
         text = zlib.decompressobj(_RAW, self._samples).decompress(self._text)
-        try:
-            found: Mapping[str, Any] = orjson.loads(text)
-        except orjson.JSONDecodeError:  # nested deeper than the fast parser goes, or half of a surrogate pair
-            found = json_text.loads(text)
+        found: Mapping[str, Any] = json_text.parsed(text)
         return found
 
     @property

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vllm_operator.cluster.backoff import delay_seconds
 from vllm_operator.cluster.cache import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from vllm_operator.api.live import ObjectVersion
 
 
 class NamespaceKey(NamedTuple):
@@ -46,6 +49,22 @@ LATE_TURNS: Final = 4
 ahead and up to four behind, since its Deployment and its pods come one after the other; these are far shorter."""
 
 
+@dataclass(slots=True)
+class _Again:
+    """Why a key that runs is to run once more."""
+
+    ahead: bool = False
+    changes: set[ObjectVersion] = field(default_factory=set)
+    """Changes of objects that came meanwhile."""
+    otherwise: bool = False
+    """Whether there is a reason beside those."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether there still is one."""
+        return self.otherwise or bool(self.changes)
+
+
 class Queue:
     """Keys of what has to be looked at."""
 
@@ -61,18 +80,26 @@ class Queue:
         self._overtaken = self._turns_behind = 0
         self._running: dict[QueueKey, float] = {}
         """Each with the time since when it runs, in seconds."""
-        self._again: dict[QueueKey, bool] = {}
-        """Keys that were added while they run, and whether they go ahead."""
+        self._again: dict[QueueKey, _Again] = {}
+        """Keys that were added while they run."""
         self._failures: dict[QueueKey, int] = {}
         self._timers: dict[QueueKey, asyncio.TimerHandle] = {}
         self._held: dict[QueueKey, bool] = {}
         """Keys that are left alone until their delay is over, and whether they go ahead then."""
         self._wakeup = asyncio.Event()
 
-    def add(self, key: QueueKey, *, ahead: bool = False) -> None:
-        """Have a key looked at soon. One that runs now runs once more when it is done."""
+    def add(self, key: QueueKey, *, ahead: bool = False, change: ObjectVersion | None = None) -> None:
+        """Have a key looked at soon, for the sake of a `change` that a watch brought, or for another reason.
+
+        One that runs now runs once more when it is done; but for changes that it made itself, see `made`.
+        """
         if key in self._running:
-            self._again[key] = ahead or self._again.get(key, False)
+            again = self._again.setdefault(key, _Again())
+            again.ahead |= ahead
+            if change is None:
+                again.otherwise = True
+            else:
+                again.changes.add(change)
             return
         if key in self._held:
             self._held[key] = ahead or self._held[key]
@@ -107,11 +134,21 @@ class Queue:
         self._running[key] = now
         return key
 
+    def made(self, key: QueueKey, changes: Iterable[ObjectVersion]) -> None:
+        """Take in that a key that runs made these changes itself, and knows their answers.
+
+        A watch often brings a change before its answer is here. To run once more would find nothing to do.
+        """
+        again = self._again.get(key)
+        if again is not None:
+            again.changes.difference_update(changes)
+
     def done(self, key: QueueKey) -> None:
         """Give a key back. If it was added meanwhile, it runs again."""
         self._running.pop(key, None)
-        if key in self._again:
-            self.add(key, ahead=self._again.pop(key))
+        again = self._again.pop(key, None)
+        if again is not None and again.needed:
+            self.add(key, ahead=again.ahead)
 
     def failed(self, key: QueueKey, *, at_least_seconds: float = 0.0) -> float:
         """Arrange another try, each later than the one before, and say in how many seconds.

@@ -100,7 +100,7 @@ class AnyDepthResponse(aiohttp.ClientResponse):
             aiohttp.ClientPayloadError: it is none, or cut off: kopf tries again what broke, and ends otherwise.
         """
         try:
-            return await super().json(**{"loads": json_text.loads, **options})
+            return await super().json(**{"loads": json_text.parsed, **options})
         except ValueError as error:
             if self.status < _ERROR:
                 raise aiohttp.ClientPayloadError(f"no JSON: {error}") from error

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.api.live import LiveObject, ObjectKey, ObjectVersion
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
     from vllm_operator.planner.attempts import Attempt, Attempts
@@ -51,6 +51,8 @@ class Result:
     """One for each write and deletion that was tried."""
     found: dict[ObjectKey, LiveObject] = field(default_factory=dict)
     """Objects of ours that no watch had shown: what was decided without them has to be decided again."""
+    made: set[ObjectVersion] = field(default_factory=set)
+    """What came of the writes that were answered."""
     failure: ApiError | None = None
     """What is to be tried again soon."""
 
@@ -155,6 +157,7 @@ class _Execution:
             self.result.failure = failure
         else:
             self._cache.put(kind_of(live.kind), live)
+            self.result.made.add(live.version)
             if live.leaving or holds(live.body, write.desired):
                 self._note(write, Outcome.APPLIED)
             else:

@@ -44,9 +44,11 @@ class Intake:
         known = self._cache.get(MODEL, key) if kind is MODEL else None
         if not self._cache.put(kind, live):
             return False
-        self._enqueue(kind, live, ahead=kind is MODEL and _asks_for_something(known, live))
+        ahead = kind is MODEL and _asks_for_something(known, live)
+        for one in self._keys(kind, live):
+            self._queue.add(one, ahead=ahead, change=live.version)
         if before is not None:
-            self._queue.add(before)
+            self._queue.add(before, change=live.version)
         if kind is MODEL:
             self._enqueue_owners(live, _claims(live) ^ mounted)
         return True
@@ -99,10 +101,6 @@ class Intake:
             owner = self._cache.model_of(claim) if claim else None
             if owner is not None:
                 self._queue.add(owner)
-
-    def _enqueue(self, kind: Kind, live: LiveObject, *, ahead: bool) -> None:
-        for key in self._keys(kind, live):
-            self._queue.add(key, ahead=ahead)
 
     def _keys(self, kind: Kind, live: LiveObject) -> Iterator[QueueKey]:
         if kind is MODEL:

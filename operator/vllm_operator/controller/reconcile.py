@@ -52,9 +52,9 @@ from vllm_operator.telemetry import logs
 from vllm_operator.telemetry.models import model_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from vllm_operator.api.live import LiveObject, ObjectKey
+    from vllm_operator.api.live import LiveObject, ObjectKey, ObjectVersion
     from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
@@ -103,7 +103,8 @@ class ModelReconciler:
     """Brings one model to what is wanted of it.
 
     `look_at` has a key looked at soon: a model's readiness is seen here first, and its namespace's catalogue shows it;
-    and what a lookup of a pod brings comes later than the pass that began it.
+    and what a lookup of a pod brings comes later than the pass that began it. `made` is told of the changes that a pass
+    made itself: the watch that brings them is no reason to look once more.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class ModelReconciler:
         rivals: ForeignObjects[Rival] | None = None,
         prometheus_address: str = "",
         clock: Callable[[], datetime] = utc_now,
+        made: Callable[[QueueKey, Iterable[ObjectVersion]], None] = lambda _key, _changes: None,
     ) -> None:
         self._client = client
         self._operator_namespace = operator_namespace
@@ -134,6 +136,7 @@ class ModelReconciler:
         self._announcer = announcer
         self._metrics = metrics
         self._look_at = look_at
+        self._made = made
         self._clock = clock
         self._executor = PlanExecutor(client, cache, release)
         self._managers = managers
@@ -184,6 +187,7 @@ class ModelReconciler:
             if not plan.changes:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
+            self._made(key, result.made)
             observation = self._observe_again(key, observation, result)
             if plan.jobs and result.failure is None:
                 jobs = await self._prefetch.execute(key, plan.jobs, observation.prefetch, observation.now)
@@ -193,12 +197,15 @@ class ModelReconciler:
         return replace(decide(observation), look_again_at=observation.now), None
 
     async def _decide(self, observation: Observation) -> tuple[Observation, Plan]:
-        """Decide, and once more where it depends on how much the engines have to do at this moment."""
-        plan = decide(observation)
+        """Decide, and once more where it depends on how much the engines have to do at this moment.
+
+        A plan that changes something says nothing: it is carried out, and what comes of it is told.
+        """
+        plan = decide(observation, telling=False)
         if not plan.to_ask:
             return observation, plan
         asked = replace(observation, requests=await requests_of(self._managers, plan.to_ask))
-        return asked, decide(asked)
+        return asked, decide(asked, telling=False)
 
     async def _observe(self, key: Key) -> Observation:
         pods, children, now = self._pods(key), self._children(key), self._clock()
@@ -294,6 +301,7 @@ class ModelReconciler:
             self._forget(model)
             return
         self._cache.put(MODEL, live)
+        self._made(key, [live.version])
         self._memories[key] = replace(self._remembered(key, model), told_at=self._clock(), kept=kept)
         if is_available(live.body) != is_available(model.body) or _tells_other_adapters(live, model):
             self._look_at(NamespaceKey(model.namespace))

@@ -56,10 +56,14 @@ def unwanted(observation: Observation) -> list[LiveObject]:
 
 def to_hand_over(observation: Observation) -> tuple[LiveObject, ...]:
     """Claims that somebody wants as they are, and that must not go with a model."""
-    wanted = claims_of_spec(observation.raw.get("spec")) | observation.claims.of_others
     unowned = [live for live in _claims(observation) if _looks_like_a_child(observation, live)]
-    mentioned = [live for live in unwanted(observation) if live.name in wanted]
+    mentioned = [live for live in unwanted(observation) if _is_mentioned(observation, live)]
     return (*mentioned, *unowned, *observation.claims.borrowed)
+
+
+def _is_mentioned(observation: Observation, live: LiveObject) -> bool:
+    """Whether any spec mounts a claim by its name."""
+    return live.name in observation.claims.of_others or live.name in claims_of_spec(observation.raw.get("spec"))
 
 
 def to_delete(observation: Observation) -> tuple[LiveObject, ...]:

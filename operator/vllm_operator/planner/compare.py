@@ -113,7 +113,10 @@ def _same_quantity(live: str | int, desired: str | int, step: Decimal) -> bool:
 def _map_holds(live: Mapping[str, Any], desired: Mapping[str, Any], place: Place, *, atomic: bool) -> bool:
     if atomic and any(not _is_default(key, live[key]) for key in live.keys() - desired.keys()):
         return False
-    return all(_member_holds(live, key, value, place, atomic=atomic) for key, value in desired.items())
+    return all(
+        (key in live and live[key] == value) or _member_holds(live, key, value, place, atomic=atomic)
+        for key, value in desired.items()
+    )
 
 
 def _is_default(key: str, value: Any) -> bool:

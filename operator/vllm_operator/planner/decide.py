@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api import groups
 from vllm_operator.api.conditions import ConditionType, Reason, by_type
@@ -90,8 +90,12 @@ _OF_PLACES: Final = frozenset({Reason.ENGINES_FAILING, Reason.ROLLOUT_WAITS})
 """Reasons by which it is told that no node takes an engine."""
 
 
-def decide(observation: Observation) -> Plan:
-    """What shall be done about a model. Deleting its children with it is left to garbage collection."""
+def decide(observation: Observation, *, telling: bool = True) -> Plan:
+    """What shall be done about a model. Deleting its children with it is left to garbage collection.
+
+    A plan that changes something tells what is true as long as nothing of that is done. Who does it at once, and then
+    decides anew, has no use for that: without `telling` such a plan has no status, no news and no time to look again.
+    """
     live = observation.model
     if live is None or live.leaving or is_anothers(live, observation.release):
         return Plan()
@@ -101,15 +105,11 @@ def decide(observation: Observation) -> Plan:
         wanted = desired(model, observation, keys)
     except InvalidSpec as error:
         return _invalid(live, observation, str(error))
-    taken = _foreign(model, wanted, observation)
     subject = _subject(model, observation, wanted, keys)
-    if taken:
-        told = _status(observation, subject, wanted.view, _outcome(taken), Changes((), (), {}))
-        return _telling(live, observation, told, look_again_at=observation.now + REFUSED_AGAIN_AFTER)
-    lacking = _lacking(observation)
-    if lacking is not None:
-        told = _status(observation, subject, wanted.view, lacking, Changes((), (), {}))
-        return _telling(live, observation, told, look_again_at=observation.now + MISSING_AGAIN_AFTER)
+    obstacle = _obstacle(model, wanted, observation)
+    if obstacle is not None:
+        told = _status(observation, subject, wanted.view, obstacle.outcome, Changes((), (), {}))
+        return _telling(live, observation, told, look_again_at=observation.now + obstacle.again_after)
     changes = Changes(
         writes=wanted.writes(observation),
         deletions=_no_longer_wanted(model, wanted, observation),
@@ -120,14 +120,17 @@ def decide(observation: Observation) -> Plan:
     if followed_elsewhere(observation, changes):
         news = events_elsewhere(observation, changes)
         return Plan(writes=writes, news=news, look_again_at=changes.next_due(observation.now))
+    jobs = prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else ()
+    releases = changes.due_releases(observation.now)
+    changing = Plan(writes=writes, deletions=deletions, releases=releases, jobs=jobs)
+    if changing.changes and not telling:
+        return _sparing_the_busy(changing, observation)
     outcome = _outcome(changes.problems) if changes.problems else None
     told = _status(observation, subject, wanted.view, outcome, changes)
     again = _earliest(
         _look_again_at(observation, keys, changes, wanted.view), prefetch.look_again_at(model, observation)
     )
     plan = _telling(live, observation, told, look_again_at=again)
-    jobs = prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else ()
-    releases = changes.due_releases(observation.now)
     plan = replace(plan, writes=writes, deletions=deletions, releases=releases, jobs=jobs)
     plan = replace(plan, to_call=adapters.to_call(observation) if model.spec.updates_adapters else ())
     return _sparing_the_busy(plan, observation)
@@ -217,6 +220,22 @@ def _invalid(live: LiveObject, observation: Observation, message: str) -> Plan:
         now=observation.now,
     )
     return _telling(live, observation, told)
+
+
+class _Obstacle(NamedTuple):
+    """Why nothing is changed at all."""
+
+    outcome: Outcome
+    again_after: timedelta
+
+
+def _obstacle(model: VLLMModel, wanted: Desired, observation: Observation) -> _Obstacle | None:
+    """What keeps everything as it is: names that are somebody else's, or a kind that the cluster has not."""
+    taken = _foreign(model, wanted, observation)
+    if taken:
+        return _Obstacle(_outcome(taken), REFUSED_AGAIN_AFTER)
+    lacking = _lacking(observation)
+    return None if lacking is None else _Obstacle(lacking, MISSING_AGAIN_AFTER)
 
 
 def _lacking(observation: Observation) -> Outcome | None:

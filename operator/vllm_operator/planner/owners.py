@@ -75,11 +75,13 @@ def is_orphan(name: str, live: LiveObject, release: str = "") -> bool:
     A copy that somebody keeps of a child has all its marks, but not its name. What another release has left is not
     taken: that release may follow the next model of the name.
     """
+    if live.controller is not None or live.kind == _KEPT_KIND:
+        return False
     labels = {MANAGED_BY: MANAGER, **selector_labels(instance_name(name))}
     marked = DESIRED_HASH in live.annotations and labels.items() <= live.labels.items()
     ours = release_of(live.labels) == release
     named = live.name in child_names(instance_name(name)) or _is_revision(name, live) or _is_device_template(name, live)
-    return marked and named and ours and live.kind != _KEPT_KIND and live.controller is None
+    return marked and named and ours
 
 
 def _is_revision(name: str, live: LiveObject) -> bool:

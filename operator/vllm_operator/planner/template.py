@@ -142,12 +142,15 @@ def held(model: VLLMModel, observation: Observation, rendered: Sequence[Mapping[
 def with_chosen(
     model: VLLMModel, rendered: Sequence[Mapping[str, Any]], choice: Choice, release: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The children with the chosen pods: their Deployment, their ConfigMap and their revisions."""
+    """The children with the chosen pods: their Deployment, their ConfigMap and their revisions.
+
+    What is rendered is this release's already.
+    """
     config = config_of(model, choice.pods.config) if choice.pods.config else None
     key = None if config is None else (config["kind"], config["metadata"]["name"])
     rest = [child for child in rendered if (child["kind"], child["metadata"]["name"]) != key]
-    found = [_deployment(child, choice) if child["kind"] == "Deployment" else child for child in rest]
-    return [child_of(release, one) for one in (*choice.revisions, *([config] if config else []), *found)]
+    found = [_deployment(child, choice, release) if child["kind"] == "Deployment" else child for child in rest]
+    return [*(child_of(release, one) for one in (*choice.revisions, *([config] if config else []))), *found]
 
 
 def needs_managed_fields(observation: Observation) -> bool:
@@ -373,7 +376,7 @@ def _placed(template: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": {"template": template}}
 
 
-def _deployment(rendered: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+def _deployment(rendered: Mapping[str, Any], choice: Choice, release: str) -> dict[str, Any]:
     """The Deployment with the chosen pods. Its hash is one of what it is then, and not of what was rendered."""
     metadata = rendered["metadata"]
     annotations = {name: text for name, text in (metadata.get("annotations") or {}).items() if name != DESIRED_HASH}
@@ -381,4 +384,4 @@ def _deployment(rendered: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     if choice.handled_at:
         annotations[HANDLED_AT] = choice.handled_at
     spec = {**rendered["spec"], "template": revisions.marked(choice.pods.template, choice.marks)}
-    return hashed({**rendered, "metadata": {**metadata, "annotations": annotations}, "spec": spec})
+    return child_of(release, hashed({**rendered, "metadata": {**metadata, "annotations": annotations}, "spec": spec}))

@@ -416,7 +416,7 @@ def cut_off_at_the_end(subject: Subject) -> str | None:
 
 def arguments_of_another_version(subject: Subject) -> str | None:
     """What the engines' version of vLLM does not know, and most likely ends at."""
-    return ". ".join(versions.warnings(subject.model.spec)) or None
+    return ". ".join(subject.model.version_warnings) or None
 
 
 def prompt_replaced(subject: Subject) -> str | None:

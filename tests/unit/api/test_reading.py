@@ -158,9 +158,16 @@ def test_json_of_any_depth_is_read_and_its_shallow_parts_stay(levels: int) -> No
         assert found == json.loads(text)
 
 
+@pytest.mark.parametrize("text", ['{"a": [1, 2.5, null]}', '{"half": "\\ud800"}', '{"n": 100000000000000000000}'])
+def test_the_fast_parser_reads_what_the_other_one_does(text: str) -> None:
+    assert json_text.parsed(text) == json_text.parsed(text.encode()) == json.loads(text)
+
+
 def test_what_is_no_json_is_an_error_however_deep_it_is() -> None:
     with pytest.raises(ValueError, match="Expecting"):
         json_text.loads("[" * 3000)
+    with pytest.raises(ValueError, match="Expecting"):
+        json_text.parsed("[" * 3000)
 
 
 def test_a_number_of_more_digits_than_64_bits_hold_is_rendered_and_sent() -> None:

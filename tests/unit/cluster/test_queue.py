@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from vllm_operator.api.live import ObjectVersion
 from vllm_operator.cluster.cache import Key
 from vllm_operator.cluster.queue import (
     FIRST_DELAY_SECONDS,
@@ -41,6 +42,26 @@ async def test_a_key_that_runs_is_not_given_out_again_before_it_is_done() -> Non
     assert await queue.get() == A
     queue.done(A)
     assert len(queue) == 0
+
+
+async def test_a_key_does_not_run_once_more_for_a_change_that_it_made_itself_however_early_a_watch_brings_it() -> None:
+    queue, own, other = Queue(), ObjectVersion("deployment", 7), ObjectVersion("deployment", 6)
+    queue.add(A)
+    for changes, again in (([own], 0), ([own, own], 0), ([other, own], 1), ([None, own], 1)):
+        assert await queue.get() == A
+        for change in changes:
+            queue.add(A, change=change)
+        queue.made(A, [own])
+        queue.done(A)
+        assert len(queue) == again
+        queue.add(A)
+
+
+async def test_a_change_that_nobody_who_runs_made_has_its_key_looked_at() -> None:
+    queue = Queue()
+    queue.made(A, [ObjectVersion("model", 3)])
+    queue.add(A, change=ObjectVersion("model", 3))
+    assert len(queue) == 1
 
 
 async def test_workers_never_hold_the_same_key_and_no_addition_is_lost() -> None:

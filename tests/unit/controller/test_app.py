@@ -296,6 +296,7 @@ def test_each_error_is_told_however_deep_it_is_in_groups(
     monkeypatch.setattr(app, "run", lambda _: None)
     monkeypatch.setattr("vllm_operator.controller.app.asyncio.run", fail)
     monkeypatch.setattr(app, "from_environment", Settings)
+    monkeypatch.setattr(app, "leave_imports_to_the_end", lambda: None)  # this process goes on
     with pytest.raises(SystemExit):
         app.main()
     assert capsys.readouterr().err == "vllm-operator: the store went back\nvllm-operator: and another\n"

@@ -24,9 +24,10 @@ from tests.support.resources import (
     pod,
     resource,
 )
-from vllm_operator.api.live import LiveObject, key_of, live_object
+from vllm_operator.api.live import LiveObject, ObjectVersion, key_of, live_object
 from vllm_operator.api.names import MANAGED_BY
 from vllm_operator.cluster.cache import Cache, Key
+from vllm_operator.cluster.kinds import CHILDREN as CHILD_KINDS
 from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
 from vllm_operator.cluster.queue import NamespaceKey, QueueKey
 from vllm_operator.controller.announce import Announcer
@@ -269,6 +270,20 @@ async def test_a_new_model_costs_one_write_for_each_child_and_one_status_and_the
         await control.reconcile()
     assert len(control.server.writes) == len(CHILDREN)
     assert len(control.server.statuses) == 1
+
+
+async def test_the_answers_of_all_writes_and_of_the_status_are_told_as_changes_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A watch that brings them before the answers has nothing looked at once more."""
+    control, made = Control(resource()), set[ObjectVersion]()
+    monkeypatch.setattr(control.model, "_made", lambda key, changes: made.update(changes if key == QWEN else ()))
+    await control.reconcile()
+    written = [live for kind in CHILD_KINDS for _, live in control.cache.items(kind)]
+    model = control.cache.get(MODEL, QWEN)
+    assert model is not None
+    assert made == {live.version for live in (*written, model)}
+    assert len(written) == len(CHILDREN)
 
 
 async def test_a_world_as_desired_costs_no_call(serving: Control) -> None:

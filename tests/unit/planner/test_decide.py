@@ -31,6 +31,7 @@ from vllm_operator.api.live import ObjectKey, key_of
 from vllm_operator.api.meta import KIND
 from vllm_operator.api.names import CATALOG_CONFIG_MAP, DESIRED_HASH, GATES_CONFIG_MAP, MANAGER_CONFIG_MAP
 from vllm_operator.api.resource import parse_resource
+from vllm_operator.api.spec import versions
 from vllm_operator.diagnosis import fleet, lookups
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
 from vllm_operator.diagnosis.known import Recognized
@@ -55,6 +56,32 @@ CRASH_TOO = ", which is a crash too: vLLM exits so when its engine has died"
 ITS_LOG = "kubectl logs --previous has the cause"
 STAMP = "2026-11-22T12:00:00Z"
 LATER = NOW + timedelta(hours=1)
+
+
+def test_who_carries_a_plan_out_at_once_gets_the_same_changes_and_nothing_that_is_told_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = observation(resource())
+    whole, silent = decide(seen), decide(seen, telling=False)
+    assert silent.writes == whole.writes
+    assert (silent.status, silent.news, silent.look_again_at) == (None, None, None)
+    settled = observation(resource(), as_desired(resource(), **deployment_status(1)))
+    assert decide(settled, telling=False) == decide(settled)
+    monkeypatch.setattr(status, "status_of", None)
+    assert decide(seen, telling=False) == silent
+
+
+def test_what_a_version_does_not_know_is_found_out_once_for_each_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, asked = resource("asked-once"), list[object]()
+
+    def remember(spec: object) -> list[str]:
+        asked.append(spec)
+        return []
+
+    monkeypatch.setattr(versions, "warnings", remember)
+    for _ in range(3):
+        decide(observation(raw, as_desired(raw, **deployment_status(1))))
+    assert len(asked) == 1
 
 
 def told_by(plan: Plan) -> Mapping[str, Any]:
