@@ -319,6 +319,8 @@ def test_most_defaults_are_plain_values_that_can_be_checked() -> None:
 @pytest.mark.parametrize("path", PLAIN_DEFAULTS)
 def test_the_default_that_we_document_is_that_of_vllm(parser: RealParser, path: str) -> None:
     told, kept = PLAIN_DEFAULTS[path].flag.default, parser.parse([MODEL])[destination(path)]
+    if path == "engine.optimizationLevel":  # a level that is given stays a number, and the default has a name
+        kept = int(kept.removeprefix("O"))
     words = {"true": True, "false": False, "none": False}
     number = told[-1].isdigit()
     assert (kept or False) == (words[told] if told in words else ast.literal_eval(told) if number else told)

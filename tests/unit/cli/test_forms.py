@@ -137,13 +137,13 @@ def test_a_shell_starts_what_kubelet_would_whatever_is_in_the_texts(
 
 
 @given(one=ODD)
-@settings(max_examples=60, deadline=None)  # each writes and reads a file with the whole manager in it
+@settings(max_examples=20, deadline=None)  # each writes and reads a file with the whole manager in it
 def test_compose_starts_what_kubelet_would_whatever_is_in_the_texts(one: VLLMModel) -> None:
     assert compose_started(one) == [(manager.alone(stem(one)), *kubelet_started(one))]
 
 
 @given(spec=specs())
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=25, derandomize=True, deadline=None)  # each takes most of a second
 def test_every_valid_spec_starts_the_same_everywhere(
     tmp_path_factory: pytest.TempPathFactory, spec: dict[str, Any]
 ) -> None:
