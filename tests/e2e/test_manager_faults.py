@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,13 +303,18 @@ def test_a_full_state_volume_costs_no_traffic_and_no_second_life(engines: Engine
 def test_a_judge_that_is_killed_again_and_again_costs_no_traffic_and_no_answer(engines: Engines) -> None:
     fleet = engines["fleet"]
     pod = fleet.pods()[0]["metadata"]["name"]
-    with unharmed(fleet):
-        assert int(engines.run(pod, KILL_JUDGES, str(KILLING_SECONDS))) > 3
-        status = engines.status(pod)
-        assert (status["verdict"], status["ready"], status["answered_by"]) == ("serving", True, "stem")
-        assert "the judge was ended by SIGKILL" in status["trouble"]
+    with unharmed(fleet), ThreadPoolExecutor() as beside:
+        killed = beside.submit(engines.run, pod, KILL_JUDGES, str(KILLING_SECONDS))
+        engines.site.until("the stem", lambda: is_answered_for(engines.status(pod)))
+        assert int(killed.result()) > 3
         engines.site.until("a judge", lambda: engines.status(pod)["answered_by"] == "judge")
     assert engines.status(pod)["ready"]
+
+
+def is_answered_for(status: dict[str, Any]) -> bool:
+    """Whether the stem answers in the place of a judge that was killed, as that one would have."""
+    answer = (status["verdict"], status["ready"], status["answered_by"])
+    return answer == ("serving", True, "stem") and "the judge was ended by SIGKILL" in status["trouble"]
 
 
 def test_100_megabytes_of_log_at_once_cost_no_traffic_and_reach_the_containers_log(engines: Engines) -> None:
