@@ -177,7 +177,9 @@ def _script(request: Request, result: Import) -> None:
     program.tell_mended(script, before)
     statements = [one for two in script.statements for one in started(two, request.values, _is_server)]
     written = [one.here for one in statements if _HERE_YAML.search(one.here)]
-    on_a_host = bool(written) or any(docker.docker_run(behind_keywords(one.words)) is not None for one in statements)
+    lines = [behind_keywords(one.words) for one in statements]
+    in_pods = bool(written) and not any(map(program.is_server, lines))
+    on_a_host = in_pods or any(docker.docker_run(line) is not None for line in lines)
     for statement in statements:
         if _servers_of(statement, request, result, script.exported):
             program.tell_surroundings(statement, before)
@@ -196,15 +198,11 @@ _HERE_YAML: Final = re.compile(r"(?m)^(kind:[ \t]*\w|services:|servingEngineSpec
 
 
 def _written(texts_here: list[str], request: Request, result: Import) -> None:
-    """What a script writes into files, or hands to kubectl, by itself.
-
-    Raises:
-        NotImportableError: it is no YAML.
-    """
+    """What a script writes into files, or hands to kubectl."""
     try:
-        _yaml("\n---\n".join(texts_here), request, result)
+        _yaml("\n---\n".join(texts_here), request, result)  # together: a Service is that of its Deployment
     except NotYAMLError as error:
-        raise NotImportableError(f"the text behind `<<` {error}") from None
+        result.notes.append(f"the text behind `<<` {error}")
 
 
 def _servers_of(statement: Statement, request: Request, result: Import, exported: Mapping[str, str]) -> bool:
@@ -320,7 +318,7 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
         found = _read(container.workload(), draft, request, result, bundle)
         if found is None:
             seen = "vllm" in container.image.lower()
-            why = f": {_why_unseen(container.image)}"
+            why = f": {_why_unseen(container.image, container.entrypoint)}"
             result.notes.append(f"service {name}{why if seen else ' serves no model with vLLM'}")
             continue
         if len(engines) > 1:
@@ -375,14 +373,16 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
 
 def _why_not(workload: Workload) -> str:
     """What to tell of a pod in which no server is seen."""
-    images = [str(one.get("image") or "") for one in items(workload.template, "spec", "containers")]
-    seen = [image for image in images if "vllm" in image.lower()]
-    return f"{workload.origin}: {_why_unseen(seen[0])}" if seen else f"{workload.origin} serves no model with vLLM"
+    for container in items(workload.template, "spec", "containers"):
+        image = str(container.get("image") or "")
+        if "vllm" in image.lower():
+            return f"{workload.origin}: {_why_unseen(image, container.get('command'))}"
+    return f"{workload.origin} serves no model with vLLM"
 
 
-def _why_unseen(image: str) -> str:
-    """What to tell of an image of vLLM whose server names no model."""
-    if _OWN_IMAGE.fullmatch(image.lower()):
+def _why_unseen(image: str, command: Any) -> str:
+    """What to tell of an image of vLLM in which no server is seen, and of the command that it is given."""
+    if _OWN_IMAGE.fullmatch(image.lower()) and not command:
         return "its arguments name no model (--model)"
     return "what its image starts stands in a script that is not here; import its command"
 

@@ -125,6 +125,12 @@ def test_compose_that_a_script_writes_is_read() -> None:
 def test_text_that_is_no_yaml_is_refused_with_where_it_stands() -> None:
     with pytest.raises(NotImportableError, match="behind `<<`"):
         imported("kubectl apply -f - <<EOF\nkind: Deployment\n  a: [\nEOF\n")
+    assert imported("cat <<EOF\nkind: Deployment\n  a: [\nEOF\nvllm serve a/b\n").whole
+
+
+def test_what_runs_beside_a_server_is_told_in_spite_of_what_the_script_writes() -> None:
+    result = imported("cat > secret.yaml <<EOF\nkind: Secret\nEOF\n./prepare.sh\nvllm serve a/b\n")
+    assert any("`./prepare.sh`" in line for line in result.told)
 
 
 def test_yaml_that_is_none_is_told_as_before() -> None:
