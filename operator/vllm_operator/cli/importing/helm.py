@@ -5,12 +5,13 @@ What the chart makes of which value is that of its template deployment-vllm-mult
 
 from __future__ import annotations
 
-import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.vllm_releases import Version
-from vllm_operator.cli.importing import scaling
+from vllm_operator.cli.importing import helm_cache, scaling
 from vllm_operator.cli.importing.arguments import TRUE
+from vllm_operator.cli.importing.manifests import ingress_of, is_simple
 from vllm_operator.cli.importing.release_arguments import version_told
 from vllm_operator.cli.importing.workload import Workload, fit_name, texts
 from vllm_operator.render.untyped import items, part
@@ -185,20 +186,9 @@ def _arguments(model: Mapping[str, Any]) -> Iterator[str]:
             yield from (flag, str(config[key]))
     extra = config.get("extraArgs")
     yield from texts(extra)
-    yield from _cache_arguments(model)
+    yield from helm_cache.arguments(model)
     if model.get("chatTemplate"):
         yield from ("--chat-template", f"/templates/{model['chatTemplate']}")
-
-
-def _cache_arguments(model: Mapping[str, Any]) -> Iterator[str]:
-    cache = part(model, "lmcacheConfig")
-    if cache.get("enabled"):
-        role = cache.get("kvRole") or "kv_both"
-        connector: dict[str, Any] = {"kv_connector": "LMCacheConnectorV1", "kv_role": role}
-        if "enablePD" in cache:
-            port = cache.get("nixlRole")
-            connector["kv_connector_extra_config"] = {"discard_partial_chunks": False, "lmcache_rpc_port": port}
-        yield from ("--kv-transfer-config", json.dumps(connector))
 
 
 def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -209,18 +199,9 @@ def _environment(engine: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
             yield {"name": name, "valueFrom": {"secretKeyRef": reference}}
         elif value:
             yield {"name": name, "value": str(value)}
-    cache = part(model, "lmcacheConfig")
     yield from _choice_of_engine(model)
     yield from (dict(variable) for variable in items(model, "env"))
-    if not cache.get("enabled"):
-        return
-    yield {"name": "LMCACHE_USE_EXPERIMENTAL", "value": "True"}
-    yield {"name": "VLLM_RPC_TIMEOUT", "value": "1000000"}
-    if cache.get("cpuOffloadingBufferSize"):
-        yield {"name": "LMCACHE_LOCAL_CPU", "value": "True"}
-        yield {"name": "LMCACHE_MAX_LOCAL_CPU_SIZE", "value": str(cache["cpuOffloadingBufferSize"])}
-    if cache.get("diskOffloadingBufferSize"):
-        yield {"name": "LMCACHE_MAX_LOCAL_DISK_SIZE", "value": str(cache["diskOffloadingBufferSize"])}
+    yield from helm_cache.environment(model)
 
 
 def _choice_of_engine(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -333,6 +314,7 @@ def _read_keda(keda: Mapping[str, Any], draft: Draft) -> None:
 def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> None:
     """What the chart has and a VLLMModel has not."""
     _tell_engine_config(model, draft)
+    helm_cache.tell(model, draft)
     if part(model, "raySpec"):
         draft.lost("raySpec: an engine over several nodes is not imported: set spec.parallelism.nodes")
     if part(model, "chatTemplateConfigMap") or (model.get("chatTemplate") and not model.get("chatTemplateConfigMap")):
@@ -345,7 +327,43 @@ def tell(values: Mapping[str, Any], model: Mapping[str, Any], draft: Draft) -> N
         _read_keda(part(model, "keda"), draft)
     for key in sorted(set(model) - _KNOWN):
         draft.lost(f"modelSpec.{key}: has no counterpart here")
-    if part(values, "routerSpec") and part(values, "routerSpec").get("enableRouter") is not False:
-        draft.note("the router of the chart is no part of a VLLMModel: clients call the model's Service")
+    _tell_router(values, draft)
     if part(values, "cacheserverSpec"):
         draft.lost("cacheserverSpec: the cache server of LMCache is a Deployment of its own")
+
+
+def _tell_router(values: Mapping[str, Any], draft: Draft) -> None:
+    """The router of the chart, and the Ingress that leads to it."""
+    router = part(values, "routerSpec")
+    if not router or router.get("enableRouter") is False:
+        return
+    draft.note("the router of the chart is no part of a VLLMModel: clients call the model's Service")
+    if not part(router, "ingress").get("enabled"):
+        return
+    document = _ingress(part(router, "ingress"))
+    if len(models_of(values)) > 1 or not is_simple(document):
+        draft.lost("routerSpec.ingress: it leads to the router: make an Ingress of your own, or set spec.ingress")
+        return
+    draft.put(("ingress",), ingress_of(document))
+    draft.note("routerSpec.ingress: spec.ingress leads to the model instead", "ingress")
+    unset = re.search(r"\$\{(\w+)\}", str(document))
+    if unset:
+        told = f"nobody has filled in ${{{unset[1]}}}: put the host here, or --set {unset[1]}=VALUE"
+        draft.check(told, "ingress", "host")
+
+
+def _ingress(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The Ingress that the chart makes of `ingress`."""
+    rules = [
+        {
+            "host": one.get("host"),
+            "http": {"paths": [{"path": path.get("path") or "/"} for path in items(one, "paths")]},
+        }
+        for one in items(given, "hosts")
+    ]
+    spec = {
+        "ingressClassName": given.get("className"),
+        "rules": rules,
+        "tls": [dict(one) for one in items(given, "tls")],
+    }
+    return {"metadata": {"annotations": dict(part(given, "annotations"))}, "spec": spec}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -122,12 +123,31 @@ def _text(request: Request, result: Import) -> None:
     if wanted in {Kind.COMMAND, Kind.DOCKER} or (wanted is Kind.AUTO and not looks):
         _script(request, result)
         return
-    text = _TEMPLATE.sub(lambda found: request.values.get(found[1], found[0]), request.text)
     try:
-        values = [one.value for one in documents(text)]
+        _yaml(request.text, request, result)
     except NotYAMLError as error:
+        if wanted is Kind.AUTO and _HERE.search(request.text):
+            _script(request, result)
+            return
         hint = "; a Helm template has to be rendered first, by helm template" if "{{" in request.text else ""
         raise NotImportableError(f"{error}{hint}") from None
+    if wanted is Kind.AUTO and not result.drafts and _HERE.search(request.text):
+        _script(request, result)
+
+
+_HERE: Final = re.compile(r"(?m)^[^\n#]*<<-?[ \t]*\\?[\"']?[A-Za-z_]")
+"""Where a script holds a text behind `<<`."""
+
+
+def _yaml(text: str, request: Request, result: Import) -> None:
+    """Read every document of a file.
+
+    Raises:
+        NotYAMLError: it is none.
+    """
+    wanted = request.kind
+    text = _TEMPLATE.sub(lambda found: request.values.get(found[1], found[0]), text)
+    values = [one.value for one in documents(text)]
     for value in values:
         if wanted in {Kind.AUTO, Kind.COMPOSE} and compose.is_compose(value):
             _compose(value, request, result)
@@ -154,18 +174,35 @@ def _script(request: Request, result: Import) -> None:
     except ShellError as error:
         raise NotImportableError(f"this is neither YAML nor a command line: {error}") from None
     before = Draft()
+    program.tell_mended(script, before)
     statements = [one for two in script.statements for one in started(two, request.values, _is_server)]
-    on_a_host = any(docker.docker_run(behind_keywords(one.words)) is not None for one in statements)
+    written = [one.here for one in statements if _HERE_YAML.search(one.here)]
+    lines = [behind_keywords(one.words) for one in statements]
+    in_pods = bool(written) and not any(map(program.is_server, lines))
+    on_a_host = in_pods or any(docker.docker_run(line) is not None for line in lines)
     for statement in statements:
         if _servers_of(statement, request, result, script.exported):
             program.tell_surroundings(statement, before)
         elif not on_a_host:  # what runs beside a container changes nothing within it
             program.tell(statement, before)
+    if written:
+        _written(written, request, result)
     for draft in result.drafts[:1]:
         draft.remarks += before.remarks
     if not result.drafts:
         heads = [shown(" ".join(statement.words))[:_LONGEST_TOLD] for statement in script.statements]
         result.notes += [f"`{head}` starts no vLLM that is known" for head in heads[:_MOST_TOLD]]
+
+
+_HERE_YAML: Final = re.compile(r"(?m)^(kind:[ \t]*\w|services:|servingEngineSpec:)")
+
+
+def _written(texts_here: list[str], request: Request, result: Import) -> None:
+    """What a script writes into files, or hands to kubectl."""
+    try:
+        _yaml("\n---\n".join(texts_here), request, result)  # together: a Service is that of its Deployment
+    except NotYAMLError as error:
+        result.notes.append(f"the text behind `<<` {error}")
 
 
 def _servers_of(statement: Statement, request: Request, result: Import, exported: Mapping[str, str]) -> bool:
@@ -281,8 +318,8 @@ def _compose(value: Mapping[str, Any], request: Request, result: Import) -> None
         found = _read(container.workload(), draft, request, result, bundle)
         if found is None:
             seen = "vllm" in container.image.lower()
-            why = "what its image starts stands in a script that is not here; import its command"
-            result.notes.append(f"service {name}{f': {why}' if seen else ' serves no model with vLLM'}")
+            why = f": {_why_unseen(container.image, container.entrypoint)}"
+            result.notes.append(f"service {name}{why if seen else ' serves no model with vLLM'}")
             continue
         if len(engines) > 1:
             found.put(("suspend",), value=container.replicas == 0 or None)
@@ -336,10 +373,18 @@ def _manifests(bundle: Bundle, request: Request, result: Import) -> None:
 
 def _why_not(workload: Workload) -> str:
     """What to tell of a pod in which no server is seen."""
-    images = [str(one.get("image") or "") for one in items(workload.template, "spec", "containers")]
-    if any("vllm" in image.lower() for image in images):
-        return f"{workload.origin}: what its image starts stands in a script that is not here; import its command"
+    for container in items(workload.template, "spec", "containers"):
+        image = str(container.get("image") or "")
+        if "vllm" in image.lower():
+            return f"{workload.origin}: {_why_unseen(image, container.get('command'))}"
     return f"{workload.origin} serves no model with vLLM"
+
+
+def _why_unseen(image: str, command: Any) -> str:
+    """What to tell of an image of vLLM in which no server is seen, and of the command that it is given."""
+    if _OWN_IMAGE.fullmatch(image.lower()) and not command:
+        return "its arguments name no model (--model)"
+    return "what its image starts stands in a script that is not here; import its command"
 
 
 def _strategy(document: Mapping[str, Any], draft: Draft) -> None:
@@ -455,6 +500,10 @@ _SHELL: Final = re.compile(r"(\S*/)?(ba|da|k|z)?sh")
 _TEMPLATE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A variable that a tool such as envsubst fills in before the object is applied."""
 
+_HAS_BLANKS: Final = re.compile(r"\s")
+_OWN_IMAGE: Final = re.compile(r"(docker\.io/)?vllm/vllm-openai(-[a-z]+)?([:@].*)?")
+"""vLLM's own images, which start its server with what stands behind them."""
+
 _PROGRAMS: Final = re.compile(r"(\S*/)?(vllm|python3?(\.\d+)?|sh|bash|env|exec)")
 
 
@@ -466,6 +515,9 @@ def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *
             given, arguments = (
                 [_TEMPLATE.sub(lambda found: mark(found[1]), word) for word in some] for some in (given, arguments)
             )
+    if len(given) == 1 and _HAS_BLANKS.search(given[0].strip()):
+        given = _words_of(given[0])
+        draft.note(f"`{given[0]} ...` is one word of the command, which names no program: it is read as its words")
     if given:
         return program.launch_in([*given, *arguments], draft, known)
     if arguments and _PROGRAMS.fullmatch(arguments[0]):
@@ -473,6 +525,13 @@ def _launch(container: Mapping[str, Any], known: dict[str, str], draft: Draft, *
     if arguments[:1] == ["serve"]:
         arguments = arguments[1:]
     return Launch(arguments) if _is_vllm(container, arguments) else None
+
+
+def _words_of(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 def _is_vllm(container: Mapping[str, Any], arguments: Sequence[str]) -> bool:

@@ -141,6 +141,8 @@ class MachineContainer:
         kind, _, value = option.replace("=", ":", 1).partition(":")
         if kind == "seccomp" and value == "unconfined":
             self.pod.setdefault("securityContext", {})["seccompProfile"] = {"type": "Unconfined"}
+        elif kind == "apparmor" and value == "unconfined":
+            self.rights["appArmorProfile"] = {"type": "Unconfined"}
         elif kind == "no-new-privileges":
             return
         elif kind == "label":

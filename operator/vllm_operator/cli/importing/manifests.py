@@ -81,7 +81,7 @@ def ingress_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _is_simple(document: Mapping[str, Any]) -> bool:
+def is_simple(document: Mapping[str, Any]) -> bool:
     """Whether an Ingress leads one host, with all its paths, to one place."""
     rules = items(document, "spec", "rules")
     paths = [path for rule in rules for path in items(rule, "http", "paths")]
@@ -407,7 +407,7 @@ class Neighbours:
         if not any(repr(name) in text for name in services) or self._draft.name in services:
             return
         kind, name = document.get("kind"), name_of(document)
-        if kind == "Ingress" and schema_at(("ingress",)) and _is_simple(document) and not self._draft.get("ingress"):
+        if kind == "Ingress" and schema_at(("ingress",)) and is_simple(document) and not self._draft.get("ingress"):
             self._draft.put(("ingress",), ingress_of(document))
             self._draft.note(f"the Ingress {name}: spec.ingress makes one instead", "ingress")
             return

@@ -76,7 +76,9 @@ class PodReader:
             self._draft.check(f"the image {shown(image)}: nobody has filled in its variables", "engine", "image")
             image = ""
         elif "${" in image or " " in image or "{{" in image:
-            self._draft.check(f"the image {image} is a template of another tool", "engine", "image")
+            unset = re.findall(r"\$\{(\w+)\}", image)
+            set_them = f": put it here, or {' '.join(f'--set {name}=VALUE' for name in unset)}" if unset else ""
+            self._draft.check(f"the image {image} is a template of another tool{set_them}", "engine", "image")
             image = ""
         profile = self._draft.get("accelerator", "profile") or "nvidia"
         if image != PROFILES[profile].image or not self._workload.rendered:

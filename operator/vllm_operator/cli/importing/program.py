@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vllm_operator.cli.importing.draft import Draft
+    from vllm_operator.cli.importing.shell import Script
 
 SERVERS: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai.run_batch")
 _API_SERVER: Final = "vllm.entrypoints.openai.api_server"
@@ -186,6 +187,7 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
         script = parsed(text, values)
     except ShellError as error:
         raise NotImportableError(f"this is no shell's text: {error}") from None
+    tell_mended(script, draft)
     found: list[Launch] = []
     statements = [one for statement in script.statements for one in started(statement, values, is_server)]
     for statement in statements:
@@ -201,6 +203,15 @@ def launch_of_script(text: str, draft: Draft, values: Mapping[str, str]) -> Laun
     if len(found) > 1:
         raise NotImportableError("two servers are started in one script: import each by itself")
     return found[0] if found else None
+
+
+def tell_mended(script: Script, draft: Draft) -> None:
+    """Say of a script that its lines are read as they were meant."""
+    if script.mended:
+        draft.note(
+            "a backslash with blanks or a comment behind it ends no line for a shell, which lost the arguments below: "
+            "they are read as what was meant"
+        )
 
 
 def tell_surroundings(statement: Statement, draft: Draft) -> None:
@@ -232,5 +243,29 @@ def tell(statement: Statement, draft: Draft) -> None:
             draft.lost(f"`{told}`: Ray over several nodes: set spec.parallelism.nodes, which needs no Ray")
     elif program == "cd":
         draft.note(f"`{told}` is left out: paths in the arguments should be absolute")
+    elif _makes_environment(words):
+        draft.note(f"`{told}` is left out: the engine's image holds vLLM")
     elif program not in _HARMLESS and statement.follows != "|":
         draft.lost(f"`{told}`: runs beside the server; put it into an image or into spec.pod.initContainers")
+
+
+_PACKAGES: Final = re.compile(r"(vllm|pip|uv|wheel|setuptools|torch)(\[[\w,-]*\])?")
+"""What every image of vLLM holds, or what nothing but an installation needs."""
+
+_VALUED_OF_PIP: Final = frozenset({"--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--index-strategy"})
+
+
+def _makes_environment(words: Sequence[str]) -> bool:
+    """Whether a command makes a virtual environment, or puts vLLM into one without choosing its release."""
+    rest = list(words)
+    if rest[1:2] == ["-m"] and _PYTHON.fullmatch(_base(rest[0])):
+        rest = rest[2:]
+    if rest[:1] == ["uv"]:
+        rest = rest[1:]
+    if not rest or rest[0] in {"venv", "virtualenv"}:
+        return bool(rest)
+    if _base(rest[0]) not in {"pip", "pip3"} or rest[1:2] != ["install"]:
+        return False
+    valued = {place + 1 for place, word in enumerate(rest) if word in _VALUED_OF_PIP}
+    named = [word for place, word in enumerate(rest) if place > 1 and place not in valued and not word.startswith("-")]
+    return bool(named) and all(_PACKAGES.fullmatch(word) for word in named)

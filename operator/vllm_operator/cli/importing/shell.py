@@ -43,6 +43,11 @@ _ROOT_PROMPT: Final = re.compile(rf"(?m)^[ \t]*#[ \t]+{_STARTED.pattern}")
 _CONTINUED: Final = re.compile(r"[ \t][`^][ \t]*\n")
 """A line that goes on, as PowerShell and Windows write it."""
 
+_MEANT_TO_GO_ON: Final = re.compile(r"\\[ \t]+(?:#[^\n]*)?\n(?=[ \t]*--?[A-Za-z])")
+"""A line that a shell ends in spite of its backslash, since blanks or a comment follow; an option follows them."""
+
+_GOES_ON_NOWHERE: Final = re.compile(r"\\\s*\Z")
+
 _OPERATORS: Final = ("&&", "||", ";;&", ";;", ";&", "|&", ";", "|", "&", "\n", "(", ")")
 _END_OF_WORD: Final = " \t\n\r;|&<>()"
 _BLANK: Final = " \t\n\r"
@@ -51,6 +56,9 @@ _BRACES: Final = re.compile(r"\\.|\$\{|[{}'\"]", re.DOTALL)
 """What matters for where a variable's braces end."""
 
 _DECLARING: Final = frozenset({"export", "set", "declare", "typeset", "local", "readonly"})
+_OF_HERE: Final = re.compile(r"\\[$`\\]|\$\{[^{}]*\}|\$[A-Za-z_][A-Za-z0-9_]*")
+"""What a shell changes in a text behind `<<`, as far as it runs nothing for it."""
+
 _REDIRECTION: Final = re.compile(r"[0-9]?(?:>>|>&|<<<|<<-?|&>>?|<|>)")
 
 
@@ -74,6 +82,8 @@ class Statement:
     """Keyword of the loop that it stands in."""
     over: tuple[str, tuple[str, ...]] = ("", ())
     """Variable of that loop, and the words that it goes over; empty where there is none."""
+    here: str = ""
+    """The text behind `<<`, which it reads."""
     started_by: str = ""
     """The program that starts it, for people; empty where the shell itself does."""
 
@@ -87,6 +97,8 @@ class Script:
     """Lines that are comments, without the `#`."""
     exported: dict[str, str]
     """Variables that hold for every command of it."""
+    mended: bool = False
+    """Whether lines are taken as meant that a shell would have ended."""
 
 
 def mark(name: str) -> str:
@@ -125,9 +137,10 @@ def parsed(text: str, values: Mapping[str, str] | None = None) -> Script:
         ShellError: a quote is not closed.
     """
     plain = _CONTINUED.sub(" \\\\\n", _without_prompts(text.replace("\r\n", "\n")))
+    plain, mended = _MEANT_TO_GO_ON.subn("\\\\\n", _GOES_ON_NOWHERE.sub("", plain))
     reader = _Reader(plain, dict(values or {}))
     statements = tuple(reader.statements())
-    return Script(statements, tuple(reader.comments), reader.exported)
+    return Script(statements, tuple(reader.comments), reader.exported, mended=bool(mended))
 
 
 def _without_prompts(text: str) -> str:
@@ -196,7 +209,7 @@ class _Reader:
         """The next word, redirection or condition of a command."""
         redirection = _REDIRECTION.match(self._text, self._at)
         if redirection:
-            self._redirection(redirection)
+            statement.here = self._redirection(redirection) or statement.here
             statement.redirected = True
             return
         self._add_word(statement)
@@ -351,17 +364,31 @@ class _Reader:
         self._at += len(found)
         return found
 
-    def _redirection(self, found: re.Match[str]) -> None:
+    def _redirection(self, found: re.Match[str]) -> str:
+        """Pass over a redirection; the text behind `<<` is returned."""
         self._at = found.end()
-        here = found[0].lstrip("0123456789")
-        if here in {"<<", "<<-"}:
-            self._skip_blanks()
-            end = self._word()
-            closing = re.compile(rf"(?m)^\s*{re.escape(end)}\s*$").search(self._text, self._at)
-            self._at = closing.end() if closing else len(self._text)
-            return
         self._skip_blanks()
+        if found[0].lstrip("0123456789") in {"<<", "<<-"}:
+            return self._here()
         self._word()
+        return ""
+
+    def _here(self) -> str:
+        """The text up to its closing word, in which variables are filled in unless that word is quoted."""
+        quoted = self._text[self._at : self._at + 1] in {"'", '"', "\\"}
+        end = self._word()
+        closing = re.compile(rf"(?m)^[ \t]*{re.escape(end)}[ \t]*$").search(self._text, self._at)
+        stop = closing.start() if closing else len(self._text)
+        begin = self._text.find("\n", self._at, stop) + 1
+        self._at = closing.end() if closing else stop
+        text = self._text[begin:stop] if begin else ""
+        if quoted:
+            return text
+        return _OF_HERE.sub(lambda hit: hit[0][1:] if hit[0][0] == "\\" else self._filled(hit[0]), text)
+
+    def _filled(self, variable: str) -> str:
+        """What stands for a variable in a text behind `<<`: `${NAME}` if nobody has filled it in."""
+        return shown(_Reader(variable, self._values).operand(quoted=True))
 
     def _add_word(self, statement: Statement) -> None:
         assignment = _ASSIGNMENT.match(self._text, self._at)
