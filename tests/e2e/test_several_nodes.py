@@ -81,11 +81,22 @@ def lacking(three_nodes: OwnCluster, stub: EngineChoice) -> tuple[Site, dict[str
 
 @pytest.fixture
 def site(lacking: tuple[Site, dict[str, Any]]) -> Site:
-    """The namespace of the model, which serves."""
+    """The namespace of the model, whose one group serves."""
     found, _ = lacking
-    found.wait_ready(NAME, PATIENCE_SECONDS)
-    found.wait_endpoints(NAME, found.get("vllmmodel", NAME)["spec"]["replicas"])
+    wait_group(found)
     return found
+
+
+def wait_group(site: Site) -> None:
+    """Until what serves is the one group that there is: for a moment, Ready tells of what that has replaced."""
+
+    def serves() -> bool:
+        pods = members(site)
+        return set(pods) == {"0", "1"} and site.endpoints(NAME) == {pods["0"]["status"].get("podIP")}
+
+    site.wait_ready(NAME, PATIENCE_SECONDS)
+    site.until("a group that serves", serves, PATIENCE_SECONDS)
+    site.wait_ready(NAME, PATIENCE_SECONDS)
 
 
 def members(site: Site) -> dict[str, dict[str, Any]]:
@@ -118,8 +129,7 @@ def is_made_anew(site: Site, before: set[str]) -> None:
     """The group is out of its Service at once, and every pod of it is another afterwards."""
     site.until("the group is out", lambda: not site.endpoints(NAME), AT_ONCE_SECONDS, closely=True)
     site.until("other pods", lambda: len(uids(site)) == len(before) and not uids(site) & before, PATIENCE_SECONDS)
-    site.wait_ready(NAME, PATIENCE_SECONDS)
-    site.wait_endpoints(NAME, 1)
+    wait_group(site)
 
 
 def test_without_leader_worker_sets_the_status_says_how_to_get_them_and_a_group_serves_once_they_are_there(
@@ -183,13 +193,12 @@ def test_one_pod_and_several_take_each_others_place(site: Site) -> None:
     assert site.get("deployment", NAME)["status"]["readyReplicas"] == 1
     site.patch(NAME, {"parallelism": {"nodes": 2}})
     site.wait_gone("deployment", NAME)
-    site.wait_ready(NAME, PATIENCE_SECONDS)
+    wait_group(site)
 
 
 def test_a_group_that_loses_a_node_is_out_and_is_made_anew_once_the_node_is_given_up(
     site: Site, three_nodes: OwnCluster
 ) -> None:
-    site.until("a whole group", lambda: set(members(site)) == {"0", "1"})
     pods, before = members(site), uids(site)
     lost = pods["1"]["spec"]["nodeName"]
     assert lost != pods["0"]["spec"]["nodeName"]
@@ -198,5 +207,5 @@ def test_a_group_that_loses_a_node_is_out_and_is_made_anew_once_the_node_is_give
     site.until("the group is out", lambda: not site.endpoints(NAME), AT_ONCE_SECONDS, closely=True)
     three_nodes.kubectl("delete", "node", lost, "--wait=false")
     site.until("other pods", lambda: len(uids(site)) == len(before) and not uids(site) & before, PATIENCE_SECONDS)
-    site.wait_ready(NAME, PATIENCE_SECONDS)
+    wait_group(site)
     assert json.loads(site.kubectl("get", "nodes", "-o", "json"))["items"]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BEFORE_SECONDS = 2.0
 """Clients have asked for so long when it happens."""
+PATIENT = ("--deadline", "30")
+"""Where nothing may be lost: on a machine that does much else, a sound engine's answer may take some seconds."""
 
 
 def victims(pair: Pair) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.matrix.acts import PATIENT
 from tests.e2e.matrix.breaking import Part, stopped
 from tests.e2e.matrix.conftest import WHOLE, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import both_seen
@@ -29,8 +30,6 @@ pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 LOAD = ("--workers", "2", "--tokens", "32", "--pause", "0.5")
 """A request comes every third of a second: an engine that hangs has one at once. Without the pauses these two clients
 would have the engines take all of a machine's two cores."""
-PATIENT = ("--deadline", "20")
-"""Where nothing may be lost: the machine itself may stand still for 5 s."""
 
 
 RESTARTED_SECONDS = 150.0
@@ -86,7 +85,7 @@ def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[See
             since = time.monotonic()
             if not busy:
                 wait(WITHDRAWN_SECONDS)
-                clients = clients_of(engines, stack)
+                clients = clients_of(engines, stack, *PATIENT)
             if restarted:
                 engines.gated.wait_back(names[0], since)
             else:

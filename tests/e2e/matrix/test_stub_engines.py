@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.matrix.acts import PATIENT
 from tests.e2e.matrix.conftest import SQL, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import wait
@@ -98,9 +99,7 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
         for pod in stubs.pods():
             stubs.gated.site.faults(pod["metadata"]["name"], **disturbance)
         with contextlib.ExitStack() as stack:
-            clients = [
-                stack.enter_context(fleet.client("--workers", "2", "--deadline", "20")) for fleet in stubs.fleets()
-            ]
+            clients = [stack.enter_context(fleet.client("--workers", "2", *PATIENT)) for fleet in stubs.fleets()]
             wait(DISTURBED_SECONDS)
             requests.append([client.requests() for client in clients])
         wait(DISTURBED_SECONDS)
