@@ -5,7 +5,7 @@
 
 A start that fails does so within a second, after eight seconds in which Python imports vLLM. So one process has
 imported it, and each start is a fork of that process which runs `vllm serve` from its first line on; the processes that
-vLLM starts itself import everything anew, as ever. The process is this same file, run by the engine's interpreter.
+vLLM starts itself import everything anew, as ever. The process is this same module, run by the engine's interpreter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from tests.support.vllm_parser import clean_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
 
 START_SECONDS = 240
 """What a start gets before it is killed, which is a code of its own."""
@@ -72,9 +76,10 @@ def failing_starts(folder: Path) -> Iterator[FailingStarts]:
 
     engine = real_engine().require()
     environment = {"PATH": "/usr/bin:/bin", **engine_environment(folder)}
-    command = [str(engine.venv / "bin" / "python"), "-P", __file__]
+    command = [str(engine.venv / "bin" / "python"), "-P", "-m", "tests.support.failing_starts"]
+    found_by = {**environment, "PYTHONPATH": str(REPOSITORY)}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=found_by, text=True) as process:
         yield FailingStarts(process, environment)
 
 
@@ -114,7 +119,5 @@ if __name__ == "__main__":
     import vllm.entrypoints.cli.serve  # type: ignore[import-not-found] # the engine's own
     import vllm.entrypoints.openai.api_server  # type: ignore[import-not-found] # noqa: F401 # what a start imports
 
-    # What is imported logs to standard output, which belongs to the answers.
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
+    with clean_output() as answers:
         answer(sys.stdin, answers)

@@ -120,9 +120,12 @@ def decide(observation: Observation, *, telling: bool = True) -> Plan:
     if followed_elsewhere(observation, changes):
         news = events_elsewhere(observation, changes)
         return Plan(writes=writes, news=news, look_again_at=changes.next_due(observation.now))
-    jobs = prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else ()
-    releases = changes.due_releases(observation.now)
-    changing = Plan(writes=writes, deletions=deletions, releases=releases, jobs=jobs)
+    changing = Plan(
+        writes=writes,
+        deletions=deletions,
+        releases=changes.due_releases(observation.now),
+        jobs=prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else (),
+    )
     if changing.changes and not telling:
         return _sparing_the_busy(changing, observation)
     outcome = _outcome(changes.problems) if changes.problems else None
@@ -130,9 +133,14 @@ def decide(observation: Observation, *, telling: bool = True) -> Plan:
     again = _earliest(
         _look_again_at(observation, keys, changes, wanted.view), prefetch.look_again_at(model, observation)
     )
-    plan = _telling(live, observation, told, look_again_at=again)
-    plan = replace(plan, writes=writes, deletions=deletions, releases=releases, jobs=jobs)
-    plan = replace(plan, to_call=adapters.to_call(observation) if model.spec.updates_adapters else ())
+    said = _telling(live, observation, told, look_again_at=again)
+    plan = replace(
+        changing,
+        status=said.status,
+        news=said.news,
+        look_again_at=said.look_again_at,
+        to_call=adapters.to_call(observation) if model.spec.updates_adapters else (),
+    )
     return _sparing_the_busy(plan, observation)
 
 
