@@ -28,7 +28,7 @@ DOCUMENT = REPOSITORY / "out" / "matrix.json"
 WHOLE = os.environ.get("MATRIX") == "whole"
 """`make matrix` waits for every restart, two minutes each, and for what takes long; `make test` for some of them.
 
-What plain probes do to real engines is seen by `make matrix` alone: half of all engines' starts would be for them.
+What plain probes do is seen by `make matrix` alone: half of all engines' starts would be for them.
 """
 RESTART_WINDOW_SECONDS = 35 if WHOLE else 12
 GATES = {"restartWindowSeconds": RESTART_WINDOW_SECONDS}
@@ -117,7 +117,7 @@ def stubs(place: Site, api: Api, stub: EngineChoice) -> Iterator[Pair]:
         gates=GATES,
         lora={"adapters": [{"name": SQL, "source": "org/sql"}]},
     )
-    with pair(place, api, model) as found:
+    with pair(place, api, model, compared=WHOLE) as found:
         for fleet in found.fleets():
             fleet.wait_serving(2)
         yield found

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.models import EngineChoice
     from tests.support.site import Site
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
 ASK_SECONDS = 5.0
 
@@ -94,7 +94,6 @@ def misled(plain: Fleet, since: float) -> Seen:
     return found
 
 
-@pytest.mark.real_vllm
 def test_2_a_real_engine_under_another_name_is_never_admitted(place: Site, started: Started, report: Any) -> None:
     gated, plain = refused(place, started, "misnamed", "WrongModel")
     report(2, gated, plain)

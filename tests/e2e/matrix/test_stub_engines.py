@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def broken(stubs: Pair, faults: Mapping[str, Any], load: Sequence[str]) -> tuple
         stubs.gated.wait_back(names[0], since)
         wait(3)
         found = both_seen(stubs, since, [client.requests() for client in clients], names)
-    stubs.gated.site.faults(names[1], **dict.fromkeys(faults, False))
+    for plain in names[1:]:
+        stubs.gated.site.faults(plain, **dict.fromkeys(faults, False))
     return found
 
 
@@ -107,4 +109,4 @@ def disturbed(stubs: Pair, *disturbances: Mapping[str, Any]) -> tuple[Seen, Seen
         stubs.gated.site.faults(
             pod["metadata"]["name"], metrics_status=200, metrics_seconds=0.0, metrics_prefix="vllm:"
         )
-    return both_seen(stubs, since, [[one for asked in requests for one in asked[place]] for place in range(2)])
+    return both_seen(stubs, since, [list(itertools.chain(*asked)) for asked in zip(*requests, strict=True)])

@@ -18,7 +18,7 @@ import pytest
 from tests.cluster.errors import ClusterError
 from tests.e2e.matrix.acts import BEFORE_SECONDS, PATIENT, asking, befallen, rested, victims
 from tests.e2e.matrix.breaking import Part, stopped
-from tests.e2e.matrix.conftest import GATES, UNRESTARTED_SECONDS, WITHDRAWN_SECONDS
+from tests.e2e.matrix.conftest import GATES, UNRESTARTED_SECONDS, WHOLE, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import Seen, both_seen
 from tests.e2e.matrix.fleet import pair, wait
 from tests.e2e.matrix.told import manager_status, timelines
@@ -213,7 +213,7 @@ ODDITIES = (
 def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Future[Both]]]:
     """What became of each fleet. All are started first, so that no fleet's start disturbs another one's figures."""
     with contextlib.ExitStack() as running, ThreadPoolExecutor(len(ODDITIES)) as pool:
-        pairs = {one.name: running.enter_context(pair(place, api, one.model(stub))) for one in ODDITIES}
+        pairs = {one.name: running.enter_context(pair(place, api, one.model(stub), compared=WHOLE)) for one in ODDITIES}
         for one in ODDITIES:
             if one.reachable:
                 for fleet in pairs[one.name].fleets():
@@ -223,7 +223,9 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
         for found in pairs.values():
             print(timelines(found.gated))
         place.kubectl("delete", "vllmmodels", *pairs, "--wait=false")
-        place.kubectl("delete", "deployments", *(f"{name}-plain" for name in pairs), "--wait=false")
+        plain = [fleet.name for found in pairs.values() for fleet in found.fleets()[1:]]
+        if plain:
+            place.kubectl("delete", "deployments", *plain, "--wait=false")
 
 
 def unharmed(found: Both) -> None:
