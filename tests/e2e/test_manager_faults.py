@@ -22,6 +22,7 @@ import pytest
 
 from tests.cluster.configs import PAUSE_IMAGE
 from tests.cluster.processes import Process
+from tests.e2e.matrix.acts import PATIENT
 from tests.e2e.matrix.breaking import Part, processes_of
 from tests.e2e.matrix.fleet import Fleet
 from tests.support import models
@@ -51,7 +52,7 @@ RESTART_SECONDS = 90.0
 KILLING_SECONDS = 15
 FLOOD_MEGABYTES, FLOOD_LINE = 100, "INFO the flood goes on and on".ljust(127, ".")
 MEMORY, TOO_MUCH_MEGABYTES = "224Mi", 512
-ASK = ("--pause", "0.2", "--deadline", "10")
+ASK = ("--pause", "0.2", *PATIENT)
 SYNTAX_ERROR = "\ndef broken(:\n"
 RAISES = '\n\ndef observe(*_: object) -> object:\n    raise RuntimeError("broken on purpose")\n'
 """Appended to judge.py: it can be imported, and fails at each look."""

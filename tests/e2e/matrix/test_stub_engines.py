@@ -60,7 +60,7 @@ def test_19_an_engine_that_lost_an_adapter_gets_none_of_its_requests_until_it_ha
 ) -> None:
     names = [fleet.pods()[0]["metadata"]["name"] for fleet in stubs.fleets()]
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(fleet.client("--workers", "2", model=SQL)) for fleet in stubs.fleets()]
+        clients = [stack.enter_context(fleet.client("--workers", "2", *PATIENT, model=SQL)) for fleet in stubs.fleets()]
         wait(2)
         since = time.monotonic()
         for name in names:
