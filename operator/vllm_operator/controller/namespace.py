@@ -13,7 +13,7 @@ from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.reconcile import MOST_ROUNDS, utc_now
 from vllm_operator.controller.turns import parse_in_turns
 from vllm_operator.errors import ApiEnding, OperatorError
-from vllm_operator.planner.namespace import catalog_again_at, decide_namespace, problems
+from vllm_operator.planner.namespace import CATALOG_AFTER, catalog_again_at, decide_namespace, problems
 from vllm_operator.planner.news import NO_EVENTS, EventHistory, News, after_event, is_due
 from vllm_operator.planner.owners import is_managed
 from vllm_operator.planner.plan import NamespaceObservation
@@ -41,6 +41,8 @@ class _Memory:
     catalog_judged_at: datetime | None = None
     quiet_until: datetime | None = None
     """Until when changes of models alone need no look: the next comparison of the catalogue takes them all in."""
+    awaited: bool = False
+    """Whether one was asked for, and was put off for a moment already."""
     shared: Mapping[ObjectKey, int] = field(default_factory=dict)
     """The versions of what models share, as it was found right."""
 
@@ -70,7 +72,7 @@ class NamespaceReconciler:
         Raises:
             OperatorError: it could not be written; there is no one status to tell it in.
         """
-        waiting = self._quiet_seconds(key.namespace)
+        waiting = self._put_off(key.namespace)
         if waiting:
             return waiting
         await parse_in_turns(model for model in self._cache.models(key.namespace) if not is_entered(model))
@@ -99,17 +101,22 @@ class NamespaceReconciler:
                 return observation, plan
         return observation, replace(decide_namespace(observation), look_again_at=observation.now)
 
-    def _quiet_seconds(self, namespace: str) -> float:
-        """For how long a look would find nothing to do; 0 where that is not known.
+    def _put_off(self, namespace: str) -> float:
+        """Put a look off that would find nothing to do, or had better wait. Returns for how many seconds, or 0.
 
         Each of a thousand models that come together asks for a look at all of them.
         """
         memory, now = self._memory(namespace), self._clock()
-        if memory.quiet_until is None or now >= memory.quiet_until:
+        if memory.quiet_until is None:
             return 0.0
         if _versions(self._shared(namespace)) != memory.shared or not self._cache.has_models(namespace):
             return 0.0
-        return (memory.quiet_until - now).total_seconds()
+        if now < memory.quiet_until:
+            return (memory.quiet_until - now).total_seconds()
+        if memory.awaited:
+            return 0.0
+        self._memories[namespace] = replace(memory, quiet_until=now + CATALOG_AFTER, awaited=True)
+        return CATALOG_AFTER.total_seconds()
 
     def _shared(self, namespace: str) -> dict[ObjectKey, LiveObject]:
         shared = (names.prefixed(self._release, name) for name in names.SHARED)
@@ -144,6 +151,7 @@ class NamespaceReconciler:
             attempts=observation.attempts,
             catalog_judged_at=judged_at,
             quiet_until=min((at for at in (later, plan.look_again_at) if at), default=None),
+            awaited=False,
             shared=_versions(observation.shared),
         )
 

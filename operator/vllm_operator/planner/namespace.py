@@ -17,6 +17,10 @@ from vllm_operator.render.release import shared_of
 if TYPE_CHECKING:
     from vllm_operator.planner.attempts import Problem
 
+CATALOG_AFTER: Final = timedelta(milliseconds=200)
+"""How long after a change of a model the catalogue is compared: the model's own writes go first, and the answers to
+them, which may change its entry, are there by then."""
+
 CATALOG_AGAIN_AFTER: Final = timedelta(seconds=1)
 """Shortest time between two comparisons of a catalogue: models that come, or get ready, together cost one write."""
 

@@ -46,6 +46,7 @@ from vllm_operator.errors import (
     ApiUnavailable,
     OperatorError,
 )
+from vllm_operator.planner.namespace import CATALOG_AFTER
 from vllm_operator.planner.pace import PAUSE
 from vllm_operator.render import manager
 from vllm_operator.telemetry import ModelMetrics
@@ -750,9 +751,24 @@ async def test_models_that_come_together_cost_one_more_write_of_the_catalogue() 
         assert await control.reconcile(SHARED) == 1
     for _ in range(3):
         control.passed += timedelta(seconds=1)
+        assert await control.reconcile(SHARED) == CATALOG_AFTER.total_seconds()
+        control.passed += CATALOG_AFTER
         assert await control.reconcile(SHARED) is None
     assert [name for _, name, _ in control.server.writes].count("vllm-catalog") == 2
     assert len(shown(control)["models"]) == 51
+
+
+async def test_a_model_that_comes_later_goes_before_the_catalogue_which_waits_no_longer_for_those_that_follow() -> None:
+    control, half = Control(resource()), CATALOG_AFTER / 2
+    await control.reconcile(SHARED)
+    control.passed += timedelta(minutes=1)
+    for name in ("first", "second"):
+        control.cache.put(MODEL, as_live(resource(name)))
+        assert await control.reconcile(SHARED) == (CATALOG_AFTER - half * (name == "second")).total_seconds()
+        assert len(shown(control)["models"]) == 1
+        control.passed += half
+    await control.reconcile(SHARED)
+    assert len(shown(control)["models"]) == 3
 
 
 async def test_a_model_that_gets_ready_has_its_catalogue_looked_at_and_one_that_stays_so_has_not(
@@ -1257,6 +1273,8 @@ async def test_changes_that_come_together_cost_no_look_at_all_models_but_one_whe
     assert await control.reconcile(SHARED) == pytest.approx(3.0, abs=0.01), "2 ms for each of 2001 models"
     assert looks.call_count == 0
     control.passed += timedelta(seconds=3.1)
+    await control.reconcile(SHARED)
+    control.passed += CATALOG_AFTER
     assert await control.reconcile(SHARED) is None
     assert looks.call_count > 0
 
