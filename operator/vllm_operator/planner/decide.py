@@ -116,16 +116,10 @@ def decide(observation: Observation, *, telling: bool = True) -> Plan:
         attempts=observation.attempts,
         releases=claims.to_hand_over(observation),
     )
-    writes, deletions = changes.due(observation.now)
+    changing = _changing(model, observation, changes)
     if followed_elsewhere(observation, changes):
         news = events_elsewhere(observation, changes)
-        return Plan(writes=writes, news=news, look_again_at=changes.next_due(observation.now))
-    changing = Plan(
-        writes=writes,
-        deletions=deletions,
-        releases=changes.due_releases(observation.now),
-        jobs=prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else (),
-    )
+        return Plan(writes=changing.writes, news=news, look_again_at=changes.next_due(observation.now))
     if changing.changes and not telling:
         return _sparing_the_busy(changing, observation)
     outcome = _outcome(changes.problems) if changes.problems else None
@@ -134,14 +128,20 @@ def decide(observation: Observation, *, telling: bool = True) -> Plan:
         _look_again_at(observation, keys, changes, wanted.view), prefetch.look_again_at(model, observation)
     )
     said = _telling(live, observation, told, look_again_at=again)
-    plan = replace(
-        changing,
-        status=said.status,
-        news=said.news,
-        look_again_at=said.look_again_at,
-        to_call=adapters.to_call(observation) if model.spec.updates_adapters else (),
-    )
+    plan = replace(changing, status=said.status, news=said.news, look_again_at=said.look_again_at)
+    plan = replace(plan, to_call=adapters.to_call(observation) if model.spec.updates_adapters else ())
     return _sparing_the_busy(plan, observation)
+
+
+def _changing(model: VLLMModel, observation: Observation, changes: Changes) -> Plan:
+    """What is to be changed now. It says nothing."""
+    writes, deletions = changes.due(observation.now)
+    return Plan(
+        writes=writes,
+        deletions=deletions,
+        releases=changes.due_releases(observation.now),
+        jobs=prefetch.changes(model, observation.prefetch, observation.release) if observation.prefetch else (),
+    )
 
 
 def _sparing_the_busy(plan: Plan, observation: Observation) -> Plan:
