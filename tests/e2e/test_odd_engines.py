@@ -24,9 +24,9 @@ WATCH_SECONDS = 10.0
 GONE_SECONDS = 25.0
 """An engine that loads ignores SIGTERM and would be there for the pod's grace of 45 s."""
 END_MANAGER = """
-import os, signal
+import contextlib, os, signal
 for name in filter(str.isdigit, os.listdir("/proc")):
-    with open(f"/proc/{name}/cmdline", "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{name}/cmdline", "rb") as file:
         if b"/manager/stem.py" in file.read():
             assert name != "1", "the pod shares its processes"
             os.kill(int(name), signal.SIGTERM)
