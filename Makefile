@@ -16,7 +16,7 @@ SIDE_BY_SIDE ?= 3
 # Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
 # sound engine out. Kueue, KEDA and ranks have targets of their own.
 CLUSTERS := --dist loadfile --numprocesses 2 -m "not real_vllm" tests/e2e --ignore tests/e2e/test_kueue.py
-CONTRACTS := --dist loadfile --numprocesses 3 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
+CONTRACTS := --dist loadfile --numprocesses 2 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
 
 .PHONY: help
 help: ## list the targets

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 STOP_SECONDS = 90.0
+KUBECTL_TRIES = 3
 KUBECTL_SECONDS = 180.0
 
 
@@ -67,15 +68,20 @@ class Cluster:
         return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(caches), "PATH": path}
 
     def kubectl(self, *args: str, input: str | None = None, timeout: float = KUBECTL_SECONDS) -> str:  # noqa: A002 - the name that subprocess gives it
-        """Run kubectl and return what it printed.
+        """Run kubectl and return what it printed; again where a starved API server did not even let it connect.
 
         Raises:
             ClusterError: it failed; with its error output.
         """
         command = [str(self.binaries / "kubectl"), *args]
-        done = subprocess.run(
-            command, input=input, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        tries = 0
+        while True:
+            done = subprocess.run(
+                command, input=input, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
+            )
+            tries += 1
+            if done.stdout or "TLS handshake timeout" not in done.stderr or tries == KUBECTL_TRIES:
+                break
         if done.returncode != 0:
             raise ClusterError(f"kubectl {' '.join(args)} ended with code {done.returncode}:\n{done.stderr.strip()}")
         return done.stdout
