@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from tests.cluster import OwnCluster
 
-pytestmark = pytest.mark.api_server
+pytestmark = [
+    pytest.mark.api_server,
+    # Python's ssl leaves a socket open whose peer has gone between its connection and its handshake
+    pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning"),
+]
 
 NAMESPACE = "default"
 WORST_SECONDS = 300.0
