@@ -223,9 +223,8 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
         for found in pairs.values():
             print(timelines(found.gated))
         place.kubectl("delete", "vllmmodels", *pairs, "--wait=false")
-        plain = [fleet.name for found in pairs.values() for fleet in found.fleets()[1:]]
-        if plain:
-            place.kubectl("delete", "deployments", *plain, "--wait=false")
+        plain = (f"{name}-plain" for name in pairs)
+        place.kubectl("delete", "deployments", *plain, "--ignore-not-found", "--wait=false")
 
 
 def unharmed(found: Both) -> None:
