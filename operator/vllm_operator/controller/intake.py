@@ -44,7 +44,7 @@ class Intake:
         known = self._cache.get(MODEL, key) if kind is MODEL else None
         if not self._cache.put(kind, live):
             return False
-        ahead = kind is MODEL and _asks_for_something(known, live)
+        ahead = kind is MODEL and was_edited(known, live)
         for one in self._keys(kind, live):
             self._queue.add(one, ahead=ahead, change=live.version)
         if before is not None:
@@ -154,7 +154,7 @@ class Listing:
         self._cache.set_listed(*self._place, listed=True)
 
 
-def _asks_for_something(known: LiveObject | None, live: LiveObject) -> bool:
+def was_edited(known: LiveObject | None, live: LiveObject) -> bool:
     """Whether somebody has changed more of a model than its status: most often that is the operator's own.
 
     The watch may bring a status before the answer to its write does. Ahead of what waits behind, such a model would

@@ -30,6 +30,7 @@ from vllm_operator.controller.devices import with_device_claims
 from vllm_operator.controller.estimates import EstimateLookup
 from vllm_operator.controller.execute import PlanExecutor
 from vllm_operator.controller.groups import with_groups
+from vllm_operator.controller.intake import was_edited
 from vllm_operator.controller.pod_lookups import PodLookups
 from vllm_operator.controller.prefetch import PrefetchJobs
 from vllm_operator.controller.replicas import ReplicasGuard
@@ -188,7 +189,7 @@ class ModelReconciler:
                 return plan, None
             result = await self._executor.execute(plan, observation.attempts, observation.now, ours=ours)
             self._made(key, result.made)
-            observation = self._observe_again(key, observation, result)
+            observation = await self._observe_again(key, observation, result)
             if plan.jobs and result.failure is None:
                 jobs = await self._prefetch.execute(key, plan.jobs, observation.prefetch, observation.now)
                 observation = replace(observation, prefetch=jobs)
@@ -251,13 +252,14 @@ class ModelReconciler:
         observation = await with_applied_template(self._client, observation)
         return await with_claims(self._client, self._cache, observation)
 
-    def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
+    async def _observe_again(self, key: Key, before: Observation, result: Result) -> Observation:
         """Observe a model again after its writes. What no watch had shown may be older than the cache takes in."""
         kept = {**before.attempts, **result.attempts}
         if before.model is not None:
             self._memories[key] = replace(self._remembered(key, before.model), attempts=kept)
         children = {**self._children(key), **result.found}
         again = replace(before, children=children, pods=self._pods(key), attempts=kept)
+        again = await with_applied_template(self._client, again)
         return with_known_claims(self._cache, again)
 
     def _remembered(self, key: Key, model: LiveObject | None) -> _Memory:
@@ -300,7 +302,8 @@ class ModelReconciler:
         except (ApiNotFound, ApiConflict):
             self._forget(model)
             return
-        self._cache.put(MODEL, live)
+        if not was_edited(model, live):  # else the watch would bring the edit to all whom it concerns as no news
+            self._cache.put(MODEL, live)
         self._made(key, [live.version])
         self._memories[key] = replace(self._remembered(key, model), told_at=self._clock(), kept=kept)
         if is_available(live.body) != is_available(model.body) or _tells_other_adapters(live, model):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.support.fake_api_server import Failure
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20.0
 END_SECONDS = 10.0
 """kopf waits 5 s for what it finds running, be it of the fake server; before the mend it waited for ever."""

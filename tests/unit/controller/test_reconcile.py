@@ -28,10 +28,11 @@ from vllm_operator.api.live import LiveObject, ObjectVersion, key_of, live_objec
 from vllm_operator.api.names import MANAGED_BY
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import CHILDREN as CHILD_KINDS
-from vllm_operator.cluster.kinds import CONFIG_MAP, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
-from vllm_operator.cluster.queue import NamespaceKey, QueueKey
+from vllm_operator.cluster.kinds import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, MODEL, POD, SERVICE, kind_of
+from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.controller.announce import Announcer
 from vllm_operator.controller.follow import Reconcilers
+from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
 from vllm_operator.diagnosis.engine_status import EngineStatus, NoAnswer
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.kinds import Kind
     from vllm_operator.diagnosis.facts import Finding
     from vllm_operator.errors import ApiError
+
+pytestmark = pytest.mark.slow
 
 QWEN, SHARED = Key("team", "qwen"), NamespaceKey("team")
 
@@ -601,6 +604,29 @@ async def test_a_status_that_is_refused_as_a_whole_is_an_error() -> None:
         await control.reconcile()
 
 
+@pytest.mark.parametrize("edit", ["spec", "labels", "annotations", "deletion"])
+async def test_an_edit_that_the_answer_to_a_status_brings_before_the_watch_does_is_followed(edit: str) -> None:
+    control, queue = Control(resource()), Queue()
+    edited = resource(generation=2, replicas=7) if edit == "spec" else resource()
+    edited["metadata"] |= {
+        "labels": {"labels": {"team": "a"}},
+        "annotations": {"annotations": {"note": "b"}},
+        "deletion": {"generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+    }.get(edit, {})
+    edited["metadata"]["resourceVersion"] = "5000"
+
+    async def patch_status(model: LiveObject, status: dict[str, Any]) -> LiveObject:
+        assert model.uid == edited["metadata"]["uid"]
+        answer = copy.deepcopy({**edited, "status": status})
+        answer["metadata"]["resourceVersion"] = "5001"
+        return live_object(answer)
+
+    control.server.patch_status = patch_status  # type: ignore[method-assign] # the test's own fake
+    await control.reconcile()
+    assert Intake(control.cache, queue).changed(MODEL, as_live(edited)), "news, though an answer has brought it before"
+    assert len(queue) == len([QWEN, SHARED])
+
+
 async def test_a_status_is_for_the_model_that_was_observed_and_not_for_its_successor() -> None:
     control = Control(resource())
     successor = resource()
@@ -1044,6 +1070,38 @@ async def test_a_deployment_without_history_keeps_the_pods_that_were_applied_and
     control.server.reads.clear()
     await control.reconcile()
     assert control.server.reads == []
+
+
+async def test_a_revision_that_loses_its_label_between_two_writes_comes_back_under_its_own_name(
+    serving: Control,
+) -> None:
+    deployment = cached(serving, DEPLOYMENT)
+    pod_spec = deployment["spec"]["template"]["spec"]
+    engine: dict[str, Any] = {f"f:{field}": {} for field in pod_spec["containers"][0]}
+    owned: dict[str, Any] = {f"f:{field}": {} for field in pod_spec} | {"f:containers": {'k:{"name":"vllm"}': engine}}
+    fields = {"f:spec": {"f:template": {"f:metadata": {}, "f:spec": owned}}}
+    pod_spec["containers"].append({"name": "mesh"})
+    deployment["metadata"] |= {
+        "resourceVersion": "500",
+        "managedFields": [{"manager": "vllm-operator", "operation": "Apply", "fieldsV1": fields}],
+    }
+    serving.have(deployment)
+    (name,) = (name for kind, name in serving.server.objects if kind == "ControllerRevision")
+    revision = serving.cache.get(CONTROLLER_REVISION, Key("team", name))
+    service = serving.cache.get(SERVICE, QWEN)
+    assert revision is not None
+    assert service is not None
+    serving.cache.remove(SERVICE, service)
+    make = serving.server.apply
+
+    async def loses_its_label_meanwhile(desired: Mapping[str, Any], *, force: bool) -> LiveObject:
+        serving.cache.remove(CONTROLLER_REVISION, revision)
+        return await make(desired, force=force)
+
+    serving.server.apply = loses_its_label_meanwhile  # type: ignore[method-assign] # the test's own fake
+    await serving.reconcile()
+    assert ("ControllerRevision", name) in {(kind, written) for kind, written, _ in serving.server.writes}
+    assert [key for key in serving.server.objects if key[0] == "ControllerRevision"] == [("ControllerRevision", name)]
 
 
 async def test_a_deployment_that_is_gone_by_the_time_it_is_asked_for_its_pods_is_made_anew() -> None:
