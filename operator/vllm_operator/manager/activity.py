@@ -34,17 +34,17 @@ WRITING_BYTES = 512 * 1024
 def sampled(memory: Memory, look: Look) -> Memory:
     """The memory with what the kernel says of the processes, and the log of compilation."""
     told = None if look.log.compiled_at is None else min(look.log.compiled_at, look.ended_at)
-    memory = replace(memory, compiled_at=_later(memory.compiled_at, told))
+    compiled_at = _later(memory.compiled_at, told)
     seen = look.processes
     if seen is None:
-        return replace(memory, cpu=(), still_since=None)
+        return replace(memory, compiled_at=compiled_at, cpu=(), still_since=None)
     sample = CpuSample(look.at, seen.server_cpu_seconds, seen.core_cpu_seconds, seen.written_bytes)
     kept = [one for one in memory.cpu if look.at - AVERAGE_SECONDS - 1.0 <= one.taken_at < look.at]
     memory = replace(memory, cpu=(*kept, sample))
     core, server, written = core_share(memory), server_share(memory), written_a_second(memory)
     return replace(
         memory,
-        compiled_at=_later(memory.compiled_at, look.at if seen.compilers else None),
+        compiled_at=_later(compiled_at, look.at if seen.compilers else None),
         computed_at=look.at if core is not None and core >= COMPUTING_SHARE else memory.computed_at,
         server_computed_at=look.at if server is not None and server >= COMPUTING_SHARE else memory.server_computed_at,
         wrote_at=look.at if written is not None and written >= WRITING_BYTES else memory.wrote_at,

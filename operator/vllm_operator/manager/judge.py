@@ -108,8 +108,9 @@ def observe(memory: Memory, look: Look, settings: Settings) -> Memory:
     suspected_since = None
     if any(one.announced for one in cases):
         suspected_since = look.ended_at if before.suspected_since is None else before.suspected_since
-    now = replace(now, suspected_since=suspected_since)
-    kind = _decided(now, settings)[0]
+    if suspected_since != now.suspected_since:
+        now = replace(now, suspected_since=suspected_since)
+    kind = _decided(now, cases, settings)[0]
     left_since = None
     if kind in (WITHDRAWN, RESTART) and any(one.overdue and not one.proves for one in cases):
         left_since = look.ended_at if before.left_since is None else before.left_since
@@ -119,7 +120,7 @@ def observe(memory: Memory, look: Look, settings: Settings) -> Memory:
 
 def verdict(memory: Memory, settings: Settings) -> Verdict:
     """What becomes of the engine, as of the last look."""
-    kind, cause, sentence = _decided(memory, settings)
+    kind, cause, sentence = _decided(memory, _cases(memory, settings), settings)
     same = kind == memory.kind and memory.kind_since is not None
     since = memory.kind_since if same else memory.looked_at
     return Verdict(kind, cause, sentence, since or 0.0)
@@ -138,9 +139,8 @@ def _cases(memory: Memory, settings: Settings) -> list[_Case]:
     return sorted(found, key=lambda case: -case.finding.span.seconds)
 
 
-def _decided(memory: Memory, settings: Settings) -> tuple[str, str, str]:
+def _decided(memory: Memory, cases: list[_Case], settings: Settings) -> tuple[str, str, str]:
     """Kind, cause and sentence: the first in the chain that has something to say."""
-    cases = _cases(memory, settings)
     for link in CHAIN:
         found = link(memory, cases, settings)
         if found is not None:

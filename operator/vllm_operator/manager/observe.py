@@ -64,24 +64,24 @@ def _not_after(canary: Canary, moment: float) -> Canary:
 
 def progressed(before: Memory, look: Look) -> Memory:
     """The memory with what the look has seen, but for what follows from it."""
-    now = sampled(replace(before, looked_at=look.ended_at), look)
+    seen_at, seen_since, ranks = before.seen_at, before.seen_since, before.ranks
+    if look.ranks is not None:
+        blind = before.seen_at is None or look.at - before.seen_at > UNSEEN_SECONDS
+        seen_at, seen_since = look.ended_at, look.ended_at if blind else before.seen_since
+        ranks = {name: _rank(before.ranks.get(name), name, rank, look) for name, rank in look.ranks.items()}
     now = replace(
-        now,
+        sampled(before, look),
+        looked_at=look.ended_at,
         answering_since=_answering_since(before, look),
         canaries=_canaries(before, look),
         peers=look.peers or before.peers,
         advanced=advances(before, look),
+        seen_at=seen_at,
+        seen_since=seen_since,
+        ranks={name: _proven(rank, name, look, alone=len(ranks) == 1) for name, rank in ranks.items()},
     )
-    if look.ranks is not None:
-        blind = before.seen_at is None or look.at - before.seen_at > UNSEEN_SECONDS
-        now = replace(
-            now,
-            seen_at=look.ended_at,
-            seen_since=look.ended_at if blind else before.seen_since,
-            ranks={name: _rank(before.ranks.get(name), name, rank, look) for name, rank in look.ranks.items()},
-        )
-    now = replace(now, ranks={name: _proven(now, name, rank, look) for name, rank in now.ranks.items()})
-    return replace(now, long_steps=_long_steps(before, now, look))
+    long_steps = _long_steps(before, now, look)
+    return now if long_steps == now.long_steps else replace(now, long_steps=long_steps)
 
 
 def advances(before: Memory, look: Look) -> bool:
@@ -129,11 +129,12 @@ def _rank(known: RankMemory | None, name: str, rank: RankLook, look: Look) -> Ra
     )
 
 
-def _proven(now: Memory, name: str, rank: RankMemory, look: Look) -> RankMemory:
+def _proven(rank: RankMemory, name: str, look: Look, *, alone: bool) -> RankMemory:
     """The rank with the canaries that it has completed. One that the server gave to any proves a rank that is alone."""
-    mine = (name, None) if len(now.ranks) == 1 else (name,)
+    mine = (name, None) if alone else (name,)
     completed = [one.ended_at for one in look.canaries if one.outcome == COMPLETED and one.rank in mine]
-    return replace(rank, live_at=max([rank.live_at, *(ended for ended in completed if ended is not None)]))
+    live_at = max([rank.live_at, *(ended for ended in completed if ended is not None)])
+    return rank if live_at == rank.live_at else replace(rank, live_at=live_at)
 
 
 def _long_steps(before: Memory, now: Memory, look: Look) -> tuple[LongStep, ...]:

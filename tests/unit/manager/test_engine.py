@@ -27,6 +27,8 @@ from vllm_operator.manager.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 KEY = "sesame-open"
 NAME = "tiny"
 ENVIRONMENT = {"VLLM_API_KEY": KEY, "GATE_LOOPBACK": "allowed"}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,8 @@ from vllm_operator.manager.evidence import (
     ProcessesLook,
     RankLook,
 )
+
+pytestmark = pytest.mark.slow
 
 SERVERS = (ANSWERS, ANSWERS, ANSWERS, REFUSES, SILENT, SAYS_DEAD, SCALING)
 OUTCOMES = (None, COMPLETED, UNANSWERED, BUSY, REFUSED, FAILED)

@@ -23,6 +23,8 @@ from vllm_operator.manager.signatures import PHASE_LINES, PHASES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+pytestmark = pytest.mark.slow
+
 LOGS = REPOSITORY / "tests" / "data" / "logs"
 """Of real starts; only paths are changed, and the longest lines cut."""
 STAMP = "11-25 23:40:13"

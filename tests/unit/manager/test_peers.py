@@ -20,6 +20,8 @@ from vllm_operator.manager.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+pytestmark = pytest.mark.slow
+
 OWN, FIRST, SECOND = "127.0.0.9", "127.0.0.2", "127.0.0.3"
 READY: dict[str, object] = {"pod": "m-1", "ready": True, "suspected": False, "restarting": False}
 

@@ -25,6 +25,8 @@ from vllm_operator.manager.timeline import FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pod(tmp_path: Path) -> Iterator[Manager]:

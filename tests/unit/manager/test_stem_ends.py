@@ -20,6 +20,8 @@ from vllm_operator.manager import stem as program
 if TYPE_CHECKING:
     from tests.support.stem_process import Stem
 
+pytestmark = pytest.mark.slow
+
 DRAINS = """
 import os, signal, sys, time
 def drain(*_):

@@ -19,6 +19,8 @@ from vllm_operator.manager import keeper, relay
 if TYPE_CHECKING:
     from tests.support.stem_process import Stem
 
+pytestmark = pytest.mark.slow
+
 SLEEP = "import time; time.sleep(1000)"
 
 
