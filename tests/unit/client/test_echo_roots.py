@@ -35,6 +35,8 @@ from vllm_client.echo_roots import ExtractionClient, extraction_schema
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 GOOD = Whole(completion(answer(attribute(), terms=[term()])))
 UNSURE = Whole(completion(answer(attribute(confidence=None))))
 """What a model answers that does just as the pipeline's prompt says."""

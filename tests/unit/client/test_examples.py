@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.support.servers import EngineServer
 
+pytestmark = pytest.mark.slow
+
 PAGES = ("client.md", "cache-and-batch.md", "client-monitoring.md", "catalog.md")
 SHOWN = {
     path: source

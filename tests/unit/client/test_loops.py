@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.support.servers import EngineServer
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # connections of a loop that has ended
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # what is tested here
 ]

@@ -157,6 +157,17 @@ def test_authorities_that_are_replaced_are_read_and_a_file_that_is_gone_changes_
     assert "stay in use" in caplog.text
 
 
+def test_the_machines_authorities_are_read_once_for_all_clients_of_a_process_and_anew_where_others_are_named(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    known = Authorities("").context()
+    assert Authorities("").context() is known
+    (tmp_path / "ca.pem").write_bytes(authority.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert len(Authorities("").context().get_ca_certs()) == 1
+
+
 @pytest.mark.parametrize(
     ("base_url", "discovery", "server_name"),
     [

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from vllm_client.balance.fleet import Engine
 
+pytestmark = pytest.mark.slow
+
 URLS = [f"http://engine-{number}:8000/v1" for number in range(3)]
 LONGEST_SECONDS = 0.02
 CALLERS = 25

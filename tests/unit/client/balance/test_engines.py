@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 NAME = "tiny-engines.ns.svc"
 SERVICE = f"_http._tcp.{NAME}.cluster.local."
 FAST = BalancePolicy(stall_seconds=0.3, ttl_floor_seconds=0.1, backoff_seconds=0.05)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.support.fleet_model import Chooser
 
+pytestmark = pytest.mark.slow
+
 ENGINES = 4
 EVEN = 1.5
 """The most at one engine, to the mean."""
