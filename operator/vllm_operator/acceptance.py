@@ -38,6 +38,9 @@ _REQUEST_SECONDS: Final = 30.0
 _COMPLETION_SECONDS: Final = 120.0
 _FOLLOWED_SECONDS: Final = 300.0
 """How long an operator may take until it first says something of a model: its image may still be on its way."""
+_ROUTED_SECONDS: Final = 60.0
+"""How long a ready model may be out of reach: DNS, the node's kube-proxy and a mesh each learn of it on their own."""
+_GATEWAY_STATUSES: Final = (502, 503, 504)
 _MOST_TOKENS: Final = 16
 
 
@@ -143,10 +146,10 @@ async def completion(session: aiohttp.ClientSession, url: str, prompt: str) -> s
     """What the model behind a base URL makes of a prompt.
 
     Raises:
-        TrialFailed: it does not answer as vLLM does, or with nothing.
+        TrialFailed: it cannot be reached, does not answer as vLLM does, or with nothing.
     """
     try:
-        served = await _answer(session, "GET", f"{url}/models")
+        served = await _models(session, url)
         body = {"model": served["data"][0]["id"], "prompt": prompt, "max_tokens": _MOST_TOKENS}
         answer = await _answer(session, "POST", f"{url}/completions", body)
         text = str(answer["choices"][0]["text"])
@@ -155,6 +158,35 @@ async def completion(session: aiohttp.ClientSession, url: str, prompt: str) -> s
     if not text.strip():
         raise TrialFailed(f"ready, but {url} completes {prompt!r} with nothing")
     return text
+
+
+async def _models(session: aiohttp.ClientSession, url: str) -> Any:
+    """What it serves; asked until it can be reached.
+
+    Raises:
+        TrialFailed: it cannot.
+        aiohttp.ClientError: it answers with an error.
+    """
+    began = asyncio.get_running_loop().time()
+    while True:
+        try:
+            return await _answer(session, "GET", f"{url}/models")
+        except aiohttp.ClientError as error:
+            if not _is_on_the_way(error):
+                raise
+            if asyncio.get_running_loop().time() > began + _ROUTED_SECONDS:
+                raise TrialFailed(
+                    f"ready, but nobody in this pod reaches {url} within {_ROUTED_SECONDS:g} s: {error}; look at the "
+                    "cluster's DNS and kube-proxy, at NetworkPolicies, and at the mesh where there is one"
+                ) from error
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _is_on_the_way(error: aiohttp.ClientError) -> bool:
+    """Whether it comes from what leads to the engines: no connection, or a mesh's proxy that knows of none yet."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status in _GATEWAY_STATUSES
+    return isinstance(error, aiohttp.ClientConnectionError) and not isinstance(error, aiohttp.ClientSSLError)
 
 
 async def _answer(session: aiohttp.ClientSession, method: str, url: str, body: object = None) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.charts import Helm, Release
+from tests.support import callers
+from tests.support.charts import Helm, Release, values_file
 from tests.support.load import asking, ended
 from tests.support.models import model
+from tests.support.network_policies import enforced
+from vllm_operator.api.conditions import by_type
 from vllm_operator.api.names import OPERATOR_LABEL
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ pytestmark = pytest.mark.node
 BLUE = "blue-vllm-operator"
 ANSWERS = 40
 """Least number of them while the operator is upgraded twice, which takes some seconds."""
+UNPROBED_SECONDS = 20.0
+"""By then a pod whose probes are dropped is not ready: three of them, of 5 s each."""
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +51,7 @@ def release(operated: OwnCluster) -> Iterator[Release]:
 def spec_file(folder: Path, stub: EngineChoice, **engine: Any) -> str:
     """Values by which `helm test` serves the stub engine."""
     spec = model("test", stub, engine=engine)["spec"]
-    (folder / "values.yaml").write_text(json.dumps({"test": {"spec": spec, "timeoutSeconds": 600}}), encoding="utf-8")
-    return str(folder / "values.yaml")
+    return values_file(folder, {"test": {"spec": spec, "timeoutSeconds": 600}})
 
 
 def left_over(release: Release) -> list[str]:
@@ -98,13 +103,43 @@ def test_an_upgrade_and_a_rollback_of_the_chart_restart_no_engine_and_lose_no_re
     assert before.items() <= after.items()
 
 
+def test_its_network_policy_opens_the_operators_port_to_those_whom_it_names_and_to_kubelets_probes(
+    release: Release, site: Site, tmp_path: Path
+) -> None:
+    friend = {"app": "friend"}
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": site.name}}}
+    policy = {"enabled": True, "allowFrom": [{**here, "podSelector": {"matchLabels": friend}}]}
+    values = values_file(tmp_path, {"networkPolicy": policy})
+    callers.started(site, friend=friend, stranger={})
+    release.upgrade("--values", values, "--wait", "--timeout", "600s")
+    pods = operator_pods(release)
+    metrics = [f"http://{pod['status']['podIP']}:8080/metrics" for pod in pods]
+    assert [callers.status(site, "stranger", url) for url in metrics] == [200, 200], "nobody enforces policies yet"
+    with enforced(release.cluster, release.namespace):
+        assert [callers.status(site, "stranger", url) for url in metrics] == [0, 0]
+        assert [callers.status(site, "friend", url) for url in metrics] == [200, 200]
+        time.sleep(UNPROBED_SECONDS)
+        assert uids(release) == {pod["metadata"]["uid"] for pod in pods}
+        assert all(is_ready(pod) for pod in operator_pods(release)), "kubelet's probes come through"
+
+
 def restarts(pod: dict[str, Any]) -> int:
     """How often its engine was restarted."""
     return sum(status["restartCount"] for status in pod["status"]["containerStatuses"])
 
 
-def uids(release: Release) -> set[str]:
+def operator_pods(release: Release) -> list[dict[str, Any]]:
     """The operator's pods that are not on their way out."""
     words = ("get", "pods", "--namespace", release.namespace, "--selector", f"app.kubernetes.io/name={BLUE}")
     pods = json.loads(release.cluster.kubectl(*words, "--output", "json"))["items"]
-    return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def uids(release: Release) -> set[str]:
+    """Which of its pods are there."""
+    return {pod["metadata"]["uid"] for pod in operator_pods(release)}
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether kubelet's probe says so."""
+    return bool(by_type(pod["status"])["Ready"]["status"] == "True")

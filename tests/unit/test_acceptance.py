@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ MODEL = {
 def told(status: str = "False", reason: str = "EnginesStarting", *, generation: int = 1, stalled: str = "False") -> Any:
     """A status."""
     ready = {"type": "Ready", "status": status, "reason": reason, "message": "words", "observedGeneration": generation}
-    return {"conditions": [ready, {"type": "Stalled", "status": stalled}], "url": "http://nowhere.invalid/v1"}
+    return {"conditions": [ready, {"type": "Stalled", "status": stalled}], "url": "http://127.0.0.1:1/v1"}
 
 
 class FakeClient:
@@ -65,8 +66,9 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks follow each other at once."""
+    """Looks follow each other at once, and what is ready is given up soon where it cannot be reached."""
     monkeypatch.setattr(acceptance, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(acceptance, "_ROUTED_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -127,9 +129,13 @@ async def test_a_model_that_nobody_follows_is_told_as_such(
     assert not client.there
 
 
-async def test_one_that_an_earlier_try_left_behind_goes_first(session: aiohttp.ClientSession) -> None:
+async def test_one_that_an_earlier_try_left_behind_goes_first_and_one_that_cannot_be_reached_is_told_as_such(
+    session: aiohttp.ClientSession,
+) -> None:
     client = FakeClient([told("True", "AllEnginesServe")], left_behind=True)
-    with pytest.raises(TrialFailed, match="does not answer as vLLM does"):
+    with pytest.raises(
+        TrialFailed, match=r"ready, but nobody in this pod reaches http://127\.0\.0\.1:1/v1.*kube-proxy"
+    ):
         await tried(client, session, trial())  # type: ignore[arg-type] # as above
     assert (client.there, client.deleted) == (False, 2)
 
@@ -164,6 +170,51 @@ async def test_only_words_are_a_completion(session: aiohttp.ClientSession, answe
         else:
             assert await completion(session, url, "The sky is") == " blue"
     assert asked == [{"model": "qwen", "prompt": "The sky is", "max_tokens": 16}]
+
+
+async def served(_: web.Request) -> web.Response:
+    """What a model says to all that is asked."""
+    return web.json_response({"data": [{"id": "qwen"}], "choices": [{"text": " blue"}]})
+
+
+async def test_a_model_that_is_ready_before_the_node_knows_of_it_is_asked_until_it_answers(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    monkeypatch.setattr(acceptance, "_ROUTED_SECONDS", 30.0)
+    app = web.Application()
+    app.add_routes([web.get("/v1/models", served), web.post("/v1/completions", served)])
+    asked = asyncio.ensure_future(completion(session, f"http://127.0.0.1:{unused_tcp_port}/v1", "The sky is"))
+    await asyncio.sleep(0.1)
+    assert not asked.done()
+    async with TestServer(app, port=unused_tcp_port):
+        assert await asked == " blue"
+
+
+@pytest.mark.parametrize(("status", "patient"), [(502, True), (503, True), (504, True), (401, False), (500, False)])
+async def test_a_proxy_on_the_way_may_know_of_no_engine_yet_and_what_the_engine_refuses_is_told_at_once(
+    session: aiohttp.ClientSession, status: int, *, patient: bool
+) -> None:
+    statuses = [status, status]
+
+    async def models(request: web.Request) -> web.Response:
+        return web.Response(status=statuses.pop()) if statuses else await served(request)
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/models", models), web.post("/v1/completions", served)])
+    async with TestServer(app) as server:
+        asked = completion(session, str(server.make_url("/v1")), "The sky is")
+        if patient:
+            assert await asked == " blue"
+        else:
+            with pytest.raises(TrialFailed, match=f"does not answer as vLLM does: .*{status}"):
+                await asked
+
+
+async def test_a_server_without_the_right_certificate_is_told_at_once(session: aiohttp.ClientSession) -> None:
+    async with TestServer(web.Application()) as server:
+        url = str(server.make_url("/v1").with_scheme("https"))
+        with pytest.raises(TrialFailed, match=r"does not answer as vLLM does: .*SSL"):
+            await completion(session, url, "The sky is")
 
 
 def test_the_arguments_of_the_chart_become_the_model() -> None:
