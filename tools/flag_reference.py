@@ -17,6 +17,7 @@ from vllm_operator.api.vllm_releases import (
     kv_cache_memory_on_cpu_since,
     releases,
     renamed,
+    threads_unbound_on_cpu_since,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def flags_page() -> str:
         count=len(releases()),
         listed=", ".join(map(str, releases())),
         tried=", ".join(TRIED[:-1]) + f" and {TRIED[-1]}",
+        threads_unbound_since=threads_unbound_on_cpu_since(),
     )
 
 

@@ -40,8 +40,9 @@ def _write() -> int:
     for release in fetch.published():
         releases[release] = table.read(release)
         sys.stdout.write(f"vLLM {release}: {len(releases[release])} arguments\n")
-    since = next(release for release in releases if table.reads_kv_cache_memory_on_cpu(release))
-    table.FILE.write_text(table.written(releases, since), encoding="utf-8")
+    memory_since = next(release for release in releases if table.reads_kv_cache_memory_on_cpu(release))
+    unbound_since = next(release for release in releases if table.leaves_threads_unbound_on_cpu(release))
+    table.FILE.write_text(table.written(releases, memory_since, unbound_since), encoding="utf-8")
     sys.stdout.write(f"wrote {table.FILE}\n")
     return 0
 

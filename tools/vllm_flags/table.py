@@ -62,15 +62,29 @@ def read(release: str) -> Facts:
 
 def reads_kv_cache_memory_on_cpu(release: str) -> bool:
     """Whether the engine on CPU heeds --kv-cache-memory-bytes; else only VLLM_CPU_KVCACHE_SPACE."""
+    return "kv_cache_memory_bytes" in _cpu_worker(release)
+
+
+def leaves_threads_unbound_on_cpu(release: str) -> bool:
+    """Whether VLLM_CPU_OMP_THREADS_BIND may be nobind; asked until one may, since others bind elsewhere afterwards."""
+    return '"nobind"' in _cpu_worker(release)
+
+
+def _cpu_worker(release: str) -> str:
+    """The source of the worker on CPU; empty where a release has none."""
     place = fetch.sources(release) / _CPU_WORKER
-    return place.is_file() and "kv_cache_memory_bytes" in place.read_text(encoding="utf-8")
+    return place.read_text(encoding="utf-8") if place.is_file() else ""
 
 
-def written(releases: Mapping[str, Facts], cpu_memory_since: str) -> str:
+def written(releases: Mapping[str, Facts], cpu_memory_since: str, cpu_threads_unbound_since: str) -> str:
     """The table of these releases, the oldest first, as the text of its file."""
     names = sorted({name for facts in releases.values() for name in facts})
     lines = [f"    {json.dumps(name)}: {json.dumps(_changes(name, releases))}" for name in names]
-    head = {"releases": list(releases), "kvCacheMemoryOnCpuSince": cpu_memory_since}
+    head = {
+        "releases": list(releases),
+        "kvCacheMemoryOnCpuSince": cpu_memory_since,
+        "threadsUnboundOnCpuSince": cpu_threads_unbound_since,
+    }
     opened = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
     body = ",\n".join(lines)
     return f'{{\n{opened}  "arguments": {{\n{body}\n  }}\n}}\n'

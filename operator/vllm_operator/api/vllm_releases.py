@@ -159,3 +159,8 @@ def renamed(name: str) -> str:
 def kv_cache_memory_on_cpu_since() -> Version:
     """The oldest release whose engine on CPU heeds --kv-cache-memory-bytes."""
     return _known(_table()["kvCacheMemoryOnCpuSince"])
+
+
+def threads_unbound_on_cpu_since() -> Version:
+    """The oldest release whose engine on CPU can be told to bind its threads to no cores."""
+    return _known(_table()["threadsUnboundOnCpuSince"])

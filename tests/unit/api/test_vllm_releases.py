@@ -32,7 +32,7 @@ def test_the_table_is_small_and_has_a_line_for_each_argument() -> None:
     assert len(text) < MOST_BYTES
     names = list(json.loads(text)["arguments"])
     assert names == sorted(names)
-    assert len(text.splitlines()) == len(names) + len(["{", "releases", "cpu", "arguments", "}", "}"])
+    assert len(text.splitlines()) == len(names) + len(["{", "releases", "memory", "threads", "arguments", "}", "}"])
 
 
 def test_releases_are_in_order_and_reach_from_the_first_to_that_of_the_images() -> None:
@@ -115,6 +115,7 @@ def test_the_text_of_the_table_tells_what_changed_with_which_release() -> None:
             "0.4.0": {"--a": {"type": "text", "choices": ["x"]}, "--task": {"type": "switch"}},
         },
         "0.2.0",
+        "0.3.0",
     )
     table = json.loads(made)
     assert table["releases"] == ["0.1.0", "0.2.0", "0.3.0", "0.4.0"]

@@ -49,6 +49,36 @@ def test_the_log_level_alone_logs_no_requests() -> None:
     assert "--enable-log-requests" not in arguments(model(engine={"logLevel": "DEBUG"}).spec)
 
 
+def threads(limit: object, *, profile: str = "cpu", **sections: Any) -> tuple[Any, Any]:
+    """What an engine is told of its threads: where they are bound, and how many there are; None: nothing."""
+    resources = {"requests": {"cpu": 1}, "limits": {"memory": "8Gi"} | ({} if limit is None else {"cpu": limit})}
+    found = variables(accelerator={"profile": profile}, resources=resources, **sections)
+    return found.get("VLLM_CPU_OMP_THREADS_BIND"), found.get("OMP_NUM_THREADS")
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(4, "3"), ("4", "3"), ("3500m", "2"), (1, "1"), ("0.5", "1"), (0, "1"), ("2k", "1999")]
+)
+def test_an_engine_on_cpu_has_a_thread_less_than_its_limit_and_they_are_bound_nowhere(
+    limit: object, expected: str
+) -> None:
+    assert threads(limit) == ("nobind", expected)
+
+
+def test_threads_are_left_to_vllm_where_the_engine_may_have_the_node_or_binds_them_by_its_workers() -> None:
+    assert threads(None) == (None, None)
+    assert threads(4, profile="nvidia") == (None, None)
+    assert threads(4, parallelism={"tensor": 2}) == (None, None)
+    assert threads(4, engine={"version": "0.11.0"}) == (None, None)
+    assert threads(4, engine={"version": "0.11.1"}) == ("nobind", "3")
+    assert threads(4, engine={"image": "registry.example.com/own:1"}) == (None, None)
+
+
+def test_what_the_user_says_of_threads_wins() -> None:
+    said = [{"name": "VLLM_CPU_OMP_THREADS_BIND", "value": "0-3"}, {"name": "OMP_NUM_THREADS", "value": "2"}]
+    assert threads(4, engine={"env": said}) == ("0-3", "2")
+
+
 def test_the_users_environment_wins_and_keeps_its_order() -> None:
     given_env = [{"name": "VLLM_LOGGING_LEVEL", "value": "INFO"}, {"name": "B"}, {"name": "A", "value": "$(B)"}]
     made = variables(engine={"debug": True, "env": given_env})

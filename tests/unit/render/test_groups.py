@@ -11,7 +11,7 @@ from vllm_operator.api import groups
 from vllm_operator.api.live import key_of
 from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.compose.slots import UnsupportedError
-from vllm_operator.cli.main import Form, rendered_text
+from vllm_operator.cli.render import Form, rendered_text
 from vllm_operator.render.children import children
 
 

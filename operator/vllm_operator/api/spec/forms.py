@@ -8,11 +8,18 @@ words are those of the newest release.
 from __future__ import annotations
 
 import json
+import math
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.api.vllm_releases import arguments_of, kv_cache_memory_on_cpu_since, releases
+from vllm_operator.api.quantity import quantity
+from vllm_operator.api.vllm_releases import (
+    arguments_of,
+    kv_cache_memory_on_cpu_since,
+    releases,
+    threads_unbound_on_cpu_since,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +68,7 @@ def words_of(spec: VLLMModelSpec, flag: Flag, value: Any, version: Version | Non
 
 
 def environment_of(spec: VLLMModelSpec, version: Version | None) -> dict[str, str]:
-    """Variables by which the version takes what newer ones take as arguments.
+    """Variables by which the version takes what newer ones take as arguments, and what no argument says.
 
     Raises:
         Unsayable: a value has no form there.
@@ -73,7 +80,25 @@ def environment_of(spec: VLLMModelSpec, version: Version | None) -> dict[str, st
     if backend and "--attention-backend" not in arguments_of(version):
         found["VLLM_ATTENTION_BACKEND"] = backend
     space = kv_cache_space(spec, version)
-    return found | ({"VLLM_CPU_KVCACHE_SPACE": space} if space else {})
+    return found | ({"VLLM_CPU_KVCACHE_SPACE": space} if space else {}) | _threads(spec, version)
+
+
+def _threads(spec: VLLMModelSpec, version: Version) -> dict[str, str]:
+    """Variables for an engine on CPU that has a limit: as many threads as it may use, bound to no cores.
+
+    By itself vLLM has a thread for each core of the node but one and binds it there, whatever the limit. Engines on one
+    node compute on the same cores then (https://github.com/vllm-project/vllm/pull/27953), and threads that wait for
+    each other stand still as soon as the kernel stops one of them: one thread too many is enough, so what is left of
+    the limit is rounded down. As where it binds them, a core is left to the scheduler, and threads that have nothing to
+    do sleep soon (vllm/utils/ompmultiprocessing.py of 0.32.0). An engine of several workers is left to vLLM, which
+    gives each a NUMA node of its own.
+    """
+    limit = (spec.resources.limits or {}).get("cpu")
+    several = spec.parallelism.processes_of_a_pod > 1
+    if spec.accelerator.profile != "cpu" or limit is None or several or version < threads_unbound_on_cpu_since():
+        return {}
+    threads = max(1, math.floor(quantity(limit)) - 1)
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads), "KMP_BLOCKTIME": "1"}
 
 
 def kv_cache_space(spec: VLLMModelSpec, version: Version) -> str:

@@ -174,5 +174,10 @@ class ModelSource(Model):
         description="What the engine does: `generate` writes text; `pooling` embeds, scores or classifies it.",
     )
     convert: Annotated[Literal["auto", "none", "embed", "classify"] | None, Flag("--convert", "auto", "0.10.1")] = (
-        Field(default=None, description="Make a pooling model out of one that generates: `embed` or `classify`.")
+        Field(
+            default=None,
+            description="Make a pooling model out of one that generates: `embed` or `classify`. The latter takes"
+            " weights with a trained head, or `hfOverrides` that name a token for each class"
+            " (`classifier_from_token`, with `method`); else vLLM answers numbers without a meaning, or 400.",
+        )
     )
