@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
-import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+import pkgutil
+from collections import UserDict
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from vllm_operator.cli.ask import chat, check
-from vllm_operator.cli.compose.file import compose_file
-from vllm_operator.cli.compose.slots import UnsupportedError
-from vllm_operator.cli.diagnose.command import diagnose
-from vllm_operator.cli.documents import RefusedError, read
-from vllm_operator.cli.engine import engine_of
-from vllm_operator.cli.estimate.command import estimates
-from vllm_operator.cli.gates import gates
-from vllm_operator.cli.importing.command import imports
-from vllm_operator.cli.report.command import report
-from vllm_operator.cli.rollout.commands import app as rollout
-from vllm_operator.cli.shell import script
-from vllm_operator.cli.status.command import status
-from vllm_operator.cli.top.command import top
-from vllm_operator.cli.wait.command import wait
-from vllm_operator.cli.yaml_text import yaml_text
-from vllm_operator.render import prefetch
-from vllm_operator.render.children import children
-from vllm_operator.render.manager import program
+_COMMANDS: Final = {
+    "estimate": "vllm_operator.cli.estimate.command:estimates",
+    "status": "vllm_operator.cli.status.command:status",
+    "diagnose": "vllm_operator.cli.diagnose.command:diagnose",
+    "wait": "vllm_operator.cli.wait.command:wait",
+    "top": "vllm_operator.cli.top.command:top",
+    "gates": "vllm_operator.cli.gates:gates",
+    "report": "vllm_operator.cli.report.command:report",
+    "chat": "vllm_operator.cli.ask:chat",
+    "check": "vllm_operator.cli.ask:check",
+    "import": "vllm_operator.cli.importing.command:imports",
+    "render": "vllm_operator.cli.render:render",
+    "rollout": "vllm_operator.cli.rollout.commands:app",
+}
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from vllm_operator.api.resource import VLLMModel
+class Commands(UserDict[str, Any]):
+    """Commands by name, each imported when it is asked for: all take half as long again to start as one does."""
 
-_REFUSED = 2
+    def __getitem__(self, name: str) -> Any:
+        """The command that is found where the table says."""
+        found = pkgutil.resolve_name(self.data[name])
+        if isinstance(found, typer.Typer):
+            command = typer.main.get_command(found)
+            command.name = name
+            return command
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        return typer.main.get_command(alone)
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows the names of its commands without them."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Take the table instead of commands."""
+        super().__init__(**settings)
+        self.commands = Commands(_COMMANDS)
+
+    def list_commands(self, _ctx: object) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(_COMMANDS)
+
 
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # a message in a box is broken at the terminal's width: no script could find its words
@@ -43,79 +62,6 @@ app = typer.Typer(
 )
 
 
-class Form(StrEnum):
-    """What a model is rendered to."""
-
-    MANIFESTS = "manifests"
-    COMMAND = "command"
-    COMPOSE = "compose"
-
-
 @app.callback()
 def callback() -> None:
     """Work with VLLMModels."""
-
-
-app.command("estimate")(estimates)
-app.command()(status)
-app.command()(diagnose)
-app.command()(wait)
-app.command()(top)
-app.command()(gates)
-app.command()(report)
-app.command()(chat)
-app.command()(check)
-app.command("import")(imports)
-app.add_typer(rollout, name="rollout")
-
-
-@app.command()
-def render(
-    filenames: Annotated[
-        list[str], typer.Option("--filename", "-f", help="YAML file with VLLMModels; - is the standard input.")
-    ],
-    to: Annotated[
-        Form,
-        typer.Option(
-            help="The objects that the operator would make, the vllm serve command line, or a Docker Compose file."
-        ),
-    ] = Form.MANIFESTS,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="For models that name none.")] = "default",
-) -> None:
-    """Print what becomes of VLLMModels, without a cluster.
-
-    What the API server or the operator would refuse is refused here too, but for rules about edits.
-    """
-    try:
-        text = rendered_text(read(filenames, namespace, sys.stdin, _note), to)
-    except (RefusedError, UnsupportedError) as error:
-        for line in error.args:
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(_REFUSED) from None
-    typer.echo(text, nl=False)
-
-
-def _note(line: str) -> None:
-    typer.echo(f"note: {line}", err=True)
-
-
-def rendered_text(models: Sequence[VLLMModel], form: Form) -> str:
-    """The models in one of the forms.
-
-    Raises:
-        UnsupportedError: it cannot serve one of them.
-    """
-    if form is not Form.MANIFESTS and (wide := [one.name for one in models if one.spec.parallelism.group_size > 1]):
-        raise UnsupportedError(f"{wide[0]}: spec.parallelism.nodes: `--to {form}` starts an engine on one machine")
-    if form is Form.COMMAND:
-        return script(map(engine_of, models))
-    if form is Form.COMPOSE:
-        return compose_file([engine_of(model) for model in models])
-    namespaces = dict.fromkeys(model.namespace for model in models)
-    filled = dict.fromkeys(model.namespace for model in models if prefetch.jobs(model))
-    # models with the same claim and source have one in common
-    jobs = {
-        (job["metadata"]["namespace"], job["metadata"]["name"]): job for model in models for job in prefetch.jobs(model)
-    }
-    made = (child for model in models for child in children(model))
-    return yaml_text([*map(program, namespaces), *map(prefetch.program, filled), *made, *jobs.values()])

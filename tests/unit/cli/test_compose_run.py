@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import yaml
 
 from tests.support.resources import model
@@ -22,6 +23,8 @@ from vllm_operator.render.environment import HOME
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 HUNG_SECONDS = 120.0
 """An idle engine that hangs is out within 12 s; a machine at work takes longer."""

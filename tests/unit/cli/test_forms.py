@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.resource import VLLMModel
 
+pytestmark = pytest.mark.slow
+
 SHELL_NAMES = r"[A-Za-z_][A-Za-z0-9_]*"
 COMPOSE_REFERENCE = re.compile(rf"\$(?:\$|\{{({SHELL_NAMES})(?::\?[^{{}}$]*|-)?\}}|(.?))", re.DOTALL)
 SPECIAL = st.text(alphabet="$(){}AB'\"\\ \n!`*~#=-:éx", max_size=20)

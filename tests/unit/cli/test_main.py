@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,15 +12,30 @@ from typer.testing import CliRunner
 
 from tests.cluster.paths import REPOSITORY
 from tests.support import golden
-from vllm_operator.cli.main import Form, app
+from vllm_operator.cli.main import app
+from vllm_operator.cli.render import Form
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from typer.testing import Result
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = REPOSITORY / "manifests" / "samples"
 SAMPLE = SAMPLES / "qwen2.5-0.5b-instruct.yaml"
+
+
+def test_a_command_starts_without_what_only_others_need() -> None:
+    program = """
+import sys
+from typer.testing import CliRunner
+from vllm_operator.cli.main import app
+assert "models and their engines" in CliRunner().invoke(app, ["status", "--help"]).output
+print(*(name for name in sys.modules if name.startswith(("vllm_operator.cli.importing", "vllm_operator.cli.compose"))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
 
 
 def render(*words: str, given: str = "") -> Result:

@@ -20,7 +20,7 @@ from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.compose.slots import UnsupportedError
 from vllm_operator.cli.documents import read
 from vllm_operator.cli.engine import engine_of
-from vllm_operator.cli.main import Form, rendered_text
+from vllm_operator.cli.render import Form, rendered_text
 from vllm_operator.cli.shell import script
 from vllm_operator.cli.yaml_text import yaml_text
 from vllm_operator.errors import InvalidSpec
@@ -30,6 +30,8 @@ from vllm_operator.render.prefetch import jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 NOWHERE = (("parallelism", "nodes"), ("model", "chatTemplate"))
 """The first makes several pods, which a command cannot say; of the second one holds the path, and not the text."""
