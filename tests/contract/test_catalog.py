@@ -156,13 +156,13 @@ def test_a_foreign_config_map_is_left_alone_and_told(team: Namespace, running: O
     team.model()
 
     def events() -> list[dict[str, Any]]:
-        found = json.loads(team.kubectl("get", "events", "--output", "json"))["items"]
+        found = team.list("events")
         return [event for event in found if event["reason"] == "NameTaken"]
 
     (event, *_) = until(events, what="an Event")
     told = "ConfigMap vllm-catalog exists and is not the operator's: delete or rename it"
     assert (event["type"], event["message"], event["involvedObject"]["name"]) == ("Warning", told, "qwen")
-    assert f"namespace {team.name}: {told}" in running.log()
+    running.wait_logged(f"namespace {team.name}: {told}")
     assert team.get("configmap", "vllm-catalog")["data"] == {"mine": "1"}
     assert team.get("configmap", "vllm-manager")
     team.wait_reason("EnginesStarting")

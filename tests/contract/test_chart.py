@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.support.charts import CHART, EXPECTED, RELEASE, RENDERED, Helm, by_name, cases, helm, rendered, template
+from tests.support.charts import (
+    CHART,
+    EXPECTED,
+    RELEASE,
+    RENDERED,
+    Helm,
+    by_name,
+    cases,
+    helm,
+    rendered,
+    template,
+    values_file,
+)
 from tools.install_file import chart as about_the_chart
 
 if TYPE_CHECKING:
@@ -56,13 +68,6 @@ REFUSALS = (
     "at '/podSecurityContext': additional properties 'runAsNonRoot' not allowed",
     "at '/podSecurityContext/runAsUser': minimum: got 0, want 1",
 )
-
-
-def values_file(folder: Path, values: object) -> str:
-    """A file for `--values`."""
-    path = folder / "values.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return str(path)
 
 
 def refusal(version: Helm, *options: str) -> str:

@@ -167,6 +167,7 @@ def test_what_is_false_or_zero_comes_back_when_somebody_takes_it_out_and_is_not_
         what="no token for the account",
     )
     version = made.get("deployment", "qwen")["metadata"]["generation"]
+    settle(made, operator)  # the line of what it wrote comes after the write
     writes = operator.log().count(f"{made.name}/qwen: applied")
     settle(made, operator)
     assert operator.log().count(f"{made.name}/qwen: applied") == writes

@@ -127,7 +127,7 @@ def test_an_undo_of_the_deployment_is_repaired_and_a_restart_of_it_is_not_revert
     assert asked
 
     def recorded() -> list[str]:
-        found = json.loads(namespace.kubectl("get", "controllerrevisions", "--output", "json"))["items"]
+        found = namespace.list("controllerrevisions")
         return [one.restarted_at for one in revisions.revisions_of(found)]
 
     until(lambda: recorded() == [asked, ""], what="the restart in the current revision")

@@ -121,7 +121,7 @@ def test_an_operator_goes_on_after_its_lease_was_deleted_taken_or_left_by_a_cras
     assert alone.leads()
     taken = json.dumps({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 1}})
     quiet_server.kubectl("patch", "lease", NAME, "--namespace", "default", "--type=merge", "--patch", taken)
-    until(lambda: "no longer the leader" in alone.log(), what="the operator to stand by")
+    alone.wait_logged("no longer the leader")
     until(alone.leads, what="the operator to lead again")
     alone.kill()
     alone.start()

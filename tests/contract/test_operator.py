@@ -101,9 +101,7 @@ def made(operator: OperatorProcess, namespace: Namespace) -> Namespace:
 def leaving_namespaces(namespace: Namespace) -> list[str]:
     """Names of namespaces that are being deleted, into which the API server lets nobody write."""
     return [
-        str(one["metadata"]["name"])
-        for one in json.loads(namespace.kubectl("get", "namespaces", "-o", "json"))["items"]
-        if one["status"]["phase"] == "Terminating"
+        str(one["metadata"]["name"]) for one in namespace.list("namespaces") if one["status"]["phase"] == "Terminating"
     ]
 
 
@@ -240,7 +238,7 @@ def test_a_suspended_model_keeps_everything_but_its_engines_and_gets_them_back(
     template = made.get("deployment", "qwen")["spec"]["template"]
     made.kubectl("patch", "vllmmodel", "qwen", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
     made.wait_reason("Suspended")
-    until(lambda: not json.loads(made.kubectl("get", "pods", "--output", "json"))["items"], what="the end of the pods")
+    until(lambda: not made.list("pods"), what="the end of the pods")
     made.kubectl("scale", "vllmmodel", "qwen", "--replicas=3")
     quiet(made, operator)
     assert made.get("deployment", "qwen")["spec"]["replicas"] == 0
@@ -259,7 +257,7 @@ def test_columns_say_what_is_going_on(made: Namespace) -> None:
 
 
 def test_a_pod_that_cannot_be_scheduled_is_told(made: Namespace) -> None:
-    pods = until(lambda: json.loads(made.kubectl("get", "pods", "--output", "json"))["items"], what="the pod")
+    pods = until(lambda: made.list("pods"), what="the pod")
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     patch = json.dumps({"status": {"conditions": [told]}})
@@ -371,7 +369,7 @@ def test_an_operator_that_waits_for_the_resource_ends_when_it_is_told_to(no_crd:
     operator = OperatorProcess(no_crd.kubeconfig, tmp_path)
     operator.launch()
     with operator_ended(operator):
-        until(lambda: "tries again until it can" in operator.log(), what="an operator that waits")
+        operator.wait_logged("tries again until it can")
         assert operator.get("/healthz") == "ok\n"
 
 

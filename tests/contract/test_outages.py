@@ -117,7 +117,7 @@ def test_rights_that_are_taken_away(cluster: OwnCluster, operator: OperatorProce
     try:
         place.model()
         wait_unready(operator)
-        (line,) = told(operator, Outage.NO_RIGHT)
+        (line,) = until(lambda: told(operator, Outage.NO_RIGHT), what="the remedy")
         assert "the operator may not " in line
     finally:
         del binding["metadata"]["resourceVersion"], binding["metadata"]["uid"]

@@ -34,8 +34,7 @@ def touch(namespace: Namespace, text: str) -> None:
 
 def pods(namespace: Namespace) -> list[dict[str, Any]]:
     """Pods of the engines."""
-    found: list[dict[str, Any]] = json.loads(namespace.kubectl("get", "pods", "--output", "json"))["items"]
-    return found
+    return namespace.list("pods")
 
 
 def admit(namespace: Namespace) -> None:
@@ -85,7 +84,7 @@ def test_a_key_that_changes_rolls_the_engines_and_then_reaches_the_binding(
     touch(namespace, "1")
     changed_at = until(lambda: mark(namespace), what="the time of the change in the template")
     assert binding_key(namespace) == "first"
-    assert namespace.condition("Ready")["status"] == "False"
+    namespace.wait_condition("Ready", "False")
     (warning,) = until(lambda: namespace.get("vllmmodel", "qwen")["status"].get("warnings"), what="the warning")
     assert warning.startswith(f"spec.auth: the API keys changed at {changed_at}: ")
     assert warning.endswith("the binding keeps the key of before until none of them is left")
@@ -109,7 +108,7 @@ def test_a_generated_key_that_is_deleted_is_made_anew_and_rolls_the_engines(
     before, old = binding_key(namespace), {one["metadata"]["uid"] for one in pods(namespace)}
     namespace.kubectl("delete", "secret", "qwen-binding")
     until(lambda: mark(namespace), what="the time of the change in the template")
-    assert namespace.condition("Ready")["status"] == "False"
+    namespace.wait_condition("Ready", "False")
     wait_ready(namespace)
     assert binding_key(namespace) not in ("", before)
     assert old.isdisjoint(one["metadata"]["uid"] for one in pods(namespace))

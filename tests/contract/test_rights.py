@@ -251,7 +251,7 @@ def fill_a_claim(place: Namespace) -> None:
     """A Job fills a claim for one model, then for two, then for none."""
 
     def owners() -> list[list[str]]:
-        return [sorted(_owners(job)) for job in json.loads(place.kubectl("get", "jobs", "--output", "json"))["items"]]
+        return [sorted(_owners(job)) for job in place.list("jobs")]
 
     claim = {"persistentVolumeClaim": {"size": "1Gi"}}
     place.model("fills", storage={"cache": {**claim, "prefetch": {}}})

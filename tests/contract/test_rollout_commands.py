@@ -197,9 +197,9 @@ def test_the_status_is_that_of_model_and_deployment(edited: Namespace) -> None:
     }
     edited.kubectl("create", "--filename", "-", document=deployment)
     tell(edited, ("Ready", "True", "AllEnginesServe", "3 of 3"), ("Reconciling", "False", "AsDesired", ""))
-    late = run(edited, "rollout", "status", "qwen", "--timeout", "2s")
+    late = run(edited, "rollout", "status", "qwen", "--timeout", "12s")
     assert late.returncode == 1
-    assert "error: timed out after 2 s: waiting for the rollout of qwen to finish: 0 of 3 engines" in late.stderr
+    assert "error: timed out after 12 s: waiting for the rollout of qwen to finish: 0 of 3 engines" in late.stderr
     counts = {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3}
     patch = json.dumps({"status": counts})
     edited.kubectl("patch", "deployment", "qwen", "--subresource=status", "--type=merge", "--patch", patch)

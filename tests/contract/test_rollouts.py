@@ -39,7 +39,7 @@ def length(tokens: int) -> dict[str, Any]:
 
 def pods(namespace: Namespace) -> list[dict[str, Any]]:
     """Pods of the engines that are not on their way out, in the order in which they were made."""
-    found = json.loads(namespace.kubectl("get", "pods", "--output", "json"))["items"]
+    found = namespace.list("pods")
     living = (one for one in found if "deletionTimestamp" not in one["metadata"])
     return sorted(living, key=lambda one: str(one["metadata"]["creationTimestamp"]))
 

@@ -134,8 +134,8 @@ def test_an_operator_of_some_namespaces_needs_no_rights_elsewhere_and_waits_for_
         for space in (here, foreign):
             space.model()
         wait_made(here)
+        limited.wait_logged(f"cannot follow namespace {later.name}")
         assert "vllm_operator_namespaces_unfollowed 1.0" in limited.get("/metrics")
-        assert f"cannot follow namespace {later.name}" in limited.log()
         make(later).model()
         grant(home, here, later)
         wait_made(later)
@@ -217,7 +217,7 @@ def test_of_two_operators_that_select_the_same_models_one_makes_all_children_of_
             status = settled(namespace, model)["status"]
             assert isinstance(status, dict)
             assert made == {status.get("operator", "")}
-        told = json.loads(namespace.kubectl("get", "events", "--output", "json"))["items"]
+        told = namespace.list("events")
         warned = [event["involvedObject"]["name"] for event in told if event["reason"] == "OtherOperator"]
         assert sorted(warned) == models, "once for each"
         assert "Traceback" not in blue.log() + operator.log()

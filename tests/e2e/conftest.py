@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import ClusterSpec, NodeKind, OwnCluster, start
+from tests.e2e.matrix.conftest import WHOLE
 from tests.support import images, models
+from tests.support.namespace import temporary
 from tests.support.site import Site, install_operator
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def stub() -> EngineChoice:
 
 @pytest.fixture(scope="session")
 def real() -> EngineChoice:
-    """The real vLLM; an error where it is not installed."""
-    return models.real()
+    """The real vLLM; an error where it is not installed. `make test` has two cores for all engines and all else."""
+    return models.real(spins=WHOLE)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,5 @@ def operated(stub: EngineChoice, real: EngineChoice) -> Iterator[OwnCluster]:
 def site(operated: OwnCluster, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A namespace for one test."""
     namespace = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].rstrip("-") + f"-{os.getpid()}"
-    operated.kubectl("create", "namespace", namespace)
-    yield Site(operated, namespace)
-    operated.kubectl("delete", "namespace", namespace, "--wait=false")
+    with temporary(Site, operated, namespace) as found:
+        yield found

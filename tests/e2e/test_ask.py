@@ -77,13 +77,29 @@ def test_a_model_without_an_engine_and_one_that_is_not_there_are_told_as_such(si
     assert '"nobody" not found' in missing.stderr
 
 
+VERSION = "0.32.0"
+"""Of the engine that is installed; its image has no tag that says it."""
+WORKERS = """
+import os, pathlib
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if (process / "comm").read_text().startswith("VLLM::Worker"):
+        where = {len(os.sched_getaffinity(int(thread.name))) for thread in (process / "task").iterdir()}
+        bound = "everywhere" if where == {os.cpu_count()} else where
+        print(os.environ["OMP_NUM_THREADS"], os.environ["VLLM_CPU_OMP_THREADS_BIND"], bound)
+"""
+"""Prints for each worker what the container was told of threads, and where those of the worker may run."""
+
+
 @pytest.mark.real_vllm
 def test_a_language_model_on_cpu_answers_with_sense_and_extracts_attributes(site: Site, language: EngineChoice) -> None:
     """The profile brings no devices, so the engine's folder, which else comes with a GPU, is mounted by the spec."""
     folder = {"name": "engine", "hostPath": {"path": str(images.real_engine_root()), "type": "Directory"}}
     mount = {"name": "engine", "mountPath": images.REAL_ENGINE_MOUNT, "readOnly": True}
     pod = {"volumes": [folder], "volumeMounts": [mount]}
-    site.apply(models.model("smollm2", language, accelerator={"profile": "cpu"}, pod=pod))
+    cpu = {"requests": {"cpu": "100m"}, "limits": {"cpu": "3500m"}}
+    engine_fields = {"version": VERSION}
+    spec = {"accelerator": {"profile": "cpu"}, "pod": pod, "resources": cpu, "engine": engine_fields}
+    site.apply(models.model("smollm2", language, **spec))
     site.wait_ready("smollm2", REAL_START_SECONDS)
     site.wait_endpoints("smollm2-engines", 1)
 
@@ -99,4 +115,5 @@ def test_a_language_model_on_cpu_answers_with_sense_and_extracts_attributes(site
     asked = "import sitecustomize; print(sitecustomize.__file__)"
     name = engine["metadata"]["name"]
     assert site.kubectl("exec", name, "--", "python3", "-c", asked) == f"{amx.FOLDER}/{amx.FILE}\n"
+    assert site.kubectl("exec", name, "--", "python3", "-c", WORKERS) == "2 nobind everywhere\n"
     assert engine["status"]["containerStatuses"][0]["restartCount"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def test_a_node_that_is_drained_during_a_rollout_costs_no_request(two_nodes: Own
     serve(site, "moved", stub, replicas=2, rollout=WINDOW, disruption={"minAvailable": 1}, scheduling=spread)
     client = asking(site, "moved")
     asks_from = site.get("pod", client)["spec"]["nodeName"]
-    nodes = {one["metadata"]["name"] for one in json.loads(site.kubectl("get", "nodes", "-o", "json"))["items"]}
+    nodes = {one["metadata"]["name"] for one in site.list("nodes")}
     (drained,) = nodes - {asks_from}
     edit(site, "moved", 2048)
     site.until("an engine of the change", lambda: "2048" in lengths(site, "moved"))

@@ -21,8 +21,8 @@ from tests.e2e.test_manager_faults import KILL_JUDGES
 from tests.e2e.test_metrics import fires
 from tests.support import models
 from tests.support.charts import chart_objects
+from tests.support.namespace import INSTANCE
 from tests.support.prometheus import Prometheus, hurried_rules
-from tests.support.site import INSTANCE
 from tools.metrics_reference import alerts
 from vllm_operator.render.pod import CONTAINER_NAME
 

@@ -27,6 +27,7 @@ from tests.e2e.matrix.breaking import Part, processes_of
 from tests.e2e.matrix.fleet import Fleet
 from tests.support import models
 from tests.support.api import Api
+from tests.support.namespace import temporary
 from tests.support.site import Site, scale_operator
 from vllm_operator.api import names
 from vllm_operator.api.spec.operations import DEFAULT_GATE_PORT
@@ -219,15 +220,13 @@ def taken_port(operated: OwnCluster) -> Iterator[Callable[[], None]]:
 @pytest.fixture(scope="module")
 def engines(operated: OwnCluster, stub: EngineChoice, taken_port: Callable[[], None]) -> Iterator[Engines]:  # noqa: ARG001 # it is taken before the pod comes
     """All of them, on their way."""
-    namespace = f"faults-{os.getpid()}"
-    operated.kubectl("create", "namespace", namespace)
-    site, api = Site(operated, namespace), Api(operated.kubeconfig)
-    site.apply(*fleet_models(stub))
-    found = Engines(site, api)
-    yield found
-    found.close()
-    api.close()
-    operated.kubectl("delete", "namespace", namespace, "--wait=false")
+    with (
+        temporary(Site, operated, f"faults-{os.getpid()}") as site,
+        contextlib.closing(Api(operated.kubeconfig)) as api,
+    ):
+        site.apply(*fleet_models(stub))
+        with contextlib.closing(Engines(site, api)) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")
@@ -275,13 +274,14 @@ def test_a_gate_port_that_the_node_has_given_away_is_told_and_the_engine_serves_
 
 
 def test_engines_serve_on_a_read_only_root_and_under_a_random_user(engines: Engines) -> None:
+    fleets = [engines[name] for name in ("readonly", "random")]
     user = engines.run(engines.pod("random"), "import os; print(os.getuid())")
     assert int(user) == RANDOM_USER
     with pytest.raises(Exception, match="Read-only file system"):
         engines.run(engines.pod("readonly"), "open('/file', 'w')")
-    for name in ("readonly", "random"):
-        with unharmed(engines[name]):
-            status = engines.status(engines.pod(name))
+    for fleet in fleets:
+        with unharmed(fleet):
+            status = engines.status(engines.pod(fleet.name))
         assert (status["answered_by"], status["ready"], status["trouble"]) == ("judge", True, "")
 
 
@@ -450,7 +450,7 @@ class Program:
         fleet = self._engines["fleet"]
         for pod in fleet.pods():
             name = pod["metadata"]["name"]
-            self._site.until(f"{what} of {name}", functools.partial(self._seen, look, name), 90)
+            self._site.until(f"{what} of {name}", functools.partial(self._seen, look, name), 180)
 
     def _seen(self, look: Callable[[dict[str, Any]], object], pod: str) -> bool:
         return bool(look(self._engines.status(pod)))

@@ -115,8 +115,7 @@ def stored_ranges(site: Site) -> list[str]:
 
 def jobs(site: Site) -> list[dict[str, Any]]:
     """The Jobs of the namespace that are not on their way out."""
-    found = json.loads(site.kubectl("get", "jobs", "-o", "json"))["items"]
-    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+    return [one for one in site.list("jobs") if "deletionTimestamp" not in one["metadata"]]
 
 
 def job_pods(site: Site) -> list[dict[str, Any]]:
@@ -132,8 +131,7 @@ def owners(job: dict[str, Any]) -> list[str]:
 
 def deployments(site: Site) -> list[Any]:
     """The Deployments of the namespace."""
-    found: list[Any] = json.loads(site.kubectl("get", "deployments", "-o", "json"))["items"]
-    return found
+    return site.list("deployments")
 
 
 def test_a_claim_is_filled_before_the_first_engine_whatever_the_hub_and_the_pod_do(
@@ -214,7 +212,7 @@ def test_a_new_revision_comes_beside_the_old_one_and_a_suspended_or_deleted_mode
     site.until("the download of v3", lambda: told(site, "moved").get("state") == "Downloading")
     site.patch("moved", {"suspend": True})
     site.until("no download and no engine", lambda: not job_pods(site) and not site.pods("moved"))
-    assert site.condition("Ready", "moved")["reason"] == "Suspended"
+    site.wait_reason("Suspended", "moved")
     site.patch("moved", {"suspend": False})
     site.until("the download of v3 again", lambda: told(site, "moved").get("state") == "Downloading")
     assert int(stored_ranges(site)[-1].removeprefix("bytes=").rstrip("-") or 0) > 0

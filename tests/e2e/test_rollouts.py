@@ -36,7 +36,7 @@ VERSION_AND_SURGE = r'{.metadata.resourceVersion} {.spec.strategy.rollingUpdate.
 def gpus(site: Site, count: int) -> dict[str, Any]:
     """So many GPUs that nobody else uses, as what `spec.accelerator` says of them."""
     resource = f"test.example.com/{site.name}"
-    (node,) = json.loads(site.kubectl("get", "nodes", "-o", "json"))["items"]
+    (node,) = site.list("nodes")
     path = f"/status/capacity/{resource.replace('/', '~1')}"
     patch = json.dumps([{"op": "add", "path": path, "value": str(count)}])
     name = node["metadata"]["name"]

@@ -45,8 +45,8 @@ def test_scaling_up_and_to_zero_moves_the_endpoints_and_the_status(site: Site, s
     site.kubectl("scale", "vllmmodel/scaled", "--replicas", "0")
     site.wait_reason("ScaledToZero", "scaled")
     site.wait_endpoints("scaled", 0)
-    assert site.condition("Available", "scaled")["status"] == "False"
-    assert site.condition("Reconciling", "scaled")["status"] == "False"
+    for condition in ("Available", "Reconciling"):
+        site.wait_condition(condition, "False", "scaled")
 
 
 def test_an_edited_length_rolls_the_engines_and_never_leaves_the_service_empty(site: Site, stub: EngineChoice) -> None:

@@ -5,7 +5,6 @@ The stub stands still while a worker of its group is silent, as vLLM does, whose
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -214,4 +213,4 @@ def test_a_group_that_loses_a_node_is_out_and_is_made_anew_once_the_node_is_give
     three_nodes.kubectl("delete", "node", lost, "--wait=false")
     site.until("other pods", lambda: len(uids(site)) == len(before) and not uids(site) & before, PATIENCE_SECONDS)
     wait_group(site)
-    assert json.loads(site.kubectl("get", "nodes", "-o", "json"))["items"]
+    assert site.list("nodes")

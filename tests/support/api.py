@@ -28,6 +28,9 @@ APPLY = "application/apply-patch+yaml"
 IDLE_SECONDS = 30.0
 """How long a connection is used again; the API server closes those that have been idle for 90 s."""
 
+ANSWER_SECONDS = 120.0
+"""An answer takes no longer where the API server is alive at all."""
+
 
 class Answer(NamedTuple):
     """What the API server says."""
@@ -91,12 +94,15 @@ class Api:
         for connection in self._connections:
             connection.close()
 
-    def call(self, method: str, path: str, body: object = None, kind: str = JSON, **parameters: str) -> Answer:
+    def call(
+        self, method: str, path: str, body: object = None, kind: str = JSON, *, accept: str = JSON, **parameters: str
+    ) -> Answer:
         """One request."""
         connection = self._connection()
         data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": kind, "Accept": accept}
         try:
-            connection.request(method, f"{path}?{urlencode(parameters)}", data, {"Content-Type": kind, "Accept": JSON})
+            connection.request(method, f"{path}?{urlencode(parameters)}", data, headers)
             response = connection.getresponse()
             return Answer(response.status, json.loads(response.read()))
         except (OSError, http.client.HTTPException):
@@ -134,7 +140,9 @@ class Api:
     def _connection(self) -> http.client.HTTPSConnection:
         found: http.client.HTTPSConnection | None = getattr(self._of_thread, "connection", None)
         if found is None:
-            found = self._of_thread.connection = http.client.HTTPSConnection(self._address, context=self._tls)
+            found = self._of_thread.connection = http.client.HTTPSConnection(
+                self._address, context=self._tls, timeout=ANSWER_SECONDS
+            )
             self._connections.append(found)
         now = time.monotonic()
         if now - getattr(self._of_thread, "used_at", now) > IDLE_SECONDS:

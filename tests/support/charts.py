@@ -115,6 +115,13 @@ def former_chart(folder: Path) -> Path:
     return folder
 
 
+def values_file(folder: Path, values: object) -> str:
+    """A file for `--values`."""
+    path = folder / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return str(path)
+
+
 class Release:
     """A release in a cluster, and one Helm to work on it."""
 

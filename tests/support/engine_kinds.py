@@ -127,9 +127,10 @@ class Kind:
 
 @contextlib.contextmanager
 def stopped(process: int) -> Iterator[None]:
-    """A process is stopped during the block."""
+    """A process is stopped during the block, which may end it."""
     stop(process)
     try:
         yield
     finally:
-        os.kill(process, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)

@@ -18,7 +18,7 @@ from vllm_operator.api.resource import parse_resource
 from vllm_operator.cli.compose.file import compose_file
 from vllm_operator.cli.documents import read
 from vllm_operator.cli.engine import engine_of
-from vllm_operator.cli.main import Form, rendered_text
+from vllm_operator.cli.render import Form, rendered_text
 from vllm_operator.render.children import children
 from vllm_operator.render.context import KeyRecord, RenderContext
 from vllm_operator.render.prefetch import jobs

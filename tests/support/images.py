@@ -20,7 +20,7 @@ from tests.cluster.images import Entry, ImageConfig, base_layer, build_image, fi
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.dockerfile import read_stages
 from tests.support.servers import ENGINE
-from tests.support.vllm_cpu import DEBIAN_PYTHON, ODD_ENGINE, find_uv, real_engine
+from tests.support.vllm_cpu import DEBIAN_PYTHON, ODD_ENGINE, ONE_THREAD, find_uv, real_engine
 from tools import operator_files
 from vllm_operator.render import amx
 
@@ -61,15 +61,17 @@ def stub_engine_image() -> Path:
     return build_image(STUB_ENGINE, layers=[base_layer(), program], config=config)
 
 
-def real_engine_image() -> Path:
+def real_engine_image(*, spins: bool) -> Path:
     """The real engine's image without the engine: pods mount `real_engine_root()` read-only at REAL_ENGINE_MOUNT.
 
-    What vLLM remembers of the model's class is copied to where it looks for it, because it also writes there.
+    What vLLM remembers of the model's class is copied to where it looks for it, because it also writes there. Whether
+    it `spins` between messages, as it does by itself, is told in tests/support/odd_engine.
     """
     script = (
-        "#!/bin/sh\n"
+        "#!/bin/sh -e\n"
         'cache="${VLLM_CACHE_ROOT:-$HOME/.cache/vllm}"\n'
-        f'mkdir -p "$cache" && cp -r {REAL_ENGINE_MOUNT}/cache/. "$cache"\n'
+        'mkdir -p "$cache"\n'
+        f'cp -r {REAL_ENGINE_MOUNT}/cache/. "$cache"\n'
         f'exec {REAL_ENGINE_MOUNT}/venv/bin/python {REAL_ENGINE_MOUNT}/venv/bin/vllm "$@"\n'
     )
     start = Entry(mode=0o755, content=script.encode())
@@ -78,6 +80,8 @@ def real_engine_image() -> Path:
     env = {
         "HF_HUB_OFFLINE": "1",
         "ODD_ENGINE": ODD_ENGINE_FOLDER,
+        "ODD_ENGINE_SPINS": "yes" if spins else "no",
+        **ONE_THREAD,
         # The first as for `profile: cpu`: most pods of it stand for an engine on GPUs.
         "PYTHONPATH": f"{amx.FOLDER}:{PLUG_INS}",
         "VLLM_NO_USAGE_STATS": "1",

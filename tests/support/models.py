@@ -45,8 +45,11 @@ def stub() -> EngineChoice:
     )
 
 
-def real() -> EngineChoice:
+def real(*, spins: bool = True) -> EngineChoice:
     """The real vLLM, built for CPU, with a tiny random Llama.
+
+    Args:
+        spins: Whether it takes a core for each worker under any load, as vLLM does by itself, or only what it computes.
 
     Raises:
         RuntimeError: it is not installed.
@@ -54,7 +57,7 @@ def real() -> EngineChoice:
     return EngineChoice(
         title="the real vLLM (CPU build, with a tiny random Llama: expect nonsense)",
         image=images.REAL_ENGINE,
-        archive=images.real_engine_image(),
+        archive=images.real_engine_image(spins=spins),
         source=images.real_engine_model(),
         mounts=(GpuMount(images.real_engine_root(), images.REAL_ENGINE_MOUNT),),
         fields={"maxModelLen": 4096, "enforceEager": True, "kvCacheMemory": "64M"},

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.support.api import done
+from tests.support.reader import reader_of
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cluster import OwnCluster
+
+N = TypeVar("N", bound="Namespace")
+INSTANCE = "app.kubernetes.io/instance"
 
 
 class Namespace:
@@ -25,9 +33,12 @@ class Namespace:
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """One object; empty where there is none."""
-        text = self.kubectl("get", kind, name, "--output", "json", "--ignore-not-found", "--show-managed-fields")
-        found: dict[str, Any] = json.loads(text) if text else {}
-        return found
+        return reader_of(self.cluster).get(kind, self.name, name)
+
+    def list(self, kinds: str, **labels: str) -> list[dict[str, Any]]:
+        """Objects of some kinds, by labels."""
+        selector = ",".join(f"{INSTANCE if key == 'instance' else key}={value}" for key, value in labels.items())
+        return reader_of(self.cluster).list(kinds, self.name, selector)
 
     def wait_for(self, kind: str, name: str) -> dict[str, Any]:
         """One object, once it is there."""
@@ -63,3 +74,20 @@ class Namespace:
             return found if found.get("reason") == reason else {}
 
         return until(look, what=f"{reason} of {name}")
+
+    def wait_condition(self, condition: str, status: str, name: str = "qwen") -> None:
+        """Until a condition has this status: it is written after what it tells of."""
+        until(lambda: self.condition(condition, name).get("status") == status, what=f"{condition} {status} of {name}")
+
+
+def created(kind: type[N], cluster: OwnCluster, name: str) -> N:
+    """A namespace that nobody has used before."""
+    done(reader_of(cluster).api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}}))
+    return kind(cluster, name)
+
+
+@contextlib.contextmanager
+def temporary(kind: type[N], cluster: OwnCluster, name: str) -> Iterator[N]:
+    """The same, deleted after the block; nobody waits until it is gone."""
+    yield created(kind, cluster, name)
+    done(reader_of(cluster).api.call("DELETE", f"/api/v1/namespaces/{name}"))

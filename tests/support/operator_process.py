@@ -120,3 +120,7 @@ class OperatorProcess:
     def log(self) -> str:
         """All that it printed."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_logged(self, text: str) -> None:
+        """Until it has printed that: what it writes to the API server is seen there before its line is in the log."""
+        until(lambda: text in self.log(), what=f"a line with {text!r}")

@@ -24,24 +24,17 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "vllm-system"
 WAIT_SECONDS = 240
 """For the operator to be available, on a machine that does much else."""
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()"
 T = TypeVar("T")
 
 CHILDREN = (
     "deployments,services,configmaps,secrets,serviceaccounts,networkpolicies,ingresses,poddisruptionbudgets,"
     "controllerrevisions"
 )
-INSTANCE = "app.kubernetes.io/instance"
 
 
 class Site(Namespace):
     """One namespace of a cluster in which the operator runs from its manifests."""
-
-    def list(self, kinds: str, **labels: str) -> Sequence[dict[str, Any]]:
-        """Objects of some kinds, by labels."""
-        selector = ",".join(f"{INSTANCE if key == 'instance' else key}={value}" for key, value in labels.items())
-        found = json.loads(self.kubectl("get", kinds, "--selector", selector, "-o", "json"))
-        items: Sequence[dict[str, Any]] = found["items"]
-        return items
 
     def apply(self, *resources: Mapping[str, Any]) -> None:
         """Apply objects, as a user does."""
@@ -72,6 +65,18 @@ class Site(Namespace):
             return seen.get("status") == "True" and bool(seen["observedGeneration"] == generation)
 
         self.until(f"Ready of {name}", ready, seconds)
+        self.wait_reached(name)
+
+    def wait_reached(self, service: str) -> None:
+        """Wait until kube-proxy, which follows EndpointSlices a moment later, leads somewhere."""
+        address = self.service_address(service)
+        command = [sys.executable, "-S", "-E", "-c", CONNECT, *address]
+        self.until(f"a way to Service {service}", lambda: self.cluster.run_inside(command).returncode == 0)
+
+    def service_address(self, service: str) -> tuple[str, str]:
+        """Host and port of a Service, by number: in the node's namespace there is no cluster DNS."""
+        spec = self.get("service", service)["spec"]
+        return str(spec["clusterIP"]), str(spec["ports"][0]["port"])
 
     def pods(self, name: str) -> Sequence[dict[str, Any]]:
         """Pods of a model's engines that are not on their way out."""

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 0.5
 PAUSE_SHARE = 0.05
 
 
 def until(look: Callable[[], T], *, seconds: float = PATIENCE_SECONDS, what: str = "it", closely: bool = False) -> T:
     """Look again and again until there is something true to see.
 
-    Most looks start kubectl, which takes half a core where they follow each other closely: as much as the engine that
-    is waited for misses then. So the pauses grow with the wait, of which they are a twentieth.
+    Some looks start a program, kubectl for one, which takes half a core where they follow each other closely: as much
+    as the engine that is waited for misses then. So the pauses grow with the wait, of which they are a twentieth.
 
     Args:
         look: What is asked.

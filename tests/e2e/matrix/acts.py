@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tests.e2e.matrix.breaking import make_odd
 from tests.e2e.matrix.conftest import UNRESTARTED_SECONDS
 from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import wait
@@ -28,6 +29,13 @@ PATIENT = ("--deadline", "30")
 def victims(pair: Pair) -> list[str]:
     """An engine of each fleet."""
     return [fleet.pods()[0]["metadata"]["name"] for fleet in pair.fleets()]
+
+
+def everywhere(fleets: Pair, name: str, **wanted: Any) -> None:
+    """Make all engines odd, or end that."""
+    for fleet in fleets.fleets():
+        for pod in fleet.pods():
+            make_odd(fleet.site, pod["metadata"]["name"], name, **wanted)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
     python client.py URL MODEL --workers N --deadline SECONDS --tokens N --prompt-words N --pause SECONDS
         [--extra JSON [--fresh]] [--keep]
 
-has a new connection for each request, unless it is to keep one for as long as requests are answered. At its end it
-prints a line of JSON for each: nobody reads a pipe for 20 minutes, and one that is full would stop the requests. With
+has a new connection for each request, unless it is to keep one for as long as requests are answered. It prints READY
+as soon as it may be stopped, and at its end a line of JSON for each request: nobody reads a pipe for 20 minutes, and
+one that is full would stop the requests. Each worker asks at least once, since who has not asked has seen nothing. With
 --fresh, each FRESH in the extra fields becomes a word that no request has had before: a server that keeps the grammars
 of schemas has to make each anew. It stops by itself after --seconds, and on SIGTERM after the requests that are under
 way. Standard library only: it runs with any Python in the cluster's network.
@@ -22,6 +23,7 @@ import time
 import uuid
 from urllib.parse import urlsplit
 
+READY = "ready\n"
 END = threading.Event()
 ENDED: list[str] = []
 """The lines of the requests that have ended."""
@@ -49,6 +51,8 @@ def main() -> None:
     workers = [threading.Thread(target=work, args=(options, until)) for _ in range(options.workers)]
     for worker in workers:
         worker.start()
+    sys.stdout.write(READY)
+    sys.stdout.flush()
     for worker in workers:
         worker.join()
     sys.stdout.writelines(ENDED)
@@ -63,7 +67,7 @@ def end_when_asked() -> None:
 def work(options: argparse.Namespace, until: float) -> None:
     """Ask, again and again."""
     connection = connection_of(options)
-    while not END.is_set() and time.monotonic() < until:
+    while True:
         began = time.monotonic()
         trouble = ask(options, connection)
         if trouble or not options.keep:
@@ -73,6 +77,8 @@ def work(options: argparse.Namespace, until: float) -> None:
         if trouble:
             END.wait(0.2)  # a refused connection fails at once, and would be counted thousands of times
         END.wait(options.pause)
+        if END.is_set() or time.monotonic() >= until:
+            break
     connection.close()
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from tests.cluster.paths import REPOSITORY
 from tests.e2e.matrix.findings import NOTHING, Finding, Seen, written
-from tests.e2e.matrix.fleet import pair, wait
+from tests.e2e.matrix.fleet import pair
 from tests.support import images, models
 from tests.support.api import Api
+from tests.support.namespace import temporary
 from tests.support.site import Site
 
 if TYPE_CHECKING:
@@ -68,10 +69,8 @@ def api(operated: OwnCluster) -> Iterator[Api]:
 @pytest.fixture(scope="package")
 def place(operated: OwnCluster) -> Iterator[Site]:
     """The namespace of all fleets."""
-    namespace = f"matrix-{os.getpid()}"
-    operated.kubectl("create", "namespace", namespace)
-    yield Site(operated, namespace)
-    operated.kubectl("delete", "namespace", namespace, "--wait=false")
+    with temporary(Site, operated, f"matrix-{os.getpid()}") as found:
+        yield found
 
 
 @pytest.fixture(scope="package")
@@ -102,7 +101,6 @@ def slow(place: Site, api: Api, real: EngineChoice) -> Iterator[Pair]:
     with pair(place, api, model, compared=WHOLE) as found:
         for fleet in found.fleets():
             fleet.wait_serving(1)
-        wait(3)  # kube-proxy follows the EndpointSlice a moment later
         yield found
 
 

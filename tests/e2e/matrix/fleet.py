@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.e2e.matrix.breaking import process_of
+from tests.e2e.matrix.client import READY
 from tests.e2e.matrix.diary import Diary
-from tests.support.site import INSTANCE
+from tests.support.namespace import INSTANCE
 from tests.support.waiting import until
 from vllm_operator.manager.settings import LEAVE_SECONDS
 from vllm_operator.render.pod import CONTAINER_NAME
@@ -79,8 +81,9 @@ class Fleet:
         return sorted(self.site.pods(self.name), key=lambda pod: str(pod["metadata"]["name"]))
 
     def wait_serving(self, count: int, seconds: float = START_SECONDS) -> None:
-        """Until so many engines, and no others, take traffic."""
+        """Until so many engines, and no others, take traffic, and it comes there."""
         self.site.until(f"{count} serving engines of {self.name}", lambda: self._serving() == count, seconds)
+        self.site.wait_reached(self.name)
 
     def _serving(self) -> int:
         names = {pod["metadata"]["name"] for pod in self.pods()}
@@ -101,18 +104,21 @@ class Fleet:
         return process_of(self.site.get("pod", pod), part)
 
     def address(self) -> str:
-        """URL of its Service, by number: clients in the node's namespace have no cluster DNS."""
-        service = self.site.get("service", self.name)["spec"]
-        return f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
+        """URL of its Service."""
+        return "http://" + ":".join(self.site.service_address(self.name))
 
     @contextlib.contextmanager
     def client(self, *options: str, model: str | None = None) -> Iterator[Client]:
-        """A client of this fleet while the block runs; it asks for another name than the model's if told to."""
+        """A client of this fleet while the block runs, which asks; for another name than the model's if told to."""
         command = [sys.executable, "-S", "-E", str(CLIENT), self.address(), model or self.model, *options]
         process = subprocess.Popen(
             self.site.cluster.inside(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        assert process.stdout is not None
         try:
+            # no more than that: what communicate() is to read must not be in a buffer
+            begun = os.read(process.stdout.fileno(), len(READY))
+            assert begun == READY.encode(), process.communicate()[1]
             yield Client(process)
         finally:
             process.kill()

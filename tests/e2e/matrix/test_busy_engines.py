@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.matrix.breaking import make_odd
+from tests.e2e.matrix.acts import everywhere
+from tests.e2e.matrix.conftest import WHOLE
 from tests.e2e.matrix.findings import both_seen
 from tests.e2e.matrix.fleet import wait
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
-SATURATED_SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+BRIEF = not WHOLE and "SOAK_SECONDS" not in os.environ
+STEP_SECONDS = 0.04
+"""In a brief run steps are slow instead of many: what is to wait for seconds would take minutes of CPU."""
+SATURATED_SECONDS = 40.0 if BRIEF else float(os.environ.get("SOAK_SECONDS", "60"))
 """`make soak` makes it 20 minutes."""
 PATIENCE = ("--deadline", "300", "--seconds", str(SATURATED_SECONDS))
-QUEUE = ("--workers", "50", "--tokens", "60", *PATIENCE)
-READERS = ("--workers", "2", "--prompt-words", "1000", "--tokens", "1", *PATIENCE)
-"""Prompts of a second or two, in chunks of eight tokens."""
+QUEUE = (*(("--workers", "8", "--tokens", "20") if BRIEF else ("--workers", "50", "--tokens", "60")), *PATIENCE)
+READERS = ("--workers", "2", "--prompt-words", "200" if BRIEF else "1000", "--tokens", "1", *PATIENCE)
+"""Prompts of some seconds, in chunks of eight tokens."""
 
 GRAMMAR_SECONDS = 2
 """What a grammar takes at least; the tiny model's vocabulary makes grammars cheap."""
@@ -54,7 +58,20 @@ BACK_SECONDS = 30.0
 LIGHT = ("--workers", "2", "--pause", "0.5", "--deadline", "120", "--seconds", str(SATURATED_SECONDS + 120))
 """Requests to an engine that has fallen asleep and is not out yet wait until it wakes up."""
 
-LONG = ("--prompt-words", "6000", "--tokens", "1", "--deadline", "300", "--seconds", "1")
+LONG_WORDS = "1000" if BRIEF else "6000"
+"""Five times as many tokens."""
+SALTED = ("--extra", json.dumps({"cache_salt": "long"}))
+"""Without it the engine has the beginning of that prompt in its cache: readers have sent the same words."""
+LONG = ("--prompt-words", LONG_WORDS, "--tokens", "1", *SALTED, "--deadline", "300", "--seconds", "1")
+
+
+@pytest.fixture
+def busy(slow: Pair) -> Pair:
+    """Engines that will have more to do than they get done."""
+    everywhere(slow, "grammar", seconds=GRAMMAR_SECONDS)
+    if BRIEF:
+        everywhere(slow, "step", seconds=STEP_SECONDS)
+    return slow
 
 
 @pytest.fixture
@@ -65,27 +82,24 @@ def nappers(engines: Pair) -> Fleet:
 
 
 def test_10_a_saturated_engine_stays_in_though_a_short_request_does_not_come_through(
-    slow: Pair, nappers: Fleet, report: Any
+    busy: Pair, nappers: Fleet, report: Any
 ) -> None:
-    for fleet in slow.fleets():
-        for pod in fleet.pods():
-            make_odd(fleet.site, pod["metadata"]["name"], "grammar", seconds=GRAMMAR_SECONDS)
-    found, short = loaded(slow, MIXED, SATURATED_SECONDS, beside=nappers)
+    found, short = loaded(busy, MIXED, SATURATED_SECONDS, beside=nappers)
     report(10, *found)
     assert short, "a client with a deadline of 5 s got an answer: the engine was not saturated"
     assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
 
 
-def test_11_an_engine_that_reads_one_very_long_prompt_stays_in(slow: Pair, report: Any) -> None:
+def test_11_an_engine_that_reads_one_very_long_prompt_stays_in(busy: Pair, report: Any) -> None:
     began = time.monotonic()
-    found, _ = loaded(slow, (LONG,), 1)
+    found, _ = loaded(busy, (LONG,), 1)
     report(11, *found)
     assert (found[0].withdrawals, found[0].restarts, found[0].lost) == (0, 0, 0)
     assert time.monotonic() - began > 12, "the prompt was read faster than a hung engine has to be out"
 
 
 def loaded(
-    slow: Pair, loads: Sequence[Sequence[str]], seconds: float, *, beside: Fleet | None = None
+    fleets: Pair, loads: Sequence[Sequence[str]], seconds: float, *, beside: Fleet | None = None
 ) -> tuple[tuple[Seen, Seen], bool]:
     """What became of both fleets under a load; and whether a short request of the gated one was in vain meanwhile.
 
@@ -93,18 +107,17 @@ def loaded(
     """
     since = time.monotonic()
     with contextlib.ExitStack() as stack:
-        clients = [[stack.enter_context(fleet.client(*load)) for load in loads] for fleet in slow.fleets()]
+        clients = [[stack.enter_context(fleet.client(*load)) for load in loads] for fleet in fleets.fleets()]
         wait(min(5.0, seconds))
-        with slow.gated.client("--seconds", "1") as impatient:
-            wait(1)
-            in_vain = bool(impatient.requests()[0].trouble)
+        with fleets.gated.client("--seconds", "1") as impatient:
+            in_vain = bool(impatient.all_requests()[0].trouble)
         if beside is not None:
             take_naps(beside, until=since + seconds)
         wait(max(0.0, since + seconds - time.monotonic()))
         asked = [requests_of(some) for some in clients]
-    for pod in slow.gated.pods():
-        print(*slow.gated.site.timeline(pod["metadata"]["name"]), sep="\n")
-    return both_seen(slow, since, asked), in_vain
+    for pod in fleets.gated.pods():
+        print(*fleets.gated.site.timeline(pod["metadata"]["name"]), sep="\n")
+    return both_seen(fleets, since, asked), in_vain
 
 
 def requests_of(clients: Sequence[Client]) -> list[Request]:

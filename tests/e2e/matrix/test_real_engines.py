@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
-LOAD = ("--workers", "2", "--tokens", "32", "--pause", "0.5")
+LOAD = ("--workers", "2", "--pause", "0.5")
 """A request comes every third of a second: an engine that hangs has one at once. Without the pauses these two clients
 would have the engines take all of a machine's two cores."""
 
@@ -74,7 +75,7 @@ def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[See
     """Stop a process of one engine in both fleets, until the gated one was restarted or only until it is out.
 
     Then it is back, in the latter case by itself. What is returned is what clients saw. Of an idle engine they ask
-    only after it has to be out: they would make it a busy one.
+    only after it is out: they would make it a busy one.
     """
     names = [fleet.pods()[0]["metadata"]["name"] for fleet in engines.fleets()]
     victims = [fleet.process(name, part) for fleet, name in zip(engines.fleets(), names, strict=True)]
@@ -84,7 +85,9 @@ def hang(engines: Pair, part: Part, *, busy: bool, restarted: bool) -> tuple[See
         with stopped(*victims):
             since = time.monotonic()
             if not busy:
-                wait(WITHDRAWN_SECONDS)
+                out = partial(diary.withdrawn_at, names[0], since)
+                engines.gated.site.until("it is out", out, WITHDRAWN_SECONDS)
+                wait(3)  # kube-proxy follows the EndpointSlice a moment later
                 clients = clients_of(engines, stack, *PATIENT)
             if restarted:
                 engines.gated.wait_back(names[0], since)

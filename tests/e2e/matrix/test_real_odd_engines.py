@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.matrix.acts import PATIENT, asking, befallen, rested, victims
+from tests.e2e.matrix.acts import PATIENT, asking, befallen, everywhere, rested, victims
 from tests.e2e.matrix.breaking import Part, make_odd, stopped
 from tests.e2e.matrix.conftest import GATES, SQL, UNRESTARTED_SECONDS, WHOLE, WITHDRAWN_SECONDS
 from tests.e2e.matrix.findings import both_seen
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.node, pytest.mark.real_vllm]
 
 LOADED_AGAIN_SECONDS = 12.0 if WHOLE else 20.0
 """An adapter that was lost is there again by then, of which an engine is asked every other second."""
-LOAD = ("--workers", "2", "--tokens", "32", "--deadline", "20", "--pause", "0.5")
+LOAD = ("--workers", "2", "--deadline", "20", "--pause", "0.5")
 LONG_WORDS, LONG_TOKENS = 100, 200
 """A prompt of so many words has more tokens than that, and those of all others have fewer."""
 GRAMMAR_SECONDS = 20
@@ -50,13 +50,6 @@ def serving(engines: Pair) -> Iterator[Pair]:
         fleet.wait_serving(2)
     yield engines
     print(timelines(engines.gated))
-
-
-def everywhere(fleets: Pair, name: str, **wanted: Any) -> None:
-    """Make all engines odd, or end that."""
-    for fleet in fleets.fleets():
-        for pod in fleet.pods():
-            make_odd(fleet.site, pod["metadata"]["name"], name, **wanted)
 
 
 def unharmed(found: Both) -> None:

@@ -218,7 +218,6 @@ def crowd(place: Site, api: Api, stub: EngineChoice) -> Iterator[Mapping[str, Fu
             if one.reachable:
                 for fleet in pairs[one.name].fleets():
                     fleet.wait_serving(one.replicas)
-        wait(3)  # kube-proxy follows the EndpointSlices a moment later
         yield {one.name: pool.submit(one.act, pairs[one.name]) for one in ODDITIES}
         for found in pairs.values():
             print(timelines(found.gated))

@@ -10,8 +10,11 @@ PYTHONPATH. What is odd is told by files in the folder that ODD_ENGINE names (/t
     grammar   {"seconds": 3, ...}: a grammar takes so long to compile
     block     {"seconds": 8, ...}: the server's event loop stands still so long when a request is taken
 
-All take "computes": true, which uses a processor meanwhile (otherwise it sleeps), and "once": true, which takes the
-file away before the first one. Such things happen with models, processors and inputs that no test has.
+All take "computes": true, which uses half of a core meanwhile (otherwise it sleeps), and "once": true, which
+takes the file away before the first one. Such things happen with models, processors and inputs that no test has.
+
+Where ODD_ENGINE_SPINS is "no", a worker or a core that has got a message from the other looks for the next one 500
+times a second. By itself vLLM does so all the time for a second: under any load that takes a core for each worker.
 """
 
 from __future__ import annotations
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path(os.environ.get("ODD_ENGINE", "/tmp/odd-engine"))  # noqa: S108 - of the engine's own container
-BURN = "import sys, time\nuntil = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < until: pass"
-"""The program of a compiler that only uses a processor."""
+BURST_SECONDS, SHARE = 0.02, 0.5
+"""What computes does so in bursts, for that share of the time: enough for whoever asks the kernel whether it computes,
+and other tests go on."""
+
+LOOK_SECONDS = 0.002
 
 _last_step = time.monotonic()
 
@@ -51,6 +57,17 @@ def register() -> None:
     _before(WorkerWrapperBase, "execute_model", before_step)
     _before(StructuredOutputManager, "_create_grammar", lambda *_, **__: spend(told("grammar")))
     _before(InputProcessor, "process_inputs", lambda *_, **__: spend(told("block")))
+    if os.environ.get("ODD_ENGINE_SPINS") == "no":
+        sleep_between_looks()
+
+
+def sleep_between_looks() -> None:
+    """Have who waits for a message sleep between two looks, where it only lets others go first."""
+    from vllm.distributed.device_communicators import (  # type: ignore[import-not-found] # noqa: PLC0415 # as above
+        shm_broadcast,
+    )
+
+    shm_broadcast.sched_yield = lambda: time.sleep(LOOK_SECONDS)
 
 
 def _before(owner: type, name: str, act: Callable[..., None]) -> None:
@@ -97,10 +114,21 @@ def spend(wanted: dict[str, Any] | None) -> None:
     if wanted.get("compiler"):
         compile_kernel(wanted["compiler"], wanted["seconds"])
         return
-    until = time.monotonic() + wanted["seconds"]
-    while time.monotonic() < until:
-        if not wanted.get("computes"):
-            time.sleep(max(0.0, until - time.monotonic()))
+    if wanted.get("computes"):
+        compute(wanted["seconds"])
+    else:
+        time.sleep(wanted["seconds"])
+
+
+def compute(seconds: float) -> None:
+    """Use half of a core; where others leave less for a while, more of it later."""
+    began, used = time.monotonic(), time.thread_time()
+    while (now := time.monotonic()) < began + seconds:
+        if (ahead := (time.thread_time() - used) / SHARE - (now - began)) > 0:
+            time.sleep(ahead)
+        enough = time.thread_time() + BURST_SECONDS
+        while time.thread_time() < enough:
+            pass
 
 
 def compile_kernel(name: str, seconds: float) -> None:
@@ -112,4 +140,8 @@ def compile_kernel(name: str, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / name
         program.symlink_to(sys.executable)
-        subprocess.run([str(program), "-S", "-E", "-c", BURN, str(seconds)], check=True)
+        subprocess.run([str(program), "-S", "-E", __file__, str(seconds)], check=True)
+
+
+if __name__ == "__main__":  # the compiler
+    compute(float(sys.argv[1]))

@@ -17,6 +17,8 @@ from vllm_operator.render.rollout import Strategy, fewest_available, resting_str
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 MOST_STEPS = 60
 
 

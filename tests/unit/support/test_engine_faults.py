@@ -20,6 +20,8 @@ from tests.support.servers import ENGINE, EngineServer, cpu_seconds, eventually,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("--served-model-name", "tiny")
 BUSY_BODY = {"max_tokens": 500, "ignore_eos": True}
 

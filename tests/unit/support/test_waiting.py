@@ -34,18 +34,18 @@ def test_what_is_there_is_not_waited_for(clock: Passing) -> None:
     assert clock.pauses == []
 
 
-def test_what_comes_is_seen_a_twentieth_of_the_wait_later_or_a_second_at_most(clock: Passing) -> None:
+def test_what_comes_is_seen_a_twentieth_of_the_wait_later_or_half_a_second_at_most(clock: Passing) -> None:
     for moment in (0.3, 2.0, 15.0, 300.0):
         began = clock.now
         until(lambda: clock.now >= began + moment, seconds=400)  # noqa: B023 # called within this turn
         late = clock.now - began - moment
-        assert 0 <= late <= max(0.05, min(1.0, moment * 0.05))
+        assert 0 <= late <= max(0.05, min(0.5, moment * 0.05))
 
 
 def test_a_long_wait_takes_few_looks(clock: Passing) -> None:
     until(lambda: clock.now >= 60)
-    assert len(clock.pauses) < 130
-    assert max(clock.pauses) == 1.0
+    assert len(clock.pauses) < 180
+    assert max(clock.pauses) == 0.5
 
 
 def test_looks_that_assert_something_follow_each_other_closely(clock: Passing) -> None:

@@ -141,7 +141,7 @@ def test_a_new_version_beside_the_old_one_is_fine() -> None:
 
 
 def test_the_definition_of_this_checkout_takes_what_it_takes() -> None:
-    own = yaml.safe_load(crd_yaml())
+    own = yaml.load(crd_yaml(), Loader=yaml.CSafeLoader)
     assert compare(own, copy.deepcopy(own)).breaks == []
     (version,) = own["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]

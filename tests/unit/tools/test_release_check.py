@@ -40,9 +40,10 @@ def commit(root: Path, message: str) -> None:
     git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A commit that can be tagged, with a release before it that had the same definition."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A commit that can be tagged, with a release before it that had the same definition. Nobody changes it."""
+    tmp_path = tmp_path_factory.mktemp("sound")
     for name in (*PAGES, CHANGELOG, CRD, "pyproject.toml", CHART, PACKAGE):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
@@ -54,6 +55,12 @@ def root(tmp_path: Path) -> Path:
     git(tmp_path, "tag", "v0.0.9")
     commit(tmp_path, "now")
     return tmp_path
+
+
+@pytest.fixture
+def root(sound: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(sound, tmp_path / "root")
 
 
 def problems(root: Path, tag: str = TAG, *, committed: bool = True) -> list[str]:
