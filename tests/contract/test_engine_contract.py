@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import engine as stub
-from tests.support.servers import REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
+from tests.support.servers import PATIENCE_SECONDS, REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
 from tests.support.tiny_adapter import RANK, write_adapter
 from tests.support.vllm_cpu import engine_environment, real_engine
 from vllm_operator.manager.engine import Engine, EngineError
@@ -37,11 +37,11 @@ LENGTH = 2048
 SEATS = 4
 BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
-LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", "30")
+LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", f"{PATIENCE_SECONDS:.0f}")
 UNLOGGED = ("--disable-access-log-for-endpoints", ",".join(POLLED_PATHS))
 DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
-LONG: dict[str, Any] = {"max_tokens": 1800, "ignore_eos": True}
-"""A request that is still in flight when the test looks for it, also on a machine several times as fast."""
+LONG: dict[str, Any] = {"max_tokens": 600, "ignore_eos": True}
+"""A request that is in flight for 18 s and longer while the engine is paced."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "num_preemptions_total", "iteration_tokens_total_count")
 HISTOGRAMS = ("time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds")
@@ -378,13 +378,13 @@ def test_a_prompt_that_takes_several_steps_moves_the_step_counter_only_with_its_
 
 def test_requests_beyond_max_num_seqs_wait_and_steps_go_on(kind: Kind, server: EngineServer) -> None:
     with ThreadPoolExecutor(SEATS + 3) as pool:
-        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(SEATS + 3)]
-        assert eventually(lambda: in_flight(server) == (SEATS, 3))
-        assert waiting_by_reason(server) == (3, 0)
-        before = steps(server)
-        assert eventually(lambda: steps(server) > before)
-        with kind.hurried(server):
-            assert [call.result().status for call in calls] == [200] * (SEATS + 3)
+        with kind.paced(server):
+            calls = [pool.submit(server.complete, timeout=PATIENCE_SECONDS, **LONG) for _ in range(SEATS + 3)]
+            assert eventually(lambda: in_flight(server) == (SEATS, 3))
+            assert waiting_by_reason(server) == (3, 0)
+            before = steps(server)
+            assert eventually(lambda: steps(server) > before)
+        assert [call.result().status for call in calls] == [200] * (SEATS + 3)
     assert eventually(lambda: in_flight(server) == (0, 0))
 
 
@@ -425,13 +425,14 @@ def test_a_request_that_waits_for_its_grammar_is_deferred_without_a_step_and_sta
     ("sleep", "wake", "awake"), [("/sleep?level=0", "/wake_up", 0), ("/pause", "/resume", 1)], ids=["asleep", "paused"]
 )
 def test_an_engine_that_sleeps_or_is_paused_ends_what_it_has_and_completes_nothing(
-    server: EngineServer, sleep: str, wake: str, awake: int
+    kind: Kind, server: EngineServer, sleep: str, wake: str, awake: int
 ) -> None:
     engine = seen_by_manager(server)
     assert is_paused(server) is False
-    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
-    assert eventually(lambda: in_flight(server) == (1, 0))
-    assert server.request("POST", sleep).status == 200
+    with kind.paced(server):
+        call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+        assert eventually(lambda: in_flight(server) == (1, 0))
+        assert server.request("POST", sleep).status == 200
     assert call.result().json()["choices"][0]["finish_reason"] == "abort"
     before = steps(server)
     assert (server.metric("engine_sleep_state", sleep_state="awake"), is_paused(server)) == (awake, True)
@@ -447,15 +448,15 @@ def test_an_engine_that_sleeps_or_is_paused_ends_what_it_has_and_completes_nothi
 
 
 def test_a_pause_that_keeps_requests_freezes_their_gauges(kind: Kind, server: EngineServer) -> None:
-    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
-    assert eventually(lambda: in_flight(server) == (1, 0))
-    server.request("POST", "/pause?mode=keep")
+    with kind.paced(server):
+        call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+        assert eventually(lambda: in_flight(server) == (1, 0))
+        server.request("POST", "/pause?mode=keep")
     before = steps(server)
     time.sleep(0.5)
     assert (in_flight(server), steps(server), is_paused(server)) == ((1, 0), before, True)
     server.request("POST", "/resume")
-    with kind.hurried(server):
-        assert call.result().json()["choices"][0]["finish_reason"] == "length"
+    assert call.result().json()["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_hung_engine_does_not_say_whether_it_is_paused(kind: Kind, server: EngineServer) -> None:
@@ -537,16 +538,16 @@ def test_the_first_step_after_idling_can_take_long(kind: Kind, server: EngineSer
 def test_a_blocked_event_loop_answers_nothing_and_computes_while_the_core_makes_steps(
     kind: Kind, server: EngineServer
 ) -> None:
-    call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
-    assert eventually(lambda: in_flight(server) == (1, 0))
-    before, used = steps(server), cpu_seconds(server.process.pid)
-    kind.block_server(server, LONG_STEP_SECONDS)
-    assert eventually(lambda: is_silent(server) and is_silent(server)), "once it is so on a busy machine anyway"
-    assert eventually(lambda: not is_silent(server))
-    assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
-    assert steps(server) > before + 5
-    with kind.hurried(server):
-        assert call.result().status == 200
+    with kind.paced(server):
+        call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
+        assert eventually(lambda: in_flight(server) == (1, 0))
+        before, used = steps(server), cpu_seconds(server.process.pid)
+        kind.block_server(server, LONG_STEP_SECONDS)
+        assert eventually(lambda: is_silent(server) and is_silent(server)), "once it is so on a busy machine anyway"
+        assert eventually(lambda: not is_silent(server))
+        assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
+        assert steps(server) > before + 5
+    assert call.result().status == 200
 
 
 def is_silent(server: EngineServer) -> bool:
@@ -634,18 +635,18 @@ def test_a_rank_that_hangs_while_idle_shows_in_nothing_but_a_completion_that_is_
 
 def test_an_engine_that_hangs_under_load_keeps_its_gauges_and_its_counters(kind: Kind, server: EngineServer) -> None:
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(3)]
-        assert eventually(lambda: in_flight(server) == (3, 0))
-        with kind.hung_engine(server):
-            time.sleep(0.5)
-            before = steps(server)
-            with pytest.raises(TimeoutError):
-                server.complete(timeout=1.5)
-            assert server.request("GET", "/health").status == 200
-            assert in_flight(server) == (3, 0)
-            assert steps(server) == before
-        with kind.hurried(server):
-            assert [call.result().status for call in calls] == [200] * 3
+        with kind.paced(server):
+            calls = [pool.submit(server.complete, timeout=PATIENCE_SECONDS, **LONG) for _ in range(3)]
+            assert eventually(lambda: in_flight(server) == (3, 0))
+            with kind.hung_engine(server):
+                time.sleep(0.5)
+                before = steps(server)
+                with pytest.raises(TimeoutError):
+                    server.complete(timeout=1.5)
+                assert server.request("GET", "/health").status == 200
+                assert in_flight(server) == (3, 0)
+                assert steps(server) == before
+        assert [call.result().status for call in calls] == [200] * 3
 
 
 def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, server: EngineServer) -> None:
@@ -662,17 +663,17 @@ def test_a_server_that_hangs_takes_connections_and_answers_nothing(kind: Kind, s
 def test_sigterm_with_a_shutdown_timeout_drains(kind: Kind, server: EngineServer) -> None:
     """Uses up the shared server: keep it behind the tests that need it."""
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(server.complete, timeout=60, **LONG) for _ in range(2)]
-        assert eventually(lambda: in_flight(server) == (2, 0), seconds=60)
-        server.terminate()
-        assert eventually(lambda: server.complete().status == 500, seconds=20)
-        assert server.request("GET", "/health").status == 200
-        with kind.hurried(server):
-            for call in calls:
-                document = call.result().json()
-                assert document["choices"][0]["finish_reason"] == "length"
-                assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
-            assert server.wait_exit() == 0
+        with kind.paced(server):
+            calls = [pool.submit(server.complete, timeout=PATIENCE_SECONDS, **LONG) for _ in range(2)]
+            assert eventually(lambda: in_flight(server) == (2, 0), seconds=60)
+            server.terminate()
+            assert eventually(lambda: server.complete().status == 500, seconds=20)
+            assert server.request("GET", "/health").status == 200
+        for call in calls:
+            document = call.result().json()
+            assert document["choices"][0]["finish_reason"] == "length"
+            assert document["usage"]["completion_tokens"] == LONG["max_tokens"]
+        assert server.wait_exit() == 0
 
 
 @pytest.fixture(scope="module")
@@ -699,7 +700,7 @@ def adapters_of(server: EngineServer) -> dict[str, str]:
 
 
 def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these_words(
-    lora: EngineServer, tmp_path: Path
+    kind: Kind, lora: EngineServer, tmp_path: Path
 ) -> None:
     one, two, wide = (adapter(tmp_path / name, rank) for name, rank in (("1", RANK), ("2", RANK), ("w", 2 * RANK)))
     file = tmp_path / "adapters.json"
@@ -717,8 +718,8 @@ def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these
     assert follow("v1", sql=one) == {}
     assert adapters_of(lora) == {"sql": one}
     assert lora.complete(model="sql").json()["model"] == "sql"
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(lora.complete, model="sql", timeout=120, **LONG)
+    with ThreadPoolExecutor(1) as pool, kind.paced(lora):
+        call = pool.submit(lora.complete, model="sql", timeout=PATIENCE_SECONDS, **LONG)
         assert eventually(lambda: in_flight(lora) == (1, 0))
         failed = follow("v2", sql=two, legal=one, wide=wide, none=str(tmp_path / "none"))
         assert adapters_of(lora) == {"sql": two, "legal": one}
@@ -729,7 +730,7 @@ def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these
         gone = lora.complete(model="sql")
         assert (gone.status, gone.json()["error"]["code"]) == (404, 404)
         assert in_flight(lora)[0] == 1, "what was asked before goes on"
-        answer = call.result()
+    answer = call.result()
     assert (answer.status, answer.json()["usage"]["completion_tokens"]) == (200, LONG["max_tokens"])
     assert follow("v1", sql=one) == {}
     assert lora.complete(model="sql").status == 200
@@ -738,8 +739,8 @@ def test_adapters_come_and_go_while_requests_are_served_and_are_refused_in_these
 def test_an_engine_that_is_killed_fails_its_requests_and_the_process_exits_with_0(
     kind: Kind, lora: EngineServer
 ) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(lora.complete, timeout=60, **LONG)
+    with ThreadPoolExecutor(1) as pool, kind.paced(lora):
+        call = pool.submit(lora.complete, timeout=PATIENCE_SECONDS, **LONG)
         assert eventually(lambda: in_flight(lora) == (1, 0))
         kind.kill_engine(lora)
         answer = call.result()

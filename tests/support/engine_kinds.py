@@ -22,6 +22,7 @@ LOADING = {"STUB_LOAD_SECONDS": "2.5"}
 """As long as a test needs to look at an engine that loads."""
 
 GRAMMAR_SECONDS = 1.5
+PACE_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,22 @@ class Kind:
         server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
 
     @contextlib.contextmanager
-    def hurried(self, server: EngineServer) -> Iterator[None]:
-        """The stub's steps take no time during the block: what is in flight ends soon, token after token.
+    def paced(self, server: EngineServer) -> Iterator[None]:
+        """Steps take PACE_SECONDS longer during the block.
 
-        The real engine is as fast as it is.
+        So what is in flight is still there when a test looks, on a fast machine too, and ends soon after the block.
         """
-        if self.real:
-            yield
-            return
-        server.faults(step_seconds=0.0)
+        self._pace(server, PACE_SECONDS)
         try:
             yield
         finally:
-            if server.process.poll() is None:
-                server.faults(step_seconds=Faults().step_seconds)
+            self._pace(server, 0.0)
+
+    def _pace(self, server: EngineServer, seconds: float) -> None:
+        if self.real:
+            self._odd(server, "pace", {"seconds": seconds}, "")
+        elif server.process.poll() is None:
+            server.faults(step_seconds=Faults().step_seconds + seconds)
 
     def hung_engine(self, server: EngineServer) -> AbstractContextManager[None]:
         """The engine core stands still during the block."""

@@ -33,6 +33,9 @@ MODEL = "org/tiny"
 STUB_START_SECONDS = 30.0
 REAL_START_SECONDS = 420.0
 """On two idle cores it takes 35; a cluster and its tests may be running beside it."""
+PATIENCE_SECONDS = 240.0
+"""For hundreds of steps of the real engine: each takes two processes that look for each other's messages all the time,
+which is 40 ms where cores are scarce."""
 REAL_FLAGS = ("--max-model-len", "1024", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
 """Enough for the tiny model, and little memory."""
 LANGUAGE_FLAGS = ("--max-model-len", "2048", "--enforce-eager", "--kv-cache-memory-bytes", "268435456")
@@ -115,7 +118,7 @@ class EngineServer:
 
         def work() -> None:
             try:
-                future.set_result(self.request(method, path, body, timeout=60))
+                future.set_result(self.request(method, path, body, timeout=PATIENCE_SECONDS))
             except OSError as error:
                 future.set_exception(error)
 

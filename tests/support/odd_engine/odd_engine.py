@@ -6,6 +6,7 @@ PYTHONPATH. What is odd is told by files in the folder that ODD_ENGINE names (/t
     step      {"seconds": 8, ...}: a step of the engine takes so long; "longer_than": N: only one that begins a
               prompt of more than N tokens; "compiler": "ptxas": a program of that name runs as the worker's child
               meanwhile, and vLLM's log tells of a compilation
+    pace      {"seconds": 0.03}: each step takes so much longer
     idle      {"seconds": 6, "after": 3, ...}: the first step after so many seconds without one takes so long
     grammar   {"seconds": 3, ...}: a grammar takes so long to compile
     block     {"seconds": 8, ...}: the server's event loop stands still so long when a request is taken
@@ -88,6 +89,7 @@ def before_step(scheduled: Any) -> None:
         return
     longest = max((len(new.prompt_token_ids or ()) for new in scheduled.scheduled_new_reqs), default=0)
     idle = time.monotonic() - _last_step
+    spend(told("pace"))
     spend(told("step", lambda wanted: longest > wanted.get("longer_than", -1)))
     spend(told("idle", lambda wanted: idle >= wanted["after"]))
     _last_step = time.monotonic()
