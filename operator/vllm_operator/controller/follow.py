@@ -180,6 +180,7 @@ class Reconcilers:
                 policies=components.policies,
                 rivals=components.rivals,
                 prometheus_address=components.settings.prometheus_address,
+                take_in=components.intake.changed,
                 made=components.queue.made,
             ),
             NamespaceReconciler(components.client, components.cache, announcer, release=components.scope.release),

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.cache import Cache, Key
     from vllm_operator.cluster.client import Client
     from vllm_operator.cluster.engine_status import EngineStatusReader
+    from vllm_operator.cluster.kinds import Kind
     from vllm_operator.cluster.queue import QueueKey
     from vllm_operator.controller.announce import Announcer
     from vllm_operator.controller.execute import Result
@@ -104,8 +105,9 @@ class ModelReconciler:
     """Brings one model to what is wanted of it.
 
     `look_at` has a key looked at soon: a model's readiness is seen here first, and its namespace's catalogue shows it;
-    and what a lookup of a pod brings comes later than the pass that began it. `made` is told of the changes that a pass
-    made itself: the watch that brings them is no reason to look once more.
+    and what a lookup of a pod brings comes later than the pass that began it. `take_in` is given what an answer shows
+    of a model that others may have edited meanwhile. `made` is told of the changes that a pass made itself: the watch
+    that brings them is no reason to look once more.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class ModelReconciler:
         rivals: ForeignObjects[Rival] | None = None,
         prometheus_address: str = "",
         clock: Callable[[], datetime] = utc_now,
+        take_in: Callable[[Kind, LiveObject], object] | None = None,
         made: Callable[[QueueKey, Iterable[ObjectVersion]], None] = lambda _key, _changes: None,
     ) -> None:
         self._client = client
@@ -145,7 +148,7 @@ class ModelReconciler:
         self._autoscalers = AutoscalerLookup(client)
         self._estimates = EstimateLookup(client)
         self._prefetch = PrefetchJobs(client, managers, release)
-        self._replicas = ReplicasGuard(client, cache, announcer, release)
+        self._replicas = ReplicasGuard(client, cache, take_in or cache.put, announcer, release)
         self._statuses = StatusWriter(client)
         self._memories: dict[Key, _Memory] = {}
 

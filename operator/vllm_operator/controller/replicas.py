@@ -15,13 +15,14 @@ from vllm_operator.planner.scope import is_anothers
 from vllm_operator.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from vllm_operator.api.live import LiveObject, ObjectKey
     from vllm_operator.api.spec.autoscaling import Autoscaling
     from vllm_operator.cluster.cache import Cache
     from vllm_operator.cluster.client import Client
+    from vllm_operator.cluster.kinds import Kind
     from vllm_operator.controller.announce import Announcer
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,22 @@ KEPT_REASON: Final = "ReplicasKept"
 
 
 class ReplicasGuard:
-    """Puts back what an edit of an autoscaled model has made of its replicas."""
+    """Puts back what an edit of an autoscaled model has made of its replicas.
 
-    def __init__(self, client: Client, cache: Cache, announcer: Announcer, release: str) -> None:
+    `take_in` is given the model as it is afterwards: it may hold another edit, which concerns more than this look.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        take_in: Callable[[Kind, LiveObject], object],
+        announcer: Announcer,
+        release: str,
+    ) -> None:
         self._client = client
         self._cache = cache
+        self._take_in = take_in
         self._announcer = announcer
         self._release = release
 
@@ -59,7 +71,7 @@ class ReplicasGuard:
         except ApiRefused as refusal:
             logger.warning("%s/%s: cannot set spec.replicas to %d: %s", model.namespace, model.name, replicas, refusal)
             return model
-        self._cache.put(MODEL, live)
+        self._take_in(MODEL, live)
         await self._tell(model, replicas, now)
         return self._cache.get(MODEL, Key(model.namespace, model.name))
 

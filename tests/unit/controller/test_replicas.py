@@ -11,7 +11,9 @@ from tests.support.resources import NOW, as_desired, as_live, resource
 from vllm_operator.api.live import LiveObject, ObjectKey, live_object
 from vllm_operator.cluster.cache import Cache, Key
 from vllm_operator.cluster.kinds import MODEL
+from vllm_operator.cluster.queue import NamespaceKey, Queue
 from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.replicas import ReplicasGuard
 from vllm_operator.errors import ApiConflict, ApiNotFound, ApiRefused, ApiUnavailable
 from vllm_operator.planner.replicas import ReplicasWriter, writer_of
@@ -72,7 +74,9 @@ class Control:
     def __init__(self, raw: dict[str, Any], *, there: int = 3, release: str = "") -> None:
         self.server, self.cache = Server(raw), Cache()
         client = cast("Client", self.server)
-        self.guard = ReplicasGuard(client, self.cache, Announcer(client), release)
+        self.queue = Queue()
+        take_in = Intake(self.cache, self.queue).changed
+        self.guard = ReplicasGuard(client, self.cache, take_in, Announcer(client), release)
         key = ObjectKey("Deployment", "qwen")
         deployment = as_desired(resource())[key]
         deployment["spec"]["replicas"] = there
@@ -84,9 +88,9 @@ class Control:
         model = await self.guard.kept(self.cache.get(MODEL, QWEN), self.children, NOW)
         return model.body["spec"].get("replicas", 1) if model else None
 
-    def sees(self, raw: dict[str, Any]) -> None:
-        """A watch brings the model."""
-        self.cache.put(MODEL, live_object(copy.deepcopy(raw)))
+    def sees(self, raw: dict[str, Any]) -> bool:
+        """A watch brings the model. Returns whether that is news."""
+        return self.cache.put(MODEL, live_object(copy.deepcopy(raw)))
 
 
 def scaled(**fields: Any) -> dict[str, Any]:
@@ -110,6 +114,14 @@ async def test_an_edit_is_put_back_before_it_counts_and_an_unchanged_world_costs
     reads = control.server.reads
     assert await control.look() == 3
     assert (control.server.reads, control.server.scaled) == (reads, [3])
+
+
+async def test_all_whom_the_model_concerns_hear_of_what_it_is_afterwards_which_a_watch_brings_as_no_news() -> None:
+    control = Control(scaled(replicas=1))
+    await control.look()
+    assert not control.sees(control.server.raw or {})
+    assert len(control.queue) == 2
+    assert {await control.queue.get(), await control.queue.get()} == {QWEN, NamespaceKey("team")}
 
 
 async def test_what_an_autoscaler_or_a_hand_sets_through_the_scale_subresource_is_followed() -> None:
