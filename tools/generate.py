@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tools import dashboards
+from tools import dashboards, monitoring_component
 from tools.api_reference import api_page
 from tools.broken_samples import with_broken_samples
 from tools.chart.schema import schema_text
@@ -97,6 +97,7 @@ def generated() -> dict[Path, str]:
         REFERENCE / "flags.md": flags_page(),
         REFERENCE / "metrics.md": metrics_page(),
         **dashboards.generated(),
+        **monitoring_component.generated(),
         POD_TABLE: pod_table(),
         TROUBLESHOOTING: with_broken_samples(with_outside_causes(with_signatures(_text(TROUBLESHOOTING)))),
         **pages_with_programs(REPOSITORY),

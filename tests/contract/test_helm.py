@@ -13,7 +13,7 @@ import pytest
 from tests.contract.conftest import define
 from tests.contract.test_children import POD_MONITORS
 from tests.support import pages
-from tests.support.charts import CHART, NAMESPACE, RELEASE, Helm, Release, former_chart, helm, template
+from tests.support.charts import CHART, FROM_MONITORING, NAMESPACE, RELEASE, Helm, Release, former_chart, helm, template
 from tests.support.definitions import wait_established
 from tests.support.namespace import Namespace
 from tests.support.waiting import until
@@ -30,7 +30,6 @@ DEFINITION = "vllmmodels.vllm.echo-roots.io"
 OURS = ("--selector", "app.kubernetes.io/part-of=vllm-operator")
 FURTHER = ("--set", "crds.enabled=false,userRoles=false")
 """What each release but the first needs."""
-FROM_MONITORING = "networkPolicy.allowFrom[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=monitoring"
 _NUMBERS = itertools.count(1)
 
 both = pytest.mark.parametrize("version", Helm)

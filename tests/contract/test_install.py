@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,9 +12,10 @@ import yaml
 
 from tests.cluster.paths import REPOSITORY
 from tests.contract.test_causes_outside import no_node_for, wait_told
-from tests.support.charts import EXAMPLES, RELEASE, Helm, Objects, Release, by_name, template
+from tests.support.charts import EXAMPLES, FROM_MONITORING, RELEASE, Helm, Objects, Release, by_name, template
 from tests.support.definitions import wait_established
 from tests.support.operator_process import OperatorProcess
+from tests.support.pages import blocks
 from tests.support.waiting import until
 from tools.install_file import install_text
 
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.api_server
 MANIFESTS = REPOSITORY / "manifests"
 BASE = MANIFESTS / "base"
 OVERLAYS = MANIFESTS / "overlays"
+COMPONENTS = MANIFESTS / "components"
 HELM_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by"}
 
 EVERY_CHILD: dict[str, Any] = {
@@ -84,8 +88,40 @@ def test_an_overlay_gives_the_same_objects_as_the_chart_with_the_values_of_its_n
     same(rendered, by_name(api_server.kubectl("kustomize", str(OVERLAYS / overlay))))
 
 
-def test_every_file_of_values_that_the_chart_brings_has_its_overlay() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {path.name for path in OVERLAYS.iterdir()}
+@pytest.mark.parametrize("component", sorted(path.name for path in COMPONENTS.iterdir()))
+def test_a_component_adds_the_same_objects_as_the_chart_with_the_values_of_its_name(
+    api_server: OwnCluster, component: str, tmp_path: Path
+) -> None:
+    rendered = chart("--set", "image.tag=dev", "--values", str(EXAMPLES / f"{component}.yaml"))
+    overlay = {"resources": [relative(BASE, tmp_path)], "components": [relative(COMPONENTS / component, tmp_path)]}
+    same(rendered, kustomized(api_server, tmp_path, yaml.safe_dump(overlay)))
+
+
+def test_the_overlay_of_the_page_gives_the_same_objects_as_the_chart(api_server: OwnCluster, tmp_path: Path) -> None:
+    [block] = [one for one in blocks(REPOSITORY / "docs/install.md") if one.mark == "<!-- file kustomization.yaml -->"]
+    remote = re.compile(r"https://github\.com/OWNER/REPOSITORY//(\S+)\?ref=TAG")
+    options = ["--set", "image.repository=registry.example.com/vllm-operator,image.tag=0.1.0"]
+    for name in ("monitoring", "network-policy"):
+        options += ["--values", str(EXAMPLES / f"{name}.yaml")]
+    rendered = chart(*options, "--set", FROM_MONITORING)
+    text = remote.sub(lambda found: relative(REPOSITORY / found[1], tmp_path), block.text)
+    same(rendered, kustomized(api_server, tmp_path, text))
+
+
+def relative(folder: Path, start: Path) -> str:
+    """The path as kustomize takes it: of folders outside its own only relative ones."""
+    return os.path.relpath(folder.resolve(), start.resolve())
+
+
+def kustomized(cluster: OwnCluster, folder: Path, text: str) -> Objects:
+    """What kustomize makes of a file of that text in a folder."""
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return by_name(cluster.kubectl("kustomize", str(folder)))
+
+
+def test_every_file_of_values_that_the_chart_brings_has_its_overlay_or_component() -> None:
+    found = [path.name for folder in (OVERLAYS, COMPONENTS) for path in folder.iterdir()]
+    assert {path.stem for path in EXAMPLES.glob("*.yaml")} == set(found)
 
 
 def test_the_one_file_holds_the_same_objects_as_the_chart() -> None:

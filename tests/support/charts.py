@@ -32,9 +32,17 @@ BEFORE = DATA / "before"
 RENDERED = DATA / "rendered"
 VALUES, EXPECTED = ".values.yaml", ".expected.yaml"
 
+_FROM_FILES = (
+    ("CustomResourceDefinition", "spec", "crds/"),
+    ("PrometheusRule", "spec", "files/"),
+    ("ConfigMap", "data", "files/dashboards/"),
+)
+
 _SHORT_NAME = "    shortNames:\n    - vllm\n"
 
 RELEASE, NAMESPACE = "vllm-operator", "vllm-system"
+FROM_MONITORING = "networkPolicy.allowFrom[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=monitoring"
+"""Lets a Prometheus in the namespace monitoring in, as an argument of `--set`."""
 SECONDS = 720.0
 
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -90,11 +98,12 @@ def cases() -> dict[str, Path]:
 
 
 def rendered(case: str, version: Helm) -> str:
-    """What a Helm makes of a values file, in an order of its own; of the definition, only what the chart adds to it."""
+    """What a Helm makes of a values file, in an order of its own; of whole files, only what the chart adds to them."""
     documents = documents_of(template("--values", str(cases()[case]), version=version))
     for document in documents:
-        if document["kind"] == "CustomResourceDefinition":
-            document["spec"] = "as in crds/"
+        for kind, key, folder in _FROM_FILES:
+            if document["kind"] == kind:
+                document[key] = f"as in {folder}"
     return yaml.safe_dump_all(sorted(documents, key=_place), sort_keys=False, width=120)
 
 
