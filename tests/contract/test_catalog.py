@@ -34,6 +34,7 @@ MANY = 30
 @pytest.fixture(scope="module")
 def running(quiet_server: OwnCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """The operator, on an API server without controllers: the test itself says which engines serve."""
+    quiet_server.kubectl("delete", "vllmmodels", "--all", "--all-namespaces")  # over a hundred, of other files
     with OperatorProcess(quiet_server.kubeconfig, tmp_path_factory.mktemp("operator")) as operator:
         yield operator
 

@@ -126,6 +126,6 @@ def _event(intake: Intake, listing: Listing, kind: Kind, event: Mapping[str, Any
             intake.deleted(kind, live)
         else:
             listing.seen(live)
-            intake.changed(kind, live)
+            intake.changed(kind, live, listed=not listing.is_over)
     except Exception:
         logger.exception("unexpected, in an event of %s", kind.plural)

@@ -33,10 +33,11 @@ class Intake:
         self._cache.revive(live)
         return self.changed(kind, live)
 
-    def changed(self, kind: Kind, live: LiveObject) -> bool:
+    def changed(self, kind: Kind, live: LiveObject, *, listed: bool = False) -> bool:
         """An object is there, or is another than before. Returns whether that is news.
 
-        Its labels may have named another model until now.
+        Its labels may have named another model until now. A model that a list brings, and that was not known, waits for
+        its turn: at a start these are all, and an edit would wait for as many.
         """
         key = Key(live.namespace, live.name)
         before = None if kind is MODEL else self._cache.model_at(kind, key)
@@ -44,7 +45,7 @@ class Intake:
         known = self._cache.get(MODEL, key) if kind is MODEL else None
         if not self._cache.put(kind, live):
             return False
-        ahead = kind is MODEL and was_edited(known, live)
+        ahead = kind is MODEL and was_edited(known, live) and not (listed and known is None)
         for one in self._keys(kind, live):
             self._queue.add(one, ahead=ahead, change=live.version)
         if before is not None:

@@ -94,6 +94,22 @@ async def test_events_go_into_the_cache_and_kopf_sees_none_of_them(ways: Ways) -
     assert {await ways.queue.get(), await ways.queue.get()} == {QWEN, NamespaceKey("team")}
 
 
+async def test_what_changes_after_a_list_goes_ahead_of_all_that_the_list_brought(ways: Ways) -> None:
+    listed = [event(None, resource(name)) for name in ("llama", "mixtral", "qwen")]
+    edited = event("MODIFIED", later(resource(generation=2), 50))
+    await ways.watch(*listed, LISTED, edited, event("ADDED", resource("new")))
+    got = [await ways.queue.get() for _ in range(len(ways.queue))]
+    assert got == [NamespaceKey("team"), QWEN, Key("team", "new"), Key("team", "llama"), Key("team", "mixtral")]
+
+
+async def test_what_was_edited_while_nobody_watched_goes_ahead_too(ways: Ways) -> None:
+    names = ("llama", "qwen")
+    await ways.watch(*(event(None, resource(name)) for name in names), LISTED)
+    edited = event(None, later(resource(generation=2), 50))
+    await ways.watch(event(None, resource("new")), edited, LISTED, anew=False)
+    assert [await ways.queue.get(), await ways.queue.get()] == [NamespaceKey("team"), QWEN]
+
+
 async def test_a_deletion_is_taken_in(ways: Ways) -> None:
     body = resource()
     await ways.watch(event(None, body), LISTED, event("DELETED", later(body, 50)))
