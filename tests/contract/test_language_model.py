@@ -10,9 +10,9 @@ import pytest
 
 from examples.extraction import PRODUCTS, extract
 from tests.support.echo_roots import ITEM, STAND_IN, EchoRoots, run_script
-from tests.support.models import COMPACT_JSON
+from tests.support.models import CAPITAL, COMPACT_JSON, QUESTION
 from tests.support.servers import real_server
-from tests.support.startups import machine_has_amx, recorder, starts
+from tests.support.startups import UNASKED, machine_has_amx, recorder, starts
 from vllm_client import VLLMClient
 from vllm_operator.startup.sitecustomize import NOT_ASKED
 
@@ -42,7 +42,7 @@ def server(folder: Path) -> Iterator[EngineServer]:
     """One engine for all tests of this file."""
     path = recorder(folder / "record")
     flags = ("--served-model-name", "smollm2", *COMPACT_JSON)
-    with real_server(*flags, folder=folder, env={"PYTHONPATH": path}, language=True) as running:
+    with real_server(*flags, folder=folder, env={"PYTHONPATH": path, **UNASKED}, language=True) as running:
         yield running
 
 
@@ -65,7 +65,7 @@ def test_every_process_of_the_engine_has_asked_for_amx_before_its_first_prompt(
 
 
 async def test_a_question_gets_an_answer_with_sense(llm: VLLMClient) -> None:
-    assert "Paris" in await llm.complete("What is the capital of France?", temperature=0, max_tokens=32)
+    assert CAPITAL in await llm.complete(QUESTION, temperature=0, max_tokens=32)
 
 
 async def test_attributes_of_products_are_extracted_as_json_that_fits_the_schema(llm: VLLMClient) -> None:

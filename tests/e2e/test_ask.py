@@ -12,7 +12,7 @@ import pytest
 
 from examples import extraction
 from tests.demo import extracted
-from tests.support import certificates, images, models
+from tests.support import certificates, images, models, startups
 from vllm_operator.render import amx
 
 if TYPE_CHECKING:
@@ -97,15 +97,16 @@ def test_a_language_model_on_cpu_answers_with_sense_and_extracts_attributes(site
     mount = {"name": "engine", "mountPath": images.REAL_ENGINE_MOUNT, "readOnly": True}
     pod = {"volumes": [folder], "volumeMounts": [mount]}
     cpu = {"requests": {"cpu": "100m"}, "limits": {"cpu": "3500m"}}
-    engine_fields = {"version": VERSION}
+    variables = [{"name": name, "value": value} for name, value in startups.UNASKED.items()]
+    engine_fields = {"version": VERSION, "env": variables}
     spec = {"accelerator": {"profile": "cpu"}, "pod": pod, "resources": cpu, "engine": engine_fields}
     site.apply(models.model("smollm2", language, **spec))
     site.wait_ready("smollm2", REAL_START_SECONDS)
     site.wait_endpoints("smollm2-engines", 1)
 
-    said = run(site, "chat", "smollm2", "What is the capital of France?")
+    said = run(site, "chat", "smollm2", models.QUESTION)
     assert (said.returncode, said.stderr) == (0, "")
-    assert "Paris" in said.stdout
+    assert models.CAPITAL in said.stdout
 
     found = extracted.read(site.run_client("extraction", "smollm2", 180, command=["python3", "-c", EXTRACTION]))
     assert tuple(found) == extraction.PRODUCTS

@@ -12,6 +12,9 @@ from vllm_operator.api.meta import API_VERSION, KIND
 if TYPE_CHECKING:
     from pathlib import Path
 
+QUESTION, CAPITAL = "Name the capital of Japan.", "Tokyo"
+"""Each word of the language model's answer is three times as likely as any other: processors round differently, and of
+two that are about as likely each chooses its own ("What is the capital of France?" may be answered in French)."""
 
 COMPACT_JSON = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
 """Between the parts of JSON any white space is allowed, with which small models fill an answer."""

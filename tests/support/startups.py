@@ -36,6 +36,10 @@ os.register_at_fork(after_in_child=_record)
 """A `sitecustomize` that the one under test hides. 158 is arch_prctl, 0x1022 ARCH_GET_XCOMP_PERM, bit 18 means AMX."""
 
 
+UNASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+"""Keeps oneDNN from AMX. It asks for itself, and then an engine serves on a processor with AMX whoever else asks."""
+
+
 @dataclass(frozen=True)
 class Start:
     """One process, as it started."""

@@ -1,9 +1,10 @@
 """Leave to use AMX, for engines on CPU: the file that asks for it, its mount, and how Python finds it.
 
-vLLM's CPU build dies with SIGILL at its first prompt on a processor with AMX, because it uses AMX and does not ask
-Linux for leave; `vllm_operator.startup.sitecustomize` asks. The other way out, a block size that is no multiple of 32,
-would make the engine slower there, and be undone by a block size of the user's own. This one keeps AMX, needs nothing
-of the image but its Python, and does nothing once vLLM asks by itself.
+vLLM's CPU build may die with SIGILL at its first prompt on a processor with AMX, because its attention uses AMX and
+does not ask Linux for leave; `vllm_operator.startup.sitecustomize` asks. Chance may do so too: oneDNN asks for itself
+where a layer of the model is large enough for AMX, and the leave is the process's. A block size that is no multiple of
+32 is no way out: vLLM 0.32.0 refuses it on CPU ("No common block size for 16"). This one keeps AMX, needs nothing of
+the image but its Python, and does nothing once vLLM asks by itself.
 """
 
 from __future__ import annotations
