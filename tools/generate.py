@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tools import dashboards, monitoring_component
+from tools import dashboards
 from tools.api_reference import api_page
 from tools.broken_samples import with_broken_samples
 from tools.chart.schema import schema_text
@@ -14,6 +14,7 @@ from tools.examples import pages_with_programs
 from tools.flag_reference import flags_page
 from tools.install_file import install_text
 from tools.metrics_reference import metrics_page
+from tools.monitoring_component import config_maps, prometheus_rule
 from tools.signature_reference import pod_table, with_outside_causes, with_signatures
 from vllm_operator.api.crd import FILE_NAME, crd_yaml
 from vllm_operator.manager.matching import FILE as TABLE_FILE
@@ -26,6 +27,8 @@ INSTALL_PAGE = Path("docs/install.md")
 CHART_PAGE = Path("charts/vllm-operator/README.md")
 ROLES = Path("manifests/base/roles.yaml")
 NAMESPACED_ROLE = Path("manifests/overlays/namespaced/vllm-models/role.yaml")
+MONITORING = Path("manifests/components/monitoring")
+ALERTS = CHART / "files" / "alerts.yaml"
 REFERENCE = Path("docs/reference")
 POD_TABLE = Path("operator/vllm_operator/manager") / TABLE_FILE
 TROUBLESHOOTING = Path("docs/troubleshooting.md")
@@ -82,7 +85,8 @@ _KEPT = """\
 
 def generated() -> dict[Path, str]:
     """Every generated file, by its path in the repository."""
-    roles = _text(ROLES)
+    roles, shown = _text(ROLES), dashboards.generated()
+    by_file = {path.name: text for path, text in shown.items()}
     return {
         Path("crds") / FILE_NAME: crd_yaml(),
         CHART / "values.yaml": values_text(),
@@ -96,8 +100,9 @@ def generated() -> dict[Path, str]:
         REFERENCE / "api.md": api_page(),
         REFERENCE / "flags.md": flags_page(),
         REFERENCE / "metrics.md": metrics_page(),
-        **dashboards.generated(),
-        **monitoring_component.generated(),
+        **shown,
+        MONITORING / "prometheusrule.yaml": _generated_from(ALERTS) + prometheus_rule(_text(ALERTS)),
+        MONITORING / "dashboards.yaml": _generated_from(Path("tools/dashboards.py")) + config_maps(by_file),
         POD_TABLE: pod_table(),
         TROUBLESHOOTING: with_broken_samples(with_outside_causes(with_signatures(_text(TROUBLESHOOTING)))),
         **pages_with_programs(REPOSITORY),

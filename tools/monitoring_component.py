@@ -1,18 +1,12 @@
-"""manifests/components/monitoring: alerts and dashboards as objects, from the files that the chart makes them of."""
+"""manifests/components/monitoring: alerts and dashboards as objects, out of what the chart makes them of."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import indent
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tools import dashboards
-
-_REPOSITORY: Final = Path(__file__).parent.parent
-_FOLDER: Final = Path("manifests/components/monitoring")
-_ALERTS: Final = Path("charts/vllm-operator/files/alerts.yaml")
-
-_HEAD: Final = "# Generated from {source} by `make generate`; do not edit.\n"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _METADATA: Final = """\
 metadata:
@@ -24,20 +18,16 @@ metadata:
 """
 
 
-def generated() -> dict[Path, str]:
-    """The files."""
-    each = "---\n".join(_config_map(path.name, text) for path, text in dashboards.generated().items())
-    return {
-        _FOLDER / "prometheusrule.yaml": _HEAD.format(source=_ALERTS) + _rule(),
-        _FOLDER / "dashboards.yaml": _HEAD.format(source="tools/dashboards.py") + each,
-    }
-
-
-def _rule() -> str:
-    alerts = (_REPOSITORY / _ALERTS).read_text(encoding="utf-8")
+def prometheus_rule(alerts: str) -> str:
+    """A PrometheusRule of the text of a rule file."""
     groups = alerts[alerts.index("groups:") :]
     head = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n" + _METADATA.format(name="vllm-operator")
     return f"{head}spec:\n{indent(groups, '  ')}"
+
+
+def config_maps(dashboards: Mapping[str, str]) -> str:
+    """A ConfigMap for the text of each dashboard, by the name of its file."""
+    return "---\n".join(_config_map(file, text) for file, text in dashboards.items())
 
 
 def _config_map(file: str, text: str) -> str:
