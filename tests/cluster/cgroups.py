@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
-# What the pods of a cluster weigh together, by version of the hierarchy: as four processes do. Left at the default they
-# weigh as one, and thirty engines that start wait for minutes behind the clusters' API servers and those that ask them;
-# on a node of its own nothing but the kubelet and the runtime is beside them.
-_WEIGHTS = (("cpu.shares", 4096), ("cpu.weight", 400))
+# What a group of the weight of one process weighs, by version of the hierarchy.
+_WEIGHTS = (("cpu.shares", 1024), ("cpu.weight", 100))
 
 
 def hierarchies() -> tuple[Path, ...]:
@@ -33,14 +31,18 @@ def hierarchies() -> tuple[Path, ...]:
 
 
 def create(name: str, nodes: Sequence[str]) -> None:
-    """Make the group `name`/NODE for each node in every hierarchy: the kubelet insists that its root exists."""
+    """Make the group `name`/NODE for each node in every hierarchy: the kubelet insists that its root exists.
+
+    The pods of a cluster weigh together what a kubelet lets those of its node weigh: as many processes as it has
+    processors. As one process, thirty engines that start wait for minutes behind the API servers of all clusters.
+    """
     for hierarchy in hierarchies():
         for group in (hierarchy / name, *(hierarchy / name / node for node in nodes)):
             group.mkdir(exist_ok=True)
             _prepare(group)
         for knob, weight in _WEIGHTS:
             if (hierarchy / name / knob).exists():
-                (hierarchy / name / knob).write_text(str(weight), encoding="ascii")
+                (hierarchy / name / knob).write_text(str(weight * (os.cpu_count() or 1)), encoding="ascii")
 
 
 def remove(name: str, seconds: float = 10.0) -> None:
