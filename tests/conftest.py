@@ -31,6 +31,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """Let -v say at once why a test failed: a run that is ended from outside never comes to its tracebacks."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if not report.failed or crash is None:
+        return None
+    why = " ".join(crash.message.split())[:300]
+    return ("failed", "F", f"FAILED ({why})") if report.when == "call" else ("error", "E", f"ERROR ({why})")
+
+
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which start the clusters
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Wait for --max-load, and take SIGTERM, by which make ends a run, as a Ctrl-C: fixtures end what they started.

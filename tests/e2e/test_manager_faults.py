@@ -48,7 +48,7 @@ RANDOM_USER = 1000680000
 """Such as OpenShift gives to a namespace; no user of the image."""
 LOAD_SECONDS = 15
 """So long the engines that end load: what is told of their ends can be seen meanwhile."""
-RESTART_SECONDS = 90.0
+RESTART_SECONDS = 180.0
 """Of a container on a busy machine, with kubelet's first pause of 10 s."""
 KILLING_SECONDS = 15
 FLOOD_MEGABYTES, FLOOD_LINE = 100, "INFO the flood goes on and on".ljust(127, ".")
