@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,12 @@ RANDOM_USER = 1000680000
 """Such as OpenShift gives to a namespace; no user of the image."""
 LOAD_SECONDS = 15
 """So long the engines that end load: what is told of their ends can be seen meanwhile."""
+TOLD = {
+    "zero": ("the engine ended with exit code 0, which nobody had asked for (1 restarts)",),
+    "hung": ("ended by its manager: a canary does not complete",),
+    "hungry": ("the kernel killed 1 of this container's processes for memory", "raise spec.resources.limits"),
+}
+"""What the status says of an engine that has ended."""
 RESTART_SECONDS = 180.0
 """Of a container on a busy machine, with kubelet's first pause of 10 s."""
 KILLING_SECONDS = 15
@@ -229,18 +236,39 @@ def engines(operated: OwnCluster, stub: EngineChoice, taken_port: Callable[[], N
             yield found
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Engines that have ended: their pods, and what the status of each model has said of it, empty if it has not."""
+
+    pods: dict[str, str]
+    told: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def ends(engines: Engines) -> dict[str, str]:
-    """Pods of three engines that end at about the same time: by themselves, hung, and for want of memory."""
-    pods = {name: engines.pod(name) for name in ("zero", "hung", "hungry")}
-    for name in pods:
+def ends(engines: Engines) -> Ends:
+    """Three engines that end at about the same time: by themselves, hung, and for want of memory.
+
+    Their statuses are watched together until each has told its end: it is told no longer once the next life serves.
+    """
+    found = Ends({name: engines.pod(name) for name in TOLD}, dict.fromkeys(TOLD, ""))
+    for name in TOLD:
         engines[name].wait_serving(1)
     site = engines.site
-    site.faults(pods["hung"], hang_engine=True)
-    site.faults(pods["hungry"], allocate=TOO_MUCH_MEGABYTES)
+    site.faults(found.pods["hung"], hang_engine=True)
+    site.faults(found.pods["hungry"], allocate=TOO_MUCH_MEGABYTES)
     with contextlib.suppress(AssertionError):  # it ends before it answers
-        site.faults(pods["zero"], exit=0)
-    return pods
+        site.faults(found.pods["zero"], exit=0)
+
+    def all_told() -> bool:
+        for name, texts in TOLD.items():
+            message = str(site.condition("Ready", name).get("message", ""))
+            if all(text in message for text in texts):
+                found.told[name] = message
+        return all(found.told.values())
+
+    with contextlib.suppress(AssertionError):  # the test of that engine says so
+        site.until("all ends in the statuses", all_told, RESTART_SECONDS)
+    return found
 
 
 @contextlib.contextmanager
@@ -393,33 +421,29 @@ def parent_of(process: Process) -> Process:
 # ------------------------------------------------------------------------------------------------------------ the ends
 
 
-def test_an_engine_that_ends_by_itself_with_0_has_crashed(engines: Engines, ends: dict[str, str]) -> None:
-    ended = engines.wait_restarts(ends["zero"], 1)
+def test_an_engine_that_ends_by_itself_with_0_has_crashed(engines: Engines, ends: Ends) -> None:
+    ended = engines.wait_restarts(ends.pods["zero"], 1)
     assert (ended["exitCode"], ended["reason"]) == (1, "Error")
     assert ended["message"].splitlines()[0] == "the engine ended with exit code 0, which nobody had asked for"
-    told = engines.told("zero", "the engine ended with exit code 0, which nobody had asked for (1 restarts)")
-    assert "200 OK" not in told, "an answered request is no cause"
+    assert ends.told["zero"]
+    assert "200 OK" not in ends.told["zero"], "an answered request is no cause"
 
 
-def test_an_engine_that_the_kernel_has_killed_for_memory_is_told_as_that(
-    engines: Engines, ends: dict[str, str]
-) -> None:
-    ended = engines.wait_restarts(ends["hungry"], 1)
+def test_an_engine_that_the_kernel_has_killed_for_memory_is_told_as_that(engines: Engines, ends: Ends) -> None:
+    ended = engines.wait_restarts(ends.pods["hungry"], 1)
     assert ended["exitCode"] == 1
     first = ended["message"].splitlines()[0]
     assert first.startswith(
         "the kernel killed 1 of this container's processes for memory (cgroup oom_kill): the engine"
     )
-    engines.told(
-        "hungry", "the kernel killed 1 of this container's processes for memory", "raise spec.resources.limits"
-    )
+    assert ends.told["hungry"]
 
 
-def test_a_hung_engine_is_ended_by_its_manager_with_its_reason(engines: Engines, ends: dict[str, str]) -> None:
-    ended = engines.wait_restarts(ends["hung"], 1)
+def test_a_hung_engine_is_ended_by_its_manager_with_its_reason(engines: Engines, ends: Ends) -> None:
+    ended = engines.wait_restarts(ends.pods["hung"], 1)
     assert (ended["exitCode"], ended["reason"]) == (1, "Error")
     assert ended["message"].splitlines()[0] == "a canary does not complete"
-    engines.told("hung", "ended by its manager: a canary does not complete")
+    assert ends.told["hung"]
 
 
 # --------------------------------------------------------------------------------------------------------- its program
