@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from tests.cluster.fixtures import api_server, cluster, cluster_images
-from tests.support import load_average
+from tests.support.load_average import Patience
 
 __all__ = ["api_server", "cluster", "cluster_images"]
+
+PATIENCE = pytest.StashKey[Patience]()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell's background job ignores it, and would hand that on to the engines, which are to be interrupted
@@ -27,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--max-load",
         type=float,
-        help="begin a test only while the load average of a minute is below this per processor, or after five minutes",
+        help="begin a test only while the load average is below this per processor; all waits last ten minutes at most",
     )
 
 
@@ -49,4 +51,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     max_load = item.config.getoption("--max-load")
     if max_load is not None:
-        load_average.wait_below(max_load * (os.cpu_count() or 1))
+        item.config.stash.setdefault(PATIENCE, Patience(max_load * (os.cpu_count() or 1))).wait()
