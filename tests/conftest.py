@@ -33,13 +33,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
-    """Let -v say at once why a test failed: a run that is ended from outside never comes to its tracebacks."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if not report.failed or crash is None:
-        return None
-    why = " ".join(crash.message.split())[:300]
-    return ("failed", "F", f"FAILED ({why})") if report.when == "call" else ("error", "E", f"ERROR ({why})")
+class Reasons:
+    """Says at once why a test failed: a run that is ended from outside never comes to its tracebacks."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self._reporter = reporter
+
+    @pytest.hookimpl(trylast=True)  # after the line that names the test
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write what the error says, cut to some lines."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if report.failed and crash is not None:
+            self._reporter.write_line(" ".join(crash.message.split())[:300])
+
+
+@pytest.hookimpl(trylast=True)  # once there is a reporter
+def pytest_configure(config: pytest.Config) -> None:
+    """Say why tests failed where -v names each."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.verbosity > 0:
+        config.pluginmanager.register(Reasons(reporter))
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures, which start the clusters

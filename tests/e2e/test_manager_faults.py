@@ -185,14 +185,14 @@ class Engines:
         """Run a Python program in the engine's container; what it prints."""
         return self.site.kubectl("exec", pod, "-c", CONTAINER_NAME, "--", "python3", "-S", "-E", "-c", program, *words)
 
-    def told(self, name: str, *texts: str, seconds: float = RESTART_SECONDS) -> str:
+    def telling(self, name: str, *texts: str) -> str:
+        """The message of a model's status, if it holds these texts."""
+        found = str(self.site.condition("Ready", name).get("message", ""))
+        return found if all(text in found for text in texts) else ""
+
+    def told(self, name: str, *texts: str) -> str:
         """The message of a model's status, once it holds these texts."""
-
-        def message() -> str:
-            found = str(self.site.condition("Ready", name).get("message", ""))
-            return found if all(text in found for text in texts) else ""
-
-        return self.site.until(f"{texts} in the status of {name}", message, seconds)
+        return self.site.until(f"{texts} in the status of {name}", lambda: self.telling(name, *texts), RESTART_SECONDS)
 
     def wait_restarts(self, pod: str, count: int) -> dict[str, Any]:
         """How the engine's container has ended, once it was started anew so often."""
@@ -261,9 +261,7 @@ def ends(engines: Engines) -> Ends:
 
     def all_told() -> bool:
         for name, texts in TOLD.items():
-            message = str(site.condition("Ready", name).get("message", ""))
-            if all(text in message for text in texts):
-                found.told[name] = message
+            found.told[name] = found.told[name] or engines.telling(name, *texts)
         return all(found.told.values())
 
     with contextlib.suppress(AssertionError):  # the test of that engine says so
