@@ -21,7 +21,7 @@ import pytest
 from tests.support import engine as stub
 from tests.support.servers import PATIENCE_SECONDS, REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
 from tests.support.tiny_adapter import RANK, write_adapter
-from tests.support.vllm_cpu import engine_environment, real_engine
+from tests.support.vllm_cpu import AS_RELEASED, engine_environment, real_engine
 from vllm_operator.manager.engine import Engine, EngineError
 from vllm_operator.manager.metrics import read_ranks
 from vllm_operator.manager.names import ServedNames
@@ -39,7 +39,7 @@ BUDGET = 128
 FLAGS = ("--served-model-name", "tiny", "other", "--max-num-seqs", str(SEATS), "--max-model-len", str(LENGTH))
 LIMITS = ("--max-num-batched-tokens", str(BUDGET), "--shutdown-timeout", f"{PATIENCE_SECONDS:.0f}")
 UNLOGGED = ("--disable-access-log-for-endpoints", ",".join(POLLED_PATHS))
-DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
+DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1", **AS_RELEASED}
 LONG: dict[str, Any] = {"max_tokens": 600, "ignore_eos": True}
 """A request that is in flight for 18 s and longer while the engine is paced."""
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")

@@ -32,7 +32,7 @@ def stub() -> EngineChoice:
 @pytest.fixture(scope="session")
 def real() -> EngineChoice:
     """The real vLLM; an error where it is not installed. `make test` has two cores for all engines and all else."""
-    return models.real(spins=WHOLE)
+    return models.real(as_released=WHOLE)
 
 
 @pytest.fixture(scope="session")

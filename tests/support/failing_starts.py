@@ -4,8 +4,8 @@
         text = starts.output("org/model", "--dtype", "fp4")
 
 A start that fails does so within a second, after eight seconds in which Python imports vLLM. So one process has
-imported it, and each start is a fork of that process which runs `vllm serve` from its first line on; the processes that
-vLLM starts itself import everything anew, as ever. The process is this same module, run by the engine's interpreter.
+imported it, and each start is a fork of that process which runs `vllm serve` from its first line on. The process is
+this same module, run by the engine's interpreter.
 """
 
 from __future__ import annotations

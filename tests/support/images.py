@@ -20,7 +20,7 @@ from tests.cluster.images import Entry, ImageConfig, base_layer, build_image, fi
 from tests.cluster.paths import REPOSITORY, cache_folder
 from tests.support.dockerfile import read_stages
 from tests.support.servers import ENGINE
-from tests.support.vllm_cpu import DEBIAN_PYTHON, ODD_ENGINE, ONE_THREAD, find_uv, real_engine
+from tests.support.vllm_cpu import AS_RELEASED, DEBIAN_PYTHON, FRUGAL, ODD_ENGINE, ONE_THREAD, find_uv, real_engine
 from tools import operator_files
 from vllm_operator.render import amx
 
@@ -61,11 +61,11 @@ def stub_engine_image() -> Path:
     return build_image(STUB_ENGINE, layers=[base_layer(), program], config=config)
 
 
-def real_engine_image(*, spins: bool) -> Path:
+def real_engine_image(*, as_released: bool) -> Path:
     """The real engine's image without the engine: pods mount `real_engine_root()` read-only at REAL_ENGINE_MOUNT.
 
-    What vLLM remembers of the model's class is copied to where it looks for it, because it also writes there. Whether
-    it `spins` between messages, as it does by itself, is told in tests/support/odd_engine.
+    What vLLM remembers of the model's class is copied to where it looks for it, because it also writes there. Unless
+    it runs `as_released`, it is frugal: tests/support/odd_engine says how.
     """
     script = (
         "#!/bin/sh -e\n"
@@ -80,7 +80,7 @@ def real_engine_image(*, spins: bool) -> Path:
     env = {
         "HF_HUB_OFFLINE": "1",
         "ODD_ENGINE": ODD_ENGINE_FOLDER,
-        "ODD_ENGINE_SPINS": "yes" if spins else "no",
+        **(AS_RELEASED if as_released else FRUGAL),
         **ONE_THREAD,
         # The first as for `profile: cpu`: most pods of it stand for an engine on GPUs.
         "PYTHONPATH": f"{amx.FOLDER}:{PLUG_INS}",

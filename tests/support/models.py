@@ -48,11 +48,12 @@ def stub() -> EngineChoice:
     )
 
 
-def real(*, spins: bool = True) -> EngineChoice:
+def real(*, as_released: bool = True) -> EngineChoice:
     """The real vLLM, built for CPU, with a tiny random Llama.
 
     Args:
-        spins: Whether it takes a core for each worker under any load, as vLLM does by itself, or only what it computes.
+        as_released: Whether it takes a core for each worker under any load, and imports all in each of its processes,
+            as vLLM does by itself on CPU, or not.
 
     Raises:
         RuntimeError: it is not installed.
@@ -60,7 +61,7 @@ def real(*, spins: bool = True) -> EngineChoice:
     return EngineChoice(
         title="the real vLLM (CPU build, with a tiny random Llama: expect nonsense)",
         image=images.REAL_ENGINE,
-        archive=images.real_engine_image(spins=spins),
+        archive=images.real_engine_image(as_released=as_released),
         source=images.real_engine_model(),
         mounts=(GpuMount(images.real_engine_root(), images.REAL_ENGINE_MOUNT),),
         fields={"maxModelLen": 4096, "enforceEager": True, "kvCacheMemory": "64M"},

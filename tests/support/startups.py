@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.vllm_cpu import STARTUP
+from tests.support.vllm_cpu import START_METHOD, STARTUP
 
 PROGRAM = """
 import json, os, sys
@@ -36,8 +36,9 @@ os.register_at_fork(after_in_child=_record)
 """A `sitecustomize` that the one under test hides. 158 is arch_prctl, 0x1022 ARCH_GET_XCOMP_PERM, bit 18 means AMX."""
 
 
-UNASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-"""Keeps oneDNN from AMX. It asks for itself, and then an engine serves on a processor with AMX whoever else asks."""
+UNASKED = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", START_METHOD: "spawn"}
+"""Leaves it to the file under test that each process of an engine may use AMX. oneDNN would ask by itself, and what is
+forked has leave from the process that asked."""
 
 
 @dataclass(frozen=True)

