@@ -476,6 +476,8 @@ def test_the_access_log_leaves_out_the_paths_that_it_is_told_and_no_others(serve
 LONG_STEP_SECONDS = 2.0
 SPIN_SECONDS = 1.5
 """A core that waits for its worker spins for a second before it sleeps."""
+CROWDED_SHARE = 0.1
+"""Of a core: what computes asks for half of one, and gets less beside other tests; what waits takes next to nothing."""
 
 
 def cores_and_workers(server: EngineServer) -> list[int]:
@@ -507,7 +509,7 @@ def test_a_long_step_shows_in_no_counter_and_its_cpu_time_tells_whether_it_compu
     time.sleep(SPIN_SECONDS)
     used = cpu_seconds(*processes)
     time.sleep(LONG_STEP_SECONDS / 2)
-    assert (cpu_seconds(*processes) - used > LONG_STEP_SECONDS / 8) is computes
+    assert (cpu_seconds(*processes) - used > CROWDED_SHARE * LONG_STEP_SECONDS / 2) is computes
     assert (in_flight(server), steps(server)) == ((0, 0), before), "a request is in no gauge before its first step ends"
     assert server.request("GET", "/health").status == 200
     assert call.result().status == 200
