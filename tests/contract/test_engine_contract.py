@@ -176,11 +176,13 @@ def test_a_chat_is_answered_by_the_assistant(server: EngineServer) -> None:
     assert document["usage"]["completion_tokens"] == 3
 
 
-def test_a_streamed_completion_sends_a_chunk_per_token_then_the_usage_then_done(server: EngineServer) -> None:
+def test_a_streamed_completion_sends_its_tokens_then_the_usage_then_done(server: EngineServer) -> None:
+    """A chunk holds a token, or several where the server is behind its engine."""
     answer = server.complete(max_tokens=3, stream=True, stream_options={"include_usage": True})
     *chunks, usage, done = answer.events()
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "length"]
+    assert 1 <= len(chunks) <= 3
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
     assert all(chunk["choices"][0]["text"] for chunk in chunks)
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 3)
     assert done == "[DONE]"
@@ -190,7 +192,8 @@ def test_a_streamed_chat_opens_with_the_role(server: EngineServer) -> None:
     body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2, "stream": True}
     first, *chunks, done = server.request("POST", "/v1/chat/completions", body).events()
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "length"]
+    assert 1 <= len(chunks) <= 2
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
     assert all(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
     assert done == "[DONE]"
 
@@ -480,16 +483,6 @@ CROWDED_SHARE = 0.1
 """Of a core: what computes asks for half of one, and gets less beside other tests; what waits takes next to nothing."""
 
 
-def cores_and_workers(server: EngineServer) -> list[int]:
-    """The processes in which the engine computes."""
-    found = []
-    for number in server.children():
-        with contextlib.suppress(OSError):
-            title = Path(f"/proc/{number}/cmdline").read_bytes()
-            found += [number] if title.startswith((b"VLLM::EngineCore", b"VLLM::Worker")) else []
-    return found
-
-
 def child_named(server: EngineServer, name: str) -> bool:
     """Whether a program of that name runs among the engine's processes."""
     for number in server.children():
@@ -504,7 +497,7 @@ def test_a_long_step_shows_in_no_counter_and_its_cpu_time_tells_whether_it_compu
     kind: Kind, server: EngineServer, *, computes: bool
 ) -> None:
     kind.slow_step(server, SPIN_SECONDS + LONG_STEP_SECONDS, computes=computes)
-    before, processes = steps(server), cores_and_workers(server)
+    before, processes = steps(server), server.titled("VLLM::EngineCore", "VLLM::Worker")
     call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
     time.sleep(SPIN_SECONDS)
     used = cpu_seconds(*processes)
@@ -547,7 +540,7 @@ def test_a_blocked_event_loop_answers_nothing_and_computes_while_the_core_makes_
         kind.block_server(server, LONG_STEP_SECONDS)
         assert eventually(lambda: is_silent(server) and is_silent(server)), "once it is so on a busy machine anyway"
         assert eventually(lambda: not is_silent(server))
-        assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
+        assert cpu_seconds(server.process.pid) - used > CROWDED_SHARE * LONG_STEP_SECONDS
         assert steps(server) > before + 5
     assert call.result().status == 200
 
@@ -570,6 +563,7 @@ def test_a_server_without_statistics_has_no_metrics_of_its_engine_and_several_se
         assert metrics.status == 200
         assert "vllm:num_requests_running" not in metrics.text
         assert "vllm:iteration_tokens_total_count" not in metrics.text
+        assert eventually(lambda: kind.api_servers(server) == 2, REAL_START_SECONDS), "the first one answers before"
         with contextlib.ExitStack() as kept:
             clients = [kept.enter_context(kept_connection(server)) for _ in range(8)]
             for client in clients:

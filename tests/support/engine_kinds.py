@@ -111,6 +111,12 @@ class Kind:
         """The HTTP server stands still during the block."""
         return stopped(server.process.pid)
 
+    def api_servers(self, server: EngineServer) -> int:
+        """How many of several API server processes take clients."""
+        if self.real:
+            return server.log().count("Application startup complete.")
+        return len(server.titled("VLLM::APIServer_"))
+
     def hung_api_server(self, server: EngineServer, number: int) -> AbstractContextManager[None]:
         """One of several API server processes stands still during the block."""
         return stopped(server.child(f"VLLM::APIServer_{number}"))

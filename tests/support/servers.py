@@ -194,17 +194,26 @@ class EngineServer:
                     found.append(int(path.name))
         return found
 
+    def titled(self, *titles: str) -> list[int]:
+        """The engine's processes whose titles begin so: VLLM::EngineCore, VLLM::APIServer_0, VLLM::Worker."""
+        beginnings = tuple(title.encode() for title in titles)
+        found = []
+        for number in self.children():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{number}/cmdline").read_bytes().startswith(beginnings):
+                    found.append(number)
+        return found
+
     def child(self, title: str) -> int:
-        """The process id of the engine's process with that title: VLLM::EngineCore, VLLM::APIServer_0, VLLM::Worker.
+        """One of those.
 
         Raises:
             ProcessLookupError: There is none.
         """
-        for number in self.children():
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{number}/cmdline").read_bytes().startswith(title.encode()):
-                    return number
-        raise ProcessLookupError(title)
+        found = self.titled(title)
+        if not found:
+            raise ProcessLookupError(title)
+        return found[0]
 
 
 def cpu_seconds(*processes: int) -> float:
