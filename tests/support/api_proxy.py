@@ -18,9 +18,11 @@ import contextlib
 import enum
 import json
 import re
+import socket
 import ssl
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
@@ -187,6 +189,7 @@ class ApiProxy:
         """Requests so far, without those about the Lease."""
         self.done: list[Done] = []
         """The writes that the API server answered."""
+        self._sockets = weakref.WeakSet[socket.socket]()
         self.calls: collections.Counter[tuple[str, str]] = collections.Counter()
         """How often each kind was listed and watched, by its plural and `list` or `watch`."""
         self.generation = 1
@@ -273,7 +276,7 @@ class ApiProxy:
         application = web.Application(client_max_size=2**26)
         application.router.add_route("*", "/generation-{generation}/{tail:.*}", self._handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls, socket_factory=self._new_socket)
         async with aiohttp.ClientSession(
             connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
         ) as self._session:
@@ -285,6 +288,22 @@ class ApiProxy:
             await self._end.wait()
             self._break()
             await runner.cleanup()
+        await self._part()
+
+    def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
+    async def _part(self) -> None:
+        """Close what is left without the API server's answer: TLS waits for it, also beyond the end of the loop."""
+        for left in self._sockets:
+            with contextlib.suppress(OSError):  # closed by now, or by the other end
+                left.shutdown(socket.SHUT_RDWR)
+        async with asyncio.timeout(START_SECONDS):
+            while any(left.fileno() != -1 for left in self._sockets):  # noqa: ASYNC110 # no socket tells that it is closed
+                await asyncio.sleep(0.01)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
