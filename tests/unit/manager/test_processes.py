@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 TREE = """
 import ctypes, json, os, selectors, signal, socket, sys, time
 
-def burn(*_):
+def burn():
     until = time.process_time() + 0.5
     while time.process_time() < until: pass
 
-def write(*_):
+def write():
     with open(os.devnull, "wb") as file: file.write(b"x" * 1_000_000)
 
-def compile_kernel(*_):
+def compile_kernel():
     pid = os.fork()
     if pid == 0:
         burn()
@@ -46,15 +46,15 @@ def compile_kernel(*_):
 def run(title, children, parent):
     if title.startswith("VLLM") or parent:
         ctypes.CDLL(None).prctl(15, title.encode(), 0, 0, 0)
-    for number, action in ((signal.SIGUSR1, burn), (signal.SIGUSR2, write), (signal.SIGHUP, compile_kernel)):
-        signal.signal(number, action)
+    actions = {signal.SIGUSR1: burn, signal.SIGUSR2: write, signal.SIGHUP: compile_kernel}
+    signal.pthread_sigmask(signal.SIG_BLOCK, actions)  # one that comes before it waits is kept until then
     for name, below in children:
         if os.fork() == 0:
             run(name, below, title)
     os.write(1, f"{title} {os.getpid()}\\n".encode())
     serve() if "APIServer" in title else None
     while True:
-        signal.pause()
+        actions[signal.sigwait(actions)]()
 
 def serve():
     choice = selectors.DefaultSelector()
