@@ -22,15 +22,17 @@ from tests.support import engine as stub
 from tests.support.servers import PATIENCE_SECONDS, REAL_START_SECONDS, EngineServer, cpu_seconds, eventually
 from tests.support.tiny_adapter import RANK, write_adapter
 from tests.support.vllm_cpu import AS_RELEASED, engine_environment, real_engine
+from tests.support.waiting import until
 from vllm_operator.manager.engine import Engine, EngineError
 from vllm_operator.manager.metrics import read_ranks
 from vllm_operator.manager.names import ServedNames
 from vllm_operator.manager.settings import POLLED_PATHS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.engine_kinds import Kind
+    from tests.support.servers import Answer
 
 KEY = "key-1"
 LENGTH = 2048
@@ -176,13 +178,18 @@ def test_a_chat_is_answered_by_the_assistant(server: EngineServer) -> None:
     assert document["usage"]["completion_tokens"] == 3
 
 
-def test_a_streamed_completion_sends_its_tokens_then_the_usage_then_done(server: EngineServer) -> None:
-    """A chunk holds a token, or several where the server is behind its engine."""
-    answer = server.complete(max_tokens=3, stream=True, stream_options={"include_usage": True})
+def in_step(ask: Callable[[], Answer], events: int) -> Answer:
+    """An answer of so many events; asked again where the server is behind its engine, and puts tokens together."""
+    [answer] = until(lambda: [one for one in (ask(),) if len(one.events()) == events], what=f"{events} events")
+    return answer
+
+
+def test_a_streamed_completion_sends_a_chunk_per_token_then_the_usage_then_done(server: EngineServer) -> None:
+    with_usage = {"include_usage": True}
+    answer = in_step(lambda: server.complete(max_tokens=3, stream=True, stream_options=with_usage), events=5)
     *chunks, usage, done = answer.events()
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert 1 <= len(chunks) <= 3
-    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, "length"]
     assert all(chunk["choices"][0]["text"] for chunk in chunks)
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 3)
     assert done == "[DONE]"
@@ -190,10 +197,10 @@ def test_a_streamed_completion_sends_its_tokens_then_the_usage_then_done(server:
 
 def test_a_streamed_chat_opens_with_the_role(server: EngineServer) -> None:
     body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2, "stream": True}
-    first, *chunks, done = server.request("POST", "/v1/chat/completions", body).events()
+    answer = in_step(lambda: server.request("POST", "/v1/chat/completions", body), events=4)
+    first, *chunks, done = answer.events()
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert 1 <= len(chunks) <= 2
-    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [*[None] * (len(chunks) - 1), "length"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, "length"]
     assert all(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
     assert done == "[DONE]"
 
@@ -479,8 +486,6 @@ def test_the_access_log_leaves_out_the_paths_that_it_is_told_and_no_others(serve
 LONG_STEP_SECONDS = 2.0
 SPIN_SECONDS = 1.5
 """A core that waits for its worker spins for a second before it sleeps."""
-CROWDED_SHARE = 0.1
-"""Of a core: what computes asks for half of one, and gets less beside other tests; what waits takes next to nothing."""
 
 
 def child_named(server: EngineServer, name: str) -> bool:
@@ -496,13 +501,12 @@ def child_named(server: EngineServer, name: str) -> bool:
 def test_a_long_step_shows_in_no_counter_and_its_cpu_time_tells_whether_it_computes(
     kind: Kind, server: EngineServer, *, computes: bool
 ) -> None:
-    kind.slow_step(server, SPIN_SECONDS + LONG_STEP_SECONDS, computes=computes)
+    kind.slow_step(server, SPIN_SECONDS + 2 * LONG_STEP_SECONDS, computes=computes)
     before, processes = steps(server), server.titled("VLLM::EngineCore", "VLLM::Worker")
     call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
     time.sleep(SPIN_SECONDS)
     used = cpu_seconds(*processes)
-    time.sleep(LONG_STEP_SECONDS / 2)
-    assert (cpu_seconds(*processes) - used > CROWDED_SHARE * LONG_STEP_SECONDS / 2) is computes
+    assert eventually(lambda: cpu_seconds(*processes) - used > LONG_STEP_SECONDS / 8, LONG_STEP_SECONDS) is computes
     assert (in_flight(server), steps(server)) == ((0, 0), before), "a request is in no gauge before its first step ends"
     assert server.request("GET", "/health").status == 200
     assert call.result().status == 200
@@ -540,7 +544,7 @@ def test_a_blocked_event_loop_answers_nothing_and_computes_while_the_core_makes_
         kind.block_server(server, LONG_STEP_SECONDS)
         assert eventually(lambda: is_silent(server) and is_silent(server)), "once it is so on a busy machine anyway"
         assert eventually(lambda: not is_silent(server))
-        assert cpu_seconds(server.process.pid) - used > CROWDED_SHARE * LONG_STEP_SECONDS
+        assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
         assert steps(server) > before + 5
     assert call.result().status == 200
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.configs import kubeconfig
-from tests.cluster.pki import Authority
 from tests.support.api_proxy import ApiProxy
+from tests.support.certificates import AUTHORITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-AUTHORITY = Authority()
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
 
 
@@ -27,8 +26,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encodin
 def mute(tmp_path: Path) -> Iterator[Path]:
     """Access to an API server that begins a watch, and from then on neither reads nor says anything."""
     pair = AUTHORITY.server("kube-apiserver", addresses=["127.0.0.1"])
-    (tmp_path / "tls.crt").write_bytes(pair.certificate)
-    (tmp_path / "tls.key").write_bytes(pair.key)
+    pair.save(tmp_path, "tls")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     over = threading.Event()
