@@ -541,8 +541,8 @@ def test_a_blocked_event_loop_answers_nothing_and_computes_while_the_core_makes_
         call = server.request_later("POST", "/v1/completions", {"prompt": "a", **LONG})
         assert eventually(lambda: in_flight(server) == (1, 0))
         before, used = steps(server), cpu_seconds(server.process.pid)
-        kind.block_server(server, LONG_STEP_SECONDS)
-        assert eventually(lambda: is_silent(server) and is_silent(server)), "once it is so on a busy machine anyway"
+        kind.block_server(server, 3 * LONG_STEP_SECONDS)
+        assert is_silent(server)
         assert eventually(lambda: not is_silent(server))
         assert cpu_seconds(server.process.pid) - used > LONG_STEP_SECONDS / 4
         assert steps(server) > before + 5

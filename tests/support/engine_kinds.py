@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster.processes import stop
 from tests.support.engine import Faults
-from tests.support.servers import EngineServer, real_server, stub_server
+from tests.support.servers import EngineServer, eventually, real_server, stub_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +23,15 @@ LOADING = {"STUB_LOAD_SECONDS": "2.5"}
 
 GRAMMAR_SECONDS = 1.5
 PACE_SECONDS = 0.03
+
+
+def tell(server: EngineServer, name: str, wanted: dict[str, object]) -> Path:
+    """Tell the plug-in of a real engine what is to be odd (tests/support/odd_engine), by the file that is returned."""
+    folder = server.log_path.parent / "odd-engine"
+    folder.mkdir(exist_ok=True)
+    written = folder / f"{name}.new"
+    written.write_text(json.dumps(wanted), encoding="utf-8")
+    return written.rename(folder / name)
 
 
 @dataclass(frozen=True)
@@ -64,22 +73,22 @@ class Kind:
         self._odd(server, "idle", {"seconds": seconds, "after": after, "once": True}, "first_step")
 
     def _odd(self, server: EngineServer, name: str, wanted: dict[str, object], fault: str) -> None:
-        if not self.real:
+        if self.real:
+            tell(server, name, wanted)
+        else:
             server.faults(**{fault: wanted})
-            return
-        folder = server.log_path.parent / "odd-engine"
-        folder.mkdir(exist_ok=True)
-        written = folder / f"{name}.new"
-        written.write_text(json.dumps(wanted), encoding="utf-8")
-        written.rename(folder / name)
 
     def block_server(self, server: EngineServer, seconds: float) -> None:
-        """The server's event loop stands still for so long and computes; the real one needs a request to do so."""
+        """From now on the server's event loop stands still for so long and computes; the real one needs a request.
+
+        A server that is slow to take that request must not be looked at before it stands still.
+        """
         if not self.real:
             server.faults(block_server=seconds)
             return
-        self._odd(server, "block", {"seconds": seconds, "computes": True, "once": True}, "")
+        told = tell(server, "block", {"seconds": seconds, "computes": True, "once": True})
         server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+        assert eventually(lambda: not told.exists()), "the plug-in takes it away as it begins"
 
     @contextlib.contextmanager
     def paced(self, server: EngineServer) -> Iterator[None]:
@@ -95,7 +104,7 @@ class Kind:
 
     def _pace(self, server: EngineServer, seconds: float) -> None:
         if self.real:
-            self._odd(server, "pace", {"seconds": seconds}, "")
+            tell(server, "pace", {"seconds": seconds})
         elif server.process.poll() is None:
             server.faults(step_seconds=Faults().step_seconds + seconds)
 
