@@ -258,7 +258,7 @@ class Group:
 
     def __init__(self, workers: int, port: int) -> None:
         self._workers, self._heard = workers, dict[int, float]()
-        self._listener = socket.create_server(("", port))
+        self._listener = socket.create_server(("", port), reuse_port=True)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -279,16 +279,22 @@ class Group:
 
 
 def take_part(args: argparse.Namespace) -> None:
-    """Tell the leader of the group twice a second that this worker computes, from whenever it is there."""
+    """Join the leader of the group, and tell it twice a second that this worker computes, from whenever it is there.
+
+    A worker joins once: after its leader is gone it takes part in nothing, as with vLLM, whose process groups are made
+    at the start.
+    """
     while True:
         try:
-            with socket.create_connection((args.master_addr, args.master_port), timeout=2) as connection:
-                while True:
-                    connection.sendall(bytes([args.node_rank]))
-                    time.sleep(0.5)
+            connection = socket.create_connection((args.master_addr, args.master_port), timeout=2)
         except OSError:
-            pass
-        time.sleep(0.2)
+            time.sleep(0.2)
+            continue
+        with connection, contextlib.suppress(OSError):
+            while True:
+                connection.sendall(bytes([args.node_rank]))
+                time.sleep(0.5)
+        return
 
 
 def check(args: argparse.Namespace) -> None:

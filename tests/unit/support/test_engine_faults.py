@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.servers import ENGINE, EngineServer, cpu_seconds, eventually, stub_server
+from tests.support.servers import ENGINE, EngineServer, cpu_seconds, eventually, free_port, stub_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,6 +212,20 @@ def test_a_headless_worker_serves_no_http_and_ends_at_sigterm(tmp_path: Path) ->
         assert not server.listening()
         server.terminate()
         assert server.wait_exit() == 0
+
+
+def test_a_worker_takes_part_only_in_the_group_of_the_leader_that_it_has_joined(tmp_path: Path) -> None:
+    """A leader that counted a worker of the pod before it would serve, and stand still as soon as that one is gone."""
+    group = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port()))
+    worker = (*group, "--node-rank", "1", "--headless")
+    with stub_server(*worker, folder=tmp_path, wait=False):
+        with stub_server(*group, folder=tmp_path) as leader:
+            assert leader.complete().status == 200
+        with stub_server(*group, folder=tmp_path, wait=False) as leader:
+            assert not eventually(leader.listening, seconds=3)
+            with stub_server(*worker, folder=tmp_path, wait=False):
+                assert eventually(leader.listening)
+                assert leader.complete().status == 200
 
 
 def test_the_stub_is_one_file_of_the_standard_library_for_older_pythons() -> None:
