@@ -81,8 +81,9 @@ def lacking(three_nodes: OwnCluster, stub: EngineChoice) -> tuple[Site, dict[str
 
 @pytest.fixture
 def site(lacking: tuple[Site, dict[str, Any]]) -> Site:
-    """The namespace of the model, whose one group serves."""
+    """The namespace of the model, whose one group serves, whatever the test before has left."""
     found, _ = lacking
+    found.patch(NAME, {"replicas": 1, "parallelism": SPEC["parallelism"]})
     wait_group(found)
     return found
 
