@@ -501,9 +501,10 @@ def child_named(server: EngineServer, name: str) -> bool:
 def test_a_long_step_shows_in_no_counter_and_its_cpu_time_tells_whether_it_computes(
     kind: Kind, server: EngineServer, *, computes: bool
 ) -> None:
-    kind.slow_step(server, SPIN_SECONDS + 2 * LONG_STEP_SECONDS, computes=computes)
+    begun = kind.slow_step(server, SPIN_SECONDS + 2 * LONG_STEP_SECONDS, computes=computes)
     before, processes = steps(server), server.titled("VLLM::EngineCore", "VLLM::Worker")
     call = server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+    assert eventually(begun)
     time.sleep(SPIN_SECONDS)
     used = cpu_seconds(*processes)
     assert eventually(lambda: cpu_seconds(*processes) - used > LONG_STEP_SECONDS / 8, LONG_STEP_SECONDS) is computes

@@ -14,7 +14,7 @@ from tests.support.engine import Faults
 from tests.support.servers import EngineServer, eventually, real_server, stub_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -25,13 +25,17 @@ GRAMMAR_SECONDS = 1.5
 PACE_SECONDS = 0.03
 
 
-def tell(server: EngineServer, name: str, wanted: dict[str, object]) -> Path:
-    """Tell the plug-in of a real engine what is to be odd (tests/support/odd_engine), by the file that is returned."""
+def tell(server: EngineServer, name: str, wanted: dict[str, object]) -> Callable[[], bool]:
+    """Tell the plug-in of a real engine what is to be odd (tests/support/odd_engine).
+
+    Returned is what says whether something that is to happen once has begun: the plug-in takes its file away then.
+    """
     folder = server.log_path.parent / "odd-engine"
     folder.mkdir(exist_ok=True)
     written = folder / f"{name}.new"
     written.write_text(json.dumps(wanted), encoding="utf-8")
-    return written.rename(folder / name)
+    told = written.rename(folder / name)
+    return lambda: not told.exists()
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,22 @@ class Kind:
         if not self.real:
             server.faults(grammar_seconds=0.0)
 
-    def slow_step(self, server: EngineServer, seconds: float, **how: object) -> None:
-        """The next step takes so long; `how` says whether it `computes`, and which `compiler` runs meanwhile."""
-        self._odd(server, "step", {"seconds": seconds, "once": True, **how}, "slow_step")
+    def slow_step(self, server: EngineServer, seconds: float, **how: object) -> Callable[[], bool]:
+        """The next step takes so long; `how` says whether it `computes`, and which `compiler` runs meanwhile.
+
+        Returned is what says whether it has begun.
+        """
+        return self._odd(server, "step", {"seconds": seconds, "once": True, **how}, "slow_step")
 
     def slow_first_step(self, server: EngineServer, seconds: float, after: float) -> None:
         """The next step that follows so many seconds without one takes so long."""
         self._odd(server, "idle", {"seconds": seconds, "after": after, "once": True}, "first_step")
 
-    def _odd(self, server: EngineServer, name: str, wanted: dict[str, object], fault: str) -> None:
+    def _odd(self, server: EngineServer, name: str, wanted: dict[str, object], fault: str) -> Callable[[], bool]:
         if self.real:
-            tell(server, name, wanted)
-        else:
-            server.faults(**{fault: wanted})
+            return tell(server, name, wanted)
+        server.faults(**{fault: wanted})
+        return lambda: server.request("GET", "/stub/faults").json()[fault] is None
 
     def block_server(self, server: EngineServer, seconds: float) -> None:
         """From now on the server's event loop stands still for so long and computes; the real one needs a request.
@@ -86,9 +93,9 @@ class Kind:
         if not self.real:
             server.faults(block_server=seconds)
             return
-        told = tell(server, "block", {"seconds": seconds, "computes": True, "once": True})
+        begun = tell(server, "block", {"seconds": seconds, "computes": True, "once": True})
         server.request_later("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
-        assert eventually(lambda: not told.exists()), "the plug-in takes it away as it begins"
+        assert eventually(begun)
 
     @contextlib.contextmanager
     def paced(self, server: EngineServer) -> Iterator[None]:
