@@ -218,4 +218,5 @@ class Fleet:
         while (seconds := self.fresh_until - self.clock()) > 0:
             self._soon.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._soon.wait()

@@ -159,7 +159,8 @@ class LeaseFence(Fence):
         """
         self._stopped = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         return not self._under_way and self._clock() >= self._doubtful_until
 
 

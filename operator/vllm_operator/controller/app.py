@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -30,6 +31,7 @@ from vllm_operator.cluster.queue import Queue
 from vllm_operator.cluster.scope import Scope, not_waiting
 from vllm_operator.cluster.session import CertificateFiles, open_session
 from vllm_operator.cluster.watches import PatientWatch, Watches
+from vllm_operator.controller.cancelling import cancel_and_wait, run_with_descendants
 from vllm_operator.controller.follow import Components, Followed, follow, wait_until_served
 from vllm_operator.controller.handlers import register, take_in
 from vllm_operator.errors import LoginError, OperatorError
@@ -284,13 +286,15 @@ async def _watch(
 
     kopf.on.cleanup(registry=registry)(end_all)
     try:
-        await kopf.operator(
-            identity=Identity(socket.gethostname()),  # kopf would look up the user's name, which an image may lack
-            registry=registry,
-            settings=configured,
-            clusterwide=scope.is_clusterwide,
-            namespaces=scope.namespaces,
-            stop_flag=stop,
+        await run_with_descendants(
+            kopf.operator(
+                identity=Identity(socket.gethostname()),  # kopf would look up the user's name, which an image may lack
+                registry=registry,
+                settings=configured,
+                clusterwide=scope.is_clusterwide,
+                namespaces=scope.namespaces,
+                stop_flag=stop,
+            )
         )
     except OperatorError:
         raise
@@ -306,10 +310,9 @@ async def _end_left_watches() -> None:
     the process would stay, without health endpoint and without work, until kubelet kills it.
     """
     left = [task for task in asyncio.all_tasks() if task.get_name().startswith(_WATCHER)]
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=_END_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await cancel_and_wait(left)
 
 
 def _registry(components: Components, server: str, session: aiohttp.ClientSession) -> kopf.OperatorRegistry:

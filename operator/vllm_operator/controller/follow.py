@@ -31,6 +31,7 @@ from vllm_operator.cluster.queue import NamespaceKey
 from vllm_operator.cluster.remedies import Outage, outage_of, with_remedy
 from vllm_operator.cluster.sync import drift, listed, read_missed, wait_until_synced
 from vllm_operator.controller.announce import Announcer
+from vllm_operator.controller.cancelling import cancel_and_wait
 from vllm_operator.controller.intake import Intake
 from vllm_operator.controller.namespace import NamespaceReconciler
 from vllm_operator.controller.reconcile import ModelReconciler
@@ -61,7 +62,6 @@ _BEGUN_WITHIN_SECONDS: Final = 90.0
 """kopf asks which kinds there are for up to a minute, and then begins at once to watch them."""
 
 _POLL_SECONDS: Final = 0.05
-_CANCEL_AGAIN_SECONDS: Final = 1.0
 _JOIN_AGAIN_SECONDS: Final = 5.0
 """Longest pause between two looks whether a namespace of the list can be followed."""
 
@@ -212,13 +212,18 @@ async def follow(components: Components, ready: asyncio.Event) -> None:
         ready.set()
     logger.info("following the cluster")
     async with asyncio.TaskGroup() as group:
-        group.create_task(_resync(components), name="resync")
-        group.create_task(_follow_foreign(components), name="what others make")
-        group.create_task(_join(components, ready), name="join")
-        group.create_task(_wait_for_rights(components), name="rights")
-        while True:
-            over = await components.fence.term()
-            await _lead(components, over)
+        beside = [
+            group.create_task(_resync(components), name="resync"),
+            group.create_task(_follow_foreign(components), name="what others make"),
+            group.create_task(_join(components, ready), name="join"),
+            group.create_task(_wait_for_rights(components), name="rights"),
+        ]
+        try:
+            while True:
+                over = await components.fence.term()
+                await _lead(components, over)
+        finally:
+            await cancel_and_wait(beside)
 
 
 async def _lead(components: Components, over: asyncio.Event) -> None:
@@ -234,9 +239,11 @@ async def _lead(components: Components, over: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             names = [f"worker {number}" for number in range(components.settings.workers)]
             workers = [group.create_task(_work(components, reconcilers), name=name) for name in names]
-            await over.wait()
-            components.telemetry.leader.set(0)
-            await _end(workers)
+            try:
+                await over.wait()
+            finally:
+                components.telemetry.leader.set(0)
+                await cancel_and_wait(workers)
     finally:
         components.telemetry.leader.set(0)
         components.telemetry.models.clear()
@@ -297,15 +304,6 @@ async def _begin(components: Components, namespace: str, ready: asyncio.Event) -
     components.intake.everything(namespace)
     ready.set()
     logger.info("following namespace %s", namespace)
-
-
-async def _end(workers: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel workers until they have ended: a cancellation can get lost where a request times out just then."""
-    left = set(workers)
-    while left:
-        for worker in left:
-            worker.cancel()
-        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def _wait_for_watches(watches: Watches) -> None:
@@ -372,7 +370,8 @@ async def _resync(components: Components) -> None:
     delay = components.settings.resync_seconds
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(components.watches.recovered.wait(), delay)
+            async with asyncio.timeout(delay):
+                await components.watches.recovered.wait()
         components.watches.recovered.clear()
         complete = await _hold_against_the_truth(components)
         await _list_unwatched(components)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import kopf
 import pytest
+from kopf._cogs.aiokits.aiotoggles import ToggleSet
 
 from tests.support.fake_api_server import GONE, FakeApiServer, StreamedLists, fake_api_server
 from tests.support.servers import free_port
 from vllm_operator.cluster import patience, stream, watches
 from vllm_operator.cluster.kinds import MODEL, POD, WATCHED
 from vllm_operator.controller import app
+from vllm_operator.controller.follow import follow
 from vllm_operator.errors import OperatorError
 from vllm_operator.settings import Settings
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tests.support.fake_api_server import Failure
+    from vllm_operator.controller.follow import Components
 
 pytestmark = pytest.mark.slow
 
@@ -286,6 +289,42 @@ async def test_a_watch_that_kopf_has_lost_without_a_word_is_told_by_its_health(
         watching[0].cancel()
         await asyncio.sleep(1)
         assert "no sign of the watch of vllmmodels for" in await operator.health()
+
+
+async def test_an_error_ends_it_also_while_a_watch_begins_anew_and_loses_its_cancellation(
+    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kopf suppresses a cancellation that comes while it ends the task that waits for a pause of the operator."""
+    begins_anew, broken = asyncio.Event(), asyncio.Event()
+    wait_for = ToggleSet.wait_for
+
+    async def wait_and_end_slowly(self: ToggleSet, state: bool) -> None:  # noqa: FBT001 # kopf's signature
+        try:
+            await wait_for(self, state)
+        except asyncio.CancelledError:
+            begins_anew.set()
+            await asyncio.sleep(0.5)
+            raise
+
+    async def follow_until_broken(components: Components, ready: asyncio.Event) -> None:
+        following = asyncio.create_task(follow(components, ready))
+        await broken.wait()
+        following.cancel()
+        raise OperatorError("the store went back")
+
+    monkeypatch.setattr(ToggleSet, "wait_for", wait_and_end_slowly)
+    monkeypatch.setattr(app, "follow", follow_until_broken)
+    operator = Running(server)
+    await operator.wait(lambda: operator.ready.is_set() and (MODEL, "watch") in server.asked)
+    begins_anew.clear()
+    server.send(MODEL, {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
+    await operator.wait(begins_anew.is_set)
+    broken.set()
+    done, _ = await asyncio.wait({operator.task}, timeout=END_SECONDS)
+    assert done, "it ends without another cancellation"
+    with pytest.raises(ExceptionGroup) as raised:
+        await operator.task
+    assert raised.group_contains(OperatorError, match="the store went back")
 
 
 def test_each_error_is_told_however_deep_it_is_in_groups(

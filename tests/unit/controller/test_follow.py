@@ -30,7 +30,7 @@ from vllm_operator.cluster.queue import NamespaceKey, Queue, QueueKey
 from vllm_operator.cluster.rights import MissingRight, MissingRights
 from vllm_operator.cluster.scope import EVERYTHING, Scope
 from vllm_operator.cluster.watches import Place, Watches
-from vllm_operator.controller import follow
+from vllm_operator.controller import cancelling, follow
 from vllm_operator.errors import (
     ApiError,
     ApiNotFound,
@@ -766,21 +766,24 @@ async def test_what_is_gone_is_looked_for_in_each_namespace_by_itself() -> None:
     assert made.unfollowed == ["here"]
 
 
-async def test_a_term_ends_also_where_a_worker_loses_its_first_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "_CANCEL_AGAIN_SECONDS", 0.01)
+async def test_a_term_that_is_cancelled_ends_also_where_a_worker_loses_its_first_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cancelling, "_CANCEL_AGAIN_SECONDS", 0.01)
     begun = asyncio.Event()
 
-    async def deaf() -> None:
+    async def deaf(*_: object) -> None:
         begun.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         await asyncio.Event().wait()
 
-    worker = asyncio.create_task(deaf())
+    monkeypatch.setattr(follow, "_work", deaf)
+    term = asyncio.create_task(follow._lead(parts(), asyncio.Event()))  # noqa: SLF001 # the unit under test
     await begun.wait()
-    async with asyncio.timeout(60):
-        await follow._end([worker])  # noqa: SLF001 # the unit under test
-    assert worker.cancelled()
+    term.cancel()
+    done, _ = await asyncio.wait({term}, timeout=60)
+    assert done
 
 
 async def test_models_of_a_namespace_that_is_not_followed_are_measured_no_more() -> None:
