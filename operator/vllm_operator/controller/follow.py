@@ -245,7 +245,6 @@ async def _lead(components: Components, over: asyncio.Event) -> None:
                 components.telemetry.leader.set(0)
                 await cancel_and_wait(workers)
     finally:
-        components.telemetry.leader.set(0)
         components.telemetry.models.clear()
         await reconcilers.model.lookups.close()
 
