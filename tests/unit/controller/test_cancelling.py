@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
+from tests.support.tasks import deaf_once
 from vllm_operator.controller import cancelling
 from vllm_operator.controller.cancelling import cancel_and_wait, run_with_descendants
 
@@ -14,14 +14,6 @@ from vllm_operator.controller.cancelling import cancel_and_wait, run_with_descen
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cancelling, "_CANCEL_AGAIN_SECONDS", 0.01)
-
-
-async def deaf_once(begun: asyncio.Event) -> None:
-    """Goes on after its first cancellation."""
-    begun.set()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.Event().wait()
-    await asyncio.Event().wait()
 
 
 async def test_a_task_is_cancelled_until_it_has_ended() -> None:

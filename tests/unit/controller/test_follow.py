@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tests.support.resources import as_live, live, resource
+from tests.support.tasks import deaf_once
 from vllm_operator.api import names
 from vllm_operator.api.live import LiveObject, live_object
 from vllm_operator.cluster import sync
@@ -771,14 +771,7 @@ async def test_a_term_that_is_cancelled_ends_also_where_a_worker_loses_its_first
 ) -> None:
     monkeypatch.setattr(cancelling, "_CANCEL_AGAIN_SECONDS", 0.01)
     begun = asyncio.Event()
-
-    async def deaf(*_: object) -> None:
-        begun.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(follow, "_work", deaf)
+    monkeypatch.setattr(follow, "_work", lambda *_: deaf_once(begun))
     term = asyncio.create_task(follow._lead(parts(), asyncio.Event()))  # noqa: SLF001 # the unit under test
     await begun.wait()
     term.cancel()
